@@ -1,0 +1,24 @@
+"""ResNet-20 (CIFAR's, option A) on the embedded digits."""
+
+from jaxvision.cli.config import default_config
+
+
+def get_config():
+    config = default_config()
+    config.steps = 300
+    config.batch_size = 64
+    config.eval_every = 50
+
+    config.model.name = "resnet20"
+    config.data.resize = "bilinear"
+    config.data.cache = True
+    config.augment.padding = 2
+    config.augment.degrees = 10.0
+
+    config.optimizer.name = "sgd"
+    config.optimizer.learning_rate = 0.1
+    config.optimizer.nesterov = True
+    config.optimizer.weight_decay = 5e-4
+    config.optimizer.schedule.name = "one_cycle"
+    config.optimizer.schedule.warmup = 0.3
+    return config

@@ -1,0 +1,95 @@
+"""Augmentation of one image on the device: pure functions of (key, image), to be vmapped.
+
+Images are [H, W, C] in any numeric range; what a function moves in from outside has the value
+`fill`.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.scipy.ndimage import map_coordinates
+
+
+def horizontal_flip(key: Array, image: Array, *, probability: float = 0.5) -> Array:
+    """Mirrors left and right with the given probability.
+
+    Args:
+      key: key[].
+      image: [H, W, C].
+      probability: in [0, 1].
+    Returns:
+      [H, W, C], the image's dtype.
+    """
+    chex.assert_rank(image, 3)
+    return jnp.where(jax.random.bernoulli(key, probability), image[:, ::-1], image)
+
+
+def pad_and_crop(key: Array, image: Array, *, padding: int, fill: float = 0) -> Array:
+    """Pads every side, then crops the original size at a random offset.
+
+    Offsets are uniform over all (2 * padding + 1)^2 positions, as in the CIFAR experiments of He et
+    al. 2016 (section 4.2; padding 4).
+
+    Args:
+      key: key[].
+      image: [H, W, C].
+      padding: pixels on each side, at least 0.
+      fill: value of the padding.
+    Returns:
+      [H, W, C], the image's dtype.
+    """
+    chex.assert_rank(image, 3)
+    sides = ((padding, padding), (padding, padding), (0, 0))
+    padded = jnp.pad(image, sides, constant_values=fill)
+    y, x = jax.random.randint(key, (2,), 0, 2 * padding + 1)
+    return jax.lax.dynamic_slice(padded, (y, x, 0), image.shape)
+
+
+def rotate(image: Array, angle: Array, *, fill: float = 0) -> Array:
+    """Rotates counter-clockwise about the centre, bilinearly.
+
+    Args:
+      image: [H, W, C].
+      angle: f32[], degrees.
+      fill: value outside the image.
+    Returns:
+      f32[H, W, C].
+    """
+    chex.assert_rank(image, 3)
+    height, width, _ = image.shape
+    radians = jnp.deg2rad(angle)
+    cos, sin = jnp.cos(radians), jnp.sin(radians)
+    y = jnp.arange(height)[:, None] - (height - 1) / 2
+    x = jnp.arange(width)[None, :] - (width - 1) / 2
+    # Where each pixel of the result comes from; y points down.
+    source_y = cos * y + sin * x + (height - 1) / 2
+    source_x = cos * x - sin * y + (width - 1) / 2
+
+    def sample(channel: Array) -> Array:
+        return map_coordinates(channel, (source_y, source_x), order=1, mode="constant", cval=fill)
+
+    return jax.vmap(sample, in_axes=-1, out_axes=-1)(image.astype(jnp.float32))
+
+
+def random_rotation(key: Array, image: Array, *, degrees: float, fill: float = 0) -> Array:
+    """Rotates by an angle uniform in [-degrees, degrees]; see `rotate`."""
+    return rotate(image, jax.random.uniform(key, (), minval=-degrees, maxval=degrees), fill=fill)
+
+
+def normalize(image: Array, *, mean: tuple[float, ...], std: tuple[float, ...]) -> Array:
+    """(image / 255 - mean) / std, channel by channel.
+
+    Args:
+      image: [..., C] in 0..255.
+      mean: C figures, for values in 0..1.
+      std: C figures.
+    Returns:
+      f32[..., C].
+    Raises:
+      AssertionError: mean or std has another length than C.
+    """
+    mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
+    chex.assert_shape([mean, std], image.shape[-1:])
+    channels = (1,) * (image.ndim - 1) + (-1,)
+    return (image.astype(jnp.float32) / 255 - mean.reshape(channels)) / std.reshape(channels)

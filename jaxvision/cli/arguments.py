@@ -1,0 +1,115 @@
+"""The command line: absl flags, with a config whose keys are flags too."""
+
+import re
+from typing import Any
+
+import jax
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from jaxvision.cli.config import find_config, load_config, shipped_configs, summary
+from jaxvision.core import InputError, close_names
+
+
+class HelpAsked(Exception):  # noqa: N818, it is no error
+    """--help was given; the message is the help."""
+
+
+def common_flags() -> flags.FlagValues:
+    """Flags of every command: --workdir, and those of several processes."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)
+    flags.DEFINE_boolean(
+        "distributed",
+        False,
+        "several processes, found from the cluster's environment (TPU pods, SLURM, ...)",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "coordinator_address",
+        None,
+        "several processes by hand: host:port of the first one",
+        flag_values=values,
+    )
+    flags.DEFINE_integer("num_processes", None, "with it: how many", flag_values=values)
+    flags.DEFINE_integer("process_id", None, "with it: which one this is", flag_values=values)
+    return values
+
+
+def join_processes(values: flags.FlagValues) -> None:
+    """Starts JAX's distributed service if the flags ask for it."""
+    if values.coordinator_address:
+        jax.distributed.initialize(
+            values.coordinator_address, values.num_processes, values.process_id
+        )
+    elif values.distributed:
+        jax.distributed.initialize()
+
+
+def parse(values: flags.FlagValues, argv: list[str], usage: str) -> None:
+    """Parses the arguments into the flags.
+
+    Args:
+      values: the flags.
+      argv: arguments, the program's name first.
+      usage: text of --help; the flags are listed after it.
+    Raises:
+      HelpAsked: for --help.
+      InputError: unknown flag, bad value or a stray argument.
+    """
+    if {"--help", "-h", "-help", "--helpfull"} & set(argv):
+        listed = "\n".join(f"  --{name}: {values[name].help}" for name in values if "." not in name)
+        raise HelpAsked(f"{usage.strip()}\n\nFlags:\n{listed}")
+    try:
+        stray = values(argv)[1:]
+    except flags.Error as error:
+        raise InputError(" ".join(str(error).split())) from error
+    if stray:
+        raise InputError(f"unexpected argument {stray[0]!r}: flags look like --name=value")
+
+
+def take_config(argv: list[str], default: str) -> tuple[str, list[str]]:
+    """Takes --config=NAME out of the arguments: (NAME or the default, the rest)."""
+    rest, name, items = [], default, iter(argv)
+    for item in items:
+        match = re.fullmatch(r"--?config(?:=(.*))?", item, re.DOTALL)
+        if match is None:
+            rest.append(item)
+        elif match[1] is not None:
+            name = match[1]
+        else:
+            name = next(items, "")
+    return name, rest
+
+
+def define_config(values: flags.FlagValues, name: str, argv: list[str]) -> None:
+    """Makes the keys of a config flags: --config.optimizer.learning_rate=0.1.
+
+    Raises:
+      InputError: no such config, or an argument names a key that it does not have.
+    """
+    config = load_config(find_config(name))
+    for item in argv:
+        match = re.match(r"--?(?:no)?config\.([^=]+)", item)
+        if match:
+            _check_key(config, match[1])
+    config_flags.DEFINE_config_dict(
+        "config",
+        config,
+        "file in configs/, or the name of a shipped one:\n"
+        + "\n".join(f"      {name}: {summary(path)}" for name, path in shipped_configs().items())
+        + "\n    and any of its keys, as --config.optimizer.learning_rate=0.1",
+        flag_values=values,
+        lock_config=True,
+        sys_argv=argv,
+    )
+
+
+def _check_key(config: ConfigDict, key: str) -> None:
+    here: Any = config
+    for part in key.split("."):
+        if not isinstance(here, ConfigDict) or part not in here:
+            known = here.keys() if isinstance(here, ConfigDict) else ()
+            hint = close_names(part, known) if known else "it has no keys of its own"
+            raise InputError(f"unknown config key {key!r} (at {part!r}): {hint}")
+        here = here[part]

@@ -1,0 +1,134 @@
+"""Configs: every key with its default and meaning, and how a file of `configs/` is found."""
+
+import ast
+import importlib.util
+import pathlib
+
+from ml_collections import ConfigDict, config_dict
+
+from jaxvision.core import InputError, close_names
+
+
+def default_config() -> ConfigDict:
+    """All keys of a config; a file in `configs/` changes what it needs."""
+    config = ConfigDict()
+    config.task = "classification"
+    config.seed = 0  # of the initialisation, the order of the data and all randomness in training
+    config.steps = 1000  # updates in all
+    config.batch_size = 64  # of the global batch, over all devices and processes
+    config.eval_every = 100  # steps between evaluations, each followed by a checkpoint
+    config.checkpoint_every = 0  # steps between further checkpoints; 0: none
+    config.keep = 2  # last checkpoints to keep, beside the best
+    config.log_every = 100  # steps between two lines of progress, where there is no bar
+    config.parallel = "pmap"  # or "shard_map"
+    config.deterministic = False  # the same bits from run to run on a GPU too, at some cost
+
+    config.best = ConfigDict()  # which checkpoint is best
+    config.best.metric = "accuracy"  # of the validation part
+    config.best.mode = "max"  # or "min"
+    config.best.patience = 0  # evaluations without a better one before stopping early; 0: never
+
+    config.model = ConfigDict()  # besides the name, any field of the network
+    config.model.name = "lenet5"
+
+    config.data = ConfigDict()
+    config.data.source = "digits"  # "digits" (embedded), "idx" (MNIST's format) or "tfds"
+    config.data.name = config_dict.placeholder(str)  # of the TFDS data set
+    config.data.dir = config_dict.placeholder(str)  # folder of the data; None: TFDS's own
+    config.data.validation_fraction = 0.1  # share of the training part to choose the best by
+    config.data.image_size = 32  # height and width that the network gets
+    config.data.resize = config_dict.placeholder(str)  # nearest, bilinear, bicubic; None: refuse
+    config.data.channels = 1  # 1: grey, 3: RGB
+    config.data.num_classes = 10
+    config.data.mean = (0.5,)  # per channel, of values in 0..1
+    config.data.std = (0.5,)
+    config.data.cache = False  # keep decoded records in memory
+    config.data.threads = 2  # that read batches, in each process that reads
+    config.data.workers = 0  # processes that read; 0: threads of the main process do
+
+    config.augment = ConfigDict()
+    config.augment.flip = False  # left and right
+    config.augment.padding = 0  # pixels on each side before a random crop
+    config.augment.degrees = 0.0  # of a random rotation either way
+
+    config.loss = ConfigDict()
+    config.loss.label_smoothing = 0.0
+
+    config.optimizer = ConfigDict()
+    config.optimizer.name = "sgd"  # "sgd", "adam" or "adamw"
+    config.optimizer.learning_rate = 0.1  # the peak
+    config.optimizer.momentum = 0.9  # sgd
+    config.optimizer.nesterov = False  # sgd
+    config.optimizer.b1 = 0.9  # adam and adamw
+    config.optimizer.b2 = 0.999  # adam and adamw
+    config.optimizer.weight_decay = 0.0  # not on biases and norms
+    config.optimizer.clip_norm = 0.0  # largest global norm of the gradient; 0: any
+
+    config.optimizer.schedule = ConfigDict()
+    # "constant", "step", "cosine", "one_cycle" or "plateau"
+    config.optimizer.schedule.name = "cosine"
+    config.optimizer.schedule.warmup = 0.0  # cosine, one_cycle: share of the run that goes up
+    config.optimizer.schedule.milestones = (0.5, 0.75)  # step: shares of the run
+    config.optimizer.schedule.factor = 0.1  # step, plateau: what the rate is multiplied by
+    config.optimizer.schedule.window = (
+        0.02  # plateau: share of the run that a loss is averaged over
+    )
+    config.optimizer.schedule.patience = 2  # plateau: windows without a better loss
+    return config
+
+
+def configs_folder() -> pathlib.Path:
+    """Where the shipped configs are: in the package, or beside it in a checkout."""
+    package = pathlib.Path(__file__).parent.parent
+    shipped = package / "configs"
+    return shipped if shipped.is_dir() else package.parent / "configs"
+
+
+def shipped_configs() -> dict[str, pathlib.Path]:
+    """Name -> file of every shipped config."""
+    return {path.stem: path for path in sorted(configs_folder().glob("[!_]*.py"))}
+
+
+def summary(path: pathlib.Path) -> str:
+    """The first line of a config's docstring."""
+    return (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
+
+
+def find_config(name: str) -> pathlib.Path:
+    """The file that `--config=NAME` means: a path, or the name of a shipped config.
+
+    Raises:
+      InputError: there is neither; names the close ones.
+    """
+    path = pathlib.Path(name)
+    if path.is_file():
+        return path
+    shipped = shipped_configs()
+    if path.stem in shipped and name in (path.stem, f"configs/{path.stem}.py"):
+        return shipped[path.stem]
+    raise InputError(f"no config {name!r}: {close_names(path.stem, shipped)}")
+
+
+def load_config(path: pathlib.Path) -> ConfigDict:
+    """What the `get_config` of a file gives.
+
+    Raises:
+      InputError: the file fails or has no such function; names the line.
+    """
+    spec = importlib.util.spec_from_file_location(f"jaxvision_config_{path.stem}", path)
+    if spec is None:
+        raise InputError(f"config {path} is no Python file: give a .py file with get_config()")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        return module.get_config()
+    except Exception as error:  # anything may go wrong in a user's file
+        trace, line = error.__traceback__, "?"
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename == str(path):
+                line = trace.tb_lineno
+            trace = trace.tb_next
+        raise InputError(
+            f"config {path}, line {getattr(error, 'lineno', line)}: "
+            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        ) from error

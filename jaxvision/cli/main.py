@@ -1,0 +1,59 @@
+"""jaxvision: computer vision in JAX.
+
+jaxvision train --config=digits_lenet5 --workdir=DIR   train or resume a run
+jaxvision eval --workdir=DIR                           evaluate its best checkpoint
+jaxvision COMMAND --help                               all about one command
+"""
+
+import logging
+import sys
+from collections.abc import Callable
+
+import absl.logging
+
+from jaxvision.cli import eval as eval_command
+from jaxvision.cli import train as train_command
+from jaxvision.cli.arguments import HelpAsked
+from jaxvision.core import InputError, lookup
+from jaxvision.engine import DamagedError, NonFiniteError
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "train": train_command.main,
+    "eval": eval_command.main,
+}
+
+
+def run(command: str, argv: list[str]) -> int:
+    """Runs a command; an error of the user's is one line on stderr.
+
+    Args:
+      command: a key of `COMMANDS`.
+      argv: its arguments, the program's name first.
+    Returns:
+      The exit code: 0; 2 for wrong input; 1 for a run that failed; 130 when interrupted.
+    """
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax tells much of what it does
+    try:
+        lookup(COMMANDS, command, "command")(argv)
+    except HelpAsked as asked:
+        print(asked)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (DamagedError, NonFiniteError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: the same command resumes from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+def main() -> None:
+    """The console script."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("--help", "-h", "help"):
+        print(__doc__.strip())
+        sys.exit(0 if arguments else 2)
+    sys.exit(run(arguments[0], [f"jaxvision {arguments[0]}", *arguments[1:]]))

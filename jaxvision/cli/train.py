@@ -1,0 +1,77 @@
+"""Trains the run of a config, or resumes it.
+
+  python train.py                                        # LeNet-5 on the embedded digits
+  python train.py --config=configs/digits_resnet20.py --workdir=runs/mine \\
+      --config.batch_size=128 --config.optimizer.learning_rate=0.05
+
+The workdir gets the config, checkpoints, metrics.jsonl, TensorBoard events and curves.png. The same
+command again resumes the run where it was, or reports it if it is finished. The last line on stdout
+is the result, as JSON.
+"""
+
+import json
+import pathlib
+import sys
+
+import jax
+
+from jaxvision.cli import arguments, assemble
+from jaxvision.cli.config import find_config
+from jaxvision.engine import Parallel, Run, evaluate, fit, make_evaluate, make_optimizer, say
+from jaxvision.engine import state_digest as digest
+
+DEFAULT_CONFIG = "digits_lenet5"
+
+
+def main(argv: list[str]) -> None:
+    name, rest = arguments.take_config(argv, DEFAULT_CONFIG)
+    flags = arguments.common_flags()
+    arguments.define_config(flags, name, rest)
+    arguments.parse(flags, rest, __doc__)
+    config = flags.config
+    workdir = pathlib.Path(flags.workdir or pathlib.Path("runs") / find_config(name).stem)
+
+    assemble.set_determinism(config)
+    arguments.join_processes(flags)
+    task = assemble.make_task(config)
+    parallel = Parallel(config.parallel)
+    parallel.check_batch_size(config.batch_size)
+    run = Run(
+        workdir=workdir,
+        config=config.to_dict(),
+        steps=config.steps,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        criterion=assemble.make_criterion(config),
+        eval_every=config.eval_every,
+        checkpoint_every=config.checkpoint_every,
+        keep=config.keep,
+        log_every=config.log_every,
+    )
+    validation = (
+        assemble.eval_data(config, "validation") if config.data.validation_fraction else None
+    )
+    fitted = fit(
+        task,
+        make_optimizer(config.optimizer, steps=config.steps),
+        run,
+        train=assemble.train_data(config),
+        validation=validation,
+        parallel=parallel,
+        say=say if jax.process_index() == 0 else lambda line: None,
+    )
+    steps = int(fitted.state.step)
+    if not fitted.finished:
+        say(f"asked to stop: saved after step {steps} in {workdir}; the same command resumes")
+        return
+    test = evaluate(
+        make_evaluate(task, parallel=parallel),
+        fitted.best,
+        assemble.eval_data(config, "test"),
+        parallel=parallel,
+        label="testing",
+    )
+    if jax.process_index() == 0:
+        result = {"split": "test", **test, "steps": steps, "state_digest": digest(fitted.state)}
+        print(json.dumps(result), flush=True)
+        sys.stdout.flush()

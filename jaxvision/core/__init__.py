@@ -1,0 +1,27 @@
+"""Floor 0: the contracts that everything else is built on."""
+
+from jaxvision.core.batch import ClassificationBatch, DetectionBatch, Detections
+from jaxvision.core.errors import InputError
+from jaxvision.core.iterator import DataIterator
+from jaxvision.core.registry import close_names, lookup, merge
+from jaxvision.core.state import TrainState
+from jaxvision.core.task import AXIS, Keys, Task
+from jaxvision.core.weighting import Terms, divide, sum_terms
+
+__all__ = [
+    "AXIS",
+    "ClassificationBatch",
+    "DataIterator",
+    "DetectionBatch",
+    "Detections",
+    "InputError",
+    "Keys",
+    "Task",
+    "Terms",
+    "TrainState",
+    "close_names",
+    "divide",
+    "lookup",
+    "merge",
+    "sum_terms",
+]

@@ -1,0 +1,72 @@
+"""The structures that flow through the library.
+
+One struct serves a batch and, without the leading B axis, one example of it: under `jax.vmap` a
+loss sees the example. What is ragged is padded once, on the host, and always carries a mask.
+"""
+
+from typing import Any
+
+import flax.struct
+from jax import Array
+
+
+@flax.struct.dataclass
+class ClassificationBatch:
+    """Images with a class each.
+
+    Attributes:
+      image: [B, H, W, C], RGB or grey. uint8 from the host; float32, normalised, after `prepare`.
+      label: i32[B], or f32[B, num_classes] for soft targets.
+      weight: f32[B], how much each example counts in the loss.
+      mask: bool[B], False for filler images, which count nowhere.
+      partners: other examples that arrive with each one ([B, P, ...]) for augmentations that
+        combine several, or None.
+    """
+
+    image: Array
+    label: Array
+    weight: Array
+    mask: Array
+    partners: Any = None
+
+
+@flax.struct.dataclass
+class DetectionBatch:
+    """Images with boxes.
+
+    Attributes:
+      image: [B, H, W, C], as in `ClassificationBatch`.
+      boxes: f32[B, N, 4], xyxy, pixels of the network input.
+      labels: i32[B, N].
+      box_mask: bool[B, N], False for padding.
+      crowd: bool[B, N], True for a region of many objects (COCO).
+      difficult: bool[B, N], True for objects that evaluation ignores (VOC).
+      mask: bool[B], False for filler images.
+      partners: as in `ClassificationBatch`.
+    """
+
+    image: Array
+    boxes: Array
+    labels: Array
+    box_mask: Array
+    crowd: Array
+    difficult: Array
+    mask: Array
+    partners: Any = None
+
+
+@flax.struct.dataclass
+class Detections:
+    """What a detector found, padded to a fixed number.
+
+    Attributes:
+      boxes: f32[..., N, 4], xyxy, pixels of the network input.
+      scores: f32[..., N], in falling order.
+      labels: i32[..., N].
+      valid: bool[..., N], False for padding.
+    """
+
+    boxes: Array
+    scores: Array
+    labels: Array
+    valid: Array

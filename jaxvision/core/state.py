@@ -1,0 +1,28 @@
+"""What training changes from step to step, and nothing else."""
+
+from typing import Any
+
+import flax.struct
+from jax import Array
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything a run needs to go on, besides its config and the position in the data.
+
+    Attributes:
+      step: i32[], updates done so far.
+      params: the parameters.
+      statistics: the network's other collections, such as {"batch_stats": ...}; often {}.
+      opt_state: the optimizer's state.
+    """
+
+    step: Array
+    params: Any
+    statistics: dict[str, Any]
+    opt_state: Any
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What `flax.linen.Module.apply` takes."""
+        return {"params": self.params, **self.statistics}

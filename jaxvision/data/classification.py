@@ -1,0 +1,81 @@
+"""From raw records to examples for classification."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from jaxvision.core import ClassificationBatch, InputError, lookup
+from jaxvision.data.source import Record
+
+RESIZE = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+"""Ways to bring an image to another size; all but nearest are antialiased when shrinking."""
+
+
+def _resize(image: np.ndarray, size: int, method: str) -> np.ndarray:
+    filter_ = lookup(RESIZE, method, "config.data.resize")
+    channels = [
+        np.asarray(Image.fromarray(image[:, :, c]).resize((size, size), filter_))
+        for c in range(image.shape[2])
+    ]
+    return np.stack(channels, axis=-1)
+
+
+@dataclass(frozen=True)
+class ToClassificationExample:
+    """Checks a record and makes it an example of the network's size.
+
+    Attributes:
+      image_size: height and width of the result.
+      channels: 1 (grey) or 3 (RGB).
+      num_classes: labels run from 0 to one below.
+      resize: a key of `RESIZE`; None refuses images of another size.
+    """
+
+    image_size: int
+    channels: int
+    num_classes: int
+    resize: str | None = None
+
+    def __call__(self, record: Record, where: str) -> ClassificationBatch:
+        """One example: a `ClassificationBatch` without its batch axis.
+
+        Args:
+          record: "image" u8[H, W, C] and "label" int.
+          where: names the record in messages.
+        Raises:
+          InputError: wrong size, channels or label.
+        """
+        image, label = np.asarray(record["image"]), record["label"]
+        if image.dtype != np.uint8 or image.ndim != 3:
+            raise InputError(
+                f"{where}: the image is {image.dtype}{list(image.shape)}, not uint8 HWC"
+            )
+        if image.shape[2] != self.channels:
+            raise InputError(
+                f"{where}: the image has {image.shape[2]} channels instead of {self.channels}: "
+                f"set config.data.channels={image.shape[2]}"
+            )
+        if image.shape[:2] != (self.image_size, self.image_size):
+            if self.resize is None:
+                raise InputError(
+                    f"{where}: the image is {image.shape[0]}x{image.shape[1]} instead of "
+                    f"{self.image_size}x{self.image_size}: set config.data.image_size, or "
+                    f"config.data.resize to one of {', '.join(RESIZE)}"
+                )
+            image = _resize(image, self.image_size, self.resize)
+        if not 0 <= label < self.num_classes:
+            raise InputError(
+                f"{where}: label {label} is out of range 0..{self.num_classes - 1}: mend the "
+                "record or set config.data.num_classes"
+            )
+        return ClassificationBatch(
+            image=image,
+            label=np.int32(label),
+            weight=np.float32(record.get("weight", 1.0)),
+            mask=np.True_,
+        )

@@ -1,0 +1,107 @@
+"""The idx files of MNIST and Fashion-MNIST (format: http://yann.lecun.com/exdb/mnist)."""
+
+import gzip
+import math
+import pathlib
+import zlib
+from typing import Any
+
+import numpy as np
+
+from jaxvision.core import InputError
+from jaxvision.data.source import Record
+
+_FILES = {
+    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
+    "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
+}
+_UBYTE = 0x08
+
+
+def read_idx(path: pathlib.Path) -> np.ndarray:
+    """Reads one gzipped idx file of unsigned bytes.
+
+    Layout: two zero bytes, the type (0x08), the number of dimensions, each dimension as a
+    big-endian 32-bit integer, then the values, last dimension fastest.
+
+    Args:
+      path: the file.
+    Returns:
+      u8[...] of the dimensions that the file states.
+    Raises:
+      InputError: no such file, no gzip, no idx, or more or fewer bytes than stated.
+    """
+    try:
+        with gzip.open(path) as file:
+            content = file.read()
+    except FileNotFoundError as error:
+        raise InputError(
+            f"no file {path}: --config.data.dir must name the folder with "
+            f"{', '.join(name for pair in _FILES.values() for name in pair)}"
+        ) from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"{path} is cut short or damaged ({error}): fetch it again") from error
+    if len(content) < 4 or content[:2] != b"\0\0" or content[2] != _UBYTE:
+        raise InputError(f"{path} is no idx file of bytes: it starts with {content[:4].hex()}")
+    header = 4 + 4 * content[3]
+    shape = np.frombuffer(content[4:header], ">u4").tolist()
+    if len(content) != header + math.prod(shape) or len(shape) != content[3]:
+        raise InputError(
+            f"{path} holds {len(content)} bytes, but its header states "
+            f"{header + math.prod(shape)}: fetch it again"
+        )
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+class IdxSource:
+    """Images and labels from a pair of idx files, held in memory.
+
+    Args:
+      images: path of the images, u8[N, H, W].
+      labels: path of the labels, u8[N].
+    Raises:
+      InputError: see `read_idx`; also if the two do not belong together.
+    """
+
+    def __init__(self, images: pathlib.Path, labels: pathlib.Path):
+        self._path = images
+        self._images, self._labels = read_idx(images), read_idx(labels)
+        if self._images.ndim != 3 or self._labels.ndim != 1:
+            raise InputError(
+                f"{images} and {labels} have {self._images.ndim} and {self._labels.ndim} "
+                "dimensions instead of 3 and 1: are they swapped?"
+            )
+        if len(self._images) != len(self._labels):
+            raise InputError(
+                f"{images} has {len(self._images)} images, but {labels} has "
+                f"{len(self._labels)} labels: they belong to different sets"
+            )
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int) -> Record:
+        return {"image": self._images[index][:, :, None], "label": int(self._labels[index])}
+
+    def where(self, index: int) -> str:
+        return f"{self._path}, record {index}"
+
+
+def open_idx(data: Any, split: str) -> IdxSource:
+    """A split of a folder of idx files.
+
+    Args:
+      data: config with `dir`, the folder.
+      split: "train" or "test".
+    Raises:
+      InputError: see `IdxSource`; also for a missing folder and an unknown split.
+    """
+    if data.dir is None:
+        raise InputError("config.data.dir is not set: give the folder of the idx .gz files")
+    folder = pathlib.Path(data.dir).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"no folder {folder}: --config.data.dir must name that of the idx files")
+    if split not in _FILES:
+        raise InputError(f"idx files have no split {split!r}: choose {' or '.join(_FILES)}")
+    images, labels = _FILES[split]
+    return IdxSource(folder / images, folder / labels)

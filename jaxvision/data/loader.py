@@ -1,0 +1,230 @@
+"""Batches for the engine, read ahead by Grain's threads or worker processes.
+
+A batch is a pure function of its number: which records it holds follows from the seed, and
+nothing else is state. So the position in the data is one integer, the same for any number of
+threads, workers, processes and devices.
+"""
+
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+from absl import flags
+
+from jaxvision.core import InputError
+from jaxvision.data.source import Record, Source
+
+Transform = Callable[[Record, str], Any]
+"""(record, where) -> one example, a struct of numpy arrays."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How batches are read ahead.
+
+    Attributes:
+      threads: that read batches, in this process or in each worker.
+      workers: processes; 0 reads in this one.
+      ahead: batches kept ready by this process or by each worker.
+    """
+
+    threads: int = 2
+    workers: int = 0
+    ahead: int = 4
+
+
+@dataclass(frozen=True)
+class Share:
+    """This process's part of every global batch: `index` of `count` equal slices."""
+
+    index: int = 0
+    count: int = 1
+
+    def of(self, batch_size: int) -> range:
+        """Places in the global batch that belong to this process.
+
+        Raises:
+          InputError: the batch cannot be cut into `count` equal parts.
+        """
+        if batch_size % self.count:
+            below = batch_size - batch_size % self.count
+            near = [size for size in (below, below + self.count) if size]
+            raise InputError(
+                f"batch size {batch_size} cannot be shared by {self.count} processes: use "
+                f"{' or '.join(map(str, near))}"
+            )
+        size = batch_size // self.count
+        return range(self.index * size, (self.index + 1) * size)
+
+
+def _stack(examples: list[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *examples)
+
+
+@functools.lru_cache(maxsize=2)
+def _epoch_order(records: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(records)
+
+
+@dataclass(frozen=True)
+class _TrainBatches:
+    """Batch number -> this process's part of it. Picklable, for worker processes."""
+
+    source: Source
+    transform: Transform
+    batch_size: int
+    seed: int
+    share: Share
+    partners: int
+
+    def _example(self, index: int) -> Any:
+        return self.transform(self.source[index], self.source.where(index))
+
+    def _at(self, position: int) -> Any:
+        """The example at a place in the endless shuffled stream of all processes."""
+        epoch, place = divmod(position, len(self.source))
+        order = _epoch_order(len(self.source), self.seed, epoch)
+        example = self._example(int(order[place]))
+        if self.partners:
+            rng = np.random.default_rng((self.seed, epoch, place))
+            chosen = rng.integers(len(self.source), size=self.partners)
+            example = example.replace(partners=_stack([self._example(int(i)) for i in chosen]))
+        return example
+
+    def __call__(self, number: int) -> Any:
+        first = number * self.batch_size
+        return _stack([self._at(first + place) for place in self.share.of(self.batch_size)])
+
+
+@dataclass(frozen=True)
+class _EvalBatches:
+    """Batch number -> this process's part of it, in the source's order, filler at the end."""
+
+    source: Source
+    transform: Transform
+    batch_size: int
+    share: Share
+
+    def _at(self, position: int) -> Any:
+        if position < len(self.source):
+            return self.transform(self.source[position], self.source.where(position))
+        # Filler: all zeros, and so is its mask.
+        return jax.tree.map(np.zeros_like, self._at(0))
+
+    def __call__(self, number: int) -> Any:
+        first = number * self.batch_size
+        return _stack([self._at(first + place) for place in self.share.of(self.batch_size)])
+
+
+def _read(batches: Callable[[int], Any], start: int, stop: int, reading: Reading) -> Iterator[Any]:
+    stream = (
+        grain.MapDataset.range(start, stop)
+        .map(batches)
+        .to_iter_dataset(
+            grain.ReadOptions(num_threads=reading.threads, prefetch_buffer_size=reading.ahead)
+        )
+    )
+    if reading.workers:
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags
+        stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=reading.workers))
+    return iter(stream)
+
+
+class TrainLoader:
+    """An endless, shuffled stream of batches: a `jaxvision.core.DataIterator`.
+
+    Every record comes once in an epoch; batches run across the border of two epochs, so nothing is
+    dropped.
+
+    Args:
+      source: the records.
+      transform: makes an example of each.
+      batch_size: of the global batch, over all processes.
+      seed: of the order and the partners.
+      share: this process's part of each batch.
+      partners: how many other examples, drawn at random, arrive with each one in the field
+        `partners`.
+      reading: threads and workers.
+    Raises:
+      InputError: no records, or a batch size that the processes cannot share.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        transform: Transform,
+        *,
+        batch_size: int,
+        seed: int,
+        share: Share = Share(),
+        partners: int = 0,
+        reading: Reading = Reading(),
+    ):
+        if not len(source):
+            raise InputError("the training data has no records")
+        share.of(batch_size)
+        self._batches = _TrainBatches(source, transform, batch_size, seed, share, partners)
+        self._reading = reading
+        self.set_state({"batches": 0})
+
+    def __iter__(self) -> "TrainLoader":
+        return self
+
+    def __next__(self) -> Any:
+        if self._stream is None:
+            self._stream = _read(self._batches, self._position, sys.maxsize, self._reading)
+        batch = next(self._stream)
+        self._position += 1
+        return batch
+
+    def get_state(self) -> dict[str, int]:
+        """The position: {"batches": how many were taken}."""
+        return {"batches": self._position}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Goes to a position that `get_state` gave."""
+        self._position = state["batches"]
+        self._stream = None
+
+
+class EvalLoader:
+    """All records once, in order; the last batch is filled up with masked zeros.
+
+    Args:
+      source: the records.
+      transform: makes an example of each.
+      batch_size: of the global batch, over all processes.
+      share: this process's part of each batch.
+      reading: threads and workers.
+    Raises:
+      InputError: no records, or a batch size that the processes cannot share.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        transform: Transform,
+        *,
+        batch_size: int,
+        share: Share = Share(),
+        reading: Reading = Reading(),
+    ):
+        if not len(source):
+            raise InputError("the evaluation data has no records")
+        share.of(batch_size)
+        self._batches = _EvalBatches(source, transform, batch_size, share)
+        # An evaluation is over before worker processes have started.
+        self._reading = replace(reading, workers=0)
+        self._length = -(-len(source) // batch_size)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Any]:
+        return _read(self._batches, 0, len(self), self._reading)

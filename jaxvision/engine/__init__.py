@@ -1,0 +1,34 @@
+"""Floor 6: trains any task. Of the project it imports `core` only."""
+
+from jaxvision.engine.checkpoint import Checkpoints, DamagedError
+from jaxvision.engine.digest import state_digest
+from jaxvision.engine.history import Criterion
+from jaxvision.engine.journal import NonFiniteError
+from jaxvision.engine.loop import CHECKPOINTS, Fitted, Run, evaluate, fit, train_steps
+from jaxvision.engine.optimizer import Optimizer, make_optimizer
+from jaxvision.engine.parallel import Parallel
+from jaxvision.engine.progress import say
+from jaxvision.engine.update import init_state, make_evaluate, make_update
+from jaxvision.engine.workdir import read_config
+
+__all__ = [
+    "CHECKPOINTS",
+    "Checkpoints",
+    "Criterion",
+    "DamagedError",
+    "Fitted",
+    "NonFiniteError",
+    "Optimizer",
+    "Parallel",
+    "Run",
+    "evaluate",
+    "fit",
+    "init_state",
+    "make_evaluate",
+    "make_optimizer",
+    "make_update",
+    "read_config",
+    "say",
+    "state_digest",
+    "train_steps",
+]

@@ -1,0 +1,251 @@
+"""Checkpoints: the one module that knows of Orbax.
+
+A checkpoint holds the state, the position in the data, the evaluations so far and the config, and
+a sha256 of each array and of all the rest. Restoring verifies them; a checkpoint that is damaged is
+passed over with a warning, and the one before is used.
+"""
+
+import logging
+import pathlib
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import PolicyCheckpointInfo, PreservationContext
+
+from jaxvision.core import TrainState
+from jaxvision.engine.digest import array_digests, json_digest
+from jaxvision.engine.history import Criterion, History
+from jaxvision.engine.parallel import Parallel
+
+log = logging.getLogger(__name__)
+
+_STATE, _META = "state", "meta"
+
+
+class DamagedError(RuntimeError):
+    """There are checkpoints, but none can be used."""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a checkpoint held.
+
+    Attributes:
+      step: its step.
+      state: on the devices.
+      data: the data iterator's state.
+      history: evaluations up to the step.
+    """
+
+    step: int
+    state: TrainState
+    data: dict[str, Any]
+    history: History
+
+
+class _LatestAndBest:
+    """Which checkpoints Orbax keeps: the last few, and the best by the evaluations so far."""
+
+    def __init__(self, keep: int, criterion: Criterion):
+        self._keep, self._criterion = keep, criterion
+        self.history: History = []
+
+    def should_preserve(
+        self, checkpoints: Sequence[PolicyCheckpointInfo], *, context: PreservationContext
+    ) -> Sequence[bool]:
+        del context
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        best = [s for s in self._criterion.ranked(self.history) if s in steps][:1]
+        kept = {*sorted(steps)[-self._keep :], *best}
+        return [step in kept for step in steps]
+
+
+class Checkpoints:
+    """The checkpoints of a run.
+
+    Args:
+      folder: where they are; one folder for all processes.
+      criterion: which evaluation is best.
+      parallel: the devices that a restored state goes to.
+      keep: how many of the last to keep, beside the best.
+      read_only: whether to change nothing on disk.
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        *,
+        criterion: Criterion,
+        parallel: Parallel,
+        keep: int = 2,
+        read_only: bool = False,
+    ):
+        self.folder = folder
+        self._criterion, self._parallel = criterion, parallel
+        self._read_only = read_only
+        self._policy = _LatestAndBest(keep, criterion)
+        self._manager = ocp.CheckpointManager(
+            folder.absolute(),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=self._policy,
+                cleanup_tmp_directories=not read_only,
+                create=not read_only,
+                read_only=read_only,
+                enable_async_checkpointing=True,
+            ),
+            item_handlers={
+                _STATE: ocp.StandardCheckpointHandler(),
+                _META: ocp.JsonCheckpointHandler(),
+            },
+        )
+        self.last_step: int | None = None
+
+    def save(
+        self, state: TrainState, *, data: dict[str, Any], history: History, config: dict[str, Any]
+    ) -> None:
+        """Saves in the background; returns when the state is copied from the devices.
+
+        Args:
+          state: to be saved under its step.
+          data: the data iterator's state after that step.
+          history: evaluations up to that step.
+          config: the run's config.
+        """
+        # Host arrays are written by the first process alone: after a step by pmap the state is an
+        # array of each process, which Orbax would not write from several.
+        host = jax.device_get(state)
+        meta = {
+            "data": data,
+            "history": history,
+            "config": config,
+            "arrays": array_digests(host),
+        }
+        meta["digest"] = json_digest(meta)
+        self._policy.history = list(history)
+        step = int(host.step)
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                **{_STATE: ocp.args.StandardSave(host), _META: ocp.args.JsonSave(meta)}
+            ),
+        )
+        self.last_step = step
+
+    def restore_latest(self, like: TrainState) -> Restored | None:
+        """The last checkpoint that is sound; None if there is none at all.
+
+        Damaged ones after it are moved to a folder beside the checkpoints (unless read-only), so
+        that their steps can be saved again.
+
+        Args:
+          like: a state of the same structure, shapes and dtypes.
+        Raises:
+          DamagedError: there are checkpoints, but none is sound.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        restored, damaged = self._first_sound(steps, like)
+        if restored is not None and damaged and not self._read_only:
+            self._set_aside(damaged)
+        if restored is not None:
+            self.last_step = restored.step
+            self._policy.history = restored.history
+        return restored
+
+    def restore_best(self, like: TrainState) -> Restored | None:
+        """The best checkpoint by the evaluations so far, or the next best that is sound.
+
+        Args:
+          like: as in `restore_latest`.
+        Raises:
+          DamagedError: there are checkpoints, but none is sound.
+        """
+        self._manager.wait_until_finished()
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        history: History = []
+        for step in steps:
+            try:
+                history = self._read_meta(step)["history"]
+                break
+            except Exception as error:  # whatever a damaged file makes a reader raise
+                self._warn(step, error)
+        ranked = [step for step in self._criterion.ranked(history) if step in steps]
+        # Without evaluations the last is the best.
+        restored, _ = self._first_sound([*ranked, *(s for s in steps if s not in ranked)], like)
+        return restored
+
+    def close(self) -> None:
+        """Waits for what is being written."""
+        self._manager.close()
+
+    def wait(self) -> None:
+        """Waits until the last save is on disk."""
+        self._manager.wait_until_finished()
+
+    def _first_sound(
+        self, steps: Iterable[int], like: TrainState
+    ) -> tuple[Restored | None, list[int]]:
+        """The first checkpoint that is sound, and those passed over before it."""
+        damaged: list[int] = []
+        for step in steps:
+            restored = None
+            try:
+                restored = self._restore(step, like)
+            except Exception as error:  # whatever a damaged file makes a reader raise
+                self._warn(step, error)
+            if self._parallel.agree(restored is not None):
+                return restored, damaged
+            damaged.append(step)
+        if damaged:
+            raise DamagedError(
+                f"none of the checkpoints {damaged} in {self.folder} can be used (see the "
+                "warnings above): mend them, or start again with another --workdir"
+            )
+        return None, []
+
+    def _restore(self, step: int, like: TrainState) -> Restored:
+        meta = self._read_meta(step)
+        target = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._parallel.replicated),
+            like,
+        )
+        state = self._manager.restore(
+            step, args=ocp.args.Composite(**{_STATE: ocp.args.StandardRestore(target)})
+        )[_STATE]
+        found, saved = array_digests(state), meta["arrays"]
+        wrong = sorted(p for p in found.keys() | saved.keys() if found.get(p) != saved.get(p))
+        if wrong:
+            raise ValueError(f"wrong digest of {', '.join(wrong[:3])} ({len(wrong)} arrays)")
+        return Restored(step, state, meta["data"], meta["history"])
+
+    def _read_meta(self, step: int) -> dict[str, Any]:
+        args = ocp.args.Composite(**{_META: ocp.args.JsonRestore()})
+        meta = self._manager.restore(step, args=args)[_META]
+        digest = meta.pop("digest")
+        if json_digest(meta) != digest:
+            raise ValueError("wrong digest of its metadata")
+        return meta
+
+    def _warn(self, step: int, error: Exception) -> None:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        log.warning(
+            "checkpoint %d in %s is damaged and passed over: %s", step, self.folder, reason[:300]
+        )
+
+    def _set_aside(self, steps: Sequence[int]) -> None:
+        """Moves checkpoints away, without destroying what may still be of use."""
+        if jax.process_index() == 0:
+            aside = self.folder.parent / "damaged_checkpoints"
+            aside.mkdir(exist_ok=True)
+            for step in steps:
+                target, copies = aside / str(step), 1
+                while target.exists():
+                    copies += 1
+                    target = aside / f"{step}.{copies}"
+                shutil.move(self.folder / str(step), target)
+                log.warning("moved checkpoint %d to %s", step, target)
+        self._parallel.barrier("damaged checkpoints set aside")
+        self._manager.reload()

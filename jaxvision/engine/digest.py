@@ -1,0 +1,40 @@
+"""Fingerprints of arrays and of what is saved beside them."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def _described(tree: Any) -> Iterator[tuple[str, list[bytes]]]:
+    """(path, what to hash) of every array, paths sorted."""
+    arrays = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
+    }
+    for path in sorted(arrays):
+        array = arrays[path]
+        header = f"{path}\0{array.dtype.name}\0{array.shape}\0".encode()
+        yield path, [header, np.ascontiguousarray(array).tobytes()]
+
+
+def array_digests(tree: Any) -> dict[str, str]:
+    """Path -> sha256 over path, dtype, shape and bytes, for every array of a tree."""
+    return {path: hashlib.sha256(b"".join(parts)).hexdigest() for path, parts in _described(tree)}
+
+
+def state_digest(tree: Any) -> str:
+    """sha256 over path, dtype, shape and bytes of every array of a tree, paths sorted."""
+    digest = hashlib.sha256()
+    for _, parts in _described(tree):
+        for part in parts:
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def json_digest(value: Any) -> str:
+    """sha256 over a JSON value, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,55 @@
+"""What the evaluations of a run found, and what follows from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jaxvision.core import InputError
+
+History = list[dict[str, Any]]
+"""[{"step": int, "metrics": {name: float}}, ...], in the order of the steps."""
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """Which evaluation is better.
+
+    Attributes:
+      metric: name of the validation metric.
+      mode: "max" or "min".
+      patience: evaluations without a better one after which training stops; 0 for never.
+    Raises:
+      InputError: unknown mode.
+    """
+
+    metric: str
+    mode: str = "max"
+    patience: int = 0
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("max", "min"):
+            raise InputError(f"config.best.mode is {self.mode!r}: choose max or min")
+
+    def check(self, metrics: Mapping[str, float]) -> None:
+        """Raises InputError if the metric is not among those of an evaluation."""
+        if self.metric not in metrics:
+            raise InputError(
+                f"config.best.metric is {self.metric!r}, but the task measures "
+                f"{', '.join(sorted(metrics))}"
+            )
+
+    def ranked(self, history: History) -> list[int]:
+        """The evaluated steps, best first; of equal ones the later, which was trained longer."""
+        order = sorted(history, key=lambda e: (self._score(e), e["step"]), reverse=True)
+        return [evaluation["step"] for evaluation in order]
+
+    def stalled(self, history: History) -> bool:
+        """Whether the last `patience` evaluations brought nothing better."""
+        if not self.patience or not history:
+            return False
+        scores = [self._score(evaluation) for evaluation in history]
+        return len(scores) - 1 - scores.index(max(scores)) >= self.patience
+
+    def _score(self, evaluation: dict[str, Any]) -> float:
+        value = evaluation["metrics"][self.metric]
+        return value if self.mode == "max" else -value

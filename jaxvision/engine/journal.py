@@ -1,0 +1,145 @@
+"""The record of a run: metrics.jsonl, TensorBoard events and the progress shown.
+
+Metrics are fetched from the devices a few steps late, so that training never waits for them.
+"""
+
+import json
+import math
+import os
+import pathlib
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from tensorboardX import SummaryWriter
+
+from jaxvision.engine.progress import Progress
+
+METRICS = "metrics.jsonl"
+
+
+class NonFiniteError(RuntimeError):
+    """A loss, metric or gradient is NaN or infinite.
+
+    Attributes:
+      step: where.
+      values: name -> value, of those that are not finite.
+      last_good: names the last checkpoint.
+    """
+
+    def __init__(self, step: int, values: dict[str, float], last_good: str = "not known"):
+        self.step, self.values, self.last_good = step, values, last_good
+        listed = ", ".join(f"{name} = {value}" for name, value in values.items())
+        super().__init__(f"not finite at step {step}: {listed}; last good checkpoint: {last_good}")
+
+
+def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The lines of a metrics file, but for a last one that was cut short."""
+    lines = []
+    if path.exists():
+        for line in path.read_text().splitlines():
+            try:
+                lines.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+    return lines
+
+
+class Journal:
+    """Writes what each step gave, each step once.
+
+    Args:
+      workdir: of the run.
+      start: the step that the run starts after; what was written of later ones is dropped.
+      progress: to be shown.
+      writes: whether this process writes; it is the first one that does.
+      shown: metrics that the progress shows.
+      delay: steps after which metrics are fetched.
+    """
+
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        *,
+        start: int,
+        progress: Progress,
+        writes: bool,
+        shown: Sequence[str] = ("loss",),
+        delay: int = 4,
+    ):
+        self._path = workdir / METRICS
+        self._progress, self._shown, self._delay = progress, shown, delay
+        self._pending: deque[tuple[int, dict[str, Any]]] = deque()
+        self._file = self._board = None
+        if writes:
+            kept = [line for line in read_metrics(self._path) if line["step"] <= start]
+            self._rewrite(kept)
+            self._file = self._path.open("a")
+            self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
+
+    def add(self, step: int, record: dict[str, jax.Array]) -> None:
+        """Takes the record of a step, still on the devices.
+
+        Raises:
+          NonFiniteError: an earlier record holds NaN or infinity.
+        """
+        self._pending.append((step, record))
+        while len(self._pending) > self._delay:
+            self._write(*self._pending.popleft(), {})
+
+    def check(self) -> None:
+        """Fetches and checks all records, and writes all but the last one.
+
+        Raises:
+          NonFiniteError: a record holds NaN or infinity.
+        """
+        while len(self._pending) > 1:
+            self._write(*self._pending.popleft(), {})
+        if self._pending:
+            self._fetch(*self._pending[0])
+
+    def flush(self, extra: dict[str, float]) -> None:
+        """Writes everything to disk; what an evaluation gave goes into the last step's line."""
+        self.check()
+        if self._pending:
+            self._write(*self._pending.popleft(), extra)
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._board.flush()
+
+    def close(self) -> None:
+        """Writes what is pending and sound, and closes the files."""
+        try:
+            self.flush({})
+        except NonFiniteError:
+            pass
+        finally:
+            self._progress.close()
+            if self._file is not None:
+                self._file.close()
+                self._board.close()
+
+    def _fetch(self, step: int, record: dict[str, jax.Array]) -> dict[str, float]:
+        values = {name: float(value) for name, value in jax.device_get(record).items()}
+        wrong = {name: value for name, value in values.items() if not math.isfinite(value)}
+        if wrong:
+            self._pending.clear()
+            raise NonFiniteError(step, wrong)
+        return values
+
+    def _write(self, step: int, record: dict[str, jax.Array], extra: dict[str, float]) -> None:
+        values = self._fetch(step, record)
+        self._progress.update(step, {name: values[name] for name in self._shown if name in values})
+        if self._file is not None:
+            line = {"step": step, **values, **extra}
+            self._file.write(json.dumps(line) + "\n")
+            for name, value in {**values, **extra}.items():
+                self._board.add_scalar(name, value, step)
+
+    def _rewrite(self, lines: list[dict[str, Any]]) -> None:
+        """Replaces the file in one go, so that no moment exists without it."""
+        new = self._path.with_suffix(".tmp")
+        new.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        new.replace(self._path)

@@ -1,0 +1,154 @@
+"""Optimizers and schedules, all from optax, by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from jaxvision.core import InputError, lookup
+
+Schedule = Callable[[Array | int], Array | float]
+
+
+def _is_plateau(state: Any) -> bool:
+    return isinstance(state, optax.contrib.ReduceLROnPlateauState)
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """How parameters change.
+
+    Attributes:
+      transformation: takes `value`, the loss, as an extra argument of its update.
+      schedule: step -> learning rate, before any reduction on a plateau.
+    """
+
+    transformation: optax.GradientTransformationExtraArgs
+    schedule: Schedule
+
+    def learning_rate(self, opt_state: Any, step: Array) -> Array:
+        """The rate of the update number `step` (from 0), which left `opt_state`; f32[]."""
+        rate = jnp.float32(self.schedule(step))
+        for state in jax.tree.leaves(opt_state, is_leaf=_is_plateau):
+            if _is_plateau(state):
+                rate *= state.scale
+        return rate
+
+
+def decays(params: Any) -> Any:
+    """Which parameters weight decay applies to: kernels, and neither biases nor norms.
+
+    Args:
+      params: a tree of parameters.
+    Returns:
+      The same tree of bools: True for arrays of at least two axes.
+    """
+    return jax.tree.map(lambda p: jnp.ndim(p) > 1, params)
+
+
+def _constant(config: Any, steps: int) -> Schedule:
+    del steps
+    return optax.constant_schedule(config.learning_rate)
+
+
+def _step_decay(config: Any, steps: int) -> Schedule:
+    """Times `factor` at each of `milestones`, shares of the run."""
+    drops = {round(share * steps): config.schedule.factor for share in config.schedule.milestones}
+    return optax.piecewise_constant_schedule(config.learning_rate, drops)
+
+
+def _cosine(config: Any, steps: int) -> Schedule:
+    """Linear warm-up over `warmup` of the run, then half a cosine down to 0."""
+    return optax.warmup_cosine_decay_schedule(
+        init_value=0.0,
+        peak_value=config.learning_rate,
+        warmup_steps=round(config.schedule.warmup * steps),
+        decay_steps=steps,
+    )
+
+
+def _one_cycle(config: Any, steps: int) -> Schedule:
+    """Up over `warmup` of the run and down again, both as half a cosine (Smith & Topin 2018)."""
+    return optax.cosine_onecycle_schedule(
+        steps, config.learning_rate, pct_start=config.schedule.warmup
+    )
+
+
+SCHEDULES: dict[str, Callable[[Any, int], Schedule]] = {
+    "constant": _constant,
+    "step": _step_decay,
+    "cosine": _cosine,
+    "one_cycle": _one_cycle,
+    # A constant rate that the plateau rule scales down; see `make_optimizer`.
+    "plateau": _constant,
+}
+
+
+def _sgd(config: Any, rate: Schedule) -> optax.GradientTransformation:
+    return optax.chain(
+        optax.add_decayed_weights(config.weight_decay, mask=decays),
+        optax.sgd(rate, momentum=config.momentum or None, nesterov=config.nesterov),
+    )
+
+
+def _adam(config: Any, rate: Schedule) -> optax.GradientTransformation:
+    return optax.chain(
+        optax.add_decayed_weights(config.weight_decay, mask=decays),
+        optax.adam(rate, b1=config.b1, b2=config.b2),
+    )
+
+
+def _adamw(config: Any, rate: Schedule) -> optax.GradientTransformation:
+    return optax.adamw(
+        rate, b1=config.b1, b2=config.b2, weight_decay=config.weight_decay, mask=decays
+    )
+
+
+OPTIMIZERS: dict[str, Callable[[Any, Schedule], optax.GradientTransformation]] = {
+    "sgd": _sgd,
+    "adam": _adam,
+    "adamw": _adamw,
+}
+
+
+def make_optimizer(config: Any, *, steps: int) -> Optimizer:
+    """The optimizer of a config.
+
+    Args:
+      config: `config.optimizer` with `name`, `learning_rate`, `momentum`, `nesterov`, `b1`, `b2`,
+        `weight_decay` (in the gradient for sgd and adam, decoupled for adamw; never on biases and
+        norms), `clip_norm` (largest global norm of the gradient, 0 for none) and `schedule` with
+        `name`, `milestones`, `factor`, `warmup`, `window`, `patience`; see
+        `jaxvision.cli.config.default_config`.
+      steps: of the whole run.
+    Raises:
+      InputError: unknown optimizer or schedule, or a figure out of range.
+    """
+    if not config.learning_rate > 0:
+        raise InputError(
+            f"config.optimizer.learning_rate is {config.learning_rate}: give a rate above 0"
+        )
+    if not 0 <= config.schedule.warmup < 1:
+        raise InputError(
+            f"config.optimizer.schedule.warmup is {config.schedule.warmup}: "
+            "give a share of the run from 0 to below 1"
+        )
+    schedule = lookup(SCHEDULES, config.schedule.name, "schedule")(config, steps)
+    chain = [lookup(OPTIMIZERS, config.name, "optimizer")(config, schedule)]
+    if config.clip_norm:
+        chain.insert(0, optax.clip_by_global_norm(config.clip_norm))
+    if config.schedule.name == "plateau":
+        # Looks at the training loss, averaged over windows, because that is part of the step and
+        # so of its state: a resumed run scales the rate down where the other one did.
+        chain.append(
+            optax.contrib.reduce_on_plateau(
+                factor=config.schedule.factor,
+                patience=config.schedule.patience,
+                accumulation_size=max(1, round(config.schedule.window * steps)),
+            )
+        )
+    return Optimizer(optax.with_extra_args_support(optax.chain(*chain)), schedule)

@@ -1,0 +1,120 @@
+"""Running one program on all devices, the only place that knows of `pmap` and `shard_map`.
+
+State is replicated: it goes into and comes out of a mapped function whole, without a device axis.
+Batches are cut along their first axis. Both ways of mapping run the same function and give the
+same numbers; `pmap` is what JAX keeps in maintenance mode, on top of `jit` and `shard_map`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxvision.core import AXIS, InputError
+
+KINDS = ("pmap", "shard_map")
+
+
+class Parallel:
+    """A set of devices and a way to map functions over them.
+
+    Args:
+      kind: one of `KINDS`.
+      devices: of all processes, in the order of the batch; None for all there are.
+    Raises:
+      InputError: unknown kind.
+    """
+
+    def __init__(self, kind: str = "pmap", devices: Sequence[jax.Device] | None = None):
+        if kind not in KINDS:
+            raise InputError(f"config.parallel is {kind!r}: choose one of {', '.join(KINDS)}")
+        self.kind = kind
+        self.devices = list(jax.devices() if devices is None else devices)
+        self._mesh = Mesh(np.array(self.devices), (AXIS,), axis_types=(AxisType.Auto,))
+        self._local = sum(d.process_index == jax.process_index() for d in self.devices)
+
+    def check_batch_size(self, batch_size: int) -> None:
+        """Raises InputError, naming the next sizes that fit, if the devices do not divide it."""
+        count = len(self.devices)
+        if batch_size < 1 or batch_size % count:
+            below = batch_size - batch_size % count
+            near = [size for size in (below, below + count) if size > 0]
+            raise InputError(
+                f"batch size {batch_size} is not divisible by the {count} devices: use "
+                f"{' or '.join(map(str, near))}"
+            )
+
+    def map(self, fn: Callable[..., Any], *, donate_state: bool = False) -> Callable[..., Any]:
+        """Maps fn(state, batch) over the devices and compiles it.
+
+        Args:
+          fn: gets the whole state and this device's part of the batch; may use collectives over
+            `AXIS`; its results must be equal on all devices.
+          donate_state: whether the state's memory may be used for the result.
+        Returns:
+          A function of (state from `replicate` or from an earlier result, batch from `shard`).
+        """
+        donate = (0,) if donate_state else ()
+        if self.kind == "pmap":
+            return jax.pmap(
+                fn,
+                axis_name=AXIS,
+                in_axes=(None, 0),
+                out_axes=None,
+                devices=self.devices,
+                donate_argnums=donate,
+            )
+        # check_vma would insert a second sum of the gradients.
+        mapped = jax.shard_map(
+            fn, mesh=self._mesh, in_specs=(P(), P(AXIS)), out_specs=P(), check_vma=False
+        )
+        return jax.jit(mapped, donate_argnums=donate)
+
+    def shard(self, batch: Any) -> Any:
+        """Moves this process's part of a global batch to its devices.
+
+        Args:
+          batch: numpy arrays [b, ...].
+        Returns:
+          What a mapped function takes as its batch.
+        """
+        sharding = NamedSharding(self._mesh, P(AXIS))
+
+        def place(x: np.ndarray) -> jax.Array:
+            if self.kind == "pmap":
+                x = x.reshape(self._local, -1, *x.shape[1:])
+            return jax.make_array_from_process_local_data(sharding, x)
+
+        return jax.tree.map(place, batch)
+
+    def replicate(self, tree: Any) -> Any:
+        """A copy of every array on every device of every process.
+
+        A mapped function must start from this: a state that is a plain local array is lost at the
+        second step when several processes donate it.
+        """
+        sharding = self.replicated
+        return jax.tree.map(
+            lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree
+        )
+
+    @property
+    def replicated(self) -> NamedSharding:
+        """How the state lies on the devices."""
+        return NamedSharding(self._mesh, P())
+
+    def agree(self, value: bool) -> bool:
+        """Whether the value is True in every process."""
+        if jax.process_count() == 1:
+            return value
+        return bool(multihost_utils.process_allgather(np.array(value)).all())
+
+    def barrier(self, name: str) -> None:
+        """Waits until every process is here."""
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices(name)

@@ -1,0 +1,129 @@
+"""The training step and the evaluation step, for any task."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from jaxvision.core import AXIS, Keys, Task, Terms, TrainState, divide, sum_terms
+from jaxvision.engine.optimizer import Optimizer
+from jaxvision.engine.parallel import Parallel
+
+# Streams of the run's seed.
+_INIT, _AUGMENT, _LOSS, _DEVICE = range(4)
+
+
+def init_state(task: Task, optimizer: Optimizer, seed: int) -> TrainState:
+    """The state before the first step, on one device."""
+
+    def init() -> TrainState:
+        variables = dict(task.init(jax.random.fold_in(jax.random.key(seed), _INIT)))
+        params = variables.pop("params")
+        return TrainState(jnp.int32(0), params, variables, optimizer.transformation.init(params))
+
+    return jax.jit(init)()
+
+
+def _example_keys(key: Array, local_size: int) -> Array:
+    """A key for each example of this device's part, by its index in the global batch."""
+    index = jax.lax.axis_index(AXIS) * local_size + jnp.arange(local_size)
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+
+
+def _mean(terms: Terms) -> dict[str, Array]:
+    return {name: divide(total, weight) for name, (total, weight) in terms.items()}
+
+
+def make_update(
+    task: Task, optimizer: Optimizer, *, seed: int, parallel: Parallel
+) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]]:
+    """The training step over all devices.
+
+    Every device computes the totals of its examples, divided by the weights of all; the sum of
+    its gradients over the devices is that of the global batch, whatever the number of devices.
+
+    Args:
+      task: what to train.
+      optimizer: how.
+      seed: of all randomness in the step.
+      parallel: the devices.
+    Returns:
+      (state, batch) -> (state, record); the record holds each loss term, their sum "loss",
+      the task's metrics, "learning_rate" and "gradient_norm". The given state is
+      donated.
+    """
+
+    def update(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Array]]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        size = len(batch.mask)
+        augment_keys = _example_keys(jax.random.fold_in(key, _AUGMENT), size)
+        loss_keys = _example_keys(jax.random.fold_in(key, _LOSS), size)
+        device_key = jax.random.fold_in(jax.random.fold_in(key, _DEVICE), jax.lax.axis_index(AXIS))
+
+        def augment(key: Array, example: Any) -> Any:
+            return task.prepare(task.augment(key, example))
+
+        batch = jax.vmap(augment)(augment_keys, batch)
+
+        def example_loss(outputs: Any, example: Any, key: Array) -> Terms:
+            return task.loss(outputs, example, key=key, step=state.step)
+
+        def objective(params: Any) -> tuple[Array, Any]:
+            outputs, statistics = task.forward(
+                {"params": params, **state.statistics},
+                batch,
+                keys=Keys(loss_keys, device_key),
+                step=state.step,
+                train=True,
+            )
+            terms = sum_terms(jax.vmap(example_loss)(outputs, batch, loss_keys), batch.mask)
+            weights = {name: jax.lax.stop_gradient(weight) for name, (_, weight) in terms.items()}
+            weights = jax.lax.psum(weights, AXIS)
+            shares = {name: divide(total, weights[name]) for name, (total, _) in terms.items()}
+            metrics = sum_terms(jax.vmap(task.metrics)(outputs, batch), batch.mask)
+            return sum(shares.values()), (shares, metrics, statistics)
+
+        gradients, (shares, metrics, statistics) = jax.grad(objective, has_aux=True)(state.params)
+        gradients, losses, metrics = jax.lax.psum((gradients, shares, metrics), AXIS)
+        loss = sum(losses.values())
+        changes, opt_state = optimizer.transformation.update(
+            gradients, state.opt_state, state.params, value=loss
+        )
+        new_state = TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, changes),
+            statistics={**state.statistics, **statistics},
+            opt_state=opt_state,
+        )
+        record = {
+            **losses,
+            "loss": loss,
+            **_mean(metrics),
+            "learning_rate": optimizer.learning_rate(opt_state, state.step),
+            "gradient_norm": optax.global_norm(gradients),
+        }
+        return new_state, record
+
+    return parallel.map(update, donate_state=True)
+
+
+def make_evaluate(task: Task, *, parallel: Parallel) -> Callable[[TrainState, Any], Terms]:
+    """The evaluation step over all devices.
+
+    Args:
+      task: what to evaluate.
+      parallel: the devices.
+    Returns:
+      (state, batch) -> name -> (total, weight), of the global batch without filler: the task's
+      metrics.
+    """
+
+    def evaluate(state: TrainState, batch: Any) -> Terms:
+        batch = jax.vmap(task.prepare)(batch)
+        outputs, _ = task.forward(state.variables, batch, keys=None, step=state.step, train=False)
+        return jax.lax.psum(sum_terms(jax.vmap(task.metrics)(outputs, batch), batch.mask), AXIS)
+
+    return parallel.map(evaluate)

@@ -1,0 +1,76 @@
+"""The folder of a run: its config, and what may not be mixed into it."""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+from jaxvision.core import InputError
+
+CONFIG = "config.json"
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What two configs differ in, as "key: old -> new"."""
+    old, new = _flat(old), _flat(new)
+    absent = "(absent)"
+    return [
+        f"{key}: {old.get(key, absent)!r} -> {new.get(key, absent)!r}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key, absent) != new.get(key, absent)
+    ]
+
+
+def read_config(workdir: pathlib.Path) -> dict[str, Any]:
+    """The config of the run in a folder.
+
+    Raises:
+      InputError: no such folder, no run in it, or its config is damaged.
+    """
+    path = workdir / CONFIG
+    if not path.is_file():
+        raise InputError(f"no run in {workdir}: it has no {CONFIG}; train one there first")
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is damaged ({error}): restore it or use another --workdir") from (
+            error
+        )
+
+
+def claim(workdir: pathlib.Path, config: dict[str, Any], *, writes: bool) -> None:
+    """Makes a folder the one of this run, or finds that it is.
+
+    Args:
+      workdir: the folder; made if it is not there.
+      config: of the run, plain JSON.
+      writes: whether this process writes.
+    Raises:
+      InputError: the folder has a run with another config; shows the difference.
+    """
+    config = json.loads(json.dumps(config))  # tuples become lists, as in the file
+    if (workdir / CONFIG).exists():
+        changed = difference(read_config(workdir), config)
+        if changed:
+            raise InputError(
+                f"{workdir} has a run with another config ({'; '.join(changed)}): "
+                "use its config or another --workdir"
+            )
+    elif writes:
+        workdir.mkdir(parents=True, exist_ok=True)
+        new = workdir / f".{CONFIG}.tmp"
+        with new.open("w") as file:
+            json.dump(config, file, indent=2)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(workdir / CONFIG)

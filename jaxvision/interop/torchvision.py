@@ -1,0 +1,81 @@
+"""Weights in torch's layout.
+
+The rule that makes one conversion serve every family: a parameter's Flax path, joined by "_",
+equals its key in the torch state dict with "." turned into "_", but for the leaf's name.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.traverse_util
+import numpy as np
+
+from jaxvision.core import InputError
+
+# Leaf of the Flax path -> leaf of torch's key.
+_LEAVES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+# Buffers that torch keeps and inference does not need.
+_BUFFERS = ("num_batches_tracked",)
+# Axes of a kernel in torch's layout -> ours, by rank: dense OI -> IO, convolution OIHW -> HWIO.
+_KERNEL_AXES = {2: (1, 0), 4: (2, 3, 1, 0)}
+
+
+def _from_torch_layout(leaf: str, value: np.ndarray) -> np.ndarray:
+    if leaf == "kernel" and value.ndim in _KERNEL_AXES:
+        return value.transpose(_KERNEL_AXES[value.ndim])
+    return value
+
+
+def from_state_dict(
+    state_dict: Mapping[str, np.ndarray],
+    variables: Mapping[str, Any],
+    *,
+    key_map: Callable[[str], str] | None = None,
+) -> dict[str, Any]:
+    """Variables with the values of a torch state dict.
+
+    Args:
+      state_dict: key -> array, such as the contents of an npz file.
+      variables: the network's variables (or their shapes, from `jax.eval_shape`); gives the
+        structure, the shapes and the dtypes.
+      key_map: from the file's key to torchvision's, for weights with other names; for a prefix
+        such as "module.", `lambda key: key.removeprefix("module.")`.
+    Returns:
+      A tree like `variables`, of numpy arrays.
+    Raises:
+      InputError: keys missing, left over or of another shape, all of them in one message.
+    """
+    key_map = key_map or (lambda key: key)
+    given = {
+        key_map(key).replace(".", "_"): (key, np.asarray(value))
+        for key, value in state_dict.items()
+        if not key.endswith(_BUFFERS)
+    }
+    missing, misshapen, converted = [], [], {}
+    for path, like in flax.traverse_util.flatten_dict(dict(variables)).items():
+        _, *modules, leaf = path
+        wanted = "_".join([*modules, _LEAVES.get(leaf, leaf)])
+        if wanted not in given:
+            missing.append(wanted)
+            continue
+        key, value = given.pop(wanted)
+        value = _from_torch_layout(leaf, value)
+        if value.shape != like.shape:
+            misshapen.append(f"{key} {value.shape} for {'/'.join(path)} {like.shape}")
+            continue
+        converted[path] = value.astype(like.dtype)
+    problems = {
+        "missing": missing,
+        "left over": [key for key, _ in given.values()],
+        "of another shape": misshapen,
+    }
+    if any(problems.values()):
+        listed = "; ".join(f"{what}: {', '.join(keys)}" for what, keys in problems.items() if keys)
+        raise InputError(f"the weights do not fit the network: {listed}")
+    return flax.traverse_util.unflatten_dict(converted)

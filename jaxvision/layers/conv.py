@@ -1,0 +1,58 @@
+"""Convolution, norm and activation as named siblings."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+from jax import Array
+
+he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+"""Initialisation of He et al. 2015 ("Delving deep into rectifiers", equation 14)."""
+
+
+def conv_norm_act(
+    x: Array,
+    features: int,
+    kernel_size: int,
+    *,
+    name: str,
+    norm_name: str,
+    norm: Callable[..., Array],
+    stride: int = 1,
+    act: Callable[[Array], Array] | None = nn.relu,
+    dtype: Any = None,
+    param_dtype: Any = None,
+) -> Array:
+    """A convolution without bias, a norm and an activation.
+
+    A function and not a module: both layers become children of the module that calls it, under
+    the two names given, as in torchvision's state dicts. Padding is explicit, (kernel_size - 1) // 2
+    on every side, as in the published networks ("SAME" differs from it at stride 2).
+
+    Args:
+      x: [B, H, W, C].
+      features: channels out.
+      kernel_size: odd.
+      name: the convolution's name.
+      norm_name: the norm's name.
+      norm: a `jaxvision.layers.Norm` with everything but x and the name filled in.
+      stride: of the convolution.
+      act: activation, or None.
+      dtype: of the computation.
+      param_dtype: of the kernel.
+    Returns:
+      [B, ceil(H / stride), ceil(W / stride), features].
+    """
+    x = nn.Conv(
+        features,
+        (kernel_size, kernel_size),
+        strides=stride,
+        padding=(kernel_size - 1) // 2,
+        use_bias=False,
+        kernel_init=he_normal,
+        dtype=dtype,
+        param_dtype=param_dtype,
+        name=name,
+    )(x)
+    x = norm(x, name=norm_name)
+    return x if act is None else act(x)

@@ -1,0 +1,62 @@
+"""Normalisation layers behind one signature, so that a network can take any of them."""
+
+from typing import Any, Protocol
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+
+class Norm(Protocol):
+    """What a network's field `norm` is: creates a named layer and applies it."""
+
+    def __call__(
+        self,
+        x: Array,
+        *,
+        name: str,
+        train: bool,
+        axis_name: str | None,
+        dtype: Any,
+        param_dtype: Any,
+    ) -> Array: ...
+
+
+def batch_norm(
+    x: Array,
+    *,
+    name: str,
+    train: bool,
+    axis_name: str | None = None,
+    dtype: Any = None,
+    param_dtype: Any = jnp.float32,
+    momentum: float = 0.9,
+    epsilon: float = 1e-5,
+) -> Array:
+    """Batch normalisation over all axes but the last (Ioffe & Szegedy 2015).
+
+    With `axis_name`, batch statistics are means over the devices of that mapped axis. Parameters
+    and defaults as in torch, with one difference: the running variance is the biased one, smaller
+    by the factor (n - 1) / n over n values a channel.
+
+    Args:
+      x: [..., C].
+      name: the layer's name.
+      train: whether to use (and update) the statistics of this batch.
+      axis_name: mapped axis to synchronise over, or None.
+      dtype: of the result; None keeps the input's.
+      param_dtype: of scale and bias.
+      momentum: share of the running statistics that an update keeps.
+      epsilon: added to the variance.
+    Returns:
+      The shape of x.
+    """
+    return nn.BatchNorm(
+        use_running_average=not train,
+        axis_name=axis_name,
+        momentum=momentum,
+        epsilon=epsilon,
+        dtype=dtype,
+        param_dtype=param_dtype,
+        name=name,
+    )(x)

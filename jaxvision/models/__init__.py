@@ -1,0 +1,34 @@
+"""Floor 3: the networks, and the table of their names."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+
+from jaxvision.core import InputError, close_names, lookup, merge
+from jaxvision.models.backbones.resnet_cifar import RESNETS_CIFAR
+from jaxvision.models.classification.lenet import LENETS
+
+MODELS: dict[str, Callable[..., nn.Module]] = merge(LENETS, RESNETS_CIFAR)
+"""Name -> what builds the module. Every network has the fields `num_classes`, `norm`,
+`axis_name`, `dtype` and `param_dtype`."""
+
+
+def create_model(name: str, **fields: Any) -> nn.Module:
+    """The network called `name`, with its fields set.
+
+    Args:
+      name: a key of `MODELS`, such as "lenet5".
+      **fields: fields of the module, such as `num_classes=10`.
+    Returns:
+      A linen module: `__call__(images, *, train) -> dict[str, Array]`.
+    Raises:
+      InputError: unknown name or field; the message lists the close ones.
+    """
+    build = lookup(MODELS, name, "model")
+    # A registry entry is the module's class or a functools.partial of it.
+    known = getattr(build, "func", build).__dataclass_fields__.keys() - {"parent", "name"}
+    for field in fields:
+        if field not in known:
+            raise InputError(f"{name} has no field {field!r}: {close_names(field, known)}")
+    return build(**fields)

@@ -1,0 +1,86 @@
+"""Residual networks for CIFAR (He, Zhang, Ren & Sun 2016, "Deep residual learning for image
+recognition", section 4.2)."""
+
+from functools import partial
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from jaxvision.layers import Norm, batch_norm, conv_norm_act, he_normal
+
+
+def option_a_shortcut(x: Array, features: int, stride: int) -> Array:
+    """The paper's parameter-free shortcut (option A): subsample, and pad channels with zeros.
+
+    The zero channels are shared out before and after, as widely trained weights expect.
+
+    Args:
+      x: [B, H, W, C].
+      features: channels out, at least C.
+      stride: of the subsampling.
+    Returns:
+      [B, ceil(H / stride), ceil(W / stride), features].
+    """
+    x = x[:, ::stride, ::stride]
+    missing = features - x.shape[-1]
+    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (missing // 2, missing - missing // 2)))
+
+
+class ResNetCifar(nn.Module):
+    """The 6n + 2 layer ResNet: three stages of n basic blocks at strides 1, 2 and 2.
+
+    Attributes:
+      blocks: n, basic blocks a stage; 3 is ResNet-20.
+      widths: channels of the three stages.
+      num_classes: of the classifier; None builds none.
+      norm: after each convolution.
+      axis_name: mapped axis over which a batch norm synchronises, or None.
+      dtype: of the computation; None follows the input.
+      param_dtype: of the parameters.
+
+    Call:
+      images f32[B, H, W, C] -> {"c1": [B, H, W, 16], "c2": [B, H, W, 16],
+      "c3": [B, H/2, W/2, 32], "c4": [B, H/4, W/4, 64], "pooled": [B, 64],
+      "logits": [B, num_classes]}; maps are named as in the ResNet paper's table 1 (conv1,
+      conv2_x, ...), sizes round up.
+    """
+
+    blocks: int
+    widths: tuple[int, int, int] = (16, 32, 64)
+    num_classes: int | None = 10
+    norm: Norm = batch_norm
+    axis_name: str | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
+        chex.assert_rank(images, 4)
+        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        norm = partial(self.norm, train=train, axis_name=self.axis_name, **dtypes)
+        conv = partial(conv_norm_act, kernel_size=3, norm=norm, **dtypes)
+
+        x = conv(images, self.widths[0], name="conv1", norm_name="bn1")
+        maps = {"c1": x}
+        for stage, width in enumerate(self.widths, start=1):
+            for block in range(self.blocks):
+                stride = 2 if stage > 1 and block == 0 else 1
+                prefix = f"layer{stage}_{block}"
+                y = conv(x, width, stride=stride, name=f"{prefix}_conv1", norm_name=f"{prefix}_bn1")
+                y = conv(y, width, act=None, name=f"{prefix}_conv2", norm_name=f"{prefix}_bn2")
+                x = nn.relu(y + option_a_shortcut(x, width, stride))
+            maps[f"c{stage + 1}"] = x
+        maps["pooled"] = x.mean(axis=(1, 2))
+        if self.num_classes is not None:
+            maps["logits"] = nn.Dense(self.num_classes, kernel_init=he_normal, name="fc", **dtypes)(
+                maps["pooled"]
+            )
+        return maps
+
+
+RESNETS_CIFAR = {
+    "resnet20": partial(ResNetCifar, blocks=3),
+}

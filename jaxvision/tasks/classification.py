@@ -1,0 +1,92 @@
+"""Classification: one class an image."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxvision import augment as aug
+from jaxvision.core import AXIS, ClassificationBatch, InputError, Keys, Task, Terms
+from jaxvision.losses import cross_entropy
+from jaxvision.metrics import top_k_accuracy
+from jaxvision.models import create_model
+
+
+def classification(config: Any) -> Task:
+    """The task of a classification config.
+
+    Args:
+      config: with the fields `model` (name and fields), `data` (image_size, channels, num_classes,
+        mean, std), `augment` (flip, padding, degrees) and `loss` (label_smoothing); see
+        `jaxvision.cli.config.default_config`.
+    Raises:
+      InputError: a setting that does not fit the others.
+    """
+    data, changes = config.data, config.augment
+    mean, std = tuple(data.mean), tuple(data.std)
+    if not len(mean) == len(std) == data.channels:
+        raise InputError(
+            f"config.data has {data.channels} channels, but {len(mean)} figures in mean and "
+            f"{len(std)} in std: give one for each channel"
+        )
+    label_smoothing = config.loss.label_smoothing
+    if not 0 <= label_smoothing < 1:
+        raise InputError(f"config.loss.label_smoothing is {label_smoothing}: give 0 to below 1")
+    fields = dict(config.model)
+    model = create_model(fields.pop("name"), num_classes=data.num_classes, axis_name=AXIS, **fields)
+
+    def init(key: Array) -> dict[str, Any]:
+        images = jnp.zeros((1, data.image_size, data.image_size, data.channels))
+        return model.init(key, images, train=False)
+
+    def augment(key: Array, example: ClassificationBatch) -> ClassificationBatch:
+        flip, crop, turn = jax.random.split(key, 3)
+        image = example.image
+        if changes.flip:
+            image = aug.horizontal_flip(flip, image)
+        if changes.padding:
+            image = aug.pad_and_crop(crop, image, padding=changes.padding)
+        if changes.degrees:
+            image = aug.random_rotation(turn, image, degrees=changes.degrees)
+        return example.replace(image=image)
+
+    def prepare(example: ClassificationBatch) -> ClassificationBatch:
+        return example.replace(image=aug.normalize(example.image, mean=mean, std=std))
+
+    def forward(
+        variables: dict[str, Any],
+        batch: ClassificationBatch,
+        *,
+        keys: Keys | None,
+        step: Array,
+        train: bool,
+    ) -> tuple[Any, dict[str, Any]]:
+        del step
+        if not train:
+            return model.apply(variables, batch.image, train=False), {}
+        statistics = [name for name in variables if name != "params"]
+        return model.apply(
+            variables,
+            batch.image,
+            train=True,
+            mutable=statistics,
+            rngs={"dropout": keys.device},
+        )
+
+    def loss(outputs: Any, example: ClassificationBatch, *, key: Array, step: Array) -> Terms:
+        del key, step
+        return {
+            "cross_entropy": cross_entropy(
+                outputs["logits"], example.label, example.weight, label_smoothing=label_smoothing
+            )
+        }
+
+    def metrics(outputs: Any, example: ClassificationBatch) -> Terms:
+        return {"accuracy": top_k_accuracy(outputs["logits"], example.label)}
+
+    def decode(outputs: Any) -> dict[str, Array]:
+        probabilities = jax.nn.softmax(outputs["logits"])
+        return {"label": jnp.argmax(probabilities), "probabilities": probabilities}
+
+    return Task(init, augment, prepare, forward, loss, metrics, decode)

@@ -1,0 +1,169 @@
+"""A kit for testing array functions, built on chex.
+
+Check an operator against a slow reference under every transformation, and a loss for what padding
+must not change::
+
+    from jaxvision.testing import check_op, check_padding_invariance
+
+    check_op(box_area, slow_box_area, boxes)
+    check_padding_invariance(my_loss, predictions, boxes, box_mask, padded=(1,), mask=2)
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+TRANSFORMS = ("eager", "jit", "vmap", "pmap")
+"""The ways in which `transformed` can run a function."""
+
+
+def transformed(fn: Callable[..., Any], transform: str) -> Callable[..., Any]:
+    """`fn`, run under a transformation, with the signature and the results of plain `fn`.
+
+    Under "vmap" and "pmap" the arguments are repeated (over all local devices for "pmap"), and the
+    results must be equal for each copy. Keyword arguments are static.
+
+    Args:
+      fn: arrays in (positional, any pytree), arrays out.
+      transform: one of `TRANSFORMS`.
+    Raises:
+      ValueError: unknown transform.
+      AssertionError: when called, if the copies' results differ.
+    """
+    if transform not in TRANSFORMS:
+        raise ValueError(f"unknown transform {transform!r}: choose one of {', '.join(TRANSFORMS)}")
+
+    @functools.wraps(fn)
+    def run(*args: Any, **static: Any) -> Any:
+        bound = functools.partial(fn, **static) if static else fn
+        if transform == "eager":
+            return bound(*args)
+        if transform == "jit":
+            return jax.jit(bound)(*args)
+        copies = 2 if transform == "vmap" else jax.local_device_count()
+        mapped = jax.vmap(bound) if transform == "vmap" else jax.pmap(bound)
+
+        def repeat(x: Any) -> Any:
+            x = jnp.asarray(x)
+            return jnp.broadcast_to(x[None], (copies, *x.shape))
+
+        results = jax.device_get(mapped(*jax.tree.map(repeat, args)))
+        first = jax.tree.map(lambda x: x[0], results)
+        for copy in range(1, copies):
+            chex.assert_trees_all_equal(first, jax.tree.map(lambda x, i=copy: x[i], results))
+        return first
+
+    return run
+
+
+def check_op(
+    op: Callable[..., Any],
+    reference: Callable[..., Any],
+    *args: Any,
+    rtol: float = 1e-5,
+    atol: float = 1e-6,
+    transforms: Sequence[str] = TRANSFORMS,
+    **static: Any,
+) -> None:
+    """Asserts that an operator equals a reference under every transformation.
+
+    Args:
+      op: the operator.
+      reference: the same in plain numpy; called with numpy arrays.
+      *args: the arguments of both.
+      rtol: relative tolerance, on the largest difference.
+      atol: absolute tolerance.
+      transforms: which of `TRANSFORMS` to try.
+      **static: keyword arguments of both.
+    Raises:
+      AssertionError: a result differs in value, shape or structure.
+    """
+    expected = reference(*jax.tree.map(np.asarray, args), **static)
+    for transform in transforms:
+        actual = jax.device_get(transformed(op, transform)(*args, **static))
+        chex.assert_trees_all_equal_shapes(actual, expected)
+        try:
+            chex.assert_trees_all_close(actual, expected, rtol=rtol, atol=atol)
+        except AssertionError as error:
+            raise AssertionError(f"under {transform}: {error}") from error
+
+
+def check_finite_gradients(
+    fn: Callable[..., Any], *args: Any, argnums: Sequence[int] = (0,)
+) -> None:
+    """Asserts that the sum of all of fn's outputs has finite gradients.
+
+    Args:
+      fn: arrays in, a pytree of arrays out.
+      *args: its arguments.
+      argnums: which arguments to differentiate by.
+    Raises:
+      AssertionError: a gradient is NaN or infinite.
+    """
+
+    def total(*args: Any) -> jax.Array:
+        return sum(jnp.sum(x) for x in jax.tree.leaves(fn(*args)))
+
+    chex.assert_tree_all_finite(jax.grad(total, argnums=tuple(argnums))(*args))
+
+
+def check_padding_invariance(
+    loss: Callable[..., Any],
+    *args: Any,
+    padded: Sequence[int],
+    mask: int,
+    extra: int = 7,
+    rtol: float = 1e-6,
+    atol: float = 1e-6,
+) -> None:
+    """Asserts that masked rows change neither a loss or metric nor its gradient.
+
+    The arguments in `padded` get `extra` more rows of arbitrary values along axis 0, the mask as
+    many of False. Values are compared, and where the first argument is a floating array that is
+    not padded itself, so is the gradient by it.
+
+    Args:
+      loss: a function of one example, giving any pytree of arrays.
+      *args: its arguments.
+      padded: positions of the arguments that are padded along axis 0.
+      mask: position of the mask, bool[N].
+      extra: rows to add.
+      rtol: relative tolerance.
+      atol: absolute tolerance.
+    Raises:
+      AssertionError: something changed.
+    """
+    rng = np.random.default_rng(0)
+
+    def pad(position: int, x: Any) -> Any:
+        if position == mask:
+            return np.concatenate([x, np.zeros(extra, bool)])
+        if position not in padded:
+            return x
+        x = np.asarray(x)
+        shape = (extra, *x.shape[1:])
+        if np.issubdtype(x.dtype, np.integer):
+            junk = rng.integers(x.min(initial=0), x.max(initial=0) + 1, shape)
+        else:
+            junk = rng.normal(scale=10, size=shape)
+        return np.concatenate([x, junk.astype(x.dtype)])
+
+    padded_args = [pad(position, x) for position, x in enumerate(args)]
+    chex.assert_trees_all_close(loss(*padded_args), loss(*args), rtol=rtol, atol=atol)
+
+    first = args[0]
+    floating = hasattr(first, "dtype") and jnp.issubdtype(first.dtype, jnp.floating)
+    if floating and 0 not in padded:
+
+        def gradient(args: Sequence[Any]) -> Any:
+            def total(x: Any) -> jax.Array:
+                return sum(jnp.sum(y) for y in jax.tree.leaves(loss(x, *args[1:])))
+
+            return jax.grad(total)(jnp.asarray(first))
+
+        chex.assert_trees_all_close(gradient(padded_args), gradient(args), rtol=rtol, atol=atol)

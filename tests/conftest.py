@@ -1,0 +1,34 @@
+"""Settings of the whole suite: four CPU devices, strict ranks, a compilation cache."""
+
+import os
+import pathlib
+import tempfile
+
+# Before JAX starts; processes that tests start inherit the cache, not the devices.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(tempfile.gettempdir()) / "jaxvision-test-cache")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+import jax
+import pytest
+
+from jaxvision.testing import TRANSFORMS, transformed
+
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(params=TRANSFORMS)
+def transform(request):
+    """Runs a function eagerly, under jit, vmap and pmap: `transform(fn)(*args)`."""
+    return lambda fn: transformed(fn, request.param)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> pathlib.Path:
+    """The folder of real data sets, from $JAXVISION_DATA."""
+    folder = os.environ.get("JAXVISION_DATA")
+    if not folder:
+        pytest.skip("needs real data: set JAXVISION_DATA to its folder")
+    return pathlib.Path(folder)
