@@ -44,13 +44,13 @@ def main(argv: list[str]) -> None:
     parallel = Parallel(config.parallel)
     parallel.check_batch_size(config.batch_size)
     like = init_state(task, make_optimizer(config.optimizer, steps=config.steps), config.seed)
-    checkpoints = Checkpoints(
+    with Checkpoints(
         workdir / CHECKPOINTS,
         criterion=assemble.make_criterion(config),
         parallel=parallel,
         read_only=True,
-    )
-    best = checkpoints.restore_best(like)
+    ) as checkpoints:
+        best = checkpoints.restore_best(like)
     if best is None:
         raise InputError(f"no checkpoint in {workdir / CHECKPOINTS}: train first")
     metrics = evaluate(

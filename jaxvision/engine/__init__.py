@@ -2,13 +2,15 @@
 
 from jaxvision.engine.checkpoint import Checkpoints, DamagedError
 from jaxvision.engine.digest import state_digest
+from jaxvision.engine.evaluate import evaluate, make_evaluate
 from jaxvision.engine.history import Criterion
 from jaxvision.engine.journal import NonFiniteError
-from jaxvision.engine.loop import CHECKPOINTS, Fitted, Run, evaluate, fit, train_steps
+from jaxvision.engine.loop import CHECKPOINTS, Fitted, fit, train_steps
 from jaxvision.engine.optimizer import Optimizer, make_optimizer
 from jaxvision.engine.parallel import Parallel
 from jaxvision.engine.progress import say
-from jaxvision.engine.update import init_state, make_evaluate, make_update
+from jaxvision.engine.run import Run
+from jaxvision.engine.update import init_state, make_update
 from jaxvision.engine.workdir import read_config
 
 __all__ = [

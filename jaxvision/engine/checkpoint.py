@@ -1,14 +1,17 @@
 """Checkpoints: the one module that knows of Orbax.
 
 A checkpoint holds the state, the position in the data, the evaluations so far and the config, and
-a sha256 of each array and of all the rest. Restoring verifies them; a checkpoint that is damaged is
-passed over with a warning, and the one before is used.
+a sha256 of each array and of all the rest. Once it is on disk it is sealed with a sha256 of each of
+its files. Restoring verifies all of them; a checkpoint that is damaged is passed over with a
+warning, and the one before is used.
 """
 
+import json
 import logging
 import pathlib
 import shutil
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +20,13 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import PolicyCheckpointInfo, PreservationContext
 
 from jaxvision.core import TrainState
-from jaxvision.engine.digest import array_digests, json_digest
+from jaxvision.engine.digest import array_digests, file_digests, json_digest
 from jaxvision.engine.history import Criterion, History
 from jaxvision.engine.parallel import Parallel
 
 log = logging.getLogger(__name__)
 
-_STATE, _META = "state", "meta"
+_STATE, _META, _SEAL = "state", "meta", "seal.json"
 
 
 class DamagedError(RuntimeError):
@@ -65,7 +68,7 @@ class _LatestAndBest:
 
 
 class Checkpoints:
-    """The checkpoints of a run.
+    """The checkpoints of a run; a context manager, which waits for the last save.
 
     Args:
       folder: where they are; one folder for all processes.
@@ -102,7 +105,10 @@ class Checkpoints:
                 _META: ocp.JsonCheckpointHandler(),
             },
         )
-        self.last_step: int | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="seal")
+        self._sealing: Future | None = None
+        self.last: pathlib.Path | None = None
+        """The last checkpoint saved or restored."""
 
     def save(
         self, state: TrainState, *, data: dict[str, Any], history: History, config: dict[str, Any]
@@ -125,6 +131,7 @@ class Checkpoints:
             "arrays": array_digests(host),
         }
         meta["digest"] = json_digest(meta)
+        self._wait()
         self._policy.history = list(history)
         step = int(host.step)
         self._manager.save(
@@ -133,7 +140,8 @@ class Checkpoints:
                 **{_STATE: ocp.args.StandardSave(host), _META: ocp.args.JsonSave(meta)}
             ),
         )
-        self.last_step = step
+        self._sealing = self._thread.submit(self._seal, step)
+        self.last = self.folder / str(step)
 
     def restore_latest(self, like: TrainState) -> Restored | None:
         """The last checkpoint that is sound; None if there is none at all.
@@ -151,7 +159,7 @@ class Checkpoints:
         if restored is not None and damaged and not self._read_only:
             self._set_aside(damaged)
         if restored is not None:
-            self.last_step = restored.step
+            self.last = self.folder / str(restored.step)
             self._policy.history = restored.history
         return restored
 
@@ -163,7 +171,7 @@ class Checkpoints:
         Raises:
           DamagedError: there are checkpoints, but none is sound.
         """
-        self._manager.wait_until_finished()
+        self._wait()
         steps = sorted(self._manager.all_steps(), reverse=True)
         history: History = []
         for step in steps:
@@ -177,13 +185,46 @@ class Checkpoints:
         restored, _ = self._first_sound([*ranked, *(s for s in steps if s not in ranked)], like)
         return restored
 
-    def close(self) -> None:
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Waits for what is being written."""
+        self._wait()
+        self._thread.shutdown()
         self._manager.close()
 
-    def wait(self) -> None:
-        """Waits until the last save is on disk."""
+    def _wait(self) -> None:
+        if self._sealing is not None:
+            self._sealing.result()
+            self._sealing = None
+
+    def _seal(self, step: int) -> None:
+        """Writes down what the files of a checkpoint are, once they are all there.
+
+        A process that dies before that leaves a checkpoint without a seal; its arrays and the rest
+        have their own digests all the same.
+        """
         self._manager.wait_until_finished()
+        if jax.process_index() == 0:
+            folder = self.folder / str(step)
+            files = file_digests(folder)
+            new = folder.with_name(f"{step}.{_SEAL}.tmp")
+            new.write_text(json.dumps({"files": files, "digest": json_digest(files)}))
+            new.replace(folder / _SEAL)
+
+    def _check_seal(self, step: int) -> None:
+        folder = self.folder / str(step)
+        if not (folder / _SEAL).exists():
+            return
+        seal = json.loads((folder / _SEAL).read_text())
+        saved, found = seal["files"], file_digests(folder)
+        del found[_SEAL]
+        if json_digest(saved) != seal["digest"]:
+            raise ValueError(f"{_SEAL} is not what was written")
+        wrong = sorted(p for p in found.keys() | saved.keys() if found.get(p) != saved.get(p))
+        if wrong:
+            raise ValueError(f"{', '.join(wrong[:3])}: not what was written ({len(wrong)} files)")
 
     def _first_sound(
         self, steps: Iterable[int], like: TrainState
@@ -218,15 +259,16 @@ class Checkpoints:
         found, saved = array_digests(state), meta["arrays"]
         wrong = sorted(p for p in found.keys() | saved.keys() if found.get(p) != saved.get(p))
         if wrong:
-            raise ValueError(f"wrong digest of {', '.join(wrong[:3])} ({len(wrong)} arrays)")
+            raise ValueError(f"{', '.join(wrong[:3])}: not what was saved ({len(wrong)} arrays)")
         return Restored(step, state, meta["data"], meta["history"])
 
     def _read_meta(self, step: int) -> dict[str, Any]:
+        self._check_seal(step)
         args = ocp.args.Composite(**{_META: ocp.args.JsonRestore()})
         meta = self._manager.restore(step, args=args)[_META]
         digest = meta.pop("digest")
         if json_digest(meta) != digest:
-            raise ValueError("wrong digest of its metadata")
+            raise ValueError("its metadata is not what was saved")
         return meta
 
     def _warn(self, step: int, error: Exception) -> None:

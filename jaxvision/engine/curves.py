@@ -1,10 +1,10 @@
 """The learning curves of a run, as a picture."""
 
-import pathlib
-
 import numpy as np
 
+from jaxvision.engine.history import History
 from jaxvision.engine.journal import METRICS, read_metrics
+from jaxvision.engine.run import Run
 
 CURVES = "curves.png"
 
@@ -18,15 +18,15 @@ def _smooth(values: np.ndarray) -> np.ndarray:
     return (total[high] - total[low]) / (high - low)
 
 
-def draw_curves(workdir: pathlib.Path, *, metric: str, best_step: int | None) -> None:
-    """Draws loss and `metric` over the steps into curves.png, from metrics.jsonl.
+def draw_curves(run: Run, history: History) -> None:
+    """Draws loss and the criterion's metric over the steps into curves.png.
 
     Args:
-      workdir: of the run.
-      metric: the metric to draw, in training and (as "validation/METRIC") in evaluation.
-      best_step: marked, if given.
+      run: gives the folder, with metrics.jsonl in it, and the metric.
+      history: of the evaluations; the best is marked.
     """
-    lines = read_metrics(workdir / METRICS)
+    metric = run.criterion.metric
+    lines = read_metrics(run.workdir / METRICS)
     if not lines:
         return
     # Late, because it takes a second; and without a display.
@@ -45,24 +45,15 @@ def draw_curves(workdir: pathlib.Path, *, metric: str, best_step: int | None) ->
     training(left, "loss")
     left.set(title="loss", xlabel="step", yscale="log")
     training(right, metric)
-    name = f"validation/{metric}"
-    points = [(line["step"], line[name]) for line in lines if name in line]
-    if points:
-        steps, values = np.array(points).T
-        right.plot(steps, values, "o-", color="C1", markersize=4, label="validation")
-        if best_step in steps:
-            value = values[list(steps).index(best_step)]
-            right.plot(
-                best_step,
-                value,
-                "*",
-                color="C3",
-                markersize=14,
-                label=f"best: {value:.4g} at step {best_step}",
-            )
+    if history:
+        scores = {e["step"]: e["metrics"][metric] for e in history}
+        best = run.criterion.ranked(history)[0]
+        right.plot(*zip(*scores.items(), strict=True), "o-", color="C1", label="validation", ms=4)
+        label = f"best: {scores[best]:.4g} at step {best}"
+        right.plot(best, scores[best], "*", color="C3", label=label, ms=14)
     right.set(title=metric, xlabel="step")
     for axes in (left, right):
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend()
-    figure.savefig(workdir / CURVES, dpi=120)
+    figure.savefig(run.workdir / CURVES, dpi=120)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import pathlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -38,3 +39,15 @@ def state_digest(tree: Any) -> str:
 def json_digest(value: Any) -> str:
     """sha256 over a JSON value, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def file_digests(folder: pathlib.Path) -> dict[str, str]:
+    """Relative path -> sha256 of every file in a folder."""
+    digests = {}
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                digests[str(path.relative_to(folder))] = hashlib.file_digest(
+                    file, "sha256"
+                ).hexdigest()
+    return digests

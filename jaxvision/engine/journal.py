@@ -3,35 +3,22 @@
 Metrics are fetched from the devices a few steps late, so that training never waits for them.
 """
 
+import contextlib
 import json
 import math
 import os
 import pathlib
 from collections import deque
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 from tensorboardX import SummaryWriter
 
-from jaxvision.engine.progress import Progress
+from jaxvision.engine.checkpoint import Checkpoints
+from jaxvision.engine.progress import Progress, format_values
+from jaxvision.engine.run import Run
 
 METRICS = "metrics.jsonl"
-
-
-class NonFiniteError(RuntimeError):
-    """A loss, metric or gradient is NaN or infinite.
-
-    Attributes:
-      step: where.
-      values: name -> value, of those that are not finite.
-      last_good: names the last checkpoint.
-    """
-
-    def __init__(self, step: int, values: dict[str, float], last_good: str = "not known"):
-        self.step, self.values, self.last_good = step, values, last_good
-        listed = ", ".join(f"{name} = {value}" for name, value in values.items())
-        super().__init__(f"not finite at step {step}: {listed}; last good checkpoint: {last_good}")
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -46,37 +33,63 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
     return lines
 
 
+def _rewrite(path: pathlib.Path, lines: list[dict[str, Any]]) -> None:
+    """Replaces the file in one go, so that no moment exists without it."""
+    new = path.with_suffix(".tmp")
+    new.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    new.replace(path)
+
+
+class NonFiniteError(RuntimeError):
+    """A loss, metric or gradient is NaN or infinite.
+
+    Attributes:
+      step: where.
+      values: name -> value, of those that are not finite.
+      last_good: the last checkpoint before it, or None.
+    """
+
+    def __init__(self, step: int, values: dict[str, float], last_good: pathlib.Path | None):
+        self.step, self.values, self.last_good = step, values, last_good
+        listed = ", ".join(f"{name} = {value}" for name, value in values.items())
+        super().__init__(
+            f"not finite at step {step}: {listed}; last good checkpoint: {last_good or 'none yet'}"
+        )
+
+
 class Journal:
-    """Writes what each step gave, each step once.
+    """Writes what each step gave, each step once; a context manager.
 
     Args:
-      workdir: of the run.
+      run: what it tells of.
       start: the step that the run starts after; what was written of later ones is dropped.
-      progress: to be shown.
       writes: whether this process writes; it is the first one that does.
-      shown: metrics that the progress shows.
+      checkpoints: of the run, to name the last one in an error.
       delay: steps after which metrics are fetched.
     """
 
     def __init__(
-        self,
-        workdir: pathlib.Path,
-        *,
-        start: int,
-        progress: Progress,
-        writes: bool,
-        shown: Sequence[str] = ("loss",),
-        delay: int = 4,
+        self, run: Run, *, start: int, writes: bool, checkpoints: Checkpoints, delay: int = 4
     ):
-        self._path = workdir / METRICS
-        self._progress, self._shown, self._delay = progress, shown, delay
+        self._shown = ("loss", run.criterion.metric)
+        self._checkpoints, self._delay = checkpoints, delay
         self._pending: deque[tuple[int, dict[str, Any]]] = deque()
         self._file = self._board = None
+        self._progress = Progress(
+            start=start,
+            steps=run.steps,
+            batch_size=run.batch_size,
+            every=run.log_every,
+            visible=writes,
+        )
         if writes:
-            kept = [line for line in read_metrics(self._path) if line["step"] <= start]
-            self._rewrite(kept)
-            self._file = self._path.open("a")
-            self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
+            path = run.workdir / METRICS
+            _rewrite(path, [line for line in read_metrics(path) if line["step"] <= start])
+            self._file = path.open("a")
+            self._board = SummaryWriter(str(run.workdir / "tensorboard"), purge_step=start + 1)
+
+    def __enter__(self) -> "Journal":
+        return self
 
     def add(self, step: int, record: dict[str, jax.Array]) -> None:
         """Takes the record of a step, still on the devices.
@@ -109,37 +122,29 @@ class Journal:
             os.fsync(self._file.fileno())
             self._board.flush()
 
-    def close(self) -> None:
-        """Writes what is pending and sound, and closes the files."""
-        try:
+    def __exit__(self, *_: object) -> None:
+        """Writes what is pending, if it is sound, and closes the files."""
+        with contextlib.suppress(NonFiniteError):
             self.flush({})
-        except NonFiniteError:
-            pass
-        finally:
-            self._progress.close()
-            if self._file is not None:
-                self._file.close()
-                self._board.close()
+        self._progress.close()
+        if self._file is not None:
+            self._file.close()
+            self._board.close()
 
     def _fetch(self, step: int, record: dict[str, jax.Array]) -> dict[str, float]:
         values = {name: float(value) for name, value in jax.device_get(record).items()}
         wrong = {name: value for name, value in values.items() if not math.isfinite(value)}
         if wrong:
             self._pending.clear()
-            raise NonFiniteError(step, wrong)
+            raise NonFiniteError(step, wrong, self._checkpoints.last)
         return values
 
     def _write(self, step: int, record: dict[str, jax.Array], extra: dict[str, float]) -> None:
-        values = self._fetch(step, record)
+        values = {**self._fetch(step, record), **extra}
         self._progress.update(step, {name: values[name] for name in self._shown if name in values})
+        if extra:
+            self._progress.say(f"step {step} {format_values(extra)}")
         if self._file is not None:
-            line = {"step": step, **values, **extra}
-            self._file.write(json.dumps(line) + "\n")
-            for name, value in {**values, **extra}.items():
+            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            for name, value in values.items():
                 self._board.add_scalar(name, value, step)
-
-    def _rewrite(self, lines: list[dict[str, Any]]) -> None:
-        """Replaces the file in one go, so that no moment exists without it."""
-        new = self._path.with_suffix(".tmp")
-        new.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        new.replace(self._path)

@@ -5,7 +5,6 @@ Batches are cut along their first axis. Both ways of mapping run the same functi
 same numbers; `pmap` is what JAX keeps in maintenance mode, on top of `jit` and `shard_map`.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 

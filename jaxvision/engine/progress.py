@@ -11,7 +11,8 @@ from tqdm import tqdm
 T = TypeVar("T")
 
 
-def _format(values: dict[str, float]) -> str:
+def format_values(values: dict[str, float]) -> str:
+    """Figures on one line."""
     return " ".join(f"{name} {value:.4g}" for name, value in values.items())
 
 
@@ -37,13 +38,15 @@ class Progress:
     def update(self, step: int, values: dict[str, float]) -> None:
         """Shows the figures of a step that is done."""
         if self._bar is not None:
-            self._bar.set_postfix_str(f"{_format(values)} {self._rate(step):.0f} images/s", False)
+            self._bar.set_postfix_str(
+                f"{format_values(values)} {self._rate(step):.0f} images/s", False
+            )
             self._bar.update(1)
         elif self._visible and (step % self._every == 0 or step == self._steps):
             seconds = (self._steps - step) * self._batch_size / self._rate(step)
             eta = datetime.timedelta(seconds=round(seconds))
             self.say(
-                f"step {step}/{self._steps} {_format(values)} "
+                f"step {step}/{self._steps} {format_values(values)} "
                 f"{self._rate(step):.0f} images/s ETA {eta}"
             )
 

@@ -1,4 +1,4 @@
-"""The training step and the evaluation step, for any task."""
+"""The training step, for any task."""
 
 from collections.abc import Callable
 from typing import Any
@@ -103,27 +103,8 @@ def make_update(
             "loss": loss,
             **_mean(metrics),
             "learning_rate": optimizer.learning_rate(opt_state, state.step),
-            "gradient_norm": optax.global_norm(gradients),
+            "gradient_norm": optax.tree.norm(gradients),
         }
         return new_state, record
 
     return parallel.map(update, donate_state=True)
-
-
-def make_evaluate(task: Task, *, parallel: Parallel) -> Callable[[TrainState, Any], Terms]:
-    """The evaluation step over all devices.
-
-    Args:
-      task: what to evaluate.
-      parallel: the devices.
-    Returns:
-      (state, batch) -> name -> (total, weight), of the global batch without filler: the task's
-      metrics.
-    """
-
-    def evaluate(state: TrainState, batch: Any) -> Terms:
-        batch = jax.vmap(task.prepare)(batch)
-        outputs, _ = task.forward(state.variables, batch, keys=None, step=state.step, train=False)
-        return jax.lax.psum(sum_terms(jax.vmap(task.metrics)(outputs, batch), batch.mask), AXIS)
-
-    return parallel.map(evaluate)

@@ -49,14 +49,18 @@ def from_state_dict(
     Returns:
       A tree like `variables`, of numpy arrays.
     Raises:
-      InputError: keys missing, left over or of another shape, all of them in one message.
+      InputError: keys missing, left over, of another shape or given twice, all of them in one
+        message.
     """
     key_map = key_map or (lambda key: key)
-    given = {
-        key_map(key).replace(".", "_"): (key, np.asarray(value))
-        for key, value in state_dict.items()
-        if not key.endswith(_BUFFERS)
-    }
+    given, twice = {}, []
+    for key, value in state_dict.items():
+        if key.endswith(_BUFFERS):
+            continue
+        wanted = key_map(key).replace(".", "_")
+        if wanted in given:
+            twice.append(f"{given[wanted][0]} and {key} for {wanted}")
+        given[wanted] = (key, np.asarray(value))
     missing, misshapen, converted = [], [], {}
     for path, like in flax.traverse_util.flatten_dict(dict(variables)).items():
         _, *modules, leaf = path
@@ -74,6 +78,7 @@ def from_state_dict(
         "missing": missing,
         "left over": [key for key, _ in given.values()],
         "of another shape": misshapen,
+        "given twice": twice,
     }
     if any(problems.values()):
         listed = "; ".join(f"{what}: {', '.join(keys)}" for what, keys in problems.items() if keys)

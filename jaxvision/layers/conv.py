@@ -26,8 +26,8 @@ def conv_norm_act(
     """A convolution without bias, a norm and an activation.
 
     A function and not a module: both layers become children of the module that calls it, under
-    the two names given, as in torchvision's state dicts. Padding is explicit, (kernel_size - 1) // 2
-    on every side, as in the published networks ("SAME" differs from it at stride 2).
+    the two names given, as in torchvision's state dicts. Padding is explicit, as in the published
+    networks: (kernel_size - 1) // 2 on every side ("SAME" differs from it at stride 2).
 
     Args:
       x: [B, H, W, C].

@@ -1,0 +1,61 @@
+"""What a run is: where, how long, and when it evaluates, saves and stops."""
+
+import pathlib
+from dataclasses import dataclass
+from typing import Any
+
+from jaxvision.core import InputError
+from jaxvision.engine.history import Criterion, History
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `fit` is to do.
+
+    Attributes:
+      workdir: folder of the run, the same for all processes.
+      config: everything that makes the run what it is, as plain JSON; saved and compared.
+      steps: updates in all.
+      batch_size: of the global batch.
+      seed: of the initialisation and of all randomness in training.
+      criterion: which evaluation is best, and when to stop early.
+      eval_every: steps between evaluations; each one is followed by a checkpoint.
+      checkpoint_every: steps between further checkpoints; 0 for none.
+      keep: last checkpoints to keep, beside the best.
+      log_every: steps between two plain lines of progress.
+    """
+
+    workdir: pathlib.Path
+    config: dict[str, Any]
+    steps: int
+    batch_size: int
+    seed: int
+    criterion: Criterion
+    eval_every: int
+    checkpoint_every: int = 0
+    keep: int = 2
+    log_every: int = 100
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("steps", 1),
+            ("eval_every", 1),
+            ("checkpoint_every", 0),
+            ("keep", 1),
+            ("log_every", 1),
+        ):
+            if getattr(self, name) < least:
+                raise InputError(f"config.{name} is {getattr(self, name)}: give at least {least}")
+
+    def evaluates_after(self, step: int) -> bool:
+        """Whether an evaluation follows this step."""
+        return step % self.eval_every == 0 or step == self.steps
+
+    def saves_after(self, step: int) -> bool:
+        """Whether a checkpoint follows this step."""
+        also = self.checkpoint_every and step % self.checkpoint_every == 0
+        return self.evaluates_after(step) or bool(also)
+
+    def over(self, step: int, history: History) -> bool:
+        """Whether the run ends with this step."""
+        return step >= self.steps or self.criterion.stalled(history)

@@ -1,0 +1,17 @@
+"""A data iterator over given batches, again and again."""
+
+
+class Stream:
+    def __init__(self, batches):
+        self._batches, self._position = batches, 0
+
+    def __next__(self):
+        batch = self._batches[self._position % len(self._batches)]
+        self._position += 1
+        return batch
+
+    def get_state(self):
+        return {"position": self._position}
+
+    def set_state(self, state):
+        self._position = state["position"]

@@ -1,0 +1,206 @@
+"""Checkpoints: what is damaged is passed over, and nothing is destroyed."""
+
+import logging
+import random
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision.core import TrainState
+from jaxvision.engine import Checkpoints, Criterion, DamagedError, Parallel, state_digest
+
+
+def state_at(step, seed=0):
+    rng = np.random.default_rng((seed, step))
+    return TrainState(
+        step=jnp.int32(step),
+        params={"conv": {"kernel": jnp.asarray(rng.normal(size=(3, 3, 4, 8)), jnp.float32)}},
+        statistics={"batch_stats": {"mean": jnp.asarray(rng.normal(size=8), jnp.bfloat16)}},
+        opt_state=({"trace": jnp.asarray(rng.normal(size=(64, 10)), jnp.float32)}, jnp.int32(step)),
+    )
+
+
+def history_of(scores):
+    return [{"step": s, "metrics": {"accuracy": a}} for s, a in scores]
+
+
+def open_checkpoints(folder, devices=4, **options):
+    options.setdefault("criterion", Criterion("accuracy"))
+    return Checkpoints(folder, parallel=Parallel("pmap", jax.devices()[:devices]), **options)
+
+
+def save_steps(folder, scores, **options):
+    with open_checkpoints(folder, **options) as checkpoints:
+        for n, (step, _) in enumerate(scores, start=1):
+            checkpoints.save(
+                state_at(step),
+                data={"batches": step},
+                history=history_of(scores[:n]),
+                config={"seed": 1},
+            )
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Checkpoints of steps 10 and 20, of which 20 is the better."""
+    folder = tmp_path_factory.mktemp("saved") / "checkpoints"
+    save_steps(folder, [(10, 0.5), (20, 0.75)])
+    return folder
+
+
+@pytest.fixture
+def copied(saved, tmp_path):
+    return shutil.copytree(saved, tmp_path / "checkpoints")
+
+
+def test_restores_the_same_bits_on_another_number_of_devices(saved):
+    for devices in (1, 4):
+        restored = open_checkpoints(saved, devices, read_only=True).restore_latest(state_at(0))
+        assert state_digest(restored.state) == state_digest(state_at(20))
+        assert restored.step == 20
+        assert restored.data == {"batches": 20}
+        assert restored.history == history_of([(10, 0.5), (20, 0.75)])
+        assert len(restored.state.params["conv"]["kernel"].sharding.device_set) == devices
+        assert jax.tree.structure(restored.state) == jax.tree.structure(state_at(0))
+
+
+def test_digest_sees_path_dtype_shape_and_bytes():
+    base = {"a": np.zeros(4, np.float32), "b": np.ones(2, np.int32)}
+    changed = [
+        {"a": base["a"], "c": base["b"]},
+        {"a": base["a"].view(np.int32), "b": base["b"]},
+        {"a": base["a"].reshape(2, 2), "b": base["b"]},
+        {"a": base["a"] + np.float32(1e-45), "b": base["b"]},
+    ]
+    assert len({state_digest(tree) for tree in [base, *changed]}) == 5
+    assert state_digest(dict(reversed(base.items()))) == state_digest(base)
+
+
+def test_keeps_the_last_ones_and_the_best(tmp_path):
+    folder = tmp_path / "checkpoints"
+    save_steps(folder, [(1, 0.2), (2, 0.9), (3, 0.4), (4, 0.9), (5, 0.1), (6, 0.3)])
+    assert {path.name for path in folder.iterdir() if path.is_dir()} == {"4", "5", "6"}
+    best = open_checkpoints(folder, read_only=True).restore_best(state_at(0))
+    assert best.step == 4, "of equal ones the later"
+
+
+def test_best_can_be_the_smallest(tmp_path):
+    folder, criterion = tmp_path / "checkpoints", Criterion("accuracy", "min")
+    save_steps(folder, [(1, 0.2), (2, 0.1), (3, 0.4)], criterion=criterion, keep=1)
+    restored = open_checkpoints(folder, criterion=criterion).restore_best(state_at(0))
+    assert restored.step == 2
+
+
+def files_of(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
+
+
+def flip_bit(path, rng):
+    content = bytearray(path.read_bytes())
+    bit = rng.randrange(8 * len(content))
+    content[bit // 8] ^= 1 << (bit % 8)
+    path.write_bytes(content)
+
+
+def largest(folder):
+    return max(files_of(folder), key=lambda path: path.stat().st_size)
+
+
+def test_any_flipped_bit_is_passed_over(saved, tmp_path, caplog):
+    """One bit in every file of the newest checkpoint, read or not."""
+    rng = random.Random(0)
+    names = [path.relative_to(saved) for path in files_of(saved / "20")]
+    assert len(names) > 8
+    for number, name in enumerate(names):
+        folder = shutil.copytree(saved, tmp_path / str(number) / "checkpoints")
+        flip_bit(folder / name, rng)
+        caplog.clear()
+        restored = open_checkpoints(folder).restore_latest(state_at(0))
+        assert restored.step == 10, name
+        assert state_digest(restored.state) == state_digest(state_at(10))
+        assert restored.data == {"batches": 10}
+        assert len(restored.history) == 1
+        assert "checkpoint 20" in caplog.text
+        assert "damaged and passed over" in caplog.text
+        assert (folder.parent / "damaged_checkpoints" / "20").is_dir(), "set aside, not lost"
+
+
+def test_a_flipped_bit_before_the_seal_never_gives_a_wrong_array(saved, tmp_path):
+    """A process that died before sealing leaves the digests of the arrays and the rest."""
+    rng, passed_over = random.Random(0), 0
+    for number, name in enumerate(path.relative_to(saved) for path in files_of(saved / "20")):
+        folder = shutil.copytree(saved, tmp_path / str(number) / "checkpoints")
+        (folder / "20" / "seal.json").unlink()
+        if not (folder / name).exists():
+            continue
+        flip_bit(folder / name, rng)
+        restored = open_checkpoints(folder).restore_latest(state_at(0))
+        assert state_digest(restored.state) == state_digest(state_at(restored.step)), name
+        assert restored.data == {"batches": restored.step}
+        assert len(restored.history) == restored.step // 10
+        passed_over += restored.step == 10
+    assert passed_over >= 3, "the flips should hit what matters"
+
+
+@pytest.mark.parametrize("damage", ["cut short", "gone", "empty"])
+def test_a_checkpoint_cut_short_is_passed_over(copied, damage, caplog):
+    path = largest(copied / "20")
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(
+            path.read_bytes()[: path.stat().st_size // 2 if damage == "cut short" else 0]
+        )
+    restored = open_checkpoints(copied).restore_latest(state_at(0))
+    assert restored.step == 10
+    assert state_digest(restored.state) == state_digest(state_at(10))
+    assert "checkpoint 20" in caplog.text
+
+
+def test_the_step_of_a_damaged_checkpoint_can_be_saved_again(copied):
+    flip_bit(largest(copied / "20"), random.Random(1))
+    history = history_of([(10, 0.5), (20, 0.8)])
+    with open_checkpoints(copied) as checkpoints:
+        assert checkpoints.restore_latest(state_at(0)).step == 10
+        checkpoints.save(state_at(20, seed=5), data={}, history=history, config={})
+    restored = open_checkpoints(copied).restore_latest(state_at(0))
+    assert state_digest(restored.state) == state_digest(state_at(20, seed=5))
+
+
+def test_a_damaged_best_gives_way_to_the_next(copied, caplog):
+    flip_bit(largest(copied / "20"), random.Random(1))
+    best = open_checkpoints(copied, read_only=True).restore_best(state_at(0))
+    assert best.step == 10
+    assert (copied / "20").is_dir(), "reading changes nothing"
+
+
+def test_no_sound_checkpoint_is_an_error_and_nothing_is_moved(copied):
+    for step in ("10", "20"):
+        flip_bit(largest(copied / step), random.Random(2))
+    with pytest.raises(DamagedError, match=r"none of the checkpoints \[20, 10\]"):
+        open_checkpoints(copied).restore_latest(state_at(0))
+    assert (copied / "20").is_dir()
+    assert (copied / "10").is_dir()
+
+
+def test_another_network_is_an_error_not_a_fresh_start(copied):
+    other = state_at(0).replace(params={"dense": {"kernel": jnp.zeros((3, 3))}})
+    with pytest.raises(DamagedError):
+        open_checkpoints(copied).restore_latest(other)
+
+
+def test_no_checkpoint_is_none(tmp_path):
+    assert open_checkpoints(tmp_path / "checkpoints").restore_latest(state_at(0)) is None
+
+
+def test_what_was_being_written_when_the_process_died_is_ignored(copied):
+    shutil.copytree(copied / "20", copied / "30.orbax-checkpoint-tmp-1")
+    assert open_checkpoints(copied).restore_latest(state_at(0)).step == 20
+
+
+@pytest.fixture(autouse=True)
+def _warnings_reach_caplog(caplog):
+    caplog.set_level(logging.WARNING)

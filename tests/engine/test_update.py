@@ -1,0 +1,199 @@
+"""The training step: the same on any number of devices, by pmap and by shard_map."""
+
+import dataclasses
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from ml_collections import ConfigDict
+
+from jaxvision.cli.config import default_config
+from jaxvision.core import ClassificationBatch, InputError, Task
+from jaxvision.engine import (
+    Optimizer,
+    Parallel,
+    evaluate,
+    init_state,
+    make_evaluate,
+    make_update,
+)
+from jaxvision.tasks import classification
+from tests.engine.box_task import box_batches, box_task
+
+
+@flax.struct.dataclass
+class WeightedBatch:
+    total: jax.Array
+    weight: jax.Array
+    mask: jax.Array
+
+
+def sgd(rate):
+    return Optimizer(optax.with_extra_args_support(optax.sgd(rate, momentum=0.9)), lambda _: rate)
+
+
+def train(task, batches, devices, kind="pmap", rate=0.05, dtype=None):
+    """Losses of every step, and the state after the last."""
+    parallel = Parallel(kind, jax.devices()[:devices])
+    optimizer = sgd(rate)
+    update = make_update(task, optimizer, seed=3, parallel=parallel)
+    state = init_state(task, optimizer, 3)
+    if dtype is not None:
+        state = jax.tree.map(
+            lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, state
+        )
+    state = parallel.replicate(state)
+    losses = []
+    for batch in batches:
+        state, record = update(state, parallel.shard(batch))
+        losses.append(float(record["loss"]))
+    return np.array(losses), jax.device_get(state)
+
+
+def digits_task(**changes):
+    config = default_config()
+    config.update(changes)
+    config.augment.padding, config.augment.degrees, config.augment.flip = 2, 10.0, True
+    config.data.image_size = 16
+    return classification(config)
+
+
+def image_batches(count, size=16):
+    """Images with example weights that are uneven over the devices."""
+    rng = np.random.default_rng(1)
+    return [
+        ClassificationBatch(
+            image=rng.integers(0, 256, (size, 16, 16, 1), np.uint8),
+            label=rng.integers(0, 10, size).astype(np.int32),
+            weight=np.linspace(0.1, 3, size).astype(np.float32) ** 2,
+            mask=np.ones(size, bool),
+        )
+        for _ in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def resnet_losses():
+    """A narrow ResNet with batch norm and augmentation, 20 steps on one device."""
+    task = digits_task(model=ConfigDict({"name": "resnet20", "blocks": 1, "widths": (4, 8, 8)}))
+    batches = image_batches(20)
+    return task, batches, *train(task, batches, 1)
+
+
+@pytest.mark.parametrize(
+    ("devices", "kind"), [(2, "pmap"), (4, "pmap"), (1, "shard_map"), (4, "shard_map")]
+)
+def test_losses_do_not_depend_on_the_devices(resnet_losses, devices, kind):
+    task, batches, expected, _ = resnet_losses
+    losses, _ = train(task, batches, devices, kind)
+    np.testing.assert_allclose(losses[:5], expected[:5], rtol=1e-5)
+    np.testing.assert_allclose(losses, expected, rtol=1e-3)
+    assert len(set(losses)) == 20
+
+
+@pytest.mark.parametrize(("devices", "kind"), [(2, "pmap"), (4, "pmap"), (4, "shard_map")])
+def test_box_task_losses_do_not_depend_on_the_devices(devices, kind):
+    """Masks, soft targets, key, step, picker and partners all get through the engine."""
+    with jax.enable_x64():
+        task = box_task(jnp.float64)
+        batches = box_batches(20, 8, dtype=np.float64)
+        expected, expected_state = train(task, batches, 1)
+        losses, state = train(task, batches, devices, kind)
+    np.testing.assert_allclose(losses, expected, rtol=1e-9)
+    for x, y in zip(jax.tree.leaves(state), jax.tree.leaves(expected_state), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-7, atol=1e-9)
+
+
+def test_gradient_is_that_of_the_whole_batch_under_uneven_weights():
+    """By hand: one weighted mean over all examples, not a mean of the devices' means."""
+    task = box_task()
+    batch = box_batches(1, 8)[0]
+    assert (batch.box_mask.reshape(4, -1).sum(1) == [6, 4, 2, 0]).all(), "should be uneven"
+    plain = dataclasses.replace(task, augment=lambda key, example: example)
+    state = init_state(plain, sgd(1.0), 0)
+
+    def mean_loss(params, parallel):
+        """What the loss terms are after one update with these parameters."""
+        update = make_update(plain, sgd(1.0), seed=0, parallel=parallel)
+        given = parallel.replicate(state.replace(params=params))
+        after, record = update(given, parallel.shard(batch))
+        return jax.device_get(after.params), record
+
+    one, record_one = mean_loss(state.params, Parallel("pmap", jax.devices()[:1]))
+    four, record_four = mean_loss(state.params, Parallel("pmap", jax.devices()))
+    for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(four), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
+    for name in ("box", "objectness", "prior", "loss", "score"):
+        np.testing.assert_allclose(record_one[name], record_four[name], rtol=1e-5)
+
+
+def test_weighted_mean_of_uneven_shards_by_hand():
+    """Totals 1..8 with weights 8..1: the answer is their quotient, on any number of devices."""
+    totals, weights = np.arange(1.0, 9), np.arange(8.0, 0, -1)
+
+    def loss(outputs, example, *, key, step):
+        return {"w": (outputs * example.total, example.weight)}
+
+    task = Task(
+        init=lambda key: {"params": {"w": jnp.ones(())}},
+        augment=lambda key, example: example,
+        prepare=lambda example: example,
+        forward=lambda variables, batch, *, keys, step, train: (
+            jnp.broadcast_to(variables["params"]["w"], batch.total.shape),
+            {},
+        ),
+        loss=loss,
+        metrics=lambda outputs, example: {},
+        decode=lambda outputs: outputs,
+    )
+    mask = np.arange(8) != 7  # and one is filler
+    batch = WeightedBatch(totals.astype("f4"), weights.astype("f4"), mask)
+    expected = totals[:7].sum() / weights[:7].sum()
+    for kind in ("pmap", "shard_map"):
+        parallel = Parallel(kind)
+        update = make_update(task, sgd(1.0), seed=0, parallel=parallel)
+        state, record = update(
+            parallel.replicate(init_state(task, sgd(1.0), 0)), parallel.shard(batch)
+        )
+        np.testing.assert_allclose(record["loss"], expected, rtol=1e-6)
+        np.testing.assert_allclose(record["gradient_norm"], expected, rtol=1e-6)
+        np.testing.assert_allclose(state.params["w"], 1 - expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["pmap", "shard_map"])
+def test_evaluation_counts_each_real_example_once(kind):
+    task = box_task()
+    parallel = Parallel(kind)
+    state = parallel.replicate(init_state(task, sgd(1.0), 0))
+    step = make_evaluate(task, parallel=parallel)
+    full = [batch.replace(partners=None) for batch in box_batches(2, 8)]
+    expected = evaluate(step, state, full, parallel=parallel)
+    junk = jax.tree.map(lambda x: np.concatenate([x, np.zeros_like(x)]), full[1])
+    filled = [
+        jax.tree.map(lambda x: x[:4], full[0]),
+        jax.tree.map(lambda x: x[4:], full[0]),
+        junk.replace(mask=np.arange(16) < 8),
+    ]
+    assert evaluate(step, state, filled, parallel=parallel) == pytest.approx(expected, rel=1e-6)
+    single = Parallel(kind, jax.devices()[:1])
+    alone = evaluate(
+        make_evaluate(task, parallel=single),
+        single.replicate(jax.device_get(state)),
+        full,
+        parallel=single,
+    )
+    assert alone == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(("size", "advice"), [(6, "4 or 8"), (3, "use 4"), (0, "use 4")])
+def test_batch_size_that_does_not_divide_names_the_next_ones(size, advice):
+    with pytest.raises(InputError, match=rf"batch size {size} .* 4 devices: use .*{advice[-1]}$"):
+        Parallel().check_batch_size(size)
+
+
+def test_unknown_kind_of_parallelism():
+    with pytest.raises(InputError, match="is 'pmapp': choose one of pmap"):
+        Parallel("pmapp")
