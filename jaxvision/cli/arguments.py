@@ -1,6 +1,8 @@
 """The command line: absl flags, with a config whose keys are flags too."""
 
+import os
 import re
+import sys
 from typing import Any
 
 import jax
@@ -38,11 +40,17 @@ def common_flags() -> flags.FlagValues:
 
 def join_processes(values: flags.FlagValues) -> None:
     """Starts JAX's distributed service if the flags ask for it."""
+    if not (values.coordinator_address or values.distributed):
+        return
+    # The collectives of CPU devices talk on file descriptor 1; stdout is for the result alone.
+    sys.stdout.flush()
+    sys.stdout = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
     if values.coordinator_address:
         jax.distributed.initialize(
             values.coordinator_address, values.num_processes, values.process_id
         )
-    elif values.distributed:
+    else:
         jax.distributed.initialize()
 
 

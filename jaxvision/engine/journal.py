@@ -85,7 +85,7 @@ class Journal:
         if writes:
             path = run.workdir / METRICS
             _rewrite(path, [line for line in read_metrics(path) if line["step"] <= start])
-            self._file = path.open("a")
+            self._file = path.open("a", buffering=1)  # whole lines, at once
             self._board = SummaryWriter(str(run.workdir / "tensorboard"), purge_step=start + 1)
 
     def __enter__(self) -> "Journal":

@@ -1,0 +1,188 @@
+"""Runs as a user sees them: processes that are killed, asked to stop, or several at once."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+CONFIG = pathlib.Path(__file__).parent / "tiny_config.py"
+TIMEOUT = 300
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("tfds")
+
+
+@pytest.fixture
+def start(data_dir):
+    """Starts `jaxvision train`; ends what is left over after the test."""
+    processes = []
+
+    def start(workdir, *arguments, devices=1, process=None, port=None):
+        command = [
+            sys.executable, "-m", "jaxvision", "train", f"--config={CONFIG}",
+            f"--workdir={workdir}", f"--config.data.dir={data_dir}", *arguments,
+        ]  # fmt: skip
+        if process is not None:
+            command += [
+                f"--coordinator_address=localhost:{port}",
+                "--num_processes=2",
+                f"--process_id={process}",
+            ]
+        started = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)},
+        )
+        processes.append(started)
+        return started
+
+    yield start
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def finish(process):
+    """(the JSON line or None, stderr) of a process that must end well."""
+    out, err = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 0, err
+    lines = out.splitlines()
+    assert len(lines) <= 1, "stdout is for the result"
+    return (json.loads(lines[0]) if lines else None), err
+
+
+def lines_of(workdir):
+    path = workdir / "metrics.jsonl"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def wait_for_step(processes, workdir, step):
+    """Waits until the metrics of a step are written."""
+    deadline = time.monotonic() + TIMEOUT
+    while len(lines_of(workdir)) < step:
+        for process in processes:
+            assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("localhost", 0))
+        return listener.getsockname()[1]
+
+
+def start_two(start, workdir, *arguments):
+    port = free_port()
+    return [start(workdir, *arguments, devices=2, process=i, port=port) for i in range(2)]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    return {"workdir": tmp_path_factory.mktemp("reference")}
+
+
+@pytest.fixture
+def uninterrupted(reference, start):
+    """The result and the metrics of a run on one device that nobody disturbs."""
+    if "result" not in reference:
+        reference["result"], reference["stderr"] = finish(start(reference["workdir"]))
+        reference["lines"] = lines_of(reference["workdir"])
+    return reference
+
+
+def test_a_run_prints_plain_lines_and_one_json_line(uninterrupted):
+    assert uninterrupted["result"].keys() == {"split", "accuracy", "steps", "state_digest"}
+    assert uninterrupted["result"]["steps"] == 60
+    assert uninterrupted["result"]["split"] == "test"
+    assert len(uninterrupted["result"]["state_digest"]) == 64
+    shown = [line for line in uninterrupted["stderr"].splitlines() if "images/s" in line]
+    assert len(shown) == 6
+    assert "\r" not in uninterrupted["stderr"]
+
+
+@pytest.mark.slow
+def test_killed_five_times_it_ends_with_the_same_bits(uninterrupted, start, tmp_path):
+    rng = random.SystemRandom()
+    steps = sorted(rng.sample(range(1, 59), 5))
+    for step in steps:
+        process = start(tmp_path)
+        wait_for_step([process], tmp_path, step)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL, f"not killed at step {step}"
+    result, _ = finish(start(tmp_path))
+    assert result == uninterrupted["result"], f"killed at steps {steps}"
+    assert lines_of(tmp_path) == uninterrupted["lines"], f"killed at steps {steps}"
+
+
+def test_sigterm_saves_says_so_and_exits_with_0(uninterrupted, start, tmp_path):
+    process = start(tmp_path)
+    wait_for_step([process], tmp_path, 9)
+    process.terminate()
+    result, err = finish(process)
+    assert result is None
+    saved = len(lines_of(tmp_path))
+    assert 9 <= saved < 60
+    assert f"asked to stop: saved after step {saved} in {tmp_path}" in err
+    assert (tmp_path / "checkpoints" / str(saved)).is_dir()
+
+    result, err = finish(start(tmp_path))
+    assert f"resuming the run in {tmp_path} after step {saved}" in err
+    assert result == uninterrupted["result"]
+    assert lines_of(tmp_path) == uninterrupted["lines"]
+
+
+def losses_of(workdir):
+    return np.array([json.loads(line)["loss"] for line in lines_of(workdir)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["pmap", "shard_map"])
+def test_two_processes_train_the_same_losses_as_one(start, tmp_path, kind):
+    option = f"--config.parallel={kind}"
+    result, _ = finish(start(tmp_path / "one", option, devices=4))
+    both = start_two(start, tmp_path / "two", option)
+    (first, _), (second, err) = [finish(process) for process in both]
+    assert second is None, "only the first process reports"
+    assert "images/s" not in err
+    one, two = losses_of(tmp_path / "one"), losses_of(tmp_path / "two")
+    assert len(one) == len(two) == 60
+    np.testing.assert_allclose(two[:5], one[:5], rtol=1e-5)
+    np.testing.assert_allclose(two[:20], one[:20], rtol=1e-3)
+    assert first["steps"] == 60
+    assert first["accuracy"] == pytest.approx(result["accuracy"], abs=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signalled", [(0,), (1,), (0, 1)])
+def test_sigterm_stops_two_processes_after_the_same_step(start, tmp_path, signalled):
+    both = start_two(start, tmp_path)
+    wait_for_step(both, tmp_path, 9)
+    for index in signalled:
+        both[index].terminate()
+    (result, err), (other, _) = [finish(process) for process in both]
+    assert result is None
+    assert other is None
+    saved = len(lines_of(tmp_path))
+    assert 9 <= saved < 60
+    assert f"asked to stop: saved after step {saved}" in err
+
+    # And it goes on in one process with four devices.
+    result, err = finish(start(tmp_path, devices=4))
+    assert f"after step {saved}" in err
+    assert result["steps"] == 60
+    assert len(lines_of(tmp_path)) == 60
