@@ -4,7 +4,7 @@ from jaxvision.engine.checkpoint import Checkpoints, DamagedError
 from jaxvision.engine.digest import state_digest
 from jaxvision.engine.evaluate import evaluate, make_evaluate
 from jaxvision.engine.history import Criterion
-from jaxvision.engine.journal import NonFiniteError
+from jaxvision.engine.journal import Journal, NonFiniteError
 from jaxvision.engine.loop import CHECKPOINTS, Fitted, fit, train_steps
 from jaxvision.engine.optimizer import Optimizer, make_optimizer
 from jaxvision.engine.parallel import Parallel
@@ -19,6 +19,7 @@ __all__ = [
     "Criterion",
     "DamagedError",
     "Fitted",
+    "Journal",
     "NonFiniteError",
     "Optimizer",
     "Parallel",

@@ -29,6 +29,11 @@ log = logging.getLogger(__name__)
 _STATE, _META, _SEAL = "state", "meta", "seal.json"
 
 
+def has_checkpoints(folder: pathlib.Path) -> bool:
+    """Whether a folder has any checkpoint, sound or not."""
+    return folder.is_dir() and any(path.name.isdigit() for path in folder.iterdir())
+
+
 class DamagedError(RuntimeError):
     """There are checkpoints, but none can be used."""
 

@@ -1,10 +1,10 @@
 """What the evaluations of a run found, and what follows from it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from jaxvision.core import InputError
+from jaxvision.core import InputError, close_names
 
 History = list[dict[str, Any]]
 """[{"step": int, "metrics": {name: float}}, ...], in the order of the steps."""
@@ -30,12 +30,12 @@ class Criterion:
         if self.mode not in ("max", "min"):
             raise InputError(f"config.best.mode is {self.mode!r}: choose max or min")
 
-    def check(self, metrics: Mapping[str, float]) -> None:
-        """Raises InputError if the metric is not among those of an evaluation."""
-        if self.metric not in metrics:
+    def check(self, measured: Iterable[str]) -> None:
+        """Raises InputError if the metric is not among the names of what is measured."""
+        if self.metric not in measured:
             raise InputError(
-                f"config.best.metric is {self.metric!r}, but the task measures "
-                f"{', '.join(sorted(metrics))}"
+                f"config.best.metric is {self.metric!r}, which is not measured: "
+                f"{close_names(self.metric, measured)}"
             )
 
     def ranked(self, history: History) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from jaxvision.core import DataIterator, Task, TrainState
-from jaxvision.engine.checkpoint import Checkpoints
+from jaxvision.engine.checkpoint import Checkpoints, has_checkpoints
 from jaxvision.engine.curves import draw_curves
 from jaxvision.engine.evaluate import evaluate, make_evaluate
 from jaxvision.engine.history import History
@@ -108,7 +108,6 @@ def _train(
         if measure is not None and run.evaluates_after(step):
             journal.check()  # before time is spent on evaluating a broken network
             metrics = measure(state)
-            run.criterion.check(metrics)
             history = [*history, {"step": step, "metrics": metrics}]
         journal.flush({f"validation/{name}": value for name, value in metrics.items()})
         checkpoints.save(state, data=data_state, history=history, config=run.config)
@@ -147,14 +146,15 @@ def fit(
         checkpoint.
     """
     parallel.check_batch_size(run.batch_size)
-    writes = jax.process_index() == 0
-    claim(run.workdir, run.config, writes=writes)
-    parallel.barrier("workdir claimed")
     fresh = init_state(task, optimizer, run.seed)
+    folder = run.workdir / CHECKPOINTS
+    writes = jax.process_index() == 0
+    claim(run.workdir, run.config, started=has_checkpoints(folder), writes=writes)
+    parallel.barrier("workdir claimed")
     with (
         Preemption() as preemption,
         Checkpoints(
-            run.workdir / CHECKPOINTS, criterion=run.criterion, parallel=parallel, keep=run.keep
+            folder, criterion=run.criterion, parallel=parallel, keep=run.keep
         ) as checkpoints,
     ):
         state, history = _restore_or_init(run, checkpoints, train, fresh, parallel)
@@ -166,6 +166,10 @@ def fit(
                 say(f"resuming the run in {run.workdir} after step {start}")
             update = make_update(task, optimizer, seed=run.seed, parallel=parallel)
             evaluation = make_evaluate(task, parallel=parallel)
+            if validation is not None:
+                # Before hours of training: can the data be read, is the metric there?
+                batch = parallel.shard(next(iter(validation)))
+                run.criterion.check(jax.eval_shape(evaluation, state, batch))
 
             def measure(state: TrainState) -> dict[str, float]:
                 return evaluate(evaluation, state, validation, parallel=parallel)

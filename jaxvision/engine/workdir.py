@@ -48,18 +48,22 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
         )
 
 
-def claim(workdir: pathlib.Path, config: dict[str, Any], *, writes: bool) -> None:
+def claim(workdir: pathlib.Path, config: dict[str, Any], *, started: bool, writes: bool) -> None:
     """Makes a folder the one of this run, or finds that it is.
 
     Args:
       workdir: the folder; made if it is not there.
       config: of the run, plain JSON.
+      started: whether the folder has checkpoints. One without (a run that failed at its first
+        step, say) is taken over.
       writes: whether this process writes.
     Raises:
-      InputError: the folder has a run with another config; shows the difference.
+      InputError: the folder has a run with another config (shows the difference), or cannot be
+        written.
     """
     config = json.loads(json.dumps(config))  # tuples become lists, as in the file
-    if (workdir / CONFIG).exists():
+    path = workdir / CONFIG
+    if started and path.exists():
         changed = difference(read_config(workdir), config)
         if changed:
             raise InputError(
@@ -67,10 +71,15 @@ def claim(workdir: pathlib.Path, config: dict[str, Any], *, writes: bool) -> Non
                 "use its config or another --workdir"
             )
     elif writes:
-        workdir.mkdir(parents=True, exist_ok=True)
-        new = workdir / f".{CONFIG}.tmp"
-        with new.open("w") as file:
-            json.dump(config, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(workdir / CONFIG)
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            new = path.with_suffix(".tmp")
+            with new.open("w") as file:
+                json.dump(config, file, indent=2)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(path)
+        except OSError as error:
+            raise InputError(
+                f"cannot write the run to {workdir} ({error.strerror}): use another --workdir"
+            ) from error

@@ -198,7 +198,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, bad_step, last_good):
 
 
 def test_wrong_metric_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"best\.metric is 'acuracy', but the task measures"):
+    with pytest.raises(InputError, match=r"best\.metric is 'acuracy', which is not measured"):
         run_fit(tmp_path, criterion=Criterion("acuracy"))
 
 

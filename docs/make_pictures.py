@@ -1,0 +1,94 @@
+"""Draws the README's picture from a finished run of digits_lenet5.
+
+python docs/make_pictures.py runs/digits_lenet5
+"""
+
+import json
+import pathlib
+import sys
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+from ml_collections import ConfigDict
+
+from jaxvision.cli import assemble
+from jaxvision.engine import (
+    CHECKPOINTS,
+    Checkpoints,
+    Parallel,
+    init_state,
+    make_optimizer,
+    read_config,
+)
+
+ROWS, COLUMNS = 6, 16
+
+
+def main(workdir):
+    config = ConfigDict(read_config(workdir))
+    task = assemble.make_task(config)
+    like = init_state(task, make_optimizer(config.optimizer, steps=config.steps), config.seed)
+    parallel = Parallel(devices=jax.devices()[:1])
+    with Checkpoints(
+        workdir / CHECKPOINTS,
+        criterion=assemble.make_criterion(config),
+        parallel=parallel,
+        read_only=True,
+    ) as checkpoints:
+        state = checkpoints.restore_best(like).state
+
+    @jax.jit
+    def predict(batch):
+        prepared = jax.vmap(task.prepare)(batch)
+        outputs, _ = task.forward(state.variables, prepared, keys=None, step=0, train=False)
+        return jax.vmap(task.decode)(outputs)
+
+    batches = list(assemble.eval_data(config, "test"))
+    found = [jax.device_get(predict(batch)) for batch in batches]
+    real = np.concatenate([batch.mask for batch in batches])
+    images = np.concatenate([batch.image for batch in batches])[real]
+    labels = np.concatenate([batch.label for batch in batches])[real]
+    guesses = np.concatenate([each["label"] for each in found])[real]
+    sure = np.concatenate([each["probabilities"] for each in found])[real].max(axis=1)
+
+    figure = Figure(figsize=(13, 7), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, height_ratios=(3, 2))
+    wrong = (guesses != labels).sum()
+    upper.suptitle(
+        f"LeNet-5 on the {len(labels)} test digits, the least sure first: {wrong} wrong (red)"
+    )
+    # The least sure first: the interesting ones.
+    order = np.argsort(sure)[: ROWS * COLUMNS]
+    for axes, index in zip(upper.subplots(ROWS, COLUMNS).flat, order, strict=True):
+        axes.imshow(images[index, :, :, 0], cmap="gray_r")
+        right = guesses[index] == labels[index]
+        axes.set_title(
+            f"{guesses[index]} ({100 * sure[index]:.0f} %)",
+            fontsize=8,
+            color="black" if right else "red",
+            fontweight="normal" if right else "bold",
+            pad=1,
+        )
+        axes.axis("off")
+
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    left, right = lower.subplots(1, 2)
+    left.semilogy([line["step"] for line in lines], [line["loss"] for line in lines], lw=0.6)
+    left.set(title="training loss", xlabel="step")
+    evaluated = [line for line in lines if "validation/accuracy" in line]
+    right.plot(
+        [line["step"] for line in evaluated],
+        [line["validation/accuracy"] for line in evaluated],
+        "o-",
+    )
+    right.set(title="validation accuracy", xlabel="step", ylim=(0.9, 1.002))
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    target = pathlib.Path(__file__).parent / "digits.png"
+    figure.savefig(target, dpi=90)
+    print(f"wrote {target}")
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]))
