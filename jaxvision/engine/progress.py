@@ -28,27 +28,38 @@ class Progress:
     """
 
     def __init__(self, *, start: int, steps: int, batch_size: int, every: int, visible: bool):
-        self._start, self._steps, self._batch_size = start, steps, batch_size
+        self._steps, self._batch_size = steps, batch_size
         self._every, self._visible = every, visible
-        self._began = time.monotonic()
+        # (step, time) of the last line, or of the first step: compiling is no part of the speed.
+        self._mark: tuple[int, float] | None = None
         self._bar = None
         if visible and sys.stderr.isatty():
-            self._bar = tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True)
+            self._bar = tqdm(
+                total=steps,
+                initial=start,
+                unit="step",
+                dynamic_ncols=True,
+                bar_format="{l_bar}{bar}| {n}/{total} [{elapsed}, ETA {remaining}{postfix}]",
+            )
 
     def update(self, step: int, values: dict[str, float]) -> None:
         """Shows the figures of a step that is done."""
+        now = time.monotonic()
+        if self._mark is None:
+            self._mark = (step, now)
+        last, then = self._mark
+        speed = (step - last) * self._batch_size / (now - then) if now > then else 0.0
+        line = f"{format_values(values)} {speed:.0f} images/s"
+        due = step % self._every == 0 or step == self._steps
         if self._bar is not None:
-            self._bar.set_postfix_str(
-                f"{format_values(values)} {self._rate(step):.0f} images/s", False
-            )
+            self._bar.set_postfix_str(line, refresh=False)
             self._bar.update(1)
-        elif self._visible and (step % self._every == 0 or step == self._steps):
-            seconds = (self._steps - step) * self._batch_size / self._rate(step)
-            eta = datetime.timedelta(seconds=round(seconds))
-            self.say(
-                f"step {step}/{self._steps} {format_values(values)} "
-                f"{self._rate(step):.0f} images/s ETA {eta}"
-            )
+        elif self._visible and due:
+            left = (self._steps - step) * self._batch_size
+            eta = datetime.timedelta(seconds=round(left / speed)) if speed else "?"
+            self.say(f"step {step}/{self._steps} {line} ETA {eta}")
+        if due:
+            self._mark = (step, now)
 
     def say(self, line: str) -> None:
         """Prints a line without tearing the bar."""
@@ -56,12 +67,9 @@ class Progress:
             tqdm.write(line, file=sys.stderr)
 
     def close(self) -> None:
+        """Leaves the bar as it is."""
         if self._bar is not None:
             self._bar.close()
-
-    def _rate(self, step: int) -> float:
-        elapsed = max(time.monotonic() - self._began, 1e-9)
-        return (step - self._start) * self._batch_size / elapsed
 
 
 def passing(batches: Iterable[T], label: str, *, visible: bool) -> Iterator[T]:
