@@ -72,6 +72,13 @@ class _LatestAndBest:
         return [step in kept for step in steps]
 
 
+def _compare(found: dict[str, str], saved: dict[str, str], what: str) -> None:
+    """Raises ValueError naming the digests that differ."""
+    wrong = sorted(n for n in found.keys() | saved.keys() if found.get(n) != saved.get(n))
+    if wrong:
+        raise ValueError(f"{', '.join(wrong[:3])}: not what was saved ({len(wrong)} {what})")
+
+
 class Checkpoints:
     """The checkpoints of a run; a context manager, which waits for the last save.
 
@@ -139,12 +146,14 @@ class Checkpoints:
         self._wait()
         self._policy.history = list(history)
         step = int(host.step)
-        self._manager.save(
+        saved = self._manager.save(
             step,
             args=ocp.args.Composite(
                 **{_STATE: ocp.args.StandardSave(host), _META: ocp.args.JsonSave(meta)}
             ),
         )
+        if not saved:
+            raise RuntimeError(f"{self.folder} has a checkpoint of step {step} or a later one")
         self._sealing = self._thread.submit(self._seal, step)
         self.last = self.folder / str(step)
 
@@ -166,6 +175,8 @@ class Checkpoints:
         if restored is not None:
             self.last = self.folder / str(restored.step)
             self._policy.history = restored.history
+            if not (self._read_only or (self.last / _SEAL).exists()):
+                self._seal(restored.step)
         return restored
 
     def restore_best(self, like: TrainState) -> Restored | None:
@@ -208,13 +219,13 @@ class Checkpoints:
         """Writes down what the files of a checkpoint are, once they are all there.
 
         A process that dies before that leaves a checkpoint without a seal; its arrays and the rest
-        have their own digests all the same.
+        have their own digests all the same, and it is sealed when it is restored.
         """
         self._manager.wait_until_finished()
         if jax.process_index() == 0:
             folder = self.folder / str(step)
             files = file_digests(folder)
-            new = folder.with_name(f"{step}.{_SEAL}.tmp")
+            new = folder / f"{_SEAL}.tmp"
             new.write_text(json.dumps({"files": files, "digest": json_digest(files)}))
             new.replace(folder / _SEAL)
 
@@ -226,10 +237,8 @@ class Checkpoints:
         saved, found = seal["files"], file_digests(folder)
         del found[_SEAL]
         if json_digest(saved) != seal["digest"]:
-            raise ValueError(f"{_SEAL} is not what was written")
-        wrong = sorted(p for p in found.keys() | saved.keys() if found.get(p) != saved.get(p))
-        if wrong:
-            raise ValueError(f"{', '.join(wrong[:3])}: not what was written ({len(wrong)} files)")
+            raise ValueError(f"{_SEAL}: not what was saved")
+        _compare(found, saved, "files")
 
     def _first_sound(
         self, steps: Iterable[int], like: TrainState
@@ -261,10 +270,7 @@ class Checkpoints:
         state = self._manager.restore(
             step, args=ocp.args.Composite(**{_STATE: ocp.args.StandardRestore(target)})
         )[_STATE]
-        found, saved = array_digests(state), meta["arrays"]
-        wrong = sorted(p for p in found.keys() | saved.keys() if found.get(p) != saved.get(p))
-        if wrong:
-            raise ValueError(f"{', '.join(wrong[:3])}: not what was saved ({len(wrong)} arrays)")
+        _compare(array_digests(state), meta["arrays"], "arrays")
         return Restored(step, state, meta["data"], meta["history"])
 
     def _read_meta(self, step: int) -> dict[str, Any]:

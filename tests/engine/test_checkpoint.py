@@ -1,5 +1,6 @@
 """Checkpoints: what is damaged is passed over, and nothing is destroyed."""
 
+import json
 import logging
 import random
 import shutil
@@ -190,6 +191,23 @@ def test_another_network_is_an_error_not_a_fresh_start(copied):
     other = state_at(0).replace(params={"dense": {"kernel": jnp.zeros((3, 3))}})
     with pytest.raises(DamagedError):
         open_checkpoints(copied).restore_latest(other)
+
+
+def test_an_unsealed_checkpoint_is_sealed_when_restored(copied):
+    seal = copied / "20" / "seal.json"
+    written = seal.read_text()
+    seal.unlink()
+    open_checkpoints(copied, read_only=True).restore_latest(state_at(0))
+    assert not seal.exists(), "reading changes nothing"
+    open_checkpoints(copied).restore_latest(state_at(0))
+    assert json.loads(seal.read_text()) == json.loads(written)
+
+
+def test_a_step_that_is_there_is_not_saved_over(copied):
+    with open_checkpoints(copied) as checkpoints, pytest.raises(RuntimeError, match="of step 20"):
+        checkpoints.save(state_at(20, seed=1), data={}, history=[], config={})
+    restored = open_checkpoints(copied).restore_latest(state_at(0))
+    assert state_digest(restored.state) == state_digest(state_at(20))
 
 
 def test_no_checkpoint_is_none(tmp_path):
