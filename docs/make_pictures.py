@@ -10,33 +10,18 @@ import sys
 import jax
 import numpy as np
 from matplotlib.figure import Figure
-from ml_collections import ConfigDict
 
 from jaxvision.cli import assemble
-from jaxvision.engine import (
-    CHECKPOINTS,
-    Checkpoints,
-    Parallel,
-    init_state,
-    make_optimizer,
-    read_config,
-)
+from jaxvision.engine import Parallel
 
 ROWS, COLUMNS = 6, 16
 
 
 def main(workdir):
-    config = ConfigDict(read_config(workdir))
+    config = assemble.saved_config(workdir)
     task = assemble.make_task(config)
-    like = init_state(task, make_optimizer(config.optimizer, steps=config.steps), config.seed)
     parallel = Parallel(devices=jax.devices()[:1])
-    with Checkpoints(
-        workdir / CHECKPOINTS,
-        criterion=assemble.make_criterion(config),
-        parallel=parallel,
-        read_only=True,
-    ) as checkpoints:
-        state = checkpoints.restore_best(like).state
+    state = assemble.restore_best(workdir, config, task, parallel).state
 
     @jax.jit
     def predict(batch):

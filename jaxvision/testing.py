@@ -61,6 +61,11 @@ def transformed(fn: Callable[..., Any], transform: str) -> Callable[..., Any]:
     return run
 
 
+def _to_numpy(x: Any) -> Any:
+    is_key = isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return x if is_key else np.asarray(x)
+
+
 def check_op(
     op: Callable[..., Any],
     reference: Callable[..., Any],
@@ -74,7 +79,7 @@ def check_op(
 
     Args:
       op: the operator.
-      reference: the same in plain numpy; called with numpy arrays.
+      reference: the same in plain numpy; called with numpy arrays (keys stay keys).
       *args: the arguments of both.
       rtol: relative tolerance, on the largest difference.
       atol: absolute tolerance.
@@ -83,7 +88,7 @@ def check_op(
     Raises:
       AssertionError: a result differs in value, shape or structure.
     """
-    expected = reference(*jax.tree.map(np.asarray, args), **static)
+    expected = reference(*jax.tree.map(_to_numpy, args), **static)
     for transform in transforms:
         actual = jax.device_get(transformed(op, transform)(*args, **static))
         chex.assert_trees_all_equal_shapes(actual, expected)
@@ -124,8 +129,8 @@ def check_padding_invariance(
     """Asserts that masked rows change neither a loss or metric nor its gradient.
 
     The arguments in `padded` get `extra` more rows of arbitrary values along axis 0, the mask as
-    many of False. Values are compared, and where the first argument is a floating array that is
-    not padded itself, so is the gradient by it.
+    many of False. The values must stay, and so must the gradients by every floating argument,
+    which are zero for the rows added.
 
     Args:
       loss: a function of one example, giving any pytree of arrays.
@@ -153,17 +158,32 @@ def check_padding_invariance(
             junk = rng.normal(scale=10, size=shape)
         return np.concatenate([x, junk.astype(x.dtype)])
 
-    padded_args = [pad(position, x) for position, x in enumerate(args)]
+    padded_args = [
+        jax.tree.map(functools.partial(pad, position), arg) for position, arg in enumerate(args)
+    ]
     chex.assert_trees_all_close(loss(*padded_args), loss(*args), rtol=rtol, atol=atol)
 
-    first = args[0]
-    floating = hasattr(first, "dtype") and jnp.issubdtype(first.dtype, jnp.floating)
-    if floating and 0 not in padded:
+    floating = [n for n, arg in enumerate(args) if n != mask and _is_floating(arg)]
+    if not floating:
+        return
 
-        def gradient(args: Sequence[Any]) -> Any:
-            def total(x: Any) -> jax.Array:
-                return sum(jnp.sum(y) for y in jax.tree.leaves(loss(x, *args[1:])))
+    def gradients(args: Sequence[Any]) -> tuple[Any, ...]:
+        def total(*args: Any) -> jax.Array:
+            return sum(jnp.sum(y) for y in jax.tree.leaves(loss(*args)))
 
-            return jax.grad(total)(jnp.asarray(first))
+        return jax.grad(total, argnums=floating)(*jax.tree.map(jnp.asarray, tuple(args)))
 
-        chex.assert_trees_all_close(gradient(padded_args), gradient(args), rtol=rtol, atol=atol)
+    for position, plain, with_padding in zip(
+        floating, gradients(args), gradients(padded_args), strict=True
+    ):
+        if position in padded:
+            # The rows added must get a zero gradient.
+            plain = jax.tree.map(
+                lambda g: jnp.concatenate([g, jnp.zeros((extra, *g.shape[1:]), g.dtype)]), plain
+            )
+        chex.assert_trees_all_close(with_padding, plain, rtol=rtol, atol=atol)
+
+
+def _is_floating(tree: Any) -> bool:
+    leaves = jax.tree.leaves(tree)
+    return bool(leaves) and all(jnp.issubdtype(jnp.asarray(x).dtype, jnp.floating) for x in leaves)

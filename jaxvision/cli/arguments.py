@@ -39,7 +39,17 @@ def common_flags() -> flags.FlagValues:
 
 
 def join_processes(values: flags.FlagValues) -> None:
-    """Starts JAX's distributed service if the flags ask for it."""
+    """Starts JAX's distributed service if the flags ask for it.
+
+    Raises:
+      InputError: only some of the three flags of several processes by hand.
+    """
+    by_hand = (values.coordinator_address, values.num_processes, values.process_id)
+    if not values.distributed and 0 < by_hand.count(None) < len(by_hand):
+        raise InputError(
+            "several processes by hand need all of --coordinator_address=HOST:PORT, "
+            "--num_processes and --process_id"
+        )
     if not (values.coordinator_address or values.distributed):
         return
     # The collectives of CPU devices talk on file descriptor 1; stdout is for the result alone.
@@ -70,6 +80,8 @@ def parse(values: flags.FlagValues, argv: list[str], usage: str) -> None:
         raise HelpAsked(f"{usage.strip()}\n\nFlags:\n{listed}")
     try:
         stray = values(argv)[1:]
+    except flags.UnrecognizedFlagError as error:
+        raise InputError(f"{error} (--help lists the flags)") from error
     except flags.Error as error:
         raise InputError(" ".join(str(error).split())) from error
     if stray:
@@ -98,9 +110,9 @@ def define_config(values: flags.FlagValues, name: str, argv: list[str]) -> None:
     """
     config = load_config(find_config(name))
     for item in argv:
-        match = re.match(r"--?(?:no)?config\.([^=]+)", item)
+        match = re.match(r"--?(?:no)?config\.([^=]*)(?:=(.*))?", item, re.DOTALL)
         if match:
-            _check_key(config, match[1])
+            _check_key(config, *match.groups())
     config_flags.DEFINE_config_dict(
         "config",
         config,
@@ -113,7 +125,7 @@ def define_config(values: flags.FlagValues, name: str, argv: list[str]) -> None:
     )
 
 
-def _check_key(config: ConfigDict, key: str) -> None:
+def _check_key(config: ConfigDict, key: str, value: str | None) -> None:
     here: Any = config
     for part in key.split("."):
         if not isinstance(here, ConfigDict) or part not in here:
@@ -121,3 +133,7 @@ def _check_key(config: ConfigDict, key: str) -> None:
             hint = close_names(part, known) if known else "it has no keys of its own"
             raise InputError(f"unknown config key {key!r} (at {part!r}): {hint}")
         here = here[part]
+    # A whole group can be given as a literal, {'name': 'resnet20', ...}.
+    if isinstance(here, ConfigDict) and not (value or "").lstrip().startswith("{"):
+        first = next(iter(here.keys()))
+        raise InputError(f"config key {key!r} is a group: set its keys, such as {key}.{first}")

@@ -1,10 +1,13 @@
 """From a config to the pieces that the engine takes."""
 
 import os
+import pathlib
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
+from jaxvision.cli.config import default_config
 from jaxvision.core import InputError, Task, lookup
 from jaxvision.data import (
     EvalLoader,
@@ -14,8 +17,48 @@ from jaxvision.data import (
     TrainLoader,
     open_split,
 )
-from jaxvision.engine import Criterion
+from jaxvision.engine import (
+    CHECKPOINTS,
+    Checkpoints,
+    Criterion,
+    Parallel,
+    Restored,
+    init_state,
+    make_optimizer,
+    read_config,
+)
 from jaxvision.tasks import TASKS
+
+
+def saved_config(workdir: pathlib.Path) -> ConfigDict:
+    """The config of the run in a folder.
+
+    Raises:
+      InputError: there is none.
+    """
+    config = default_config()  # an older run may lack keys that came later
+    config.update(read_config(workdir))
+    return config
+
+
+def restore_best(workdir: pathlib.Path, config: Any, task: Task, parallel: Parallel) -> Restored:
+    """The best checkpoint of the run in a folder.
+
+    Raises:
+      InputError: it has no checkpoint.
+      DamagedError: none of its checkpoints is sound.
+    """
+    optimizer = make_optimizer(config.optimizer, steps=config.steps)
+    with Checkpoints(
+        workdir / CHECKPOINTS,
+        criterion=make_criterion(config),
+        parallel=parallel,
+        read_only=True,
+    ) as checkpoints:
+        best = checkpoints.restore_best(init_state(task, optimizer, config.seed))
+    if best is None:
+        raise InputError(f"no checkpoint in {workdir / CHECKPOINTS}: train first")
+    return best
 
 
 def set_determinism(config: Any) -> None:
@@ -48,8 +91,11 @@ def _reading(data: Any) -> Reading:
 
 
 def train_data(config: Any) -> TrainLoader:
+    source = open_split(config.data, "train")
+    if not len(source):
+        raise InputError("no training records are left: lower config.data.validation_fraction")
     return TrainLoader(
-        open_split(config.data, "train"),
+        source,
         _transform(config.data),
         batch_size=config.batch_size,
         seed=config.seed,

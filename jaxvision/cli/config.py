@@ -90,8 +90,11 @@ def shipped_configs() -> dict[str, pathlib.Path]:
 
 
 def summary(path: pathlib.Path) -> str:
-    """The first line of a config's docstring."""
-    return (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
+    """The first line of a config's docstring; empty for a file that is not Python."""
+    try:
+        return (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
+    except (SyntaxError, ValueError):
+        return ""
 
 
 def find_config(name: str) -> pathlib.Path:
@@ -100,7 +103,7 @@ def find_config(name: str) -> pathlib.Path:
     Raises:
       InputError: there is neither; names the close ones.
     """
-    path = pathlib.Path(name)
+    path = pathlib.Path(name).expanduser()
     if path.is_file():
         return path
     shipped = shipped_configs()
@@ -113,15 +116,17 @@ def load_config(path: pathlib.Path) -> ConfigDict:
     """What the `get_config` of a file gives.
 
     Raises:
-      InputError: the file fails or has no such function; names the line.
+      InputError: the file fails, or has no such function, or that returns no config; names the
+        line.
     """
+    path = path.absolute()  # as in tracebacks
     spec = importlib.util.spec_from_file_location(f"jaxvision_config_{path.stem}", path)
     if spec is None:
         raise InputError(f"config {path} is no Python file: give a .py file with get_config()")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        return module.get_config()
+        config = module.get_config()
     except Exception as error:  # anything may go wrong in a user's file
         trace, line = error.__traceback__, "?"
         while trace is not None:
@@ -132,3 +137,9 @@ def load_config(path: pathlib.Path) -> ConfigDict:
             f"config {path}, line {getattr(error, 'lineno', line)}: "
             f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         ) from error
+    if not isinstance(config, ConfigDict):
+        raise InputError(
+            f"config {path}: get_config() returns {type(config).__name__}: return a ConfigDict, "
+            "such as that of jaxvision.cli.config.default_config()"
+        )
+    return config

@@ -12,47 +12,33 @@ import pathlib
 
 import jax
 from absl import flags
-from ml_collections import ConfigDict
 
 from jaxvision.cli import arguments, assemble
 from jaxvision.core import InputError
-from jaxvision.engine import (
-    CHECKPOINTS,
-    Checkpoints,
-    Parallel,
-    evaluate,
-    init_state,
-    make_evaluate,
-    make_optimizer,
-    read_config,
-    state_digest,
-)
+from jaxvision.engine import Parallel, evaluate, make_evaluate, state_digest
 
 
 def main(argv: list[str]) -> None:
+    """The command; its result goes to stdout."""
     values = arguments.common_flags()
     flags.DEFINE_string("split", "test", "test, validation or train", flag_values=values)
+    flags.DEFINE_string(
+        "data_dir", None, "folder of the data, if it is another by now", flag_values=values
+    )
     arguments.parse(values, argv, __doc__)
     if not values.workdir:
         raise InputError("no --workdir: give the folder of the run to evaluate")
-    workdir = pathlib.Path(values.workdir)
-    config = ConfigDict(read_config(workdir))
+    workdir = pathlib.Path(values.workdir).expanduser()
+    config = assemble.saved_config(workdir)
+    if values.data_dir is not None:
+        config.data.dir = values.data_dir
 
     assemble.set_determinism(config)
     arguments.join_processes(values)
     task = assemble.make_task(config)
     parallel = Parallel(config.parallel)
     parallel.check_batch_size(config.batch_size)
-    like = init_state(task, make_optimizer(config.optimizer, steps=config.steps), config.seed)
-    with Checkpoints(
-        workdir / CHECKPOINTS,
-        criterion=assemble.make_criterion(config),
-        parallel=parallel,
-        read_only=True,
-    ) as checkpoints:
-        best = checkpoints.restore_best(like)
-    if best is None:
-        raise InputError(f"no checkpoint in {workdir / CHECKPOINTS}: train first")
+    best = assemble.restore_best(workdir, config, task, parallel)
     metrics = evaluate(
         make_evaluate(task, parallel=parallel),
         best.state,

@@ -11,25 +11,33 @@ is the result, as JSON.
 
 import json
 import pathlib
-import sys
 
 import jax
 
 from jaxvision.cli import arguments, assemble
 from jaxvision.cli.config import find_config
-from jaxvision.engine import Parallel, Run, evaluate, fit, make_evaluate, make_optimizer, say
-from jaxvision.engine import state_digest as digest
+from jaxvision.engine import (
+    Parallel,
+    Run,
+    evaluate,
+    fit,
+    make_evaluate,
+    make_optimizer,
+    say,
+    state_digest,
+)
 
 DEFAULT_CONFIG = "digits_lenet5"
 
 
 def main(argv: list[str]) -> None:
+    """The command; its result goes to stdout, everything else to stderr."""
     name, rest = arguments.take_config(argv, DEFAULT_CONFIG)
     flags = arguments.common_flags()
     arguments.define_config(flags, name, rest)
     arguments.parse(flags, rest, __doc__)
     config = flags.config
-    workdir = pathlib.Path(flags.workdir or pathlib.Path("runs") / find_config(name).stem)
+    workdir = pathlib.Path(flags.workdir or f"runs/{find_config(name).stem}").expanduser()
 
     assemble.set_determinism(config)
     arguments.join_processes(flags)
@@ -48,6 +56,8 @@ def main(argv: list[str]) -> None:
         keep=config.keep,
         log_every=config.log_every,
     )
+    first_process = jax.process_index() == 0
+    tell = say if first_process else lambda line: None
     validation = (
         assemble.eval_data(config, "validation") if config.data.validation_fraction else None
     )
@@ -58,11 +68,11 @@ def main(argv: list[str]) -> None:
         train=assemble.train_data(config),
         validation=validation,
         parallel=parallel,
-        say=say if jax.process_index() == 0 else lambda line: None,
+        say=tell,
     )
     steps = int(fitted.state.step)
     if not fitted.finished:
-        say(f"asked to stop: saved after step {steps} in {workdir}; the same command resumes")
+        tell(f"asked to stop: saved after step {steps} in {workdir}; the same command resumes")
         return
     test = evaluate(
         make_evaluate(task, parallel=parallel),
@@ -71,7 +81,11 @@ def main(argv: list[str]) -> None:
         parallel=parallel,
         label="testing",
     )
-    if jax.process_index() == 0:
-        result = {"split": "test", **test, "steps": steps, "state_digest": digest(fitted.state)}
+    if first_process:
+        result = {
+            "split": "test",
+            **test,
+            "steps": steps,
+            "state_digest": state_digest(fitted.state),
+        }
         print(json.dumps(result), flush=True)
-        sys.stdout.flush()

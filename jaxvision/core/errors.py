@@ -1,5 +1,7 @@
 """Errors that are the user's to mend: one line each, naming the thing and the fix."""
 
+import operator
+
 
 class InputError(ValueError):
     """A file, a record or a setting that cannot be used.
@@ -7,3 +9,34 @@ class InputError(ValueError):
     The message is one line that names the thing and what to do about it; the command line prints
     it without a traceback.
     """
+
+
+def check_range(
+    name: str,
+    value: float,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    more_than: float | None = None,
+    less_than: float | None = None,
+) -> None:
+    """Raises InputError if a setting is out of range (or NaN).
+
+    Args:
+      name: of the setting, as the user writes it.
+      value: what was given.
+      least: the smallest allowed.
+      most: the largest allowed.
+      more_than: a lower bound that is not allowed itself.
+      less_than: an upper bound that is not allowed itself.
+    """
+    bounds = {
+        "at least": (least, operator.ge),
+        "more than": (more_than, operator.gt),
+        "at most": (most, operator.le),
+        "less than": (less_than, operator.lt),
+    }
+    stated = {text: given for text, given in bounds.items() if given[0] is not None}
+    if not all(holds(value, bound) for bound, holds in stated.values()):
+        allowed = " and ".join(f"{text} {bound}" for text, (bound, _) in stated.items())
+        raise InputError(f"{name} is {value}: give {allowed}")

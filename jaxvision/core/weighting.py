@@ -5,6 +5,7 @@ over the batch and over the devices, and divided once, at the end. A mean of per
 be wrong as soon as the weights differ from device to device.
 """
 
+import chex
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -21,9 +22,12 @@ def sum_terms(terms: Terms, mask: Array) -> Terms:
       mask: bool[B], False for filler.
     Returns:
       name -> (f32[], f32[]).
+    Raises:
+      AssertionError: a total or a weight is not one number for each example.
     """
 
     def add(x: Array) -> Array:
+        chex.assert_shape(x, mask.shape)
         return jnp.where(mask, x, 0).sum()
 
     return jax.tree.map(add, terms)

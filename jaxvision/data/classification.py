@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from jaxvision.core import ClassificationBatch, InputError, lookup
+from jaxvision.core import ClassificationBatch, InputError, check_range, lookup
 from jaxvision.data.source import Record
 
 RESIZE = {
@@ -17,9 +17,8 @@ RESIZE = {
 
 
 def _resize(image: np.ndarray, size: int, method: str) -> np.ndarray:
-    filter_ = lookup(RESIZE, method, "config.data.resize")
     channels = [
-        np.asarray(Image.fromarray(image[:, :, c]).resize((size, size), filter_))
+        np.asarray(Image.fromarray(image[:, :, c]).resize((size, size), RESIZE[method]))
         for c in range(image.shape[2])
     ]
     return np.stack(channels, axis=-1)
@@ -34,12 +33,21 @@ class ToClassificationExample:
       channels: 1 (grey) or 3 (RGB).
       num_classes: labels run from 0 to one below.
       resize: a key of `RESIZE`; None refuses images of another size.
+
+    Raises:
+      InputError: a size or number below 1, or an unknown way to resize.
     """
 
     image_size: int
     channels: int
     num_classes: int
     resize: str | None = None
+
+    def __post_init__(self) -> None:
+        check_range("config.data.image_size", self.image_size, least=1)
+        check_range("config.data.num_classes", self.num_classes, least=1)
+        if self.resize is not None:
+            lookup(RESIZE, self.resize, "config.data.resize")
 
     def __call__(self, record: Record, where: str) -> ClassificationBatch:
         """One example: a `ClassificationBatch` without its batch axis.

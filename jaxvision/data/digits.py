@@ -13,7 +13,8 @@ import sklearn.datasets
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from jaxvision.data.tfds_source import TfdsSource
+from jaxvision.core import InputError
+from jaxvision.data.tfds_source import TfdsSource, data_dir
 
 # Of each digit's scans, counted from 0, the third of every five is for testing.
 _TEST = slice(2, None, 5)
@@ -65,6 +66,17 @@ class JaxvisionDigits(tfds.core.GeneratorBasedBuilder):
             yield int(index), {"image": png, "label": int(labels[index])}
 
 
+def _prepare(builder: JaxvisionDigits, folder: pathlib.Path) -> None:
+    # TFDS writes beside the folder and renames it at the end, so it is there whole or not at all;
+    # the lock makes a second process wait for the first.
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder.parent / "prepare.lock"):
+        if not folder.is_dir():
+            tfds.disable_progress_bar()  # it takes a second
+            with contextlib.redirect_stdout(sys.stderr):
+                builder.download_and_prepare()
+
+
 def open_digits(data: Any, split: str) -> TfdsSource:
     """A split of the embedded digits, prepared on first use.
 
@@ -72,18 +84,18 @@ def open_digits(data: Any, split: str) -> TfdsSource:
       data: config with `dir`, TFDS's folder (None: TFDS's own).
       split: "train" or "test".
     Raises:
-      InputError: see `TfdsSource`.
+      InputError: see `TfdsSource`; also if the folder cannot be written.
     """
-    builder = JaxvisionDigits(data_dir=data.dir, file_format="array_record")
+    where = data_dir(data)
+    builder = JaxvisionDigits(data_dir=where, file_format="array_record")
     folder = pathlib.Path(builder.data_dir)
     if not folder.is_dir():
-        # TFDS writes beside the folder and renames it at the end, so it is there whole or not at
-        # all; the lock makes a second process wait for the first.
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder.parent / "prepare.lock"):
-            if not folder.is_dir():
-                tfds.disable_progress_bar()  # it takes a second
-                with contextlib.redirect_stdout(sys.stderr):
-                    builder.download_and_prepare()
-                builder = JaxvisionDigits(data_dir=data.dir, file_format="array_record")
+        try:
+            _prepare(builder, folder)
+        except OSError as error:
+            raise InputError(
+                f"cannot prepare the digits in {folder.parent} ({error.strerror or error}): name a "
+                "folder that can be written with --config.data.dir=DIR"
+            ) from error
+        builder = JaxvisionDigits(data_dir=where, file_format="array_record")
     return TfdsSource(builder, split)

@@ -39,16 +39,20 @@ def read_idx(path: pathlib.Path) -> np.ndarray:
             f"no file {path}: --config.data.dir must name the folder with "
             f"{', '.join(name for pair in _FILES.values() for name in pair)}"
         ) from error
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except (EOFError, OSError, zlib.error) as error:
         raise InputError(f"{path} is cut short or damaged ({error}): fetch it again") from error
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] != _UBYTE:
-        raise InputError(f"{path} is no idx file of bytes: it starts with {content[:4].hex()}")
-    header = 4 + 4 * content[3]
-    shape = np.frombuffer(content[4:header], ">u4").tolist()
-    if len(content) != header + math.prod(shape) or len(shape) != content[3]:
         raise InputError(
-            f"{path} holds {len(content)} bytes, but its header states "
-            f"{header + math.prod(shape)}: fetch it again"
+            f"{path} is no idx file of bytes (it starts with {content[:4].hex()}): fetch it again"
+        )
+    header = 4 + 4 * content[3]
+    stated = header
+    if len(content) >= header:
+        shape = np.frombuffer(content[4:header], ">u4").tolist()
+        stated += math.prod(shape)
+    if len(content) != stated:
+        raise InputError(
+            f"{path} holds {len(content)} bytes, but its header states {stated}: fetch it again"
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 

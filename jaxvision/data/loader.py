@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from jaxvision.core import InputError
+from jaxvision.core import InputError, check_range
 from jaxvision.data.source import Record, Source
 
 Transform = Callable[[Record, str], Any]
@@ -37,6 +37,10 @@ class Reading:
     workers: int = 0
     ahead: int = 4
 
+    def __post_init__(self) -> None:
+        check_range("config.data.threads", self.threads, least=0)
+        check_range("config.data.workers", self.workers, least=0)
+
 
 @dataclass(frozen=True)
 class Share:
@@ -49,10 +53,10 @@ class Share:
         """Places in the global batch that belong to this process.
 
         Raises:
-          InputError: the batch cannot be cut into `count` equal parts.
+          InputError: the batch cannot be cut into `count` equal parts of at least one.
         """
-        if batch_size % self.count:
-            below = batch_size - batch_size % self.count
+        if batch_size < 1 or batch_size % self.count:
+            below = max(0, batch_size - batch_size % self.count)
             near = [size for size in (below, below + self.count) if size]
             raise InputError(
                 f"batch size {batch_size} cannot be shared by {self.count} processes: use "
@@ -152,7 +156,8 @@ class TrainLoader:
         `partners`.
       reading: threads and workers.
     Raises:
-      InputError: no records, or a batch size that the processes cannot share.
+      InputError: no records, a batch size that the processes cannot share, or a seed that is no
+        unsigned 32-bit integer.
     """
 
     def __init__(
@@ -169,6 +174,7 @@ class TrainLoader:
         if not len(source):
             raise InputError("the training data has no records")
         share.of(batch_size)
+        check_range("config.seed", seed, least=0, most=2**32 - 1)
         self._batches = _TrainBatches(source, transform, batch_size, seed, share, partners)
         self._reading = reading
         self.set_state({"batches": 0})

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jaxvision.core import InputError
+from jaxvision.core import check_range
 
 Record = dict[str, Any]
 """One raw record: "image" (uint8 [H, W, C]), "label" (int), or whatever the task needs."""
@@ -73,10 +73,7 @@ def hold_out(source: Source, fraction: float) -> tuple[Source, Source]:
     Raises:
       InputError: the fraction is out of range.
     """
-    if not 0 <= fraction < 1:
-        raise InputError(
-            f"config.data.validation_fraction is {fraction}: give a share from 0 to below 1"
-        )
+    check_range("config.data.validation_fraction", fraction, least=0, less_than=1)
     # RandomState's stream is frozen by numpy's compatibility policy; a Generator's is not.
     order = np.random.RandomState(0).permutation(len(source))
     held = round(fraction * len(source))

@@ -1,6 +1,6 @@
 """Floor 6: trains any task. Of the project it imports `core` only."""
 
-from jaxvision.engine.checkpoint import Checkpoints, DamagedError
+from jaxvision.engine.checkpoint import Checkpoints, DamagedError, Restored
 from jaxvision.engine.digest import state_digest
 from jaxvision.engine.evaluate import evaluate, make_evaluate
 from jaxvision.engine.history import Criterion
@@ -23,6 +23,7 @@ __all__ = [
     "NonFiniteError",
     "Optimizer",
     "Parallel",
+    "Restored",
     "Run",
     "evaluate",
     "fit",

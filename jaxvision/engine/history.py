@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from jaxvision.core import InputError, close_names
+from jaxvision.core import InputError, check_range, close_names
 
 History = list[dict[str, Any]]
 """[{"step": int, "metrics": {name: float}}, ...], in the order of the steps."""
@@ -19,7 +19,7 @@ class Criterion:
       mode: "max" or "min".
       patience: evaluations without a better one after which training stops; 0 for never.
     Raises:
-      InputError: unknown mode.
+      InputError: unknown mode, or a negative patience.
     """
 
     metric: str
@@ -29,6 +29,7 @@ class Criterion:
     def __post_init__(self) -> None:
         if self.mode not in ("max", "min"):
             raise InputError(f"config.best.mode is {self.mode!r}: choose max or min")
+        check_range("config.best.patience", self.patience, least=0)
 
     def check(self, measured: Iterable[str]) -> None:
         """Raises InputError if the metric is not among the names of what is measured."""

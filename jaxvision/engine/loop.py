@@ -147,6 +147,11 @@ def fit(
     """
     parallel.check_batch_size(run.batch_size)
     fresh = init_state(task, optimizer, run.seed)
+    evaluation = make_evaluate(task, parallel=parallel)
+    if validation is not None:
+        # Before anything is written: can the data be read, is the metric there?
+        batch = parallel.shard(next(iter(validation)))
+        run.criterion.check(jax.eval_shape(evaluation, fresh, batch))
     folder = run.workdir / CHECKPOINTS
     writes = jax.process_index() == 0
     claim(run.workdir, run.config, started=has_checkpoints(folder), writes=writes)
@@ -165,11 +170,6 @@ def fit(
             if start:
                 say(f"resuming the run in {run.workdir} after step {start}")
             update = make_update(task, optimizer, seed=run.seed, parallel=parallel)
-            evaluation = make_evaluate(task, parallel=parallel)
-            if validation is not None:
-                # Before hours of training: can the data be read, is the metric there?
-                batch = parallel.shard(next(iter(validation)))
-                run.criterion.check(jax.eval_shape(evaluation, state, batch))
 
             def measure(state: TrainState) -> dict[str, float]:
                 return evaluate(evaluation, state, validation, parallel=parallel)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from jaxvision.core import InputError, lookup
+from jaxvision.core import InputError, check_range, lookup
 
 Schedule = Callable[[Array | int], Array | float]
 
@@ -115,6 +115,24 @@ OPTIMIZERS: dict[str, Callable[[Any, Schedule], optax.GradientTransformation]] =
 }
 
 
+def _check(config: Any) -> None:
+    name = "config.optimizer"
+    check_range(f"{name}.learning_rate", config.learning_rate, more_than=0)
+    for key in ("momentum", "b1", "b2"):
+        check_range(f"{name}.{key}", getattr(config, key), least=0, less_than=1)
+    for key in ("weight_decay", "clip_norm"):
+        check_range(f"{name}.{key}", getattr(config, key), least=0)
+    schedule, name = config.schedule, f"{name}.schedule"
+    check_range(f"{name}.warmup", schedule.warmup, least=0, less_than=1)
+    check_range(f"{name}.factor", schedule.factor, more_than=0, less_than=1)
+    check_range(f"{name}.window", schedule.window, more_than=0, most=1)
+    check_range(f"{name}.patience", schedule.patience, least=1)
+    for share in schedule.milestones:
+        check_range(f"{name}.milestones", share, more_than=0, less_than=1)
+    if len(set(schedule.milestones)) < len(schedule.milestones):
+        raise InputError(f"{name}.milestones {schedule.milestones} names one twice: give each once")
+
+
 def make_optimizer(config: Any, *, steps: int) -> Optimizer:
     """The optimizer of a config.
 
@@ -128,15 +146,7 @@ def make_optimizer(config: Any, *, steps: int) -> Optimizer:
     Raises:
       InputError: unknown optimizer or schedule, or a figure out of range.
     """
-    if not config.learning_rate > 0:
-        raise InputError(
-            f"config.optimizer.learning_rate is {config.learning_rate}: give a rate above 0"
-        )
-    if not 0 <= config.schedule.warmup < 1:
-        raise InputError(
-            f"config.optimizer.schedule.warmup is {config.schedule.warmup}: "
-            "give a share of the run from 0 to below 1"
-        )
+    _check(config)
     schedule = lookup(SCHEDULES, config.schedule.name, "schedule")(config, steps)
     chain = [lookup(OPTIMIZERS, config.name, "optimizer")(config, schedule)]
     if config.clip_norm:

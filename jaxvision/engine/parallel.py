@@ -41,8 +41,8 @@ class Parallel:
         """Raises InputError, naming the next sizes that fit, if the devices do not divide it."""
         count = len(self.devices)
         if batch_size < 1 or batch_size % count:
-            below = batch_size - batch_size % count
-            near = [size for size in (below, below + count) if size > 0]
+            below = max(0, batch_size - batch_size % count)
+            near = [size for size in (below, below + count) if size]
             raise InputError(
                 f"batch size {batch_size} is not divisible by the {count} devices: use "
                 f"{' or '.join(map(str, near))}"

@@ -4,7 +4,7 @@ import pathlib
 from dataclasses import dataclass
 from typing import Any
 
-from jaxvision.core import InputError
+from jaxvision.core import check_range
 from jaxvision.engine.history import Criterion, History
 
 
@@ -37,15 +37,9 @@ class Run:
     log_every: int = 100
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("steps", 1),
-            ("eval_every", 1),
-            ("checkpoint_every", 0),
-            ("keep", 1),
-            ("log_every", 1),
-        ):
-            if getattr(self, name) < least:
-                raise InputError(f"config.{name} is {getattr(self, name)}: give at least {least}")
+        for name in ("steps", "eval_every", "keep", "log_every"):
+            check_range(f"config.{name}", getattr(self, name), least=1)
+        check_range("config.checkpoint_every", self.checkpoint_every, least=0)
 
     def evaluates_after(self, step: int) -> bool:
         """Whether an evaluation follows this step."""

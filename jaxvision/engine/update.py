@@ -24,7 +24,9 @@ def init_state(task: Task, optimizer: Optimizer, seed: int) -> TrainState:
         params = variables.pop("params")
         return TrainState(jnp.int32(0), params, variables, optimizer.transformation.init(params))
 
-    return jax.jit(init)()
+    # It runs once, so compiling is all it costs: on CPU 1.3 s instead of 5.7 s for ResNet-20.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return jax.jit(init, compiler_options=options)()
 
 
 def _example_keys(key: Array, local_size: int) -> Array:

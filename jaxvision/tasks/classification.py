@@ -7,10 +7,36 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxvision import augment as aug
-from jaxvision.core import AXIS, ClassificationBatch, InputError, Keys, Task, Terms
+from jaxvision.core import AXIS, ClassificationBatch, InputError, Keys, Task, Terms, check_range
 from jaxvision.losses import cross_entropy
 from jaxvision.metrics import top_k_accuracy
 from jaxvision.models import create_model
+
+
+def _check(config: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std as figures for each channel, if all settings are sound."""
+    data, changes = config.data, config.augment
+    figures = []
+    for name in ("mean", "std"):
+        given = getattr(data, name)
+        try:
+            figures.append(tuple(float(x) for x in given))
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"config.data.{name} is {given!r}: give a figure for each channel, as (0.5,)"
+            ) from error
+    mean, std = figures
+    if not len(mean) == len(std) == data.channels:
+        raise InputError(
+            f"config.data has {data.channels} channels, but {len(mean)} figures in mean and "
+            f"{len(std)} in std: give one for each channel"
+        )
+    for x in std:
+        check_range("config.data.std", x, more_than=0)
+    check_range("config.augment.padding", changes.padding, least=0)
+    check_range("config.augment.degrees", changes.degrees, least=0)
+    check_range("config.loss.label_smoothing", config.loss.label_smoothing, least=0, less_than=1)
+    return mean, std
 
 
 def classification(config: Any) -> Task:
@@ -24,15 +50,8 @@ def classification(config: Any) -> Task:
       InputError: a setting that does not fit the others.
     """
     data, changes = config.data, config.augment
-    mean, std = tuple(data.mean), tuple(data.std)
-    if not len(mean) == len(std) == data.channels:
-        raise InputError(
-            f"config.data has {data.channels} channels, but {len(mean)} figures in mean and "
-            f"{len(std)} in std: give one for each channel"
-        )
+    mean, std = _check(config)
     label_smoothing = config.loss.label_smoothing
-    if not 0 <= label_smoothing < 1:
-        raise InputError(f"config.loss.label_smoothing is {label_smoothing}: give 0 to below 1")
     fields = dict(config.model)
     model = create_model(fields.pop("name"), num_classes=data.num_classes, axis_name=AXIS, **fields)
 

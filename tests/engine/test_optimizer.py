@@ -124,9 +124,9 @@ def test_clipping_by_the_global_norm():
     [
         ({"name": "adamm"}, "unknown optimizer 'adamm': did you mean 'adam'"),
         ({"schedule__name": "cosin"}, "unknown schedule 'cosin': did you mean 'cosine'"),
-        ({"learning_rate": 0.0}, "learning_rate is 0.0: give a rate above 0"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0: give more than 0"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
-        ({"schedule__warmup": 1.0}, "warmup is 1.0: give a share"),
+        ({"schedule__warmup": 1.0}, "warmup is 1.0: give at least 0 and less than 1"),
     ],
 )
 def test_wrong_settings(changes, message):

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.layers import Norm, batch_norm, conv_norm_act, he_normal
+from jaxvision.layers import Norm, batch_norm, conv_norm_act
 
 
 def option_a_shortcut(x: Array, features: int, stride: int) -> Array:
@@ -75,9 +75,7 @@ class ResNetCifar(nn.Module):
             maps[f"c{stage + 1}"] = x
         maps["pooled"] = x.mean(axis=(1, 2))
         if self.num_classes is not None:
-            maps["logits"] = nn.Dense(self.num_classes, kernel_init=he_normal, name="fc", **dtypes)(
-                maps["pooled"]
-            )
+            maps["logits"] = nn.Dense(self.num_classes, name="fc", **dtypes)(maps["pooled"])
         return maps
 
 

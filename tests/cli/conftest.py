@@ -1,0 +1,30 @@
+"""Commands run in this process, on digits that are prepared once."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from jaxvision.cli.main import run
+from jaxvision.data.digits import open_digits
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """The folder of the embedded digits, as --config.data.dir."""
+    folder = tmp_path_factory.mktemp("digits")
+    open_digits(SimpleNamespace(dir=str(folder)), "train")
+    return folder
+
+
+@pytest.fixture
+def command(capsys, tmp_path, monkeypatch):
+    """Runs a command in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(name, *arguments):
+        capsys.readouterr()
+        code = run(name, [name, *map(str, arguments)])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call

@@ -1,0 +1,202 @@
+"""Arguments: what arrives in the config, and one line for what cannot."""
+
+import pytest
+
+from jaxvision.cli.arguments import (
+    HelpAsked,
+    common_flags,
+    define_config,
+    join_processes,
+    parse,
+    take_config,
+)
+from jaxvision.cli.config import shipped_configs
+from jaxvision.core import InputError
+
+
+def parsed(*arguments):
+    name, rest = take_config(["train", *arguments], "digits_lenet5")
+    values = common_flags()
+    define_config(values, name, rest)
+    parse(values, rest, "How to use it, --config=x for example.")
+    return values
+
+
+def error_of(*arguments):
+    with pytest.raises(InputError) as error:
+        parsed(*arguments)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ([], "digits_lenet5"),
+        (["--config=digits_resnet20"], "digits_resnet20"),
+        (["--config", "digits_resnet20"], "digits_resnet20"),
+        (["-config=digits_resnet20"], "digits_resnet20"),
+        (["--config=a=b"], "a=b"),
+        (["--config="], ""),
+        (["--config=tfds_mnist", "--config=digits_resnet20"], "digits_resnet20"),
+    ],
+)
+def test_the_config_is_taken_out_of_the_arguments(arguments, name):
+    others = ["--config.steps=3", "--workdir=x"]
+    expected = name, ["train", *others]
+    assert take_config(["train", *arguments, *others], "digits_lenet5") == expected
+    assert take_config(["train", *others, *arguments], "digits_lenet5") == expected
+
+
+def test_a_config_without_its_name_is_nameless():
+    assert take_config(["train", "--config"], "digits_lenet5") == ("", ["train"])
+
+
+@pytest.mark.parametrize("arguments", [["--config=digits_resnet20"], ["--config", "tfds_cifar10"]])
+def test_the_chosen_config_is_loaded(arguments):
+    assert parsed(*arguments).config.model.name == "resnet20"
+
+
+def test_the_default_is_loaded_without_a_choice():
+    values = parsed()
+    assert values.config.model.name == "lenet5"
+    assert values.workdir is None
+
+
+@pytest.mark.parametrize(
+    ("argument", "get", "expected"),
+    [
+        ("--config.steps=7", lambda c: c.steps, 7),
+        ("--config.optimizer.learning_rate=0.5", lambda c: c.optimizer.learning_rate, 0.5),
+        ("--config.optimizer.learning_rate=1", lambda c: c.optimizer.learning_rate, 1.0),
+        ("--config.model.name=resnet20", lambda c: c.model.name, "resnet20"),
+        ("--config.data.dir=/a=b", lambda c: c.data.dir, "/a=b"),
+        ("--config.data.mean=(0.1,0.2,0.3)", lambda c: c.data.mean, (0.1, 0.2, 0.3)),
+        ("--config.data.cache=false", lambda c: c.data.cache, False),
+        ("--noconfig.data.cache", lambda c: c.data.cache, False),
+        ("--config.augment.flip", lambda c: c.augment.flip, True),
+        ("-config.steps=7", lambda c: c.steps, 7),
+    ],
+)
+def test_overrides_arrive_with_their_type(argument, get, expected):
+    value = get(parsed(argument).config)
+    assert value == expected
+    assert type(value) is type(expected)
+
+
+def test_an_override_may_be_two_arguments():
+    values = parsed("--config.steps", "7", "--workdir", "somewhere")
+    assert (values.config.steps, values.workdir) == (7, "somewhere")
+
+
+def test_a_group_may_be_given_as_a_literal():
+    model = parsed("--config.model={'name': 'resnet20', 'blocks': 1}").config.model
+    assert model.to_dict() == {"name": "resnet20", "blocks": 1}
+
+
+def test_overrides_leave_the_next_run_alone():
+    parsed("--config.steps=7")
+    assert parsed().config.steps == 1200
+
+
+def test_the_config_is_locked():
+    config = parsed("--config.steps=7").config
+    with pytest.raises(AttributeError, match="not_a_key"):
+        config.not_a_key = 1
+    with pytest.raises(AttributeError, match="not_a_key"):
+        config.optimizer.not_a_key = 1
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("--config.stepz=7", "unknown config key 'stepz' (at 'stepz'): did you mean 'steps'"),
+        (
+            "--config.optimizer.learning_rat=1",
+            "unknown config key 'optimizer.learning_rat' (at 'learning_rat'): "
+            "did you mean 'learning_rate'?",
+        ),
+        ("--config.optimiser.name=sgd", "(at 'optimiser'): did you mean 'optimizer'?"),
+        (
+            "--config.optimizer.schedule.warm_up=0",
+            "'optimizer.schedule.warm_up' (at 'warm_up'): did you mean 'warmup'?",
+        ),
+        ("--noconfig.augment.flop", "(at 'flop'): did you mean 'flip'?"),
+        ("--config.model.width=3", "(at 'width'): known: name"),
+        ("--config.steps.more=3", "(at 'more'): it has no keys of its own"),
+        ("--config.data.mean[0]=3", "(at 'mean[0]'): did you mean 'mean'?"),
+        ("--config.=3", "unknown config key ''"),
+        ("--config.data.=3", "unknown config key 'data.' (at ''): known: cache,"),
+    ],
+)
+def test_an_unknown_key_names_the_close_one(argument, expected):
+    assert expected in error_of(argument)
+
+
+@pytest.mark.parametrize("argument", ["--config.model=lenet5", "--config.model"])
+def test_a_group_is_no_key(argument):
+    expected = "config key 'model' is a group: set its keys, such as model.name"
+    assert error_of(argument) == expected
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "--config.batch_size=1e3",
+        "--config.batch_size=",
+        "--config.steps=2.5",
+        "--config.optimizer.learning_rate=fast",
+        "--config.data.cache=maybe",
+    ],
+)
+def test_a_bad_value_names_the_flag(argument):
+    assert error_of(argument).startswith(f"flag {argument}: ")
+
+
+def test_an_unknown_flag_names_the_close_one():
+    message = error_of("--workdri=x")
+    assert message.startswith("Unknown command line flag 'workdri'. Did you mean: workdir")
+    assert message.endswith("(--help lists the flags)")
+    assert "'batch_size' (--help" in error_of("--batch_size=4")
+
+
+@pytest.mark.parametrize("stray", ["digits_lenet5", "-", "workdir=x"])
+def test_a_stray_argument_is_refused(stray):
+    expected = f"unexpected argument {stray!r}: flags look like --name=value"
+    assert error_of(stray) == expected
+
+
+@pytest.mark.parametrize("argument", ["--help", "-h", "-help"])
+def test_help_has_the_usage_the_flags_and_the_configs(argument):
+    with pytest.raises(HelpAsked) as asked:
+        parsed("--config.steps=3", argument)
+    text = str(asked.value)
+    assert text.startswith("How to use it, --config=x for example.\n\nFlags:\n")
+    assert "\n  --workdir: folder of the run\n" in text
+    assert "--config.optimizer.learning_rate=0.1" in text
+    for name in shipped_configs():
+        assert f"\n      {name}: " in text
+
+
+def test_one_broken_config_does_not_spoil_the_others(tmp_path, monkeypatch):
+    (tmp_path / "broken.py").write_text("def get_config(:")
+    (tmp_path / "good.py").write_text(
+        '"""Good."""\nfrom jaxvision.cli.config import default_config as get_config\n'
+    )
+    monkeypatch.setattr("jaxvision.cli.config.configs_folder", lambda: tmp_path)
+    assert parsed("--config=good").config.steps == 1000
+    assert error_of("--config=broken").startswith(f"config {tmp_path}/broken.py, line 1: Syntax")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--num_processes=2"],
+        ["--process_id=1"],
+        ["--coordinator_address=localhost:1234", "--num_processes=2"],
+    ],
+)
+def test_several_processes_by_hand_need_all_their_flags(arguments):
+    """Else each process would train the same run alone."""
+    with pytest.raises(InputError, match=r"need all of --coordinator_address=HOST:PORT, --num_pr"):
+        join_processes(parsed(*arguments))

@@ -1,0 +1,332 @@
+"""Bad input: exit code 2, nothing on stdout, and one line that names the thing and the fix."""
+
+import gzip
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from jaxvision.cli import main as cli
+from jaxvision.cli.config import default_config, shipped_configs
+from tests.data.test_idx import idx_bytes
+
+
+def error_of(result):
+    code, out, err = result
+    assert code == 2, err
+    assert out == ""
+    assert err.endswith("\n")
+    (line,) = err.splitlines()
+    assert line.startswith("error: ")
+    return line.removeprefix("error: ")
+
+
+@pytest.fixture
+def train(command, digits, tmp_path):
+    """The error of two steps on the digits, with some arguments changed."""
+
+    def call(*arguments):
+        usual = ["--config.steps=2", f"--config.data.dir={digits}", f"--workdir={tmp_path / 'run'}"]
+        return error_of(command("train", *usual, *arguments))
+
+    return call
+
+
+SETTINGS = [
+    ("--config=digits_lenet", "no config 'digits_lenet': did you mean 'digits_lenet5'"),
+    ("--config=", "no config '': known: digits_lenet5, "),
+    ("--config.stepz=3", "unknown config key 'stepz' (at 'stepz'): did you mean 'steps'"),
+    ("--config.optimizer.lr=3", "unknown config key 'optimizer.lr' (at 'lr'): known: b1, b2, "),
+    ("--config.model=lenet5", "config key 'model' is a group: set its keys, such as model.name"),
+    ("--config.model.name=lenet", "unknown model 'lenet': did you mean 'lenet5'"),
+    ("--config.model={'name': 'resnet20', 'block': 1}", "no field 'block': did you mean 'blocks'?"),
+    ("--config.task=classify", "unknown task 'classify': did you mean 'classification'?"),
+    ("--config.parallel=pjit", "config.parallel is 'pjit': choose one of pmap, shard_map"),
+    ("--config.batch_size=63", "batch size 63 is not divisible by the 4 devices: use 60 or 64"),
+    ("--config.batch_size=2", "batch size 2 is not divisible by the 4 devices: use 4"),
+    ("--config.batch_size=0", "batch size 0 is not divisible by the 4 devices: use 4"),
+    ("--config.batch_size=1e3", "flag --config.batch_size=1e3: invalid literal"),
+    ("--config.steps=0", "config.steps is 0: give at least 1"),
+    ("--config.steps=-1", "config.steps is -1: give at least 1"),
+    ("--config.eval_every=0", "config.eval_every is 0: give at least 1"),
+    ("--config.checkpoint_every=-1", "config.checkpoint_every is -1: give at least 0"),
+    ("--config.keep=0", "config.keep is 0: give at least 1"),
+    ("--config.log_every=0", "config.log_every is 0: give at least 1"),
+    ("--config.seed=-1", "config.seed is -1: give at least 0 and at most 4294967295"),
+    ("--config.best.mode=most", "config.best.mode is 'most': choose max or min"),
+    (
+        "--config.loss.label_smoothing=1",
+        "config.loss.label_smoothing is 1.0: give at least 0 and less than 1",
+    ),
+    ("--config.optimizer.name=sgdm", "unknown optimizer 'sgdm': did you mean 'sgd'"),
+    ("--config.optimizer.learning_rate=0", "learning_rate is 0.0: give more than 0"),
+    ("--config.optimizer.learning_rate=nan", "learning_rate is nan: give more than 0"),
+    ("--config.optimizer.schedule.name=cosin", "unknown schedule 'cosin': did you mean 'cosine'?"),
+    (
+        "--config.optimizer.schedule.warmup=1",
+        "schedule.warmup is 1.0: give at least 0 and less than 1",
+    ),
+    ("--config.data.source=folder", "unknown data source 'folder': known: digits, idx, tfds"),
+    ("--config.data.source=tfds", "config.data.name is not set: give a TFDS data set"),
+    ("--config.data.dir=/dev/null", "cannot prepare the digits in /dev/null/jaxvision_digits "),
+    (
+        "--config.data.validation_fraction=1",
+        "config.data.validation_fraction is 1.0: give at least 0 and",
+    ),
+    (
+        "--config.data.validation_fraction=0.0001",
+        "split 'validation' is empty: set config.data.validation_fraction above 0",
+    ),
+    ("--config.data.validation_fraction=0.9999", "records are left: lower config.data.validation"),
+    ("--config.data.image_size=0", "config.data.image_size is 0: give at least 1"),
+    ("--config.data.image_size=28", "lenet5 takes 32x32 images, got 28x28: resize them (config."),
+    ("--config.data.resize=cubic", "unknown config.data.resize 'cubic': did you mean 'bicubic'?"),
+    ("--config.data.channels=3", "config.data has 3 channels, but 1 figures in mean and 1 in std"),
+    ("--config.data.mean=(0.1,0.2)", "config.data has 1 channels, but 2 figures in mean and 1 in"),
+    ("--config.data.num_classes=0", "config.data.num_classes is 0: give at least 1"),
+    ("--config.data.threads=-1", "config.data.threads is -1: give at least 0"),
+    ("--config.data.workers=-1", "config.data.workers is -1: give at least 0"),
+    ("--num_processes=2", "several processes by hand need all of --coordinator_address=HOST:PORT"),
+    ("--workdri=x", "Unknown command line flag 'workdri'. Did you mean: workdir"),
+    ("digits_resnet20", "unexpected argument 'digits_resnet20': flags look like --name=value"),
+]
+
+
+@pytest.mark.parametrize(("argument", "expected"), SETTINGS)
+def test_a_bad_setting_is_one_line_before_anything_is_written(train, tmp_path, argument, expected):
+    assert expected in train(argument)
+    assert list(tmp_path.iterdir()) == []
+
+
+FIGURES = [
+    ("--config.batch_size=-4", "use 4"),
+    ("--config.best.patience=-1", "config.best.patience is -1"),
+    ("--config.data.mean=a", "config.data.mean"),
+    ("--config.data.std=(0.0,)", "config.data.std"),
+    ("--config.augment.padding=-1", "config.augment.padding is -1"),
+    ("--config.optimizer.clip_norm=-1", "config.optimizer.clip_norm is -1"),
+]
+
+
+@pytest.mark.parametrize(("argument", "expected"), FIGURES)
+def test_a_bad_figure_is_named(train, argument, expected):
+    assert expected in train(argument)
+
+
+@pytest.mark.parametrize(("schedule", "factor"), [("step", -1), ("plateau", 2), ("plateau", 0)])
+def test_a_bad_factor_is_named(train, schedule, factor):
+    setting = "--config.optimizer.schedule"
+    assert "factor" in train(f"{setting}.name={schedule}", f"{setting}.factor={factor}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--config.best.metric=acuracy"], "config.best.metric is 'acuracy'"),
+        (["--config.data.num_classes=5"], "is out of range 0..4: mend the record or set config."),
+        (
+            [
+                "--config.data.channels=3",
+                *(f"--config.data.{k}=(1.,1.,1.)" for k in ("mean", "std")),
+            ],
+            "the image has 1 channels instead of 3: set config.data.channels=1",
+        ),
+    ],
+)
+def test_what_shows_in_the_data_comes_before_training_and_can_be_mended(
+    command, train, digits, tmp_path, arguments, expected
+):
+    assert expected in train(*arguments)
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+    code, out, err = command(
+        "train", "--config.steps=1", f"--config.data.dir={digits}", f"--workdir={tmp_path / 'run'}"
+    )
+    assert code == 0, err
+    assert json.loads(out)["steps"] == 1
+
+
+def test_an_unknown_model_in_a_config_of_ones_own(train, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from jaxvision.cli.config import default_config\n\n\ndef get_config():\n"
+        "    config = default_config()\n    config.model.name = 'resnet21'\n    return config\n"
+    )
+    message = train(f"--config={path}")
+    assert message.startswith("unknown model 'resnet21': did you mean 'resnet20'")
+
+
+def test_a_config_that_fails(train, tmp_path):
+    (tmp_path / "mine.py").write_text("def get_config():\n    return confg\n")
+    message = train("--config=mine.py")
+    assert message.startswith(f"config {tmp_path / 'mine.py'}, line 2: NameError: name 'confg'")
+
+
+@pytest.mark.parametrize("below", ["", "run"])
+def test_a_workdir_that_is_a_file(train, tmp_path, below):
+    (tmp_path / "file").write_text("precious")
+    message = train(f"--workdir={tmp_path / 'file' / below}")
+    assert message.startswith(f"cannot write the run to {tmp_path / 'file' / below} (")
+    assert message.endswith("use another --workdir")
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_a_tilde_is_the_home_folder(command, digits, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    usual = ["--config.steps=1", f"--config.data.dir={digits}"]
+    code, trained, err = command("train", *usual, "--workdir=~/run")
+    assert code == 0, err
+    assert (tmp_path / "home" / "run" / "config.json").is_file()
+    code, evaluated, err = command("eval", "--workdir=~/run")
+    assert code == 0, err
+    assert json.loads(evaluated)["accuracy"] == json.loads(trained)["accuracy"]
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+def idx_file(path, array):
+    path.write_bytes(gzip.compress(idx_bytes(array)))
+
+
+@pytest.fixture
+def idx(tmp_path):
+    """A folder of forty images in MNIST's format."""
+    folder = tmp_path / "idx"
+    folder.mkdir()
+    for part in ("train", "t10k"):
+        idx_file(folder / f"{part}-images-idx3-ubyte.gz", np.zeros((40, 28, 28), np.uint8))
+        idx_file(folder / f"{part}-labels-idx1-ubyte.gz", np.zeros(40, np.uint8))
+    return folder
+
+
+def test_no_folder_of_idx_files(command, tmp_path):
+    message = error_of(command("train", "--config=fashion_mnist_resnet20"))
+    assert message == "config.data.dir is not set: give the folder of the idx .gz files"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_folder(train, tmp_path):
+    message = train("--config=fashion_mnist_resnet20", "--config.data.dir=/nowhere/at/all")
+    assert message.startswith("no folder /nowhere/at/all: --config.data.dir must name")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_truncated_idx_file(train, idx, tmp_path):
+    path = idx / "train-images-idx3-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:-9])
+    message = train("--config=fashion_mnist_resnet20", f"--config.data.dir={idx}")
+    assert message.startswith(f"{path} is cut short or damaged (")
+    assert message.endswith("fetch it again")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_label_out_of_range(train, idx):
+    idx_file(idx / "train-labels-idx1-ubyte.gz", np.full(40, 10, np.uint8))
+    message = train("--config=fashion_mnist_resnet20", f"--config.data.dir={idx}")
+    assert message.startswith(f"{idx}/train-images-idx3-ubyte.gz, record ")
+    assert ": label 10 is out of range 0..9: mend the record or set config.data" in message
+
+
+def test_a_wrong_image_size(train, idx):
+    idx_file(idx / "train-images-idx3-ubyte.gz", np.zeros((40, 28, 27), np.uint8))
+    message = train("--config=fashion_mnist_resnet20", f"--config.data.dir={idx}")
+    assert message.startswith(f"{idx}/train-images-idx3-ubyte.gz, record ")
+    assert ": the image is 28x27 instead of 28x28: set config.data.image_size, or" in message
+
+
+def test_a_tfds_data_set_that_is_not_prepared(train, tmp_path):
+    message = train("--config=tfds_mnist", f"--config.data.dir={tmp_path}")
+    assert f"tfds build mnist --file_format=array_record --data_dir={tmp_path}`" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_eval_without_a_workdir(command):
+    assert error_of(command("eval")) == "no --workdir: give the folder of the run to evaluate"
+
+
+@pytest.mark.parametrize("workdir", ["absent", "empty", "file"])
+def test_eval_of_a_folder_without_a_run(command, tmp_path, workdir):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    message = error_of(command("eval", f"--workdir={tmp_path / workdir}"))
+    assert message.startswith(f"no run in {tmp_path / workdir}: ")
+
+
+def test_eval_of_a_damaged_config(command, tmp_path):
+    (tmp_path / "config.json").write_text('{"steps": ')
+    message = error_of(command("eval", f"--workdir={tmp_path}"))
+    assert message.startswith(f"{tmp_path / 'config.json'} is damaged (")
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_eval_of_a_run_without_checkpoints(command, tmp_path, folder):
+    (tmp_path / "config.json").write_text(json.dumps(default_config().to_dict()))
+    if folder:
+        (tmp_path / "checkpoints").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    message = error_of(command("eval", f"--workdir={tmp_path}"))
+    assert message == f"no checkpoint in {tmp_path / 'checkpoints'}: train first"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.fixture(scope="module")
+def finished(digits, tmp_path_factory):
+    """The folder of a run of one step."""
+    folder = tmp_path_factory.mktemp("finished")
+    arguments = ["--config.steps=1", f"--config.data.dir={digits}", f"--workdir={folder}"]
+    assert cli.run("train", ["train", *arguments]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("split", ["tset", "", "test[:"])
+def test_eval_of_an_unknown_split(command, finished, split):
+    message = error_of(command("eval", f"--workdir={finished}", f"--split={split}"))
+    assert message.endswith(f"has no split {split!r}: it has test, train")
+
+
+def test_eval_takes_no_config(command, finished):
+    message = error_of(command("eval", f"--workdir={finished}", "--config.batch_size=8"))
+    assert message.startswith("Unknown command line flag 'config.batch_size'")
+
+
+def test_another_config_on_an_old_workdir_shows_the_difference(train, finished):
+    message = train("--config.steps=1", "--config.keep=9", f"--workdir={finished}")
+    assert f"{finished} has a run with another config (keep: 2 -> 9): " in message
+
+
+def test_an_unknown_command(command):
+    message = error_of(command("trian"))
+    assert message == "unknown command 'trian': did you mean 'train'?"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [([], 2), (["--help"], 0), (["-h"], 0), (["help"], 0)]
+)
+def test_the_console_script_without_a_command_says_what_there_is(
+    arguments, code, monkeypatch, capsys
+):
+    monkeypatch.setattr(sys, "argv", ["jaxvision", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == code
+    out = capsys.readouterr().out
+    for name in cli.COMMANDS:
+        assert f"jaxvision {name} --" in out
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["eval"], 2), (["evil"], 2), (["eval", "-h"], 0)])
+def test_the_console_script_ends_with_the_code_of_its_command(arguments, code, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["jaxvision", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == code
+    assert capsys.readouterr().err.startswith("error: " if code else "")
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_help_of_a_command_has_an_example_and_its_flags(command, name):
+    code, out, err = command(name, "--help")
+    assert (code, err) == (0, "")
+    assert f"python {name}.py" in out
+    assert "\n  --workdir: " in out
+    if name == "train":
+        assert all(f" {config}: " in out for config in shipped_configs())

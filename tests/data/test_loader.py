@@ -1,0 +1,219 @@
+"""Loaders: every record in its turn, the same for any number of threads, workers and processes."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from jaxvision.core import ClassificationBatch, InputError
+from jaxvision.data import EvalLoader, Reading, Share, TrainLoader
+
+READINGS = [Reading(threads=0), Reading(threads=4), Reading(threads=1, ahead=1)]
+
+
+class Toy:
+    """Record i is an image full of i + 1, with the label i; a broken one cannot be read.
+
+    At the top level of a module, so that worker processes can have a copy.
+    """
+
+    def __init__(self, count, broken=None):
+        self.count, self.broken = count, broken
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        if index == self.broken:
+            raise InputError(f"{self.where(index)}: it is broken: mend it")
+        return {"image": np.full((2, 2, 1), index + 1, np.uint8), "label": index}
+
+    def where(self, index):
+        return f"toy, record {index}"
+
+
+def to_example(record, where):
+    assert where == f"toy, record {record['label']}"
+    return ClassificationBatch(
+        image=record["image"],
+        label=np.int32(record["label"]),
+        weight=np.float32(1),
+        mask=np.True_,
+    )
+
+
+def train_loader(count=10, batch_size=4, *, seed=5, broken=None, **options):
+    return TrainLoader(Toy(count, broken), to_example, batch_size=batch_size, seed=seed, **options)
+
+
+def eval_loader(count=10, batch_size=4, *, broken=None, **options):
+    return EvalLoader(Toy(count, broken), to_example, batch_size=batch_size, **options)
+
+
+def take(loader, count):
+    return [next(loader) for _ in range(count)]
+
+
+def joined(batches):
+    """Batches one after the other, or the shares of one batch side by side."""
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *batches)
+
+
+def assert_equal(found, expected):
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(10, 4), (10, 5), (3, 8), (7, 1)])
+def test_every_epoch_has_each_record_once_across_the_borders_of_batches(count, batch_size):
+    batches = take(train_loader(count, batch_size), 6 * count)
+    assert all(len(b.label) == batch_size for b in batches)
+    stream = joined(batches)
+    epochs = stream.label[: 6 * batch_size * count].reshape(-1, count)
+    np.testing.assert_array_equal(np.sort(epochs), np.tile(np.arange(count), (len(epochs), 1)))
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+    assert stream.mask.all()
+    np.testing.assert_array_equal(stream.image[:, 1, 1, 0], stream.label + 1)
+
+
+def test_the_order_is_shuffled_by_the_seed_alone():
+    first, again, other = (take(train_loader(100, 50, seed=seed), 2) for seed in (5, 5, 6))
+    assert_equal(first, again)
+    assert (joined(first).label != joined(other).label).any()
+    assert (joined(first).label != np.arange(100)).any()
+
+
+@pytest.mark.parametrize("partners", [0, 2])
+@pytest.mark.parametrize("count", [2, 4])
+def test_the_shares_of_all_processes_make_the_global_batch(count, partners):
+    whole = take(train_loader(10, 8, partners=partners), 5)
+    loaders = [train_loader(10, 8, partners=partners, share=Share(i, count)) for i in range(count)]
+    for expected in whole:
+        assert_equal(joined([next(loader) for loader in loaders]), expected)
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("position", [0, 1, 4, 9])
+def test_a_state_leads_back_to_its_place_however_it_is_read(reading, position):
+    straight = train_loader()
+    expected = take(straight, 12)
+    assert straight.get_state() == {"batches": 12}
+    loader = train_loader(reading=reading)
+    take(loader, position)
+    state = json.loads(json.dumps(loader.get_state()))
+    assert_equal(take(loader, 3), expected[position:][:3])
+    loader.set_state(state)
+    assert loader.get_state() == state
+    assert_equal(take(loader, 3), expected[position:][:3])
+    straight.set_state(state)
+    assert_equal(take(straight, 3), expected[position:][:3])
+
+
+def test_a_state_can_be_far_away():
+    loader = train_loader(10, 4)
+    loader.set_state({"batches": 10**9})
+    assert sorted(joined(take(loader, 5)).label) == sorted([*range(10)] * 2)
+
+
+def test_a_loader_is_its_own_iterator():
+    loader = train_loader()
+    next(iter(loader))
+    assert loader.get_state() == {"batches": 1}
+
+
+def test_worker_processes_read_the_same_batches():
+    loader = train_loader(partners=1, reading=Reading(workers=2))
+    loader.set_state({"batches": 3})
+    assert_equal(take(loader, 5), take(train_loader(partners=1), 8)[3:])
+    assert loader.get_state() == {"batches": 8}
+
+
+@pytest.mark.parametrize("reading", [*READINGS, Reading(workers=1)])
+def test_an_error_in_reading_comes_out_as_it_was_raised(reading):
+    loader = train_loader(broken=3, reading=reading)
+    with pytest.raises(InputError) as error:
+        take(loader, 3)
+    assert str(error.value) == "toy, record 3: it is broken: mend it"
+
+
+def test_partners_arrive_with_each_example():
+    batches = take(train_loader(10, 4, partners=3), 30)
+    stream = joined(batches)
+    assert batches[0].partners.image.shape == (4, 3, 2, 2, 1)
+    assert batches[0].partners.label.shape == batches[0].partners.mask.shape == (4, 3)
+    assert stream.partners.partners is None
+    np.testing.assert_array_equal(stream.partners.image[..., 1, 1, 0], stream.partners.label + 1)
+    assert set(stream.partners.label.flat) == set(range(10))
+    # Others in every epoch.
+    of_zero = stream.partners.label[stream.label == 0]
+    assert len({tuple(row) for row in of_zero}) > 6
+
+
+def test_partners_follow_from_the_seed():
+    first, again, other = (take(train_loader(partners=2, seed=seed), 5) for seed in (5, 5, 6))
+    assert_equal(first, again)
+    assert (joined(first).partners.label != joined(other).partners.label).any()
+    # The order does not depend on them.
+    np.testing.assert_array_equal(joined(first).label, joined(take(train_loader(), 5)).label)
+
+
+@pytest.mark.parametrize("reading", [*READINGS, Reading(workers=2)])
+@pytest.mark.parametrize(("count", "batch_size"), [(10, 4), (8, 4), (3, 8)])
+def test_evaluation_sees_every_record_once_in_order(count, batch_size, reading):
+    loader = eval_loader(count, batch_size, reading=reading)
+    batches = list(loader)
+    assert len(batches) == len(loader) == -(-count // batch_size)
+    assert all(len(b.label) == batch_size for b in batches)
+    stream = joined(batches)
+    np.testing.assert_array_equal(stream.label[stream.mask], np.arange(count))
+    for leaf in jax.tree.leaves(stream):
+        assert not leaf[count:].any()
+    assert_equal(list(loader), batches)
+
+
+@pytest.mark.parametrize("count", [1, 9, 16])
+def test_evaluation_has_equally_many_batches_in_every_process(count):
+    whole = list(eval_loader(count, 8))
+    shares = [list(eval_loader(count, 8, share=Share(i, 4))) for i in range(4)]
+    assert {len(batches) for batches in shares} == {len(whole)}
+    for i, expected in enumerate(whole):
+        assert_equal(joined([batches[i] for batches in shares]), expected)
+
+
+def test_an_error_in_evaluation_comes_out_as_it_was_raised():
+    with pytest.raises(InputError) as error:
+        list(eval_loader(broken=3))
+    assert str(error.value) == "toy, record 3: it is broken: mend it"
+
+
+@pytest.mark.parametrize("loader", [train_loader, eval_loader])
+@pytest.mark.parametrize(
+    ("batch_size", "fix"), [(6, "4 or 8"), (9, "8 or 12"), (3, "4"), (0, "4"), (-4, "4")]
+)
+def test_a_batch_that_cannot_be_shared_names_the_next_that_can(loader, batch_size, fix):
+    with pytest.raises(InputError) as error:
+        loader(10, batch_size, share=Share(1, 4))
+    assert str(error.value) == (
+        f"batch size {batch_size} cannot be shared by 4 processes: use {fix}"
+    )
+
+
+@pytest.mark.parametrize("loader", [train_loader, eval_loader])
+def test_no_records_are_refused(loader):
+    with pytest.raises(InputError, match=r"has no records$"):
+        loader(0)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_out_of_range_is_refused(seed):
+    with pytest.raises(
+        InputError, match=rf"config.seed is {seed}: give at least 0 and at most 4294967295"
+    ):
+        train_loader(seed=seed)
+
+
+@pytest.mark.parametrize("name", ["threads", "workers"])
+def test_fewer_than_no_readers_are_refused(name):
+    with pytest.raises(InputError, match=rf"config.data.{name} is -1: give at least 0"):
+        Reading(**{name: -1})

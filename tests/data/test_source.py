@@ -1,0 +1,103 @@
+"""Sources: parts of others, kept records, and a validation part that is always the same."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from jaxvision.core import InputError
+from jaxvision.data import Cached, Subset, hold_out, open_split
+
+
+class Counting:
+    """Record i has the label i; remembers what was read."""
+
+    def __init__(self, count):
+        self.count, self.reads = count, []
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        assert type(index) is int
+        self.reads.append(index)
+        return {"label": index}
+
+    def where(self, index):
+        return f"counting, record {index}"
+
+
+def labels(part):
+    return [part[i]["label"] for i in range(len(part))]
+
+
+def test_a_subset_has_the_chosen_records_and_their_names():
+    part = Subset(Counting(10), [7, 2, 2])
+    assert labels(part) == [7, 2, 2]
+    assert part.where(0) == "counting, record 7"
+
+
+def test_cached_reads_each_record_once_and_only_when_asked():
+    inner = Counting(10)
+    cached = Cached(inner)
+    assert len(cached) == 10
+    assert inner.reads == []
+    assert [cached[i]["label"] for i in (3, 5, 3, 5)] == [3, 5, 3, 5]
+    assert inner.reads == [3, 5]
+    assert cached.where(3) == "counting, record 3"
+
+
+@pytest.mark.parametrize(("count", "fraction", "held"), [(1438, 0.1, 144), (10, 0, 0), (7, 0.5, 4)])
+def test_hold_out_cuts_the_records_in_two(count, fraction, held):
+    rest, part = (labels(p) for p in hold_out(Counting(count), fraction))
+    assert len(part) == held
+    assert rest == sorted(rest)
+    assert part == sorted(part)
+    assert sorted(rest + part) == list(range(count))
+
+
+def test_hold_out_is_random_and_the_same_for_ever():
+    """The figures were written down once; no other numpy or machine may change them."""
+    for _ in range(2):
+        assert labels(hold_out(Counting(20), 0.25)[1]) == [1, 8, 10, 18, 19]
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1, 1.5, float("nan")])
+def test_a_fraction_out_of_range_is_refused(fraction):
+    with pytest.raises(
+        InputError, match=rf"validation_fraction is {fraction}: give at least 0 and less than 1"
+    ):
+        hold_out(Counting(10), fraction)
+
+
+@pytest.fixture
+def sources(monkeypatch):
+    """A data source "counting" with the splits train, of 10 records, and test, of 4."""
+    opened = {"train": Counting(10), "test": Counting(4)}
+    table = {"counting": lambda data, split: opened[split]}
+    monkeypatch.setattr("jaxvision.data.SOURCES", table)
+    return opened
+
+
+def data(**changes):
+    return SimpleNamespace(
+        **{"source": "counting", "validation_fraction": 0.3, "cache": False, **changes}
+    )
+
+
+def test_train_and_validation_share_the_training_split(sources):
+    train, validation = (labels(open_split(data(), name)) for name in ("train", "validation"))
+    assert (len(train), len(validation)) == (7, 3)
+    assert sorted(train + validation) == list(range(10))
+    assert labels(open_split(data(), "test")) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("cache", "times"), [(True, 1), (False, 2)])
+def test_cache_keeps_records(sources, cache, times):
+    test = open_split(data(cache=cache), "test")
+    assert labels(test) == labels(test) == [0, 1, 2, 3]
+    assert sources["test"].reads == [0, 1, 2, 3] * times
+
+
+def test_an_unknown_source_names_those_there_are():
+    with pytest.raises(InputError, match="unknown data source 'csv': known: digits, idx, tfds"):
+        open_split(data(source="csv"), "train")

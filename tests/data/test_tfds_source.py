@@ -1,0 +1,285 @@
+"""TFDS data sets by name: read without TensorFlow, and refused with the fix."""
+
+import io
+import json
+import pickle
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from jaxvision.core import InputError
+from jaxvision.data.tfds_source import TfdsSource, open_tfds
+
+GREY = np.arange(20, dtype=np.uint8).reshape(4, 5)
+COLOURS = np.stack([GREY * 3, 255 - GREY, GREY * 9], axis=-1)
+
+
+def encoded(pixels, file_format, mode):
+    file = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(file, format=file_format)
+    return file.getvalue()
+
+
+FILES = [
+    encoded(COLOURS, "PNG", "RGB"),
+    encoded(COLOURS, "JPEG", "RGB"),
+    encoded(COLOURS, "PNG", "P"),
+    encoded(COLOURS, "JPEG", "CMYK"),
+    encoded(GREY, "PNG", "L"),
+    encoded(GREY, "JPEG", "L"),
+]
+
+
+class ToyPhotos(tfds.core.GeneratorBasedBuilder):
+    """A few files of every kind; the label is the place in FILES, times a thousand."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(shape=(None, None, 3)),
+            "label": tfds.features.ClassLabel(num_classes=10_000),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(features),
+            supervised_keys=("image", "label"),
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(FILES), "test": self._generate_examples(FILES[:2])}
+
+    def _generate_examples(self, files):
+        for i, file in enumerate(files):
+            yield i, {"image": io.BytesIO(file), "label": 1000 * i}
+
+
+class ToyTexts(tfds.core.GeneratorBasedBuilder):
+    """No images; whether text and label are the supervised keys is the config."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS = [  # noqa: RUF012, as TFDS wants it
+        tfds.core.BuilderConfig(name="supervised"),
+        tfds.core.BuilderConfig(name="plain"),
+    ]
+
+    def _info(self):
+        features = {
+            "text": tfds.features.Text(),
+            "label": tfds.features.ClassLabel(num_classes=2),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(features),
+            supervised_keys=(
+                ("text", "label") if self.builder_config.name == "supervised" else None
+            ),
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        yield 0, {"text": "a", "label": 1}
+
+
+def prepare(builder, folder, **options):
+    tfds.disable_progress_bar()
+    builder(data_dir=folder, file_format="array_record", **options).download_and_prepare()
+
+
+def open_named(name, folder, split="train"):
+    return open_tfds(SimpleNamespace(name=name, dir=str(folder)), split)
+
+
+def error_of(name, folder, split="train"):
+    with pytest.raises(InputError) as error:
+        open_named(name, folder, split)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tfds")
+    prepare(ToyPhotos, folder)
+    return folder
+
+
+def spoil(folder, file, change):
+    """A prepared data set of which one file was changed."""
+    prepare(ToyPhotos, folder)
+    (path,) = (folder / "toy_photos" / "1.0.0").glob(file)
+    content = change(path.read_bytes())
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["toy_photos", "toy_photos:1.0.0", "ToyPhotos"])
+def test_every_file_becomes_what_pillow_makes_of_it_in_rgb(folder, name):
+    source = open_named(name, folder)
+    records = [source[i] for i in range(len(source))]
+    assert sorted(r["label"] for r in records) == [0, 1000, 2000, 3000, 4000, 5000]
+    for record in records:
+        with Image.open(io.BytesIO(FILES[record["label"] // 1000])) as image:
+            expected = np.asarray(image.convert("RGB"))
+        assert record["image"].dtype == np.uint8
+        np.testing.assert_array_equal(record["image"], expected)
+        if record["label"] == 0:
+            np.testing.assert_array_equal(record["image"], COLOURS)
+
+
+def test_records_are_named_by_set_split_and_place(folder):
+    assert open_named("toy_photos", folder, "train[:50%]").where(2) == (
+        "toy_photos/1.0.0 train[:50%], record 2"
+    )
+
+
+def test_a_source_can_be_sent_to_a_worker_process(folder):
+    source = open_named("toy_photos", folder)
+    copy = pickle.loads(pickle.dumps(source))
+    assert copy.where(0) == source.where(0)
+    for i in range(len(source)):
+        np.testing.assert_array_equal(copy[i]["image"], source[i]["image"])
+
+
+@pytest.mark.parametrize(
+    ("split", "count"),
+    [("train", 6), ("test", 2), ("train[:50%]", 3), ("train[4:]", 2), ("train+test", 8)],
+)
+def test_splits_and_slices(folder, split, count):
+    source = open_named("toy_photos", folder, split)
+    assert len(source) == count
+    assert len({source[i]["label"] for i in range(count)}) == min(count, 6)
+
+
+@pytest.mark.parametrize(
+    "split", ["valid", "", "train[:", "train[:200%]", "train[100:]", "train[5:2]"]
+)
+def test_an_unknown_split_is_refused_when_it_is_opened(folder, split):
+    message = error_of("toy_photos", folder, split)
+    assert message == f"TFDS data set 'toy_photos' has no split {split!r}: it has test, train"
+
+
+def test_a_tilde_is_the_home_folder(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert len(open_named("toy_photos", f"~/{folder.name}")) == 6
+
+
+def test_a_set_of_tfds_is_read_by_its_own_name(tmp_path):
+    with tfds.core.registered.skip_registration():
+
+        class Mnist(ToyPhotos):
+            VERSION = tfds.core.Version("3.0.1")
+
+    prepare(Mnist, tmp_path)
+    source = open_named("mnist", tmp_path, "test")
+    assert source.where(1) == "mnist/3.0.1 test, record 1"
+    assert source[0]["image"].shape == (4, 5, 1)  # TFDS's own code says that MNIST is grey
+
+
+NOT_PREPARED = """
+import socket, sys
+from types import SimpleNamespace
+from jaxvision.core import InputError
+from jaxvision.data.tfds_source import open_tfds
+
+def no_network(*args, **options):
+    raise SystemExit(f"went to the network: {args}")
+
+socket.socket.connect = socket.getaddrinfo = no_network
+try:
+    open_tfds(SimpleNamespace(name="mnist", dir=sys.argv[1]), "train")
+except InputError as error:
+    print(error)
+print("tensorflow" in sys.modules)
+"""
+
+
+def test_a_set_that_is_not_prepared_needs_neither_tensorflow_nor_network(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-c", NOT_PREPARED, str(tmp_path)], capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    message, imported = run.stdout.splitlines()
+    assert message.startswith(f"TFDS data set 'mnist' is not prepared in {tmp_path}/mnist/3.0.1: ")
+    assert f"tfds build mnist --file_format=array_record --data_dir={tmp_path}`" in message
+    assert "--config.data.dir=DIR" in message
+    assert imported == "False"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_to_prepare_names_the_config(tmp_path):
+    assert "tfds build emnist/letters --file" in error_of("emnist/letters", tmp_path)
+
+
+def test_an_empty_folder_is_not_prepared(tmp_path):
+    (tmp_path / "toy_photos" / "1.0.0").mkdir(parents=True)
+    assert "is not prepared" in error_of("toy_photos", tmp_path)
+
+
+@pytest.mark.parametrize("name", [None, ""])
+def test_no_name(tmp_path, name):
+    assert error_of(name, tmp_path).startswith("config.data.name is not set: give ")
+
+
+def test_an_unknown_name(tmp_path):
+    message = error_of("mnits", tmp_path)
+    assert message == "TFDS knows no data set 'mnits': see `tfds.list_builders()`"
+
+
+@pytest.mark.parametrize("name", ["mnist:9.9.9", "emnist/leters", "mnist:", "a b", "mnist/x=3"])
+def test_a_wrong_version_config_or_syntax(tmp_path, name):
+    message = error_of(name, tmp_path)
+    assert message.startswith(f"TFDS cannot open {name!r} (")
+    assert message.endswith(": give config.data.name as NAME, NAME/CONFIG or NAME:VERSION")
+
+
+@pytest.mark.parametrize("config", ["supervised", "plain"])
+def test_a_set_without_image_and_label(tmp_path, config):
+    prepare(ToyTexts, tmp_path, config=config)
+    message = error_of(f"toy_texts/{config}", tmp_path)
+    assert message.startswith("TFDS data set 'toy_texts' names no image and label")
+
+
+def test_a_set_without_random_access(tmp_path):
+    def as_tfrecord(content):
+        info = json.loads(content)
+        return json.dumps({**info, "fileFormat": "tfrecord"}).encode()
+
+    spoil(tmp_path, "dataset_info.json", as_tfrecord)
+    message = error_of("toy_photos", tmp_path)
+    assert message.endswith("has no random access: prepare it with --file_format=array_record")
+
+
+@pytest.mark.parametrize(
+    "change", [lambda content: content[:-50], lambda content: None], ids=["cut short", "missing"]
+)
+def test_a_damaged_file_is_named_when_it_is_read(tmp_path, change):
+    spoil(tmp_path, "toy_photos-train*", change)
+    source = open_named("toy_photos", tmp_path)
+    with pytest.raises(InputError) as error:
+        source[0]
+    message = str(error.value)
+    assert message.startswith(f"toy_photos/1.0.0 train, record 0 in {tmp_path}/toy_photos/1.0.0 ")
+    assert message.endswith("prepare the data set again")
+    assert "\n" not in message
+
+
+def test_an_image_that_cannot_be_decoded_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "FILES", [FILES[0][:40]])
+    with tfds.core.registered.skip_registration():
+
+        class ToyPhotosCut(ToyPhotos):
+            pass
+
+    prepare(ToyPhotosCut, tmp_path)
+    source = TfdsSource(ToyPhotosCut(data_dir=tmp_path), "train")
+    with pytest.raises(InputError, match=r"^toy_photos_cut/1.0.0 train, record 0 in .*again$"):
+        source[0]

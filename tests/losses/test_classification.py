@@ -1,0 +1,149 @@
+"""Cross entropy: against the reference, by hand, masked, sharded, at the extremes."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision.core import divide, sum_terms
+from jaxvision.losses import cross_entropy
+from jaxvision.testing import check_finite_gradients, check_op
+from tests.reference import losses as reference
+
+LOGITS = np.float32([0.3, -1.2, 2.5, 0.0])
+SOFT = np.float32([0.1, 0.2, 0.0, 0.7])
+
+
+def test_cross_entropy_of_the_example_by_hand(transform):
+    # softmax is (1, 2, 5) / 8
+    total, weight = transform(cross_entropy)(np.log(np.float32([1, 2, 5])), np.int32(1))
+    np.testing.assert_allclose(total, math.log(4), rtol=1e-6)
+    assert weight == 1
+
+
+def test_cross_entropy_smoothed_by_hand():
+    # q' = 0.7 (0, 1, 0) + 0.1
+    total, _ = cross_entropy(np.log(np.float32([1, 2, 5])), np.int32(1), label_smoothing=0.3)
+    by_hand = 0.1 * math.log(8) + 0.8 * math.log(4) + 0.1 * math.log(8 / 5)
+    np.testing.assert_allclose(total, by_hand, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("weight", "label_smoothing"), [(1.0, 0.0), (0.5, 0.1), (0.0, 0.9)])
+@pytest.mark.parametrize("target", [np.int32(2), SOFT], ids=["hard", "soft"])
+def test_cross_entropy_equals_the_reference(target, weight, label_smoothing):
+    check_op(
+        cross_entropy,
+        reference.cross_entropy,
+        LOGITS,
+        target,
+        np.float32(weight),
+        label_smoothing=label_smoothing,
+    )
+
+
+@pytest.mark.parametrize("target", [np.int32(1), SOFT], ids=["hard", "soft"])
+def test_gradient_is_weight_times_softmax_minus_target(transform, target):
+    def total(logits, weight):
+        return cross_entropy(logits, target, weight, label_smoothing=0.1)[0]
+
+    expected = reference.cross_entropy_gradient(LOGITS, target, 0.5, label_smoothing=0.1)
+    actual = transform(jax.grad(total))(LOGITS, np.float32(0.5))
+    np.testing.assert_allclose(actual, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("label", range(4))
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
+def test_a_class_equals_its_one_hot_distribution(label, label_smoothing):
+    hard = cross_entropy(LOGITS, np.int32(label), label_smoothing=label_smoothing)
+    soft = cross_entropy(LOGITS, np.eye(4, dtype="f4")[label], label_smoothing=label_smoothing)
+    assert hard == soft
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.int64])
+def test_a_class_may_have_any_integer_type(dtype):
+    assert cross_entropy(LOGITS, dtype(3)) == cross_entropy(LOGITS, np.int32(3))
+
+
+def test_a_weight_scales_the_total_and_is_returned():
+    total, _ = cross_entropy(LOGITS, np.int32(1))
+    weighted, weight = cross_entropy(LOGITS, np.int32(1), 0.25)
+    np.testing.assert_allclose(weighted, total / 4, rtol=1e-6)
+    assert weight == 0.25
+    assert cross_entropy(LOGITS, np.int32(1), 0.0) == (0, 0)
+
+
+def _batch(rng, size):
+    return (
+        rng.normal(size=(size, 4)).astype("f4"),
+        rng.integers(4, size=size),
+        rng.uniform(0.1, 2, size).astype("f4"),
+        np.arange(size) < size - 3,  # filler at the end
+    )
+
+
+def _mean_loss(logits, labels, weights, mask, axis=None):
+    sums = sum_terms({"loss": jax.vmap(cross_entropy)(logits, labels, weights)}, mask)
+    if axis:
+        sums = jax.lax.psum(sums, axis)
+    return divide(*sums["loss"])
+
+
+def test_the_mean_over_shards_equals_the_mean_over_the_batch_and_the_reference():
+    batch = _batch(np.random.default_rng(0), 8)
+    shards = jax.tree.map(lambda x: x.reshape(4, 2, *x.shape[1:]), batch)
+    sharded = jax.pmap(lambda *b: _mean_loss(*b, axis="batch"), axis_name="batch")(*shards)
+    real = [pair for *pair, used in zip(*batch, strict=True) if used]
+    pairs = [reference.cross_entropy(*example) for example in real]
+    slow = sum(total for total, _ in pairs) / sum(weight for _, weight in pairs)
+    np.testing.assert_allclose(_mean_loss(*batch), slow, rtol=1e-5)
+    np.testing.assert_allclose(sharded, np.full(4, slow), rtol=1e-5)
+
+
+def test_filler_changes_neither_the_loss_nor_its_gradient():
+    logits, labels, weights, mask = _batch(np.random.default_rng(1), 8)
+    logits[~mask] = 1e4
+    value, gradient = jax.value_and_grad(_mean_loss)(logits, labels, weights, mask)
+    short = [x[mask] for x in (logits, labels, weights, mask)]
+    expected, expected_gradient = jax.value_and_grad(_mean_loss)(*short)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    np.testing.assert_allclose(gradient[mask], expected_gradient, rtol=1e-6, atol=1e-7)
+    np.testing.assert_array_equal(gradient[~mask], 0)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("soft", [False, True])
+def test_half_precision_is_computed_in_float32(dtype, soft):
+    logits = jnp.asarray(LOGITS, dtype)
+    target = jnp.asarray([0, 0, 1, 0], dtype) if soft else jnp.int32(2)
+    total, weight = cross_entropy(logits, target, jnp.asarray(0.5, dtype), label_smoothing=0.1)
+    expected, _ = reference.cross_entropy(logits, np.int32(2), 0.5, label_smoothing=0.1)
+    assert (total.dtype, weight.dtype) == (jnp.float32, jnp.float32)
+    np.testing.assert_allclose(total, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [80, 1e4])
+@pytest.mark.parametrize("label", [0, 1])
+def test_large_logits_give_the_true_loss_and_finite_gradients(label, size):
+    logits = np.float32([size, -size, 0])
+    total, _ = cross_entropy(logits, np.int32(label))
+    np.testing.assert_allclose(total, 2 * size * label, rtol=1e-6, atol=1e-6)
+    check_finite_gradients(cross_entropy, logits, np.int32(label))
+    check_finite_gradients(cross_entropy, logits, np.float32([0.2, 0.3, 0.5]))
+
+
+@pytest.mark.parametrize(
+    ("logits", "target", "message"),
+    [
+        (np.zeros((2, 3), "f4"), np.int32(0), r"rank 2 \(shape \(2, 3\)\) but expected 1"),
+        (np.float32(0), np.int32(0), "rank 0 .* but expected 1"),
+        (np.zeros(3, "f4"), np.zeros(4, "f4"), r"shape \(4,\) but expected \(3\)"),
+        (np.zeros(3, "f4"), np.zeros((3, 1), "f4"), r"shape \(3, 1\) but expected \(3\)"),
+        (np.zeros(3, "f4"), np.float32(0), "type float32 but expected.*int"),
+    ],
+    ids=["batch", "scalar", "length", "rank", "float class"],
+)
+def test_wrong_shapes_and_types_are_named(logits, target, message):
+    with pytest.raises(AssertionError, match=message):
+        cross_entropy(logits, target)

@@ -1,0 +1,1 @@
+"""Slow numpy references: plain loops, float64, obviously right."""

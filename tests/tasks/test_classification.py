@@ -1,0 +1,254 @@
+"""The classification task: settings, augmentation, one forward pass, loss, metrics, decoding."""
+
+import functools
+import math
+import types
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+
+from jaxvision.core import AXIS, ClassificationBatch, InputError, Keys, divide, sum_terms
+from jaxvision.tasks import TASKS
+from tests.models.variables import random_values
+from tests.reference import losses as reference
+
+MODELS = {
+    "lenet5": {"name": "lenet5"},
+    "resnet20": {"name": "resnet20", "blocks": 1, "widths": (4, 6, 8)},
+}
+OFF = {"flip": False, "padding": 0, "degrees": 0.0}
+
+
+def config_of(model="lenet5", *, data=(), augment=(), label_smoothing=0.0):
+    defaults = {
+        "image_size": 32,
+        "channels": 3,
+        "num_classes": 4,
+        "mean": (0.5, 0.4, 0.3),
+        "std": (0.1, 0.2, 0.5),
+    }
+    return types.SimpleNamespace(
+        model=MODELS[model],
+        data=types.SimpleNamespace(**defaults | dict(data)),
+        augment=types.SimpleNamespace(**OFF | dict(augment)),
+        loss=types.SimpleNamespace(label_smoothing=label_smoothing),
+    )
+
+
+def config_dict_of(model="lenet5"):
+    config = vars(config_of(model))
+    as_dicts = {k: v if isinstance(v, dict) else vars(v) for k, v in config.items()}
+    return ml_collections.ConfigDict(as_dicts)
+
+
+def task_of(*args, **changes):
+    return TASKS["classification"](config_of(*args, **changes))
+
+
+def batch_of(size=4):
+    rng = np.random.default_rng(0)
+    return ClassificationBatch(
+        image=rng.integers(0, 256, (size, 32, 32, 3), dtype=np.uint8),
+        label=rng.integers(4, size=size).astype(np.int32),
+        weight=rng.uniform(0.1, 2, size).astype(np.float32),
+        mask=np.arange(size) != size - 1,
+    )
+
+
+def example_of(batch, index=0):
+    return jax.tree.map(lambda x: x[index], batch)
+
+
+def keys_of(size):
+    return Keys(example=jax.random.split(jax.random.key(1), size), device=jax.random.key(2))
+
+
+def test_without_changes_augment_is_the_identity():
+    example = example_of(batch_of())
+    augmented = task_of().augment(jax.random.key(0), example)
+    jax.tree.map(np.testing.assert_array_equal, augmented, example)
+    assert augmented.image.dtype == np.uint8
+
+
+@pytest.mark.parametrize("change", [{"flip": True}, {"padding": 4}, {"degrees": 20.0}], ids=str)
+def test_every_augmentation_changes_the_image_and_nothing_else(change):
+    task, example = task_of(augment=change), example_of(batch_of())
+    keys = jax.random.split(jax.random.key(0), 8)
+    augmented = jax.jit(jax.vmap(task.augment, in_axes=(0, None)))(keys, example)
+    assert augmented.image.shape == (8, 32, 32, 3)
+    assert (augmented.image != example.image[None]).any(axis=(1, 2, 3)).sum() >= 2
+    np.testing.assert_array_equal(augmented.label, np.full(8, example.label))
+    np.testing.assert_array_equal(augmented.weight, np.full(8, example.weight))
+    assert augmented.mask.all()
+
+
+def test_the_augmentations_draw_independently():
+    task = task_of(augment={"flip": True, "padding": 1, "degrees": 20.0})
+    x, y = np.meshgrid(np.arange(32) - 15.5, np.arange(32) - 15.5)
+    ramps = np.stack([x, y, y], axis=-1).astype(np.float32)
+    keys = jax.random.split(jax.random.key(0), 1440)
+    example = example_of(batch_of()).replace(image=ramps)
+    augmented = jax.jit(jax.vmap(task.augment, in_axes=(0, None)))(keys, example)
+    centre = np.asarray(augmented.image)[:, 15:17, 15:17]
+    # The slopes tell the flip and the turn, the value between four pixels the offset.
+    flip = np.sign(centre[:, 0, 1, 0] - centre[:, 0, 0, 0])
+    turn = flip * np.sign(centre[:, 0, 0, 0] - centre[:, 1, 0, 0])
+    left, top = np.round(centre.mean(axis=(1, 2))[:, :2]).T
+    draws, counts = np.unique(np.stack([flip, turn, left, top]), axis=1, return_counts=True)
+    assert draws.shape[1] == 2 * 2 * 3 * 3
+    assert abs(counts - 40).max() < 4 * 40**0.5
+
+
+def test_prepare_normalises_by_channel():
+    example = example_of(batch_of())
+    prepared = task_of().prepare(example)
+    for channel, (mean, std) in enumerate([(0.5, 0.1), (0.4, 0.2), (0.3, 0.5)]):
+        expected = (example.image[..., channel] / 255 - mean) / std
+        np.testing.assert_allclose(prepared.image[..., channel], expected, atol=1e-5)
+    assert prepared.image.dtype == jnp.float32
+    assert prepared.label == example.label
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_config_dict_makes_the_same_network(name):
+    key = jax.random.key(0)
+    shapes = jax.eval_shape(TASKS["classification"](config_dict_of(name)).init, key)
+    assert shapes == jax.eval_shape(task_of(name).init, key)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_forward_in_evaluation_changes_no_statistics(name):
+    task = task_of(name)
+    variables = jax.eval_shape(task.init, jax.random.key(0))
+    batch = jax.vmap(task.prepare)(batch_of())
+    forward = functools.partial(task.forward, keys=None, step=0, train=False)
+    outputs, statistics = jax.eval_shape(forward, variables, batch)
+    assert outputs["logits"].shape == (4, 4)
+    assert statistics == {}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_forward_in_training_gives_the_statistics_of_all_devices(name):
+    task = task_of(name)
+    variables = random_values(jax.eval_shape(task.init, jax.random.key(0)))
+    batch = jax.vmap(task.prepare)(batch_of(8))
+
+    def forward(variables, batch):
+        return task.forward(variables, batch, keys=keys_of(2), step=0, train=True)
+
+    shards = jax.tree.map(lambda x: x.reshape(4, 2, *x.shape[1:]), batch)
+    run = jax.pmap(forward, axis_name=AXIS, in_axes=(None, 0))
+    outputs, statistics = run(variables, shards)
+    assert outputs["logits"].shape == (4, 2, 4)
+    before = {k: v for k, v in variables.items() if k != "params"}
+    assert statistics.keys() == before.keys()
+    for new, old in zip(jax.tree.leaves(statistics), jax.tree.leaves(before), strict=True):
+        assert np.abs(new[0] - old).max() > 1e-4
+        np.testing.assert_array_equal(new, np.broadcast_to(new[:1], new.shape))
+
+
+def loss_of(task, logits, batch):
+    def loss(logits, example, key):
+        return task.loss({"logits": logits}, example, key=key, step=0)
+
+    keys = keys_of(len(logits)).example
+    return sum_terms(jax.vmap(loss)(logits, batch, keys), batch.mask)
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("soft", [False, True])
+def test_the_loss_of_a_batch_is_the_weighted_mean_over_what_is_no_filler(soft, label_smoothing):
+    logits = np.random.default_rng(1).normal(size=(4, 4)).astype(np.float32)
+    batch = batch_of()
+    if soft:
+        batch = batch.replace(label=np.random.default_rng(2).dirichlet(np.ones(4), 4).astype("f4"))
+    terms = loss_of(task_of(label_smoothing=label_smoothing), logits, batch)
+    assert terms.keys() == {"cross_entropy"}
+    pairs = [
+        reference.cross_entropy(
+            logits[i], batch.label[i], batch.weight[i], label_smoothing=label_smoothing
+        )
+        for i in range(3)
+    ]
+    expected = sum(total for total, _ in pairs) / sum(weight for _, weight in pairs)
+    np.testing.assert_allclose(divide(*terms["cross_entropy"]), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_accuracy_of_a_batch_counts_what_is_no_filler_once(soft):
+    batch = batch_of().replace(label=np.int32([0, 1, 2, 3]))
+    if soft:
+        batch = batch.replace(label=np.float32(0.1 + 0.6 * np.eye(4)))
+    logits = np.float32(np.eye(4)[[0, 1, 3, 3]])  # right, right, wrong, filler
+    outputs = {"logits": logits}
+    terms = sum_terms(jax.vmap(task_of().metrics)(outputs, batch), batch.mask)
+    assert terms.keys() == {"accuracy"}
+    assert terms["accuracy"] == (2, 3)
+
+
+def test_decode_gives_the_label_and_probabilities(transform):
+    logits = np.float32([0, math.log(5), math.log(2), 0])
+    decoded = transform(task_of().decode)({"logits": logits})
+    assert decoded["label"] == 1
+    np.testing.assert_allclose(decoded["probabilities"], np.float32([1, 5, 2, 1]) / 9, rtol=1e-6)
+
+
+def test_a_step_in_training_has_finite_gradients():
+    task = task_of()
+    variables = task.init(jax.random.key(0))
+    batch = jax.vmap(task.prepare)(batch_of())
+
+    def objective(params):
+        outputs, _ = task.forward(
+            {**variables, "params": params}, batch, keys=keys_of(4), step=0, train=True
+        )
+        return divide(*loss_of(task, outputs["logits"], batch)["cross_entropy"])
+
+    gradients = jax.jit(jax.grad(objective))(variables["params"])
+    for path, gradient in jax.tree.leaves_with_path(gradients):
+        assert jnp.isfinite(gradient).all(), path
+        assert jnp.abs(gradient).max() > 0, path
+
+
+@pytest.mark.parametrize(
+    ("data", "figures"),
+    [
+        ({"mean": (0.5,)}, "3 channels, but 1 figures in mean and 3 in std"),
+        ({"std": (0.5, 1)}, "3 channels, but 3 figures in mean and 2 in std"),
+        ({"channels": 1}, "1 channels, but 3 figures in mean and 3 in std"),
+    ],
+    ids=["mean", "std", "channels"],
+)
+def test_another_number_of_figures_than_channels_is_refused(data, figures):
+    with pytest.raises(InputError, match=rf"config\.data has {figures}"):
+        task_of(data=data)
+
+
+@pytest.mark.parametrize("label_smoothing", [-0.1, 1.0, 1.5, float("nan")])
+def test_label_smoothing_out_of_range_is_refused(label_smoothing):
+    with pytest.raises(InputError, match=r"config\.loss.label_smoothing is"):
+        task_of(label_smoothing=label_smoothing)
+
+
+@pytest.mark.parametrize("label_smoothing", [0, 0.0, 0.999])
+def test_label_smoothing_in_range_is_taken(label_smoothing):
+    task_of(label_smoothing=label_smoothing)
+
+
+def test_a_wrong_model_or_field_is_refused():
+    config = config_of()
+    config.model = {"name": "lenet6"}
+    with pytest.raises(InputError, match="unknown model 'lenet6': did you mean 'lenet5'"):
+        TASKS["classification"](config)
+    config.model = {"name": "lenet5", "activations": None}
+    with pytest.raises(InputError, match=r"lenet5 has no field 'activations': .*'activation'"):
+        TASKS["classification"](config)
+
+
+def test_an_image_size_that_the_model_cannot_take_is_refused_at_the_start():
+    task = task_of(data={"image_size": 28})
+    with pytest.raises(InputError, match="32x32 images, got 28x28"):
+        task.init(jax.random.key(0))

@@ -1,0 +1,171 @@
+"""Configs: every shipped one can be trained, and a bad one is one line with file and line."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from jaxvision.cli.assemble import make_criterion, make_task
+from jaxvision.cli.config import (
+    configs_folder,
+    default_config,
+    find_config,
+    load_config,
+    shipped_configs,
+    summary,
+)
+from jaxvision.core import ClassificationBatch, InputError
+from jaxvision.data import SOURCES
+from jaxvision.engine import make_optimizer
+
+CONFIGS = shipped_configs()
+
+
+def keys(config, prefix=""):
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from keys(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
+
+
+def test_the_configs_of_the_issue_are_there():
+    assert CONFIGS.keys() >= {
+        "digits_lenet5",
+        "digits_resnet20",
+        "fashion_mnist_resnet20",
+        "tfds_mnist",
+        "tfds_cifar10",
+    }
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_config_has_the_keys_of_the_default_and_fields_of_its_model(name):
+    # Fields that the model does not have fail in the next test.
+    found = {key for key in keys(load_config(CONFIGS[name])) if not key.startswith("model.")}
+    expected = {key for key in keys(default_config()) if not key.startswith("model.")}
+    assert found == expected
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_config_can_be_trained(name):
+    config = load_config(CONFIGS[name])
+    task, data = make_task(config), config.data
+    batch = ClassificationBatch(
+        image=np.zeros((2, data.image_size, data.image_size, data.channels), np.uint8),
+        label=np.zeros(2, np.int32),
+        weight=np.ones(2, np.float32),
+        mask=np.ones(2, bool),
+    )
+
+    def logits(key, batch):
+        batch = jax.vmap(task.prepare)(batch)
+        outputs, _ = task.forward(task.init(key), batch, keys=None, step=0, train=False)
+        return outputs["logits"]
+
+    assert jax.eval_shape(logits, jax.random.key(0), batch).shape == (2, data.num_classes)
+    optimizer = make_optimizer(config.optimizer, steps=config.steps)
+    peak = max(float(optimizer.schedule(step)) for step in range(0, config.steps, 10))
+    assert peak == pytest.approx(config.optimizer.learning_rate, rel=0.01)
+    make_criterion(config)
+    assert data.source in SOURCES
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_config_is_plain_data_with_a_summary(name):
+    config = load_config(CONFIGS[name])
+    saved = json.loads(json.dumps(config.to_dict()))
+    assert sorted(keys(ConfigDict(saved))) == sorted(keys(config))
+    assert summary(CONFIGS[name]).endswith(".")
+
+
+def test_defaults_are_new_on_every_call():
+    default_config().data.channels = 3
+    assert default_config().data.channels == 1
+
+
+@pytest.mark.parametrize("name", ["digits_lenet5", "configs/digits_lenet5.py"])
+def test_shipped_configs_are_found_from_anywhere(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_config(name) == configs_folder() / "digits_lenet5.py"
+
+
+def test_a_path_comes_before_a_shipped_config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    mine = tmp_path / "configs" / "digits_lenet5.py"
+    mine.parent.mkdir()
+    mine.touch()
+    assert find_config("configs/digits_lenet5.py").resolve() == mine
+    assert find_config(str(mine)) == mine
+    assert find_config("~/configs/digits_lenet5.py") == mine
+    assert find_config("digits_lenet5") == configs_folder() / "digits_lenet5.py"
+
+
+@pytest.mark.parametrize(
+    "name", ["digit_lenet5", "configs/digit_lenet5.py", "elsewhere/digits_lenet5.py"]
+)
+def test_a_wrong_name_names_the_close_one(name):
+    with pytest.raises(InputError) as error:
+        find_config(name)
+    assert str(error.value).startswith(f"no config {name!r}: did you mean 'digits_lenet5'")
+
+
+@pytest.mark.parametrize("name", ["", "configs", "xyzzy"])
+def test_a_name_like_no_other_lists_all(name):
+    with pytest.raises(InputError) as error:
+        find_config(name)
+    assert str(error.value) == f"no config {name!r}: known: {', '.join(sorted(CONFIGS))}"
+
+
+IMPORT = "from jaxvision.cli.config import default_config\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ("def get_config(:\n", "line 1: SyntaxError: "),
+        ("\n\ndef get_config():\n  x = 1\n    y = 2\n", "line 5: IndentationError: "),
+        ("import nothing_of_the_kind\n", "line 1: ModuleNotFoundError: No module named 'nothing_"),
+        ("def get_config():\n    return 1 / 0\n", "line 2: ZeroDivisionError: division by zero"),
+        ("def get_config():\n    raise ValueError('a\\nb')\n", "line 2: ValueError: a"),
+        ("def get_config():\n    raise ValueError\n", "line 2: ValueError: "),
+        (
+            f"{IMPORT}\ndef get_config():\n    config = default_config()\n    config.steps = 'x'\n",
+            "line 5: TypeError: ",
+        ),
+        ("x = 1\n", "AttributeError: module 'jaxvision_config_mine' has no attribute 'get_config'"),
+        (f"{IMPORT}def get_config():\n    default_config()\n", "get_config() returns NoneType: "),
+        ("def get_config():\n    return {}\n", "get_config() returns dict: return a ConfigDict"),
+    ],
+)
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_config_that_fails_is_one_line_with_file_and_line(
+    source, problem, relative, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "mine.py"
+    path.write_text(source)
+    with pytest.raises(InputError) as error:
+        load_config(path.relative_to(tmp_path) if relative else path)
+    assert str(error.value).startswith(f"config {path}")
+    assert problem in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_no_python_is_refused(tmp_path):
+    (tmp_path / "config.yaml").write_text("steps: 3")
+    with pytest.raises(InputError, match=r"config .*config.yaml is no Python file: give a .py"):
+        load_config(tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [('"""One line.\n\nAnd more.\n"""', "One line."), ("x = 1", ""), ("def broken(:", "")],
+)
+def test_a_summary_is_the_first_line_of_the_docstring(source, expected, tmp_path):
+    path = tmp_path / "x.py"
+    path.write_text(source)
+    assert summary(path) == expected
