@@ -37,6 +37,8 @@ from jaxvision.engine import (
 from jaxvision.models import create_model
 from jaxvision.tasks import classification
 
+STEPS = 64_000  # of the run that the steps are part of, as for CIFAR-10
+
 
 class RandomImages:
     """As many images as CIFAR-10 has, in memory."""
@@ -72,7 +74,7 @@ def bare_runner(config, batch_size, steps):
     images = jnp.asarray(rng.normal(size=(batch_size, 32, 32, 3)), jnp.float32)
     labels = jnp.asarray(rng.integers(0, 10, batch_size))
     variables = model.init(jax.random.key(0), images[:1], train=False)
-    tx = make_optimizer(config.optimizer, steps=1_000_000).transformation
+    tx = make_optimizer(config.optimizer, steps=STEPS).transformation
 
     def step(params, statistics, opt_state, images, labels):
         def objective(params):
@@ -107,7 +109,7 @@ def bare_runner(config, batch_size, steps):
 def engine_runner(config, batch_size, steps, workdir):
     """() -> seconds for `steps` steps of the engine."""
     parallel = Parallel("pmap", jax.devices()[:1])
-    optimizer = make_optimizer(config.optimizer, steps=1_000_000)
+    optimizer = make_optimizer(config.optimizer, steps=STEPS)
     task = classification(config)
     update = make_update(task, optimizer, seed=0, parallel=parallel)
     state = parallel.replicate(init_state(task, optimizer, 0))
@@ -118,15 +120,15 @@ def engine_runner(config, batch_size, steps, workdir):
     run = Run(
         workdir=workdir,
         config={},
-        steps=1_000_000,
+        steps=STEPS,
         batch_size=batch_size,
         seed=0,
         criterion=criterion,
-        eval_every=1_000_000,
+        eval_every=STEPS,
     )
     checkpoints = Checkpoints(workdir / "checkpoints", criterion=criterion, parallel=parallel)
     journal = Journal(run, start=0, writes=True, checkpoints=checkpoints)
-    stream = train_steps(update, state, data, parallel=parallel, start=0, stop=1_000_000)
+    stream = train_steps(update, state, data, parallel=parallel, start=0, stop=STEPS)
 
     def run_steps():
         began = time.perf_counter()

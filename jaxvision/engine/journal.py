@@ -72,6 +72,8 @@ class Journal:
         self, run: Run, *, start: int, writes: bool, checkpoints: Checkpoints, delay: int = 4
     ):
         self._shown = ("loss", run.criterion.metric)
+        # Files of TensorBoard grow and load slowly; metrics.jsonl has every step.
+        self._board_every = max(1, run.steps // 1000)
         self._checkpoints, self._delay = checkpoints, delay
         self._pending: deque[tuple[int, dict[str, Any]]] = deque()
         self._file = self._board = None
@@ -146,5 +148,6 @@ class Journal:
             self._progress.say(f"step {step} {format_values(extra)}")
         if self._file is not None:
             self._file.write(json.dumps({"step": step, **values}) + "\n")
-            for name, value in values.items():
-                self._board.add_scalar(name, value, step)
+            if extra or step % self._board_every == 0:
+                for name, value in values.items():
+                    self._board.add_scalar(name, value, step)
