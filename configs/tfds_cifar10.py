@@ -1,4 +1,11 @@
-"""ResNet-20 on CIFAR-10, as prepared by TFDS; the recipe of He et al. 2016, section 4.2."""
+"""ResNet-20 on CIFAR-10, as prepared by TFDS; the recipe of He et al. 2016, section 4.2.
+
+    pip install tensorflow && tfds build cifar10 --file_format=array_record   # once
+    python train.py --config=configs/tfds_cifar10.py [--config.data.dir=DIR]
+
+64,000 steps of 128 images. The paper reached a test error of 8.75 %. Not run in full yet: neither
+cost nor metric are known.
+"""
 
 from jaxvision.cli.config import default_config
 
