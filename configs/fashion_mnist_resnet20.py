@@ -1,4 +1,15 @@
-"""ResNet-20 on Fashion-MNIST, from its idx .gz files."""
+"""ResNet-20 on Fashion-MNIST, from its idx .gz files.
+
+    python train.py --config=configs/fashion_mnist_resnet20.py --config.data.dir=DIR
+
+60 epochs; not run in full yet, for want of a GPU. A twentieth of it,
+
+    python train.py --config=configs/fashion_mnist_resnet20.py --config.data.dir=DIR \\
+        --config.steps=1266 --config.eval_every=422
+
+costs about 20 minutes on 2 busy cores of an AMD EPYC (2026-11-20) and reached 0.9101 on the 10,000
+test images.
+"""
 
 from jaxvision.cli.config import default_config
 

@@ -23,7 +23,7 @@ from jaxvision.engine import (
     Criterion,
     Parallel,
     Restored,
-    init_state,
+    abstract_state,
     make_optimizer,
     read_config,
 )
@@ -55,7 +55,7 @@ def restore_best(workdir: pathlib.Path, config: Any, task: Task, parallel: Paral
         parallel=parallel,
         read_only=True,
     ) as checkpoints:
-        best = checkpoints.restore_best(init_state(task, optimizer, config.seed))
+        best = checkpoints.restore_best(abstract_state(task, optimizer))
     if best is None:
         raise InputError(f"no checkpoint in {workdir / CHECKPOINTS}: train first")
     return best

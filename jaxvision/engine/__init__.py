@@ -10,7 +10,7 @@ from jaxvision.engine.optimizer import Optimizer, make_optimizer
 from jaxvision.engine.parallel import Parallel
 from jaxvision.engine.progress import say
 from jaxvision.engine.run import Run
-from jaxvision.engine.update import init_state, make_update
+from jaxvision.engine.update import abstract_state, init_state, make_update
 from jaxvision.engine.workdir import read_config
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Parallel",
     "Restored",
     "Run",
+    "abstract_state",
     "evaluate",
     "fit",
     "init_state",

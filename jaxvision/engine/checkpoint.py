@@ -164,7 +164,7 @@ class Checkpoints:
         that their steps can be saved again.
 
         Args:
-          like: a state of the same structure, shapes and dtypes.
+          like: a state, or its shapes and dtypes (`abstract_state`).
         Raises:
           DamagedError: there are checkpoints, but none is sound.
         """

@@ -18,7 +18,7 @@ from jaxvision.engine.parallel import Parallel
 from jaxvision.engine.preemption import Preemption
 from jaxvision.engine.prefetch import prefetch
 from jaxvision.engine.run import Run
-from jaxvision.engine.update import init_state, make_update
+from jaxvision.engine.update import abstract_state, init_state, make_update
 from jaxvision.engine.workdir import claim
 
 CHECKPOINTS = "checkpoints"
@@ -71,21 +71,6 @@ def train_steps(
             yield step, state, record, data_state
     finally:
         batches.close()
-
-
-def _restore_or_init(
-    run: Run,
-    checkpoints: Checkpoints,
-    train: DataIterator,
-    fresh: TrainState,
-    parallel: Parallel,
-) -> tuple[TrainState, History]:
-    """The state to go on from, on the devices, with the data moved to its place."""
-    restored = checkpoints.restore_latest(fresh)
-    if restored is None:
-        return parallel.replicate(fresh), []
-    train.set_state(restored.data)
-    return restored.state, restored.history
 
 
 def _train(
@@ -146,12 +131,12 @@ def fit(
         checkpoint.
     """
     parallel.check_batch_size(run.batch_size)
-    fresh = init_state(task, optimizer, run.seed)
+    like = abstract_state(task, optimizer)
     evaluation = make_evaluate(task, parallel=parallel)
     if validation is not None:
         # Before anything is written: can the data be read, is the metric there?
         batch = parallel.shard(next(iter(validation)))
-        run.criterion.check(jax.eval_shape(evaluation, fresh, batch))
+        run.criterion.check(jax.eval_shape(evaluation, like, batch))
     folder = run.workdir / CHECKPOINTS
     writes = jax.process_index() == 0
     claim(run.workdir, run.config, started=has_checkpoints(folder), writes=writes)
@@ -162,7 +147,12 @@ def fit(
             folder, criterion=run.criterion, parallel=parallel, keep=run.keep
         ) as checkpoints,
     ):
-        state, history = _restore_or_init(run, checkpoints, train, fresh, parallel)
+        restored = checkpoints.restore_latest(like)
+        if restored is None:
+            state, history = parallel.replicate(init_state(task, optimizer, run.seed)), []
+        else:
+            state, history = restored.state, restored.history
+            train.set_state(restored.data)
         start = int(state.step)
         if run.over(start, history):
             say(f"the run in {run.workdir} is finished ({start} steps)")
@@ -193,5 +183,5 @@ def fit(
             if writes:
                 draw_curves(run, history)
         finished = run.over(int(state.step), history)
-        best = checkpoints.restore_best(fresh).state if finished else None
+        best = checkpoints.restore_best(like).state if finished else None
     return Fitted(state, best, history, finished)
