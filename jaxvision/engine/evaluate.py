@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,6 +11,13 @@ import numpy as np
 from jaxvision.core import AXIS, Task, Terms, TrainState, divide, sum_terms
 from jaxvision.engine.parallel import Parallel
 from jaxvision.engine.progress import passing
+
+
+def _evaluate(task: Task, state: TrainState, batch: Any) -> Terms:
+    """One device's part of the evaluation step."""
+    batch = jax.vmap(task.prepare)(batch)
+    outputs, _ = task.forward(state.variables, batch, keys=None, step=state.step, train=False)
+    return jax.lax.psum(sum_terms(jax.vmap(task.metrics)(outputs, batch), batch.mask), AXIS)
 
 
 def make_evaluate(task: Task, *, parallel: Parallel) -> Callable[[TrainState, Any], Terms]:
@@ -22,13 +30,19 @@ def make_evaluate(task: Task, *, parallel: Parallel) -> Callable[[TrainState, An
       (state, batch) -> name -> (total, weight), of the global batch without filler: the task's
       metrics.
     """
+    return parallel.map(partial(_evaluate, task))
 
-    def evaluate(state: TrainState, batch: Any) -> Terms:
-        batch = jax.vmap(task.prepare)(batch)
-        outputs, _ = task.forward(state.variables, batch, keys=None, step=state.step, train=False)
-        return jax.lax.psum(sum_terms(jax.vmap(task.metrics)(outputs, batch), batch.mask), AXIS)
 
-    return parallel.map(evaluate)
+def measured(task: Task, like: TrainState, batch: Any) -> list[str]:
+    """Names of what an evaluation measures, found without computing it.
+
+    Args:
+      task: what is evaluated.
+      like: from `abstract_state`.
+      batch: any host batch.
+    """
+    one_device = jax.vmap(partial(_evaluate, task), in_axes=(None, 0), axis_name=AXIS)
+    return list(jax.eval_shape(one_device, like, jax.tree.map(lambda x: x[None], batch)))
 
 
 def evaluate(

@@ -10,7 +10,7 @@ import jax
 from jaxvision.core import DataIterator, Task, TrainState
 from jaxvision.engine.checkpoint import Checkpoints, has_checkpoints
 from jaxvision.engine.curves import draw_curves
-from jaxvision.engine.evaluate import evaluate, make_evaluate
+from jaxvision.engine.evaluate import evaluate, make_evaluate, measured
 from jaxvision.engine.history import History
 from jaxvision.engine.journal import Journal
 from jaxvision.engine.optimizer import Optimizer
@@ -132,11 +132,9 @@ def fit(
     """
     parallel.check_batch_size(run.batch_size)
     like = abstract_state(task, optimizer)
-    evaluation = make_evaluate(task, parallel=parallel)
     if validation is not None:
         # Before anything is written: can the data be read, is the metric there?
-        batch = parallel.shard(next(iter(validation)))
-        run.criterion.check(jax.eval_shape(evaluation, like, batch))
+        run.criterion.check(measured(task, like, next(iter(validation))))
     folder = run.workdir / CHECKPOINTS
     writes = jax.process_index() == 0
     claim(run.workdir, run.config, started=has_checkpoints(folder), writes=writes)
@@ -160,6 +158,7 @@ def fit(
             if start:
                 say(f"resuming the run in {run.workdir} after step {start}")
             update = make_update(task, optimizer, seed=run.seed, parallel=parallel)
+            evaluation = make_evaluate(task, parallel=parallel)
 
             def measure(state: TrainState) -> dict[str, float]:
                 return evaluate(evaluation, state, validation, parallel=parallel)
