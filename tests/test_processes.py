@@ -150,8 +150,7 @@ def losses_of(workdir):
     return np.array([json.loads(line)["loss"] for line in lines_of(workdir)])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["pmap", "shard_map"])
+@pytest.mark.parametrize("kind", ["pmap", pytest.param("shard_map", marks=pytest.mark.slow)])
 def test_two_processes_train_the_same_losses_as_one(start, tmp_path, kind):
     option = f"--config.parallel={kind}"
     result, _ = finish(start(tmp_path / "one", option, devices=4))

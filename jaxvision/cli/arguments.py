@@ -3,13 +3,20 @@
 import os
 import re
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from jaxvision.cli.config import find_config, load_config, shipped_configs, summary
+from jaxvision.cli.config import (
+    documented_keys,
+    find_config,
+    load_config,
+    shipped_configs,
+    summary,
+)
 from jaxvision.core import InputError, close_names
 
 
@@ -20,7 +27,9 @@ class HelpAsked(Exception):  # noqa: N818, it is no error
 def common_flags() -> flags.FlagValues:
     """Flags of every command: --workdir, and those of several processes."""
     values = flags.FlagValues()
-    flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)
+    flags.DEFINE_string(
+        "workdir", None, "folder of the run; train's default is runs/NAME", flag_values=values
+    )
     flags.DEFINE_boolean(
         "distributed",
         False,
@@ -118,11 +127,28 @@ def define_config(values: flags.FlagValues, name: str, argv: list[str]) -> None:
         config,
         "file in configs/, or the name of a shipped one:\n"
         + "\n".join(f"      {name}: {summary(path)}" for name, path in shipped_configs().items())
-        + "\n    and any of its keys, as --config.optimizer.learning_rate=0.1",
+        + "\n  and its keys, with their values there:\n"
+        + "\n".join(_describe_keys(config)),
         flag_values=values,
         lock_config=True,
         sys_argv=argv,
     )
+
+
+def _describe_keys(config: ConfigDict) -> Iterator[str]:
+    comments = documented_keys()
+
+    def describe(group: ConfigDict, prefix: str) -> Iterator[str]:
+        for key in group:
+            name = prefix + key
+            comment = f"  ({comments[name]})" if comments.get(name) else ""
+            value = group[key]
+            if isinstance(value, ConfigDict):
+                yield from describe(value, f"{name}.")
+            else:
+                yield f"      --config.{name}={value}{comment}"
+
+    yield from describe(config, "")
 
 
 def _check_key(config: ConfigDict, key: str, value: str | None) -> None:

@@ -2,7 +2,9 @@
 
 import ast
 import importlib.util
+import inspect
 import pathlib
+import re
 
 from ml_collections import ConfigDict, config_dict
 
@@ -18,7 +20,7 @@ def default_config() -> ConfigDict:
     config.batch_size = 64  # of the global batch, over all devices and processes
     config.eval_every = 100  # steps between evaluations, each followed by a checkpoint
     config.checkpoint_every = 0  # steps between further checkpoints; 0: none
-    config.keep = 2  # last checkpoints to keep, beside the best
+    config.keep = 2  # last checkpoints to keep, beside the best; at least 2
     config.log_every = 100  # steps between two lines of progress, where there is no bar
     config.parallel = "pmap"  # or "shard_map"
     config.deterministic = False  # the same bits from run to run on a GPU too, at some cost
@@ -28,7 +30,7 @@ def default_config() -> ConfigDict:
     config.best.mode = "max"  # or "min"
     config.best.patience = 0  # evaluations without a better one before stopping early; 0: never
 
-    config.model = ConfigDict()  # besides the name, any field of the network
+    config.model = ConfigDict()  # besides the name, a config file may set any field of the network
     config.model.name = "lenet5"
 
     config.data = ConfigDict()
@@ -70,11 +72,19 @@ def default_config() -> ConfigDict:
     config.optimizer.schedule.warmup = 0.0  # cosine, one_cycle: share of the run that goes up
     config.optimizer.schedule.milestones = (0.5, 0.75)  # step: shares of the run
     config.optimizer.schedule.factor = 0.1  # step, plateau: what the rate is multiplied by
-    config.optimizer.schedule.window = (
-        0.02  # plateau: share of the run that a loss is averaged over
-    )
+    config.optimizer.schedule.window = 0.02  # plateau: share of the run to average losses over
     config.optimizer.schedule.patience = 2  # plateau: windows without a better loss
     return config
+
+
+def documented_keys() -> dict[str, str]:
+    """Key -> its comment in `default_config`, in the order there."""
+    comments, above = {}, ""
+    for line in inspect.getsource(default_config).splitlines():
+        if match := re.fullmatch(r"    config\.([\w.]+) = (?:[^#]*)(?:# (.*))?", line):
+            comments[match[1]] = match[2] or above
+        above = line.strip().removeprefix("# ") if line.strip().startswith("#") else ""
+    return comments
 
 
 def configs_folder() -> pathlib.Path:

@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
     arguments.join_processes(values)
     task = assemble.make_task(config)
     parallel = Parallel(config.parallel)
-    parallel.check_batch_size(config.batch_size)
+    config.batch_size = parallel.fitting(config.batch_size)
     best = assemble.restore_best(workdir, config, task, parallel)
     metrics = evaluate(
         make_evaluate(task, parallel=parallel),

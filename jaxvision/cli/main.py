@@ -41,11 +41,11 @@ def run(command: str, argv: list[str]) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (DamagedError, NonFiniteError) as error:
+    except (DamagedError, NonFiniteError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted: the same command resumes from the last checkpoint", file=sys.stderr)
+        print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
     return 0
 

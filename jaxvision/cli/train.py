@@ -11,11 +11,15 @@ is the result, as JSON.
 
 import json
 import pathlib
+import signal
+import sys
+import threading
+from types import FrameType
 
 import jax
 
 from jaxvision.cli import arguments, assemble
-from jaxvision.cli.config import find_config
+from jaxvision.cli.config import default_config, find_config
 from jaxvision.engine import (
     Parallel,
     Run,
@@ -30,6 +34,12 @@ from jaxvision.engine import (
 DEFAULT_CONFIG = "digits_lenet5"
 
 
+def _stop(signum: int, frame: FrameType | None) -> None:
+    """The answer to SIGTERM before and after `fit`, which has its own."""
+    say("asked to stop: nothing is lost, the same command goes on")
+    sys.exit(0)
+
+
 def main(argv: list[str]) -> None:
     """The command; its result goes to stdout, everything else to stderr."""
     name, rest = arguments.take_config(argv, DEFAULT_CONFIG)
@@ -37,6 +47,8 @@ def main(argv: list[str]) -> None:
     arguments.define_config(flags, name, rest)
     arguments.parse(flags, rest, __doc__)
     config = flags.config
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _stop)
     workdir = pathlib.Path(flags.workdir or f"runs/{find_config(name).stem}").expanduser()
 
     assemble.set_determinism(config)
@@ -55,6 +67,7 @@ def main(argv: list[str]) -> None:
         checkpoint_every=config.checkpoint_every,
         keep=config.keep,
         log_every=config.log_every,
+        defaults=default_config().to_dict(),
     )
     first_process = jax.process_index() == 0
     tell = say if first_process else lambda line: None

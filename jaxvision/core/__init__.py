@@ -1,7 +1,7 @@
 """Floor 0: the contracts that everything else is built on."""
 
 from jaxvision.core.batch import ClassificationBatch, DetectionBatch, Detections
-from jaxvision.core.errors import InputError, check_range
+from jaxvision.core.errors import InputError, check_divisible, check_range
 from jaxvision.core.iterator import DataIterator
 from jaxvision.core.registry import close_names, lookup, merge
 from jaxvision.core.state import TrainState
@@ -19,6 +19,7 @@ __all__ = [
     "Task",
     "Terms",
     "TrainState",
+    "check_divisible",
     "check_range",
     "close_names",
     "divide",

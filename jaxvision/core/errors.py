@@ -40,3 +40,19 @@ def check_range(
     if not all(holds(value, bound) for bound, holds in stated.values()):
         allowed = " and ".join(f"{text} {bound}" for text, (bound, _) in stated.items())
         raise InputError(f"{name} is {value}: give {allowed}")
+
+
+def check_divisible(batch_size: int, count: int, what: str) -> None:
+    """Raises InputError, naming the next sizes that fit, if a batch cannot be cut evenly.
+
+    Args:
+      batch_size: of the global batch.
+      count: parts.
+      what: the parts' name, for the message: "devices" or "processes".
+    """
+    if batch_size < 1 or batch_size % count:
+        below = max(0, batch_size - batch_size % count)
+        near = " or ".join(str(size) for size in (below, below + count) if size)
+        raise InputError(
+            f"batch size {batch_size} is not divisible by the {count} {what}: use {near}"
+        )

@@ -8,7 +8,7 @@ threads, workers, processes and devices.
 import functools
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import grain
@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from jaxvision.core import InputError, check_range
+from jaxvision.core import InputError, check_divisible, check_range
 from jaxvision.data.source import Record, Source
 
 Transform = Callable[[Record, str], Any]
@@ -55,13 +55,7 @@ class Share:
         Raises:
           InputError: the batch cannot be cut into `count` equal parts of at least one.
         """
-        if batch_size < 1 or batch_size % self.count:
-            below = max(0, batch_size - batch_size % self.count)
-            near = [size for size in (below, below + self.count) if size]
-            raise InputError(
-                f"batch size {batch_size} cannot be shared by {self.count} processes: use "
-                f"{' or '.join(map(str, near))}"
-            )
+        check_divisible(batch_size, self.count, "processes")
         size = batch_size // self.count
         return range(self.index * size, (self.index + 1) * size)
 
@@ -70,9 +64,13 @@ def _stack(examples: list[Any]) -> Any:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *examples)
 
 
+# RandomState's streams are frozen by numpy's compatibility policy, a Generator's are not: a run
+# that is resumed after an upgrade sees the same order.
+
+
 @functools.lru_cache(maxsize=2)
 def _epoch_order(records: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng((seed, epoch)).permutation(records)
+    return np.random.RandomState((seed, epoch)).permutation(records)
 
 
 @dataclass(frozen=True)
@@ -95,8 +93,8 @@ class _TrainBatches:
         order = _epoch_order(len(self.source), self.seed, epoch)
         example = self._example(int(order[place]))
         if self.partners:
-            rng = np.random.default_rng((self.seed, epoch, place))
-            chosen = rng.integers(len(self.source), size=self.partners)
+            rng = np.random.RandomState((self.seed, epoch, place))
+            chosen = rng.randint(len(self.source), size=self.partners)
             example = example.replace(partners=_stack([self._example(int(i)) for i in chosen]))
         return example
 
@@ -177,7 +175,7 @@ class TrainLoader:
         check_range("config.seed", seed, least=0, most=2**32 - 1)
         self._batches = _TrainBatches(source, transform, batch_size, seed, share, partners)
         self._reading = reading
-        self.set_state({"batches": 0})
+        self._position, self._stream = 0, None
 
     def __iter__(self) -> "TrainLoader":
         return self
@@ -190,11 +188,21 @@ class TrainLoader:
         return batch
 
     def get_state(self) -> dict[str, int]:
-        """The position: {"batches": how many were taken}."""
-        return {"batches": self._position}
+        """The position: {"batches": how many were taken, "records": how many there are}."""
+        return {"batches": self._position, "records": len(self._batches.source)}
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Goes to a position that `get_state` gave."""
+        """Goes to a position that `get_state` gave.
+
+        Raises:
+          InputError: the data has another number of records by now.
+        """
+        records = len(self._batches.source)
+        if state["records"] != records:
+            raise InputError(
+                f"the training data has {records} records, but the run began with "
+                f"{state['records']}: restore the data or use another --workdir"
+            )
         self._position = state["batches"]
         self._stream = None
 
@@ -225,8 +233,7 @@ class EvalLoader:
             raise InputError("the evaluation data has no records")
         share.of(batch_size)
         self._batches = _EvalBatches(source, transform, batch_size, share)
-        # An evaluation is over before worker processes have started.
-        self._reading = replace(reading, workers=0)
+        self._reading = reading
         self._length = -(-len(source) // batch_size)
 
     def __len__(self) -> int:

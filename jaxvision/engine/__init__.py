@@ -1,10 +1,11 @@
 """Floor 6: trains any task. Of the project it imports `core` only."""
 
-from jaxvision.engine.checkpoint import Checkpoints, DamagedError, Restored
+from jaxvision.engine.checkpoint import Checkpoints, Restored
 from jaxvision.engine.digest import state_digest
+from jaxvision.engine.errors import DamagedError, NonFiniteError
 from jaxvision.engine.evaluate import evaluate, make_evaluate
 from jaxvision.engine.history import Criterion
-from jaxvision.engine.journal import Journal, NonFiniteError
+from jaxvision.engine.journal import Journal
 from jaxvision.engine.loop import CHECKPOINTS, Fitted, fit, train_steps
 from jaxvision.engine.optimizer import Optimizer, make_optimizer
 from jaxvision.engine.parallel import Parallel

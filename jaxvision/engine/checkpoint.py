@@ -10,21 +10,27 @@ import json
 import logging
 import pathlib
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import PolicyCheckpointInfo, PreservationContext
 
 from jaxvision.core import TrainState
 from jaxvision.engine.digest import array_digests, file_digests, json_digest
+from jaxvision.engine.errors import DamagedError, NonFiniteError
 from jaxvision.engine.history import Criterion, History
 from jaxvision.engine.parallel import Parallel
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _STATE, _META, _SEAL = "state", "meta", "seal.json"
 
@@ -32,10 +38,6 @@ _STATE, _META, _SEAL = "state", "meta", "seal.json"
 def has_checkpoints(folder: pathlib.Path) -> bool:
     """Whether a folder has any checkpoint, sound or not."""
     return folder.is_dir() and any(path.name.isdigit() for path in folder.iterdir())
-
-
-class DamagedError(RuntimeError):
-    """There are checkpoints, but none can be used."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,11 @@ class _LatestAndBest:
         best = [s for s in self._criterion.ranked(self.history) if s in steps][:1]
         kept = {*sorted(steps)[-self._keep :], *best}
         return [step in kept for step in steps]
+
+
+def _files_of(folder: pathlib.Path) -> dict[str, str]:
+    """What a seal is about: all files but itself, also as one that was not finished."""
+    return {n: d for n, d in file_digests(folder).items() if not n.startswith(_SEAL)}
 
 
 def _compare(found: dict[str, str], saved: dict[str, str], what: str) -> None:
@@ -132,10 +139,15 @@ class Checkpoints:
           data: the data iterator's state after that step.
           history: evaluations up to that step.
           config: the run's config.
+        Raises:
+          NonFiniteError: a parameter or statistic is NaN or infinite; nothing is saved.
+          RuntimeError: there is a checkpoint of this step or a later one.
         """
         # Host arrays are written by the first process alone: after a step by pmap the state is an
         # array of each process, which Orbax would not write from several.
         host = jax.device_get(state)
+        step = int(host.step)
+        self._check_finite(host, step)
         meta = {
             "data": data,
             "history": history,
@@ -145,7 +157,6 @@ class Checkpoints:
         meta["digest"] = json_digest(meta)
         self._wait()
         self._policy.history = list(history)
-        step = int(host.step)
         saved = self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -191,11 +202,10 @@ class Checkpoints:
         steps = sorted(self._manager.all_steps(), reverse=True)
         history: History = []
         for step in steps:
-            try:
-                history = self._read_meta(step)["history"]
+            meta = self._attempt(step, self._read_meta) if self._is_intact(step) else None
+            if meta is not None:
+                history = meta["history"]
                 break
-            except Exception as error:  # whatever a damaged file makes a reader raise
-                self._warn(step, error)
         ranked = [step for step in self._criterion.ranked(history) if step in steps]
         # Without evaluations the last is the best.
         restored, _ = self._first_sound([*ranked, *(s for s in steps if s not in ranked)], like)
@@ -224,7 +234,7 @@ class Checkpoints:
         self._manager.wait_until_finished()
         if jax.process_index() == 0:
             folder = self.folder / str(step)
-            files = file_digests(folder)
+            files = _files_of(folder)
             new = folder / f"{_SEAL}.tmp"
             new.write_text(json.dumps({"files": files, "digest": json_digest(files)}))
             new.replace(folder / _SEAL)
@@ -234,8 +244,7 @@ class Checkpoints:
         if not (folder / _SEAL).exists():
             return
         seal = json.loads((folder / _SEAL).read_text())
-        saved, found = seal["files"], file_digests(folder)
-        del found[_SEAL]
+        saved, found = seal["files"], _files_of(folder)
         if json_digest(saved) != seal["digest"]:
             raise ValueError(f"{_SEAL}: not what was saved")
         _compare(found, saved, "files")
@@ -246,13 +255,10 @@ class Checkpoints:
         """The first checkpoint that is sound, and those passed over before it."""
         damaged: list[int] = []
         for step in steps:
-            restored = None
-            try:
-                restored = self._restore(step, like)
-            except Exception as error:  # whatever a damaged file makes a reader raise
-                self._warn(step, error)
-            if self._parallel.agree(restored is not None):
-                return restored, damaged
+            if self._is_intact(step):
+                restored = self._attempt(step, partial(self._restore, like=like))
+                if restored is not None:
+                    return restored, damaged
             damaged.append(step)
         if damaged:
             raise DamagedError(
@@ -274,7 +280,6 @@ class Checkpoints:
         return Restored(step, state, meta["data"], meta["history"])
 
     def _read_meta(self, step: int) -> dict[str, Any]:
-        self._check_seal(step)
         args = ocp.args.Composite(**{_META: ocp.args.JsonRestore()})
         meta = self._manager.restore(step, args=args)[_META]
         digest = meta.pop("digest")
@@ -282,11 +287,41 @@ class Checkpoints:
             raise ValueError("its metadata is not what was saved")
         return meta
 
-    def _warn(self, step: int, error: Exception) -> None:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        log.warning(
-            "checkpoint %d in %s is damaged and passed over: %s", step, self.folder, reason[:300]
-        )
+    def _is_intact(self, step: int) -> bool:
+        """Whether every process finds the seal unbroken; asked before restoring together."""
+
+        def check(step: int) -> bool:
+            self._check_seal(step)
+            return True
+
+        return self._attempt(step, check) is not None
+
+    def _attempt(self, step: int, read: Callable[[int], T]) -> T | None:
+        """What is read of a checkpoint; None, with a warning, if it fails in any process."""
+        result = None
+        try:
+            result = read(step)
+        except Exception as error:  # whatever a damaged file makes a reader raise
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            log.warning(
+                "checkpoint %d in %s is damaged and passed over: %s",
+                step,
+                self.folder,
+                reason[:300],
+            )
+        return result if self._parallel.agree(result is not None) else None
+
+    def _check_finite(self, state: TrainState, step: int) -> None:
+        wrong = {}
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state.variables):
+            # jnp knows bfloat16 as a floating type; numpy does not.
+            finite = np.isfinite(leaf) if jnp.issubdtype(leaf.dtype, jnp.floating) else np.True_
+            if not finite.all():
+                wrong[jax.tree_util.keystr(path, simple=True, separator="/")] = float(
+                    leaf[~finite].flat[0]
+                )
+        if wrong:
+            raise NonFiniteError(step, dict(list(wrong.items())[:5]), self.last)
 
     def _set_aside(self, steps: Sequence[int]) -> None:
         """Moves checkpoints away, without destroying what may still be of use."""

@@ -5,6 +5,7 @@ Metrics are fetched from the devices a few steps late, so that training never wa
 
 import contextlib
 import json
+import logging
 import math
 import os
 import pathlib
@@ -15,21 +16,29 @@ import jax
 from tensorboardX import SummaryWriter
 
 from jaxvision.engine.checkpoint import Checkpoints
+from jaxvision.engine.errors import NonFiniteError
 from jaxvision.engine.progress import Progress, format_values
 from jaxvision.engine.run import Run
+
+log = logging.getLogger(__name__)
 
 METRICS = "metrics.jsonl"
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The lines of a metrics file, but for a last one that was cut short."""
-    lines = []
-    if path.exists():
-        for line in path.read_text().splitlines():
-            try:
-                lines.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
+    """The lines of a metrics file.
+
+    A last line that was cut short is left out; any other that cannot be read is, with a warning.
+    """
+    if not path.exists():
+        return []
+    lines, texts = [], path.read_text(errors="replace").splitlines()
+    for number, text in enumerate(texts, start=1):
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            if number < len(texts):
+                log.warning("%s, line %d is damaged and left out", path, number)
     return lines
 
 
@@ -38,23 +47,6 @@ def _rewrite(path: pathlib.Path, lines: list[dict[str, Any]]) -> None:
     new = path.with_suffix(".tmp")
     new.write_text("".join(json.dumps(line) + "\n" for line in lines))
     new.replace(path)
-
-
-class NonFiniteError(RuntimeError):
-    """A loss, metric or gradient is NaN or infinite.
-
-    Attributes:
-      step: where.
-      values: name -> value, of those that are not finite.
-      last_good: the last checkpoint before it, or None.
-    """
-
-    def __init__(self, step: int, values: dict[str, float], last_good: pathlib.Path | None):
-        self.step, self.values, self.last_good = step, values, last_good
-        listed = ", ".join(f"{name} = {value}" for name, value in values.items())
-        super().__init__(
-            f"not finite at step {step}: {listed}; last good checkpoint: {last_good or 'none yet'}"
-        )
 
 
 class Journal:

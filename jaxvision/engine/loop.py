@@ -1,6 +1,7 @@
 """The training loop."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,8 @@ import jax
 
 from jaxvision.core import DataIterator, Task, TrainState
 from jaxvision.engine.checkpoint import Checkpoints, has_checkpoints
-from jaxvision.engine.curves import draw_curves
+from jaxvision.engine.curves import CURVES, draw_curves
+from jaxvision.engine.errors import NonFiniteError
 from jaxvision.engine.evaluate import evaluate, make_evaluate, measured
 from jaxvision.engine.history import History
 from jaxvision.engine.journal import Journal
@@ -19,7 +21,7 @@ from jaxvision.engine.preemption import Preemption
 from jaxvision.engine.prefetch import prefetch
 from jaxvision.engine.run import Run
 from jaxvision.engine.update import abstract_state, init_state, make_update
-from jaxvision.engine.workdir import claim
+from jaxvision.engine.workdir import claim, lock
 
 CHECKPOINTS = "checkpoints"
 
@@ -93,6 +95,9 @@ def _train(
         if measure is not None and run.evaluates_after(step):
             journal.check()  # before time is spent on evaluating a broken network
             metrics = measure(state)
+            wrong = {name: x for name, x in metrics.items() if not math.isfinite(x)}
+            if wrong:
+                raise NonFiniteError(step, wrong, checkpoints.last)
             history = [*history, {"step": step, "metrics": metrics}]
         journal.flush({f"validation/{name}": value for name, value in metrics.items()})
         checkpoints.save(state, data=data_state, history=history, config=run.config)
@@ -121,14 +126,15 @@ def fit(
       optimizer: how.
       run: how long, and where to.
       train: this process's parts of the global batches.
-      validation: this process's parts of the batches of an evaluation; None for none.
+      validation: this process's parts of the batches of an evaluation, to be gone through again
+        and again; None for none.
       parallel: the devices.
       say: shows a line to the user.
     Raises:
-      InputError: settings that do not fit; the folder has another run.
+      InputError: settings that do not fit; the folder has another run, or another process in it.
       DamagedError: the folder has checkpoints, but no sound one.
-      NonFiniteError: the loss, a metric or the gradient is NaN or infinite; names the last
-        checkpoint.
+      NonFiniteError: the loss, a metric, the gradient or a parameter is NaN or infinite; names
+        the last checkpoint.
     """
     parallel.check_batch_size(run.batch_size)
     like = abstract_state(task, optimizer)
@@ -137,14 +143,20 @@ def fit(
         run.criterion.check(measured(task, like, next(iter(validation))))
     folder = run.workdir / CHECKPOINTS
     writes = jax.process_index() == 0
-    claim(run.workdir, run.config, started=has_checkpoints(folder), writes=writes)
-    parallel.barrier("workdir claimed")
     with (
+        lock(run.workdir) if writes else contextlib.nullcontext(),
         Preemption() as preemption,
         Checkpoints(
             folder, criterion=run.criterion, parallel=parallel, keep=run.keep
         ) as checkpoints,
     ):
+        claim(
+            run.workdir,
+            run.config,
+            defaults=run.defaults,
+            started=has_checkpoints(folder),
+            writes=writes,
+        )
         restored = checkpoints.restore_latest(like)
         if restored is None:
             state, history = parallel.replicate(init_state(task, optimizer, run.seed)), []
@@ -179,8 +191,9 @@ def fit(
                     checkpoints=checkpoints,
                     preemption=preemption,
                 )
-            if writes:
-                draw_curves(run, history)
         finished = run.over(int(state.step), history)
+        # Also of a run that was killed at its end, before its curves were drawn.
+        if writes and not (start == int(state.step) and (run.workdir / CURVES).exists()):
+            draw_curves(run, history)
         best = checkpoints.restore_best(like).state if finished else None
     return Fitted(state, best, history, finished)

@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxvision.core import AXIS, InputError
+from jaxvision.core import AXIS, InputError, check_divisible
 
 KINDS = ("pmap", "shard_map")
 
@@ -39,14 +39,11 @@ class Parallel:
 
     def check_batch_size(self, batch_size: int) -> None:
         """Raises InputError, naming the next sizes that fit, if the devices do not divide it."""
-        count = len(self.devices)
-        if batch_size < 1 or batch_size % count:
-            below = max(0, batch_size - batch_size % count)
-            near = [size for size in (below, below + count) if size]
-            raise InputError(
-                f"batch size {batch_size} is not divisible by the {count} devices: use "
-                f"{' or '.join(map(str, near))}"
-            )
+        check_divisible(batch_size, len(self.devices), "devices")
+
+    def fitting(self, batch_size: int) -> int:
+        """The next batch size that the devices divide; for evaluation, where filler is masked."""
+        return -(-batch_size // len(self.devices)) * len(self.devices)
 
     def map(self, fn: Callable[..., Any], *, donate_state: bool = False) -> Callable[..., Any]:
         """Maps fn(state, batch) over the devices and compiles it.
@@ -86,7 +83,7 @@ class Parallel:
 
         def place(x: np.ndarray) -> jax.Array:
             if self.kind == "pmap":
-                x = x.reshape(self._local, -1, *x.shape[1:])
+                x = x.reshape(self._local, len(x) // self._local, *x.shape[1:])
             return jax.make_array_from_process_local_data(sharding, x)
 
         return jax.tree.map(place, batch)

@@ -1,7 +1,7 @@
 """What a run is: where, how long, and when it evaluates, saves and stops."""
 
 import pathlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from jaxvision.core import check_range
@@ -23,6 +23,7 @@ class Run:
       checkpoint_every: steps between further checkpoints; 0 for none.
       keep: last checkpoints to keep, beside the best.
       log_every: steps between two plain lines of progress.
+      defaults: values of keys that a config saved by an older version may lack.
     """
 
     workdir: pathlib.Path
@@ -35,10 +36,13 @@ class Run:
     checkpoint_every: int = 0
     keep: int = 2
     log_every: int = 100
+    defaults: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "eval_every", "keep", "log_every"):
+        for name in ("steps", "eval_every", "log_every"):
             check_range(f"config.{name}", getattr(self, name), least=1)
+        # Of two, one may be damaged.
+        check_range("config.keep", self.keep, least=2)
         check_range("config.checkpoint_every", self.checkpoint_every, least=0)
 
     def evaluates_after(self, step: int) -> bool:

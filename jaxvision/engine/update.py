@@ -9,16 +9,20 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from jaxvision.core import AXIS, Keys, Task, Terms, TrainState, divide, sum_terms
+from jaxvision.core import AXIS, Keys, Task, Terms, TrainState, divide, merge, sum_terms
 from jaxvision.engine.optimizer import Optimizer
 from jaxvision.engine.parallel import Parallel
 
-# Streams of the run's seed.
-_INIT, _AUGMENT, _LOSS, _DEVICE = range(4)
+# Streams of the run's seed: nothing that is drawn in one is drawn in another.
+_INIT, _AUGMENT, _FORWARD, _LOSS, _DEVICE = range(5)
+
+
+def _key(seed: int, stream: int) -> Array:
+    return jax.random.fold_in(jax.random.key(seed), stream)
 
 
 def _initial(task: Task, optimizer: Optimizer, seed: int) -> TrainState:
-    variables = dict(task.init(jax.random.fold_in(jax.random.key(seed), _INIT)))
+    variables = dict(task.init(_key(seed, _INIT)))
     params = variables.pop("params")
     return TrainState(jnp.int32(0), params, variables, optimizer.transformation.init(params))
 
@@ -65,11 +69,14 @@ def make_update(
     """
 
     def update(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Array]]:
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
-        size = len(batch.mask)
-        augment_keys = _example_keys(jax.random.fold_in(key, _AUGMENT), size)
-        loss_keys = _example_keys(jax.random.fold_in(key, _LOSS), size)
-        device_key = jax.random.fold_in(jax.random.fold_in(key, _DEVICE), jax.lax.axis_index(AXIS))
+        def keys_of(stream: int) -> Array:
+            key = jax.random.fold_in(_key(seed, stream), state.step)
+            return _example_keys(key, len(batch.mask))
+
+        augment_keys, forward_keys, loss_keys = map(keys_of, (_AUGMENT, _FORWARD, _LOSS))
+        device_key = jax.random.fold_in(
+            jax.random.fold_in(_key(seed, _DEVICE), state.step), jax.lax.axis_index(AXIS)
+        )
 
         def augment(key: Array, example: Any) -> Any:
             return task.prepare(task.augment(key, example))
@@ -83,7 +90,7 @@ def make_update(
             outputs, statistics = task.forward(
                 {"params": params, **state.statistics},
                 batch,
-                keys=Keys(loss_keys, device_key),
+                keys=Keys(forward_keys, device_key),
                 step=state.step,
                 train=True,
             )
@@ -106,13 +113,15 @@ def make_update(
             statistics={**state.statistics, **statistics},
             opt_state=opt_state,
         )
-        record = {
-            **losses,
-            "loss": loss,
-            **_mean(metrics),
-            "learning_rate": optimizer.learning_rate(opt_state, state.step),
-            "gradient_norm": optax.tree.norm(gradients),
-        }
+        record = merge(
+            losses,
+            {
+                "loss": loss,
+                "learning_rate": optimizer.learning_rate(opt_state, state.step),
+                "gradient_norm": optax.tree.norm(gradients),
+            },
+            _mean(metrics),
+        )
         return new_state, record
 
     return parallel.map(update, donate_state=True)

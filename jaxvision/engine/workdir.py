@@ -1,9 +1,12 @@
 """The folder of a run: its config, and what may not be mixed into it."""
 
+import contextlib
 import json
 import os
 import pathlib
 from typing import Any
+
+import filelock
 
 from jaxvision.core import InputError
 
@@ -18,6 +21,11 @@ def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def as_json(config: dict[str, Any]) -> dict[str, Any]:
+    """A config as it comes back from a file: tuples are lists."""
+    return json.loads(json.dumps(config))
 
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
@@ -48,38 +56,64 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
         )
 
 
-def claim(workdir: pathlib.Path, config: dict[str, Any], *, started: bool, writes: bool) -> None:
+def lock(workdir: pathlib.Path) -> contextlib.AbstractContextManager:
+    """Locks a folder until the context is left or the process dies; makes it if it is not there.
+
+    Raises:
+      InputError: another process has it, or it cannot be written.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        return filelock.FileLock(workdir / ".lock", blocking=False).acquire()
+    except filelock.Timeout as error:
+        raise InputError(
+            f"another process trains in {workdir}: wait for it or use another --workdir"
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"cannot write the run to {workdir} ({error.strerror}): use another --workdir"
+        ) from error
+
+
+def claim(
+    workdir: pathlib.Path,
+    config: dict[str, Any],
+    *,
+    defaults: dict[str, Any],
+    started: bool,
+    writes: bool,
+) -> None:
     """Makes a folder the one of this run, or finds that it is.
 
     Args:
-      workdir: the folder; made if it is not there.
+      workdir: the folder.
       config: of the run, plain JSON.
+      defaults: values of keys that the config of an older version may lack.
       started: whether the folder has checkpoints. One without (a run that failed at its first
         step, say) is taken over.
       writes: whether this process writes.
     Raises:
-      InputError: the folder has a run with another config (shows the difference), or cannot be
-        written.
+      InputError: the folder has a run with another config (shows the difference), or one without
+        its config.
     """
-    config = json.loads(json.dumps(config))  # tuples become lists, as in the file
+    config = as_json(config)
     path = workdir / CONFIG
-    if started and path.exists():
-        changed = difference(read_config(workdir), config)
+    if started:
+        if not path.exists():
+            raise InputError(
+                f"{workdir} has checkpoints, but no {CONFIG}: restore it or use another --workdir"
+            )
+        old = {**_flat(as_json(defaults)), **_flat(read_config(workdir))}
+        changed = difference(old, config)
         if changed:
             raise InputError(
                 f"{workdir} has a run with another config ({'; '.join(changed)}): "
                 "use its config or another --workdir"
             )
     elif writes:
-        try:
-            workdir.mkdir(parents=True, exist_ok=True)
-            new = path.with_suffix(".tmp")
-            with new.open("w") as file:
-                json.dump(config, file, indent=2)
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(path)
-        except OSError as error:
-            raise InputError(
-                f"cannot write the run to {workdir} ({error.strerror}): use another --workdir"
-            ) from error
+        new = path.with_suffix(".tmp")
+        with new.open("w") as file:
+            json.dump(config, file, indent=2)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)

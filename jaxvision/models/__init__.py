@@ -1,5 +1,6 @@
 """Floor 3: the networks, and the table of their names."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -26,8 +27,7 @@ def create_model(name: str, **fields: Any) -> nn.Module:
       InputError: unknown name or field; the message lists the close ones.
     """
     build = lookup(MODELS, name, "model")
-    # A registry entry is the module's class or a functools.partial of it.
-    known = getattr(build, "func", build).__dataclass_fields__.keys() - {"parent", "name"}
+    known = inspect.signature(build).parameters.keys() - {"parent", "name"}
     for field in fields:
         if field not in known:
             raise InputError(f"{name} has no field {field!r}: {close_names(field, known)}")

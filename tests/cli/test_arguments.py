@@ -10,7 +10,7 @@ from jaxvision.cli.arguments import (
     parse,
     take_config,
 )
-from jaxvision.cli.config import shipped_configs
+from jaxvision.cli.config import documented_keys, shipped_configs
 from jaxvision.core import InputError
 
 
@@ -172,8 +172,8 @@ def test_help_has_the_usage_the_flags_and_the_configs(argument):
         parsed("--config.steps=3", argument)
     text = str(asked.value)
     assert text.startswith("How to use it, --config=x for example.\n\nFlags:\n")
-    assert "\n  --workdir: folder of the run\n" in text
-    assert "--config.optimizer.learning_rate=0.1" in text
+    assert "\n  --workdir: folder of the run; train's default is runs/NAME\n" in text
+    assert "\n      --config.optimizer.learning_rate=0.003  (the peak)\n" in text
     for name in shipped_configs():
         assert f"\n      {name}: " in text
 
@@ -200,3 +200,12 @@ def test_several_processes_by_hand_need_all_their_flags(arguments):
     """Else each process would train the same run alone."""
     with pytest.raises(InputError, match=r"need all of --coordinator_address=HOST:PORT, --num_pr"):
         join_processes(parsed(*arguments))
+
+
+def test_every_key_of_the_config_is_documented():
+    """But for those whose name says it all."""
+    bare = {name for name, comment in documented_keys().items() if not comment}
+    assert bare == {
+        "task", "data.num_classes", "loss", "loss.label_smoothing", "model.name", "augment",
+        "optimizer", "optimizer.schedule", "data", "data.std",
+    }  # fmt: skip

@@ -98,7 +98,7 @@ def test_the_shares_of_all_processes_make_the_global_batch(count, partners):
 def test_a_state_leads_back_to_its_place_however_it_is_read(reading, position):
     straight = train_loader()
     expected = take(straight, 12)
-    assert straight.get_state() == {"batches": 12}
+    assert straight.get_state() == {"batches": 12, "records": 10}
     loader = train_loader(reading=reading)
     take(loader, position)
     state = json.loads(json.dumps(loader.get_state()))
@@ -112,21 +112,27 @@ def test_a_state_leads_back_to_its_place_however_it_is_read(reading, position):
 
 def test_a_state_can_be_far_away():
     loader = train_loader(10, 4)
-    loader.set_state({"batches": 10**9})
+    loader.set_state({"batches": 10**9, "records": 10})
     assert sorted(joined(take(loader, 5)).label) == sorted([*range(10)] * 2)
+
+
+def test_a_state_of_other_data_is_refused():
+    loader = train_loader()
+    with pytest.raises(InputError, match="has 10 records, but the run began with 11: restore"):
+        loader.set_state({"batches": 3, "records": 11})
 
 
 def test_a_loader_is_its_own_iterator():
     loader = train_loader()
     next(iter(loader))
-    assert loader.get_state() == {"batches": 1}
+    assert loader.get_state() == {"batches": 1, "records": 10}
 
 
 def test_worker_processes_read_the_same_batches():
     loader = train_loader(partners=1, reading=Reading(workers=2))
-    loader.set_state({"batches": 3})
+    loader.set_state({"batches": 3, "records": 10})
     assert_equal(take(loader, 5), take(train_loader(partners=1), 8)[3:])
-    assert loader.get_state() == {"batches": 8}
+    assert loader.get_state() == {"batches": 8, "records": 10}
 
 
 @pytest.mark.parametrize("reading", [*READINGS, Reading(workers=1)])
@@ -195,7 +201,7 @@ def test_a_batch_that_cannot_be_shared_names_the_next_that_can(loader, batch_siz
     with pytest.raises(InputError) as error:
         loader(10, batch_size, share=Share(1, 4))
     assert str(error.value) == (
-        f"batch size {batch_size} cannot be shared by 4 processes: use {fix}"
+        f"batch size {batch_size} is not divisible by the 4 processes: use {fix}"
     )
 
 

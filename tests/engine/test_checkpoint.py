@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 from jaxvision.core import TrainState
-from jaxvision.engine import Checkpoints, Criterion, DamagedError, Parallel, state_digest
+from jaxvision.engine import (
+    Checkpoints,
+    Criterion,
+    DamagedError,
+    NonFiniteError,
+    Parallel,
+    state_digest,
+)
 
 
 def state_at(step, seed=0):
@@ -90,7 +97,7 @@ def test_keeps_the_last_ones_and_the_best(tmp_path):
 
 def test_best_can_be_the_smallest(tmp_path):
     folder, criterion = tmp_path / "checkpoints", Criterion("accuracy", "min")
-    save_steps(folder, [(1, 0.2), (2, 0.1), (3, 0.4)], criterion=criterion, keep=1)
+    save_steps(folder, [(1, 0.2), (2, 0.1), (3, 0.4), (4, 0.4)], criterion=criterion, keep=2)
     restored = open_checkpoints(folder, criterion=criterion).restore_best(state_at(0))
     assert restored.step == 2
 
@@ -201,6 +208,25 @@ def test_an_unsealed_checkpoint_is_sealed_when_restored(copied):
     assert not seal.exists(), "reading changes nothing"
     open_checkpoints(copied).restore_latest(state_at(0))
     assert json.loads(seal.read_text()) == json.loads(written)
+
+
+def test_a_process_that_died_while_sealing_leaves_a_sound_checkpoint(copied):
+    """Between writing the seal and giving it its name."""
+    seal = copied / "20" / "seal.json"
+    seal.rename(copied / "20" / "seal.json.tmp")
+    for _ in range(3):
+        assert open_checkpoints(copied).restore_latest(state_at(0)).step == 20
+        assert seal.exists()
+
+
+def test_parameters_that_are_not_finite_are_not_saved(copied):
+    state = state_at(30)
+    state.statistics["batch_stats"]["mean"] = jnp.full(8, jnp.nan, jnp.bfloat16)
+    with open_checkpoints(copied) as checkpoints:
+        checkpoints.restore_latest(state_at(0))
+        with pytest.raises(NonFiniteError, match=r"step 30: batch_stats/mean = nan; .*/20$"):
+            checkpoints.save(state, data={}, history=[], config={})
+    assert not (copied / "30").exists()
 
 
 def test_a_step_that_is_there_is_not_saved_over(copied):

@@ -10,8 +10,18 @@ import numpy as np
 import optax
 import pytest
 
+from jaxvision.cli.config import default_config
 from jaxvision.core import InputError
-from jaxvision.engine import Criterion, NonFiniteError, Optimizer, Parallel, Run, fit, state_digest
+from jaxvision.engine import (
+    Criterion,
+    NonFiniteError,
+    Optimizer,
+    Parallel,
+    Run,
+    fit,
+    make_optimizer,
+    state_digest,
+)
 from tests.engine.box_task import box_batches, box_task
 from tests.engine.stream import Stream
 
@@ -51,10 +61,20 @@ def make_run(workdir, **changes):
     return Run(workdir=workdir, **{**defaults, **changes})
 
 
-def run_fit(workdir, *, task=None, stream=None, devices=4, said=None, validation=True, **changes):
+def run_fit(
+    workdir,
+    *,
+    task=None,
+    optimizer=OPTIMIZER,
+    stream=None,
+    devices=4,
+    said=None,
+    validation=True,
+    **changes,
+):
     return fit(
         task or box_task(),
-        OPTIMIZER,
+        optimizer,
         make_run(workdir, **changes),
         train=stream or Stream(BATCHES),
         validation=VALIDATION if validation else None,
@@ -197,13 +217,56 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, bad_step, last_good):
     assert saved == ({str(last_good)} if last_good else set()), "the broken state was saved"
 
 
+def test_a_validation_metric_that_is_not_finite_stops_the_run(tmp_path):
+    task = task_with_metric([0.1, float("nan"), 0.5])
+    # In training the value is that of the step before, so that only validation sees the NaN.
+    with pytest.raises(NonFiniteError, match=r"step \d+: score = nan; last good checkpoint: .*/4$"):
+        run_fit(tmp_path, task=task)
+    assert not (tmp_path / "checkpoints" / "8").exists()
+
+
+def plateau_optimizer():
+    config = default_config().optimizer
+    config.learning_rate, config.schedule.name = 1e-3, "plateau"
+    config.schedule.window, config.schedule.patience = 1 / 12, 1
+    return make_optimizer(config, steps=12)
+
+
+def test_the_plateau_rule_resumes_where_it_was(tmp_path):
+    whole = run_fit(tmp_path / "whole", optimizer=plateau_optimizer())
+    rates = [line["learning_rate"] for line in read_lines(tmp_path / "whole")]
+    assert len(set(rates)) > 1, "the rate should fall in this run"
+    with pytest.raises(InterruptedRunError):
+        run_fit(tmp_path / "cut", stream=Breaking(BATCHES, 7), optimizer=plateau_optimizer())
+    resumed = run_fit(tmp_path / "cut", optimizer=plateau_optimizer())
+    assert state_digest(resumed.state) == state_digest(whole.state)
+    assert read_lines(tmp_path / "cut") == read_lines(tmp_path / "whole")
+
+
+def test_early_stopping_resumes_where_it_was(tmp_path):
+    task = task_with_metric([0.1, 0.5, 0.5, 0.4, 0.9, 0.9])
+    options = {"task": task, "steps": 24, "criterion": Criterion("score", patience=2)}
+    with pytest.raises(InterruptedRunError):
+        run_fit(tmp_path, stream=Breaking(BATCHES, 14), **options)
+    resumed = run_fit(tmp_path, **options)
+    assert int(resumed.state.step) == 16
+    assert resumed.finished
+
+
+def test_curves_are_drawn_even_if_the_run_was_killed_at_its_end(tmp_path):
+    run_fit(tmp_path)
+    (tmp_path / "curves.png").unlink()
+    run_fit(tmp_path)
+    assert (tmp_path / "curves.png").exists()
+
+
 def test_wrong_metric_is_named(tmp_path):
     with pytest.raises(InputError, match=r"best\.metric is 'acuracy', which is not measured"):
         run_fit(tmp_path, criterion=Criterion("acuracy"))
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("steps", 0), ("eval_every", 0), ("keep", 0), ("checkpoint_every", -1)]
+    ("name", "value"), [("steps", 0), ("eval_every", 0), ("keep", 1), ("checkpoint_every", -1)]
 )
 def test_figures_out_of_range(tmp_path, name, value):
     with pytest.raises(InputError, match=f"config.{name} is {value}: give at least"):

@@ -1,6 +1,8 @@
 """The small parts around the loop: criterion, prefetch, workdir."""
 
+import io
 import threading
+import time
 
 import jax
 import numpy as np
@@ -8,8 +10,10 @@ import pytest
 
 from jaxvision.core import InputError
 from jaxvision.engine import Criterion, Parallel
+from jaxvision.engine.journal import read_metrics
 from jaxvision.engine.prefetch import prefetch
-from jaxvision.engine.workdir import claim, difference, read_config
+from jaxvision.engine.progress import Progress
+from jaxvision.engine.workdir import claim, difference, lock, read_config
 from tests.engine.stream import Stream
 
 
@@ -84,21 +88,74 @@ def test_difference_of_configs():
     assert difference(old, old) == []
 
 
+def claimed(workdir, config, *, started, defaults=None):
+    workdir.mkdir(exist_ok=True)
+    claim(workdir, config, defaults=defaults or {}, started=started, writes=True)
+    return read_config(workdir)
+
+
 def test_a_folder_without_checkpoints_is_taken_over(tmp_path):
     """A run that failed at its first step does not block the mended one."""
-    claim(tmp_path / "run", {"rate": 1}, started=False, writes=True)
-    claim(tmp_path / "run", {"rate": 2}, started=False, writes=True)
-    assert read_config(tmp_path / "run") == {"rate": 2}
-    claim(tmp_path / "run", {"rate": 2}, started=True, writes=True)
+    claimed(tmp_path, {"rate": 1}, started=False)
+    assert claimed(tmp_path, {"rate": 2}, started=False) == {"rate": 2}
+    assert claimed(tmp_path, {"rate": 2}, started=True) == {"rate": 2}
     with pytest.raises(InputError, match="rate: 2 -> 3"):
-        claim(tmp_path / "run", {"rate": 3}, started=True, writes=True)
-    assert read_config(tmp_path / "run") == {"rate": 2}
+        claimed(tmp_path, {"rate": 3}, started=True)
+    assert read_config(tmp_path) == {"rate": 2}
+
+
+def test_a_run_of_an_older_version_lacks_new_keys(tmp_path):
+    claimed(tmp_path, {"a": {"rate": 1}}, started=False)
+    defaults = {"a": {"rate": 0, "new": (7,)}}
+    claimed(tmp_path, {"a": {"rate": 1, "new": (7,)}}, started=True, defaults=defaults)
+    with pytest.raises(InputError, match=r"\(a.new: \[7\] -> \[8\]\)"):
+        claimed(tmp_path, {"a": {"rate": 1, "new": (8,)}}, started=True, defaults=defaults)
+
+
+def test_checkpoints_without_their_config_are_not_taken_over(tmp_path):
+    with pytest.raises(InputError, match=r"has checkpoints, but no config.json: restore it"):
+        claimed(tmp_path, {}, started=True)
+
+
+def test_one_process_at_a_time_trains_in_a_folder(tmp_path):
+    refused = pytest.raises(InputError, match=r"another process trains in .*: wait for it")
+    with lock(tmp_path / "run"), refused:
+        lock(tmp_path / "run")
+    with lock(tmp_path / "run"):
+        pass
 
 
 def test_a_folder_that_cannot_be_one(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"cannot write the run to .*: use another --workdir"):
-        claim(tmp_path / "file", {}, started=False, writes=True)
+        lock(tmp_path / "file")
+
+
+def test_a_bar_in_a_terminal(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    progress = Progress(start=3, steps=10, batch_size=8, every=5, visible=True)
+    for step in range(4, 11):
+        time.sleep(0.02)
+        progress.update(step, {"loss": 0.5, "accuracy": step / 10})
+    progress.close()
+    last = terminal.getvalue().split("\r")[-1]
+    assert last.startswith("100%|")
+    assert "10/10 [" in last
+    assert "ETA 00:00, loss 0.5 accuracy 1 " in last
+    assert " images/s]" in last
+
+
+def test_a_damaged_line_of_the_metrics_is_left_out_alone(tmp_path, caplog):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"st\n{"step": 3}\n{"step": 4}\n{"step"')
+    assert [line["step"] for line in read_metrics(path)] == [1, 3, 4]
+    assert "line 2 is damaged" in caplog.text
+    assert "line 5" not in caplog.text
 
 
 def test_a_folder_without_a_run(tmp_path):

@@ -107,8 +107,8 @@ def test_box_task_losses_do_not_depend_on_the_devices(devices, kind):
         np.testing.assert_allclose(x, y, rtol=1e-7, atol=1e-9)
 
 
-def test_gradient_is_that_of_the_whole_batch_under_uneven_weights():
-    """By hand: one weighted mean over all examples, not a mean of the devices' means."""
+def test_gradient_under_uneven_weights_is_that_of_one_device():
+    """Of each term apart: one weighted mean over all examples, not a mean of devices' means."""
     task = box_task()
     batch = box_batches(1, 8)[0]
     assert (batch.box_mask.reshape(4, -1).sum(1) == [6, 4, 2, 0]).all(), "should be uneven"
@@ -188,12 +188,61 @@ def test_evaluation_counts_each_real_example_once(kind):
     assert alone == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize(("size", "advice"), [(6, "4 or 8"), (3, "use 4"), (0, "use 4")])
+@pytest.mark.parametrize(("size", "advice"), [(6, "4 or 8"), (3, "4"), (0, "4"), (-4, "4")])
 def test_batch_size_that_does_not_divide_names_the_next_ones(size, advice):
-    with pytest.raises(InputError, match=rf"batch size {size} .* 4 devices: use .*{advice[-1]}$"):
+    with pytest.raises(InputError, match=rf"batch size {size} .* 4 devices: use {advice}$"):
         Parallel().check_batch_size(size)
 
 
 def test_unknown_kind_of_parallelism():
     with pytest.raises(InputError, match="is 'pmapp': choose one of pmap"):
         Parallel("pmapp")
+
+
+def test_no_boxes_at_all_can_be_padded_to():
+    """Padding to zero boxes: arrays without elements are cut like any other."""
+    empty = Parallel().shard(np.zeros((8, 0, 4), np.float32))
+    assert empty.shape == (4, 2, 0, 4)
+
+
+def test_a_metric_with_the_name_of_a_loss_term_is_refused():
+    task = box_task()
+    clash = dataclasses.replace(task, metrics=lambda outputs, example: {"box": (1.0, 1.0)})
+    with pytest.raises(ValueError, match="registered twice: box"):
+        train(clash, box_batches(1, 8), 1)
+
+
+def test_streams_of_keys_differ():
+    """What the picker, the loss, dropout and augmentation draw has nothing in common."""
+    task, seen = box_task(), {}
+
+    def augment(key, example):
+        return example.replace(crowd=jax.random.key_data(key))
+
+    def forward(variables, batch, *, keys, step, train):
+        seen["device"] = keys.device
+        outputs = {"example": jax.random.key_data(keys.example), "augment": batch.crowd}
+        device = jnp.broadcast_to(jax.random.key_data(keys.device), outputs["example"].shape)
+        return {**outputs, "device": device, "w": variables["params"]["w"] * batch.mask}, {}
+
+    def loss(outputs, example, *, key, step):
+        return {"w": (outputs["w"], 1.0)}
+
+    def metrics(outputs, example):
+        names = ("example", "augment", "device")
+        return {f"{n}{i}": (outputs[n][i] % 65536, 1.0) for n in names for i in range(2)}
+
+    tiny = Task(
+        lambda key: {"params": {"w": jnp.ones(())}}, augment, task.prepare, forward, loss, metrics,
+        task.decode,
+    )  # fmt: skip
+    parallel = Parallel()
+    update = make_update(tiny, sgd(0.0), seed=0, parallel=parallel)
+    state, drawn = parallel.replicate(init_state(tiny, sgd(0.0), 0)), []
+    for batch in box_batches(3, 4):
+        state, record = update(state, parallel.shard(batch))
+        drawn += [
+            (float(record[f"{n}0"]), float(record[f"{n}1"]))
+            for n in ("example", "augment", "device")
+        ]
+    assert len(set(drawn)) == 9
