@@ -63,9 +63,10 @@ def make_update(
       seed: of all randomness in the step.
       parallel: the devices.
     Returns:
-      (state, batch) -> (state, record); the record holds each loss term, their sum "loss",
-      the task's metrics, "learning_rate" and "gradient_norm". The given state is
-      donated.
+      (state, batch) -> (state, record); the record holds each loss term, their sum "loss", the
+      task's metrics, "learning_rate" and "gradient_norm". The given state is donated.
+    Raises:
+      ValueError: at the first step, if two of these have the same name.
     """
 
     def update(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Array]]:
