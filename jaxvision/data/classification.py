@@ -24,6 +24,15 @@ def _resize(image: np.ndarray, size: int, method: str) -> np.ndarray:
     return np.stack(channels, axis=-1)
 
 
+def check_label(label: int, num_classes: int, where: str) -> None:
+    """Raises InputError if a label is none of the classes; `where` names its record."""
+    if not 0 <= label < num_classes:
+        raise InputError(
+            f"{where}: label {label} is out of range 0..{num_classes - 1}: mend the record or set "
+            "config.data.num_classes"
+        )
+
+
 @dataclass(frozen=True)
 class ToClassificationExample:
     """Checks a record and makes it an example of the network's size.
@@ -76,11 +85,7 @@ class ToClassificationExample:
                     f"config.data.resize to one of {', '.join(RESIZE)}"
                 )
             image = _resize(image, self.image_size, self.resize)
-        if not 0 <= label < self.num_classes:
-            raise InputError(
-                f"{where}: label {label} is out of range 0..{self.num_classes - 1}: mend the "
-                "record or set config.data.num_classes"
-            )
+        check_label(label, self.num_classes, where)
         return ClassificationBatch(
             image=image,
             label=np.int32(label),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxvision.core import InputError
+from jaxvision.data.classification import check_label
 from jaxvision.data.source import Record
 
 _FILES = {
@@ -63,29 +64,33 @@ class IdxSource:
     Args:
       images: path of the images, u8[N, H, W].
       labels: path of the labels, u8[N].
+
+    Attributes:
+      labels: u8[N].
+
     Raises:
       InputError: see `read_idx`; also if the two do not belong together.
     """
 
     def __init__(self, images: pathlib.Path, labels: pathlib.Path):
         self._path = images
-        self._images, self._labels = read_idx(images), read_idx(labels)
-        if self._images.ndim != 3 or self._labels.ndim != 1:
+        self._images, self.labels = read_idx(images), read_idx(labels)
+        if self._images.ndim != 3 or self.labels.ndim != 1:
             raise InputError(
-                f"{images} and {labels} have {self._images.ndim} and {self._labels.ndim} "
+                f"{images} and {labels} have {self._images.ndim} and {self.labels.ndim} "
                 "dimensions instead of 3 and 1: are they swapped?"
             )
-        if len(self._images) != len(self._labels):
+        if len(self._images) != len(self.labels):
             raise InputError(
                 f"{images} has {len(self._images)} images, but {labels} has "
-                f"{len(self._labels)} labels: they belong to different sets"
+                f"{len(self.labels)} labels: they belong to different sets"
             )
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return len(self.labels)
 
     def __getitem__(self, index: int) -> Record:
-        return {"image": self._images[index][:, :, None], "label": int(self._labels[index])}
+        return {"image": self._images[index][:, :, None], "label": int(self.labels[index])}
 
     def where(self, index: int) -> str:
         return f"{self._path}, record {index}"
@@ -95,10 +100,11 @@ def open_idx(data: Any, split: str) -> IdxSource:
     """A split of a folder of idx files.
 
     Args:
-      data: config with `dir`, the folder.
+      data: config with `dir`, the folder, and `num_classes`.
       split: "train" or "test".
     Raises:
-      InputError: see `IdxSource`; also for a missing folder and an unknown split.
+      InputError: see `IdxSource`; also for a missing folder, an unknown split and a label out of
+        range.
     """
     if data.dir is None:
         raise InputError("config.data.dir is not set: give the folder of the idx .gz files")
@@ -108,4 +114,8 @@ def open_idx(data: Any, split: str) -> IdxSource:
     if split not in _FILES:
         raise InputError(f"idx files have no split {split!r}: choose {' or '.join(_FILES)}")
     images, labels = _FILES[split]
-    return IdxSource(folder / images, folder / labels)
+    source = IdxSource(folder / images, folder / labels)
+    # They are all here: a bad one shows now, not in the middle of an epoch.
+    for index in np.flatnonzero(source.labels >= data.num_classes):
+        check_label(source.labels[index], data.num_classes, source.where(index))
+    return source

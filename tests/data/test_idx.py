@@ -21,7 +21,8 @@ def idx_bytes(array):
 
 
 def open_split(folder, split="train"):
-    return open_idx(SimpleNamespace(dir=None if folder is None else str(folder)), split)
+    data = SimpleNamespace(dir=None if folder is None else str(folder), num_classes=10)
+    return open_idx(data, split)
 
 
 @pytest.fixture
@@ -164,3 +165,9 @@ def test_fashion_mnist(real_data, split, count):
     assert source[count - 1]["image"].shape == (28, 28, 1)
     labels = np.bincount([source[i]["label"] for i in range(count)])
     np.testing.assert_array_equal(labels, [count // 10] * 10)
+
+
+def test_one_label_out_of_range_shows_at_once(folder):
+    (folder / LABELS).write_bytes(gzip.compress(idx_bytes(np.array([3, 1, 4, 10, 5], np.uint8))))
+    expected = f"{folder / IMAGES}, record 3: label 10 is out of range 0..9: mend the record or set"
+    assert error_of(folder).startswith(expected)
