@@ -25,6 +25,7 @@ from orbax.checkpoint.checkpoint_managers import PolicyCheckpointInfo, Preservat
 from jaxvision.core import TrainState
 from jaxvision.engine.digest import array_digests, file_digests, json_digest
 from jaxvision.engine.errors import DamagedError, NonFiniteError
+from jaxvision.engine.files import replace_text
 from jaxvision.engine.history import Criterion, History
 from jaxvision.engine.parallel import Parallel
 
@@ -235,9 +236,8 @@ class Checkpoints:
         if jax.process_index() == 0:
             folder = self.folder / str(step)
             files = _files_of(folder)
-            new = folder / f"{_SEAL}.tmp"
-            new.write_text(json.dumps({"files": files, "digest": json_digest(files)}))
-            new.replace(folder / _SEAL)
+            seal = {"files": files, "digest": json_digest(files)}
+            replace_text(folder / _SEAL, json.dumps(seal))
 
     def _check_seal(self, step: int) -> None:
         folder = self.folder / str(step)

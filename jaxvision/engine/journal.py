@@ -17,6 +17,7 @@ from tensorboardX import SummaryWriter
 
 from jaxvision.engine.checkpoint import Checkpoints
 from jaxvision.engine.errors import NonFiniteError
+from jaxvision.engine.files import replace_text
 from jaxvision.engine.progress import Progress, format_values
 from jaxvision.engine.run import Run
 
@@ -40,13 +41,6 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
             if number < len(texts):
                 log.warning("%s, line %d is damaged and left out", path, number)
     return lines
-
-
-def _rewrite(path: pathlib.Path, lines: list[dict[str, Any]]) -> None:
-    """Replaces the file in one go, so that no moment exists without it."""
-    new = path.with_suffix(".tmp")
-    new.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    new.replace(path)
 
 
 class Journal:
@@ -78,7 +72,8 @@ class Journal:
         )
         if writes:
             path = run.workdir / METRICS
-            _rewrite(path, [line for line in read_metrics(path) if line["step"] <= start])
+            kept = [line for line in read_metrics(path) if line["step"] <= start]
+            replace_text(path, "".join(json.dumps(line) + "\n" for line in kept))
             self._file = path.open("a", buffering=1)  # whole lines, at once
             self._board = SummaryWriter(str(run.workdir / "tensorboard"), purge_step=start + 1)
 

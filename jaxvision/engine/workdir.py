@@ -2,13 +2,13 @@
 
 import contextlib
 import json
-import os
 import pathlib
 from typing import Any
 
 import filelock
 
 from jaxvision.core import InputError
+from jaxvision.engine.files import replace_text
 
 CONFIG = "config.json"
 
@@ -111,9 +111,4 @@ def claim(
                 "use its config or another --workdir"
             )
     elif writes:
-        new = path.with_suffix(".tmp")
-        with new.open("w") as file:
-            json.dump(config, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
+        replace_text(path, json.dumps(config, indent=2))
