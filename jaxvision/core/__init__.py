@@ -1,5 +1,6 @@
 """Floor 0: the contracts that everything else is built on."""
 
+from jaxvision.core.arrays import at_least_float32, check_array
 from jaxvision.core.batch import ClassificationBatch, DetectionBatch, Detections
 from jaxvision.core.errors import InputError, check_divisible, check_range
 from jaxvision.core.iterator import DataIterator
@@ -19,6 +20,8 @@ __all__ = [
     "Task",
     "Terms",
     "TrainState",
+    "at_least_float32",
+    "check_array",
     "check_divisible",
     "check_range",
     "close_names",
