@@ -52,13 +52,18 @@ def transformed(fn: Callable[..., Any], transform: str) -> Callable[..., Any]:
             x = jnp.asarray(x)
             return jnp.broadcast_to(x[None], (copies, *x.shape))
 
-        results = jax.device_get(mapped(*jax.tree.map(repeat, args)))
+        results = jax.tree.map(_fetch, mapped(*jax.tree.map(repeat, args)))
         first = jax.tree.map(lambda x: x[0], results)
         for copy in range(1, copies):
             chex.assert_trees_all_equal(first, jax.tree.map(lambda x, i=copy: x[i], results))
         return first
 
     return run
+
+
+def _fetch(x: jax.Array) -> Any:
+    # JAX cannot assemble an empty array from the devices of a pmap.
+    return np.zeros(x.shape, x.dtype) if x.size == 0 else jax.device_get(x)
 
 
 def _to_numpy(x: Any) -> Any:

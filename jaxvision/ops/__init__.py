@@ -1,6 +1,7 @@
 """Floor 1: pure array functions of fixed size, for use under jit, vmap, pmap and grad."""
 
 from jaxvision.ops.boxes import (
+    FORMATS,
     box_area,
     box_convert,
     box_iou,
@@ -15,6 +16,7 @@ from jaxvision.ops.boxes import (
 )
 
 __all__ = [
+    "FORMATS",
     "box_area",
     "box_convert",
     "box_iou",

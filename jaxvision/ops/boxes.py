@@ -229,8 +229,8 @@ def split_sides(boxes: Array) -> Sides:
     return Sides(*jnp.moveaxis(boxes, -1, 0))
 
 
-def _sides(name: str, boxes: Array, *leading: int | str) -> Sides:
-    boxes = check_array(name, boxes, (*(leading or ("...",)), 4))
+def _sides(name: str, boxes: Array, leading: tuple[int | str, ...] = ("...",)) -> Sides:
+    boxes = check_array(name, boxes, (*leading, 4))
     return split_sides(at_least_float32(boxes))
 
 
@@ -238,8 +238,8 @@ _Measure = Callable[[Sides, Sides], Array]
 
 
 def _pairwise(measure: _Measure, boxes1: Array, boxes2: Array) -> Array:
-    a = _sides("boxes1", boxes1, "N")
-    b = _sides("boxes2", boxes2, "M")
+    a = _sides("boxes1", boxes1, ("N",))
+    b = _sides("boxes2", boxes2, ("M",))
     return _of_boxes_with_area(
         measure, Sides(*(x[:, None] for x in a)), Sides(*(x[None] for x in b))
     )
@@ -247,7 +247,7 @@ def _pairwise(measure: _Measure, boxes1: Array, boxes2: Array) -> Array:
 
 def _elementwise(measure: _Measure, boxes1: Array, boxes2: Array) -> Array:
     a = _sides("boxes1", boxes1)
-    return _of_boxes_with_area(measure, a, _sides("boxes2", boxes2, *a.x1.shape))
+    return _of_boxes_with_area(measure, a, _sides("boxes2", boxes2, a.x1.shape))
 
 
 def _of_boxes_with_area(measure: _Measure, a: Sides, b: Sides) -> Array:
