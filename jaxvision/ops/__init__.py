@@ -14,9 +14,11 @@ from jaxvision.ops.boxes import (
     elementwise_generalized_box_iou,
     generalized_box_iou,
 )
+from jaxvision.ops.suppression import batched_nms, multiclass_nms, nms, soft_nms
 
 __all__ = [
     "FORMATS",
+    "batched_nms",
     "box_area",
     "box_convert",
     "box_iou",
@@ -28,4 +30,7 @@ __all__ = [
     "elementwise_distance_box_iou",
     "elementwise_generalized_box_iou",
     "generalized_box_iou",
+    "multiclass_nms",
+    "nms",
+    "soft_nms",
 ]

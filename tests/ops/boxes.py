@@ -36,6 +36,7 @@ def random_boxes(rng, count, *, size=100.0, dtype=np.float32):
 def any_boxes(count, magnitude=1e6):
     """A strategy: f32[count, 4] of any coordinates, inverted and empty boxes among them."""
     coordinates = st.one_of(
-        st.floats(-magnitude, magnitude, width=32), st.integers(-4, 4).map(float)
+        st.floats(-magnitude, magnitude, width=32, allow_subnormal=False),
+        st.integers(-4, 4).map(float),
     )
     return arrays(np.float32, (count, 4), elements=coordinates)

@@ -1,0 +1,329 @@
+"""Non-maximum suppression of fixed size: exact, greedy, and without a loop over boxes.
+
+Boxes are taken in falling order of score, ties by lower index; one falls when its IoU with a box
+kept before is above the threshold. A box whose score is NaN or -inf is absent, which is how padding
+is marked. No gradient flows.
+
+The form: sorted boxes are cut into tiles. A tile is first thinned by the boxes kept so far, block
+by block; among what is left, suppression is resolved by iterating `kept = alive and not (suppressed
+by a kept one)` on the tile's own matrix until nothing changes, which gives the greedy answer after
+at most as many rounds as the longest chain of suppressions, seldom more than ten. Kept boxes are
+compacted, and the loop ends with the last present box or when enough are kept.
+`benchmarks/nms.py` has the measurements behind the sizes of the tiles.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxvision.core import at_least_float32, check_array
+from jaxvision.ops.boxes import Sides, iou_and_union, split_sides
+
+# On a CPU a tile's matrix should stay in its cache; on an accelerator few large steps beat many.
+_CPU_TILE = 256
+_ACCELERATOR_TILE = 4096
+
+
+def nms(
+    boxes: Array,
+    scores: Array,
+    *,
+    iou_threshold: float | Array,
+    max_detections: int,
+    score_threshold: float | Array = -jnp.inf,
+) -> tuple[Array, Array]:
+    """Greedy non-maximum suppression.
+
+    Args:
+      boxes: f32[N, 4], xyxy. A box without area neither falls nor makes another fall.
+      scores: f32[N].
+      iou_threshold: a box falls when its IoU with a kept one is above this.
+      max_detections: size of the result, static.
+      score_threshold: boxes are absent unless their score is above this.
+    Returns:
+      indices: i32[max_detections] of the kept boxes in falling order of score; 0 where not valid.
+      valid: bool[max_detections].
+    Raises:
+      AssertionError: an argument has another shape or is no float.
+      ValueError: max_detections is less than 1.
+    """
+    boxes = check_array("boxes", boxes, ("N", 4))
+    scores = check_array("scores", scores, (boxes.shape[0],))
+    return _nms(boxes, scores, None, iou_threshold, max_detections, score_threshold)
+
+
+def batched_nms(
+    boxes: Array,
+    scores: Array,
+    classes: Array,
+    *,
+    iou_threshold: float | Array,
+    max_detections: int,
+    score_threshold: float | Array = -jnp.inf,
+) -> tuple[Array, Array]:
+    """Greedy non-maximum suppression within each class.
+
+    Boxes of different classes never make each other fall. Classes are compared, not moved apart by
+    an offset of the coordinates, so that nothing is lost to rounding.
+
+    Args:
+      boxes: f32[N, 4], xyxy.
+      scores: f32[N].
+      classes: i32[N], any values.
+      iou_threshold: a box falls when its IoU with a kept one of its class is above this.
+      max_detections: size of the result, over all classes; static.
+      score_threshold: boxes are absent unless their score is above this.
+    Returns:
+      indices: i32[max_detections] of the kept boxes in falling order of score; 0 where not valid.
+      valid: bool[max_detections].
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+      ValueError: max_detections is less than 1.
+    """
+    boxes = check_array("boxes", boxes, ("N", 4))
+    scores = check_array("scores", scores, (boxes.shape[0],))
+    classes = check_array("classes", classes, (boxes.shape[0],), "int")
+    return _nms(boxes, scores, classes, iou_threshold, max_detections, score_threshold)
+
+
+def multiclass_nms(
+    boxes: Array,
+    scores: Array,
+    *,
+    iou_threshold: float | Array,
+    max_detections: int,
+    score_threshold: float | Array = -jnp.inf,
+    max_candidates: int | None = None,
+) -> tuple[Array, Array, Array]:
+    """`batched_nms` of boxes that have a score for each class; a box may be kept for several.
+
+    Args:
+      boxes: f32[N, 4], xyxy, or f32[N, C, 4] with a box of its own for each class.
+      scores: f32[N, C].
+      iou_threshold: a box falls when its IoU with a kept one of its class is above this.
+      max_detections: size of the result, over all classes; static.
+      score_threshold: pairs of box and class are absent unless their score is above this.
+      max_candidates: how many of the N * C pairs, by falling score, enter the suppression; None
+        takes all. A thousand or some are enough in practice, and N * C may be a million.
+    Returns:
+      indices: i32[max_detections], of the boxes in falling order of score; 0 where not valid.
+      classes: i32[max_detections]; 0 where not valid.
+      valid: bool[max_detections].
+    Raises:
+      AssertionError: an argument has another shape or is no float.
+      ValueError: max_detections or max_candidates is less than 1.
+    """
+    scores = check_array("scores", scores, ("N", "C"))
+    count, num_classes = scores.shape
+    per_class = jnp.ndim(boxes) == 3
+    shape = (count, num_classes, 4) if per_class else (count, 4)
+    boxes = check_array("boxes", boxes, shape)
+    if max_candidates is not None and max_candidates < 1:
+        raise ValueError(f"max_candidates is {max_candidates}: give at least 1, or None for all")
+
+    pairs = jnp.arange(count * num_classes, dtype=jnp.int32)
+    flat = _absent_as_minus_inf(scores.reshape(-1), score_threshold)
+    if max_candidates is not None and max_candidates < flat.size:
+        flat, pairs = lax.top_k(flat, max_candidates)  # ties by lower index, as it is documented
+    box_of, class_of = pairs // num_classes, pairs % num_classes
+    candidates = boxes.reshape(-1, 4)[pairs] if per_class else boxes[box_of]
+    kept, valid = _nms(candidates, flat, class_of, iou_threshold, max_detections, -jnp.inf)
+    if not flat.size:
+        return kept, kept, valid
+    return jnp.where(valid, box_of[kept], 0), jnp.where(valid, class_of[kept], 0), valid
+
+
+def soft_nms(
+    boxes: Array,
+    scores: Array,
+    *,
+    max_detections: int,
+    method: str = "gaussian",
+    sigma: float | Array = 0.5,
+    iou_threshold: float | Array = 0.3,
+    score_threshold: float | Array = 0.001,
+) -> tuple[Array, Array, Array]:
+    """Soft-NMS: overlap with a chosen box lowers a score instead of ending it.
+
+    Again and again the box with the highest score is chosen, ties by lower index, and every box i
+    left gets s_i <- s_i f(IoU), with f(u) = exp(-u^2 / sigma) for "gaussian", and f(u) = 1 - u
+    where u >= iou_threshold, 1 elsewhere, for "linear". As scores fall, so does the order: each
+    choice waits for the one before, one step of O(N) each.
+
+    Args:
+      boxes: f32[N, 4], xyxy.
+      scores: f32[N], not negative; NaN and -inf are absent.
+      max_detections: size of the result, static.
+      method: "gaussian" or "linear".
+      sigma: of "gaussian".
+      iou_threshold: of "linear".
+      score_threshold: the search ends when no score is above this.
+    Returns:
+      indices: i32[max_detections], in the order chosen; 0 where not valid.
+      scores: f32[max_detections], lowered, falling; 0 where not valid.
+      valid: bool[max_detections].
+    Raises:
+      AssertionError: an argument has another shape or is no float.
+      ValueError: an unknown method, or max_detections is less than 1.
+    Source: Bodla et al. 2017 ("Soft-NMS"), figure 2 and section 3.
+    """
+    boxes = check_array("boxes", boxes, ("N", 4))
+    scores = check_array("scores", scores, (boxes.shape[0],))
+    if method not in ("gaussian", "linear"):
+        raise ValueError(f"method is {method!r}: choose gaussian or linear")
+    _check_max_detections(max_detections)
+    sides = split_sides(lax.stop_gradient(at_least_float32(boxes)))
+    scores = _absent_as_minus_inf(scores, score_threshold)
+
+    def decay(iou: Array) -> Array:
+        if method == "gaussian":
+            return jnp.exp(-(iou**2) / sigma)
+        return jnp.where(iou >= iou_threshold, 1 - iou, 1)
+
+    def choose(carry: tuple[Array, ...]) -> tuple[Array, ...]:
+        count, scores, chosen, chosen_scores = carry
+        best = jnp.argmax(scores)
+        chosen = chosen.at[count].set(best.astype(jnp.int32))
+        chosen_scores = chosen_scores.at[count].set(scores[best])
+        iou, _ = iou_and_union(Sides(*(x[best] for x in sides)), sides)
+        lowered = jnp.where(scores > -jnp.inf, scores * decay(iou), -jnp.inf)
+        lowered = _absent_as_minus_inf(lowered, score_threshold)
+        return count + 1, lowered.at[best].set(-jnp.inf), chosen, chosen_scores
+
+    def more(carry: tuple[Array, ...]) -> Array:
+        count, scores, *_ = carry
+        return (count < max_detections) & jnp.any(scores > -jnp.inf)
+
+    empty = jnp.zeros(max_detections, jnp.int32), jnp.zeros(max_detections, scores.dtype)
+    if not scores.size:
+        return *empty, jnp.zeros(max_detections, bool)
+    count, _, indices, chosen_scores = lax.while_loop(more, choose, (0, scores, *empty))
+    return indices, chosen_scores, jnp.arange(max_detections) < count
+
+
+def _check_max_detections(max_detections: int) -> None:
+    if max_detections < 1:
+        raise ValueError(f"max_detections is {max_detections}: give at least 1")
+
+
+def _absent_as_minus_inf(scores: Array, threshold: float | Array) -> Array:
+    scores = lax.stop_gradient(at_least_float32(scores))
+    return jnp.where(scores > threshold, scores, -jnp.inf)  # false for NaN
+
+
+def _nms(
+    boxes: Array,
+    scores: Array,
+    classes: Array | None,
+    iou_threshold: float | Array,
+    max_detections: int,
+    score_threshold: float | Array,
+) -> tuple[Array, Array]:
+    _check_max_detections(max_detections)
+    if not scores.size:
+        return jnp.zeros(max_detections, jnp.int32), jnp.zeros(max_detections, bool)
+    boxes = lax.stop_gradient(at_least_float32(boxes))
+    scores = _absent_as_minus_inf(scores, score_threshold)
+    threshold = lax.stop_gradient(jnp.asarray(iou_threshold, boxes.dtype))
+    limit = min(max_detections, scores.size)
+    by_platform = {
+        "cpu": partial(_suppress, limit=limit, tile=min(_CPU_TILE, scores.size)),
+        "default": partial(_suppress, limit=limit, tile=min(_ACCELERATOR_TILE, scores.size)),
+    }
+    indices, valid = lax.platform_dependent(boxes, scores, classes, threshold, **by_platform)
+    rest = (0, max_detections - limit)
+    return jnp.pad(indices, rest), jnp.pad(valid, rest)
+
+
+class _Kept(NamedTuple):
+    """The boxes kept so far, first come first; the rest is zeros, which make nothing fall."""
+
+    count: Array  # i32[]
+    sides: Array  # [4, room]
+    classes: Array | None  # [room]
+    positions: Array  # i32[room], in falling order of score
+
+
+def _suppress(
+    boxes: Array,
+    scores: Array,
+    classes: Array | None,
+    threshold: Array,
+    *,
+    limit: int,
+    tile: int,
+) -> tuple[Array, Array]:
+    """The first `limit` boxes kept: indices i32[limit] and valid bool[limit]."""
+    count = scores.size
+    tiles = -(-count // tile)
+    falling, order = lax.sort_key_val(-scores, jnp.arange(count, dtype=jnp.int32))
+    present = (falling < jnp.inf).sum(dtype=jnp.int32)
+
+    def sort(x: Array) -> Array:
+        """[count, ...] -> [..., tiles * tile]."""
+        return jnp.pad(x[order].T, [(0, 0)] * (x.ndim - 1) + [(0, tiles * tile - count)])
+
+    sides = sort(boxes)
+    classes = None if classes is None else sort(classes)
+
+    def cut(x: Array | None, block: Array) -> Array | None:
+        return None if x is None else lax.dynamic_slice_in_dim(x, block * tile, tile, axis=-1)
+
+    def makes_fall(a: Array, class_a: Array | None, b: Array, class_b: Array | None) -> Array:
+        """bool[tile, tile]: whether each box of a, if kept, makes each box of b fall."""
+        iou, _ = iou_and_union(Sides(*(x[:, None] for x in a)), Sides(*(x[None] for x in b)))
+        falls = iou > threshold
+        return falls if class_a is None else falls & (class_a[:, None] == class_b[None])
+
+    earlier = jnp.triu(jnp.ones((tile, tile), bool), 1)
+
+    def step(carry: tuple[Array, _Kept]) -> tuple[Array, _Kept]:
+        block, kept = carry
+        own, own_classes = cut(sides, block), cut(classes, block)
+        positions = block * tile + jnp.arange(tile, dtype=jnp.int32)
+
+        def thin(i: Array, alive: Array) -> Array:
+            falls = makes_fall(cut(kept.sides, i), cut(kept.classes, i), own, own_classes)
+            return alive & ~falls.any(axis=0)
+
+        blocks = (kept.count + tile - 1) // tile
+        alive = lax.fori_loop(0, blocks, thin, positions < present)
+
+        falls = makes_fall(own, own_classes, own, own_classes) & earlier & alive[:, None]
+
+        def resolve(state: tuple[Array, Array]) -> tuple[Array, Array]:
+            before, _ = state
+            after = alive & ~(falls & before[:, None]).any(axis=0)
+            return after, (after != before).any()
+
+        stays, _ = lax.while_loop(lambda state: state[1], resolve, (alive, jnp.array(True)))
+
+        slots = jnp.where(stays, kept.count + jnp.cumsum(stays) - 1, room)
+
+        def append(to: Array | None, values: Array | None) -> Array | None:
+            return None if to is None else to.at[..., slots].set(values, mode="drop")
+
+        return block + 1, _Kept(
+            kept.count + stays.sum(dtype=jnp.int32),
+            append(kept.sides, own),
+            append(kept.classes, own_classes),
+            append(kept.positions, positions),
+        )
+
+    def more(carry: tuple[Array, _Kept]) -> Array:
+        block, kept = carry
+        return (block * tile < present) & (kept.count < limit)
+
+    # The last step starts with less than `limit` kept and may keep a whole tile.
+    room = -(-limit // tile) * tile + tile
+    nothing = _Kept(
+        jnp.int32(0),
+        jnp.zeros((4, room), boxes.dtype),
+        None if classes is None else jnp.zeros(room, classes.dtype),
+        jnp.zeros(room, jnp.int32),
+    )
+    _, kept = lax.while_loop(more, step, (jnp.int32(0), nothing))
+    valid = jnp.arange(limit) < kept.count
+    return jnp.where(valid, order[kept.positions[:limit]], 0), valid
