@@ -11,7 +11,6 @@ of the ratio of their times.
 
 import argparse
 import pathlib
-import platform
 import statistics
 import tempfile
 import time
@@ -20,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from timing import machine
 
 from jaxvision.cli.config import default_config
 from jaxvision.data import ToClassificationExample, TrainLoader
@@ -166,9 +166,8 @@ def main():
             )
     median = statistics.median(ratios)
     print(
-        f"engine / bare: median {median:.3f} of {len(ratios)} pairs, batch {options.batch_size}, "
-        f"{jax.devices()[0].device_kind}, {platform.processor() or platform.machine()}, "
-        f"jax {jax.__version__}"
+        f"engine / bare: median {median:.3f} of {len(ratios)} pairs, batch {options.batch_size}\n"
+        f"{machine()}"
     )
 
 

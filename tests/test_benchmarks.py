@@ -1,0 +1,37 @@
+"""The benchmarks run, at their smallest, and say where they ran."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+BENCHMARKS = pathlib.Path(__file__).parent.parent / "benchmarks"
+# Script -> arguments that make it short.
+SMALLEST = {
+    "engine_overhead.py": ["--batch-size=8", "--steps=1", "--pairs=1"],
+    "nms.py": ["--sizes", "64", "--batches", "1", "--rounds=1"],
+}
+SHARED = {"timing.py"}
+
+
+def run(script, *arguments):
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / script), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_benchmark_is_in_the_list():
+    assert {path.name for path in BENCHMARKS.glob("*.py")} - SHARED == set(SMALLEST)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SMALLEST)
+def test_it_runs(script):
+    assert "usage:" in run(script, "--help")
+    assert "jax " in run(script, *SMALLEST[script]).splitlines()[-1]
