@@ -1,0 +1,391 @@
+"""Anchors: the boxes of a grid that a detector starts from, and shapes for them from data.
+
+A shape is (width, height). Anchors come as [N, 4], xyxy in pixels of the network input, ordered by
+map, row, column and shape. Those that depend on options only are constants of the traced program.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jaxvision.core import at_least_float32, check_array
+from jaxvision.ops.boxes import box_iou, clip_boxes_to_image
+
+SSD300 = {
+    "feature_sizes": ((38, 38), (19, 19), (10, 10), (5, 5), (3, 3), (1, 1)),
+    "image_size": (300, 300),
+    "sizes": (30, 60, 111, 162, 213, 264, 315),
+    "aspect_ratios": ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,)),
+    "strides": (8, 16, 32, 64, 100, 300),
+}
+"""`ssd_default_boxes(**SSD300)`: the 8,732 boxes of the published network for Pascal VOC.
+
+The sizes are those of the authors' program: 0.1 of the image for the first map, and 0.2 to 0.88 in
+steps of 0.17 for the others, where equation 4 of the paper has steps of 0.175 up to 0.9.
+"""
+
+SSD512 = {
+    "feature_sizes": ((64, 64), (32, 32), (16, 16), (8, 8), (4, 4), (2, 2), (1, 1)),
+    "image_size": (512, 512),
+    "sizes": (35.84, 76.8, 153.6, 230.4, 307.2, 384.0, 460.8, 537.6),
+    "aspect_ratios": ((2,), (2, 3), (2, 3), (2, 3), (2, 3), (2,), (2,)),
+    "strides": (8, 16, 32, 64, 128, 256, 512),
+}
+"""`ssd_default_boxes(**SSD512)`: the 24,564 boxes of the published network for Pascal VOC.
+
+The sizes are 0.07 of the image for the first map, and 0.15 to 0.9 in steps of 0.15 for the others.
+"""
+
+DISTANCES = ("iou", "sse")
+"""Of k-means: 1 - IoU, or the squared difference of the sides."""
+
+_Pair = tuple[int, int]
+
+
+def anchor_shapes(scales: Sequence[float], aspect_ratios: Sequence[float]) -> Array:
+    """Shapes of area scale^2 for each aspect ratio and scale.
+
+    Args:
+      scales: square roots of the areas, pixels.
+      aspect_ratios: height over width.
+    Returns:
+      f32[A, 2], (width, height): all scales of the first ratio, then all of the next.
+    Raises:
+      ValueError: a number is not positive.
+    Source: Ren et al. 2015 ("Faster R-CNN"), section 3.1.1; the order is torchvision's.
+    """
+    return jnp.asarray(_shapes(scales, aspect_ratios))
+
+
+def grid_anchors(
+    shapes: Array,
+    *,
+    feature_size: _Pair,
+    stride: float | tuple[float, float],
+    offset: float = 0.0,
+) -> Array:
+    """Anchors of each shape around each position of a feature map.
+
+    Args:
+      shapes: f32[A, 2], (width, height), pixels.
+      feature_size: (rows H, columns W) of the map.
+      stride: distance of two positions, pixels: one number or (vertical, horizontal).
+      offset: where in its cell an anchor has its centre: 0 for the top left corner, as in
+        torchvision's RPN and RetinaNet, 0.5 for the middle, as in SSD.
+    Returns:
+      f32[H * W * A, 4], xyxy, pixels; by row, then column, then shape.
+    Raises:
+      AssertionError: the shapes have another shape or are no floats.
+      ValueError: a size or a stride is not positive.
+    """
+    shapes = at_least_float32(check_array("shapes", shapes, ("A", 2)))
+    _check_positive("feature_size", feature_size, 2)
+    strides = stride if isinstance(stride, Sequence) else (stride, stride)
+    _check_positive("stride", strides, 2)
+    y, x = (
+        (jnp.arange(count, dtype=shapes.dtype) + offset) * step
+        for count, step in zip(feature_size, strides, strict=True)
+    )
+    centres = jnp.stack(jnp.meshgrid(x, y), axis=-1)[:, :, None]
+    half = shapes[None, None] / 2
+    return jnp.concatenate([centres - half, centres + half], axis=-1).reshape(-1, 4)
+
+
+def rpn_anchors(
+    feature_sizes: Sequence[_Pair],
+    *,
+    strides: Sequence[float | tuple[float, float]] = (4, 8, 16, 32, 64),
+    scales: Sequence[Sequence[float]] = ((32,), (64,), (128,), (256,), (512,)),
+    aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+    rounded: bool = False,
+) -> Array:
+    """Anchors of a region proposal network, on one map or on those of a pyramid.
+
+    The defaults are those of a feature pyramid (P2 to P6). Faster R-CNN on one map has
+    `strides=(16,), scales=((128, 256, 512),)`.
+
+    Args:
+      feature_sizes: (rows, columns) of each map.
+      strides: of each map, see `grid_anchors`.
+      scales: of each map, see `anchor_shapes`.
+      aspect_ratios: height over width.
+      rounded: rounds the corners around a position to whole pixels, as torchvision does.
+    Returns:
+      f32[N, 4], xyxy, pixels; by map, row, column, aspect ratio and scale.
+    Raises:
+      ValueError: not as many strides or scales as maps, or a number is not positive.
+    Source: Ren et al. 2015 ("Faster R-CNN"), section 3.1.1; Lin et al. 2017 ("Feature pyramid
+      networks"), section 4.1.
+    """
+    _check_maps(feature_sizes, strides=strides, scales=scales)
+    shapes = [_shapes(map_scales, aspect_ratios) for map_scales in scales]
+    if rounded:
+        shapes = [2 * np.round(x / 2) for x in shapes]
+    return _on_maps(shapes, feature_sizes, strides, offset=0.0)
+
+
+def retinanet_anchors(
+    feature_sizes: Sequence[_Pair],
+    *,
+    strides: Sequence[float | tuple[float, float]] = (8, 16, 32, 64, 128),
+    sizes: Sequence[float] = (32, 64, 128, 256, 512),
+    aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+    rounded: bool = False,
+) -> Array:
+    """Anchors of RetinaNet: on each map of a pyramid, three scales an octave and three ratios.
+
+    Args:
+      feature_sizes: (rows, columns) of each map, P3 to P7.
+      strides: of each map, see `grid_anchors`.
+      sizes: of each map, the first scale; the others are 2^(1/3) and 2^(2/3) times as large.
+      aspect_ratios: height over width.
+      rounded: cuts the scales to whole pixels and rounds the corners, as torchvision does.
+    Returns:
+      f32[N, 4], xyxy, pixels; by map, row, column, aspect ratio and scale.
+    Raises:
+      ValueError: not as many strides or sizes as maps, or a number is not positive.
+    Source: Lin et al. 2017 ("Focal loss"), section 4.
+    """
+    _check_maps(feature_sizes, strides=strides, sizes=sizes)
+    scales = [[size * 2 ** (i / 3) for i in range(3)] for size in sizes]
+    if rounded:
+        scales = [[int(scale) for scale in octave] for octave in scales]
+    return rpn_anchors(
+        feature_sizes,
+        strides=strides,
+        scales=scales,
+        aspect_ratios=aspect_ratios,
+        rounded=rounded,
+    )
+
+
+def ssd_scales(num_maps: int, *, smallest: float = 0.2, largest: float = 0.9) -> tuple[float, ...]:
+    """Scales of SSD's default boxes on m maps, relative to the image.
+
+    s_k = s_min + (s_max - s_min) (k - 1) / (m - 1), for k from 1 to m + 1.
+
+    Args:
+      num_maps: m, at least 2.
+      smallest: s_min.
+      largest: s_max = s_m.
+    Returns:
+      m + 1 scales; the last one is only for the extra box of the last map. Times the side of the
+      image, they are the sizes for `ssd_default_boxes`.
+    Raises:
+      ValueError: fewer than two maps.
+    Source: Liu et al. 2016 ("SSD"), equation 4.
+    """
+    if num_maps < 2:
+        raise ValueError(f"num_maps is {num_maps!r}: give at least 2")
+    step = (largest - smallest) / (num_maps - 1)
+    return tuple(smallest + step * k for k in range(num_maps + 1))
+
+
+def ssd_default_boxes(
+    feature_sizes: Sequence[_Pair],
+    *,
+    image_size: tuple[float, float],
+    sizes: Sequence[float],
+    aspect_ratios: Sequence[Sequence[float]],
+    strides: Sequence[float | tuple[float, float]] | None = None,
+    clip: bool = False,
+) -> Array:
+    """SSD's default boxes; `SSD300` and `SSD512` are the arguments of the published networks.
+
+    Around the middle of each cell of map k: squares of side s_k and sqrt(s_k s_(k+1)), then for
+    each ratio a the shapes s_k (sqrt(a), 1 / sqrt(a)) and s_k (1 / sqrt(a), sqrt(a)).
+
+    Args:
+      feature_sizes: (rows, columns) of each map.
+      image_size: (height, width), pixels.
+      sizes: s_k of each map and one more, pixels, see `ssd_scales`.
+      aspect_ratios: for each map, the ratios beside 1.
+      strides: of each map, see `grid_anchors`; without them a map covers the image evenly.
+      clip: cuts the boxes off at the image's borders, as Caffe's option does (torchvision's limits
+        width and height to those of the image).
+    Returns:
+      f32[N, 4], xyxy, pixels; by map, row, column and shape, as in torchvision.
+    Raises:
+      ValueError: another number of sizes, ratios or strides than the maps need, or a number is not
+        positive.
+    Source: Liu et al. 2016 ("SSD"), section 2.2.
+    """
+    _check_positive("image_size", image_size, 2)
+    if strides is None:
+        strides = [
+            tuple(side / count for side, count in zip(image_size, feature_size, strict=True))
+            for feature_size in feature_sizes
+        ]
+    _check_maps(feature_sizes, strides=strides, aspect_ratios=aspect_ratios)
+    _check_positive("sizes", sizes, len(feature_sizes) + 1)
+    shapes = []
+    for (size, larger), ratios in zip(itertools.pairwise(sizes), aspect_ratios, strict=True):
+        squares = _shapes([size, (size * larger) ** 0.5], [1])
+        both_ways = [r for ratio in ratios for r in (1 / ratio, ratio)]
+        shapes.append(np.concatenate([squares, _shapes([size], both_ways)]))
+    boxes = _on_maps(shapes, feature_sizes, strides, offset=0.5)
+    return clip_boxes_to_image(boxes, image_size) if clip else boxes
+
+
+def shape_iou(shapes1: Array, shapes2: Array) -> Array:
+    """Intersection over union of each pair of shapes, laid over each other at the centre.
+
+    Args:
+      shapes1: f32[N, 2], (width, height).
+      shapes2: f32[M, 2], (width, height).
+    Returns:
+      f32[N, M], in [0, 1]; 0 where a shape has no area.
+    Raises:
+      AssertionError: an argument has another shape or is no float.
+    """
+    # A common corner is as good as a common centre.
+    return box_iou(
+        *(
+            jnp.pad(check_array(name, x, ("N", 2)), ((0, 0), (2, 0)))
+            for name, x in (("shapes1", shapes1), ("shapes2", shapes2))
+        )
+    )
+
+
+def average_iou(shapes: Array, anchors: Array, mask: Array | None = None) -> Array:
+    """How well anchors cover shapes: the mean of each shape's IoU with its best anchor.
+
+    Args:
+      shapes: f32[N, 2], (width, height).
+      anchors: f32[A, 2], (width, height).
+      mask: bool[N], False for padding.
+    Returns:
+      f32[], in [0, 1], over the shapes with an area; 0 if there is none.
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+    Source: Redmon and Farhadi 2017 ("YOLO9000"), table 1.
+    """
+    shapes, valid = _valid_shapes(shapes, mask)
+    anchors = check_array("anchors", anchors, ("A", 2))
+    best = shape_iou(shapes, anchors).max(axis=1, initial=0)
+    return jnp.where(valid, best, 0).sum() / jnp.maximum(valid.sum(), 1)
+
+
+def kmeans_anchors(
+    key: Array,
+    shapes: Array,
+    mask: Array | None = None,
+    *,
+    k: int,
+    distance: str = "iou",
+    iterations: int = 300,
+) -> Array:
+    """Anchors from data: the means of k clusters of shapes.
+
+    Lloyd's algorithm, from k shapes drawn one after the other, each with a probability proportional
+    to the distance to the nearest one drawn before (k-means++), until no shape changes its cluster.
+    A cluster that loses all its shapes keeps its mean. Several keys, by `jax.vmap`, are several
+    restarts; `average_iou` tells which is best.
+
+    Args:
+      key: of `jax.random`, for the first shapes.
+      shapes: f32[N, 2], (width, height), pixels of the network input. One without area is left out.
+      mask: bool[N], False for padding.
+      k: how many anchors.
+      distance: "iou", 1 - `shape_iou`, which treats small and large boxes alike, or "sse", the
+        squared difference of the sides.
+      iterations: at most so many.
+    Returns:
+      f32[k, 2], (width, height), by area; all 0 if no shape has an area. Of fewer than k different
+      shapes, some come twice.
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+      ValueError: an unknown distance, or a number is not positive.
+    Source: Redmon and Farhadi 2017 ("YOLO9000"), section 2, "Dimension clusters"; Arthur and
+      Vassilvitskii 2007 ("k-means++").
+    """
+    if distance not in DISTANCES:
+        raise ValueError(f"distance is {distance!r}: choose one of {', '.join(DISTANCES)}")
+    _check_positive("k", [k], 1)
+    _check_positive("iterations", [iterations], 1)
+    shapes, valid = _valid_shapes(shapes, mask)
+    if not len(shapes):
+        return jnp.zeros((k, 2), shapes.dtype)
+
+    def distances(centres: Array) -> Array:
+        if distance == "iou":
+            return 1 - shape_iou(shapes, centres)
+        return ((shapes[:, None] - centres[None]) ** 2).sum(axis=-1)
+
+    def draw(key: Array, weight: Array) -> Array:
+        # When nothing is left to choose from, any shape will do.
+        weight = jnp.where(jnp.any(weight > 0), weight, valid)
+        return shapes[jax.random.categorical(key, jnp.log(weight))]
+
+    def add(i: Array, centres: Array) -> Array:
+        nearest = jnp.where(valid, distances(centres).min(axis=1), 0)
+        return centres.at[i].set(draw(keys[i], nearest))
+
+    def move(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        step, centres, cluster, _ = state
+        members = valid[:, None] & (cluster[:, None] == jnp.arange(k)[None])
+        count = members.sum(axis=0)[:, None]
+        total = jnp.where(members[..., None], shapes[:, None], 0).sum(axis=0)
+        centres = jnp.where(count > 0, total / jnp.maximum(count, 1), centres)
+        moved = distances(centres).argmin(axis=1)
+        return step + 1, centres, moved, jnp.any(valid & (moved != cluster))
+
+    keys = jax.random.split(key, k)
+    first = draw(keys[0], valid.astype(shapes.dtype))
+    centres = lax.fori_loop(1, k, add, jnp.broadcast_to(first, (k, 2)))
+    centres = lax.while_loop(
+        lambda state: state[3] & (state[0] < iterations),
+        move,
+        (0, centres, distances(centres).argmin(axis=1), jnp.any(valid)),
+    )[1]
+    return centres[jnp.argsort(centres.prod(axis=1), stable=True)]
+
+
+def _shapes(scales: Sequence[float], aspect_ratios: Sequence[float]) -> np.ndarray:
+    _check_positive("scales", scales)
+    _check_positive("aspect_ratios", aspect_ratios)
+    root = np.sqrt(np.asarray(aspect_ratios, float))[:, None]
+    scale = np.asarray(scales, float)[None]
+    return np.stack([scale / root, scale * root], axis=-1).reshape(-1, 2)
+
+
+def _on_maps(
+    shapes: Sequence[np.ndarray],
+    feature_sizes: Sequence[_Pair],
+    strides: Sequence[float | tuple[float, float]],
+    *,
+    offset: float,
+) -> Array:
+    maps = [
+        grid_anchors(jnp.asarray(x), feature_size=feature_size, stride=stride, offset=offset)
+        for x, feature_size, stride in zip(shapes, feature_sizes, strides, strict=True)
+    ]
+    return jnp.concatenate(maps)
+
+
+def _valid_shapes(shapes: Array, mask: Array | None) -> tuple[Array, Array]:
+    """Shapes, 0 where they are not valid, and which are."""
+    shapes = at_least_float32(check_array("shapes", shapes, ("N", 2)))
+    valid = (shapes > 0).all(axis=1)
+    if mask is not None:
+        valid &= check_array("mask", mask, (len(shapes),), "bool")
+    return jnp.where(valid[:, None], shapes, 0), valid
+
+
+def _check_positive(name: str, numbers: Sequence[float], count: int | None = None) -> None:
+    if count is not None and len(numbers) != count:
+        raise ValueError(f"{name} has {len(numbers)} numbers: give {count}")
+    if any(number <= 0 for number in numbers):
+        raise ValueError(f"{name} is {numbers!r}: give positive numbers")
+
+
+def _check_maps(feature_sizes: Sequence[_Pair], **options: Sequence) -> None:
+    if not feature_sizes:
+        raise ValueError("feature_sizes is empty: give at least one")
+    for name, values in options.items():
+        if len(values) != len(feature_sizes):
+            raise ValueError(f"{name} has {len(values)} entries for {len(feature_sizes)} maps")

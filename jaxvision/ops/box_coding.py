@@ -1,0 +1,279 @@
+"""Box coding: from boxes to the numbers that a network predicts for them, and back.
+
+R-CNN and SSD code a box relative to an anchor, YOLO relative to a cell of a grid. Where a box or
+its anchor has no area, as padding has not, the code is 0, and so is the gradient. Half precision is
+computed in float32.
+"""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxvision.core import at_least_float32, check_array
+from jaxvision.ops.boxes import box_convert
+
+FAST_RCNN_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+"""Of the deltas of the second stage of Fast and Faster R-CNN."""
+
+SSD_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+"""Of the deltas of SSD: 1 over its variances (0.1, 0.1, 0.2, 0.2)."""
+
+MAX_LOG_SCALE = math.log(1000 / 16)
+"""Decoded boxes grow to at most 62.5 times their anchor, as in Detectron and torchvision."""
+
+MAX_YOLO_LOG_SCALE = 10.0
+"""Decoded boxes grow to at most 22,026 times their anchor: only what no image needs is cut off."""
+
+# A side below this counts as none: a division by it would leave the range of float32.
+_LEAST_SIDE = 1e-8
+
+
+def encode_boxes(
+    boxes: Array, anchors: Array, *, weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)
+) -> Array:
+    """What a network has to predict for the boxes, relative to anchors (deltas).
+
+    For a box with centre (x, y), width w and height h, and an anchor (xa, ya, wa, ha):
+    tx = (x - xa) / wa, ty = (y - ya) / ha, tw = log(w / wa), th = log(h / ha), times the weights.
+
+    Args:
+      boxes: f32[..., 4], xyxy.
+      anchors: f32[..., 4], xyxy, as many as boxes.
+      weights: of (tx, ty, tw, th): 1 in an RPN, `FAST_RCNN_WEIGHTS` or `SSD_WEIGHTS`.
+    Returns:
+      f32[..., 4], (tx, ty, tw, th); 0 where the box or the anchor has no area.
+    Raises:
+      AssertionError: an argument has another shape or is no float.
+      ValueError: the weights are not four positive numbers.
+    Source: Girshick et al. 2014 ("Rich feature hierarchies"), equations 6 to 9.
+    """
+    centre, size = _centre_and_size("boxes", boxes)
+    anchor_centre, anchor_size = _centre_and_size("anchors", anchors, centre.shape[:-1])
+    valid = _has_area(size) & _has_area(anchor_size)
+    shift, size, anchor_size = (
+        jnp.where(valid, x, instead)
+        for x, instead in ((centre - anchor_centre, 0), (size, 1), (anchor_size, 1))
+    )
+    deltas = jnp.concatenate([shift / anchor_size, jnp.log(size / anchor_size)], axis=-1)
+    return deltas * _weights_like(deltas, weights)
+
+
+def decode_boxes(
+    deltas: Array,
+    anchors: Array,
+    *,
+    weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
+    max_log_scale: float = MAX_LOG_SCALE,
+) -> Array:
+    """The boxes that deltas stand for: the inverse of `encode_boxes`.
+
+    x = tx wa + xa, y = ty ha + ya, w = wa exp(tw), h = ha exp(th), for deltas divided by the
+    weights.
+
+    Args:
+      deltas: f32[..., 4], (tx, ty, tw, th) times the weights.
+      anchors: f32[..., 4], xyxy, as many as deltas.
+      weights: those that the deltas were encoded with.
+      max_log_scale: tw and th are cut off above it. There the gradient is 0.
+    Returns:
+      f32[..., 4], xyxy; without area where the anchor has none.
+    Raises:
+      AssertionError: an argument has another shape or is no float.
+      ValueError: the weights are not four positive numbers.
+    Source: Girshick et al. 2014 ("Rich feature hierarchies"), equations 1 to 4.
+    """
+    deltas = at_least_float32(check_array("deltas", deltas, ("...", 4)))
+    anchor_centre, anchor_size = _centre_and_size("anchors", anchors, deltas.shape[:-1])
+    deltas = deltas / _weights_like(deltas, weights)
+    centre = deltas[..., :2] * anchor_size + anchor_centre
+    size = jnp.exp(jnp.minimum(deltas[..., 2:], max_log_scale)) * anchor_size
+    return _corners(centre, size)
+
+
+def cell_index(
+    boxes: Array, *, grid_size: tuple[int, int], image_size: tuple[float, float]
+) -> tuple[Array, Array]:
+    """The cell of a grid over the image in which the centre of each box lies.
+
+    Args:
+      boxes: f32[..., 4], xyxy, pixels.
+      grid_size: (rows, columns).
+      image_size: (height, width), pixels.
+    Returns:
+      (rows i32[...], columns i32[...]). A centre on the border of two cells belongs to the later
+      one; a centre on the far border of the image, or outside of it, to the nearest cell.
+    Raises:
+      AssertionError: the boxes have another shape or are no floats.
+      ValueError: a size is not positive.
+    """
+    centre, _ = _centre_and_size("boxes", boxes)
+    position = centre / _like(centre, _cell_size(grid_size, image_size))
+    cell = _cell(position, grid_size).astype(jnp.int32)
+    return cell[..., 1], cell[..., 0]
+
+
+def encode_yolov1(
+    boxes: Array, *, grid_size: tuple[int, int], image_size: tuple[float, float]
+) -> Array:
+    """What YOLOv1 has to predict for the boxes, in their cells (see `cell_index`).
+
+    Args:
+      boxes: f32[..., 4], xyxy, pixels.
+      grid_size: (rows, columns), (7, 7) in the paper.
+      image_size: (height, width), pixels.
+    Returns:
+      f32[..., 4]: the centre's x and y relative to the cell, in [0, 1] for a centre in the image;
+      the square roots of width and height relative to the image. 0 for a box without area.
+    Raises:
+      AssertionError: the boxes have another shape or are no floats.
+      ValueError: a size is not positive.
+    Source: Redmon et al. 2016 ("You only look once"), section 2 and equation 3.
+    """
+    centre, size = _centre_and_size("boxes", boxes)
+    position = centre / _like(centre, _cell_size(grid_size, image_size))
+    valid = _has_area(size)
+    offset = jnp.where(valid, position - _cell(position, grid_size), 0)
+    part = jnp.where(valid, size / _like(size, image_size[::-1]), 1)
+    return jnp.concatenate([offset, jnp.where(valid, jnp.sqrt(part), 0)], axis=-1)
+
+
+def decode_yolov1(coordinates: Array, *, image_size: tuple[float, float]) -> Array:
+    """The boxes that YOLOv1 predicts: the inverse of `encode_yolov1`, for a whole grid.
+
+    Args:
+      coordinates: f32[H, W, B, 4]: for B boxes of each cell, the centre's x and y relative to the
+        cell, and the square roots of width and height relative to the image.
+      image_size: (height, width), pixels.
+    Returns:
+      f32[H, W, B, 4], xyxy, pixels.
+    Raises:
+      AssertionError: the argument has another shape or is no float.
+      ValueError: a size is not positive.
+    Source: Redmon et al. 2016 ("You only look once"), section 2 and equation 3.
+    """
+    x = at_least_float32(check_array("coordinates", coordinates, ("H", "W", "B", 4)))
+    position = x[..., :2] + _cells(x)
+    centre = position * _like(position, _cell_size(x.shape[:2], image_size))
+    return _corners(centre, x[..., 2:] ** 2 * _like(position, image_size[::-1]))
+
+
+def encode_yolo(
+    boxes: Array, anchors: Array, rows: Array, columns: Array, *, stride: float
+) -> Array:
+    """What YOLOv2 and v3 have to predict for the boxes, in given cells and with given anchors.
+
+    For a box with centre (bx, by) and size (bw, bh) in the cell (cx, cy), and an anchor's size
+    (pw, ph): sigmoid(tx) = bx / stride - cx, sigmoid(ty) = by / stride - cy, tw = log(bw / pw),
+    th = log(bh / ph). Position is thus what the sigmoid should give, not its argument, which would
+    be infinite on the border of a cell.
+
+    Args:
+      boxes: f32[..., 4], xyxy, pixels.
+      anchors: f32[..., 2], (width, height), pixels, as many as boxes.
+      rows: i32[...], the cells' cy, as from `cell_index`.
+      columns: i32[...], the cells' cx.
+      stride: side of a cell, pixels.
+    Returns:
+      f32[..., 4], (sigmoid(tx), sigmoid(ty), tw, th), the first two cut to [0, 1]. 0 where the box
+      or the anchor has no area.
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+      ValueError: the stride is not positive.
+    Source: Redmon and Farhadi 2017 ("YOLO9000"), figure 3; 2018 ("YOLOv3"), section 2.1.
+    """
+    _check_stride(stride)
+    centre, size = _centre_and_size("boxes", boxes)
+    leading = centre.shape[:-1]
+    anchors = at_least_float32(check_array("anchors", anchors, (*leading, 2)))
+    rows = check_array("rows", rows, leading, "int")
+    columns = check_array("columns", columns, leading, "int")
+    valid = _has_area(size) & _has_area(anchors)
+    offset = jnp.clip(centre / stride - jnp.stack([columns, rows], axis=-1), 0, 1)
+    scale = jnp.where(valid, size, 1) / jnp.where(valid, anchors, 1)
+    return jnp.concatenate([jnp.where(valid, offset, 0), jnp.log(scale)], axis=-1)
+
+
+def decode_yolo(
+    logits: Array, anchors: Array, *, stride: float, max_log_scale: float = MAX_YOLO_LOG_SCALE
+) -> Array:
+    """The boxes that YOLOv2 and v3 predict, for a whole grid.
+
+    With the cell (cx, cy) and an anchor's size (pw, ph): bx = (sigmoid(tx) + cx) stride,
+    by = (sigmoid(ty) + cy) stride, bw = pw exp(tw), bh = ph exp(th).
+
+    Args:
+      logits: f32[H, W, A, 4], (tx, ty, tw, th) for each cell and anchor.
+      anchors: f32[A, 2], (width, height), pixels.
+      stride: side of a cell, pixels.
+      max_log_scale: tw and th are cut off above it. There the gradient is 0.
+    Returns:
+      f32[H, W, A, 4], xyxy, pixels.
+    Raises:
+      AssertionError: an argument has another shape or is no float.
+      ValueError: the stride is not positive.
+    Source: Redmon and Farhadi 2017 ("YOLO9000"), figure 3; 2018 ("YOLOv3"), section 2.1.
+    """
+    _check_stride(stride)
+    x = at_least_float32(check_array("logits", logits, ("H", "W", "A", 4)))
+    anchors = at_least_float32(check_array("anchors", anchors, (x.shape[2], 2)))
+    centre = (jax.nn.sigmoid(x[..., :2]) + _cells(x)) * stride
+    size = jnp.exp(jnp.minimum(x[..., 2:], max_log_scale)) * anchors[None, None]
+    return _corners(centre, size)
+
+
+def _centre_and_size(
+    name: str, boxes: Array, leading: tuple[int, ...] | None = None
+) -> tuple[Array, Array]:
+    """Both [..., 2], x before y."""
+    shape = ("...", 4) if leading is None else (*leading, 4)
+    boxes = at_least_float32(check_array(name, boxes, shape))
+    both = box_convert(boxes, "xyxy", "cxcywh")
+    return both[..., :2], both[..., 2:]
+
+
+def _corners(centre: Array, size: Array) -> Array:
+    return box_convert(jnp.concatenate([centre, size], axis=-1), "cxcywh", "xyxy")
+
+
+def _has_area(size: Array) -> Array:
+    """[..., 2] -> [..., 1]."""
+    return (size > _LEAST_SIDE).all(axis=-1, keepdims=True)
+
+
+def _like(x: Array, values: Sequence[float]) -> Array:
+    """Values of the last axis, repeated along the leading ones."""
+    return jnp.broadcast_to(jnp.asarray(values, x.dtype), x.shape)
+
+
+def _weights_like(deltas: Array, weights: Sequence[float]) -> Array:
+    if len(weights) != 4 or min(weights) <= 0:
+        raise ValueError(f"weights is {weights!r}: give four positive numbers")
+    return _like(deltas, weights)
+
+
+def _check_stride(stride: float) -> None:
+    if stride <= 0:
+        raise ValueError(f"stride is {stride!r}: give a positive number")
+
+
+def _cell_size(grid_size: Sequence[int], image_size: Sequence[float]) -> tuple[float, float]:
+    """(width, height) of a cell."""
+    for name, size in (("grid_size", grid_size), ("image_size", image_size)):
+        if len(size) != 2 or min(size) <= 0:
+            raise ValueError(f"{name} is {size!r}: give two positive numbers")
+    return image_size[1] / grid_size[1], image_size[0] / grid_size[0]
+
+
+def _cell(position: Array, grid_size: Sequence[int]) -> Array:
+    """(column, row), as floats, of positions (x, y) in units of a cell."""
+    last = _like(position, grid_size[::-1]) - 1
+    return jnp.clip(jnp.floor(position), 0, last)
+
+
+def _cells(x: Array) -> Array:
+    """(column, row) of each cell of a grid [H, W, ...]: [H, W, 1, 2]."""
+    rows, columns = (jnp.arange(n, dtype=x.dtype) for n in x.shape[:2])
+    return jnp.stack(jnp.meshgrid(columns, rows), axis=-1)[:, :, None]

@@ -1,0 +1,305 @@
+"""Matching: which ground truth each anchor, cell or predictor answers for, and which of them count.
+
+Ground truth is padded; what a mask leaves out changes nothing. Results are integers and masks, and
+no gradient flows through them.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxvision.core import at_least_float32, check_array
+from jaxvision.ops.anchors import shape_iou
+from jaxvision.ops.boxes import box_convert, elementwise_box_iou
+
+NEGATIVE = -1
+"""The match of an anchor that is background."""
+
+IGNORE = -2
+"""The match of an anchor that is neither background nor object."""
+
+FORCED = ("none", "ties", "bipartite")
+"""How ground truth gets anchors below the threshold, see `match_anchors`."""
+
+
+def match_anchors(
+    iou: Array,
+    gt_mask: Array,
+    *,
+    high_threshold: float,
+    low_threshold: float,
+    forced: str = "none",
+) -> Array:
+    """The ground truth that each anchor is trained to predict.
+
+    An anchor gets the ground truth with the highest IoU (the first of equals), if that is at least
+    the high threshold; it is `NEGATIVE` below the low threshold and `IGNORE` in between. With
+    `forced`, a ground truth that overlaps an anchor at all may get anchors below the thresholds:
+
+    - "ties", as in an RPN and RetinaNet: every anchor with the highest IoU of some ground truth,
+      all of equals, is matched as if there were no thresholds. As in torchvision that may be with
+      another ground truth, if the anchor's IoU with it is higher still.
+    - "bipartite", as in SSD: each ground truth gets one anchor of its own. The pair with the
+      highest IoU comes first, then the highest of those left, and so on; of equals the first
+      ground truth, then its first anchor.
+
+    Args:
+      iou: f32[N, G], of each anchor with each ground truth, as from `box_iou`.
+      gt_mask: bool[G], False for padding.
+      high_threshold: 0.7 in an RPN, 0.5 in RetinaNet, Fast R-CNN and SSD.
+      low_threshold: 0.3 in an RPN, 0.4 in RetinaNet, 0.5 in Fast R-CNN and SSD.
+      forced: one of `FORCED`.
+    Returns:
+      i32[N]: an index of ground truth, `NEGATIVE` or `IGNORE`.
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+      ValueError: an unknown `forced`, or not 0 <= low threshold <= high threshold <= 1.
+    Source: Ren et al. 2015 ("Faster R-CNN"), section 3.1.2; Liu et al. 2016 ("SSD"), section 2.2,
+      "Matching strategy".
+    """
+    if forced not in FORCED:
+        raise ValueError(f"forced is {forced!r}: choose one of {', '.join(FORCED)}")
+    if not 0 <= low_threshold <= high_threshold <= 1:
+        raise ValueError(
+            f"low_threshold and high_threshold are {low_threshold!r} and {high_threshold!r}: "
+            "give 0 <= low <= high <= 1"
+        )
+    iou = at_least_float32(check_array("iou", iou, ("N", "G")))
+    gt_mask = check_array("gt_mask", gt_mask, (iou.shape[1],), "bool")
+    if not iou.size:
+        return jnp.full(len(iou), NEGATIVE, jnp.int32)
+    # Padding is below every threshold, even one of 0.
+    iou = lax.stop_gradient(jnp.where(gt_mask[None], iou, -1))
+    best = iou.max(axis=1)
+    nearest = iou.argmax(axis=1).astype(jnp.int32)
+    matches = jnp.where(best < high_threshold, IGNORE, nearest)
+    matches = jnp.where(best < low_threshold, NEGATIVE, matches)
+    if forced == "ties":
+        highest = iou.max(axis=0, keepdims=True)
+        return jnp.where(((iou == highest) & (highest > 0)).any(axis=1), nearest, matches)
+    if forced == "bipartite":
+        anchor, found = _bipartite(iou)
+        beyond = len(matches)  # an index that is dropped
+        index = jnp.arange(len(anchor), dtype=jnp.int32)
+        return matches.at[jnp.where(found, anchor, beyond)].set(index, mode="drop")
+    return matches
+
+
+def _bipartite(iou: Array) -> tuple[Array, Array]:
+    """Each ground truth's own anchor, i32[G], and whether it has one, bool[G].
+
+    All ask for their best anchor; of those that ask for the same one, all but the best give it up
+    for good and ask again. As IoU orders the pairs for both sides, what remains is what taking the
+    highest pair first and so on would give, after a few rounds instead of one for each.
+    """
+    index = jnp.arange(iou.shape[1])
+
+    def ask(iou: Array) -> tuple[Array, Array, Array, Array]:
+        anchor, value = iou.argmax(axis=0), iou.max(axis=0)
+        ahead = (value[None] > value[:, None]) | (
+            (value[None] == value[:, None]) & (index[None] < index[:, None])
+        )
+        refused = (value > 0) & (ahead & (anchor[None] == anchor[:, None])).any(axis=1)
+        return iou, anchor, value, refused
+
+    def give_up(state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        iou, anchor, value, refused = state
+        return ask(iou.at[anchor, index].set(jnp.where(refused, 0, value)))
+
+    _, anchor, value, _ = lax.while_loop(lambda state: state[3].any(), give_up, ask(iou))
+    return anchor, value > 0
+
+
+def yolov1_responsible(predicted: Array, boxes: Array) -> Array:
+    """The predictor of a cell that is responsible for the object in it, in YOLOv1.
+
+    The predictor whose box has the highest IoU with the object's; if none overlaps it, the one
+    whose centre and size differ least (root mean square). The first of equals.
+
+    Args:
+      predicted: f32[..., B, 4], xyxy, the boxes that an object's cell predicts.
+      boxes: f32[..., 4], xyxy, the objects' boxes.
+    Returns:
+      i32[...], from 0 to B - 1.
+    Raises:
+      AssertionError: an argument has another shape or is no float.
+    Source: Redmon et al. 2016 ("You only look once"), section 2.2; the fallback is Darknet's.
+    """
+    predicted = at_least_float32(check_array("predicted", predicted, ("...", "B", 4)))
+    boxes = at_least_float32(check_array("boxes", boxes, (*predicted.shape[:-2], 4)))
+    predicted = lax.stop_gradient(predicted)
+    boxes = jnp.broadcast_to(boxes[..., None, :], predicted.shape)
+    iou = elementwise_box_iou(predicted, boxes)
+    difference = box_convert(predicted - boxes, "xyxy", "cxcywh")
+    apart = (difference**2).sum(axis=-1)
+    overlaps = (iou > 0).any(axis=-1, keepdims=True)
+    return jnp.where(overlaps, iou, -apart).argmax(axis=-1).astype(jnp.int32)
+
+
+def best_anchor(shapes: Array, anchors: Array) -> tuple[Array, Array]:
+    """The anchor that is responsible for each object, in YOLOv2 and v3.
+
+    Args:
+      shapes: f32[G, 2], (width, height) of the objects' boxes.
+      anchors: f32[A, 2], (width, height).
+    Returns:
+      (index i32[G], iou f32[G]): the anchor with the highest `shape_iou`, the first of equals, and
+      that IoU; (0, 0) for a shape without area.
+    Raises:
+      AssertionError: an argument has another shape or is no float.
+    Source: Redmon and Farhadi 2018 ("YOLOv3"), section 2.1.
+    """
+    shapes = check_array("shapes", shapes, ("G", 2))
+    anchors = check_array("anchors", anchors, ("A", 2))
+    iou = lax.stop_gradient(shape_iou(shapes, anchors))
+    return iou.argmax(axis=1).astype(jnp.int32), iou.max(axis=1)
+
+
+def assign_to_grid(
+    rows: Array,
+    columns: Array,
+    anchors: Array,
+    gt_mask: Array,
+    *,
+    grid_size: tuple[int, int],
+    num_anchors: int,
+) -> Array:
+    """The ground truth that each cell and anchor of a grid is responsible for.
+
+    Where several fall on the same cell and anchor, the last one stays, as in Darknet. What lies
+    beyond the grid or its anchors is left out: of nine anchors on three maps, each map gets its
+    three as 0, 1, 2 by a subtraction.
+
+    Args:
+      rows: i32[G], as from `cell_index`.
+      columns: i32[G].
+      anchors: i32[G], as from `best_anchor`; all 0 for YOLOv1, where a cell has one object.
+      gt_mask: bool[G], False for padding.
+      grid_size: (rows H, columns W).
+      num_anchors: A.
+    Returns:
+      i32[H, W, A]: an index of ground truth or `NEGATIVE`.
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+      ValueError: a size is not positive.
+    """
+    sizes = (*grid_size, num_anchors)
+    if len(sizes) != 3 or min(sizes) < 1:
+        raise ValueError(
+            f"grid_size and num_anchors are {grid_size!r} and {num_anchors!r}: "
+            "give (rows, columns) and a number of at least 1"
+        )
+    rows = check_array("rows", rows, ("G",), "int")
+    places = [rows]
+    for name, x in (("columns", columns), ("anchors", anchors)):
+        places.append(check_array(name, x, rows.shape, "int"))
+    inside = check_array("gt_mask", gt_mask, rows.shape, "bool")
+    for place, size in zip(places, sizes, strict=True):
+        inside &= (place >= 0) & (place < size)
+    index = jnp.where(inside, jnp.arange(len(rows), dtype=jnp.int32), NEGATIVE)
+    # The largest index, not the last one written: the order of writing is not defined on a GPU.
+    places = [jnp.where(inside, place, 0) for place in places]
+    return jnp.full(sizes, NEGATIVE, jnp.int32).at[tuple(places)].max(index)
+
+
+def sample_balanced(
+    key: Array, positive: Array, negative: Array, *, size: int, positive_fraction: float
+) -> tuple[Array, Array]:
+    """A random sample of positives and negatives for a loss.
+
+    Uniform, without replacement: floor(size * positive_fraction) positives, or all if there are
+    fewer, and negatives for the rest of the sample, or all if there are fewer.
+
+    Args:
+      key: of `jax.random`.
+      positive: bool[N], which anchors or proposals are objects.
+      negative: bool[N], which are background. What is both counts as positive.
+      size: of the sample: 256 in an RPN, 512 in Faster R-CNN's second stage on a pyramid.
+      positive_fraction: the largest part of positives: 0.5 in an RPN, 0.25 in Fast R-CNN.
+    Returns:
+      (positive bool[N], negative bool[N]), those in the sample. For a stage that gathers its
+      proposals, see `mask_to_indices`.
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+      ValueError: size < 1, or the fraction is not in [0, 1].
+    Source: Ren et al. 2015 ("Faster R-CNN"), section 3.1.3; Girshick 2015 ("Fast R-CNN"),
+      section 2.3.
+    """
+    _check_size(size)
+    if not 0 <= positive_fraction <= 1:
+        raise ValueError(f"positive_fraction is {positive_fraction!r}: give one in [0, 1]")
+    positive = check_array("positive", positive, ("N",), "bool")
+    negative = check_array("negative", negative, positive.shape, "bool") & ~positive
+    tickets = jax.random.uniform(key, positive.shape)
+    most_positives = int(size * positive_fraction)
+    num_positives = jnp.minimum(positive.sum(), most_positives)
+    return (
+        _draw(tickets, positive, num_positives, most=most_positives),
+        _draw(tickets, negative, size - num_positives, most=size),
+    )
+
+
+def _draw(tickets: Array, candidates: Array, count: Array, *, most: int) -> Array:
+    """bool[N]: the `count` candidates, at most `most`, with the highest tickets in [0, 1)."""
+    value, index = lax.top_k(jnp.where(candidates, tickets, -1), min(most, len(tickets)))
+    drawn = (value >= 0) & (jnp.arange(len(value)) < count)
+    return jnp.zeros_like(candidates).at[index].set(drawn)
+
+
+def mask_to_indices(mask: Array, *, size: int) -> tuple[Array, Array]:
+    """The positions where a mask is True, as an array of fixed size.
+
+    Args:
+      mask: bool[N].
+      size: how many positions to return.
+    Returns:
+      (indices i32[size], valid bool[size]): the first `size` positions in ascending order; where
+      there are fewer, index 0, not valid.
+    Raises:
+      AssertionError: the argument has another shape or dtype.
+      ValueError: size < 1.
+    """
+    _check_size(size)
+    mask = check_array("mask", mask, ("N",), "bool")
+    (indices,) = jnp.nonzero(mask, size=size, fill_value=0)
+    return indices.astype(jnp.int32), jnp.arange(size) < mask.sum()
+
+
+def mine_hard_negatives(
+    loss: Array,
+    positive: Array,
+    negative: Array,
+    *,
+    ratio: float = 3.0,
+    min_negatives: int = 0,
+) -> Array:
+    """The negatives with the highest loss, a fixed number for each positive.
+
+    Args:
+      loss: f32[N], of each default box, as background.
+      positive: bool[N], which boxes are objects.
+      negative: bool[N], which are background. What is both counts as positive.
+      ratio: negatives for each positive; what is left of a negative is cut off.
+      min_negatives: at least so many, for images without objects.
+    Returns:
+      bool[N], which negatives to keep; of equals the first ones.
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+      ValueError: a negative ratio or number.
+    Source: Liu et al. 2016 ("SSD"), section 2.2, "Hard negative mining".
+    """
+    for name, number in (("ratio", ratio), ("min_negatives", min_negatives)):
+        if number < 0:
+            raise ValueError(f"{name} is {number!r}: give at least 0")
+    loss = lax.stop_gradient(check_array("loss", loss, ("N",)))
+    positive = check_array("positive", positive, loss.shape, "bool")
+    negative = check_array("negative", negative, loss.shape, "bool") & ~positive
+    count = jnp.maximum(jnp.floor(ratio * positive.sum()).astype(jnp.int32), min_negatives)
+    order = jnp.argsort(jnp.where(negative, loss, -jnp.inf), descending=True, stable=True)
+    rank = jnp.zeros(len(loss), jnp.int32).at[order].set(jnp.arange(len(loss), dtype=jnp.int32))
+    return negative & (rank < count)
+
+
+def _check_size(size: int) -> None:
+    if size < 1:
+        raise ValueError(f"size is {size!r}: give at least 1")

@@ -1,0 +1,197 @@
+"""What every public operator promises: no NaN at the extremes, errors that name the argument."""
+
+import inspect
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision import ops
+from tests.ops.boxes import HARD
+
+COORDINATE, LOGIT = 1e6, 80
+
+
+def boxes(*shape):
+    """A maker of f32[*shape, 4]: any coordinates up to 1e6 in magnitude, small boxes among them."""
+
+    def make(rng):
+        spread = rng.uniform(-COORDINATE, COORDINATE, (*shape, 4))
+        corner = rng.uniform(-COORDINATE, COORDINATE, (*shape, 2))
+        near = np.concatenate([corner, corner + 10 ** rng.uniform(-3, 4, (*shape, 2))], axis=-1)
+        near = np.clip(near, -COORDINATE, COORDINATE)
+        hard = HARD[rng.integers(0, len(HARD), shape)]
+        kind = rng.integers(0, 3, (*shape, 1))
+        return np.select([kind == 0, kind == 1], [spread, near], hard).astype("f4")
+
+    return make
+
+
+def numbers(*shape, least=-LOGIT, most=LOGIT):
+    """A maker of f32[*shape]: the ends of the range, 0, and what lies between."""
+
+    def make(rng):
+        ends = rng.choice([least, most, 0], shape)
+        return np.where(rng.random(shape) < 0.5, ends, rng.uniform(least, most, shape)).astype("f4")
+
+    return make
+
+
+def sides(*shape):
+    """A maker of f32[*shape, 2]: widths and heights, 0 and 1e6 among them."""
+    return numbers(*shape, 2, least=0, most=COORDINATE)
+
+
+def whole(*shape, most=1, least=0):
+    return lambda rng: rng.integers(least, most + 1, shape)
+
+
+def mask(*shape):
+    return lambda rng: rng.random(shape) < 0.5
+
+
+def images(*shape):
+    return numbers(*shape, least=-COORDINATE, most=COORDINATE)
+
+
+TWO_BOXES = {"boxes1": boxes(6), "boxes2": boxes(5)}
+COUNTERPARTS = {"boxes1": boxes(6), "boxes2": boxes(6)}
+SCORED = {"boxes": boxes(12), "scores": numbers(12)}
+# Function -> (makers of its arrays, by name and in order; its options).
+CASES = {
+    "box_area": ({"boxes": boxes(6)}, {}),
+    "box_convert": ({"boxes": boxes(6)}, {"in_fmt": "cxcywh", "out_fmt": "xywh"}),
+    "clip_boxes_to_image": ({"boxes": boxes(6), "size": numbers(2, least=0, most=1e6)}, {}),
+    "box_iou": (TWO_BOXES, {}),
+    "generalized_box_iou": (TWO_BOXES, {}),
+    "distance_box_iou": (TWO_BOXES, {}),
+    "complete_box_iou": (TWO_BOXES, {}),
+    "elementwise_box_iou": (COUNTERPARTS, {}),
+    "elementwise_generalized_box_iou": (COUNTERPARTS, {}),
+    "elementwise_distance_box_iou": (COUNTERPARTS, {}),
+    "elementwise_complete_box_iou": (COUNTERPARTS, {}),
+    "nms": (SCORED, {"iou_threshold": 0.5, "max_detections": 8}),
+    "batched_nms": (
+        {**SCORED, "classes": whole(12)},
+        {"iou_threshold": 0.5, "max_detections": 8},
+    ),
+    "multiclass_nms": (
+        {"boxes": boxes(6), "scores": numbers(6, 3)},
+        {"iou_threshold": 0.5, "max_detections": 8},
+    ),
+    "soft_nms": (SCORED, {"max_detections": 8}),
+    "encode_boxes": ({"boxes": boxes(6), "anchors": boxes(6)}, {}),
+    "decode_boxes": ({"deltas": numbers(6, 4), "anchors": boxes(6)}, {}),
+    "cell_index": ({"boxes": boxes(6)}, {"grid_size": (7, 5), "image_size": (448, 448)}),
+    "encode_yolov1": ({"boxes": boxes(6)}, {"grid_size": (7, 5), "image_size": (448, 448)}),
+    "decode_yolov1": ({"coordinates": numbers(3, 4, 2, 4)}, {"image_size": (448, 448)}),
+    "encode_yolo": (
+        {"boxes": boxes(6), "anchors": sides(6), "rows": whole(6, most=9), "columns": whole(6)},
+        {"stride": 32},
+    ),
+    "decode_yolo": ({"logits": numbers(3, 4, 2, 4), "anchors": sides(2)}, {"stride": 32}),
+    "anchor_shapes": ({}, {"scales": (1, 1e6), "aspect_ratios": (1e-3, 2)}),
+    "grid_anchors": ({"shapes": sides(3)}, {"feature_size": (3, 4), "stride": 16}),
+    "rpn_anchors": ({}, {"feature_sizes": ((8, 6), (4, 3), (2, 2), (1, 1), (1, 1))}),
+    "retinanet_anchors": ({}, {"feature_sizes": ((8, 6), (4, 3), (2, 2), (1, 1), (1, 1))}),
+    "ssd_scales": ({}, {"num_maps": 6}),
+    "ssd_default_boxes": ({}, ops.SSD300),
+    "shape_iou": ({"shapes1": sides(4), "shapes2": sides(3)}, {}),
+    "average_iou": ({"shapes": sides(4), "anchors": sides(3), "mask": mask(4)}, {}),
+    "kmeans_anchors": (
+        {"key": lambda rng: jax.random.key(0), "shapes": sides(9), "mask": mask(9)},
+        {"k": 3},
+    ),
+    "match_anchors": (
+        {"iou": numbers(7, 3, least=0, most=1), "gt_mask": mask(3)},
+        {"high_threshold": 0.7, "low_threshold": 0.3, "forced": "bipartite"},
+    ),
+    "yolov1_responsible": ({"predicted": boxes(5, 2), "boxes": boxes(5)}, {}),
+    "best_anchor": ({"shapes": sides(4), "anchors": sides(3)}, {}),
+    "assign_to_grid": (
+        {
+            "rows": whole(5, least=-9, most=9),
+            "columns": whole(5),
+            "anchors": whole(5),
+            "gt_mask": mask(5),
+        },
+        {"grid_size": (3, 4), "num_anchors": 2},
+    ),
+    "sample_balanced": (
+        {"key": lambda rng: jax.random.key(0), "positive": mask(9), "negative": mask(9)},
+        {"size": 4, "positive_fraction": 0.5},
+    ),
+    "mask_to_indices": ({"mask": mask(9)}, {"size": 4}),
+    "mine_hard_negatives": ({"loss": numbers(9), "positive": mask(9), "negative": mask(9)}, {}),
+    "max_pool": ({"x": images(2, 7, 6, 3)}, {"kernel_size": 3, "stride": 2, "padding": 1}),
+    "max_pool_with_indices": ({"x": images(2, 7, 6, 3)}, {"kernel_size": 2}),
+    "max_unpool": (
+        {"x": images(2, 3, 3, 2), "indices": whole(2, 3, 3, 2, least=-5, most=99)},
+        {"output_size": (7, 6)},
+    ),
+    "avg_pool": ({"x": images(2, 7, 6, 3)}, {"kernel_size": 3, "padding": 1}),
+    "adaptive_avg_pool": ({"x": images(2, 7, 6, 3)}, {"output_size": (3, 9)}),
+    "global_avg_pool": ({"x": images(2, 7, 6, 3)}, {}),
+}
+NO_ARRAYS = {name for name, (makers, _) in CASES.items() if not makers}
+
+
+def arrays_of(name, seed):
+    makers, _ = CASES[name]
+    rng = np.random.default_rng(seed)
+    return [make(rng) for make in makers.values()]
+
+
+def bound(name):
+    return partial(getattr(ops, name), **CASES[name][1])
+
+
+def test_every_public_operator_is_in_the_table():
+    functions = {name for name in ops.__all__ if callable(getattr(ops, name))}
+    assert functions == set(CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_arrays_come_first_and_the_docstring_says_what_is_raised(name):
+    function = getattr(ops, name)
+    makers, _ = CASES[name]
+    positional = [
+        parameter.name
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind is not parameter.KEYWORD_ONLY
+    ]
+    # Arrays come first; a few options may follow by position, as in torch.
+    assert positional[: len(makers)] == list(makers) or not makers
+    doc = inspect.getdoc(function)
+    if not name.startswith("elementwise_"):  # these refer to their pairwise twins
+        assert "Raises:" in doc
+        assert "Returns:" in doc
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_extremes_give_no_nan(name):
+    function = jax.jit(bound(name))
+    for seed in range(1 if name in NO_ARRAYS else 20):
+        for result in jax.tree.leaves(function(*arrays_of(name, seed))):
+            assert not jnp.isnan(result).any(), f"seed {seed}"
+
+
+WRONG = [
+    (name, argument)
+    for name, (makers, _) in CASES.items()
+    for argument in makers
+    if argument != "key"
+]
+
+
+@pytest.mark.parametrize(("name", "argument"), WRONG)
+def test_a_wrong_shape_or_dtype_names_the_argument(name, argument):
+    arrays = arrays_of(name, 0)
+    position = list(CASES[name][0]).index(argument)
+    right = np.asarray(arrays[position])
+    wrong_dtype = right.astype("f4") if right.dtype == bool else right > 0
+    for wrong in (right.ravel()[0], wrong_dtype):
+        with pytest.raises(AssertionError, match=rf"^{argument} is "):
+            jax.jit(bound(name))(*arrays[:position], wrong, *arrays[position + 1 :])

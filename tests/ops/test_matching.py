@@ -1,0 +1,499 @@
+"""Matching, sampling and mining: against plain loops, with ties, padding and nothing at all."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from jaxvision.ops import matching
+from jaxvision.ops.boxes import box_iou
+from jaxvision.ops.matching import (
+    FORCED,
+    IGNORE,
+    NEGATIVE,
+    assign_to_grid,
+    best_anchor,
+    mask_to_indices,
+    match_anchors,
+    mine_hard_negatives,
+    sample_balanced,
+    yolov1_responsible,
+)
+from jaxvision.testing import check_op, check_padding_invariance
+from tests.ops.boxes import HARD, random_boxes
+from tests.ops.parity import import_torchvision
+from tests.reference.ops import matching as reference
+
+quick = settings(deadline=None, derandomize=True, max_examples=50)
+eighths = st.integers(0, 8).map(lambda n: n / 8)  # many of them are equal
+
+# Compiled as a whole: op by op it takes much longer, and `check_op` sees to that.
+match = jax.jit(match_anchors, static_argnames=("high_threshold", "low_threshold", "forced"))
+sample = jax.jit(sample_balanced, static_argnames=("size", "positive_fraction"))
+mine = jax.jit(mine_hard_negatives, static_argnames=("ratio", "min_negatives"))
+assign = jax.jit(assign_to_grid, static_argnames=("grid_size", "num_anchors"))
+
+
+# Anchors
+
+IOU = np.float32(
+    [  # three objects
+        [0.8, 0.1, 0.0],
+        [0.5, 0.6, 0.0],
+        [0.4, 0.4, 0.0],
+        [0.2, 0.2, 0.0],
+        [0.3, 0.1, 0.25],
+        [0.0, 0.0, 0.25],
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("forced", "by_hand"),
+    [
+        ("none", [0, IGNORE, IGNORE, NEGATIVE, IGNORE, NEGATIVE]),
+        # Object 1 has its best anchor (1), object 2 two of them: 4, which prefers object 0, and 5.
+        ("ties", [0, 1, IGNORE, NEGATIVE, 0, 2]),
+        # Object 2 gets the first of its two anchors, in spite of object 0.
+        ("bipartite", [0, 1, IGNORE, NEGATIVE, 2, NEGATIVE]),
+    ],
+)
+def test_matches_by_hand(transform, forced, by_hand):
+    function = partial(match, high_threshold=0.7, low_threshold=0.3, forced=forced)
+    matches = transform(function)(IOU, np.ones(3, bool))
+    np.testing.assert_array_equal(matches, by_hand)
+    assert matches.dtype == np.int32
+
+
+@pytest.mark.parametrize("forced", FORCED)
+def test_matches_equal_the_reference(forced):
+    rng = np.random.default_rng(0)
+    iou = np.asarray(box_iou(random_boxes(rng, 16), random_boxes(rng, 6)))
+    mask = np.arange(6) != 2
+    options = {"high_threshold": 0.5, "low_threshold": 0.4, "forced": forced}
+    check_op(match_anchors, reference.match_anchors, iou, mask, **options)
+
+
+@quick
+@given(arrays(np.float32, (7, 4), elements=eighths), arrays(bool, 4))
+def test_any_matches_equal_the_reference(iou, mask):
+    for forced in FORCED:
+        options = {"high_threshold": 0.5, "low_threshold": 0.25, "forced": forced}
+        expected = reference.match_anchors(iou, mask, **options)
+        np.testing.assert_array_equal(match(iou, mask, **options), expected)
+
+
+def test_each_object_that_can_have_an_anchor_of_its_own_gets_one():
+    # All prefer anchor 0, then 1, and so on: the most rounds of refusals.
+    iou = np.float32([[0.5 - 0.01 * g - 0.05 * n for g in range(8)] for n in range(8)])
+    matches = match(
+        iou, np.ones(8, bool), high_threshold=0.6, low_threshold=0.6, forced="bipartite"
+    )
+    np.testing.assert_array_equal(matches, np.arange(8))
+
+
+@pytest.mark.parametrize("forced", FORCED)
+def test_padding_changes_no_match(forced):
+    rng = np.random.default_rng(1)
+    iou = np.asarray(box_iou(random_boxes(rng, 30), random_boxes(rng, 5)))
+    options = {"high_threshold": 0.5, "low_threshold": 0.0, "forced": forced}
+    expected = match(iou, np.ones(5, bool), **options)
+    for junk in (0.0, 1.0):
+        padded = np.concatenate([iou, np.full((30, 3), junk, "f4")], axis=1)
+        actual = match(padded, np.arange(8) < 5, **options)
+        np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("forced", FORCED)
+@pytest.mark.parametrize("shape", [(4, 0), (0, 3), (0, 0), (4, 3), (1, 1)])
+def test_without_objects_all_anchors_are_negative(forced, shape):
+    options = {"high_threshold": 0.5, "low_threshold": 0.0, "forced": forced}
+    matches = match(np.ones(shape, "f4"), np.zeros(shape[1], bool), **options)
+    np.testing.assert_array_equal(matches, np.full(shape[0], NEGATIVE))
+
+
+@pytest.mark.parametrize("forced", FORCED)
+def test_no_overlap_is_never_a_match(forced):
+    options = {"high_threshold": 0.5, "low_threshold": 0.1, "forced": forced}
+    matches = match(np.zeros((5, 2), "f4"), np.ones(2, bool), **options)
+    np.testing.assert_array_equal(matches, np.full(5, NEGATIVE))
+
+
+@pytest.mark.parity
+def test_matches_equal_torchvisions():
+    torch, utils = import_torchvision("models.detection._utils")
+    rng = np.random.default_rng(2)
+    iou = np.asarray(box_iou(random_boxes(rng, 60), random_boxes(rng, 7)))
+    quality, all_real = torch.tensor(iou.T), np.ones(7, bool)
+    for high, low in ((0.7, 0.3), (0.5, 0.4), (0.5, 0.5)):
+        for forced in ("none", "ties"):
+            expected = utils.Matcher(high, low, allow_low_quality_matches=forced == "ties")(quality)
+            actual = match(iou, all_real, high_threshold=high, low_threshold=low, forced=forced)
+            np.testing.assert_array_equal(actual, expected)
+    assert len(set(iou.argmax(axis=0))) == 7, "in a conflict, the last object wins in torchvision"
+    expected = utils.SSDMatcher(0.5)(quality)
+    actual = match(iou, all_real, high_threshold=0.5, low_threshold=0.5, forced="bipartite")
+    np.testing.assert_array_equal(actual, expected)
+
+
+# YOLO
+
+
+def test_responsible_predictors_equal_the_reference():
+    rng = np.random.default_rng(3)
+    boxes = np.concatenate([HARD, random_boxes(rng, 16)]).reshape(2, 16, 4)
+    predicted = random_boxes(rng, 96).reshape(2, 16, 3, 4)
+    predicted[0, 0] = [500, 500, 501, 501]
+    check_op(yolov1_responsible, reference.yolov1_responsible, predicted, boxes)
+
+
+def test_responsible_predictors_by_hand(transform):
+    boxes = np.float32([[0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 10]])
+    predicted = np.float32(
+        [
+            [[0, 0, 4, 4], [5, 0, 15, 10], [20, 20, 30, 30]],  # IoU 16 / 100, 50 / 150, 0
+            [[20, 0, 30, 10], [15, 0, 55, 40], [40, 0, 50, 10]],  # none: the centre is nearer
+            [[11, 0, 60, 10], [15, 0, 25, 10], [14, 0, 94, 10]],  # none: the size is more alike
+        ]
+    )
+    responsible = transform(jax.jit(yolov1_responsible))(predicted, boxes)
+    np.testing.assert_array_equal(responsible, [1, 0, 1])
+    assert responsible.dtype == np.int32
+
+
+def test_best_anchors_equal_the_reference():
+    rng = np.random.default_rng(4)
+    shapes, anchors = rng.uniform(-5, 50, (2, 16, 2)).astype("f4")
+    check_op(best_anchor, reference.best_anchor, shapes, anchors[:5])
+
+
+def test_best_anchors_by_hand(transform):
+    anchors = np.float32([[10, 13], [16, 30], [16, 30]])
+    index, iou = transform(jax.jit(best_anchor))(np.float32([[16, 30], [10, 10], [0, 9]]), anchors)
+    np.testing.assert_array_equal(index, [1, 0, 0])
+    np.testing.assert_allclose(iou, [1, 100 / 130, 0], rtol=1e-6)
+    assert index.dtype == np.int32
+
+
+GRID = {"grid_size": (3, 2), "num_anchors": 2}
+
+
+def test_grids_equal_the_reference():
+    rows, columns, anchors = np.random.default_rng(5).integers(-1, 4, (3, 30)).astype("i4")
+    mask = np.arange(30) % 4 > 0
+    check_op(assign_to_grid, reference.assign_to_grid, rows, columns, anchors, mask, **GRID)
+
+
+@quick
+@given(arrays(np.int32, (3, 9), elements=st.integers(-2, 3)), arrays(bool, 9))
+def test_any_grids_equal_the_reference(places, mask):
+    expected = reference.assign_to_grid(*places, mask, **GRID)
+    np.testing.assert_array_equal(assign(*places, mask, **GRID), expected)
+
+
+def test_the_last_object_stays_in_a_grid(transform):
+    rows, columns, anchors = np.int32([[2, 2, 2, 0], [1, 1, 1, 5], [0, 0, 0, 0]])
+    function = partial(assign, **GRID)
+    grid = transform(function)(rows, columns, anchors, np.array([True, True, False, True]))
+    assert grid.shape == (3, 2, 2)
+    assert grid.dtype == np.int32
+    assert grid[2, 1, 0] == 1
+    assert (grid == NEGATIVE).sum() == 11
+
+
+def test_padding_changes_no_grid():
+    places = np.random.default_rng(6).integers(0, 2, (3, 5)).astype("i4")
+    check_padding_invariance(
+        partial(assign, **GRID), *places, np.arange(5) != 2, padded=(0, 1, 2), mask=3
+    )
+    empty = np.zeros(0, "i4")
+    np.testing.assert_array_equal(
+        assign(empty, empty, empty, empty > 0, **GRID), np.full((3, 2, 2), NEGATIVE)
+    )
+
+
+# Sampling
+
+
+def test_samples_equal_the_reference():
+    labels = np.random.default_rng(7).integers(0, 3, 40)
+    args = jax.random.key(0), labels == 1, labels == 0
+    check_op(sample_balanced, reference.sample_balanced, *args, size=10, positive_fraction=0.25)
+    for size in (4, 100):
+        options = {"size": size, "positive_fraction": 0.5}
+        np.testing.assert_array_equal(
+            sample(*args, **options), reference.sample_balanced(*args, **options)
+        )
+
+
+@quick
+@given(
+    st.integers(0, 2**31 - 1),
+    arrays(bool, 12),
+    arrays(bool, 12),
+    st.sampled_from([(1, 0.5), (4, 0.0), (5, 0.25), (6, 1.0), (30, 0.5)]),
+)
+def test_any_sample_has_the_sizes_promised(seed, positive, negative, sizes):
+    size, fraction = sizes
+    drawn_positive, drawn_negative = sample(
+        jax.random.key(seed), positive, negative, size=size, positive_fraction=fraction
+    )
+    negative = negative & ~positive
+    assert not (drawn_positive & ~positive).any()
+    assert not (drawn_negative & ~negative).any()
+    assert drawn_positive.sum() == min(positive.sum(), int(size * fraction))
+    assert drawn_negative.sum() == min(negative.sum(), size - drawn_positive.sum())
+
+
+def test_samples_are_uniform_and_independent_of_each_other():
+    labels = np.arange(40) % 4  # 10 positives, 20 negatives, 10 of neither kind
+    positive, negative = labels == 1, labels % 2 == 0
+    keys = jax.random.split(jax.random.key(0), 4000)
+    draws = jax.vmap(
+        lambda key: jnp.stack(
+            sample_balanced(key, positive, negative, size=9, positive_fraction=0.5)
+        )
+    )
+    drawn = np.asarray(jax.jit(draws)(keys))
+    for kind, candidates, count in ((0, positive, 4), (1, negative, 5)):
+        chosen = drawn[:, kind][:, candidates].astype(float)
+        assert (chosen.sum(axis=1) == count).all()
+        p = count / candidates.sum()
+        # Five standard deviations of a binomial frequency.
+        slack = 5 * np.sqrt(p * (1 - p) / len(keys))
+        np.testing.assert_allclose(chosen.mean(axis=0), p, atol=slack)
+        # Two candidates are drawn together as often as without replacement.
+        together = chosen.T @ chosen / len(keys)
+        pair = p * (count - 1) / (candidates.sum() - 1)
+        off_diagonal = together[~np.eye(len(together), dtype=bool)]
+        np.testing.assert_allclose(off_diagonal, pair, atol=5 * np.sqrt(pair / len(keys)))
+    both = drawn[:, 0][:, positive].T.astype(float) @ drawn[:, 1][:, negative] / len(keys)
+    np.testing.assert_allclose(both, 0.4 * 0.25, atol=5 * np.sqrt(0.1 / len(keys)))
+
+
+def test_padding_changes_no_sample():
+    labels = np.random.default_rng(8).integers(0, 3, 30)
+    longer = np.append(labels, [2] * 9)
+    options = {"size": 12, "positive_fraction": 0.25}
+    key = jax.random.key(3)
+    expected = sample(key, labels == 1, labels == 0, **options)
+    actual = sample(key, longer == 1, longer == 0, **options)
+    for ours, theirs in zip(actual, expected, strict=True):
+        np.testing.assert_array_equal(ours, np.append(theirs, [False] * 9))
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_few_candidates(count):
+    for kind in (np.zeros(count, bool), np.ones(count, bool)):
+        positive, negative = sample(jax.random.key(0), kind, ~kind, size=3, positive_fraction=0.5)
+        np.testing.assert_array_equal(positive, kind)
+        np.testing.assert_array_equal(negative, ~kind)
+
+
+@pytest.mark.parity
+def test_sample_sizes_equal_torchvisions():
+    torch, utils = import_torchvision("models.detection._utils")
+    rng = np.random.default_rng(9)
+    for size, fraction in ((256, 0.5), (512, 0.25), (7, 0.5)):
+        for chances in ((0.1, 0.2, 0.7), (0.5, 0.4, 0.1), (0.9, 0, 0.1), (0, 0.5, 0.5)):
+            labels = rng.choice([-1, 1, 0], 300, p=chances)
+            sampler = utils.BalancedPositiveNegativeSampler(size, fraction)
+            expected = [int(m[0].sum()) for m in sampler([torch.tensor(labels)])]
+            ours = sample(
+                jax.random.key(0), labels == 1, labels == 0, size=size, positive_fraction=fraction
+            )
+            assert [int(m.sum()) for m in ours] == expected
+
+
+def test_indices_of_a_mask_equal_the_reference():
+    mask = np.random.default_rng(10).random(12) > 0.4
+    check_op(mask_to_indices, reference.mask_to_indices, mask, size=9)
+    indices_of = jax.jit(mask_to_indices, static_argnames="size")
+    for size in (3, 9, 20):
+        for some in (mask, mask & False, mask[:1], mask[:0]):
+            actual = indices_of(some, size=size)
+            np.testing.assert_array_equal(actual, reference.mask_to_indices(some, size=size))
+            assert actual[0].dtype == np.int32
+
+
+# Hard negatives
+
+
+def test_hard_negatives_equal_the_reference():
+    rng = np.random.default_rng(11)
+    loss, labels = rng.normal(size=30).astype("f4"), rng.integers(0, 6, 30)
+    args = loss, labels == 1, labels > 1
+    check_op(mine_hard_negatives, reference.mine_hard_negatives, *args, ratio=2, min_negatives=1)
+    for ratio, min_negatives in ((3, 0), (0.5, 2), (0, 0), (1, 30)):
+        options = {"ratio": ratio, "min_negatives": min_negatives}
+        expected = reference.mine_hard_negatives(*args, **options)
+        np.testing.assert_array_equal(mine(*args, **options), expected)
+
+
+@quick
+@given(arrays(np.float32, 12, elements=eighths), arrays(bool, 12), arrays(bool, 12))
+def test_any_hard_negatives_equal_the_reference(loss, positive, negative):
+    for options in ({}, {"ratio": 1.5, "min_negatives": 3}):
+        expected = reference.mine_hard_negatives(loss, positive, negative, **options)
+        np.testing.assert_array_equal(mine(loss, positive, negative, **options), expected)
+
+
+def test_hard_negatives_by_hand(transform):
+    # One positive: three negatives, and of the equal ones the first.
+    loss = np.float32([9, 1, 3, 2, 2, 7, 2, 8])
+    positive = np.array([True] + [False] * 7)
+    negative = np.array([False] + [True] * 6 + [False])
+    keep = transform(mine)(loss, positive, negative)
+    np.testing.assert_array_equal(np.flatnonzero(keep), [2, 3, 5])
+
+
+def test_hard_negatives_of_images_without_objects_and_of_nothing():
+    loss, none = np.ones(5, "f4"), np.zeros(5, bool)
+    assert not mine(loss, none, ~none).any()
+    assert mine(loss, none, ~none, min_negatives=2).sum() == 2
+    assert mine(loss, ~none, none).sum() == 0
+    assert mine(loss[:0], none[:0], none[:0]).shape == (0,)
+    assert mine(loss[:1], none[:1], ~none[:1], min_negatives=1).all()
+    large = np.float32([-1e30, 1e30, 80, -80, 0])
+    np.testing.assert_array_equal(
+        mine(large, none, ~none, min_negatives=3), [False, True, True, False, True]
+    )
+
+
+def test_padding_changes_no_hard_negatives():
+    rng = np.random.default_rng(12)
+    loss, labels = rng.normal(size=20).astype("f4"), rng.integers(0, 6, 20)
+    longer = np.append(loss, [99] * 5).astype("f4"), np.append(labels, [0] * 5)
+    expected = mine(loss, labels == 1, labels > 1)
+    actual = mine(longer[0], longer[1] == 1, longer[1] > 1)
+    np.testing.assert_array_equal(actual, np.append(expected, [False] * 5))
+
+
+# All
+
+
+def test_no_gradient_flows_through_matching():
+    def total(iou, boxes, loss):
+        shapes = boxes[:, 2:]
+        return (
+            iou[
+                match_anchors(
+                    iou, np.ones(3, bool), high_threshold=0.5, low_threshold=0.4, forced="bipartite"
+                )
+            ].sum()
+            + best_anchor(shapes, shapes)[1].sum()
+            + yolov1_responsible(boxes[:, None], boxes).sum()
+            + jnp.where(mine_hard_negatives(loss, loss > 1, loss <= 1), 5, 0).sum()
+        )
+
+    boxes = random_boxes(np.random.default_rng(13), 6)
+    gradients = jax.jit(jax.grad(total, argnums=(0, 1, 2)))(IOU, boxes, IOU[:, 0])
+    assert jnp.abs(gradients[0]).sum() > 0  # from outside
+    np.testing.assert_array_equal(gradients[1], 0)
+    np.testing.assert_array_equal(gradients[2], 0)
+
+
+def test_other_precisions():
+    half = match_anchors(
+        jnp.asarray(IOU, jnp.bfloat16), np.ones(3, bool), high_threshold=0.7, low_threshold=0.15
+    )
+    np.testing.assert_array_equal(half, [0, IGNORE, IGNORE, IGNORE, IGNORE, IGNORE])
+    with jax.enable_x64(True):
+        iou, three = IOU.astype("f8"), np.ones(3, bool)
+        for forced in FORCED:
+            options = {"high_threshold": 0.7, "low_threshold": 0.3, "forced": forced}
+            expected = reference.match_anchors(iou, three, **options)
+            actual = match(iou, three, **options)
+            np.testing.assert_array_equal(actual, expected)
+            assert actual.dtype == np.int32
+        cells = np.zeros(3, np.int64)
+        results = jax.eval_shape(
+            lambda: {
+                "int32": (
+                    yolov1_responsible(np.ones((3, 4)), np.ones(4)),
+                    mask_to_indices(three, size=2)[0],
+                    assign_to_grid(cells, cells, cells, three, **GRID),
+                    best_anchor(np.ones((2, 2)), np.ones((1, 2)))[0],
+                ),
+                "float64": (best_anchor(np.ones((2, 2)), np.ones((1, 2)))[1],),
+                "bool": (mine_hard_negatives(np.ones(3), three, ~three),),
+            }
+        )
+        for dtype, arrays_of_it in results.items():
+            assert {x.dtype.name for x in arrays_of_it} == {dtype}
+        key = jax.random.key(0)
+        assert sample(key, three, ~three, size=2, positive_fraction=1)[0].sum() == 2
+
+
+MASK, CELLS, BOXES, LOSS = np.ones(3, bool), np.zeros(3, "i4"), np.ones((3, 4), "f4"), IOU[:3, 0]
+THRESHOLDS = {"high_threshold": 0.7, "low_threshold": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "static", "argument"),
+    [
+        ("match_anchors", (IOU[0], MASK), THRESHOLDS, "iou"),
+        ("match_anchors", (IOU.astype(int), MASK), THRESHOLDS, "iou"),
+        ("match_anchors", (IOU, MASK[:2]), THRESHOLDS, "gt_mask"),
+        ("match_anchors", (IOU, CELLS), THRESHOLDS, "gt_mask"),
+        ("yolov1_responsible", (BOXES[0], BOXES[0]), {}, "predicted"),
+        ("yolov1_responsible", (BOXES, BOXES), {}, "boxes"),
+        ("best_anchor", (BOXES, BOXES[:, :2]), {}, "shapes"),
+        ("best_anchor", (BOXES[:, :2], BOXES), {}, "anchors"),
+        ("assign_to_grid", (BOXES, CELLS, CELLS, MASK), GRID, "rows"),
+        ("assign_to_grid", (CELLS, CELLS[:2], CELLS, MASK), GRID, "columns"),
+        ("assign_to_grid", (CELLS, CELLS, LOSS, MASK), GRID, "anchors"),
+        ("assign_to_grid", (CELLS, CELLS, CELLS, CELLS), GRID, "gt_mask"),
+        ("mask_to_indices", (CELLS,), {"size": 3}, "mask"),
+        ("mine_hard_negatives", (MASK, MASK, MASK), {}, "loss"),
+        ("mine_hard_negatives", (LOSS, MASK[:2], MASK), {}, "positive"),
+        ("mine_hard_negatives", (LOSS, MASK, CELLS), {}, "negative"),
+    ],
+)
+def test_wrong_shapes_and_dtypes_name_the_argument(name, args, static, argument):
+    with pytest.raises(AssertionError, match=f"^{argument} is "):
+        jax.jit(partial(getattr(matching, name), **static))(*args)
+
+
+def test_wrong_candidates_of_a_sample_are_named():
+    options = {"size": 3, "positive_fraction": 0.5}
+    with pytest.raises(AssertionError, match="positive is int32"):
+        sample(jax.random.key(0), CELLS, MASK, **options)
+    with pytest.raises(AssertionError, match=r"negative is bool\[2\]"):
+        sample(jax.random.key(0), MASK, MASK[:2], **options)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: match_anchors(IOU, MASK, **THRESHOLDS, forced="all"), "forced is 'all'"),
+        (
+            lambda: match_anchors(IOU, MASK, high_threshold=0.3, low_threshold=0.7),
+            "low_threshold and high_threshold are 0.7 and 0.3",
+        ),
+        (lambda: match_anchors(IOU, MASK, high_threshold=2, low_threshold=0), "give 0 <= low"),
+        (
+            lambda: assign_to_grid(CELLS, CELLS, CELLS, MASK, grid_size=(0, 2), num_anchors=1),
+            "grid_size and num_anchors are",
+        ),
+        (
+            lambda: sample_balanced(jax.random.key(0), MASK, MASK, size=0, positive_fraction=0.5),
+            "size is 0",
+        ),
+        (
+            lambda: sample_balanced(jax.random.key(0), MASK, MASK, size=2, positive_fraction=1.5),
+            "positive_fraction is 1.5",
+        ),
+        (lambda: mask_to_indices(MASK, size=-1), "size is -1"),
+        (lambda: mine_hard_negatives(LOSS, MASK, MASK, ratio=-1), "ratio is -1"),
+        (lambda: mine_hard_negatives(LOSS, MASK, MASK, min_negatives=-2), "min_negatives is -2"),
+    ],
+)
+def test_wrong_options_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
