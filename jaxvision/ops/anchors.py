@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxvision.core import at_least_float32, check_array
+from jaxvision.core import at_least_float32, check_array, check_range
 from jaxvision.ops.boxes import box_iou, clip_boxes_to_image
+from jaxvision.ops.static import check_positive
 
 SSD300 = {
     "feature_sizes": ((38, 38), (19, 19), (10, 10), (5, 5), (3, 3), (1, 1)),
@@ -83,9 +84,9 @@ def grid_anchors(
       ValueError: a size or a stride is not positive.
     """
     shapes = at_least_float32(check_array("shapes", shapes, ("A", 2)))
-    _check_positive("feature_size", feature_size, 2)
+    check_positive("feature_size", feature_size, 2)
     strides = stride if isinstance(stride, Sequence) else (stride, stride)
-    _check_positive("stride", strides, 2)
+    check_positive("stride", strides, 2)
     y, x = (
         (jnp.arange(count, dtype=shapes.dtype) + offset) * step
         for count, step in zip(feature_size, strides, strict=True)
@@ -179,8 +180,7 @@ def ssd_scales(num_maps: int, *, smallest: float = 0.2, largest: float = 0.9) ->
       ValueError: fewer than two maps.
     Source: Liu et al. 2016 ("SSD"), equation 4.
     """
-    if num_maps < 2:
-        raise ValueError(f"num_maps is {num_maps!r}: give at least 2")
+    check_range("num_maps", num_maps, least=2)
     step = (largest - smallest) / (num_maps - 1)
     return tuple(smallest + step * k for k in range(num_maps + 1))
 
@@ -214,14 +214,14 @@ def ssd_default_boxes(
         positive.
     Source: Liu et al. 2016 ("SSD"), section 2.2.
     """
-    _check_positive("image_size", image_size, 2)
+    check_positive("image_size", image_size, 2)
     if strides is None:
         strides = [
             tuple(side / count for side, count in zip(image_size, feature_size, strict=True))
             for feature_size in feature_sizes
         ]
     _check_maps(feature_sizes, strides=strides, aspect_ratios=aspect_ratios)
-    _check_positive("sizes", sizes, len(feature_sizes) + 1)
+    check_positive("sizes", sizes, len(feature_sizes) + 1)
     shapes = []
     for (size, larger), ratios in zip(itertools.pairwise(sizes), aspect_ratios, strict=True):
         squares = _shapes([size, (size * larger) ** 0.5], [1])
@@ -305,8 +305,8 @@ def kmeans_anchors(
     """
     if distance not in DISTANCES:
         raise ValueError(f"distance is {distance!r}: choose one of {', '.join(DISTANCES)}")
-    _check_positive("k", [k], 1)
-    _check_positive("iterations", [iterations], 1)
+    check_range("k", k, least=1)
+    check_range("iterations", iterations, least=1)
     shapes, valid = _valid_shapes(shapes, mask)
     if not len(shapes):
         return jnp.zeros((k, 2), shapes.dtype)
@@ -346,8 +346,8 @@ def kmeans_anchors(
 
 
 def _shapes(scales: Sequence[float], aspect_ratios: Sequence[float]) -> np.ndarray:
-    _check_positive("scales", scales)
-    _check_positive("aspect_ratios", aspect_ratios)
+    check_positive("scales", scales)
+    check_positive("aspect_ratios", aspect_ratios)
     root = np.sqrt(np.asarray(aspect_ratios, float))[:, None]
     scale = np.asarray(scales, float)[None]
     return np.stack([scale / root, scale * root], axis=-1).reshape(-1, 2)
@@ -374,13 +374,6 @@ def _valid_shapes(shapes: Array, mask: Array | None) -> tuple[Array, Array]:
     if mask is not None:
         valid &= check_array("mask", mask, (len(shapes),), "bool")
     return jnp.where(valid[:, None], shapes, 0), valid
-
-
-def _check_positive(name: str, numbers: Sequence[float], count: int | None = None) -> None:
-    if count is not None and len(numbers) != count:
-        raise ValueError(f"{name} has {len(numbers)} numbers: give {count}")
-    if any(number <= 0 for number in numbers):
-        raise ValueError(f"{name} is {numbers!r}: give positive numbers")
 
 
 def _check_maps(feature_sizes: Sequence[_Pair], **options: Sequence) -> None:

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.core import at_least_float32, check_array
+from jaxvision.core import at_least_float32, check_array, check_range
 from jaxvision.ops.boxes import box_convert
+from jaxvision.ops.static import check_positive
 
 FAST_RCNN_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 """Of the deltas of the second stage of Fast and Faster R-CNN."""
@@ -184,7 +185,7 @@ def encode_yolo(
       ValueError: the stride is not positive.
     Source: Redmon and Farhadi 2017 ("YOLO9000"), figure 3; 2018 ("YOLOv3"), section 2.1.
     """
-    _check_stride(stride)
+    check_range("stride", stride, more_than=0)
     centre, size = _centre_and_size("boxes", boxes)
     leading = centre.shape[:-1]
     anchors = at_least_float32(check_array("anchors", anchors, (*leading, 2)))
@@ -216,7 +217,7 @@ def decode_yolo(
       ValueError: the stride is not positive.
     Source: Redmon and Farhadi 2017 ("YOLO9000"), figure 3; 2018 ("YOLOv3"), section 2.1.
     """
-    _check_stride(stride)
+    check_range("stride", stride, more_than=0)
     x = at_least_float32(check_array("logits", logits, ("H", "W", "A", 4)))
     anchors = at_least_float32(check_array("anchors", anchors, (x.shape[2], 2)))
     centre = (jax.nn.sigmoid(x[..., :2]) + _cells(x)) * stride
@@ -249,21 +250,14 @@ def _like(x: Array, values: Sequence[float]) -> Array:
 
 
 def _weights_like(deltas: Array, weights: Sequence[float]) -> Array:
-    if len(weights) != 4 or min(weights) <= 0:
-        raise ValueError(f"weights is {weights!r}: give four positive numbers")
+    check_positive("weights", weights, 4)
     return _like(deltas, weights)
-
-
-def _check_stride(stride: float) -> None:
-    if stride <= 0:
-        raise ValueError(f"stride is {stride!r}: give a positive number")
 
 
 def _cell_size(grid_size: Sequence[int], image_size: Sequence[float]) -> tuple[float, float]:
     """(width, height) of a cell."""
-    for name, size in (("grid_size", grid_size), ("image_size", image_size)):
-        if len(size) != 2 or min(size) <= 0:
-            raise ValueError(f"{name} is {size!r}: give two positive numbers")
+    check_positive("grid_size", grid_size, 2)
+    check_positive("image_size", image_size, 2)
     return image_size[1] / grid_size[1], image_size[0] / grid_size[0]
 
 

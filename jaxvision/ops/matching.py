@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxvision.core import at_least_float32, check_array
+from jaxvision.core import at_least_float32, check_array, check_range
 from jaxvision.ops.anchors import shape_iou
 from jaxvision.ops.boxes import box_convert, elementwise_box_iou
+from jaxvision.ops.static import pair
 
 NEGATIVE = -1
 """The match of an anchor that is background."""
@@ -59,11 +60,8 @@ def match_anchors(
     """
     if forced not in FORCED:
         raise ValueError(f"forced is {forced!r}: choose one of {', '.join(FORCED)}")
-    if not 0 <= low_threshold <= high_threshold <= 1:
-        raise ValueError(
-            f"low_threshold and high_threshold are {low_threshold!r} and {high_threshold!r}: "
-            "give 0 <= low <= high <= 1"
-        )
+    check_range("low_threshold", low_threshold, least=0, most=high_threshold)
+    check_range("high_threshold", high_threshold, most=1)
     iou = at_least_float32(check_array("iou", iou, ("N", "G")))
     gt_mask = check_array("gt_mask", gt_mask, (iou.shape[1],), "bool")
     if not iou.size:
@@ -183,12 +181,8 @@ def assign_to_grid(
       AssertionError: an argument has another shape or dtype.
       ValueError: a size is not positive.
     """
-    sizes = (*grid_size, num_anchors)
-    if len(sizes) != 3 or min(sizes) < 1:
-        raise ValueError(
-            f"grid_size and num_anchors are {grid_size!r} and {num_anchors!r}: "
-            "give (rows, columns) and a number of at least 1"
-        )
+    check_range("num_anchors", num_anchors, least=1)
+    sizes = (*pair("grid_size", grid_size), num_anchors)
     rows = check_array("rows", rows, ("G",), "int")
     places = [rows]
     for name, x in (("columns", columns), ("anchors", anchors)):
@@ -225,9 +219,8 @@ def sample_balanced(
     Source: Ren et al. 2015 ("Faster R-CNN"), section 3.1.3; Girshick 2015 ("Fast R-CNN"),
       section 2.3.
     """
-    _check_size(size)
-    if not 0 <= positive_fraction <= 1:
-        raise ValueError(f"positive_fraction is {positive_fraction!r}: give one in [0, 1]")
+    check_range("size", size, least=1)
+    check_range("positive_fraction", positive_fraction, least=0, most=1)
     positive = check_array("positive", positive, ("N",), "bool")
     negative = check_array("negative", negative, positive.shape, "bool") & ~positive
     tickets = jax.random.uniform(key, positive.shape)
@@ -259,7 +252,7 @@ def mask_to_indices(mask: Array, *, size: int) -> tuple[Array, Array]:
       AssertionError: the argument has another shape or dtype.
       ValueError: size < 1.
     """
-    _check_size(size)
+    check_range("size", size, least=1)
     mask = check_array("mask", mask, ("N",), "bool")
     (indices,) = jnp.nonzero(mask, size=size, fill_value=0)
     return indices.astype(jnp.int32), jnp.arange(size) < mask.sum()
@@ -288,9 +281,8 @@ def mine_hard_negatives(
       ValueError: a negative ratio or number.
     Source: Liu et al. 2016 ("SSD"), section 2.2, "Hard negative mining".
     """
-    for name, number in (("ratio", ratio), ("min_negatives", min_negatives)):
-        if number < 0:
-            raise ValueError(f"{name} is {number!r}: give at least 0")
+    check_range("ratio", ratio, least=0)
+    check_range("min_negatives", min_negatives, least=0)
     loss = lax.stop_gradient(check_array("loss", loss, ("N",)))
     positive = check_array("positive", positive, loss.shape, "bool")
     negative = check_array("negative", negative, loss.shape, "bool") & ~positive
@@ -298,8 +290,3 @@ def mine_hard_negatives(
     order = jnp.argsort(jnp.where(negative, loss, -jnp.inf), descending=True, stable=True)
     rank = jnp.zeros(len(loss), jnp.int32).at[order].set(jnp.arange(len(loss), dtype=jnp.int32))
     return negative & (rank < count)
-
-
-def _check_size(size: int) -> None:
-    if size < 1:
-        raise ValueError(f"size is {size!r}: give at least 1")

@@ -18,3 +18,17 @@ def pair(name: str, value: int | Sequence[int], *, least: int = 1) -> tuple[int,
     if min(first, second) < least:
         raise ValueError(f"{name} is {value!r}: give integers of at least {least}")
     return first, second
+
+
+def check_positive(name: str, numbers: Sequence[float], count: int | None = None) -> None:
+    """Raises ValueError, naming the option, if a number is not positive.
+
+    Args:
+      name: of the option.
+      numbers: what was given.
+      count: how many there should be; None for any number.
+    """
+    if count is not None and len(numbers) != count:
+        raise ValueError(f"{name} has {len(numbers)} numbers: give {count}")
+    if not all(number > 0 for number in numbers):
+        raise ValueError(f"{name} is {numbers!r}: give positive numbers")

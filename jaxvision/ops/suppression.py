@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxvision.core import at_least_float32, check_array
+from jaxvision.core import at_least_float32, check_array, check_range
 from jaxvision.ops.boxes import Sides, iou_and_union, split_sides
 
 # On a CPU a tile's matrix should stay in its cache; on an accelerator few large steps beat many.
@@ -120,8 +120,8 @@ def multiclass_nms(
     per_class = jnp.ndim(boxes) == 3
     shape = (count, num_classes, 4) if per_class else (count, 4)
     boxes = check_array("boxes", boxes, shape)
-    if max_candidates is not None and max_candidates < 1:
-        raise ValueError(f"max_candidates is {max_candidates}: give at least 1, or None for all")
+    if max_candidates is not None:
+        check_range("max_candidates", max_candidates, least=1)
 
     pairs = jnp.arange(count * num_classes, dtype=jnp.int32)
     flat = _absent_as_minus_inf(scores.reshape(-1), score_threshold)
@@ -173,7 +173,7 @@ def soft_nms(
     scores = check_array("scores", scores, (boxes.shape[0],))
     if method not in ("gaussian", "linear"):
         raise ValueError(f"method is {method!r}: choose gaussian or linear")
-    _check_max_detections(max_detections)
+    check_range("max_detections", max_detections, least=1)
     sides = split_sides(lax.stop_gradient(at_least_float32(boxes)))
     scores = _absent_as_minus_inf(scores, score_threshold)
 
@@ -203,11 +203,6 @@ def soft_nms(
     return indices, chosen_scores, jnp.arange(max_detections) < count
 
 
-def _check_max_detections(max_detections: int) -> None:
-    if max_detections < 1:
-        raise ValueError(f"max_detections is {max_detections}: give at least 1")
-
-
 def _absent_as_minus_inf(scores: Array, threshold: float | Array) -> Array:
     scores = lax.stop_gradient(at_least_float32(scores))
     return jnp.where(scores > threshold, scores, -jnp.inf)  # false for NaN
@@ -221,7 +216,7 @@ def _nms(
     max_detections: int,
     score_threshold: float | Array,
 ) -> tuple[Array, Array]:
-    _check_max_detections(max_detections)
+    check_range("max_detections", max_detections, least=1)
     if not scores.size:
         return jnp.zeros(max_detections, jnp.int32), jnp.zeros(max_detections, bool)
     boxes = lax.stop_gradient(at_least_float32(boxes))

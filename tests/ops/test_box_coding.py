@@ -397,11 +397,11 @@ def test_wrong_shapes_and_dtypes_name_the_argument(name, args, static, argument)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: encode_boxes(BOXES, BOXES, weights=(1, 1, 1)), "weights is"),
+        (lambda: encode_boxes(BOXES, BOXES, weights=(1, 1, 1)), "weights has 3"),
         (lambda: decode_boxes(BOXES, BOXES, weights=(1, 1, 0, 1)), "weights is"),
         (lambda: cell_index(BOXES, grid_size=(0, 3), image_size=(9, 9)), "grid_size is"),
         (lambda: encode_yolov1(BOXES, grid_size=(3, 3), image_size=(9, 0)), "image_size is"),
-        (lambda: decode_yolov1(GRIDS, image_size=(9, 9, 3)), "image_size is"),
+        (lambda: decode_yolov1(GRIDS, image_size=(9, 9, 3)), "image_size has 3"),
         (lambda: encode_yolo(BOXES, SIZES, CELLS, CELLS, stride=0), "stride is 0"),
         (lambda: decode_yolo(GRIDS, SIZES, stride=-8), "stride is -8"),
     ],

@@ -474,12 +474,15 @@ def test_wrong_candidates_of_a_sample_are_named():
         (lambda: match_anchors(IOU, MASK, **THRESHOLDS, forced="all"), "forced is 'all'"),
         (
             lambda: match_anchors(IOU, MASK, high_threshold=0.3, low_threshold=0.7),
-            "low_threshold and high_threshold are 0.7 and 0.3",
+            "low_threshold is 0.7: give at least 0 and at most 0.3",
         ),
-        (lambda: match_anchors(IOU, MASK, high_threshold=2, low_threshold=0), "give 0 <= low"),
+        (
+            lambda: match_anchors(IOU, MASK, high_threshold=2, low_threshold=0),
+            "high_threshold is 2",
+        ),
         (
             lambda: assign_to_grid(CELLS, CELLS, CELLS, MASK, grid_size=(0, 2), num_anchors=1),
-            "grid_size and num_anchors are",
+            "grid_size is",
         ),
         (
             lambda: sample_balanced(jax.random.key(0), MASK, MASK, size=0, positive_fraction=0.5),
