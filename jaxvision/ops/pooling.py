@@ -168,18 +168,7 @@ def adaptive_avg_pool(x: Array, output_size: int | Sequence[int]) -> Array:
       ValueError: output_size is no positive integer or pair.
     """
     size = pair("output_size", output_size)
-    x = _check_filled(x)
-    mean = at_least_float32(x)
-    for axis, bins in enumerate(size, start=1):
-        cells = x.shape[axis]
-        if cells % bins == 0:
-            split = (*mean.shape[:axis], bins, cells // bins, *mean.shape[axis + 1 :])
-            mean = mean.reshape(split).mean(axis + 1)
-        else:
-            ends = [(n * cells // bins, -(-(n + 1) * cells // bins)) for n in range(bins)]
-            parts = [lax.slice_in_dim(mean, *end, axis=axis).mean(axis) for end in ends]
-            mean = jnp.stack(parts, axis)
-    return mean.astype(x.dtype)
+    return _adaptive_avg_pool(_check_filled(x), size)
 
 
 def global_avg_pool(x: Array) -> Array:
@@ -402,3 +391,18 @@ def _avg_pool(x: Array, windows: _Windows, count_include_pad: bool) -> Array:
         counts.append(stop - np.maximum(start, -margin))
     count = np.outer(*counts)[None, :, :, None]
     return (total / jnp.asarray(count, total.dtype)).astype(x.dtype)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _adaptive_avg_pool(x: Array, size: tuple[int, int]) -> Array:
+    mean = at_least_float32(x)
+    for axis, bins in enumerate(size, start=1):
+        cells = x.shape[axis]
+        if cells % bins == 0:
+            split = (*mean.shape[:axis], bins, cells // bins, *mean.shape[axis + 1 :])
+            mean = mean.reshape(split).mean(axis + 1)
+        else:
+            ends = [(n * cells // bins, -(-(n + 1) * cells // bins)) for n in range(bins)]
+            parts = [lax.slice_in_dim(mean, *end, axis=axis).mean(axis) for end in ends]
+            mean = jnp.stack(parts, axis)
+    return mean.astype(x.dtype)

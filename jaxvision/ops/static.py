@@ -4,20 +4,35 @@ import operator
 from collections.abc import Sequence
 
 
-def pair(name: str, value: int | Sequence[int], *, least: int = 1) -> tuple[int, int]:
-    """(vertical, horizontal) of an option that is given as one integer or as two.
+def integer(name: str, value: int, *, least: int = 1) -> int:
+    """An option that is an integer.
 
     Raises:
-      ValueError: neither, or an integer under `least`; the option is named.
+      ValueError: it is none, or less than `least`; the option is named.
     """
-    both = tuple(value) if isinstance(value, Sequence) else (value, value)
     try:
-        first, second = map(operator.index, both)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} is {value!r}: give one integer or a pair") from None
-    if min(first, second) < least:
-        raise ValueError(f"{name} is {value!r}: give integers of at least {least}")
-    return first, second
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} is {value!r}: give an integer") from None
+    if isinstance(value, bool) or number < least:
+        raise ValueError(f"{name} is {value!r}: give an integer of at least {least}")
+    return number
+
+
+def pair(name: str, value: int | Sequence[int], *, least: int = 1) -> tuple[int, int]:
+    """(vertical, horizontal) of an option that is given as one integer for both, or as two.
+
+    Raises:
+      ValueError: neither, or one is less than `least`; the option is named.
+    """
+    both = value if isinstance(value, list | tuple) else (value, value)
+    try:
+        first, second = both
+        return integer(name, first, least=least), integer(name, second, least=least)
+    except ValueError:
+        raise ValueError(
+            f"{name} is {value!r}: give one integer of at least {least}, or a pair"
+        ) from None
 
 
 def check_positive(name: str, numbers: Sequence[float], count: int | None = None) -> None:

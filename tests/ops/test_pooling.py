@@ -119,7 +119,11 @@ _LIBRARY_GRADIENT = jax.jit(
     arrays(
         np.float32,
         (1, 5, 4, 1),
-        elements=st.one_of(st.floats(-1e6, 1e6, width=32), st.integers(-1, 1).map(float)),
+        elements=st.one_of(
+            # XLA takes subnormal numbers as 0.
+            st.floats(-1e6, 1e6, width=32, allow_subnormal=False),
+            st.integers(-1, 1).map(float),
+        ),
     )
 )
 def test_max_pool_of_any_map_equals_the_reference_and_the_library(x):

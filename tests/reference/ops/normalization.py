@@ -1,0 +1,14 @@
+"""Local response normalisation, one value at a time."""
+
+import numpy as np
+
+
+def local_response_norm(x, *, size=5, alpha=1e-4, beta=0.75, k=1.0):
+    x = np.asarray(x, np.float64)
+    result = np.zeros(x.shape)
+    for place in np.ndindex(*x.shape):
+        *where, c = place
+        channels = range(c - size // 2, c + (size - 1) // 2 + 1)
+        total = sum(x[(*where, j)] ** 2 for j in channels if 0 <= j < x.shape[-1])
+        result[place] = x[place] / (k + alpha / size * total) ** beta
+    return result
