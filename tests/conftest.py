@@ -19,6 +19,17 @@ jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+def pytest_xdist_auto_num_workers(config):
+    """One process a core, as compiling takes one; but one in all where there is an accelerator.
+
+    Processes cannot share a TPU, and each would take a GPU's whole memory.
+    """
+    devices = pathlib.Path("/dev")
+    if [*devices.glob("nvidia[0-9]*"), *devices.glob("accel[0-9]*"), *devices.glob("vfio/[0-9]*")]:
+        return 0
+    return min(os.cpu_count() or 1, 8)
+
+
 @pytest.fixture(params=TRANSFORMS)
 def transform(request):
     """Runs a function eagerly, under jit, vmap and pmap: `transform(fn)(*args)`."""

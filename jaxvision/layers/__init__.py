@@ -1,6 +1,6 @@
 """Floor 2: what the families share in linen."""
 
-from jaxvision.layers.conv import conv_norm_act, he_normal
+from jaxvision.layers.conv import Conv, conv_norm_act, he_normal
 from jaxvision.layers.norm import Norm, batch_norm
 
-__all__ = ["Norm", "batch_norm", "conv_norm_act", "he_normal"]
+__all__ = ["Conv", "Norm", "batch_norm", "conv_norm_act", "he_normal"]

@@ -7,10 +7,11 @@ from typing import Any
 import flax.linen as nn
 
 from jaxvision.core import InputError, close_names, lookup, merge
+from jaxvision.models.backbones.mobilenet_v2 import MOBILENETS_V2
 from jaxvision.models.backbones.resnet_cifar import RESNETS_CIFAR
 from jaxvision.models.classification.lenet import LENETS
 
-MODELS: dict[str, Callable[..., nn.Module]] = merge(LENETS, RESNETS_CIFAR)
+MODELS: dict[str, Callable[..., nn.Module]] = merge(LENETS, MOBILENETS_V2, RESNETS_CIFAR)
 """Name -> what builds the module. Every network has the fields `num_classes`, `norm`,
 `axis_name`, `dtype` and `param_dtype`."""
 

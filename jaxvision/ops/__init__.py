@@ -41,6 +41,7 @@ from jaxvision.ops.boxes import (
     elementwise_generalized_box_iou,
     generalized_box_iou,
 )
+from jaxvision.ops.convolution import conv2d, conv_general_dilated, conv_transpose2d
 from jaxvision.ops.matching import (
     FORCED,
     IGNORE,
@@ -53,6 +54,7 @@ from jaxvision.ops.matching import (
     sample_balanced,
     yolov1_responsible,
 )
+from jaxvision.ops.normalization import local_response_norm
 from jaxvision.ops.pooling import (
     adaptive_avg_pool,
     avg_pool,
@@ -61,6 +63,9 @@ from jaxvision.ops.pooling import (
     max_pool_with_indices,
     max_unpool,
 )
+from jaxvision.ops.rearrange import ORDERS, channel_shuffle, depth_to_space, space_to_depth
+from jaxvision.ops.resize import resize_bicubic, resize_bilinear, resize_nearest
+from jaxvision.ops.roi import assign_levels, multilevel_roi_align, roi_align, roi_pool
 from jaxvision.ops.suppression import batched_nms, multiclass_nms, nms, soft_nms
 
 __all__ = [
@@ -72,11 +77,13 @@ __all__ = [
     "MAX_LOG_SCALE",
     "MAX_YOLO_LOG_SCALE",
     "NEGATIVE",
+    "ORDERS",
     "SSD300",
     "SSD512",
     "SSD_WEIGHTS",
     "adaptive_avg_pool",
     "anchor_shapes",
+    "assign_levels",
     "assign_to_grid",
     "average_iou",
     "avg_pool",
@@ -86,11 +93,16 @@ __all__ = [
     "box_convert",
     "box_iou",
     "cell_index",
+    "channel_shuffle",
     "clip_boxes_to_image",
     "complete_box_iou",
+    "conv2d",
+    "conv_general_dilated",
+    "conv_transpose2d",
     "decode_boxes",
     "decode_yolo",
     "decode_yolov1",
+    "depth_to_space",
     "distance_box_iou",
     "elementwise_box_iou",
     "elementwise_complete_box_iou",
@@ -103,6 +115,7 @@ __all__ = [
     "global_avg_pool",
     "grid_anchors",
     "kmeans_anchors",
+    "local_response_norm",
     "mask_to_indices",
     "match_anchors",
     "max_pool",
@@ -110,12 +123,19 @@ __all__ = [
     "max_unpool",
     "mine_hard_negatives",
     "multiclass_nms",
+    "multilevel_roi_align",
     "nms",
+    "resize_bicubic",
+    "resize_bilinear",
+    "resize_nearest",
     "retinanet_anchors",
+    "roi_align",
+    "roi_pool",
     "rpn_anchors",
     "sample_balanced",
     "shape_iou",
     "soft_nms",
+    "space_to_depth",
     "ssd_default_boxes",
     "ssd_scales",
     "yolov1_responsible",

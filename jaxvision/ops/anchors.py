@@ -4,6 +4,7 @@ A shape is (width, height). Anchors come as [N, 4], xyxy in pixels of the networ
 map, row, column and shape. Those that depend on options only are constants of the traced program.
 """
 
+import functools
 import itertools
 from collections.abc import Sequence
 
@@ -310,7 +311,14 @@ def kmeans_anchors(
     shapes, valid = _valid_shapes(shapes, mask)
     if not len(shapes):
         return jnp.zeros((k, 2), shapes.dtype)
+    return _kmeans(key, shapes, valid, k=k, distance=distance, iterations=iterations)
 
+
+# Compiled as a whole, so that an eager call compiles once.
+@functools.partial(jax.jit, static_argnames=("k", "distance", "iterations"))
+def _kmeans(
+    key: Array, shapes: Array, valid: Array, *, k: int, distance: str, iterations: int
+) -> Array:
     def distances(centres: Array) -> Array:
         if distance == "iou":
             return 1 - shape_iou(shapes, centres)

@@ -5,6 +5,7 @@ A box without area (x2 <= x1 or y2 <= y1, as padding is) overlaps nothing: whate
 it is 0, and so is the gradient. Half precision is computed in float32.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -250,6 +251,8 @@ def _elementwise(measure: _Measure, boxes1: Array, boxes2: Array) -> Array:
     return _of_boxes_with_area(measure, a, _sides("boxes2", boxes2, a.x1.shape))
 
 
+# Compiled as a whole, so that an eager call compiles once.
+@functools.partial(jax.jit, static_argnums=0)
 def _of_boxes_with_area(measure: _Measure, a: Sides, b: Sides) -> Array:
     """The measure where both boxes have an area, and 0 elsewhere, in value and in gradient."""
     valid_a, valid_b = ((x.area > _LEAST_AREA) for x in (a, b))

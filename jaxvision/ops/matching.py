@@ -83,6 +83,7 @@ def match_anchors(
     return matches
 
 
+@jax.jit
 def _bipartite(iou: Array) -> tuple[Array, Array]:
     """Each ground truth's own anchor, i32[G], and whether it has one, bool[G].
 

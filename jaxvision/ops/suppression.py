@@ -15,6 +15,7 @@ compacted, and the loop ends with the last present box or when enough are kept.
 from functools import partial
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -124,7 +125,7 @@ def multiclass_nms(
         check_range("max_candidates", max_candidates, least=1)
 
     pairs = jnp.arange(count * num_classes, dtype=jnp.int32)
-    flat = _absent_as_minus_inf(scores.reshape(-1), score_threshold)
+    flat = _absent_as_minus_inf(lax.stop_gradient(scores).reshape(-1), score_threshold)
     if max_candidates is not None and max_candidates < flat.size:
         flat, pairs = lax.top_k(flat, max_candidates)  # ties by lower index, as it is documented
     box_of, class_of = pairs // num_classes, pairs % num_classes
@@ -174,7 +175,25 @@ def soft_nms(
     if method not in ("gaussian", "linear"):
         raise ValueError(f"method is {method!r}: choose gaussian or linear")
     check_range("max_detections", max_detections, least=1)
-    sides = split_sides(lax.stop_gradient(at_least_float32(boxes)))
+    if not scores.size:
+        nothing = jnp.zeros(max_detections, jnp.int32), jnp.zeros(max_detections, scores.dtype)
+        return *nothing, jnp.zeros(max_detections, bool)
+    arrays = boxes, scores, sigma, iou_threshold, score_threshold
+    return _soft_nms(*lax.stop_gradient(arrays), max_detections=max_detections, method=method)
+
+
+@partial(jax.jit, static_argnames=("max_detections", "method"))
+def _soft_nms(
+    boxes: Array,
+    scores: Array,
+    sigma: Array,
+    iou_threshold: Array,
+    score_threshold: Array,
+    *,
+    max_detections: int,
+    method: str,
+) -> tuple[Array, Array, Array]:
+    sides = split_sides(at_least_float32(boxes))
     scores = _absent_as_minus_inf(scores, score_threshold)
 
     def decay(iou: Array) -> Array:
@@ -197,14 +216,12 @@ def soft_nms(
         return (count < max_detections) & jnp.any(scores > -jnp.inf)
 
     empty = jnp.zeros(max_detections, jnp.int32), jnp.zeros(max_detections, scores.dtype)
-    if not scores.size:
-        return *empty, jnp.zeros(max_detections, bool)
     count, _, indices, chosen_scores = lax.while_loop(more, choose, (0, scores, *empty))
     return indices, chosen_scores, jnp.arange(max_detections) < count
 
 
 def _absent_as_minus_inf(scores: Array, threshold: float | Array) -> Array:
-    scores = lax.stop_gradient(at_least_float32(scores))
+    scores = at_least_float32(scores)
     return jnp.where(scores > threshold, scores, -jnp.inf)  # false for NaN
 
 
@@ -219,15 +236,32 @@ def _nms(
     check_range("max_detections", max_detections, least=1)
     if not scores.size:
         return jnp.zeros(max_detections, jnp.int32), jnp.zeros(max_detections, bool)
-    boxes = lax.stop_gradient(at_least_float32(boxes))
+    tiles = tuple(min(tile, scores.size) for tile in (_CPU_TILE, _ACCELERATOR_TILE))
+    arrays = boxes, scores, classes, iou_threshold, score_threshold
+    return _choose_tile(*lax.stop_gradient(arrays), max_detections=max_detections, tiles=tiles)
+
+
+# Compiled as a whole, so that an eager call compiles once.
+@partial(jax.jit, static_argnames=("max_detections", "tiles"))
+def _choose_tile(
+    boxes: Array,
+    scores: Array,
+    classes: Array | None,
+    iou_threshold: Array,
+    score_threshold: Array,
+    *,
+    max_detections: int,
+    tiles: tuple[int, int],
+) -> tuple[Array, Array]:
+    """`_suppress` with the platform's tile, and a result of `max_detections`."""
+    boxes = at_least_float32(boxes)
     scores = _absent_as_minus_inf(scores, score_threshold)
-    threshold = lax.stop_gradient(jnp.asarray(iou_threshold, boxes.dtype))
+    threshold = jnp.asarray(iou_threshold, boxes.dtype)
     limit = min(max_detections, scores.size)
-    by_platform = {
-        "cpu": partial(_suppress, limit=limit, tile=min(_CPU_TILE, scores.size)),
-        "default": partial(_suppress, limit=limit, tile=min(_ACCELERATOR_TILE, scores.size)),
-    }
-    indices, valid = lax.platform_dependent(boxes, scores, classes, threshold, **by_platform)
+    cpu, accelerator = (partial(_suppress, limit=limit, tile=tile) for tile in tiles)
+    indices, valid = lax.platform_dependent(
+        boxes, scores, classes, threshold, cpu=cpu, default=accelerator
+    )
     rest = (0, max_detections - limit)
     return jnp.pad(indices, rest), jnp.pad(valid, rest)
 

@@ -20,14 +20,12 @@ WITH_AREA = reference.box_area(HARD) > 0
 @pytest.mark.parametrize("name", MEASURES)
 def test_measures_of_all_pairs_equal_the_reference(name):
     rng = np.random.default_rng(0)
-    for boxes1, boxes2 in [
-        (HARD, HARD),
-        (random_boxes(rng, 5), random_boxes(rng, 7)),
-        (HARD[:0], HARD),
-        (HARD, HARD[:0]),
-    ]:
-        # A box of 1e6 by 1e-6 leaves 1e-6 of relative error in its sides.
-        check_op(getattr(ops, name), getattr(reference, name), boxes1, boxes2, rtol=2e-5, atol=2e-6)
+    pair = getattr(ops, name), getattr(reference, name)
+    # A box of 1e6 by 1e-6 leaves 1e-6 of relative error in its sides.
+    check_op(*pair, HARD, HARD, rtol=2e-5, atol=2e-6)
+    check_op(*pair, random_boxes(rng, 5), random_boxes(rng, 7), transforms=["jit"])
+    for empty in ((HARD[:0], HARD), (HARD, HARD[:0])):
+        check_op(*pair, *empty, transforms=["eager", "pmap"])
 
 
 @pytest.mark.parametrize("name", ELEMENTWISE)

@@ -1,0 +1,481 @@
+"""Convolutions: against loops, against the library in value and gradient, and on each platform."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+from jax.test_util import check_grads
+
+from jaxvision.ops.convolution import conv2d, conv_general_dilated, conv_transpose2d
+from jaxvision.testing import TRANSFORMS, check_op
+from tests.reference.ops import convolution as reference
+
+# Name -> (size of x, size of the kernel, options). Odd sizes, so that strides leave a rest.
+CASES = {
+    "dense": ((2, 7, 6, 3), (3, 3, 3, 4), {"padding": 1}),
+    "dense, everything uneven": (
+        (1, 9, 8, 2),
+        (3, 2, 2, 3),
+        {"stride": (2, 1), "padding": ((0, 2), (1, 0)), "dilation": (1, 2)},
+    ),
+    "pointwise": ((2, 5, 4, 3), (1, 1, 3, 5), {}),
+    "pointwise, padded": ((1, 4, 3, 2), (1, 1, 2, 3), {"padding": 1, "stride": 2}),
+    "pointwise groups": ((2, 5, 4, 6), (1, 1, 2, 9), {"groups": 3}),
+    "depthwise": ((2, 7, 6, 5), (3, 3, 1, 5), {"padding": 1, "groups": 5}),
+    "depthwise, strided": ((2, 8, 7, 5), (3, 3, 1, 5), {"stride": 2, "padding": 1, "groups": 5}),
+    "depthwise, dilated": (
+        (1, 9, 8, 4),
+        (3, 3, 1, 4),
+        {"dilation": (2, 3), "padding": ((1, 2), (3, 0)), "groups": 4},
+    ),
+    "depthwise, many rows": ((1, 30, 3, 4), (3, 3, 1, 4), {"padding": 1, "groups": 4}),
+    "depthwise 5x5, strided": (
+        (1, 9, 8, 4),
+        (5, 5, 1, 4),
+        {"stride": 2, "padding": 2, "groups": 4},
+    ),
+    "depthwise 5x4, everything uneven": (
+        (1, 11, 9, 4),
+        (5, 4, 1, 4),
+        {"stride": (3, 2), "padding": ((4, 0), (1, 5)), "groups": 4},
+    ),
+    "depthwise 5x4, a stride above the kernel": (
+        (1, 11, 9, 4),
+        (5, 4, 1, 4),
+        {"stride": (6, 1), "padding": ((4, 0), (1, 5)), "groups": 4},
+    ),
+    "depthwise 5x5, dilated and strided": (
+        (1, 11, 10, 4),
+        (5, 5, 1, 4),
+        {"dilation": 2, "stride": (1, 2), "padding": 4, "groups": 4},
+    ),
+    "depthwise 12x11": ((1, 12, 11, 4), (12, 11, 1, 4), {"padding": (6, 2), "groups": 4}),
+    "depthwise with 3 outputs a channel": (
+        (2, 7, 6, 4),
+        (3, 3, 1, 12),
+        {"padding": 1, "groups": 4, "stride": 2},
+    ),
+    "groups": ((2, 7, 6, 8), (3, 3, 2, 4), {"padding": 1, "groups": 4}),
+    "many narrow groups": (
+        (1, 6, 5, 32),
+        (3, 2, 2, 48),
+        {"padding": ((1, 0), (2, 1)), "stride": (1, 2), "groups": 16},
+    ),
+    "groups too wide to merge": ((1, 4, 5, 36), (2, 2, 18, 4), {"groups": 2, "stride": 2}),
+    "groups, everything uneven": (
+        (1, 9, 8, 6),
+        (3, 2, 3, 4),
+        {"stride": (1, 3), "padding": ((0, 2), (1, 0)), "dilation": (2, 1), "groups": 2},
+    ),
+    "no image": ((0, 5, 5, 4), (3, 3, 1, 4), {"groups": 4}),
+}
+every_case = pytest.mark.parametrize(("size", "kernel_size", "options"), CASES.values(), ids=CASES)
+
+TRANSPOSED = {
+    "2x2 at stride 2": ((2, 3, 4, 3), (2, 2, 3, 5), {"stride": 2}),
+    "tiles of another form": ((1, 3, 4, 3), (3, 1, 3, 2), {"stride": (3, 1)}),
+    "4x4 at stride 2": ((2, 3, 4, 3), (4, 4, 3, 2), {"stride": 2, "padding": 1}),
+    "output padding": (
+        (1, 3, 4, 3),
+        (3, 3, 3, 2),
+        {"stride": 2, "padding": 1, "output_padding": (1, 0)},
+    ),
+    "2x2 with a rest": ((1, 3, 4, 3), (2, 2, 3, 2), {"stride": 2, "output_padding": 1}),
+    "output padding above the stride": (
+        (1, 4, 3, 3),
+        (3, 3, 3, 2),
+        {"dilation": 3, "padding": 2, "output_padding": 2},
+    ),
+    "stride above the kernel": ((1, 3, 4, 3), (2, 2, 3, 2), {"stride": (4, 3)}),
+    "groups": ((1, 3, 4, 6), (3, 3, 6, 2), {"stride": 2, "padding": 1, "groups": 3}),
+    "depthwise": ((1, 3, 4, 5), (4, 4, 5, 1), {"stride": 2, "padding": 1, "groups": 5}),
+}
+every_transposed = pytest.mark.parametrize(
+    ("size", "kernel_size", "options"), TRANSPOSED.values(), ids=TRANSPOSED
+)
+
+
+def normal(*size, dtype=np.float32):
+    return np.random.default_rng(size).normal(size=size).astype(dtype)
+
+
+def library(x, kernel, *, stride=1, padding=0, dilation=1, groups=1):
+    """The library's convolution, with our options."""
+
+    def pair(value):
+        return (value, value) if isinstance(value, int) else value
+
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        pair(stride),
+        [pair(side) for side in pair(padding)],
+        rhs_dilation=pair(dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+def cotangent_of(y):
+    wide = jnp.sin(jnp.arange(y.size, dtype=jnp.promote_types(y.dtype, "f4")))
+    return wide.reshape(y.shape).astype(y.dtype)
+
+
+def with_gradients(fn, x, kernel):
+    """The value, and the gradients by both arguments against a fixed cotangent."""
+
+    def run(x, kernel):
+        y, vjp = jax.vjp(fn, x, kernel)
+        return y, *vjp(cotangent_of(y))
+
+    return jax.jit(run)(x, kernel)
+
+
+def largest_difference(actual, expected):
+    """Over the values; in units of the largest of the values expected."""
+    return max(
+        float(jnp.abs(a - e).max(initial=0)) / max(1, float(jnp.abs(e).max(initial=0)))
+        for a, e in zip(actual, expected, strict=True)
+    )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_conv2d_equals_the_reference(name):
+    size, kernel_size, options = CASES[name]
+    x, kernel = normal(*size), normal(*kernel_size)
+    transforms = TRANSFORMS if name in ("depthwise, strided", "groups", "dense") else ("jit",)
+    check_op(
+        conv2d,
+        reference.conv2d,
+        x,
+        kernel,
+        rtol=1e-5,
+        atol=2e-5,
+        transforms=transforms,
+        **options,
+    )
+
+
+@every_case
+def test_conv2d_has_the_values_and_gradients_of_the_library(size, kernel_size, options):
+    with jax.enable_x64(True):
+        arrays = normal(*size, dtype=np.float64), normal(*kernel_size, dtype=np.float64)
+        actual, expected = (
+            with_gradients(functools.partial(fn, **options), *arrays) for fn in (conv2d, library)
+        )
+        assert {a.dtype for a in actual} == {np.dtype("f8")}
+        assert largest_difference(actual, expected) < 1e-13
+
+
+@settings(deadline=None, derandomize=True, max_examples=6)
+@given(
+    size=st.tuples(st.integers(6, 9), st.integers(6, 9)),
+    kernel_size=st.sampled_from([(1, 1), (2, 2), (3, 3), (3, 1), (5, 5)]),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    dilation=st.sampled_from([1, (1, 2)]),
+    padding=st.tuples(*[st.tuples(st.integers(0, 3), st.integers(0, 3))] * 2),
+    channels=st.sampled_from([(1, 4, 4), (4, 1, 1), (4, 1, 2), (2, 3, 2), (20, 1, 1)]),
+)
+def test_any_convolution_equals_the_library(size, kernel_size, stride, dilation, padding, channels):
+    groups, inputs, outputs = channels
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    x = normal(1, *size, groups * inputs)
+    kernel = normal(*kernel_size, inputs, groups * outputs)
+    if min(library(x, kernel, **options).shape) < 1:
+        return
+    actual = with_gradients(functools.partial(conv2d, **options), x, kernel)
+    expected = with_gradients(functools.partial(library, **options), x, kernel)
+    assert largest_difference(actual, expected) < 3e-6
+
+
+@pytest.mark.parametrize(
+    ("name", "order"), [("depthwise, strided", 2), ("depthwise 5x5, strided", 1), ("groups", 1)]
+)
+def test_conv2d_has_the_gradients_of_finite_differences(name, order):
+    size, kernel_size, options = CASES[name]
+    with jax.enable_x64(True):
+        arrays = normal(*size, dtype=np.float64), normal(*kernel_size, dtype=np.float64)
+        check_grads(
+            jax.jit(functools.partial(conv2d, **options)), arrays, order=order, modes=["rev"]
+        )
+
+
+@pytest.mark.parametrize("name", ["depthwise 5x5, strided", "groups"])
+def test_gradients_under_every_transformation_are_the_librarys(transform, name):
+    size, kernel_size, options = CASES[name]
+    arrays = normal(*size), normal(*kernel_size)
+
+    def gradients(fn):
+        return jax.grad(lambda x, kernel: (fn(x, kernel, **options) ** 2).sum(), argnums=(0, 1))
+
+    expected = jax.jit(gradients(library))(*arrays)
+    assert largest_difference(transform(gradients(conv2d))(*arrays), expected) < 3e-6
+
+
+@pytest.mark.parametrize("name", ["depthwise", "groups"])
+@pytest.mark.parametrize("in_axes", [(0, None), (None, 0)])
+def test_one_argument_alone_may_be_batched(name, in_axes):
+    size, kernel_size, options = CASES[name]
+    copies = [3 if axis == 0 else 1 for axis in in_axes]
+    x, kernel = normal(copies[0], *size), normal(copies[1], *kernel_size)
+    fn = functools.partial(conv2d, **options)
+    arrays = [a if axis == 0 else a[0] for a, axis in zip((x, kernel), in_axes, strict=True)]
+    for run in (fn, jax.grad(lambda *a: (fn(*a) ** 2).sum(), argnums=(0, 1))):
+        mapped = jax.jit(jax.vmap(run, in_axes))(*arrays)
+        for n in range(3):
+            one = run(x[n % len(x)], kernel[n % len(kernel)])
+            actual = jax.tree.leaves(jax.tree.map(lambda m, n=n: m[n], mapped))
+            assert largest_difference(actual, jax.tree.leaves(one)) < 3e-6
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("depthwise", jnp.bfloat16),
+        ("depthwise 5x5, strided", jnp.float16),
+        ("groups", jnp.bfloat16),
+        ("many narrow groups", jnp.float16),
+        ("pointwise", jnp.bfloat16),
+    ],
+)
+def test_half_precision_is_summed_up_in_float32(name, dtype):
+    size, kernel_size, options = CASES[name]
+    x, kernel = (jnp.asarray(normal(*s), dtype) for s in (size, kernel_size))
+    actual = with_gradients(functools.partial(conv2d, **options), x, kernel)
+    assert {a.dtype for a in actual} == {jnp.dtype(dtype)}
+    wide = (x.astype("f4"), kernel.astype("f4"))
+    expected = with_gradients(functools.partial(library, **options), *wide)
+    # A rounding of the value; the cotangents were rounded too.
+    assert largest_difference(actual[:1], expected[:1]) <= 0.51 * float(jnp.finfo(dtype).eps)
+    assert largest_difference(actual, expected) < 3 * float(jnp.finfo(dtype).eps)
+
+
+def test_conv2d_by_hand():
+    x = np.arange(1, 5, dtype="f4").reshape(1, 2, 2, 1)
+    kernel = np.float32([[1, 10], [100, 1000]]).reshape(2, 2, 1, 1)
+    # Not flipped: the kernel's first row meets the upper pixels.
+    assert conv2d(x, kernel).item() == 1 + 20 + 300 + 4000
+    np.testing.assert_array_equal(
+        conv2d(x, kernel, stride=2, padding=((1, 1), (0, 0)))[0, :, 0, 0], [2100, 43]
+    )
+
+
+@every_transposed
+def test_conv_transpose2d_equals_the_reference(size, kernel_size, options):
+    transforms = TRANSFORMS if kernel_size[:2] in ((2, 2), (4, 4)) else ("jit",)
+    check_op(
+        conv_transpose2d,
+        reference.conv_transpose2d,
+        normal(*size),
+        normal(*kernel_size),
+        rtol=1e-5,
+        atol=1e-5,
+        transforms=transforms,
+        **options,
+    )
+
+
+@every_transposed
+def test_conv_transpose2d_has_the_gradients_of_finite_differences(size, kernel_size, options):
+    with jax.enable_x64(True):
+        arrays = normal(*size, dtype=np.float64), normal(*kernel_size, dtype=np.float64)
+        fn = functools.partial(conv_transpose2d, **options)
+        assert {a.dtype for a in with_gradients(fn, *arrays)} == {np.dtype("f8")}
+        check_grads(jax.jit(fn), arrays, order=1, modes=["rev"])
+
+
+@pytest.mark.parametrize("name", ["2x2 at stride 2", "depthwise"])
+def test_gradients_of_the_transposed_under_every_transformation(transform, name):
+    size, kernel_size, options = TRANSPOSED[name]
+    arrays = normal(*size), normal(*kernel_size)
+    fn = functools.partial(conv_transpose2d, **options)
+    gradients = jax.grad(lambda *a: (fn(*a) ** 2).sum(), argnums=(0, 1))
+    expected = jax.jit(gradients)(*arrays)
+    assert largest_difference(transform(gradients)(*arrays), expected) < 3e-6
+
+
+def test_conv_transpose2d_by_hand():
+    x = np.float32([1, 2]).reshape(1, 1, 2, 1)
+    kernel = np.float32([1, 10, 100]).reshape(1, 3, 1, 1)
+    y = conv_transpose2d(x, kernel, stride=2)
+    np.testing.assert_array_equal(y.ravel(), [1, 10, 100 + 2, 20, 200])
+    y = conv_transpose2d(x, kernel, stride=2, padding=(0, 1), output_padding=(0, 1))
+    np.testing.assert_array_equal(y.ravel(), [10, 102, 20, 200])
+
+
+def lowered(fn, *sizes, platform):
+    arrays = [jax.ShapeDtypeStruct(size, np.float32) for size in sizes]
+    return jax.jit(fn).trace(*arrays).lower(lowering_platforms=(platform,)).as_text()
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu", "cpu"])
+@pytest.mark.parametrize(
+    "name", ["depthwise", "groups", "pointwise groups", "pointwise", "depthwise, strided"]
+)
+def test_each_platform_gets_its_form_and_no_other(name, platform):
+    size, kernel_size, options = CASES[name]
+    fn = functools.partial(conv2d, **options)
+    groups = options.get("groups", 1)
+    texts = [
+        lowered(fn, size, kernel_size, platform=platform),
+        lowered(
+            jax.grad(lambda *a: (fn(*a) ** 2).sum(), argnums=(0, 1)),
+            size,
+            kernel_size,
+            platform=platform,
+        ),
+        lowered(jax.vmap(fn, (0, None)), (2, *size), kernel_size, platform=platform),
+    ]
+    for text in texts:
+        of_library = f"feature_group_count = {groups} : i64" in text
+        if platform == "cpu":  # small groups are merged to dense convolutions
+            assert ("stablehlo.convolution" in text) == (name == "groups")
+            assert not (of_library and groups > 1)
+        else:
+            assert of_library
+
+
+@pytest.mark.parametrize("platform", ["cuda", "cpu"])
+def test_a_2x2_transposed_convolution_is_a_product_on_cpu_only(platform):
+    size, kernel_size, options = TRANSPOSED["2x2 at stride 2"]
+    fn = functools.partial(conv_transpose2d, **options)
+    text = lowered(fn, size, kernel_size, platform=platform)
+    assert ("stablehlo.convolution" in text) == (platform == "cuda")
+    assert ("stablehlo.dot_general" in text) == (platform == "cpu")
+
+
+def test_an_unused_gradient_costs_nothing():
+    size, kernel_size, options = CASES["depthwise, strided"]
+
+    def by_input(x, kernel):
+        return jax.grad(lambda x: (conv2d(x, kernel, **options) ** 2).sum())(x)
+
+    text = jax.jit(by_input).lower(normal(*size), normal(*kernel_size)).compile().as_text()
+    for spared in (" reduce(", " convolution(", " conditional("):
+        assert spared not in text
+
+
+GENERAL = {
+    "SAME": {"padding": "SAME", "feature_group_count": 4},
+    "VALID, strided": {"padding": "VALID", "window_strides": (2, 1), "feature_group_count": 4},
+    "dilated": {"padding": "SAME", "rhs_dilation": (2, 1), "feature_group_count": 4},
+    "negative padding": {"padding": [(-1, 2), (0, -1)], "feature_group_count": 4},
+    "dilated input": {
+        "padding": [(1, 0), (2, 1)],
+        "lhs_dilation": (2, 1),
+        "feature_group_count": 4,
+    },
+    "precision": {"padding": "SAME", "precision": "highest", "feature_group_count": 4},
+    "dense": {"padding": "SAME"},
+}
+
+
+@pytest.mark.parametrize("options", GENERAL.values(), ids=GENERAL)
+def test_conv_general_dilated_is_the_librarys(options):
+    extent = 1 if "VALID" in options.values() else 3
+    groups = options.get("feature_group_count", 1)
+    x, kernel = normal(2, 7, 6, 4), normal(extent, extent, 4 // groups, 8)
+    options = {"window_strides": (1, 1), "dimension_numbers": ("NHWC", "HWIO", "NHWC"), **options}
+    actual = with_gradients(functools.partial(conv_general_dilated, **options), x, kernel)
+    expected = with_gradients(functools.partial(lax.conv_general_dilated, **options), x, kernel)
+    assert largest_difference(actual, expected) < 3e-6
+
+
+def test_conv_general_dilated_leaves_other_layouts_and_dimensions_to_the_library():
+    for x, kernel, numbers in (
+        (normal(1, 4, 6, 5), normal(4, 1, 3, 3), None),
+        (normal(1, 6, 4), normal(3, 1, 4), ("NWC", "WIO", "NWC")),
+    ):
+        strides = (1,) * (x.ndim - 2)
+        options = {"dimension_numbers": numbers, "feature_group_count": 4}
+        actual = conv_general_dilated(x, kernel, strides, "SAME", **options)
+        np.testing.assert_array_equal(
+            actual, lax.conv_general_dilated(x, kernel, strides, "SAME", **options)
+        )
+
+
+X, KERNEL = np.zeros((1, 5, 5, 4), "f4"), np.zeros((3, 3, 4, 8), "f4")
+
+
+@pytest.mark.parametrize(
+    ("x", "kernel", "message"),
+    [
+        (X[0], KERNEL, "x is float32"),
+        (X.astype(int), KERNEL, "x is int"),
+        (X, KERNEL[0], "kernel is float32"),
+        (X, KERNEL[:, :, :3], r"kernel is float32\[3, 3, 3, 8\]: give float\[kh, kw, 4, D"),
+        (X, KERNEL.astype("f2"), "kernel is float16.*give float32"),
+        (X, KERNEL > 0, "kernel is bool"),
+        (X, KERNEL[:0], "kernel is .*empty"),
+    ],
+)
+def test_wrong_shapes_and_dtypes_name_the_argument(x, kernel, message):
+    for fn in (conv2d, conv_transpose2d):
+        with pytest.raises(AssertionError, match=message):
+            jax.jit(fn)(x, kernel)
+
+
+def test_an_image_smaller_than_the_kernel_is_named():
+    with pytest.raises(AssertionError, match=r"x is float32\[1, 2, 5, 4\]: smaller than"):
+        conv2d(X[:, :2], KERNEL)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"stride": 0},
+        {"stride": (1, 2, 3)},
+        {"stride": 1.5},
+        {"padding": -1},
+        {"padding": (1, 2, 3)},
+        {"padding": "SAME"},
+        {"dilation": 0},
+        {"groups": 0},
+        {"groups": 3},
+    ],
+)
+def test_wrong_options_are_named(options):
+    (name,) = options
+    for fn in (conv2d, conv_transpose2d):
+        with pytest.raises(ValueError, match=f"^{name} is "):
+            fn(X, KERNEL, **options)
+
+
+def test_wrong_options_of_each_alone_are_named():
+    with pytest.raises(ValueError, match=r"groups is 4: .* 6, the channels of kernel"):
+        conv2d(X, KERNEL[:, :, :1, :6], groups=4)
+    with pytest.raises(ValueError, match="padding is"):
+        conv2d(X, KERNEL, padding=((1, -1), (0, 0)))
+    with pytest.raises(ValueError, match="output_padding is 2"):
+        conv_transpose2d(X, KERNEL, stride=2, output_padding=2)
+    with pytest.raises(ValueError, match="padding is 4: it leaves nothing"):
+        conv_transpose2d(X, KERNEL, padding=4)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", TRANSPOSED)
+def test_conv_transpose2d_equals_torchs_in_value_and_gradient(name):
+    torch = pytest.importorskip("torch")
+    size, kernel_size, options = TRANSPOSED[name]
+    x, kernel = normal(*size), normal(*kernel_size)
+    theirs = [
+        torch.from_numpy(array.transpose(axes).copy()).requires_grad_()
+        for array, axes in ((x, (0, 3, 1, 2)), (kernel, (2, 3, 0, 1)))
+    ]
+    expected = torch.nn.functional.conv_transpose2d(*theirs, **options)
+    actual, *gradients = with_gradients(functools.partial(conv_transpose2d, **options), x, kernel)
+    cotangent = np.asarray(cotangent_of(actual))
+    expected.backward(torch.from_numpy(cotangent.transpose(0, 3, 1, 2).copy()))
+    assert math.isclose(float(jnp.abs(actual).max()), float(expected.abs().max()), rel_tol=1e-5)
+    everything = [
+        expected.detach().numpy().transpose(0, 2, 3, 1),
+        theirs[0].grad.numpy().transpose(0, 2, 3, 1),
+        theirs[1].grad.numpy().transpose(2, 3, 0, 1),
+    ]
+    assert largest_difference([actual, *gradients], everything) < 3e-6
