@@ -14,7 +14,6 @@ step.
 import argparse
 import functools
 import importlib
-import platform
 import statistics
 import time
 
@@ -23,9 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
+from timing import machine
 
 from jaxvision.models import create_model
-from jaxvision.ops.convolution import conv2d, conv_transpose2d
+from jaxvision.ops import conv2d, conv_transpose2d, max_pool
 
 try:
     import torch
@@ -382,7 +382,6 @@ def transposed(rounds):
 
 
 def pooled(rounds):
-    max_pool = importlib.import_module("jaxvision.ops.pooling").max_pool
     for batch, size, channels, window, stride, padding in POOLED:
         x = random(batch, size, size, channels)
         forms = {
@@ -522,9 +521,7 @@ def main():
         print(f"-- most behind torch: x {ratio:.2f}, {title}; beyond 3: {len(beyond)}")
         for title in beyond:
             print(f"   {title}")
-    versions = f"jax {jax.__version__}, torch {torch.__version__ if torch else 'none'}"
-    machine = platform.processor() or platform.machine()
-    print(f"{jax.devices()[0].device_kind}, {machine}, {versions}")
+    print(machine("torch", "torchvision"))
 
 
 if __name__ == "__main__":

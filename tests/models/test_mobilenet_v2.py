@@ -24,9 +24,7 @@ def images_of(batch=2, size=32):
     return np.random.default_rng(0).normal(size=(batch, size, size, 3)).astype(np.float32)
 
 
-@pytest.mark.parametrize(
-    ("width", "count"), [(1.0, 3_504_872), (1.4, 6_108_776), (0.5, 1_968_680)]
-)
+@pytest.mark.parametrize(("width", "count"), [(1.0, 3_504_872), (1.4, 6_108_776), (0.5, 1_968_680)])
 def test_mobilenet_v2_has_its_published_size(width, count):
     # The paper's table 4: 3.4 and 6.9 million; the exact numbers are torchvision's and Keras's.
     _, variables = shapes_of(create_model("mobilenet_v2", width=width), images_of(1))
