@@ -108,6 +108,7 @@ def conv_transpose2d(
     Each pixel of x adds its multiple of the kernel to the output:
     y[b, h stride + i dilation - padding, w stride + j dilation - padding, o] +=
     x[b, h, w, c] kernel[i, j, c, o], where that lies inside.
+    Differentiable in reverse mode only.
 
     Args:
       x: f32[B, H, W, C].
@@ -312,7 +313,10 @@ def _cpu_form(kernel: Array, geometry: Geometry) -> _Form:
 
 
 def _merged_groups(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    """A dense convolution for every few groups, whose kernel is zero from group to group."""
+    """A dense convolution for every few groups, whose kernel is zero from group to group.
+
+    An infinity in one group therefore gives NaN in those it is merged with.
+    """
     kh, kw, inputs, outputs = kernel.shape
     groups = geometry.groups
     merged = math.gcd(groups, max(1, _MERGED_CHANNELS // inputs))

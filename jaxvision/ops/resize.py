@@ -1,7 +1,7 @@
 """Images and maps [..., H, W, C] of another size, one axis after the other.
 
 Along an axis each output is a weighted sum of a few inputs, found when the function is traced. The
-gradient is computed in the same way, with the transposed weights.
+gradient is computed in the same way, with the transposed weights; there is no forward mode.
 """
 
 import functools

@@ -2,7 +2,7 @@
 
 All work on one image and give every box the same number of bins. Boxes are xyxy in pixels of the
 network input; `spatial_scale` is the size of a feature map over that of the input (1 / stride).
-Gradients flow to the features; that of the boxes is zero, as in torchvision.
+Gradients flow to the features, in reverse mode only; that of the boxes is zero, as in torchvision.
 """
 
 import functools
