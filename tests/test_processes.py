@@ -150,7 +150,8 @@ def losses_of(workdir):
     return np.array([json.loads(line)["loss"] for line in lines_of(workdir)])
 
 
-@pytest.mark.parametrize("kind", ["pmap", pytest.param("shard_map", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["pmap", "shard_map"])
 def test_two_processes_train_the_same_losses_as_one(start, tmp_path, kind):
     option = f"--config.parallel={kind}"
     finish(start(tmp_path / "one", option, devices=4))

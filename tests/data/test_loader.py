@@ -164,9 +164,17 @@ def test_partners_follow_from_the_seed():
     np.testing.assert_array_equal(joined(first).label, joined(take(train_loader(), 5)).label)
 
 
-@pytest.mark.parametrize("reading", [*READINGS, Reading(workers=2)])
-@pytest.mark.parametrize(("count", "batch_size"), [(10, 4), (8, 4), (3, 8)])
-def test_evaluation_sees_every_record_once_in_order(count, batch_size, reading):
+@pytest.mark.parametrize(
+    ("reading", "count", "batch_size"),
+    [
+        *((reading, *sizes) for reading in READINGS for sizes in ((10, 4), (8, 4), (3, 8))),
+        (Reading(workers=2), 10, 4),
+        # Starting worker processes takes seconds.
+        pytest.param(Reading(workers=2), 8, 4, marks=pytest.mark.slow),
+        pytest.param(Reading(workers=2), 3, 8, marks=pytest.mark.slow),
+    ],
+)
+def test_evaluation_sees_every_record_once_in_order(reading, count, batch_size):
     loader = eval_loader(count, batch_size, reading=reading)
     batches = list(loader)
     assert len(batches) == len(loader) == -(-count // batch_size)

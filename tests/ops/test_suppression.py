@@ -85,7 +85,7 @@ THRESHOLDS = np.float32([0, 0.25, 1 / 3, 0.5, 0.7, 1])
         (13, 2500, None),
         (13, 1000, 4),  # several tiles, the last one not full
         (40, 1500, 8),
-        (40, 300, 1),
+        pytest.param(40, 300, 1, marks=pytest.mark.slow),
     ],
 )
 def test_equal_to_a_plain_loop(monkeypatch, count, cases, tile):
