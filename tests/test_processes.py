@@ -129,6 +129,7 @@ def test_killed_five_times_it_ends_with_the_same_bits(uninterrupted, start, tmp_
     assert lines_of(tmp_path) == uninterrupted["lines"], f"killed at steps {steps}"
 
 
+@pytest.mark.slow
 def test_sigterm_saves_says_so_and_exits_with_0(uninterrupted, start, tmp_path):
     process = start(tmp_path)
     wait_for_step([process], tmp_path, 9)

@@ -168,10 +168,11 @@ def test_partners_follow_from_the_seed():
     ("reading", "count", "batch_size"),
     [
         *((reading, *sizes) for reading in READINGS for sizes in ((10, 4), (8, 4), (3, 8))),
-        (Reading(workers=2), 10, 4),
         # Starting worker processes takes seconds.
-        pytest.param(Reading(workers=2), 8, 4, marks=pytest.mark.slow),
-        pytest.param(Reading(workers=2), 3, 8, marks=pytest.mark.slow),
+        *(
+            pytest.param(Reading(workers=2), *sizes, marks=pytest.mark.slow)
+            for sizes in ((10, 4), (8, 4), (3, 8))
+        ),
     ],
 )
 def test_evaluation_sees_every_record_once_in_order(reading, count, batch_size):
