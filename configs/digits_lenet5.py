@@ -20,6 +20,7 @@ def get_config():
     config.data.cache = True
     config.augment.padding = 2
     config.augment.degrees = 10.0
+    config.loss.label_smoothing = 0.0
 
     config.optimizer.name = "adamw"
     config.optimizer.learning_rate = 3e-3

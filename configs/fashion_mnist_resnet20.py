@@ -27,6 +27,7 @@ def get_config():
     config.data.std = (0.3530,)
     config.augment.flip = True
     config.augment.padding = 3
+    config.loss.label_smoothing = 0.0
 
     config.optimizer.name = "sgd"
     config.optimizer.learning_rate = 0.1

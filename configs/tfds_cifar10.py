@@ -25,6 +25,7 @@ def get_config():
     config.data.threads = 8
     config.augment.flip = True
     config.augment.padding = 4
+    config.loss.label_smoothing = 0.0
 
     config.optimizer.name = "sgd"
     config.optimizer.learning_rate = 0.1

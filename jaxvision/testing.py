@@ -141,7 +141,7 @@ def check_padding_invariance(
       loss: a function of one example, giving any pytree of arrays.
       *args: its arguments.
       padded: positions of the arguments that are padded along axis 0.
-      mask: position of the mask, bool[N].
+      mask: position of the mask, bool[N, ...].
       extra: rows to add.
       rtol: relative tolerance.
       atol: absolute tolerance.
@@ -152,7 +152,7 @@ def check_padding_invariance(
 
     def pad(position: int, x: Any) -> Any:
         if position == mask:
-            return np.concatenate([x, np.zeros(extra, bool)])
+            return np.concatenate([x, np.zeros((extra, *np.shape(x)[1:]), bool)])
         if position not in padded:
             return x
         x = np.asarray(x)
@@ -166,21 +166,23 @@ def check_padding_invariance(
     padded_args = [
         jax.tree.map(functools.partial(pad, position), arg) for position, arg in enumerate(args)
     ]
-    chex.assert_trees_all_close(loss(*padded_args), loss(*args), rtol=rtol, atol=atol)
-
     floating = [n for n, arg in enumerate(args) if n != mask and _is_floating(arg)]
-    if not floating:
-        return
 
-    def gradients(args: Sequence[Any]) -> tuple[Any, ...]:
-        def total(*args: Any) -> jax.Array:
-            return sum(jnp.sum(y) for y in jax.tree.leaves(loss(*args)))
+    def total(*args: Any) -> tuple[jax.Array, Any]:
+        values = loss(*args)
+        return sum(jnp.sum(x) for x in jax.tree.leaves(values)), values
 
-        return jax.grad(total, argnums=floating)(*jax.tree.map(jnp.asarray, tuple(args)))
+    @jax.jit
+    def values_and_gradients(*args: Any) -> tuple[Any, Any]:
+        if not floating:
+            return loss(*args), ()
+        gradients, values = jax.grad(total, argnums=floating, has_aux=True)(*args)
+        return values, gradients
 
-    for position, plain, with_padding in zip(
-        floating, gradients(args), gradients(padded_args), strict=True
-    ):
+    values, gradients = values_and_gradients(*args)
+    padded_values, padded_gradients = values_and_gradients(*padded_args)
+    chex.assert_trees_all_close(padded_values, values, rtol=rtol, atol=atol)
+    for position, plain, with_padding in zip(floating, gradients, padded_gradients, strict=True):
         if position in padded:
             # The rows added must get a zero gradient.
             plain = jax.tree.map(

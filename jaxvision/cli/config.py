@@ -53,8 +53,8 @@ def default_config() -> ConfigDict:
     config.augment.padding = 0  # pixels on each side before a random crop
     config.augment.degrees = 0.0  # of a random rotation either way
 
-    config.loss = ConfigDict()
-    config.loss.label_smoothing = 0.0
+    config.loss = ConfigDict()  # besides the name, a config file may set any option of the loss
+    config.loss.name = "cross_entropy"  # or "softmax_focal_loss", "file.py:function" of your own
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "sgd"  # "sgd", "adam" or "adamw"

@@ -4,10 +4,10 @@ from jaxvision.core.arrays import at_least_float32, check_array
 from jaxvision.core.batch import ClassificationBatch, DetectionBatch, Detections
 from jaxvision.core.errors import InputError, check_divisible, check_range
 from jaxvision.core.iterator import DataIterator
-from jaxvision.core.registry import close_names, lookup, merge
+from jaxvision.core.registry import close_names, find_function, lookup, merge
 from jaxvision.core.state import TrainState
 from jaxvision.core.task import AXIS, Keys, Task
-from jaxvision.core.weighting import Terms, divide, sum_terms
+from jaxvision.core.weighting import Terms, divide, mean_ratio, sum_terms
 
 __all__ = [
     "AXIS",
@@ -26,7 +26,9 @@ __all__ = [
     "check_range",
     "close_names",
     "divide",
+    "find_function",
     "lookup",
+    "mean_ratio",
     "merge",
     "sum_terms",
 ]

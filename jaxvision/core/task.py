@@ -46,7 +46,8 @@ class Task:
       loss: (outputs, example, *, key, step) -> name -> (total, weight). Each term is divided by
         its own summed weight; the sum of the terms is minimised. Weights are constants: no gradient
         flows through them.
-      metrics: (outputs, example) -> name -> (total, weight).
+      metrics: (outputs, example) -> name -> (total, weight), numbers or vectors with an entry for
+        each class; see `jaxvision.core.mean_ratio`.
       decode: (outputs) -> predictions for one example.
     """
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxvision.core import AXIS, Task, Terms, TrainState, divide, sum_terms
+from jaxvision.core import AXIS, Task, Terms, TrainState, mean_ratio, sum_terms
 from jaxvision.engine.parallel import Parallel
 from jaxvision.engine.progress import passing
 
@@ -62,14 +62,14 @@ def evaluate(
       parallel: the devices.
       label: shown while it runs.
     Returns:
-      name -> total / weight, added up in float64.
+      name -> total / weight, added up in float64; of vectors the mean, see `mean_ratio`.
     """
     sums: dict[str, np.ndarray] = {}
     waiting: deque[Any] = deque()
 
     def collect() -> None:
         for name, pair in jax.device_get(waiting.popleft()).items():
-            sums[name] = sums.get(name, np.zeros(2)) + np.array(pair, np.float64)
+            sums[name] = sums.get(name, 0) + np.array(pair, np.float64)
 
     for batch in passing(data, label, visible=jax.process_index() == 0):
         waiting.append(step(state, parallel.shard(batch)))
@@ -77,4 +77,4 @@ def evaluate(
             collect()
     while waiting:
         collect()
-    return {name: float(divide(total, weight)) for name, (total, weight) in sums.items()}
+    return {name: float(mean_ratio(total, weight)) for name, (total, weight) in sums.items()}

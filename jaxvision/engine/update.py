@@ -4,12 +4,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
 
-from jaxvision.core import AXIS, Keys, Task, Terms, TrainState, divide, merge, sum_terms
+from jaxvision.core import AXIS, Keys, Task, Terms, TrainState, divide, mean_ratio, merge, sum_terms
 from jaxvision.engine.optimizer import Optimizer
 from jaxvision.engine.parallel import Parallel
 
@@ -43,10 +44,6 @@ def _example_keys(key: Array, local_size: int) -> Array:
     """A key for each example of this device's part, by its index in the global batch."""
     index = jax.lax.axis_index(AXIS) * local_size + jnp.arange(local_size)
     return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
-
-
-def _mean(terms: Terms) -> dict[str, Array]:
-    return {name: divide(total, weight) for name, (total, weight) in terms.items()}
 
 
 def make_update(
@@ -96,6 +93,7 @@ def make_update(
                 train=True,
             )
             terms = sum_terms(jax.vmap(example_loss)(outputs, batch, loss_keys), batch.mask)
+            chex.assert_rank(jax.tree.leaves(terms), 0)
             weights = {name: jax.lax.stop_gradient(weight) for name, (_, weight) in terms.items()}
             weights = jax.lax.psum(weights, AXIS)
             shares = {name: divide(total, weights[name]) for name, (total, _) in terms.items()}
@@ -121,7 +119,7 @@ def make_update(
                 "learning_rate": optimizer.learning_rate(opt_state, state.step),
                 "gradient_norm": optax.tree.norm(gradients),
             },
-            _mean(metrics),
+            {name: mean_ratio(*pair) for name, pair in metrics.items()},
         )
         return new_state, record
 

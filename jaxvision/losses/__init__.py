@@ -1,5 +1,46 @@
-"""Floor 2: losses of one example, as (total, weight)."""
+"""Floor 2: losses of one example, as (total, weight) or as named terms of that form."""
 
-from jaxvision.losses.classification import cross_entropy
+from jaxvision.losses.boxes import (
+    box_iou_loss,
+    complete_box_iou_loss,
+    distance_box_iou_loss,
+    generalized_box_iou_loss,
+)
+from jaxvision.losses.classification import (
+    binary_cross_entropy,
+    cross_entropy,
+    sigmoid_focal_loss,
+    softmax_focal_loss,
+)
+from jaxvision.losses.landmarks import heatmap_cross_entropy, heatmap_l2_loss
+from jaxvision.losses.localization import localization_loss
+from jaxvision.losses.regression import huber_loss, l1_loss, l2_loss, smooth_l1_loss
+from jaxvision.losses.segmentation import (
+    dice_loss,
+    pixel_binary_cross_entropy,
+    pixel_cross_entropy,
+    tversky_loss,
+)
 
-__all__ = ["cross_entropy"]
+__all__ = [
+    "binary_cross_entropy",
+    "box_iou_loss",
+    "complete_box_iou_loss",
+    "cross_entropy",
+    "dice_loss",
+    "distance_box_iou_loss",
+    "generalized_box_iou_loss",
+    "heatmap_cross_entropy",
+    "heatmap_l2_loss",
+    "huber_loss",
+    "l1_loss",
+    "l2_loss",
+    "localization_loss",
+    "pixel_binary_cross_entropy",
+    "pixel_cross_entropy",
+    "rpn_loss",
+    "sigmoid_focal_loss",
+    "smooth_l1_loss",
+    "softmax_focal_loss",
+    "tversky_loss",
+]

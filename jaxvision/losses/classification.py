@@ -1,9 +1,15 @@
-"""Losses for classification, of one example each."""
+"""Losses for classification: of one class among several, and of yes or no."""
 
-import chex
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+from jaxvision.core import InputError, at_least_float32, check_array, check_range
+from jaxvision.losses.elements import sigmoid_cross_entropy, softmax_cross_entropy
+from jaxvision.losses.reduction import check_mask, sum_counted
 
 
 def cross_entropy(
@@ -16,28 +22,165 @@ def cross_entropy(
     """Softmax cross entropy of one example.
 
     With q the target distribution and K classes, smoothed to q' = (1 - s) q + s / K:
-    total = -weight * sum_k q'_k log softmax(logits)_k. Computed in float32 at least.
+    total = -weight * sum_k q'_k log softmax(logits)_k.
 
     Args:
-      logits: [K].
+      logits: f32[K].
       target: a class, i32[] (0 <= target < K), or a distribution, f32[K].
       weight: f32[], how much the example counts.
       label_smoothing: s, in [0, 1).
     Returns:
       (total, weight), both f32[].
     Raises:
-      AssertionError: logits are no vector, or a soft target has another length.
+      AssertionError: an argument has another shape or dtype.
+      ValueError: label_smoothing is out of range.
     Source: Szegedy et al. 2016 ("Rethinking the Inception architecture"), section 7, for smoothing.
     """
-    chex.assert_rank(logits, 1)
-    num_classes = logits.shape[0]
+    check_range("label_smoothing", label_smoothing, least=0, less_than=1)
+    logits = at_least_float32(check_array("logits", logits, ("K",)))
     if jnp.ndim(target) == 0:
-        chex.assert_type(target, int)
-        target = jax.nn.one_hot(target, num_classes)
+        target = check_array("target", target, (), "int")
+        target = jax.nn.one_hot(target, len(logits), dtype=logits.dtype)
     else:
-        chex.assert_shape(target, (num_classes,))
-    log_p = jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
-    target = jnp.asarray(target, log_p.dtype)
-    smoothed = (1 - label_smoothing) * target + label_smoothing / num_classes
-    weight = jnp.asarray(weight, log_p.dtype)
-    return -weight * (smoothed * log_p).sum(), weight
+        target = check_array("target", target, logits.shape).astype(logits.dtype)
+    weight = check_array("weight", weight, (), "number").astype(logits.dtype)
+    smoothed = (1 - label_smoothing) * target + label_smoothing / len(logits)
+    return -weight * (smoothed * jax.nn.log_softmax(logits)).sum(), weight
+
+
+def binary_cross_entropy(
+    logits: Array,
+    targets: Array,
+    mask: Array | None = None,
+    *,
+    positive_weight: float = 1.0,
+) -> tuple[Array, Array]:
+    """Sigmoid cross entropy.
+
+    With p = sigmoid(x) and a weight w for what is positive: -w t log p - (1 - t) log(1 - p).
+
+    Args:
+      logits: f32[...], x.
+      targets: [...], t in [0, 1].
+      mask: bool, over leading axes, False for what does not count. None: all counts.
+      positive_weight: w, to balance rare positives.
+    Returns:
+      (total, number of elements that count), both f32[].
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+      ValueError: the weight is negative.
+    """
+    check_range("positive_weight", positive_weight, least=0)
+    logits, targets = _check_yes_or_no(logits, targets)
+
+    def loss(x: Array, t: Array) -> Array:
+        return sigmoid_cross_entropy(x, t, positive_weight)
+
+    return sum_counted(loss, check_mask(mask, logits.shape), logits, targets)
+
+
+def sigmoid_focal_loss(
+    logits: Array,
+    targets: Array,
+    mask: Array | None = None,
+    *,
+    alpha: float | None = 0.25,
+    gamma: float = 2.0,
+) -> tuple[Array, Array]:
+    """Focal loss of yes or no: cross entropy that counts less the better the prediction.
+
+    With p_t the probability given to the target and a_t = alpha for positives, 1 - alpha for
+    negatives: -a_t (1 - p_t)^gamma log p_t. For a target t between 0 and 1 the cross entropy is
+    that of t, 1 - p_t = p (1 - t) + (1 - p) t, and a_t lies between likewise, as in torchvision.
+
+    Args:
+      logits: f32[...], p = sigmoid(logits).
+      targets: [...], in [0, 1]. No gradient flows to them.
+      mask: bool, over leading axes, False for what does not count. None: all counts.
+      alpha: weight of the positives, in [0, 1]; None: all weigh 1.
+      gamma: at least 0; 0 is plain cross entropy.
+    Returns:
+      (total, number of elements that count), both f32[]. RetinaNet divides by the number of
+      anchors matched to an object instead.
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+      ValueError: alpha or gamma is out of range.
+    Source: Lin et al. 2017 ("Focal loss for dense object detection"), equation 5.
+    """
+    check_range("gamma", gamma, least=0)
+    if alpha is not None:
+        check_range("alpha", alpha, least=0, most=1)
+    logits, targets = _check_yes_or_no(logits, targets)
+
+    def loss(x: Array, t: Array) -> Array:
+        # In logarithms: a power of 1 - p_t has no finite derivative where that is rounded to 0.
+        log_miss = jnp.logaddexp(
+            jax.nn.log_sigmoid(x) + jnp.log1p(-t), jax.nn.log_sigmoid(-x) + jnp.log(t)
+        )
+        focal = jnp.exp(gamma * log_miss) * sigmoid_cross_entropy(x, t)
+        return focal if alpha is None else (alpha * t + (1 - alpha) * (1 - t)) * focal
+
+    mask = check_mask(mask, logits.shape)
+    return sum_counted(loss, mask, logits, jax.lax.stop_gradient(targets))
+
+
+def softmax_focal_loss(
+    logits: Array,
+    labels: Array,
+    mask: Array | None = None,
+    *,
+    alpha: Sequence[float] | None = None,
+    gamma: float = 2.0,
+) -> tuple[Array, Array]:
+    """Focal loss of one class among several.
+
+    With p = softmax(logits) and t the class: -alpha_t (1 - p_t)^gamma log p_t.
+
+    Args:
+      logits: f32[..., K], K at least 2.
+      labels: i32[...], 0 <= label < K where the mask is True.
+      mask: bool, over leading axes of labels, False for what does not count. None: all counts.
+      alpha: a weight for each class; None: all weigh 1.
+      gamma: at least 0; 0 is plain cross entropy.
+    Returns:
+      (total, number of labels that count), both f32[].
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+      ValueError: gamma is negative, or alpha has another length or a negative entry.
+    Source: Lin et al. 2017 ("Focal loss for dense object detection"), equation 5.
+    """
+    check_range("gamma", gamma, least=0)
+    logits = at_least_float32(check_array("logits", logits, ("...", "K")))
+    num_classes = logits.shape[-1]
+    check_range("the number of classes", num_classes, least=2)
+    labels = check_array("labels", labels, logits.shape[:-1], "int")
+    weights = jnp.ones(num_classes, logits.dtype)
+    if alpha is not None:
+        weights = check_class_weights("alpha", alpha, weights)
+
+    def loss(x: Array, label: Array) -> Array:
+        chosen = jax.nn.one_hot(label, num_classes, dtype=bool)
+        log_rest = jax.nn.logsumexp(jnp.where(chosen, -jnp.inf, x), axis=-1)
+        log_miss = log_rest - jax.nn.logsumexp(x, axis=-1)
+        return weights[label] * jnp.exp(gamma * log_miss) * softmax_cross_entropy(x, label)
+
+    return sum_counted(loss, check_mask(mask, labels.shape), logits, labels)
+
+
+def check_class_weights(name: str, weights: Sequence[float], like: Array) -> Array:
+    """One weight for each class, as an array like another.
+
+    Raises:
+      ValueError: there is another number of them, or one is negative.
+    """
+    if len(weights) != len(like):
+        raise InputError(f"{name} has {len(weights)} weights for {len(like)} classes")
+    for weight in weights:
+        check_range(name, weight, least=0)
+    return jnp.asarray(weights, like.dtype)
+
+
+def _check_yes_or_no(logits: Any, targets: Any) -> tuple[Array, Array]:
+    logits = at_least_float32(check_array("logits", logits, ("...",)))
+    targets = check_array("targets", targets, logits.shape, "number")
+    return logits, targets.astype(logits.dtype)

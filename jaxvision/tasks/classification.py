@@ -1,5 +1,8 @@
 """Classification: one class an image."""
 
+import inspect
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -7,15 +10,49 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxvision import augment as aug
-from jaxvision.core import AXIS, ClassificationBatch, InputError, Keys, Task, Terms, check_range
-from jaxvision.losses import cross_entropy
+from jaxvision.core import (
+    AXIS,
+    ClassificationBatch,
+    InputError,
+    Keys,
+    Task,
+    Terms,
+    check_range,
+    find_function,
+)
+from jaxvision.losses import cross_entropy, softmax_focal_loss
 from jaxvision.metrics import top_k_accuracy
 from jaxvision.models import create_model
+
+LOSSES = {"cross_entropy": cross_entropy, "softmax_focal_loss": softmax_focal_loss}
+"""What `config.loss.name` may be, besides a function of the user's: (logits f32[K], label, options)
+-> (total, weight), where the label is i32[] or, for soft targets, f32[K]."""
+
+
+def _loss(settings: Any, num_classes: int) -> tuple[str, Callable[..., tuple[Array, Array]]]:
+    """The name of the loss, and it with its options, if they are sound."""
+    options = dict(settings)
+    name = options.pop("name")
+    function = find_function(LOSSES, name, "loss")
+    loss = partial(function, **options)
+    logits, label = jnp.zeros(num_classes), jnp.int32(0)
+    try:
+        inspect.signature(function).bind(logits, label, **options)
+    except TypeError as error:
+        raise InputError(f"config.loss: {name} got other options than it has: {error}") from error
+    try:
+        result = jax.eval_shape(loss, logits, label)
+    except InputError as error:
+        raise InputError(f"config.loss.{error}") from error
+    if [jnp.shape(x) for x in jax.tree.leaves(result)] != [(), ()]:
+        raise InputError(f"config.loss: {name} returns {result}: give (total, weight), two numbers")
+    return name.rpartition(":")[-1], loss
 
 
 def _check(config: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and std as figures for each channel, if all settings are sound."""
     data, changes = config.data, config.augment
+    check_range("config.data.num_classes", data.num_classes, least=1)
     figures = []
     for name in ("mean", "std"):
         given = getattr(data, name)
@@ -35,7 +72,6 @@ def _check(config: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
         check_range("config.data.std", x, more_than=0)
     check_range("config.augment.padding", changes.padding, least=0)
     check_range("config.augment.degrees", changes.degrees, least=0)
-    check_range("config.loss.label_smoothing", config.loss.label_smoothing, least=0, less_than=1)
     return mean, std
 
 
@@ -44,14 +80,14 @@ def classification(config: Any) -> Task:
 
     Args:
       config: with the fields `model` (name and fields), `data` (image_size, channels, num_classes,
-        mean, std), `augment` (flip, padding, degrees) and `loss` (label_smoothing); see
+        mean, std), `augment` (flip, padding, degrees) and `loss` (name and options); see
         `jaxvision.cli.config.default_config`.
     Raises:
       InputError: a setting that does not fit the others.
     """
     data, changes = config.data, config.augment
     mean, std = _check(config)
-    label_smoothing = config.loss.label_smoothing
+    loss_name, example_loss = _loss(config.loss, data.num_classes)
     fields = dict(config.model)
     model = create_model(fields.pop("name"), num_classes=data.num_classes, axis_name=AXIS, **fields)
 
@@ -95,11 +131,8 @@ def classification(config: Any) -> Task:
 
     def loss(outputs: Any, example: ClassificationBatch, *, key: Array, step: Array) -> Terms:
         del key, step
-        return {
-            "cross_entropy": cross_entropy(
-                outputs["logits"], example.label, example.weight, label_smoothing=label_smoothing
-            )
-        }
+        total, weight = example_loss(outputs["logits"], example.label)
+        return {loss_name: (example.weight * total, example.weight * weight)}
 
     def metrics(outputs: Any, example: ClassificationBatch) -> Terms:
         return {"accuracy": top_k_accuracy(outputs["logits"], example.label)}

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvision.core import divide, sum_terms
+from jaxvision.core import divide, mean_ratio, sum_terms
 from jaxvision.testing import check_op
 
 
@@ -86,3 +86,17 @@ def test_sums_over_devices_equal_the_whole_batch_under_uneven_masks():
     sharded = jax.pmap(mean, axis_name="batch")(jax.tree.map(shard, terms), shard(mask))
     for name in terms:
         np.testing.assert_allclose(sharded[name], np.full(4, whole[name]), rtol=1e-5)
+
+
+def test_the_mean_ratio_is_over_the_classes_that_have_a_weight(transform):
+    total, weight = np.float32([3, 0, 1, 0]), np.float32([4, 2, 2, 0])
+    np.testing.assert_allclose(transform(mean_ratio)(total, weight), (0.75 + 0 + 0.5) / 3)
+    assert mean_ratio(np.float64(1), np.float64(0.5)) == 2
+    assert mean_ratio(np.zeros(3), np.zeros(3)) == 0
+
+
+def test_terms_may_have_an_entry_for_each_class():
+    total, weight = np.float32([[1, 2], [3, 4], [9, 9]]), np.float32([[1, 1], [1, 0], [9, 9]])
+    sums = sum_terms({"iou": (total, weight)}, np.array([True, True, False]))
+    np.testing.assert_array_equal(sums["iou"][0], [4, 6])
+    np.testing.assert_array_equal(sums["iou"][1], [2, 1])

@@ -188,6 +188,36 @@ def test_evaluation_counts_each_real_example_once(kind):
     assert alone == pytest.approx(expected, rel=1e-6)
 
 
+def test_a_metric_with_an_entry_for_each_class_is_divided_over_the_whole_data():
+    """In evaluation and in the record of training: not a mean of ratios of batches or devices."""
+    task = box_task()
+
+    def overlap(outputs, example):
+        seen = jnp.zeros(3).at[example.labels].add(example.box_mask)
+        return {"overlap": (seen * jnp.arange(1.0, 4.0), seen)}
+
+    task = dataclasses.replace(task, metrics=overlap)
+    batches = box_batches(2, 8)
+    for batch in batches:
+        batch.labels[0, 0] = 2 * batch.box_mask[0, 0]
+    parallel = Parallel()
+    state = parallel.replicate(init_state(task, sgd(1.0), 0))
+    step = make_evaluate(task, parallel=parallel)
+    plain = [batch.replace(partners=None) for batch in batches]
+    assert evaluate(step, state, plain, parallel=parallel) == {"overlap": pytest.approx(2.0)}
+    update = make_update(task, sgd(1.0), seed=0, parallel=parallel)
+    _, record = update(state, parallel.shard(batches[0]))
+    assert record["overlap"] == pytest.approx(2.0)
+
+
+def test_a_loss_term_must_be_one_number():
+    task = dataclasses.replace(
+        box_task(), loss=lambda outputs, example, *, key, step: {"box": (jnp.ones(2), jnp.ones(2))}
+    )
+    with pytest.raises(AssertionError, match="rank"):
+        train(task, box_batches(1, 8), 1)
+
+
 @pytest.mark.parametrize(("size", "advice"), [(6, "4 or 8"), (3, "4"), (0, "4"), (-4, "4")])
 def test_batch_size_that_does_not_divide_names_the_next_ones(size, advice):
     with pytest.raises(InputError, match=rf"batch size {size} .* 4 devices: use {advice}$"):

@@ -1,4 +1,4 @@
-"""Cross entropy: against the reference, by hand, masked, sharded, at the extremes."""
+"""Losses for classification: by hand, against the reference, masked, sharded, at the extremes."""
 
 import math
 
@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from jaxvision.core import divide, sum_terms
-from jaxvision.losses import cross_entropy
+from jaxvision.losses import (
+    binary_cross_entropy,
+    cross_entropy,
+    sigmoid_focal_loss,
+    softmax_focal_loss,
+)
 from jaxvision.testing import check_finite_gradients, check_op
 from tests.reference import losses as reference
 
@@ -136,14 +141,79 @@ def test_large_logits_give_the_true_loss_and_finite_gradients(label, size):
 @pytest.mark.parametrize(
     ("logits", "target", "message"),
     [
-        (np.zeros((2, 3), "f4"), np.int32(0), r"rank 2 \(shape \(2, 3\)\) but expected 1"),
-        (np.float32(0), np.int32(0), "rank 0 .* but expected 1"),
-        (np.zeros(3, "f4"), np.zeros(4, "f4"), r"shape \(4,\) but expected \(3\)"),
-        (np.zeros(3, "f4"), np.zeros((3, 1), "f4"), r"shape \(3, 1\) but expected \(3\)"),
-        (np.zeros(3, "f4"), np.float32(0), "type float32 but expected.*int"),
+        (np.zeros((2, 3), "f4"), np.int32(0), r"logits is float32\[2, 3\]: give float\[K\]"),
+        (np.float32(0), np.int32(0), r"logits is float32\[\]"),
+        (np.zeros(3, "f4"), np.zeros(4, "f4"), r"target is float32\[4\]: give float\[3\]"),
+        (np.zeros(3, "f4"), np.zeros((3, 1), "f4"), r"target is float32\[3, 1\]: give float\[3\]"),
+        (np.zeros(3, "f4"), np.float32(0), r"target is float32\[\]: give int\[\]"),
     ],
     ids=["batch", "scalar", "length", "rank", "float class"],
 )
 def test_wrong_shapes_and_types_are_named(logits, target, message):
     with pytest.raises(AssertionError, match=message):
         cross_entropy(logits, target)
+
+
+LOG_3 = np.float32(math.log(3))  # sigmoid 3/4
+
+
+def test_binary_cross_entropy_by_hand():
+    logits, targets = np.float32([LOG_3, LOG_3, 0, np.nan]), np.float32([1, 0, 0.5, 0])
+    mask = np.array([True, True, True, False])
+    total, weight = binary_cross_entropy(logits, targets, mask, positive_weight=3.0)
+    soft = 3 * math.log(2) / 2 + math.log(2) / 2
+    np.testing.assert_allclose(total, 3 * math.log(4 / 3) + math.log(4) + soft, rtol=1e-6)
+    assert weight == 3
+
+
+def test_sigmoid_focal_loss_by_hand():
+    logits, targets = np.float32([LOG_3, LOG_3]), np.int32([1, 0])
+    total, weight = sigmoid_focal_loss(logits, targets, alpha=0.25, gamma=2.0)
+    by_hand = 0.25 * (1 / 4) ** 2 * math.log(4 / 3) + 0.75 * (3 / 4) ** 2 * math.log(4)
+    np.testing.assert_allclose(total, by_hand, rtol=1e-6)
+    assert weight == 2
+
+
+def test_softmax_focal_loss_by_hand():
+    logits, labels = np.log(np.float32([[1, 2, 5], [1, 1, 2]])), np.int32([1, 2])
+    total, weight = softmax_focal_loss(logits, labels, alpha=(9, 3, 0.5), gamma=2.0)
+    by_hand = 3 * (6 / 8) ** 2 * math.log(4) + 0.5 * (2 / 4) ** 2 * math.log(2)
+    np.testing.assert_allclose(total, by_hand, rtol=1e-6)
+    assert weight == 2
+
+
+def test_focal_losses_without_focus_are_cross_entropy():
+    logits = np.random.default_rng(0).normal(size=(5, 3)).astype("f4")
+    labels = np.int32([0, 2, 1, 1, 0])
+    total, _ = softmax_focal_loss(logits, labels, gamma=0.0)
+    np.testing.assert_allclose(total, jax.vmap(cross_entropy)(logits, labels)[0].sum(), rtol=1e-5)
+    targets = np.eye(3)[labels]
+    total, _ = sigmoid_focal_loss(logits, targets, alpha=None, gamma=0.0)
+    np.testing.assert_allclose(total, binary_cross_entropy(logits, targets)[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0, 2.0])
+def test_focal_losses_have_finite_gradients_where_the_prediction_is_certain(gamma):
+    logits = np.float32([[100, -100], [-100, 100], [0, 0]])
+    for labels in (np.int32([0, 0, 0]), np.int32([1, 1, 1])):
+        by_class = jax.grad(lambda x, y: softmax_focal_loss(x, y, gamma=gamma)[0])(logits, labels)
+        assert np.isfinite(by_class).all()
+        targets = np.eye(2, dtype="f4")[labels]
+        either = jax.grad(lambda x, t: sigmoid_focal_loss(x, t, gamma=gamma)[0])(logits, targets)
+        assert np.isfinite(either).all()
+
+
+@pytest.mark.parametrize(
+    ("loss", "options", "message"),
+    [
+        (sigmoid_focal_loss, {"gamma": -1.0}, "gamma is -1.0: give at least 0"),
+        (sigmoid_focal_loss, {"alpha": 1.5}, "alpha is 1.5: give at least 0 and at most 1"),
+        (softmax_focal_loss, {"gamma": -1.0}, "gamma is -1.0: give at least 0"),
+        (softmax_focal_loss, {"alpha": (1.0,)}, "alpha has 1 weights for 3 classes"),
+        (binary_cross_entropy, {"positive_weight": -1.0}, "positive_weight is -1.0: give at least"),
+    ],
+)
+def test_options_out_of_range_are_refused(loss, options, message):
+    targets = np.zeros(2, "i4") if loss is softmax_focal_loss else np.zeros((2, 3), "f4")
+    with pytest.raises(ValueError, match=message):
+        loss(np.zeros((2, 3), "f4"), targets, **options)

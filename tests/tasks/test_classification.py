@@ -22,7 +22,7 @@ MODELS = {
 OFF = {"flip": False, "padding": 0, "degrees": 0.0}
 
 
-def config_of(model="lenet5", *, data=(), augment=(), label_smoothing=0.0):
+def config_of(model="lenet5", *, data=(), augment=(), loss="cross_entropy", **loss_options):
     defaults = {
         "image_size": 32,
         "channels": 3,
@@ -34,7 +34,7 @@ def config_of(model="lenet5", *, data=(), augment=(), label_smoothing=0.0):
         model=MODELS[model],
         data=types.SimpleNamespace(**defaults | dict(data)),
         augment=types.SimpleNamespace(**OFF | dict(augment)),
-        loss=types.SimpleNamespace(label_smoothing=label_smoothing),
+        loss={"name": loss, **loss_options},
     )
 
 
@@ -236,6 +236,60 @@ def test_label_smoothing_out_of_range_is_refused(label_smoothing):
 @pytest.mark.parametrize("label_smoothing", [0, 0.0, 0.999])
 def test_label_smoothing_in_range_is_taken(label_smoothing):
     task_of(label_smoothing=label_smoothing)
+
+
+OWN_LOSS = """
+import jax.numpy as jnp
+
+
+def margin(logits, label, *, width=1.0):
+    right = logits[label]
+    others = jnp.where(jnp.arange(len(logits)) == label, -jnp.inf, logits)
+    return jnp.maximum(0, width + others.max() - right), jnp.float32(1)
+
+
+def of_all_classes(logits, label):
+    return logits, jnp.float32(1)
+"""
+
+
+@pytest.mark.parametrize("by", ["file", "module"])
+def test_a_loss_of_the_users_own_is_found_by_name(tmp_path, monkeypatch, by):
+    (tmp_path / "own_loss_for_test.py").write_text(OWN_LOSS)
+    monkeypatch.syspath_prepend(tmp_path)
+    where = tmp_path / "own_loss_for_test.py" if by == "file" else "own_loss_for_test"
+    logits = np.float32([[0, 1, 4, 0], [2, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+    batch = batch_of().replace(label=np.int32([1, 0, 3, 0]), weight=np.float32([1, 2, 0.5, 1]))
+    terms = loss_of(task_of(loss=f"{where}:margin", width=2.0), logits, batch)
+    # By hand: 2 + 4 - 1, 2 + 1 - 2 and 2 + 0 - 0, times the weights; the last is filler.
+    assert {name: tuple(map(float, pair)) for name, pair in terms.items()} == {
+        "margin": (5 + 2 * 1 + 0.5 * 2, 3.5)
+    }
+
+
+def test_a_focal_loss_by_name():
+    logits = np.float32([[0, 1, 4, 0]] * 4)
+    terms = loss_of(task_of(loss="softmax_focal_loss", gamma=0.0), logits, batch_of())
+    plain = loss_of(task_of(), logits, batch_of())
+    np.testing.assert_allclose(terms["softmax_focal_loss"], plain["cross_entropy"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("loss", "options", "message"),
+    [
+        ("cross_entrop", {}, "unknown loss 'cross_entrop': did you mean 'cross_entropy'"),
+        ("softmax_focal_loss", {"label_smoothing": 0.1}, "unexpected keyword argument 'label_sm"),
+        ("softmax_focal_loss", {"gamma": -1.0}, "config.loss.gamma is -1.0: give at least 0"),
+        ("FILE:marginal", {}, "unknown loss of .*: did you mean 'margin'"),
+        ("FILE:of_all_classes", {}, r"of_all_classes returns .*: give \(total, weight\), two num"),
+        ("no_file.py:margin", {}, "there is no file .*no_file.py"),
+        ("no_such_module:margin", {}, "No module named 'no_such_module'"),
+    ],
+)
+def test_a_loss_that_cannot_be_used_says_why(tmp_path, loss, options, message):
+    (tmp_path / "own.py").write_text(OWN_LOSS)
+    with pytest.raises(InputError, match=message):
+        task_of(loss=loss.replace("FILE", str(tmp_path / "own.py")), **options)
 
 
 def test_a_wrong_model_or_field_is_refused():

@@ -1,0 +1,35 @@
+"""Losses of single elements, not yet summed: what the losses of an example are made of.
+
+They broadcast nothing and check nothing; whoever calls them has checked the shapes, turned half
+precision into float32 and replaced what does not count by zeros.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def softmax_cross_entropy(logits: Array, labels: Array) -> Array:
+    """f32[..., K], i32[...] -> f32[...]: -log softmax(logits)[label]; NaN for what is no class."""
+    log_p = jax.nn.log_softmax(logits)
+    beyond = logits.shape[-1]  # a negative index would count from the end
+    index = jnp.where(labels < 0, beyond, labels)[..., None]
+    return -jnp.take_along_axis(log_p, index, axis=-1, mode="fill", fill_value=jnp.nan)[..., 0]
+
+
+def sigmoid_cross_entropy(logits: Array, targets: Array, positive_weight: float = 1.0) -> Array:
+    """f32[...], f32[...] -> f32[...]: -w t log sigmoid(x) - (1 - t) log(1 - sigmoid(x))."""
+    positive = positive_weight * targets * jax.nn.log_sigmoid(logits)
+    return -positive - (1 - targets) * jax.nn.log_sigmoid(-logits)
+
+
+def huber(difference: Array, delta: float) -> Array:
+    """f32[...] -> f32[...]: d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2)."""
+    size = jnp.abs(difference)
+    square = jnp.minimum(size, delta)
+    return square**2 / 2 + delta * (size - square)
+
+
+def smooth_l1(difference: Array, beta: float) -> Array:
+    """f32[...] -> f32[...]: d^2 / (2 beta) where |d| < beta, else |d| - beta / 2."""
+    return huber(difference, beta) / beta

@@ -1,0 +1,104 @@
+"""Losses of numbers: how far predictions are from their targets.
+
+The mean over elements is total / weight. A loss of box deltas or landmarks that sums the
+coordinates and divides by something else takes the total alone.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxvision.core import at_least_float32, check_array, check_range
+from jaxvision.losses.elements import huber, smooth_l1
+from jaxvision.losses.reduction import check_mask, sum_counted
+
+
+def l1_loss(predicted: Array, target: Array, mask: Array | None = None) -> tuple[Array, Array]:
+    """Absolute error: |predicted - target|.
+
+    Args:
+      predicted: f32[...].
+      target: [...], as many.
+      mask: bool, over leading axes, False for what does not count. None: all counts.
+    Returns:
+      (total, number of elements that count), both f32[].
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+    """
+    predicted, target = _check(predicted, target)
+    mask = check_mask(mask, predicted.shape)
+    return sum_counted(lambda p, t: jnp.abs(p - t), mask, predicted, target)
+
+
+def l2_loss(predicted: Array, target: Array, mask: Array | None = None) -> tuple[Array, Array]:
+    """Squared error: (predicted - target)^2, without a factor 1/2; its mean is the MSE.
+
+    Args:
+      predicted: f32[...].
+      target: [...], as many.
+      mask: bool, over leading axes, False for what does not count. None: all counts.
+    Returns:
+      (total, number of elements that count), both f32[].
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+    """
+    predicted, target = _check(predicted, target)
+    mask = check_mask(mask, predicted.shape)
+    return sum_counted(lambda p, t: (p - t) ** 2, mask, predicted, target)
+
+
+def huber_loss(
+    predicted: Array, target: Array, mask: Array | None = None, *, delta: float = 1.0
+) -> tuple[Array, Array]:
+    """Squared error near the target, absolute error far from it.
+
+    With d = predicted - target: d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2).
+
+    Args:
+      predicted: f32[...].
+      target: [...], as many.
+      mask: bool, over leading axes, False for what does not count. None: all counts.
+      delta: where the one passes into the other.
+    Returns:
+      (total, number of elements that count), both f32[].
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+      ValueError: delta is not positive.
+    Source: Huber 1964 ("Robust estimation of a location parameter"), section 1.
+    """
+    check_range("delta", delta, more_than=0)
+    predicted, target = _check(predicted, target)
+    mask = check_mask(mask, predicted.shape)
+    return sum_counted(lambda p, t: huber(p - t, delta), mask, predicted, target)
+
+
+def smooth_l1_loss(
+    predicted: Array, target: Array, mask: Array | None = None, *, beta: float = 1.0
+) -> tuple[Array, Array]:
+    """Absolute error, smoothed near the target: `huber_loss` over beta.
+
+    With d = predicted - target: d^2 / (2 beta) where |d| < beta, else |d| - beta / 2.
+
+    Args:
+      predicted: f32[...].
+      target: [...], as many.
+      mask: bool, over leading axes, False for what does not count. None: all counts.
+      beta: where the one passes into the other: 1 in Fast R-CNN and SSD, 1/9 in later R-CNNs.
+    Returns:
+      (total, number of elements that count), both f32[].
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+      ValueError: beta is not positive.
+    Source: Girshick 2015 ("Fast R-CNN"), equation 3.
+    """
+    check_range("beta", beta, more_than=0)
+    predicted, target = _check(predicted, target)
+    mask = check_mask(mask, predicted.shape)
+    return sum_counted(lambda p, t: smooth_l1(p - t, beta), mask, predicted, target)
+
+
+def _check(predicted: Any, target: Any) -> tuple[Array, Array]:
+    predicted = at_least_float32(check_array("predicted", predicted, ("...",)))
+    target = check_array("target", target, predicted.shape, "number")
+    return predicted, target.astype(predicted.dtype)

@@ -1,0 +1,162 @@
+"""Losses of pixels: a class for each, or the overlap of regions."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxvision.core import at_least_float32, check_array, check_range
+from jaxvision.losses.classification import binary_cross_entropy, check_class_weights
+from jaxvision.losses.elements import softmax_cross_entropy
+from jaxvision.losses.reduction import check_mask, sum_counted, where_counted
+
+
+def pixel_cross_entropy(
+    logits: Array,
+    labels: Array,
+    mask: Array | None = None,
+    *,
+    class_weights: Sequence[float] | None = None,
+    ignore_label: int = 255,
+) -> tuple[Array, Array]:
+    """Softmax cross entropy of each pixel, weighted by its class.
+
+    total = -sum_i w[y_i] log softmax(logits_i)[y_i], weight = sum_i w[y_i], so that the mean is
+    that of torch's CrossEntropyLoss(weight, ignore_index).
+
+    Args:
+      logits: f32[..., K], mostly [H, W, K].
+      labels: i32[...], a class or `ignore_label`. Anything else gives NaN.
+      mask: bool, over leading axes of labels, False for what does not count. None: all counts.
+      class_weights: K of them; None: all weigh 1.
+      ignore_label: label of pixels that do not count.
+    Returns:
+      (total, weight), both f32[].
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+      ValueError: the number of weights is another, or one is negative.
+    Source: Long et al. 2015 ("Fully convolutional networks"), section 3; Ronneberger et al. 2015
+      ("U-Net"), equation 1, for weights.
+    """
+    logits = at_least_float32(check_array("logits", logits, ("...", "K")))
+    labels = check_array("labels", labels, logits.shape[:-1], "int")
+    counted = check_mask(mask, labels.shape) & (labels != ignore_label)
+    weights = jnp.ones(logits.shape[-1], logits.dtype)
+    if class_weights is not None:
+        weights = check_class_weights("class_weights", class_weights, weights)
+
+    def loss(x: Array, label: Array) -> Array:
+        return weights[label] * softmax_cross_entropy(x, label)
+
+    total, _ = sum_counted(loss, counted, logits, labels)
+    weight, _ = sum_counted(lambda label: weights[label], counted, labels)
+    return total, weight
+
+
+def pixel_binary_cross_entropy(
+    logits: Array,
+    labels: Array,
+    mask: Array | None = None,
+    *,
+    positive_weight: float = 1.0,
+    ignore_label: int = 255,
+) -> tuple[Array, Array]:
+    """Sigmoid cross entropy of each pixel: one class, without a channel for the background.
+
+    Args:
+      logits: f32[...], mostly [H, W].
+      labels: i32[...], 0 (background), 1 or `ignore_label`. Anything else gives NaN.
+      mask: bool, over leading axes, False for what does not count. None: all counts.
+      positive_weight: of pixels labelled 1, to balance a rare class.
+      ignore_label: label of pixels that do not count.
+    Returns:
+      (total, number of pixels that count), both f32[].
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+      ValueError: the weight is negative.
+    """
+    logits = check_array("logits", logits, ("...",))
+    labels = check_array("labels", labels, logits.shape, "int")
+    counted = where_counted(check_mask(mask, labels.shape), labels != ignore_label, False)
+    targets = jnp.where((labels == 0) | (labels == 1), labels, jnp.nan)
+    return binary_cross_entropy(logits, targets, counted, positive_weight=positive_weight)
+
+
+def dice_loss(
+    probabilities: Array, targets: Array, mask: Array | None = None, *, smooth: float = 1.0
+) -> tuple[Array, Array]:
+    """1 - Dice coefficient of each class.
+
+    For a class with probabilities p and targets g over the pixels:
+    1 - (2 sum p g + s) / (sum p + sum g + s); 0 where that is 0 / 0.
+
+    Args:
+      probabilities: f32[..., K], the sigmoid or the softmax of logits.
+      targets: [..., K], in [0, 1]; `jax.nn.one_hot(labels, K)`, with `labels != 255` as the mask.
+      mask: bool, over leading axes, False for what does not count. None: all counts.
+      smooth: s. Above 0, a class that is absent and hardly predicted costs hardly anything.
+    Returns:
+      (sum over the classes, K), both f32[].
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+      ValueError: smooth is negative.
+    Source: Sudre et al. 2017 ("Generalised Dice overlap"), section 2; Milletari et al. 2016
+      ("V-Net"), section 3, has squares in the denominator.
+    """
+    # Half of s, as numerator and denominator are half of those above.
+    return _overlap_loss(probabilities, targets, mask, alpha=0.5, beta=0.5, smooth=smooth / 2)
+
+
+def tversky_loss(
+    probabilities: Array,
+    targets: Array,
+    mask: Array | None = None,
+    *,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+    smooth: float = 1.0,
+) -> tuple[Array, Array]:
+    """1 - Tversky index of each class: Dice that weighs the two kinds of error apart.
+
+    For a class with probabilities p and targets g over the pixels:
+    1 - (sum p g + s) / (sum p g + alpha sum p (1 - g) + beta sum (1 - p) g + s); 0 where that is
+    0 / 0. With alpha = beta = 1/2 it is Dice (with twice the s).
+
+    Args:
+      probabilities: f32[..., K], the sigmoid or the softmax of logits.
+      targets: [..., K], in [0, 1]; `jax.nn.one_hot(labels, K)`, with `labels != 255` as the mask.
+      mask: bool, over leading axes, False for what does not count. None: all counts.
+      alpha: what a false positive costs.
+      beta: what a false negative costs; above alpha to find small objects.
+      smooth: s.
+    Returns:
+      (sum over the classes, K), both f32[].
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+      ValueError: alpha, beta or smooth is negative.
+    Source: Salehi et al. 2017 ("Tversky loss function"), equations 3 and 4.
+    """
+    check_range("alpha", alpha, least=0)
+    check_range("beta", beta, least=0)
+    return _overlap_loss(probabilities, targets, mask, alpha=alpha, beta=beta, smooth=smooth)
+
+
+def _overlap_loss(
+    probabilities: Array,
+    targets: Array,
+    mask: Array | None,
+    *,
+    alpha: float,
+    beta: float,
+    smooth: float,
+) -> tuple[Array, Array]:
+    check_range("smooth", smooth, least=0)
+    p = at_least_float32(check_array("probabilities", probabilities, ("...", "K")))
+    g = check_array("targets", targets, p.shape, "number").astype(p.dtype)
+    mask = check_mask(mask, p.shape[:-1])
+    p, g = where_counted(mask, p), where_counted(mask, g)
+    pixels = tuple(range(p.ndim - 1))
+    both, extra, missed = (x.sum(axis=pixels) for x in (p * g, p * (1 - g), (1 - p) * g))
+    whole = both + alpha * extra + beta * missed + smooth
+    index = jnp.where(whole > 0, (both + smooth) / jnp.where(whole > 0, whole, 1), 1)
+    return (1 - index).sum(), jnp.asarray(p.shape[-1], p.dtype)

@@ -1,0 +1,59 @@
+"""Losses of boxes, by hand; the rest is in test_contract.py."""
+
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from jaxvision.losses import (
+    box_iou_loss,
+    complete_box_iou_loss,
+    distance_box_iou_loss,
+    generalized_box_iou_loss,
+)
+
+# Two 2 x 2 boxes that overlap in 1 x 2: IoU 2 / 6; hull 3 x 2, which they fill; centres 1 apart,
+# diagonal^2 13. Then 1 x 1 and 1 x 3 without overlap: hull 4 x 3, union 4, centres 3 and 1 apart.
+FIRST = np.float32([[0, 0, 2, 2], [0, 0, 1, 1], [7, 7, 7, 7]])
+SECOND = np.float32([[1, 0, 3, 2], [3, 0, 4, 3], [7, 7, 9, 9]])
+ASPECT = 4 / math.pi**2 * (math.atan(1 / 1) - math.atan(1 / 3)) ** 2
+
+
+@pytest.mark.parametrize(
+    ("loss", "by_hand"),
+    [
+        (box_iou_loss, (1 - 1 / 3) + 1),
+        (generalized_box_iou_loss, (1 - 1 / 3) + 1 + 8 / 12),
+        (distance_box_iou_loss, (1 - 1 / 3 + 1 / 13) + 1 + 10 / 25),
+        (
+            complete_box_iou_loss,
+            (1 - 1 / 3 + 1 / 13) + 1 + 10 / 25 + ASPECT * ASPECT / (1 + ASPECT),
+        ),
+    ],
+)
+def test_by_hand(loss, by_hand):
+    total, weight = loss(FIRST, SECOND, np.array([True, True, False]))
+    np.testing.assert_allclose(total, by_hand, rtol=1e-6)
+    assert weight == 2
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [box_iou_loss, generalized_box_iou_loss, distance_box_iou_loss, complete_box_iou_loss],
+)
+def test_equal_boxes_cost_nothing_and_a_box_without_area_costs_one(loss):
+    total, weight = loss(SECOND, SECOND)
+    np.testing.assert_allclose(total, 0, atol=1e-6)
+    assert weight == 3
+    total, _ = loss(FIRST[2:], SECOND[2:])
+    gradient = jax.grad(lambda b: loss(b, SECOND[2:])[0])(FIRST[2:])
+    assert total == 1
+    np.testing.assert_array_equal(gradient, 0)
+
+
+@pytest.mark.parametrize("loss", [generalized_box_iou_loss, distance_box_iou_loss])
+def test_boxes_apart_are_drawn_together(loss):
+    gradient = jax.grad(lambda b: loss(b, SECOND[1:2])[0])(FIRST[1:2])
+    assert gradient[0, 0] + gradient[0, 2] < 0  # descent moves the box to the right
+    assert not jax.grad(lambda b: box_iou_loss(b, SECOND[1:2])[0])(FIRST[1:2]).any()

@@ -1,0 +1,28 @@
+"""The two-part loss of classification with localisation, by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from jaxvision.losses import localization_loss
+
+LOGITS = np.log(np.float32([1, 2, 5]))  # softmax (1, 2, 5) / 8
+BOX, TARGET = np.float32([0, 0.5, 1, 1]), np.float32([0.5, 0.5, 0, 1])
+
+
+def test_by_hand():
+    terms = localization_loss(LOGITS, BOX, np.int32(1), TARGET, np.bool_(True), box_weight=2.0)
+    assert terms.keys() == {"classification", "box"}
+    np.testing.assert_allclose(terms["classification"], (math.log(4), 1), rtol=1e-6)
+    np.testing.assert_allclose(terms["box"], (2 * (0.25 + 1), 1), rtol=1e-6)
+
+
+def test_an_image_without_an_object_still_counts_in_the_mean_of_the_boxes():
+    terms = localization_loss(LOGITS, BOX, np.int32(0), TARGET, np.bool_(False))
+    assert terms["box"] == (0, 1)
+
+
+def test_a_negative_weight_is_refused():
+    with pytest.raises(ValueError, match=r"box_weight is -1\.0: give"):
+        localization_loss(LOGITS, BOX, np.int32(1), TARGET, np.bool_(True), box_weight=-1.0)

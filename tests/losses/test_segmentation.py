@@ -1,0 +1,99 @@
+"""Losses of pixels, by hand; the rest is in test_contract.py."""
+
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from jaxvision.losses import (
+    dice_loss,
+    pixel_binary_cross_entropy,
+    pixel_cross_entropy,
+    tversky_loss,
+)
+
+# Softmax: (1, 2, 5) / 8, (1, 1, 2) / 4, and a pixel that is ignored.
+LOGITS = np.log(np.float32([[[1, 2, 5], [1, 1, 2], [9, 1, 1]]]))
+LABELS = np.uint8([[1, 2, 255]])
+
+
+def test_pixel_cross_entropy_by_hand():
+    total, weight = pixel_cross_entropy(LOGITS, LABELS)
+    np.testing.assert_allclose(total, math.log(8 / 2) + math.log(4 / 2), rtol=1e-6)
+    assert weight == 2
+
+
+def test_pixel_cross_entropy_divides_by_the_weights_of_the_classes_that_occur():
+    total, weight = pixel_cross_entropy(LOGITS, LABELS, class_weights=(9.0, 3.0, 0.5))
+    np.testing.assert_allclose(total, 3 * math.log(4) + 0.5 * math.log(2), rtol=1e-6)
+    assert weight == 3.5
+
+
+def test_another_label_may_be_the_one_to_ignore():
+    labels = np.int32([[1, -100, 0]])
+    total, weight = pixel_cross_entropy(LOGITS, labels, ignore_label=-100)
+    np.testing.assert_allclose(total, math.log(8 / 2) + math.log(11 / 9), rtol=1e-6)
+    assert weight == 2
+
+
+@pytest.mark.parametrize("label", [3, 254, -1])
+def test_a_label_that_is_no_class_gives_nan_and_not_another_class(label):
+    total, _ = pixel_cross_entropy(LOGITS, np.int32([[label, 0, 0]]))
+    assert np.isnan(total)
+    total, _ = pixel_binary_cross_entropy(LOGITS[..., 0], np.int32([[label, 0, 0]]))
+    assert np.isnan(total)
+
+
+def test_pixel_binary_cross_entropy_by_hand():
+    logits = np.float32([math.log(3), math.log(3), 0, np.nan])  # p = 3/4, 3/4, 1/2
+    labels = np.uint8([1, 0, 1, 255])
+    total, weight = pixel_binary_cross_entropy(logits, labels, positive_weight=2.0)
+    by_hand = 2 * math.log(4 / 3) + math.log(4) + 2 * math.log(2)
+    np.testing.assert_allclose(total, by_hand, rtol=1e-6)
+    assert weight == 3
+
+
+# Of class 0: hits 0.5 + 1, p sums to 2.5, g to 2. Class 1 is absent and not predicted.
+PROBABILITIES = np.float32([[0.5, 0], [1, 0], [1, 0], [0.3, 0.7]])
+TARGETS = np.uint8([[1, 0], [1, 0], [0, 0], [1, 1]])
+COUNTED = np.array([True, True, True, False])
+
+
+def test_dice_loss_by_hand():
+    total, weight = dice_loss(PROBABILITIES, TARGETS, COUNTED, smooth=0.0)
+    np.testing.assert_allclose(total, 1 - 2 * 1.5 / (2.5 + 2), rtol=1e-6)
+    assert weight == 2
+    total, _ = dice_loss(PROBABILITIES, TARGETS, COUNTED, smooth=1.0)
+    np.testing.assert_allclose(total, 1 - (2 * 1.5 + 1) / (2.5 + 2 + 1), rtol=1e-6)
+
+
+def test_tversky_loss_by_hand():
+    # False positives 0 + 0 + 1, false negatives 0.5 + 0 + 0.
+    total, weight = tversky_loss(PROBABILITIES, TARGETS, COUNTED, alpha=0.3, beta=0.7, smooth=0.0)
+    np.testing.assert_allclose(total, 1 - 1.5 / (1.5 + 0.3 * 1 + 0.7 * 0.5), rtol=1e-6)
+    assert weight == 2
+
+
+def test_a_perfect_segmentation_costs_nothing():
+    for loss in (dice_loss, tversky_loss):
+        assert loss(TARGETS.astype("f4"), TARGETS)[0] == 0
+
+
+def test_what_is_ignored_gets_no_gradient():
+    for loss in (dice_loss, tversky_loss):
+        gradient = jax.grad(lambda p, loss=loss: loss(p, TARGETS, COUNTED)[0])(PROBABILITIES)
+        assert not gradient[3].any()
+        assert gradient[:3, 0].all()
+    gradient = jax.grad(lambda x: pixel_cross_entropy(x, LABELS)[0])(LOGITS)
+    assert not gradient[0, 2].any()
+    assert gradient[0, :2].all()
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [((1.0, 2.0), "class_weights has 2 weights for 3 classes"), ((1.0, -1.0, 0.0), "is -1.0")],
+)
+def test_class_weights_that_do_not_fit_are_refused(weights, message):
+    with pytest.raises(ValueError, match=message):
+        pixel_cross_entropy(LOGITS, LABELS, class_weights=weights)
