@@ -1,9 +1,10 @@
 """Metrics for classification, of one example each, as (total, weight)."""
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+from jaxvision.core import check_array, check_range
 
 
 def top_k_accuracy(logits: Array, target: Array, *, k: int = 1) -> tuple[Array, Array]:
@@ -12,15 +13,20 @@ def top_k_accuracy(logits: Array, target: Array, *, k: int = 1) -> tuple[Array, 
     Equal logits rank by the lower class first.
 
     Args:
-      logits: [K].
+      logits: f32[K].
       target: a class, i32[], or a distribution, f32[K], whose largest class is meant.
       k: how many guesses count, 1 <= k <= K.
     Returns:
       (1.0 or 0.0, 1.0), f32[] both.
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+      ValueError: k is out of range.
     """
-    chex.assert_rank(logits, 1)
-    if jnp.ndim(target) == 1:
-        chex.assert_shape(target, logits.shape)
-        target = jnp.argmax(target)
+    logits = check_array("logits", logits, ("K",))
+    check_range("k", k, least=1, most=logits.shape[0])
+    if jnp.ndim(target) == 0:
+        target = check_array("target", target, (), "int")
+    else:
+        target = jnp.argmax(check_array("target", target, logits.shape))
     _, guesses = jax.lax.top_k(logits, k)
     return (guesses == target).any().astype(jnp.float32), jnp.float32(1)

@@ -66,10 +66,19 @@ def test_results_are_float32_whatever_goes_in():
 @pytest.mark.parametrize(
     ("logits", "target", "message"),
     [
-        (np.zeros((2, 3), "f4"), np.int32(0), "rank"),
-        (np.zeros(3, "f4"), np.zeros(4, "f4"), r"shape \(4,\) but expected \(3\)"),
+        (np.zeros((2, 3), "f4"), np.int32(0), r"logits is float32\[2, 3\]: give float\[K\]"),
+        (np.zeros(3, "i4"), np.int32(0), r"logits is int32\[3\]: give float\[K\]"),
+        (np.zeros(3, "f4"), np.zeros(4, "f4"), r"target is float32\[4\]: give float\[3\]"),
+        (np.zeros(3, "f4"), np.float32(0), r"target is float32\[\]: give int\[\]"),
     ],
+    ids=["batch", "no floats", "length", "float class"],
 )
-def test_wrong_shapes_are_named(logits, target, message):
+def test_wrong_shapes_and_types_are_named(logits, target, message):
     with pytest.raises(AssertionError, match=message):
         top_k_accuracy(logits, target)
+
+
+@pytest.mark.parametrize("k", [0, 4])
+def test_more_guesses_than_classes_and_none_are_errors(k):
+    with pytest.raises(ValueError, match=f"k is {k}: give at least 1 and at most 3"):
+        top_k_accuracy(np.zeros(3, "f4"), np.int32(0), k=k)

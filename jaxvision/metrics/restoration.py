@@ -1,0 +1,122 @@
+"""Metrics for restored images, of one example each, as (total, weight).
+
+Integer images are converted; half precision is computed in float32.
+"""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxvision.core import at_least_float32, check_array, check_range
+from jaxvision.ops import conv2d
+
+# Wang et al. 2004, sections III-B and III-C.
+_K1, _K2 = 0.01, 0.03
+_SIGMA = 1.5
+_WINDOW = 11  # pixels a side: the Gaussian is cut off at 3.5 sigma
+
+
+def psnr(
+    predicted: Array, target: Array, *, data_range: float, max_db: float = 100.0
+) -> tuple[Array, Array]:
+    """Peak signal-to-noise ratio.
+
+    PSNR = min(10 log10(data_range^2 / MSE), max_db), with the mean squared error over all elements;
+    max_db where it is 0.
+
+    Args:
+      predicted: f32[...] or integers, such as [H, W, C].
+      target: of the same shape.
+      data_range: the largest value less the smallest, of all possible ones: 255 for uint8.
+      max_db: the most that an image can reach, so that identical ones have a finite value.
+    Returns:
+      (decibels, 1.0), f32[] both.
+    Raises:
+      AssertionError: the arrays differ in shape or are no numbers.
+      ValueError: data_range is not positive and finite, or max_db not finite.
+    Source: Huynh-Thu and Ghanbari 2008 ("Scope of validity of PSNR in image/video quality
+      assessment").
+    """
+    check_range("max_db", max_db, more_than=-math.inf, less_than=math.inf)
+    predicted, target = _images(predicted, target, ("...",), data_range)
+    mse = (((predicted - target) / data_range) ** 2).mean()
+    # By equality, so that NaN stays NaN.
+    identical = mse == 0
+    decibels = jnp.minimum(-10 * jnp.log10(jnp.where(identical, 1, mse)), max_db)
+    return jnp.where(identical, max_db, decibels), jnp.float32(1)
+
+
+def ssim(predicted: Array, target: Array, *, data_range: float) -> tuple[Array, Array]:
+    """Structural similarity, the mean over all windows inside the image and over the channels.
+
+    SSIM = (2 mu_x mu_y + C1) (2 cov_xy + C2) / ((mu_x^2 + mu_y^2 + C1) (var_x + var_y + C2)) of
+    each window, with C1 = (0.01 data_range)^2, C2 = (0.03 data_range)^2, and means, variances and
+    covariance (biased) weighted by a Gaussian of sigma 1.5 over 11 x 11 pixels.
+
+    For a loss, 1 - SSIM: gradients are finite everywhere. Differentiable in reverse mode only; the
+    gradient's convolutions have the platform's default precision, which is below float32 on TPUs
+    unless `jax.default_matmul_precision` says otherwise.
+
+    Args:
+      predicted: f32[H, W, C] or integers, H and W at least 11.
+      target: of the same shape.
+      data_range: the largest value less the smallest, of all possible ones: 255 for uint8.
+    Returns:
+      (mean SSIM, in [-1, 1]; 1.0), f32[] both.
+    Raises:
+      AssertionError: the arrays differ in shape or are no numbers.
+      ValueError: the image is smaller than the window, or data_range is not positive and finite.
+    Source: Wang et al. 2004 ("Image quality assessment: from error visibility to structural
+      similarity"), equations 13 to 17.
+    """
+    predicted, target = _images(predicted, target, ("H", "W", "C"), data_range)
+    for side, size in zip(("height", "width"), predicted.shape[:2], strict=True):
+        check_range(f"the {side} of predicted and target", size, least=_WINDOW)
+    return _mean_ssim((predicted + target) / data_range, (predicted - target) / data_range)
+
+
+def _images(
+    predicted: Array, target: Array, shape: Sequence[int | str], data_range: float
+) -> tuple[Array, Array]:
+    """Both images as floats."""
+    check_range("data_range", data_range, more_than=0, less_than=math.inf)
+    predicted = check_array("predicted", predicted, shape, "number")
+    target = check_array("target", target, predicted.shape, "number")
+    return at_least_float32(predicted), at_least_float32(target)
+
+
+@jax.jit
+def _mean_ssim(total: Array, difference: Array) -> tuple[Array, Array]:
+    """SSIM by the sum s = x + y and the difference d = x - y of images of range 1.
+
+    As 4 mu_x mu_y = mu_s^2 - mu_d^2 and 2 (mu_x^2 + mu_y^2) = mu_s^2 + mu_d^2, and so for the
+    variances, SSIM = (1 - 2 mu_d^2 / (mu_s^2 + mu_d^2 + 2 C1)) (1 - 2 var_d / (var_s + var_d +
+    2 C2)). In this form nothing cancels where the images are alike, and it takes one map less.
+    """
+    maps = jnp.concatenate([total, difference], axis=-1)
+    # Variances do not change when all values are shifted, and small values lose fewer digits.
+    shift = jax.lax.stop_gradient(maps.mean(axis=(0, 1), keepdims=True))
+    maps = maps - shift
+    mean, square = jnp.split(_blur(jnp.concatenate([maps, maps**2], axis=-1)), 2, axis=-1)
+    mean_s, mean_d = jnp.split((mean + shift) ** 2, 2, axis=-1)
+    # Rounding must not make a variance negative.
+    var_s, var_d = jnp.split(jnp.maximum(square - mean**2, 0), 2, axis=-1)
+    luminance = 1 - 2 * mean_d / (mean_s + mean_d + 2 * _K1**2)
+    structure = 1 - 2 * var_d / (var_s + var_d + 2 * _K2**2)
+    return (luminance * structure).mean(), jnp.float32(1)
+
+
+def _blur(maps: Array) -> Array:
+    """[H, W, D] -> [H - 10, W - 10, D], the Gaussian mean of each window inside."""
+    depth = maps.shape[-1]
+    weights = np.exp(-((np.arange(_WINDOW) - _WINDOW // 2) ** 2) / (2 * _SIGMA**2))
+    weights = jnp.asarray(weights / weights.sum(), maps.dtype)
+    column = jnp.broadcast_to(weights[:, None, None, None], (_WINDOW, 1, 1, depth))
+    # The default of GPUs and TPUs has too few digits for a difference of squares.
+    with jax.default_matmul_precision("highest"):
+        rows_done = conv2d(maps[None], column, groups=depth)
+        return conv2d(rows_done, column.swapaxes(0, 1), groups=depth)[0]
