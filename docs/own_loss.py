@@ -1,0 +1,143 @@
+"""A loss of one's own on the embedded digits: written, proven, trained by name, looked into.
+
+    python docs/own_loss.py [--workdir=runs/own_loss] [--steps=600] [--picture=FILE]
+
+docs/losses.md explains it piece by piece. Takes about a minute on 2 CPU cores.
+"""
+
+import argparse
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from matplotlib.figure import Figure
+
+from jaxvision import losses, testing
+from jaxvision.cli import assemble
+from jaxvision.cli.main import run
+from jaxvision.core import divide, sum_terms
+from jaxvision.engine import Parallel
+
+
+def poly_loss(logits, label, *, epsilon=1.0):
+    """Poly-1 cross entropy: -log p + epsilon (1 - p), for the probability p of the right class.
+
+    logits f32[K], label i32[] -> (total, weight). Leng et al. 2022 ("PolyLoss"), equation 6.
+    """
+    total, weight = losses.cross_entropy(logits, label)
+    p = jax.nn.softmax(logits)[label]
+    return total + epsilon * (1 - p), weight
+
+
+def slow_poly_loss(logits, label, *, epsilon=1.0):
+    exps = np.exp(np.float64(logits))
+    p = exps[label] / exps.sum()
+    return -np.log(p) + epsilon * (1 - p), np.array(1.0)
+
+
+def worst_box_loss(predicted, target, mask):
+    """The largest error of any coordinate: f32[N, 4], f32[N, 4], bool[N] -> (total, weight)."""
+    error = jnp.where(mask[:, None], predicted - target, 0)
+    return jnp.abs(error).max(initial=0), jnp.float32(1)
+
+
+def mean_loss(logits, labels, mask):
+    sums = sum_terms({"poly": jax.vmap(poly_loss)(logits, labels)}, mask)
+    return divide(*sums["poly"])
+
+
+def prove():
+    logits, label = np.float32([0.3, -1.2, 2.5]), np.int32(1)
+    # The same as the slow one: eagerly, under jit, vmap and pmap.
+    testing.check_op(poly_loss, slow_poly_loss, logits, label, epsilon=2.0)
+    testing.check_finite_gradients(poly_loss, np.float32([100, -100, 0]), label)
+
+    rng = np.random.default_rng(0)
+    predicted, target = rng.normal(size=(2, 5, 4)).astype("f4")
+    # Boxes of padding, whatever is in them, change neither the loss nor its gradient.
+    testing.check_padding_invariance(
+        worst_box_loss, predicted, target, np.ones(5, bool), padded=(0, 1), mask=2
+    )
+    nothing = np.zeros(5, bool)
+    testing.check_finite_gradients(worst_box_loss, predicted, target, nothing)
+
+    # Images of filler count nothing.
+    batch, real = rng.normal(size=(4, 3)).astype("f4"), np.arange(4) < 3
+    np.testing.assert_allclose(
+        mean_loss(batch, np.arange(4) % 3, real),
+        np.mean([slow_poly_loss(batch[i], i % 3)[0] for i in range(3)]),
+        rtol=1e-5,
+    )
+
+
+def train(workdir, steps):
+    loss = {"name": f"{__file__}:poly_loss", "epsilon": 2.0}
+    flags = [f"--workdir={workdir}", f"--config.steps={steps}", f"--config.loss={loss}"]
+    if code := run("train", ["train.py", *flags]):
+        raise SystemExit(code)
+
+
+def look(workdir):
+    """Loss and norm of the gradient of each test digit: (images, labels, losses, norms)."""
+    config = assemble.saved_config(workdir)
+    task = assemble.make_task(config)
+    state = assemble.restore_best(workdir, config, task, Parallel(devices=jax.devices()[:1])).state
+
+    def loss_of(params, example):
+        variables = {**state.variables, "params": params}
+        batch = jax.tree.map(lambda x: x[None], example)
+        outputs, _ = task.forward(variables, batch, keys=None, step=0, train=False)
+        one = jax.tree.map(lambda x: x[0], outputs)
+        terms = task.loss(one, example, key=jax.random.key(0), step=0)
+        return sum(divide(*pair) for pair in terms.values())
+
+    @jax.jit
+    @jax.vmap
+    def losses_and_norms(example):
+        loss, gradient = jax.value_and_grad(loss_of)(state.params, task.prepare(example))
+        return loss, optax.tree.norm(gradient)
+
+    batches = list(assemble.eval_data(config, "test"))
+    found = [(b.image, b.label, *jax.device_get(losses_and_norms(b))) for b in batches]
+    real = np.concatenate([b.mask for b in batches])
+    return [np.concatenate(column)[real] for column in zip(*found, strict=True)]
+
+
+def draw(images, labels, values, norms, picture):
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(3, 2))
+    left.suptitle("The digits with the highest loss, and the norm of their gradient")
+    hardest = np.argsort(-values)[:18]
+    for axes, i in zip(left.subplots(3, 6).flat, hardest, strict=True):
+        axes.imshow(images[i, :, :, 0], cmap="gray_r")
+        axes.set_title(f"{labels[i]}: {values[i]:.2g}, {norms[i]:.2g}", fontsize=8, pad=2)
+        axes.axis("off")
+    axes = right.subplots()
+    axes.loglog(values, norms, ".", alpha=0.5)
+    axes.set(xlabel="loss of one digit", ylabel="norm of its gradient")
+    axes.grid(alpha=0.3)
+    figure.savefig(picture, dpi=90)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--workdir", type=pathlib.Path, default="runs/own_loss", help="of the run")
+    parser.add_argument("--steps", type=int, default=600, help="of training")
+    parser.add_argument("--picture", type=pathlib.Path, help="default: hardest.png in the workdir")
+    given = parser.parse_args()
+    prove()
+    print("proven: equal to the slow one, finite, unchanged by padding")
+    train(given.workdir, given.steps)
+    images, labels, values, norms = look(given.workdir)
+    print(f"{len(values)} test digits: mean loss {values.mean():.4f}, mean norm {norms.mean():.4f}")
+    for i in np.argsort(-values)[:5]:
+        print(f"digit {labels[i]}: loss {values[i]:.3f}, norm of its gradient {norms[i]:.2f}")
+    picture = given.picture or given.workdir / "hardest.png"
+    draw(images, labels, values, norms, picture)
+    print(f"wrote {picture}")
+
+
+if __name__ == "__main__":
+    main()
