@@ -9,6 +9,7 @@ import pytest
 BENCHMARKS = pathlib.Path(__file__).parent.parent / "benchmarks"
 # Script -> arguments that make it short.
 SMALLEST = {
+    "coco_ap.py": ["--images=8", "--detections=9", "--classes=2", "--segm-images=2", "--rounds=1"],
     "conv.py": ["--only=pooled", "--rounds=1"],
     "engine_overhead.py": ["--batch-size=8", "--steps=1", "--pairs=1"],
     "nms.py": ["--sizes", "64", "--batches", "1", "--rounds=1"],

@@ -1,11 +1,20 @@
 """Floor 2: metrics."""
 
 from jaxvision.metrics.classification import top_k_accuracy
+from jaxvision.metrics.coco import CocoResult, coco_average_precision
+from jaxvision.metrics.detection_tables import DetectionAccumulator, DetectionTable, ObjectTable
 from jaxvision.metrics.landmarks import normalized_landmark_error
 from jaxvision.metrics.restoration import psnr, ssim
 from jaxvision.metrics.segmentation import confusion_matrix, dice_score, mean_iou, pixel_accuracy
+from jaxvision.metrics.voc import VocResult, voc_average_precision
 
 __all__ = [
+    "CocoResult",
+    "DetectionAccumulator",
+    "DetectionTable",
+    "ObjectTable",
+    "VocResult",
+    "coco_average_precision",
     "confusion_matrix",
     "dice_score",
     "mean_iou",
@@ -14,4 +23,5 @@ __all__ = [
     "psnr",
     "ssim",
     "top_k_accuracy",
+    "voc_average_precision",
 ]

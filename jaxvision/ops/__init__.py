@@ -1,4 +1,7 @@
-"""Floor 1: pure array functions of fixed size, for use under jit, vmap, pmap and grad."""
+"""Floor 1: pure array functions of fixed size, for use under jit, vmap, pmap and grad.
+
+Only run-lengths of masks are numpy, for the host.
+"""
 
 from jaxvision.ops.anchors import (
     DISTANCES,
@@ -66,6 +69,17 @@ from jaxvision.ops.pooling import (
 from jaxvision.ops.rearrange import ORDERS, channel_shuffle, depth_to_space, space_to_depth
 from jaxvision.ops.resize import resize_bicubic, resize_bilinear, resize_nearest
 from jaxvision.ops.roi import assign_levels, multilevel_roi_align, roi_align, roi_pool
+from jaxvision.ops.run_lengths import (
+    RunLengths,
+    compress_counts,
+    decode_mask,
+    decompress_counts,
+    encode_mask,
+    mask_area,
+    mask_to_box,
+    paired_run_length_iou,
+    run_length_iou,
+)
 from jaxvision.ops.suppression import batched_nms, multiclass_nms, nms, soft_nms
 
 __all__ = [
@@ -81,6 +95,7 @@ __all__ = [
     "SSD300",
     "SSD512",
     "SSD_WEIGHTS",
+    "RunLengths",
     "adaptive_avg_pool",
     "anchor_shapes",
     "assign_levels",
@@ -96,12 +111,15 @@ __all__ = [
     "channel_shuffle",
     "clip_boxes_to_image",
     "complete_box_iou",
+    "compress_counts",
     "conv2d",
     "conv_general_dilated",
     "conv_transpose2d",
     "decode_boxes",
+    "decode_mask",
     "decode_yolo",
     "decode_yolov1",
+    "decompress_counts",
     "depth_to_space",
     "distance_box_iou",
     "elementwise_box_iou",
@@ -109,6 +127,7 @@ __all__ = [
     "elementwise_distance_box_iou",
     "elementwise_generalized_box_iou",
     "encode_boxes",
+    "encode_mask",
     "encode_yolo",
     "encode_yolov1",
     "generalized_box_iou",
@@ -116,6 +135,8 @@ __all__ = [
     "grid_anchors",
     "kmeans_anchors",
     "local_response_norm",
+    "mask_area",
+    "mask_to_box",
     "mask_to_indices",
     "match_anchors",
     "max_pool",
@@ -125,6 +146,7 @@ __all__ = [
     "multiclass_nms",
     "multilevel_roi_align",
     "nms",
+    "paired_run_length_iou",
     "resize_bicubic",
     "resize_bilinear",
     "resize_nearest",
@@ -132,6 +154,7 @@ __all__ = [
     "roi_align",
     "roi_pool",
     "rpn_anchors",
+    "run_length_iou",
     "sample_balanced",
     "shape_iou",
     "soft_nms",

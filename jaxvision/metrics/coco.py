@@ -1,0 +1,371 @@
+"""Average precision and recall as COCO defines them, for boxes and for masks. On the host.
+
+The numbers are those of pycocotools' `COCOeval`; where that gives -1, for what does not exist, NaN
+stands here. Only pairs of a detection and an object with an IoU of at least 0.5 are ever matched,
+for all images, sizes and thresholds at once, and precision is worked out at true positives only.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxvision.core import InputError, check_range
+from jaxvision.metrics.detection_groups import (
+    Groups,
+    box_areas,
+    class_slices,
+    group,
+    paired_box_iou,
+)
+from jaxvision.metrics.detection_tables import DetectionTable, ObjectTable
+from jaxvision.ops import RunLengths, mask_area, paired_run_length_iou
+from jaxvision.ops.run_lengths import concatenated_ranges
+
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALL_THRESHOLDS = np.linspace(0, 1, 101)
+AREAS = {
+    "all": (0, 1e5**2),
+    "small": (0, 32**2),
+    "medium": (32**2, 96**2),
+    "large": (96**2, 1e5**2),
+}
+"""Square pixels; both ends belong to the range."""
+MAX_DETECTIONS = (1, 10, 100)
+"""How many detections count of one class in one image."""
+IOU_TYPES = ("bbox", "segm")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CocoResult:
+    """Precision and recall by T IoU thresholds, R recall thresholds, K classes, A sizes and
+    M numbers of detections; the axes are `IOU_THRESHOLDS`, `RECALL_THRESHOLDS`, `AREAS` and
+    `MAX_DETECTIONS`. NaN for a class without objects (that count) of a size.
+
+    Attributes:
+      precision: f64[T, R, K, A, M], the highest precision at this recall or above.
+      recall: f64[T, K, A, M], the highest recall.
+    """
+
+    precision: np.ndarray
+    recall: np.ndarray
+
+    @property
+    def stats(self) -> dict[str, float]:
+        """COCO's twelve numbers, in its order: means over what exists, NaN where nothing does."""
+        sizes, most = list(AREAS), list(MAX_DETECTIONS)
+
+        def precision(iou_thresholds=slice(None), size="all"):
+            return _mean(self.precision[iou_thresholds, :, :, sizes.index(size), -1])
+
+        def recall(size="all", detections=100):
+            return _mean(self.recall[:, :, sizes.index(size), most.index(detections)])
+
+        return {
+            "AP": precision(),
+            "AP50": precision(_threshold_index(0.5)),
+            "AP75": precision(_threshold_index(0.75)),
+            "AP_small": precision(size="small"),
+            "AP_medium": precision(size="medium"),
+            "AP_large": precision(size="large"),
+            "AR1": recall(detections=1),
+            "AR10": recall(detections=10),
+            "AR100": recall(),
+            "AR_small": recall("small"),
+            "AR_medium": recall("medium"),
+            "AR_large": recall("large"),
+        }
+
+    @property
+    def class_ap(self) -> np.ndarray:
+        """f64[K], AP of each class: all sizes, 100 detections, mean over IoU thresholds."""
+        return self.precision[:, :, :, 0, -1].mean(axis=(0, 1))
+
+    @property
+    def class_ap50(self) -> np.ndarray:
+        """f64[K], AP of each class at an IoU of 0.5: all sizes, 100 detections."""
+        return self.precision[_threshold_index(0.5), :, :, 0, -1].mean(axis=0)
+
+    def curve(self, label: int, *, iou_threshold: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+        """Precision over recall of a class: all sizes, 100 detections.
+
+        Args:
+          label: the class.
+          iou_threshold: one of `IOU_THRESHOLDS`.
+        Returns:
+          recall f64[101] and precision f64[101].
+        Raises:
+          InputError: another threshold, or no such class.
+        """
+        check_range("label", label, least=0, most=self.precision.shape[2] - 1)
+        threshold = _threshold_index(iou_threshold)
+        return RECALL_THRESHOLDS.copy(), self.precision[threshold, :, label, 0, -1].copy()
+
+
+def coco_average_precision(
+    detections: DetectionTable,
+    objects: ObjectTable,
+    *,
+    num_classes: int,
+    iou_type: str = "bbox",
+) -> CocoResult:
+    """COCO's average precision and recall.
+
+    Of each image and class the 100 detections of highest score are taken in turn (of equal scores
+    the first row); each is matched with the object of highest IoU, at least the threshold, that is
+    not yet taken (of equal ones the last row). Crowds may be taken repeatedly; they and objects of
+    another size come last, and a match with them does not count; nor does a detection of another
+    size without a match. Precision and recall then follow the detections of a class by falling
+    score (of equal scores by image id, then row).
+
+    Args:
+      detections: of all images.
+      objects: of all images; `difficult` plays no part.
+      num_classes: K; labels are 0..K - 1.
+      iou_type: "bbox" (IoU and size of a detection from its box) or "segm" (from its mask).
+    Returns:
+      precision, recall and what follows from them.
+    Raises:
+      InputError: a label outside 0..K - 1, an unknown iou_type, masks that are missing or of
+        different sizes in one image.
+    Source: Lin et al., Microsoft COCO: Common Objects in Context, 2014; cocodataset.org, detection
+      evaluation.
+    """
+    if iou_type not in IOU_TYPES:
+        raise InputError(f"iou_type is {iou_type!r}: choose one of {', '.join(IOU_TYPES)}")
+    groups = _first_ranks(group(detections, objects, num_classes), MAX_DETECTIONS[-1])
+    if iou_type == "segm":
+        for name, table in (("detections", detections), ("objects", objects)):
+            if table.masks is None:
+                raise InputError(f"{name} have no masks: give them, or choose iou_type 'bbox'")
+        detection_areas = _mask_areas(detections.masks)
+        pairs = _near_masks(groups, detections, objects)
+    else:
+        detection_areas = box_areas(detections.boxes)
+        pairs = _near_boxes(groups, detections, objects)
+    counts = _of_size(_object_areas(objects)) & ~objects.crowd[:, None]
+    matches = _match(
+        pairs,
+        groups.detection_groups,
+        counts=counts[groups.objects],
+        crowd=objects.crowd[groups.objects],
+    )
+    return _accumulate(
+        matches,
+        labels=detections.labels[groups.detections],
+        scores=detections.scores[groups.detections],
+        ranks=groups.ranks(),
+        of_size=_of_size(detection_areas)[groups.detections],
+        totals=_objects_per_class(objects.labels, counts, num_classes),
+    )
+
+
+class _Pairs(NamedTuple):
+    """Pairs of a detection and an object of its group with an IoU of at least 0.5."""
+
+    detection: np.ndarray  # i64[P], rising
+    object: np.ndarray  # i64[P]
+    iou: np.ndarray  # f64[P]
+
+
+class _Matches(NamedTuple):
+    """What became of the detections that have a pair; all others have no match."""
+
+    detection: np.ndarray  # i64[C], rising
+    positive: np.ndarray  # bool[C, A, T], matched with an object that counts
+    ignored: np.ndarray  # bool[C, A, T], matched with one that does not
+
+
+def _first_ranks(groups: Groups, most: int) -> Groups:
+    """Without the detections of lower rank, which count nowhere."""
+    kept = groups.ranks() < most
+    return groups._replace(
+        detections=groups.detections[kept], detection_groups=groups.detection_groups[kept]
+    )
+
+
+def _near_boxes(groups: Groups, detections: DetectionTable, objects: ObjectTable) -> _Pairs:
+    boxes1, boxes2 = detections.boxes[groups.detections], objects.boxes[groups.objects]
+    crowd = objects.crowd[groups.objects]
+    blocks = [_Pairs(*(np.zeros(0, kind) for kind in (np.int64, np.int64, np.float64)))]
+    for detection, object_ in groups.pairs():
+        iou = paired_box_iou(boxes1[detection], boxes2[object_], crowd[object_])
+        blocks.append(_near(detection, object_, iou))
+    return _Pairs(*(np.concatenate(parts) for parts in zip(*blocks, strict=True)))
+
+
+def _near_masks(groups: Groups, detections: DetectionTable, objects: ObjectTable) -> _Pairs:
+    blocks = [np.zeros((2, 0), np.int64), *map(np.stack, groups.pairs())]
+    detection, object_ = np.concatenate(blocks, axis=1)
+    iou = paired_run_length_iou(
+        detections.masks,
+        objects.masks,
+        groups.detections[detection],
+        groups.objects[object_],
+        objects.crowd,
+        least=IOU_THRESHOLDS[0],
+    )
+    return _near(detection, object_, iou)
+
+
+def _near(detection: np.ndarray, object_: np.ndarray, iou: np.ndarray) -> _Pairs:
+    near = iou >= IOU_THRESHOLDS[0]
+    return _Pairs(detection[near], object_[near], iou[near])
+
+
+def _mask_areas(masks: Sequence[RunLengths]) -> np.ndarray:
+    return np.array([mask_area(mask) for mask in masks], np.float64)
+
+
+def _object_areas(objects: ObjectTable) -> np.ndarray:
+    if objects.area is not None:
+        return objects.area
+    if objects.masks is not None:
+        return _mask_areas(objects.masks)
+    return box_areas(objects.boxes)
+
+
+def _of_size(areas: np.ndarray) -> np.ndarray:
+    """Whether areas are of each size: f64[N] -> bool[N, A]."""
+    least, most = np.array(list(AREAS.values()), np.float64).T
+    return (least <= areas[:, None]) & (areas[:, None] <= most)
+
+
+def _objects_per_class(labels: np.ndarray, counts: np.ndarray, num_classes: int) -> np.ndarray:
+    """How many objects of each class count for each size: i64[K, A]."""
+    return np.stack(
+        [np.bincount(labels[which], minlength=num_classes) for which in counts.T], axis=1
+    )
+
+
+def _match(
+    pairs: _Pairs, detection_groups: np.ndarray, *, counts: np.ndarray, crowd: np.ndarray
+) -> _Matches:
+    """Each detection in turn takes an object: all groups at once, sizes and thresholds too.
+
+    Args:
+      pairs: of D detections and G objects.
+      detection_groups: i64[D], rising.
+      counts: bool[G, A], whether an object counts for a size.
+      crowd: bool[G].
+    """
+    # A detection's pairs stand together, the better the later.
+    order = np.lexsort((pairs.object, pairs.iou, pairs.detection))
+    pairs = _Pairs(*(x[order] for x in pairs))
+    detection, first, sizes = np.unique(pairs.detection, return_index=True, return_counts=True)
+    groups = detection_groups[detection]
+    turn = np.arange(groups.size) - np.searchsorted(groups, groups)
+    order = np.argsort(turn, kind="stable")
+    free = np.ones((*counts.shape, IOU_THRESHOLDS.size), bool)
+    positive = np.zeros((detection.size, *free.shape[1:]), bool)
+    ignored = np.zeros_like(positive)
+    splits = np.cumsum(np.bincount(turn))
+    for now in np.split(order, splits[:-1]):
+        taking = concatenated_ranges(first[now], sizes[now])
+        object_ = pairs.object[taking]
+        possible = (pairs.iou[taking, None] >= IOU_THRESHOLDS)[:, None, :] & free[object_]
+        # Objects that count come before all others, then the better.
+        better = np.arange(taking.size)[:, None] + taking.size * counts[object_]
+        preference = np.where(possible, better[:, :, None], -1)
+        best = np.maximum.reduceat(preference, np.cumsum(sizes[now]) - sizes[now], axis=0)
+        positive[now] = best >= taking.size
+        ignored[now] = (best >= 0) & (best < taking.size)
+        _, size, threshold = matched = np.nonzero(best >= 0)
+        taken = object_[best[matched] % taking.size]
+        free[taken, size, threshold] = crowd[taken]
+    return _Matches(detection, positive, ignored)
+
+
+def _accumulate(
+    matches: _Matches,
+    *,
+    labels: np.ndarray,
+    scores: np.ndarray,
+    ranks: np.ndarray,
+    of_size: np.ndarray,
+    totals: np.ndarray,
+) -> CocoResult:
+    """Precision and recall of each class.
+
+    Args:
+      matches: among D detections.
+      labels: i64[D], rising.
+      scores: f64[D].
+      ranks: i64[D], how many detections of the group come before.
+      of_size: bool[D, A].
+      totals: i64[K, A], objects.
+    """
+    K, A = totals.shape
+    T, R, M = IOU_THRESHOLDS.size, RECALL_THRESHOLDS.size, len(MAX_DETECTIONS)
+    precision, recall = np.zeros((T, R, K, A, M)), np.zeros((T, K, A, M))
+    of_class = zip(class_slices(labels, K), class_slices(labels[matches.detection], K), strict=True)
+    for label, (all_, matched) in enumerate(of_class):
+        order = all_.start + np.argsort(-scores[all_], kind="stable")
+        place = np.argsort(order)[matches.detection[matched] - all_.start]
+        rising = np.argsort(place)
+        place = place[rising]
+        positive, ignored = matches.positive[matched][rising], matches.ignored[matched][rising]
+        rank, sizes = ranks[order], of_size[order]
+        for m, most in enumerate(MAX_DETECTIONS):
+            within = rank < most
+            kept = within[place]
+            precision[..., label, :, m], recall[:, label, :, m] = _precision_and_recall(
+                np.cumsum(within)[place[kept]] - 1,
+                positive[kept],
+                ignored[kept],
+                sizes[within],
+                totals[label],
+            )
+    exists = totals > 0
+    return CocoResult(
+        precision=np.where(exists[:, :, None], precision, np.nan),
+        recall=np.where(exists[:, :, None], recall, np.nan),
+    )
+
+
+def _precision_and_recall(place, positive, ignored, of_size, totals):
+    """Of one class and one number of detections an image.
+
+    Args:
+      place: i64[C], rising; where the detections that have a pair stand among all D.
+      positive: bool[C, A, T], matched with an object that counts.
+      ignored: bool[C, A, T], matched with one that does not.
+      of_size: bool[D, A], of all detections by falling score.
+      totals: i64[A], objects.
+    Returns:
+      precision f64[T, R, A] and recall f64[T, A].
+    """
+    # Without a match a detection counts if it is of that size; with one, if its object counts.
+    unmatched = of_size[place][:, :, None]
+    change = (positive & ~unmatched).astype(np.int64) - (ignored & unmatched)
+    counted = np.cumsum(of_size, axis=0)[place][:, :, None] + np.cumsum(change, axis=0)
+    precision = np.where(positive, np.cumsum(positive, axis=0) / np.maximum(counted, 1), 0)
+    highest = np.maximum.accumulate(precision[::-1])[::-1]
+
+    # The true positives of each threshold and size, one after the other; at the end a 0.
+    at_positives = np.append(highest.T[positive.T], 0)
+    found = positive.sum(axis=0).T
+    before = (np.cumsum(found) - found.ravel()).reshape(found.shape)
+    needed = np.stack([_needed(total) for total in totals])
+    position = np.where(needed <= found[:, :, None], before[:, :, None] + needed - 1, -1)
+    return at_positives[position].swapaxes(1, 2), found / np.maximum(totals, 1)
+
+
+def _needed(total: int) -> np.ndarray:
+    """How many of so many objects make each recall, at least 1: i64[R]."""
+    return np.searchsorted(np.arange(1, total + 1) / total, RECALL_THRESHOLDS) + 1
+
+
+def _threshold_index(iou_threshold: float) -> int:
+    near = np.flatnonzero(np.isclose(IOU_THRESHOLDS, iou_threshold))
+    if not near.size:
+        choices = ", ".join(f"{threshold:.2f}" for threshold in IOU_THRESHOLDS)
+        raise InputError(f"iou_threshold is {iou_threshold}: choose one of {choices}")
+    return int(near[0])
+
+
+def _mean(x: np.ndarray) -> float:
+    """Over what exists."""
+    existing = x[~np.isnan(x)]
+    return float(existing.mean()) if existing.size else float("nan")

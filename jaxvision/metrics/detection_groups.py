@@ -1,0 +1,101 @@
+"""What VOC's and COCO's metrics share: detections and objects of one class in one image."""
+
+import itertools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxvision.core import InputError, check_range
+from jaxvision.metrics.detection_tables import DetectionTable, ObjectTable
+from jaxvision.ops.run_lengths import concatenated_ranges
+
+_DETECTIONS_AT_ONCE = 2**15
+
+
+class Groups(NamedTuple):
+    """Both tables in order, as row numbers. A group is one class in one image.
+
+    Rows of a group stand together, groups of a class too; images follow each other by their ids,
+    so the order in which they came does not matter.
+    """
+
+    detections: np.ndarray  # i64[D]: rows by class, image, falling score, row
+    detection_groups: np.ndarray  # i64[D], rising
+    objects: np.ndarray  # i64[G]: rows by class, image, row
+    object_groups: np.ndarray  # i64[G], rising
+
+    def ranks(self) -> np.ndarray:
+        """i64[D], how many detections of the same group stand before each."""
+        first = np.searchsorted(self.detection_groups, self.detection_groups)
+        return np.arange(self.detection_groups.size) - first
+
+    def pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """All pairs within a group: positions in `detections` and in `objects`, i64[P] each.
+
+        They rise by detection, then by object, and come in blocks, for the sake of memory.
+        """
+        first = np.searchsorted(self.object_groups, self.detection_groups, side="left")
+        counts = np.searchsorted(self.object_groups, self.detection_groups, side="right") - first
+        for start in range(0, counts.size, _DETECTIONS_AT_ONCE):
+            block = slice(start, start + _DETECTIONS_AT_ONCE)
+            detection = start + np.repeat(np.arange(counts[block].size), counts[block])
+            yield detection, concatenated_ranges(first[block], counts[block])
+
+
+def group(detections: DetectionTable, objects: ObjectTable, num_classes: int) -> Groups:
+    """Both tables by class and image.
+
+    Raises:
+      InputError: a label outside 0..num_classes - 1, or no classes.
+    """
+    check_range("num_classes", num_classes, least=1)
+    for name, table in (("detections", detections), ("objects", objects)):
+        wrong = np.flatnonzero(table.labels >= num_classes)
+        if wrong.size:
+            row = int(wrong[0])
+            raise InputError(
+                f"labels of {name}, row {row} (image {table.image[row]}) is {table.labels[row]}: "
+                f"there are {num_classes} classes, 0 to {num_classes - 1}"
+            )
+    ids, image = np.unique(np.concatenate([detections.image, objects.image]), return_inverse=True)
+    keys = np.concatenate([detections.labels, objects.labels]) * ids.size + image
+    detection_keys, object_keys = np.split(keys, [len(detections)])
+    detection_order = np.lexsort((-detections.scores, detection_keys))
+    object_order = np.argsort(object_keys, kind="stable")
+    return Groups(
+        detections=detection_order,
+        detection_groups=detection_keys[detection_order],
+        objects=object_order,
+        object_groups=object_keys[object_order],
+    )
+
+
+def class_slices(labels: np.ndarray, num_classes: int) -> list[slice]:
+    """Where each class stands in labels that rise."""
+    splits = np.searchsorted(labels, np.arange(num_classes + 1))
+    return [slice(first, after) for first, after in itertools.pairwise(splits)]
+
+
+def paired_box_iou(
+    boxes1: np.ndarray, boxes2: np.ndarray, crowd: np.ndarray | bool = False
+) -> np.ndarray:
+    """Intersection over union of counterparts, over the first box's area where crowd is True.
+
+    Args:
+      boxes1: f64[P, 4], xyxy.
+      boxes2: f64[P, 4], xyxy.
+      crowd: bool[P] or bool[].
+    Returns:
+      f64[P]; 0 where the boxes share no area.
+    """
+    sides = np.minimum(boxes1[:, 2:], boxes2[:, 2:]) - np.maximum(boxes1[:, :2], boxes2[:, :2])
+    intersection = np.where((sides > 0).all(axis=1), sides[:, 0] * sides[:, 1], 0)
+    areas1, areas2 = box_areas(boxes1), box_areas(boxes2)
+    union = np.where(crowd, areas1, areas1 + areas2 - intersection)
+    return intersection / np.where(intersection > 0, union, 1)
+
+
+def box_areas(boxes: np.ndarray) -> np.ndarray:
+    """Width times height: f64[N, 4] -> f64[N]."""
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
