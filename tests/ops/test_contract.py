@@ -9,47 +9,14 @@ import numpy as np
 import pytest
 
 from jaxvision import ops
-from tests.ops.boxes import HARD
-
-COORDINATE, LOGIT = 1e6, 80
-
-
-def boxes(*shape):
-    """A maker of f32[*shape, 4]: any coordinates up to 1e6 in magnitude, small boxes among them."""
-
-    def make(rng):
-        spread = rng.uniform(-COORDINATE, COORDINATE, (*shape, 4))
-        corner = rng.uniform(-COORDINATE, COORDINATE, (*shape, 2))
-        near = np.concatenate([corner, corner + 10 ** rng.uniform(-3, 4, (*shape, 2))], axis=-1)
-        near = np.clip(near, -COORDINATE, COORDINATE)
-        hard = HARD[rng.integers(0, len(HARD), shape)]
-        kind = rng.integers(0, 3, (*shape, 1))
-        return np.select([kind == 0, kind == 1], [spread, near], hard).astype("f4")
-
-    return make
-
-
-def numbers(*shape, least=-LOGIT, most=LOGIT):
-    """A maker of f32[*shape]: the ends of the range, 0, and what lies between."""
-
-    def make(rng):
-        ends = rng.choice([least, most, 0], shape)
-        return np.where(rng.random(shape) < 0.5, ends, rng.uniform(least, most, shape)).astype("f4")
-
-    return make
+from tests.makers import COORDINATE, mask, whole
+from tests.makers import extreme_boxes as boxes
+from tests.makers import extreme_numbers as numbers
 
 
 def sides(*shape):
     """A maker of f32[*shape, 2]: widths and heights, 0 and 1e6 among them."""
     return numbers(*shape, 2, least=0, most=COORDINATE)
-
-
-def whole(*shape, most=1, least=0):
-    return lambda rng: rng.integers(least, most + 1, shape)
-
-
-def mask(*shape):
-    return lambda rng: rng.random(shape) < 0.5
 
 
 def images(*shape):
