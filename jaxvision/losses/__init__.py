@@ -14,6 +14,7 @@ from jaxvision.losses.classification import (
 )
 from jaxvision.losses.landmarks import heatmap_cross_entropy, heatmap_l2_loss
 from jaxvision.losses.localization import localization_loss
+from jaxvision.losses.rcnn import fast_rcnn_loss, mask_rcnn_loss, rpn_loss
 from jaxvision.losses.regression import huber_loss, l1_loss, l2_loss, smooth_l1_loss
 from jaxvision.losses.segmentation import (
     dice_loss,
@@ -21,6 +22,8 @@ from jaxvision.losses.segmentation import (
     pixel_cross_entropy,
     tversky_loss,
 )
+from jaxvision.losses.ssd import ssd_multibox_loss
+from jaxvision.losses.yolo import yolov1_loss, yolov2_loss, yolov3_loss
 
 __all__ = [
     "binary_cross_entropy",
@@ -29,6 +32,7 @@ __all__ = [
     "cross_entropy",
     "dice_loss",
     "distance_box_iou_loss",
+    "fast_rcnn_loss",
     "generalized_box_iou_loss",
     "heatmap_cross_entropy",
     "heatmap_l2_loss",
@@ -36,11 +40,16 @@ __all__ = [
     "l1_loss",
     "l2_loss",
     "localization_loss",
+    "mask_rcnn_loss",
     "pixel_binary_cross_entropy",
     "pixel_cross_entropy",
     "rpn_loss",
     "sigmoid_focal_loss",
     "smooth_l1_loss",
     "softmax_focal_loss",
+    "ssd_multibox_loss",
     "tversky_loss",
+    "yolov1_loss",
+    "yolov2_loss",
+    "yolov3_loss",
 ]

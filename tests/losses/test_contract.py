@@ -1,5 +1,6 @@
 """What every public loss promises, by table: a new one that is missing here fails."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -8,6 +9,7 @@ from tests import contract
 from tests.contract import Case
 from tests.makers import boxes, mask, normal, uniform, whole
 from tests.reference import losses as reference
+from tests.reference import losses_detection as detection
 
 NOTHING = {"mask": False}
 ROWS = {"padded": ("predicted", "target"), "mask": "mask", "empty": NOTHING}
@@ -42,21 +44,55 @@ def overlap(name):
     )
 
 
+def detector(name, arrays, options=None, *, predicted, after=None):
+    """A loss that takes padded ground truth after its predictions."""
+    truth = {"boxes": boxes(6), "labels": whole(6, most=2), "box_mask": mask(6)}
+    return Case(
+        getattr(losses, name),
+        getattr(detection, name),
+        {**arrays, **truth, **(after or {})},
+        options or {},
+        predicted=predicted,
+        padded=("boxes", "labels"),
+        mask="box_mask",
+        empty={"box_mask": False},
+    )
+
+
 def _case(name, arrays, options=None, **more):
     return Case(getattr(losses, name), getattr(reference, name), arrays, options or {}, **more)
 
 
-def _maps_first(loss):
-    """Of heatmaps [K, H, W]."""
-    return lambda maps, targets, visible: loss(
-        maps.transpose(1, 2, 0), targets.transpose(1, 2, 0), visible
+def heatmaps(name, predicted):
+    """A loss of four maps of 4 x 4 pixels, as many, to pad whichever axis is the first."""
+    return _case(
+        name,
+        {predicted: normal(4, 4, 4), "targets": uniform(4, 4, 4), "visible": mask(4)},
+        predicted=(predicted,),
+        padded=(predicted, "targets"),
+        mask="visible",
+        paddable=_maps_last,
+        empty={"visible": False},
     )
+
+
+def _unmasked(loss):
+    """Of ground truth that indices point at: padding is what none points at."""
+    return lambda *arrays: loss(*arrays[:-1])
+
+
+def _maps_last(loss):
+    """Of heatmaps [K, H, W], to pad them along the first axis."""
+
+    def of_maps_first(maps, targets, visible):
+        return loss(maps.transpose(1, 2, 0), targets.transpose(1, 2, 0), visible)
+
+    return of_maps_first
 
 
 YES_OR_NO = {"logits": normal(4, 5), "targets": uniform(4, 5), "mask": mask(4)}
 PIXELS = {"logits": normal(4, 5, 3), "labels": _labels(4, 5, classes=3), "mask": mask(4, 5)}
 REGIONS = {"probabilities": uniform(6, 5, 3), "targets": uniform(6, 5, 3), "mask": mask(6, 5)}
-MAPS = {"targets": uniform(5, 6, 4), "visible": mask(4)}
 CASES = {
     "cross_entropy": _case(
         "cross_entropy",
@@ -136,18 +172,8 @@ CASES = {
         mask="mask",
         empty=NOTHING,
     ),
-    "heatmap_l2_loss": _case(
-        "heatmap_l2_loss",
-        {"heatmaps": normal(5, 6, 4), **MAPS},
-        predicted=("heatmaps",),
-        empty={"visible": False},
-    ),
-    "heatmap_cross_entropy": _case(
-        "heatmap_cross_entropy",
-        {"logits": normal(5, 6, 4), **MAPS},
-        predicted=("logits",),
-        empty={"visible": False},
-    ),
+    "heatmap_l2_loss": heatmaps("heatmap_l2_loss", "heatmaps"),
+    "heatmap_cross_entropy": heatmaps("heatmap_cross_entropy", "logits"),
     "localization_loss": _case(
         "localization_loss",
         {
@@ -160,6 +186,91 @@ CASES = {
         {"box_weight": 0.5},
         predicted=("logits", "box"),
         empty={"has_box": False},
+    ),
+}
+CASES |= {
+    "yolov1_loss": detector(
+        "yolov1_loss",
+        {
+            "coordinates": uniform(4, 3, 2, 4),
+            "confidence": normal(4, 3, 2),
+            "class_scores": normal(4, 3, 3),
+        },
+        {"image_size": (64, 64), "predicts_roots": False},
+        predicted=("coordinates", "confidence", "class_scores"),
+    ),
+    "yolov2_loss": detector(
+        "yolov2_loss",
+        {"logits": normal(4, 4, 2, 8)},
+        {"stride": 16, "ignore_threshold": 0.3},
+        predicted=("logits",),
+        after={
+            "anchors": uniform(2, 2, least=5, most=30),
+            "step": whole(least=12_798, most=12_801),
+        },
+    ),
+    "yolov3_loss": detector(
+        "yolov3_loss",
+        {"logits": lambda rng: [normal(2, 2, 1, 8)(rng), normal(4, 4, 2, 8)(rng)]},
+        {"strides": (32, 16), "ignore_threshold": 0.3},
+        predicted=("logits",),
+        after={"anchors": lambda rng: [np.float32([[40, 30]]), np.float32([[20, 10], [8, 16]])]},
+    ),
+    "ssd_multibox_loss": detector(
+        "ssd_multibox_loss",
+        {"logits": normal(20, 4), "deltas": normal(20, 4), "default_boxes": boxes(20)},
+        {"box_weight": 0.5},
+        predicted=("logits", "deltas"),
+    ),
+    "rpn_loss": Case(
+        losses.rpn_loss,
+        detection.rpn_loss,
+        {
+            "key": lambda rng: jax.random.key(int(rng.integers(1000))),
+            "objectness": normal(20),
+            "deltas": normal(20, 4),
+            "anchors": boxes(20),
+            "boxes": boxes(6),
+            "box_mask": mask(6),
+        },
+        {"size": 8, "high_threshold": 0.5, "box_weight": 0.5},
+        predicted=("objectness", "deltas"),
+        padded=("boxes",),
+        mask="box_mask",
+        empty={"box_mask": False},
+    ),
+    "fast_rcnn_loss": Case(
+        losses.fast_rcnn_loss,
+        detection.fast_rcnn_loss,
+        {
+            "logits": normal(7, 4),
+            "deltas": normal(7, 4, 4),
+            "proposals": boxes(7),
+            "matches": whole(7, least=-2, most=2),
+            "boxes": boxes(3),
+            "labels": whole(3, most=2),
+        },
+        {"beta": 0.3, "box_weight": 0.5},
+        predicted=("logits", "deltas"),
+        padded=("boxes", "labels"),
+        paddable=_unmasked,
+        empty={"matches": -2},
+    ),
+    "mask_rcnn_loss": Case(
+        losses.mask_rcnn_loss,
+        detection.mask_rcnn_loss,
+        {
+            "mask_logits": normal(5, 4, 4, 3),
+            "proposals": boxes(5, size=16),
+            "matches": whole(5, least=-2, most=2),
+            "labels": whole(3, most=2),
+            "masks": uniform(3, 16, 16),
+        },
+        predicted=("mask_logits",),
+        padded=("labels", "masks"),
+        paddable=_unmasked,
+        empty={"matches": -1},
+        any_dtype=("masks",),
     ),
 }
 PADDED = [name for name, case in CASES.items() if case.padded]
@@ -185,14 +296,14 @@ def test_a_batch_equals_its_examples_and_shards_add_up_to_it(name):
     contract.check_batch(CASES[name])
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_filler_images_change_nothing(name):
-    contract.check_filler(CASES[name])
-
-
 @pytest.mark.parametrize("name", PADDED)
 def test_padding_changes_neither_value_nor_gradient(name):
     contract.check_padding(CASES[name])
+
+
+@pytest.mark.parametrize("name", sorted(set(CASES) - set(PADDED)))
+def test_filler_changes_nothing_where_an_example_has_no_padding(name):
+    contract.check_filler(CASES[name])
 
 
 @pytest.mark.parametrize("name", CASES)

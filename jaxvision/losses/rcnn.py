@@ -1,0 +1,270 @@
+"""Losses of the R-CNNs: of the region proposal network, the boxes' head and the masks' head."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxvision.core import Terms, at_least_float32, check_array, check_range, divide
+from jaxvision.losses.detection import check_boxes, image_terms, of_match
+from jaxvision.losses.elements import sigmoid_cross_entropy, smooth_l1, softmax_cross_entropy
+from jaxvision.losses.reduction import sum_counted
+from jaxvision.ops import (
+    FAST_RCNN_WEIGHTS,
+    IGNORE,
+    NEGATIVE,
+    box_iou,
+    encode_boxes,
+    match_anchors,
+    roi_align,
+    sample_balanced,
+)
+
+
+def rpn_loss(
+    key: Array,
+    objectness: Array,
+    deltas: Array,
+    anchors: Array,
+    boxes: Array,
+    box_mask: Array,
+    *,
+    anchor_mask: Array | None = None,
+    high_threshold: float = 0.7,
+    low_threshold: float = 0.3,
+    size: int = 256,
+    positive_fraction: float = 0.5,
+    box_weight: float = 1.0,
+    beta: float = 1 / 9,
+) -> Terms:
+    """The loss of a region proposal network, over a random sample of the anchors.
+
+    An anchor is positive if its IoU with an object is at least the high threshold, or the highest
+    that this object has with any (see `match_anchors`, "ties"); it is negative if it is below the
+    low threshold with all. With n anchors sampled, x their logits, p* 1 for the positive ones and
+    0 for the others, and t* the encoded object:
+
+    - "objectness": 1 / n sum BCE(x, p*)
+    - "box": box_weight / n sum p* smooth_l1(delta - t*), the sum of four coordinates
+
+    Both are 0 where n is 0. The paper weighs the second sum by lambda / N_reg, lambda = 10 and
+    N_reg the number of positions, about 2400: nearly the 1 / 256 that it has here. n is that of the
+    image, and the mean is over images; torchvision divides the batch's sum by the batch's n, which
+    is the same if all samples are full.
+
+    Args:
+      key: of `jax.random`, for the sample.
+      objectness: f32[N], logits.
+      deltas: f32[N, 4], (tx, ty, tw, th).
+      anchors: f32[N, 4], xyxy, pixels.
+      boxes: f32[G, 4], xyxy, pixels. Those without area are no objects.
+      box_mask: bool[G], False for padding.
+      anchor_mask: bool[N], which anchors may train: neither padding nor, in the paper, across the
+        image's border. None: all.
+      high_threshold: of the positives.
+      low_threshold: of the negatives.
+      size: of the sample, see `sample_balanced`.
+      positive_fraction: the largest part of positives in it.
+      box_weight: of the boxes.
+      beta: of smooth L1.
+    Returns:
+      {"objectness", "box"}: (total, 1) each, f32[].
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+      ValueError: an option is out of range.
+    Source: Ren et al. 2015 ("Faster R-CNN"), equation 1 and section 3.1.3.
+    """
+    check_range("box_weight", box_weight, least=0)
+    check_range("beta", beta, more_than=0)
+    objectness = at_least_float32(check_array("objectness", objectness, ("N",)))
+    deltas = at_least_float32(check_array("deltas", deltas, (len(objectness), 4)))
+    anchors = at_least_float32(check_array("anchors", anchors, deltas.shape))
+    boxes, objects = check_boxes(boxes, box_mask)
+    if anchor_mask is None:
+        anchor_mask = jnp.ones(len(anchors), bool)
+    anchor_mask = check_array("anchor_mask", anchor_mask, objectness.shape, "bool")
+
+    totals = _rpn_totals(
+        key,
+        objectness,
+        deltas,
+        anchors,
+        anchor_mask,
+        boxes,
+        objects,
+        high_threshold=high_threshold,
+        low_threshold=low_threshold,
+        size=size,
+        positive_fraction=positive_fraction,
+        beta=beta,
+    )
+    return image_terms({**totals, "box": box_weight * totals["box"]})
+
+
+# Compiled as a whole, so that an eager call compiles once.
+@functools.partial(
+    jax.jit,
+    static_argnames=("high_threshold", "low_threshold", "size", "positive_fraction", "beta"),
+)
+def _rpn_totals(
+    key: Array,
+    objectness: Array,
+    deltas: Array,
+    anchors: Array,
+    anchor_mask: Array,
+    boxes: Array,
+    objects: Array,
+    *,
+    high_threshold: float,
+    low_threshold: float,
+    size: int,
+    positive_fraction: float,
+    beta: float,
+) -> dict[str, Array]:
+    # Without area they overlap nothing, so that no object takes one of them for its best.
+    anchors = jnp.where(anchor_mask[:, None], anchors, 0)
+    matches = match_anchors(
+        box_iou(anchors, boxes),
+        objects,
+        high_threshold=high_threshold,
+        low_threshold=low_threshold,
+        forced="ties",
+    )
+    positive, negative = sample_balanced(
+        key,
+        anchor_mask & (matches >= 0),
+        anchor_mask & (matches == NEGATIVE),
+        size=size,
+        positive_fraction=positive_fraction,
+    )
+    targets = lax.stop_gradient(encode_boxes(of_match(boxes, matches), anchors))
+    is_object, sampled = sum_counted(
+        sigmoid_cross_entropy,
+        positive | negative,
+        objectness,
+        positive.astype(objectness.dtype),
+    )
+    box, _ = sum_counted(lambda d, t: smooth_l1(d - t, beta), positive, deltas, targets)
+    return {"objectness": divide(is_object, sampled), "box": divide(box, sampled)}
+
+
+def fast_rcnn_loss(
+    logits: Array,
+    deltas: Array,
+    proposals: Array,
+    matches: Array,
+    boxes: Array,
+    labels: Array,
+    *,
+    beta: float = 1.0,
+    box_weight: float = 1.0,
+) -> Terms:
+    """The loss of the second stage of Fast and Faster R-CNN, over proposals already sampled.
+
+    With n proposals that count, p the softmax of their logits, u their class (0 for background)
+    and v the encoded object (`FAST_RCNN_WEIGHTS`):
+
+    - "classification": -1 / n sum log p[u]
+    - "box": box_weight / n sum over u > 0 of smooth_l1(delta[u] - v), the sum of four coordinates
+
+    Both are 0 where n is 0. n is that of the image, and the mean is over images; the paper's n is
+    the mini-batch's, which is the same if all samples are full.
+
+    Args:
+      logits: f32[R, K + 1]: class 0 is background, label k is class k + 1.
+      deltas: f32[R, K + 1, 4] for each class, or f32[R, 4] for whatever class: (tx, ty, tw, th)
+        times `FAST_RCNN_WEIGHTS`.
+      proposals: f32[R, 4], xyxy, pixels.
+      matches: i32[R]: the index of an object, `NEGATIVE` for background, `IGNORE` for what is not
+        sampled and does not count.
+      boxes: f32[G, 4], xyxy, pixels, of the objects.
+      labels: i32[G], from 0 to K - 1. Anything else, where it is matched, gives NaN.
+      beta: of smooth L1: 1 in the paper, 1/9 in torchvision.
+      box_weight: lambda in the paper.
+    Returns:
+      {"classification", "box"}: (total, 1) each, f32[].
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+      ValueError: an option is out of range.
+    Source: Girshick 2015 ("Fast R-CNN"), equations 1 to 3.
+    """
+    check_range("box_weight", box_weight, least=0)
+    check_range("beta", beta, more_than=0)
+    logits = at_least_float32(check_array("logits", logits, ("R", "K + 1")))
+    delta_axes = logits.shape if jnp.ndim(deltas) == 3 else logits.shape[:1]
+    deltas = at_least_float32(check_array("deltas", deltas, (*delta_axes, 4)))
+    proposals = check_array("proposals", proposals, (len(logits), 4))
+    matches = check_array("matches", matches, logits.shape[:1], "int")
+    boxes = check_array("boxes", boxes, ("G", 4))
+    labels = check_array("labels", labels, boxes.shape[:1], "int")
+
+    foreground = matches >= 0
+    classes = jnp.where(foreground, of_match(labels, matches) + 1, 0)
+    if deltas.ndim == 3:
+        deltas = jnp.take_along_axis(deltas, classes[:, None, None], axis=1)[:, 0]
+    targets = encode_boxes(of_match(boxes, matches), proposals, weights=FAST_RCNN_WEIGHTS)
+    classification, counted = sum_counted(softmax_cross_entropy, matches != IGNORE, logits, classes)
+    box, _ = sum_counted(
+        lambda d, v: smooth_l1(d - v, beta), foreground, deltas, lax.stop_gradient(targets)
+    )
+    return image_terms(
+        {
+            "classification": divide(classification, counted),
+            "box": box_weight * divide(box, counted),
+        }
+    )
+
+
+def mask_rcnn_loss(
+    mask_logits: Array,
+    proposals: Array,
+    matches: Array,
+    labels: Array,
+    masks: Array,
+) -> Terms:
+    """The loss of Mask R-CNN's masks: what class a mask is of, the boxes' head decides.
+
+    "mask": the mean of BCE(x, y) over the foreground proposals and their pixels, with x the logits
+    of the object's class and y the object's mask inside the proposal; 0 without foreground. The
+    mean of these is over images.
+
+    y is sampled bilinearly at the centre of each bin, with pixel (0, 0) of a mask at (0, 0)
+    (`roi_align`, aligned=False, one sample), so that it lies in [0, 1]. Torchvision takes the same
+    samples of proposals no larger than M pixels, and averages more of larger ones.
+
+    Args:
+      mask_logits: f32[R, M, M, K].
+      proposals: f32[R, 4], xyxy, pixels of the masks.
+      matches: i32[R]: the index of an object; `NEGATIVE` and `IGNORE` do not count.
+      labels: i32[G], from 0 to K - 1. Anything else, where it is matched, gives NaN.
+      masks: bool[G, H, W], the objects' masks, or floats in [0, 1]. No gradient flows to them.
+    Returns:
+      {"mask": (total, 1)}, f32[] each.
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+    Source: He et al. 2017 ("Mask R-CNN"), section 3.
+    """
+    x = at_least_float32(check_array("mask_logits", mask_logits, ("R", "M", "M", "K")))
+    proposals = check_array("proposals", proposals, (len(x), 4))
+    matches = check_array("matches", matches, x.shape[:1], "int")
+    labels = check_array("labels", labels, ("G",), "int")
+    if jnp.asarray(masks).dtype == bool:
+        masks = jnp.asarray(masks, x.dtype)
+    masks = lax.stop_gradient(check_array("masks", masks, (len(labels), "H", "W")))
+
+    foreground = matches >= 0
+    classes = of_match(labels, matches)
+    of_class = jnp.take_along_axis(x, classes[:, None, None, None], axis=-1)[..., 0]
+    # One gather in the end: compiled, nothing of the size [R, M, M, G] is computed.
+    inside = roi_align(
+        jnp.moveaxis(masks, 0, -1),
+        proposals,
+        output_size=x.shape[1:3],
+        spatial_scale=1.0,
+        sampling_ratio=1,
+        aligned=False,
+    )
+    targets = jnp.take_along_axis(inside, jnp.maximum(matches, 0)[:, None, None, None], axis=-1)
+    total, count = sum_counted(sigmoid_cross_entropy, foreground, of_class, targets[..., 0])
+    return image_terms({"mask": divide(total, count)})

@@ -1,0 +1,119 @@
+"""The loss of SSD."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxvision.core import Terms, at_least_float32, check_array, check_range, divide
+from jaxvision.losses.detection import check_boxes, image_terms, of_match
+from jaxvision.losses.elements import smooth_l1, softmax_cross_entropy
+from jaxvision.losses.reduction import sum_counted
+from jaxvision.ops import (
+    NEGATIVE,
+    SSD_WEIGHTS,
+    box_iou,
+    encode_boxes,
+    match_anchors,
+    mine_hard_negatives,
+)
+
+
+def ssd_multibox_loss(
+    logits: Array,
+    deltas: Array,
+    default_boxes: Array,
+    boxes: Array,
+    labels: Array,
+    box_mask: Array,
+    *,
+    iou_threshold: float = 0.5,
+    negative_ratio: float = 3.0,
+    box_weight: float = 1.0,
+) -> Terms:
+    """SSD's loss: softmax for the classes, smooth L1 for the boxes, hard negatives.
+
+    A default box is matched with the object it overlaps most, if their IoU is at least the
+    threshold, and each object has one of its own besides (see `match_anchors`, "bipartite"). With
+    N of them matched, c the softmax of the logits and g the encoded object (`SSD_WEIGHTS`):
+
+    - "classification": -1 / N (sum over matched log c[label + 1] + sum over kept log c[0]), where
+      the negative_ratio N negatives with the highest loss are kept
+    - "box": box_weight / N sum over matched smooth_l1(delta - g), the sum of four coordinates
+
+    Both are 0 where N is 0. N is that of the image, and the mean is over images; the authors'
+    Caffe code divides the sum over the batch by the N of the batch.
+
+    Args:
+      logits: f32[N, K + 1]: class 0 is background, label k is class k + 1.
+      deltas: f32[N, 4], (tx, ty, tw, th) times `SSD_WEIGHTS`.
+      default_boxes: f32[N, 4], xyxy, in the same unit as boxes.
+      boxes: f32[G, 4], xyxy. Those without area are no objects.
+      labels: i32[G], from 0 to K - 1. Anything else, where it is matched, gives NaN.
+      box_mask: bool[G], False for padding.
+      iou_threshold: from which on a default box is matched.
+      negative_ratio: negatives for each matched default box.
+      box_weight: alpha in the paper.
+    Returns:
+      {"classification", "box"}: (total, 1) each, f32[].
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+      ValueError: an option is out of range.
+    Source: Liu et al. 2016 ("SSD"), equations 1 to 3.
+    """
+    check_range("iou_threshold", iou_threshold, least=0, most=1)
+    check_range("negative_ratio", negative_ratio, least=0)
+    check_range("box_weight", box_weight, least=0)
+    logits = at_least_float32(check_array("logits", logits, ("N", "K + 1")))
+    deltas = at_least_float32(check_array("deltas", deltas, (len(logits), 4)))
+    default_boxes = check_array("default_boxes", default_boxes, deltas.shape)
+    boxes, objects = check_boxes(boxes, box_mask)
+    labels = check_array("labels", labels, objects.shape, "int")
+
+    totals = _totals(
+        logits,
+        deltas,
+        default_boxes,
+        boxes,
+        labels,
+        objects,
+        iou_threshold=iou_threshold,
+        negative_ratio=negative_ratio,
+    )
+    return image_terms({**totals, "box": box_weight * totals["box"]})
+
+
+# Compiled as a whole, so that an eager call compiles once.
+@functools.partial(jax.jit, static_argnames=("iou_threshold", "negative_ratio"))
+def _totals(
+    logits: Array,
+    deltas: Array,
+    default_boxes: Array,
+    boxes: Array,
+    labels: Array,
+    objects: Array,
+    *,
+    iou_threshold: float,
+    negative_ratio: float,
+) -> dict[str, Array]:
+    matches = match_anchors(
+        box_iou(default_boxes, boxes),
+        objects,
+        high_threshold=iou_threshold,
+        low_threshold=iou_threshold,
+        forced="bipartite",
+    )
+    positive = matches >= 0
+    classes = jnp.where(positive, of_match(labels, matches) + 1, 0)
+    as_background = softmax_cross_entropy(logits, jnp.zeros_like(classes))
+    negative = mine_hard_negatives(
+        as_background, positive, matches == NEGATIVE, ratio=negative_ratio
+    )
+    targets = encode_boxes(of_match(boxes, matches), default_boxes, weights=SSD_WEIGHTS)
+    classification, _ = sum_counted(softmax_cross_entropy, positive | negative, logits, classes)
+    box, _ = sum_counted(
+        lambda d, g: smooth_l1(d - g, 1.0), positive, deltas, lax.stop_gradient(targets)
+    )
+    matched = positive.sum()
+    return {"classification": divide(classification, matched), "box": divide(box, matched)}

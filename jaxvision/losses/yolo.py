@@ -1,0 +1,470 @@
+"""Losses of YOLO: each object has one predictor that is responsible for it."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxvision.core import InputError, Terms, at_least_float32, check_array, check_range
+from jaxvision.losses.detection import check_boxes, image_terms, of_match
+from jaxvision.losses.elements import sigmoid_cross_entropy, softmax_cross_entropy
+from jaxvision.losses.reduction import sum_counted
+from jaxvision.ops import (
+    assign_to_grid,
+    best_anchor,
+    box_area,
+    box_convert,
+    box_iou,
+    cell_index,
+    decode_yolo,
+    decode_yolov1,
+    elementwise_box_iou,
+    encode_yolo,
+    encode_yolov1,
+    yolov1_responsible,
+)
+
+_LINEAR_BELOW = 1e-6
+"""Sizes relative to the image whose root is replaced by a line, as its slope has no bound."""
+
+
+def yolov1_loss(
+    coordinates: Array,
+    confidence: Array,
+    class_scores: Array,
+    boxes: Array,
+    labels: Array,
+    box_mask: Array,
+    *,
+    image_size: tuple[float, float],
+    lambda_coord: float = 5.0,
+    lambda_noobj: float = 0.5,
+    predicts_roots: bool = True,
+) -> Terms:
+    """The sum of squares that YOLOv1 is trained with.
+
+    Over cells i and their predictors j, with 1_ij for the one that is responsible for an object in
+    its cell, 1_i for a cell with an object, and hats for the targets:
+
+    - "xy": lambda_coord sum 1_ij ((x - x^)^2 + (y - y^)^2)
+    - "wh": lambda_coord sum 1_ij ((sqrt w - sqrt w^)^2 + (sqrt h - sqrt h^)^2)
+    - "objectness": sum 1_ij (C - C^)^2, C^ the IoU of the decoded box with the object's
+    - "no_objectness": lambda_noobj sum (1 - 1_ij) C^2
+    - "class": sum 1_i sum_c (p(c) - p^(c))^2; of scores for each box, 1_ij instead of 1_i
+
+    Nothing is divided by: the mean is over images. A cell has one object, the last of several
+    whose centres lie in it. Squares have no factor 1/2, as in the paper; Darknet's gradients are
+    half of these.
+
+    Args:
+      coordinates: f32[H, W, B, 4]: x and y relative to the cell; the square roots of width and
+        height relative to the image, or these themselves (see predicts_roots).
+      confidence: f32[H, W, B], C.
+      class_scores: f32[H, W, C], p, or f32[H, W, B, C].
+      boxes: f32[G, 4], xyxy, pixels. Those without area are no objects.
+      labels: i32[G], from 0 to C - 1.
+      box_mask: bool[G], False for padding.
+      image_size: (height, width), pixels.
+      lambda_coord: weight of the coordinates.
+      lambda_noobj: weight of the confidence where there is no object.
+      predicts_roots: False if the network predicts width and height themselves. The loss then
+        takes the root sign(w) sqrt(|w|), and w / 1e-3 where |w| < 1e-6: its gradient is finite at
+        0, and a negative width is pulled up. Decoded, a negative width is 0.
+    Returns:
+      {"xy", "wh", "objectness", "no_objectness", "class"}: (total, 1) each, f32[].
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+      ValueError: a size is not positive, or a weight is negative.
+    Source: Redmon et al. 2016 ("You only look once"), equation 3.
+    """
+    check_range("lambda_coord", lambda_coord, least=0)
+    check_range("lambda_noobj", lambda_noobj, least=0)
+    x = at_least_float32(check_array("coordinates", coordinates, ("H", "W", "B", 4)))
+    confidence = at_least_float32(check_array("confidence", confidence, x.shape[:3]))
+    score_axes = x.shape[: 2 if jnp.ndim(class_scores) == 3 else 3]
+    scores = at_least_float32(check_array("class_scores", class_scores, (*score_axes, "C")))
+    boxes, objects = check_boxes(boxes, box_mask)
+    labels = check_array("labels", labels, objects.shape, "int")
+
+    totals = _yolov1_totals(
+        x,
+        confidence,
+        scores,
+        boxes,
+        labels,
+        objects,
+        image_size=tuple(image_size),
+        predicts_roots=predicts_roots,
+    )
+    weights = {"xy": lambda_coord, "wh": lambda_coord, "no_objectness": lambda_noobj}
+    return image_terms({name: weights.get(name, 1) * x for name, x in totals.items()})
+
+
+def yolov2_loss(
+    logits: Array,
+    boxes: Array,
+    labels: Array,
+    box_mask: Array,
+    anchors: Array,
+    step: Array,
+    *,
+    stride: float,
+    object_weight: float = 5.0,
+    no_object_weight: float = 1.0,
+    coordinate_weight: float = 1.0,
+    class_weight: float = 1.0,
+    ignore_threshold: float = 0.6,
+    prior_weight: float = 0.01,
+    prior_steps: int = 12_800,
+) -> Terms:
+    """YOLOv2's loss: that of Darknet's region layer, as the paper does not write it down.
+
+    Responsible for an object is, in the cell of its centre, the predictor whose anchor has the
+    highest IoU with its shape; where several objects share one, for the last. Over the predictors,
+    with s the sigmoid, hats for the targets and b = 2 - (object's area) / (image's area):
+
+    - "xy", responsible: coordinate_weight b / 2 ((s(tx) - x^)^2 + (s(ty) - y^)^2)
+    - "wh", responsible: coordinate_weight b / 2 ((tw - tw^)^2 + (th - th^)^2)
+    - "objectness", responsible: object_weight / 2 (s(to) - IoU)^2, with the IoU of the decoded box
+      and the object's
+    - "no_objectness", not responsible and with no IoU above ignore_threshold with any object:
+      no_object_weight / 2 s(to)^2
+    - "class", responsible: class_weight times the softmax cross entropy
+    - "prior", not responsible, while step < prior_steps: prior_weight / 2 times
+      (s(tx) - 1/2)^2 + (s(ty) - 1/2)^2 + tw^2 + th^2, which draws the boxes to their anchors
+
+    Nothing is divided by: the mean is over images. Squares have a factor 1/2, so that the
+    gradients are those that Darknet computes.
+
+    Args:
+      logits: f32[H, W, A, 5 + C]: (tx, ty, tw, th, to, classes).
+      boxes: f32[G, 4], xyxy, pixels, within the image. Those without area are no objects.
+      labels: i32[G], from 0 to C - 1. Anything else, where the mask is True, gives NaN.
+      box_mask: bool[G], False for padding.
+      anchors: f32[A, 2], (width, height), pixels.
+      step: i32[], what the caller counts: images seen in Darknet, iterations if the trainer says.
+      stride: side of a cell, pixels. The image is H stride high and W stride wide.
+      object_weight: of the objectness of predictors that are responsible.
+      no_object_weight: of the objectness of those that are negative.
+      coordinate_weight: of the boxes.
+      class_weight: of the classes.
+      ignore_threshold: a predictor that overlaps an object more than that is no negative.
+      prior_weight: of the boxes of predictors that are not responsible.
+      prior_steps: how long these are trained, in the unit of `step`.
+    Returns:
+      {"xy", "wh", "objectness", "no_objectness", "class", "prior"}: (total, 1) each, f32[].
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+      ValueError: an option is out of range, or there are no classes.
+    Source: Redmon and Farhadi 2017 ("YOLO9000"), section 2; Darknet's region layer.
+    """
+    for name, weight in (
+        ("object_weight", object_weight),
+        ("no_object_weight", no_object_weight),
+        ("coordinate_weight", coordinate_weight),
+        ("class_weight", class_weight),
+        ("prior_weight", prior_weight),
+    ):
+        check_range(name, weight, least=0)
+    check_range("ignore_threshold", ignore_threshold, least=0, most=1)
+    check_range("stride", stride, more_than=0)
+    logits, anchors = _check_map(logits, anchors)
+    boxes, objects = check_boxes(boxes, box_mask)
+    labels = check_array("labels", labels, objects.shape, "int")
+    step = check_array("step", step, (), "int")
+
+    goal = _goal(
+        logits,
+        anchors,
+        _best_anchor(boxes, anchors),
+        boxes,
+        labels,
+        objects,
+        stride=stride,
+        ignore_threshold=ignore_threshold,
+    )
+    totals = _yolov2_totals(logits, goal)
+    weights = {
+        "xy": coordinate_weight,
+        "wh": coordinate_weight,
+        "objectness": object_weight,
+        "no_objectness": no_object_weight,
+        "class": class_weight,
+        "prior": jnp.where(step < prior_steps, prior_weight, 0),
+    }
+    return image_terms({name: weights[name] * total for name, total in totals.items()})
+
+
+def yolov3_loss(
+    logits: Sequence[Array],
+    boxes: Array,
+    labels: Array,
+    box_mask: Array,
+    anchors: Sequence[Array],
+    *,
+    strides: Sequence[float],
+    ignore_threshold: float = 0.5,
+) -> Terms:
+    """YOLOv3's loss, over several maps.
+
+    Responsible for an object is the predictor whose anchor, of those of all maps, has the highest
+    IoU with its shape, in the cell of its centre on that anchor's map; where several objects share
+    one, for the last. Over the predictors of all maps, with BCE(t, y) the binary cross entropy
+    -y log s(t) - (1 - y) log(1 - s(t)), s the sigmoid, hats for the targets and
+    b = 2 - (object's area) / (image's area):
+
+    - "xy", responsible: b (BCE(tx, x^) + BCE(ty, y^))
+    - "wh", responsible: b / 2 ((tw - tw^)^2 + (th - th^)^2)
+    - "objectness", responsible: BCE(to, 1)
+    - "no_objectness", not responsible and with no IoU above ignore_threshold with any object:
+      BCE(to, 0)
+    - "class", responsible: sum_c BCE(tc, 1 for the object's class, else 0)
+
+    Unlike YOLOv2: anchors of all maps compete; the gradient by tx and to is s(t) - target, without
+    the slope of the sigmoid; objectness learns 1, not the IoU; classes do not exclude each other;
+    nothing has a weight of its own, and no prior draws boxes to their anchors.
+
+    Nothing is divided by: the mean is over images. The gradients are those that Darknet computes:
+    the paper states that of the coordinates as target minus prediction. "xy" is no less than the
+    entropy of its targets, where its gradient is 0. As in Darknet the IoU for ignore_threshold is
+    that of the decoded box; the paper speaks of its prior.
+
+    Args:
+      logits: f32[H_l, W_l, A_l, 5 + C] for each map: (tx, ty, tw, th, to, classes).
+      boxes: f32[G, 4], xyxy, pixels, within the image. Those without area are no objects.
+      labels: i32[G], from 0 to C - 1.
+      box_mask: bool[G], False for padding.
+      anchors: f32[A_l, 2] for each map, (width, height), pixels.
+      strides: for each map, the side of a cell, pixels. The image is H_l stride_l high.
+      ignore_threshold: a predictor that overlaps an object more than that is no negative: 0.5 in
+        the paper, 0.7 in Darknet's settings.
+    Returns:
+      {"xy", "wh", "objectness", "no_objectness", "class"}: (total, 1) each, f32[].
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+      ValueError: there is no map, or not one array of anchors and one stride for each; an option
+        is out of range; or there are no classes.
+    Source: Redmon and Farhadi 2018 ("YOLOv3"), sections 2.1 to 2.3; Darknet's yolo layer.
+    """
+    check_range("ignore_threshold", ignore_threshold, least=0, most=1)
+    if not logits or not len(logits) == len(anchors) == len(strides):
+        raise InputError(
+            f"{len(logits)} maps of logits, {len(anchors)} of anchors and {len(strides)} strides: "
+            "give as many of each, and at least one"
+        )
+    for level, stride in enumerate(strides):
+        check_range(f"strides[{level}]", stride, more_than=0)
+    maps = [
+        _check_map(*pair, f"[{level}]")
+        for level, pair in enumerate(zip(logits, anchors, strict=True))
+    ]
+    boxes, objects = check_boxes(boxes, box_mask)
+    labels = check_array("labels", labels, objects.shape, "int")
+
+    best = _best_anchor(boxes, jnp.concatenate([anchors for _, anchors in maps]))
+    totals = []
+    for (logits_here, anchors_here), stride in zip(maps, strides, strict=True):
+        goal = _goal(
+            logits_here,
+            anchors_here,
+            best,
+            boxes,
+            labels,
+            objects,
+            stride=stride,
+            ignore_threshold=ignore_threshold,
+        )
+        totals.append(_yolov3_totals(logits_here, goal))
+        best = best - len(anchors_here)
+    return image_terms(jax.tree.map(lambda *of_maps: sum(of_maps), *totals))
+
+
+# What follows is compiled as a whole, so that an eager call compiles once.
+
+
+@functools.partial(jax.jit, static_argnames=("image_size", "predicts_roots"))
+def _yolov1_totals(
+    x: Array,
+    confidence: Array,
+    scores: Array,
+    boxes: Array,
+    labels: Array,
+    objects: Array,
+    *,
+    image_size: tuple[float, float],
+    predicts_roots: bool,
+) -> dict[str, Array]:
+    position, size = x[..., :2], x[..., 2:]
+    root = size if predicts_roots else _root(size)
+    decodable = root if predicts_roots else jnp.maximum(root, 0)
+    predicted = decode_yolov1(jnp.concatenate([position, decodable], -1), image_size=image_size)
+    predicted = lax.stop_gradient(predicted)
+
+    *grid_size, num_boxes = x.shape[:3]
+    grid = {"grid_size": grid_size, "image_size": image_size}
+    rows, columns = cell_index(boxes, **grid)
+    matches = assign_to_grid(
+        rows, columns, jnp.zeros_like(rows), objects, grid_size=grid_size, num_anchors=1
+    )[..., 0]
+    occupied = matches >= 0
+    truth = of_match(boxes, matches)
+    chosen = jax.nn.one_hot(yolov1_responsible(predicted, truth), num_boxes, dtype=bool)
+    responsible = occupied[..., None] & chosen
+
+    def of_each_box(y: Array) -> Array:
+        return jnp.broadcast_to(y[:, :, None], (*x.shape[:3], *y.shape[2:]))
+
+    target = of_each_box(of_match(encode_yolov1(boxes, **grid), matches))
+    overlap = elementwise_box_iou(predicted, of_each_box(truth))
+    one_hot = jax.nn.one_hot(of_match(labels, matches), scores.shape[-1], dtype=scores.dtype)
+    xy, _ = sum_counted(_square, responsible, position, target[..., :2])
+    wh, _ = sum_counted(_square, responsible, root, target[..., 2:])
+    objectness, _ = sum_counted(_square, responsible, confidence, overlap)
+    no_objectness, _ = sum_counted(jnp.square, ~responsible, confidence)
+    if scores.ndim == 3:
+        classes, _ = sum_counted(_square, occupied, scores, one_hot)
+    else:
+        classes, _ = sum_counted(_square, responsible, scores, of_each_box(one_hot))
+    return {
+        "xy": xy,
+        "wh": wh,
+        "objectness": objectness,
+        "no_objectness": no_objectness,
+        "class": classes,
+    }
+
+
+class _Goal(NamedTuple):
+    """What the predictors of one map are trained for: arrays [H, W, A, ...].
+
+    All but the masks mean something only where a predictor is responsible.
+    """
+
+    responsible: Array  # bool
+    negative: Array  # bool
+    position: Array  # f32[..., 2], of sigmoid(tx) and sigmoid(ty)
+    size: Array  # f32[..., 2], of tw and th
+    balance: Array  # f32, more for smaller objects
+    overlap: Array  # f32, IoU of the decoded box with the object's
+    label: Array  # i32
+
+
+@functools.partial(jax.jit, static_argnames=("stride", "ignore_threshold"))
+def _goal(
+    logits: Array,
+    anchors: Array,
+    best: Array,
+    boxes: Array,
+    labels: Array,
+    objects: Array,
+    *,
+    stride: float,
+    ignore_threshold: float,
+) -> _Goal:
+    """`best`, i32[G]: each object's anchor; out of range if it is on another map."""
+    height, width, num_anchors = logits.shape[:3]
+    image_size = height * stride, width * stride
+    rows, columns = cell_index(boxes, grid_size=(height, width), image_size=image_size)
+    matches = assign_to_grid(
+        rows, columns, best, objects, grid_size=(height, width), num_anchors=num_anchors
+    )
+    responsible = matches >= 0
+    predicted = lax.stop_gradient(decode_yolo(logits[..., :4], anchors, stride=stride))
+    iou = box_iou(predicted.reshape(-1, 4), boxes).reshape(*matches.shape, -1)
+    code = lax.stop_gradient(encode_yolo(boxes, anchors[best], rows, columns, stride=stride))
+    target = of_match(code, matches)
+    return _Goal(
+        responsible=responsible,
+        negative=~responsible & (iou.max(axis=-1) <= ignore_threshold),
+        position=target[..., :2],
+        size=target[..., 2:],
+        balance=of_match(2 - box_area(boxes) / (image_size[0] * image_size[1]), matches),
+        overlap=elementwise_box_iou(predicted, of_match(boxes, matches)),
+        label=of_match(labels, matches),
+    )
+
+
+@jax.jit
+def _yolov2_totals(logits: Array, goal: _Goal) -> dict[str, Array]:
+    position, size, objectness, classes = _split(logits)
+    probability = jax.nn.sigmoid(objectness)
+    from_prior = jnp.concatenate([jax.nn.sigmoid(position) - 0.5, size], axis=-1)
+    sums = {
+        "xy": sum_counted(
+            _balanced(lambda t, target: _half_square(jax.nn.sigmoid(t), target)),
+            goal.responsible,
+            position,
+            goal.position,
+            goal.balance,
+        ),
+        "wh": sum_counted(_balanced(_half_square), goal.responsible, size, goal.size, goal.balance),
+        "objectness": sum_counted(_half_square, goal.responsible, probability, goal.overlap),
+        "no_objectness": sum_counted(lambda p: p**2 / 2, goal.negative, probability),
+        "class": sum_counted(softmax_cross_entropy, goal.responsible, classes, goal.label),
+        "prior": sum_counted(lambda d: d**2 / 2, ~goal.responsible, from_prior),
+    }
+    return {name: total for name, (total, _) in sums.items()}
+
+
+@jax.jit
+def _yolov3_totals(logits: Array, goal: _Goal) -> dict[str, Array]:
+    """Of one map."""
+    position, size, objectness, classes = _split(logits)
+    one_hot = jax.nn.one_hot(goal.label, classes.shape[-1], dtype=classes.dtype)
+    sums = {
+        "xy": sum_counted(
+            _balanced(sigmoid_cross_entropy),
+            goal.responsible,
+            position,
+            goal.position,
+            goal.balance,
+        ),
+        "wh": sum_counted(_balanced(_half_square), goal.responsible, size, goal.size, goal.balance),
+        "objectness": sum_counted(
+            lambda t: sigmoid_cross_entropy(t, 1), goal.responsible, objectness
+        ),
+        "no_objectness": sum_counted(
+            lambda t: sigmoid_cross_entropy(t, 0), goal.negative, objectness
+        ),
+        "class": sum_counted(sigmoid_cross_entropy, goal.responsible, classes, one_hot),
+    }
+    return {name: total for name, (total, _) in sums.items()}
+
+
+def _check_map(logits: Any, anchors: Any, which: str = "") -> tuple[Array, Array]:
+    logits = at_least_float32(check_array(f"logits{which}", logits, ("H", "W", "A", "5 + C")))
+    check_range("the number of classes", logits.shape[-1] - 5, least=1)
+    anchors = check_array(f"anchors{which}", anchors, (logits.shape[2], 2))
+    return logits, at_least_float32(anchors)
+
+
+def _best_anchor(boxes: Array, anchors: Array) -> Array:
+    return best_anchor(box_convert(boxes, "xyxy", "xywh")[:, 2:], anchors)[0]
+
+
+def _split(logits: Array) -> tuple[Array, Array, Array, Array]:
+    """(tx, ty), (tw, th), to and the classes."""
+    return logits[..., :2], logits[..., 2:4], logits[..., 4], logits[..., 5:]
+
+
+def _balanced(loss: Callable[[Array, Array], Array]) -> Callable[[Array, Array, Array], Array]:
+    """A loss of coordinates, times the balance of their predictor."""
+    return lambda x, target, balance: balance[..., None] * loss(x, target)
+
+
+def _square(x: Array, target: Array) -> Array:
+    return (x - target) ** 2
+
+
+def _half_square(x: Array, target: Array) -> Array:
+    return _square(x, target) / 2
+
+
+def _root(x: Array) -> Array:
+    """sign(x) sqrt(|x|), linear near 0."""
+    near = jnp.abs(x) < _LINEAR_BELOW
+    root = jnp.sign(x) * jnp.sqrt(jnp.where(near, 1, jnp.abs(x)))
+    return jnp.where(near, x / _LINEAR_BELOW**0.5, root)

@@ -1,0 +1,406 @@
+"""YOLO's losses: by hand, against plain loops, and their gradients against Darknet's deltas."""
+
+import functools
+import math
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision.losses import yolov1_loss, yolov2_loss, yolov3_loss
+from jaxvision.ops import encode_yolov1
+from tests.makers import boxes as random_boxes
+from tests.reference import losses_detection as reference
+
+ANCHORS = np.float32([[10, 14], [23, 12], [30, 40]])
+PYRAMID = [ANCHORS[2:] * [[1.1, 0.9]], ANCHORS[:2]]  # coarse, fine
+PYRAMID = [x.astype("f4") for x in PYRAMID]
+IMAGE = 96
+CLASSES = 3
+
+
+def truth(rng, count=6):
+    """Objects, the last two of one shape in one cell, and padding among them."""
+    boxes = random_boxes(count, size=IMAGE)(rng)
+    boxes[-2:] = [[50, 50, 62, 66], [51, 50, 63, 66]]
+    mask = np.ones(count, bool)
+    mask[1] = False
+    return boxes, rng.integers(0, CLASSES, count), mask
+
+
+def normal(rng, *shape, scale=1.0):
+    return rng.normal(scale=scale, size=shape).astype("f4")
+
+
+def v1(seed, *, predictors=2, of_each_box=False):
+    rng = np.random.default_rng(seed)
+    coordinates = rng.uniform(-0.2, 0.9, (4, 4, predictors, 4)).astype("f4")
+    scores = normal(rng, 4, 4, predictors, CLASSES) if of_each_box else normal(rng, 4, 4, CLASSES)
+    return coordinates, normal(rng, 4, 4, predictors), scores, *truth(rng)
+
+
+def v2(seed, step=3):
+    rng = np.random.default_rng(seed)
+    return normal(rng, 4, 4, 3, 5 + CLASSES), *truth(rng), ANCHORS, np.int32(step)
+
+
+def v3(seed):
+    rng = np.random.default_rng(seed)
+    logits = [normal(rng, 4, 4, 1, 5 + CLASSES), normal(rng, 8, 8, 2, 5 + CLASSES)]
+    return logits, *truth(rng), PYRAMID
+
+
+PREDICTIONS_AND_BOXES = {yolov1_loss: (0, 1, 2, 3), yolov2_loss: (0, 1), yolov3_loss: (0, 1)}
+V1 = {"image_size": (IMAGE, IMAGE), "lambda_coord": 2.0, "lambda_noobj": 0.3}
+V2 = {"stride": 24}
+V3 = {"strides": (24, 12), "ignore_threshold": 0.2}
+
+
+@functools.cache  # as compiling takes longer than all the rest
+def compiled(loss, options):
+    def total(*arrays):
+        terms = loss(*arrays, **dict(options))
+        return sum(total for total, _ in terms.values()), terms
+
+    return jax.jit(jax.grad(total, PREDICTIONS_AND_BOXES[loss], has_aux=True))
+
+
+def evaluate(loss, arrays, options):
+    """(totals by name, gradients by the predictions)."""
+    slopes, terms = jax.device_get(compiled(loss, tuple(options.items()))(*arrays))
+    *slopes, by_boxes = slopes
+    assert not by_boxes.any(), "no gradient flows to the boxes"
+    return values(terms), slopes
+
+
+def values(terms):
+    assert all(weight == 1 for _, weight in terms.values())
+    return {name: float(total) for name, (total, _) in terms.items()}
+
+
+def check_reference(loss, arrays, options):
+    expected = values(getattr(reference, loss.__name__)(*arrays, **options))
+    assert evaluate(loss, arrays, options)[0] == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+# YOLOv1
+
+
+def by_hand_v1():
+    """2 x 2 cells of 10 pixels, 2 boxes a cell, 2 classes; one object in the first cell."""
+    coordinates = np.zeros((2, 2, 2, 4), "f4")
+    coordinates[0, 0] = [[0.5, 0.5, 0.5, 1.0], [0.5, 0.3, 0.6, 0.5]]
+    confidence = np.zeros((2, 2, 2), "f4")
+    confidence[0, 0] = [0.2, 0.8]
+    confidence[1, 0, 1] = 0.4
+    scores = np.full((2, 2, 2), 0.7, "f4")
+    scores[0, 0] = [0.9, 0.3]
+    boxes = np.float32([[2.5, 2.5, 7.5, 7.5], [11, 11, 19, 19]])
+    return coordinates, confidence, scores, boxes, np.int32([0, 1]), np.array([True, False])
+
+
+# The object has its centre at (0.5, 0.5) of the cell and roots sqrt(5 / 20) = 0.5. The first box is
+# 5 x 20, IoU 25 / 100; the second one 7.2 x 5 around (5, 3): 5 * 3 / (36 + 25 - 15) = 15 / 46.
+HAND_V1 = {"image_size": (20, 20)}
+BY_HAND_V1 = {
+    "xy": 5 * (0.3 - 0.5) ** 2,
+    "wh": 5 * (0.6 - 0.5) ** 2,
+    "objectness": (0.8 - 15 / 46) ** 2,
+    "no_objectness": 0.5 * (0.2**2 + 0.4**2),
+    "class": (0.9 - 1) ** 2 + 0.3**2,
+}
+
+
+def test_yolov1_of_the_example_by_hand(transform):
+    loss = partial(yolov1_loss, image_size=(20, 20))
+    terms = values(jax.device_get(transform(loss)(*by_hand_v1())))
+    assert terms == pytest.approx(BY_HAND_V1, rel=1e-5)
+
+
+def test_yolov1_that_predicts_sizes_is_that_of_their_roots():
+    coordinates, *rest = by_hand_v1()
+    coordinates[..., 2:] **= 2
+    terms, _ = evaluate(yolov1_loss, (coordinates, *rest), {**HAND_V1, "predicts_roots": False})
+    assert terms == pytest.approx(BY_HAND_V1, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("of_each_box", "options"), [(False, {}), (True, {"predicts_roots": False})]
+)
+def test_yolov1_equals_the_reference(of_each_box, options):
+    for seed in range(4):
+        check_reference(yolov1_loss, v1(seed, of_each_box=of_each_box), {**V1, **options})
+
+
+def test_a_cell_of_yolov1_keeps_the_last_object():
+    *arrays, mask = v1(0)
+    (two, _), (alone, _) = (
+        evaluate(yolov1_loss, (*arrays, real), V1)
+        for real in (mask, mask & (np.arange(len(mask)) != len(mask) - 2))
+    )
+    assert two == alone
+
+
+def test_gradients_of_yolov1_are_those_of_its_squares():
+    arrays = by_hand_v1()
+    _, slopes = evaluate(yolov1_loss, arrays, HAND_V1)
+    expected = [np.zeros_like(x) for x in arrays[:3]]
+    expected[0][0, 0, 1] = [0, 10 * (0.3 - 0.5), 10 * (0.6 - 0.5), 0]
+    expected[1][0, 0] = [0.2, 2 * (0.8 - 15 / 46)]  # no gradient flows through the IoU
+    expected[1][1, 0, 1] = 0.4
+    expected[2][0, 0] = [2 * (0.9 - 1), 2 * 0.3]
+    chex.assert_trees_all_close(slopes, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [-0.3, -1e-7, 0.0, 1e-12, 2e-6, 1e-3])
+def test_gradient_of_a_root_is_finite_and_pulls_a_size_up(size):
+    coordinates, *rest = by_hand_v1()
+    coordinates[0, 0, :, 2:] = size
+    options = {**HAND_V1, "predicts_roots": False}
+    _, (slope, *_) = evaluate(yolov1_loss, (coordinates, *rest), options)
+    # 10 (root - 0.5) times the slope of the root: 1 / (2 sqrt |size|), or that of the line
+    near = abs(size) < 1e-6
+    root = size * 1e3 if near else math.copysign(math.sqrt(abs(size)), size)
+    rise = 1e3 if near else 0.5 / math.sqrt(abs(size))
+    (responsible,) = np.flatnonzero(slope[0, 0, :, 2])
+    by_hand = [10 * (root - 0.5) * rise] * 2
+    np.testing.assert_allclose(slope[0, 0, responsible, 2:], by_hand, rtol=1e-4)
+    assert (slope[0, 0, responsible, 2:] < 0).all()
+
+
+def test_perfect_yolov1_costs_nothing():
+    coordinates, confidence, scores, boxes, labels, mask = by_hand_v1()
+    coordinates[0, 0, 1] = encode_yolov1(boxes[0], grid_size=(2, 2), image_size=(20, 20))
+    confidence[...] = 0
+    confidence[0, 0, 1] = 1
+    scores[0, 0] = [1, 0]
+    arrays = coordinates, confidence, scores, boxes, labels, mask
+    terms, _ = evaluate(yolov1_loss, arrays, HAND_V1)
+    assert terms == pytest.approx(dict.fromkeys(BY_HAND_V1, 0), abs=1e-10)
+
+
+# YOLOv2
+
+
+def by_hand_v2():
+    """1 x 2 cells of 10 pixels, anchors 4 x 4 and 8 x 8, 2 classes; one object in the first cell.
+
+    All logits are 0 but those of sizes: the boxes stand in the middle of their cells.
+    """
+    logits = np.zeros((1, 2, 2, 7), "f4")
+    logits[0, 0, 1, 2:4] = np.log([0.5, 1])  # 4 x 8 instead of 8 x 8
+    boxes = np.float32([[2, 1, 8, 9], [0, 0, 20, 10]])
+    anchors = np.float32([[4, 4], [8, 8]])
+    return logits, boxes, np.int32([1, 0]), np.array([True, False]), anchors, np.int32(0)
+
+
+# The object, 6 x 8 around the middle of the first cell, goes to the second anchor (IoU 48 / 64, not
+# 16 / 48). Decoded that is 4 x 8 within the object: IoU 32 / 48. Its balance is 2 - 48 / 200. Of
+# the other three predictors the first one, 4 x 4, has IoU 16 / 48 with the object.
+BY_HAND_V2 = {
+    "xy": 0,
+    "wh": (2 - 48 / 200) / 2 * (math.log(4 / 8) - math.log(6 / 8)) ** 2,
+    "objectness": 5 / 2 * (32 / 48 - 0.5) ** 2,
+    "no_objectness": 3 / 2 * 0.5**2,
+    "class": math.log(2),
+    "prior": 0,
+}
+
+
+def test_yolov2_of_the_example_by_hand():
+    terms, _ = evaluate(yolov2_loss, by_hand_v2(), {"stride": 10})
+    assert terms == pytest.approx(BY_HAND_V2, rel=1e-5, abs=1e-12)
+
+
+def test_yolov2_ignores_what_overlaps_an_object_enough():
+    options = {"stride": 10, "ignore_threshold": 0.33}
+    terms, (slope,) = evaluate(yolov2_loss, by_hand_v2(), options)
+    assert terms["no_objectness"] == pytest.approx(2 / 2 * 0.5**2)
+    assert slope[0, 0, 0, 4] == 0, "neither responsible nor negative"
+    assert (slope[0, 1, :, 4] != 0).all()
+
+
+def test_the_prior_of_yolov2_ends():
+    logits, *rest, _ = by_hand_v2()
+    logits[0, 1, 0, :4] = [math.log(3), 0, 0.2, -0.3]  # sigmoid(log 3) = 3 / 4
+    by_hand = 0.01 / 2 * (0.25**2 + 0.2**2 + 0.3**2)
+    for step, prior in ((0, by_hand), (12_799, by_hand), (12_800, 0), (10**9, 0)):
+        arrays = logits, *rest, np.int32(step)
+        terms, _ = evaluate(yolov2_loss, arrays, {"stride": 10})
+        assert terms["prior"] == pytest.approx(prior, rel=1e-5)
+
+
+def test_yolov2_equals_the_reference():
+    options = {
+        **V2,
+        "object_weight": 2.0,
+        "no_object_weight": 0.5,
+        "coordinate_weight": 3.0,
+        "class_weight": 0.7,
+        "ignore_threshold": 0.2,
+        "prior_weight": 0.3,
+        "prior_steps": 3,
+    }
+    for seed in range(4):
+        check_reference(yolov2_loss, v2(seed, step=2 + seed % 2), options)
+        check_reference(yolov2_loss, v2(seed), V2)
+
+
+@pytest.mark.parametrize("step", [0, 20_000])
+def test_gradients_of_yolov2_are_darknets_deltas(step):
+    for seed in range(2):
+        arrays = v2(seed, step)
+        _, (slope,) = evaluate(yolov2_loss, arrays, V2)
+        np.testing.assert_allclose(-slope, reference.yolov2_deltas(*arrays, **V2), atol=2e-5)
+
+
+def perfect(logits, arrays, strides):
+    """Logits that decode to the objects, with certainty."""
+    boxes, labels, mask, anchors = arrays
+    for of_map in logits:
+        of_map[...] = 0
+        of_map[..., 4:] = -40
+    goals = reference.assign(logits, boxes, labels, mask, anchors, strides)
+    for (level, *place), goal in goals.items():
+        t = logits[level][tuple(place)]
+        t[:2] = np.log([goal.x, goal.y]) - np.log1p([-goal.x, -goal.y])
+        t[2:4] = goal.w, goal.h
+        t[4] = t[5 + goal.label] = 40
+    return len(goals)
+
+
+def test_perfect_yolov2_costs_nothing():
+    logits, *arrays, _ = v2(0)
+    assert perfect([logits], [*arrays[:3], [arrays[3]]], (24,)) == 4
+    terms, _ = evaluate(yolov2_loss, (logits, *arrays, np.int32(10**6)), V2)
+    assert terms == pytest.approx(dict.fromkeys(terms, 0), abs=1e-9)
+
+
+# YOLOv3
+
+
+def by_hand_v3():
+    """Maps of 1 x 1 cell of 20 pixels and of 1 x 2 cells of 10, an anchor each, 2 classes."""
+    logits = [np.zeros((1, 1, 1, 7), "f4"), np.zeros((1, 2, 1, 7), "f4")]
+    logits[1][0, 0, 0, 0] = math.log(3)
+    boxes = np.float32([[1, 2, 7, 8], [0, 0, 20, 10]])
+    anchors = [np.float32([[16, 16]]), np.float32([[8, 8]])]
+    return logits, boxes, np.int32([1, 0]), np.array([True, False]), anchors
+
+
+# The object, 6 x 6 at (0.4, 0.5) of the fine map's first cell, goes to its anchor of 8 x 8. The map
+# is 10 x 20 pixels. sigmoid(log 3) = 3 / 4, so that x costs -0.4 log 0.75 - 0.6 log 0.25.
+BY_HAND_V3 = {
+    "xy": (2 - 36 / 200) * (-0.4 * math.log(0.75) - 0.6 * math.log(0.25) + math.log(2)),
+    "wh": (2 - 36 / 200) / 2 * 2 * math.log(6 / 8) ** 2,
+    "objectness": math.log(2),
+    "no_objectness": 2 * math.log(2),
+    "class": 2 * math.log(2),
+}
+
+
+def test_yolov3_of_the_example_by_hand():
+    terms, _ = evaluate(yolov3_loss, by_hand_v3(), {"strides": (20, 10)})
+    assert terms == pytest.approx(BY_HAND_V3, rel=1e-5)
+
+
+def test_yolov3_equals_the_reference():
+    for seed in range(4):
+        check_reference(yolov3_loss, v3(seed), V3)
+
+
+def test_gradients_of_yolov3_are_darknets_deltas():
+    for seed in range(2):
+        arrays = v3(seed)
+        _, (slopes,) = evaluate(yolov3_loss, arrays, V3)
+        deltas = reference.yolov3_deltas(*arrays, **V3)
+        chex.assert_trees_all_close([-x for x in slopes], deltas, atol=2e-5)
+        assigned = reference.assign(*arrays, (24, 12))
+        assert len(assigned) == 4, "of five objects two share a predictor"
+        assert {level for level, *_ in assigned} == {0, 1}
+
+
+def test_perfect_yolov3_costs_the_entropy_of_its_positions():
+    logits, *arrays = v3(0)
+    perfect(logits, arrays, (24, 12))
+    terms, (slopes,) = evaluate(yolov3_loss, (logits, *arrays), V3)
+    assert terms.pop("xy") > 0
+    assert terms == pytest.approx(dict.fromkeys(terms, 0), abs=1e-9)
+    for slope in slopes:
+        np.testing.assert_allclose(slope, 0, atol=1e-5)
+
+
+def test_a_map_more_needs_anchors_and_a_stride():
+    logits, *arrays = v3(0)
+    with pytest.raises(ValueError, match="2 maps of logits, 2 of anchors and 1 strides"):
+        yolov3_loss(logits, *arrays, strides=(24,))
+
+
+# All
+
+EACH = pytest.mark.parametrize(
+    ("loss", "arrays", "mask", "options"),
+    [
+        (yolov1_loss, v1(0), 5, V1),
+        (yolov2_loss, v2(0, step=10**6), 3, V2),
+        (yolov3_loss, v3(0), 3, V3),
+    ],
+    ids=["v1", "v2", "v3"],
+)
+
+
+@EACH
+def test_an_image_without_objects_trains_objectness_alone(loss, arrays, mask, options):
+    arrays = list(arrays)
+    arrays[mask] = np.zeros_like(arrays[mask])
+    arrays[mask - 2] = np.float32([[9, 9, 1, 1]] * len(arrays[mask]))  # padding without area
+    terms, slopes = evaluate(loss, arrays, options)
+    assert terms.pop("no_objectness") > 0
+    assert terms == dict.fromkeys(terms, 0)
+    if loss is yolov1_loss:
+        coordinates, confidence, scores = slopes
+        np.testing.assert_allclose(confidence, 2 * 0.3 * arrays[1], rtol=1e-6)
+        assert not coordinates.any()
+        assert not scores.any()
+        return
+    for slope in jax.tree.leaves(slopes):
+        assert (slope[..., 4] > 0).all()
+        assert not np.delete(slope, 4, axis=-1).any()
+
+
+@EACH
+def test_a_box_without_area_is_no_object(loss, arrays, mask, options):
+    flat, absent = list(arrays), list(arrays)
+    flat[mask - 2] = flat[mask - 2].copy()
+    flat[mask - 2][0, 2] = flat[mask - 2][0, 0]
+    absent[mask] = absent[mask] & (np.arange(len(absent[mask])) != 0)
+    without, _ = evaluate(loss, flat, options)
+    assert without == evaluate(loss, absent, options)[0]
+    assert without != evaluate(loss, arrays, options)[0]
+
+
+def test_a_label_out_of_range_spoils_no_other_cell():
+    arrays = list(v2(0))
+    _, (right,) = evaluate(yolov2_loss, arrays, V2)
+    arrays[2] = np.where(np.arange(6) == 0, CLASSES + 4, arrays[2])
+    terms, (wrong,) = evaluate(yolov2_loss, arrays, V2)
+    assert math.isnan(terms["class"])
+    assert np.isfinite(wrong).all()
+    assert (right != wrong).any(axis=-1).sum() == 1
+
+
+def test_half_precision_is_computed_in_float32():
+    logits, *rest = v2(0)
+    half = jnp.asarray(logits, jnp.bfloat16)
+    terms, _ = evaluate(yolov2_loss, (half.astype("f4"), *rest), V2)
+    assert evaluate(yolov2_loss, (half, *rest), V2)[0] == terms
+
+
+def test_ground_truth_has_at_least_one_row():
+    logits, _, _, _, anchors, step = v2(0)
+    nothing = np.zeros((0, 4), "f4"), np.zeros(0, int), np.zeros(0, bool)
+    with pytest.raises(ValueError, match="0 rows: pad it to at least one"):
+        jax.eval_shape(partial(yolov2_loss, **V2), logits, *nothing, anchors, step)
