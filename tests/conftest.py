@@ -4,11 +4,14 @@ import os
 import pathlib
 import tempfile
 
-# Before JAX starts; processes that tests start inherit the cache, not the devices.
+# Before JAX starts; processes that tests start inherit these, not the devices. Nearly all the time
+# goes into compiling, so everything is cached, and optimised less; .ci/run runs the slow tests and
+# those of parity with an empty XLA_FLAGS, as users compile.
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(tempfile.gettempdir()) / "jaxvision-test-cache")
 )
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
 import jax
 import pytest

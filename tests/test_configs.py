@@ -42,10 +42,11 @@ def test_the_configs_of_the_issue_are_there():
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_config_has_the_keys_of_the_default_and_fields_of_its_model(name):
-    # Fields that the model does not have fail in the next test.
-    found = {key for key in keys(load_config(CONFIGS[name])) if not key.startswith("model.")}
-    expected = {key for key in keys(default_config()) if not key.startswith("model.")}
+def test_a_config_has_the_keys_of_the_default_and_options_of_its_model_and_loss(name):
+    # Options that the model or the loss does not have fail in the next test.
+    free = ("model.", "loss.")
+    found = {key for key in keys(load_config(CONFIGS[name])) if not key.startswith(free)}
+    expected = {key for key in keys(default_config()) if not key.startswith(free)}
     assert found == expected
 
 
