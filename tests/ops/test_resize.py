@@ -150,8 +150,10 @@ def test_gradients_equal_finite_differences_and_precision_stays(form):
             np.testing.assert_allclose(op(x), of(form, reference)(x, size), rtol=1e-8, atol=1e-9)
     for dtype in (jnp.float16, jnp.bfloat16):
         half = jnp.asarray(images(), dtype)
-        np.testing.assert_array_equal(
-            of(form)(half, 4), of(form)(half.astype("f4"), 4).astype(dtype)
+        np.testing.assert_allclose(  # off by the rounding of the result alone
+            of(form)(half, 4).astype("f4"),
+            of(form)(half.astype("f4"), 4),
+            rtol=0.5001 * float(jnp.finfo(dtype).eps),
         )
 
 

@@ -172,7 +172,9 @@ def test_a_batch_of_images_by_vmap():
     for op in (roi.roi_align, roi.roi_pool):
         op = functools.partial(op, output_size=2, spatial_scale=0.9)
         np.testing.assert_allclose(
-            jax.vmap(op)(features, boxes), [op(*x) for x in zip(features, boxes, strict=True)]
+            jax.vmap(op)(features, boxes),
+            [op(*x) for x in zip(features, boxes, strict=True)],
+            rtol=1e-6,
         )
         np.testing.assert_allclose(
             jax.jit(jax.vmap(gradient_of(op)))(features, boxes, gradient),
