@@ -6,7 +6,13 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-_KINDS = {"float": jnp.floating, "int": jnp.integer, "bool": jnp.bool_, "number": jnp.number}
+_KINDS = {
+    "float": (jnp.floating,),
+    "int": (jnp.integer,),
+    "bool": (jnp.bool_,),
+    "number": (jnp.floating, jnp.integer),
+    "number or bool": (jnp.floating, jnp.integer, jnp.bool_),
+}
 
 
 def check_array(name: str, x: Any, shape: Sequence[int | str], kind: str = "float") -> Array:
@@ -17,7 +23,7 @@ def check_array(name: str, x: Any, shape: Sequence[int | str], kind: str = "floa
       x: what was given: an array, or what becomes one.
       shape: for each axis its size, or a letter where any size will do; a first "..." stands for
         any number of leading axes.
-      kind: "float", "int", "bool" or "number".
+      kind: "float", "int", "bool", "number" (float or int) or "number or bool".
     Returns:
       x as a JAX array.
     """
@@ -28,7 +34,7 @@ def check_array(name: str, x: Any, shape: Sequence[int | str], kind: str = "floa
     fits = len(sizes) == x.ndim and all(
         size == actual for size, actual in zip(sizes, x.shape, strict=True) if isinstance(size, int)
     )
-    if not fits or not jnp.issubdtype(x.dtype, _KINDS[kind]):
+    if not fits or not any(jnp.issubdtype(x.dtype, allowed) for allowed in _KINDS[kind]):
         wanted = ", ".join(str(size) for size in shape)
         raise AssertionError(f"{name} is {x.dtype}{list(x.shape)}: give {kind}[{wanted}]")
     return x

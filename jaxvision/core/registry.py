@@ -7,6 +7,8 @@ import difflib
 import importlib
 import importlib.util
 import pathlib
+import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -66,6 +68,8 @@ def find_function(
     Raises:
       InputError: there is none; the message lists the close names.
     """
+    if not isinstance(name, str):
+        raise InputError(f"{kind} is {name!r}: give its name")
     where, colon, function = name.rpartition(":")
     if not colon:
         return lookup(table, name, kind)
@@ -78,13 +82,16 @@ def _load_file(path: str, name: str, kind: str) -> Any:
     file = pathlib.Path(path).expanduser()
     if not file.is_file():
         raise InputError(f"{kind} {name!r}: there is no file {file.absolute()}")
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    module = importlib.util.module_from_spec(spec)
+    # Dataclasses and pickle look it up by name, which must not be that of another module.
+    spec = importlib.util.spec_from_file_location(re.sub(r"\W", "_", str(file.resolve())), file)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 def _load(module: str, name: str, kind: str) -> Any:
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise InputError(f"{kind} {name!r}: give 'file.py:function' or 'package.module:function'")
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

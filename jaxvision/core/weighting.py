@@ -6,7 +6,6 @@ be wrong as soon as the weights differ from device to device. A metric may have 
 for each class, as mean IoU has: then the mean is taken over the classes that have a weight.
 """
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -24,11 +23,17 @@ def sum_terms(terms: Terms, mask: Array) -> Terms:
     Returns:
       name -> (f32[...], f32[...]).
     Raises:
-      AssertionError: a total or a weight does not have a row for each example.
+      AssertionError: a total or a weight does not have a row for each example, or not the shape of
+        the other.
     """
+    for name, (total, weight) in terms.items():
+        if not jnp.shape(total) == jnp.shape(weight) or jnp.shape(total)[:1] != mask.shape:
+            raise AssertionError(
+                f"{name} of {len(mask)} examples has totals {jnp.shape(total)} and weights "
+                f"{jnp.shape(weight)}: give both the same shape, one row an example"
+            )
 
     def add(x: Array) -> Array:
-        chex.assert_shape(x, (*mask.shape, ...))
         return jnp.where(mask.reshape(-1, *(1,) * (x.ndim - 1)), x, 0).sum(axis=0)
 
     return jax.tree.map(add, terms)

@@ -6,7 +6,7 @@ for all images, sizes and thresholds at once, and precision is worked out at tru
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,8 +40,8 @@ IOU_TYPES = ("bbox", "segm")
 @dataclasses.dataclass(frozen=True, eq=False)
 class CocoResult:
     """Precision and recall by T IoU thresholds, R recall thresholds, K classes, A sizes and
-    M numbers of detections; the axes are `IOU_THRESHOLDS`, `RECALL_THRESHOLDS`, `AREAS` and
-    `MAX_DETECTIONS`. NaN for a class without objects (that count) of a size.
+    M numbers of detections; the axes are this module's `IOU_THRESHOLDS`, `RECALL_THRESHOLDS`,
+    `AREAS` and `MAX_DETECTIONS`. NaN for a class without objects (that count) of a size.
 
     Attributes:
       precision: f64[T, R, K, A, M], the highest precision at this recall or above.
@@ -116,8 +116,9 @@ def coco_average_precision(
     the first row); each is matched with the object of highest IoU, at least the threshold, that is
     not yet taken (of equal ones the last row). Crowds may be taken repeatedly; they and objects of
     another size come last, and a match with them does not count; nor does a detection of another
-    size without a match. Precision and recall then follow the detections of a class by falling
-    score (of equal scores by image id, then row).
+    size without a match. (A box with either x2 < x1 or y2 < y1 is of none, so it never counts, as
+    in pycocotools.) Precision and recall then follow the detections of a class by falling score (of
+    equal scores by image id, then row).
 
     Args:
       detections: of all images.
@@ -188,30 +189,46 @@ def _first_ranks(groups: Groups, most: int) -> Groups:
 def _near_boxes(groups: Groups, detections: DetectionTable, objects: ObjectTable) -> _Pairs:
     boxes1, boxes2 = detections.boxes[groups.detections], objects.boxes[groups.objects]
     crowd = objects.crowd[groups.objects]
-    blocks = [_Pairs(*(np.zeros(0, kind) for kind in (np.int64, np.int64, np.float64)))]
-    for detection, object_ in groups.pairs():
-        iou = paired_box_iou(boxes1[detection], boxes2[object_], crowd[object_])
-        blocks.append(_near(detection, object_, iou))
-    return _Pairs(*(np.concatenate(parts) for parts in zip(*blocks, strict=True)))
+
+    def iou(detection: np.ndarray, object_: np.ndarray) -> np.ndarray:
+        return paired_box_iou(boxes1[detection], boxes2[object_], crowd[object_])
+
+    return _near(groups, iou)
 
 
 def _near_masks(groups: Groups, detections: DetectionTable, objects: ObjectTable) -> _Pairs:
-    blocks = [np.zeros((2, 0), np.int64), *map(np.stack, groups.pairs())]
-    detection, object_ = np.concatenate(blocks, axis=1)
-    iou = paired_run_length_iou(
-        detections.masks,
-        objects.masks,
-        groups.detections[detection],
-        groups.objects[object_],
-        objects.crowd,
-        least=IOU_THRESHOLDS[0],
-    )
-    return _near(detection, object_, iou)
+    crowd = objects.crowd[groups.objects]
+
+    def iou(detection: np.ndarray, object_: np.ndarray) -> np.ndarray:
+        # Of the block's masks alone: both positions rise, but for the objects of one group.
+        first, last = detection[0], detection[-1]
+        first_object, last_object = object_.min(), object_.max()
+        return paired_run_length_iou(
+            [detections.masks[row] for row in groups.detections[first : last + 1]],
+            [objects.masks[row] for row in groups.objects[first_object : last_object + 1]],
+            detection - first,
+            object_ - first_object,
+            crowd[first_object : last_object + 1],
+            least=IOU_THRESHOLDS[0],
+        )
+
+    return _near(groups, iou)
 
 
-def _near(detection: np.ndarray, object_: np.ndarray, iou: np.ndarray) -> _Pairs:
-    near = iou >= IOU_THRESHOLDS[0]
-    return _Pairs(detection[near], object_[near], iou[near])
+def _near(groups: Groups, iou_of: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> _Pairs:
+    """Block by block, as all pairs may be very many.
+
+    Args:
+      groups: of both tables.
+      iou_of: from positions in the groups' detections and objects, i64[P] each, to f64[P].
+    """
+    blocks = [_Pairs(*(np.zeros(0, kind) for kind in (np.int64, np.int64, np.float64)))]
+    for detection, object_ in groups.pairs():
+        if detection.size:
+            iou = iou_of(detection, object_)
+            near = iou >= IOU_THRESHOLDS[0]
+            blocks.append(_Pairs(detection[near], object_[near], iou[near]))
+    return _Pairs(*(np.concatenate(parts) for parts in zip(*blocks, strict=True)))
 
 
 def _mask_areas(masks: Sequence[RunLengths]) -> np.ndarray:

@@ -56,7 +56,7 @@ class ObjectTable:
 
     Attributes:
       image: i64[G], the image's id.
-      boxes: f64[G, 4], xyxy, pixels.
+      boxes: f64[G, 4], xyxy, pixels; x1 <= x2 and y1 <= y2.
       labels: i64[G], at least 0.
       crowd: bool[G], True for a region of many objects (COCO).
       difficult: bool[G], True for objects that evaluation ignores (VOC).
@@ -79,7 +79,7 @@ class ObjectTable:
     def __post_init__(self):
         rows = np.size(self.image)
         _set_column(self, "image", (rows,), "int")
-        _set_column(self, "boxes", (rows, 4), "float", _FINITE)
+        _set_column(self, "boxes", (rows, 4), "float", _FINITE, _ORDERED)
         _set_column(self, "labels", (rows,), "int", _NOT_NEGATIVE)
         _set_column(self, "crowd", (rows,), "bool")
         _set_column(self, "difficult", (rows,), "bool")
@@ -94,7 +94,8 @@ class ObjectTable:
 class DetectionAccumulator:
     """Collects batches, and drops their padding, until average precision is wanted.
 
-    Sizes count in COCO's metric: give boxes in pixels of the original images.
+    Sizes count in COCO's metric: give boxes in pixels of the original images. It holds what its own
+    process was given: average precision over several processes needs the tables of all.
     """
 
     def __init__(self):
@@ -185,6 +186,7 @@ class DetectionAccumulator:
 
 _FINITE = (np.isfinite, "a finite number")
 _NOT_NEGATIVE = (lambda x: x >= 0, "at least 0")
+_ORDERED = (lambda boxes: boxes[:, :2] <= boxes[:, 2:], "x1 <= x2 and y1 <= y2")
 
 
 def _column(name: str, x: Any, shape: tuple[int, ...], kind: str) -> np.ndarray:

@@ -12,8 +12,10 @@ def normalized_landmark_error(
     """Distances of landmarks from where they should be, in units of a length of the object.
 
     total = sum_k |predicted_k - target_k| / normalizer over the visible landmarks k. Divided by
-    their number it is the normalised mean error (NME) of the literature, where the length is the
-    distance between the eyes' outer corners, between the pupils, or the size of the face's box.
+    their number it is the normalised mean error (NME) of the image; the length is the distance
+    between the eyes' outer corners, between the pupils, or the size of the face's box. Summed over
+    images, each landmark counts the same; the literature's mean over images is that where all
+    images show equally many.
     Whatever is not visible counts nothing and has no gradient; so has a landmark without error.
 
     Args:

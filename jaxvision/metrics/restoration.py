@@ -36,7 +36,7 @@ def psnr(
     Returns:
       (decibels, 1.0), f32[] both.
     Raises:
-      AssertionError: the arrays differ in shape or are no numbers.
+      AssertionError: the arrays differ in shape, are no real numbers or have no elements.
       ValueError: data_range is not positive and finite, or max_db not finite.
     Source: Huynh-Thu and Ghanbari 2008 ("Scope of validity of PSNR in image/video quality
       assessment").
@@ -47,7 +47,7 @@ def psnr(
     # By equality, so that NaN stays NaN.
     identical = mse == 0
     decibels = jnp.minimum(-10 * jnp.log10(jnp.where(identical, 1, mse)), max_db)
-    return jnp.where(identical, max_db, decibels), jnp.float32(1)
+    return jnp.where(identical, max_db, decibels), jnp.ones_like(decibels)
 
 
 def ssim(predicted: Array, target: Array, *, data_range: float) -> tuple[Array, Array]:
@@ -68,7 +68,7 @@ def ssim(predicted: Array, target: Array, *, data_range: float) -> tuple[Array, 
     Returns:
       (mean SSIM, in [-1, 1]; 1.0), f32[] both.
     Raises:
-      AssertionError: the arrays differ in shape or are no numbers.
+      AssertionError: the arrays differ in shape, are no real numbers or have no channels.
       ValueError: the image is smaller than the window, or data_range is not positive and finite.
     Source: Wang et al. 2004 ("Image quality assessment: from error visibility to structural
       similarity"), equations 13 to 17.
@@ -85,6 +85,8 @@ def _images(
     """Both images as floats."""
     check_range("data_range", data_range, more_than=0, less_than=math.inf)
     predicted = check_array("predicted", predicted, shape, "number")
+    if not predicted.size:
+        raise AssertionError(f"predicted is {list(predicted.shape)}: give at least one element")
     target = check_array("target", target, predicted.shape, "number")
     return at_least_float32(predicted), at_least_float32(target)
 
@@ -103,11 +105,12 @@ def _mean_ssim(total: Array, difference: Array) -> tuple[Array, Array]:
     maps = maps - shift
     mean, square = jnp.split(_blur(jnp.concatenate([maps, maps**2], axis=-1)), 2, axis=-1)
     mean_s, mean_d = jnp.split((mean + shift) ** 2, 2, axis=-1)
-    # Rounding must not make a variance negative.
+    # Rounding must not make a variance negative: with values far beyond the range it is large.
     var_s, var_d = jnp.split(jnp.maximum(square - mean**2, 0), 2, axis=-1)
     luminance = 1 - 2 * mean_d / (mean_s + mean_d + 2 * _K1**2)
     structure = 1 - 2 * var_d / (var_s + var_d + 2 * _K2**2)
-    return (luminance * structure).mean(), jnp.float32(1)
+    similarity = (luminance * structure).mean()
+    return similarity, jnp.ones_like(similarity)
 
 
 def _blur(maps: Array) -> Array:

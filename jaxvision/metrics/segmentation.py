@@ -7,7 +7,8 @@ class:
 * a target outside 0..K-1 counts nowhere, as an ignored one does;
 * a predicted label outside 0..K-1 is wrong: its pixel stays in the size of the target's class.
 
-Where `ignore_label` is itself one of the classes, that class has weight 0.
+Where `ignore_label` is itself one of the classes, that class has weight 0: with more than 255
+classes choose another than the default, such as -1.
 
 Pixels are counted as integers and returned as float32, which is exact up to 2^24 pixels.
 """
@@ -134,12 +135,10 @@ def dice_score(
 def _pixels(
     predicted: Array, target: Array, mask: Array | None, ignore_label: int
 ) -> tuple[Array, Array, Array]:
-    """Both label maps in at least 32 bits, where any `ignore_label` fits, and what counts."""
+    """Both label maps in 32 bits (64 in x64 mode), which hold any `ignore_label`; what counts."""
     predicted = check_array("predicted", predicted, ("...",), "int")
     target = check_array("target", target, predicted.shape, "int")
-    predicted, target = (
-        x.astype(jnp.promote_types(x.dtype, jnp.int32)) for x in (predicted, target)
-    )
+    predicted, target = predicted.astype(int), target.astype(int)
     counted = target != ignore_label
     if mask is not None:
         counted &= check_array("mask", mask, predicted.shape, "bool")

@@ -51,6 +51,7 @@ def voc_average_precision(
       "area":    AP = sum over n of (recall[n] - recall[n - 1]) max over m >= n of precision[m]
       "11point": AP = mean over t = 0, 0.1, ..., 1 of max over recall >= t of precision
 
+    Recall is compared as the fraction that it is; in floating point 3 of 10 is less than 3 * 0.1.
     The devkit's boxes hold their last pixel: the same as [x1 - 1, y1 - 1, x2, y2] here.
 
     Args:
@@ -78,7 +79,6 @@ def voc_average_precision(
     counts[hits] = ~objects.difficult[groups.objects[claimed[hits]]]
     totals = np.bincount(objects.labels[~objects.difficult], minlength=num_classes)
     labels, scores = detections.labels[groups.detections], detections.scores[groups.detections]
-    average = {"area": _area, "11point": _eleven_points}[method]
     class_ap, recalls, precisions = np.full(num_classes, np.nan), [], []
     for label, of_class in enumerate(class_slices(labels, num_classes)):
         order = of_class.start + np.argsort(-scores[of_class], kind="stable")
@@ -88,7 +88,12 @@ def voc_average_precision(
         recalls.append(found / (totals[label] or np.nan))
         precisions.append(found / np.arange(1, found.size + 1))
         if totals[label]:
-            class_ap[label] = average(recalls[label], precisions[label])
+            highest = np.maximum.accumulate(precisions[label][::-1])[::-1]
+            if method == "area":
+                class_ap[label] = (np.diff(recalls[label], prepend=0) * highest).sum()
+            else:
+                first = np.searchsorted(10 * found, np.arange(11) * totals[label])
+                class_ap[label] = np.append(highest, 0)[first].mean()
     return VocResult(class_ap, tuple(recalls), tuple(precisions))
 
 
@@ -111,16 +116,3 @@ def _first_claims(claimed: np.ndarray, hits: np.ndarray) -> np.ndarray:
     positive = np.zeros(hits.shape, bool)
     positive[candidates[first]] = True
     return positive
-
-
-def _highest_after(precision: np.ndarray) -> np.ndarray:
-    return np.maximum.accumulate(precision[::-1])[::-1]
-
-
-def _area(recall: np.ndarray, precision: np.ndarray) -> float:
-    return (np.diff(recall, prepend=0) * _highest_after(precision)).sum()
-
-
-def _eleven_points(recall: np.ndarray, precision: np.ndarray) -> float:
-    highest = np.append(_highest_after(precision), 0)
-    return highest[np.searchsorted(recall, np.linspace(0, 1, 11))].mean()

@@ -26,7 +26,8 @@ class RunLengths:
       counts: i64[R], lengths of runs of background and foreground in turn, background first.
     Raises:
       AssertionError: the counts have another shape or are no integers.
-      InputError: a negative count, or counts that do not sum to height * width.
+      InputError: a size that cannot be, a negative count, or counts that do not sum to height *
+        width.
     """
 
     size: tuple[int, int]
@@ -34,6 +35,8 @@ class RunLengths:
 
     def __post_init__(self):
         counts = _checked("counts", self.counts, 1, np.integer, "int[R]").astype(np.int64)
+        if np.shape(self.size) != (2,) or any(side != int(side) or side < 0 for side in self.size):
+            raise InputError(f"size is {self.size}: give (height, width), whole and at least 0")
         height, width = (int(side) for side in self.size)
         if counts.size and counts.min() < 0:
             position = int(counts.argmin())
@@ -122,8 +125,12 @@ def compress_counts(counts: np.ndarray) -> bytes:
       ASCII characters.
     Raises:
       AssertionError: the argument has another shape or is no integer.
+      InputError: a number that the form cannot hold.
     """
     counts = _checked("counts", counts, 1, np.integer, "int[R]").astype(np.int64)
+    wrong = np.flatnonzero((counts < -(2**58)) | (counts > 2**58))
+    if wrong.size:
+        raise InputError(f"counts[{wrong[0]}] is {counts[wrong[0]]}: give at most 2^58")
     numbers = counts.copy()
     numbers[3:] -= counts[1:-2]
     magnitudes = np.where(numbers < 0, ~numbers, numbers)
@@ -213,14 +220,20 @@ def paired_run_length_iou(
       f64[P], in [0, 1]; 0 where a mask is empty.
     Raises:
       AssertionError: an element is no `RunLengths`, or an array has another shape or dtype.
-      InputError: a pair of masks of different sizes.
+      InputError: an index without a mask, or a pair of masks of different sizes.
     """
     for name, masks in (("masks1", masks1), ("masks2", masks2)):
         for index, mask in enumerate(masks):
             _check_run_lengths(f"{name}[{index}]", mask)
     runs1, runs2 = _pack(masks1), _pack(masks2)
     first = _checked("first", first, 1, np.integer, "int[P]")
-    second = _checked("second", second, 1, np.integer, "int[P]")
+    second = _checked("second", second, 1, np.integer, f"int[{first.size}]", first.size)
+    for name, index, masks in (("first", first, masks1), ("second", second, masks2)):
+        wrong = np.flatnonzero((index < 0) | (index >= len(masks)))
+        if wrong.size:
+            raise InputError(
+                f"{name}[{wrong[0]}] is {index[wrong[0]]}: there are {len(masks)} masks"
+            )
     crowd = np.zeros(len(masks2), bool) if crowd is None else crowd
     crowd = _checked("crowd", crowd, 1, np.bool_, f"bool[{len(masks2)}]", len(masks2))[second]
     different = (runs1.sizes[first] != runs2.sizes[second]).any(axis=1)

@@ -1,6 +1,7 @@
 """Classification: one class an image."""
 
 import inspect
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -29,10 +30,10 @@ LOSSES = {"cross_entropy": cross_entropy, "softmax_focal_loss": softmax_focal_lo
 -> (total, weight), where the label is i32[] or, for soft targets, f32[K]."""
 
 
-def _loss(settings: Any, num_classes: int) -> tuple[str, Callable[..., tuple[Array, Array]]]:
-    """The name of the loss, and it with its options, if they are sound."""
+def _loss(settings: Any, num_classes: int) -> Callable[..., tuple[Array, Array]]:
+    """The loss with its options, if they are sound."""
     options = dict(settings)
-    name = options.pop("name")
+    name = options.pop("name", None)
     function = find_function(LOSSES, name, "loss")
     loss = partial(function, **options)
     logits, label = jnp.zeros(num_classes), jnp.int32(0)
@@ -44,9 +45,10 @@ def _loss(settings: Any, num_classes: int) -> tuple[str, Callable[..., tuple[Arr
         result = jax.eval_shape(loss, logits, label)
     except InputError as error:
         raise InputError(f"config.loss.{error}") from error
-    if [jnp.shape(x) for x in jax.tree.leaves(result)] != [(), ()]:
+    numbers = isinstance(result, tuple | list) and all(hasattr(x, "shape") for x in result)
+    if not numbers or [x.shape for x in result] != [(), ()]:
         raise InputError(f"config.loss: {name} returns {result}: give (total, weight), two numbers")
-    return name.rpartition(":")[-1], loss
+    return loss
 
 
 def _check(config: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -63,13 +65,16 @@ def _check(config: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
                 f"config.data.{name} is {given!r}: give a figure for each channel, as (0.5,)"
             ) from error
     mean, std = figures
+    check_range("config.data.image_size", data.image_size, least=1)
     if not len(mean) == len(std) == data.channels:
         raise InputError(
             f"config.data has {data.channels} channels, but {len(mean)} figures in mean and "
             f"{len(std)} in std: give one for each channel"
         )
+    for x in mean:
+        check_range("config.data.mean", x, more_than=-math.inf, less_than=math.inf)
     for x in std:
-        check_range("config.data.std", x, more_than=0)
+        check_range("config.data.std", x, more_than=0, less_than=math.inf)
     check_range("config.augment.padding", changes.padding, least=0)
     check_range("config.augment.degrees", changes.degrees, least=0)
     return mean, std
@@ -87,7 +92,7 @@ def classification(config: Any) -> Task:
     """
     data, changes = config.data, config.augment
     mean, std = _check(config)
-    loss_name, example_loss = _loss(config.loss, data.num_classes)
+    example_loss = _loss(config.loss, data.num_classes)
     fields = dict(config.model)
     model = create_model(fields.pop("name"), num_classes=data.num_classes, axis_name=AXIS, **fields)
 
@@ -132,7 +137,7 @@ def classification(config: Any) -> Task:
     def loss(outputs: Any, example: ClassificationBatch, *, key: Array, step: Array) -> Terms:
         del key, step
         total, weight = example_loss(outputs["logits"], example.label)
-        return {loss_name: (example.weight * total, example.weight * weight)}
+        return {"classification_loss": (example.weight * total, example.weight * weight)}
 
     def metrics(outputs: Any, example: ClassificationBatch) -> Terms:
         return {"accuracy": top_k_accuracy(outputs["logits"], example.label)}

@@ -100,3 +100,15 @@ def test_terms_may_have_an_entry_for_each_class():
     sums = sum_terms({"iou": (total, weight)}, np.array([True, True, False]))
     np.testing.assert_array_equal(sums["iou"][0], [4, 6])
     np.testing.assert_array_equal(sums["iou"][1], [2, 1])
+
+
+def test_entries_of_a_small_weight_count_in_full():
+    assert mean_ratio(np.float64([0.1, 0.3]), np.float64([0.2, 0.4])) == pytest.approx(0.625)
+
+
+@pytest.mark.parametrize(
+    ("total", "weight"), [((3, 4), (3,)), ((3,), ()), ((2,), (2,)), ((), ())], ids=str
+)
+def test_a_total_and_a_weight_of_other_shapes_are_refused(total, weight):
+    with pytest.raises(AssertionError, match=r"^iou of 3 examples has totals \("):
+        sum_terms({"iou": (np.zeros(total), np.zeros(weight))}, np.ones(3, bool))

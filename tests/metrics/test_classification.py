@@ -58,6 +58,18 @@ def test_of_two_equally_likely_targets_the_lower_class_is_meant():
     assert top_k_accuracy(np.float32([0, 1, 3]), np.float32([0, 0.5, 0.5])) == (0, 1)
 
 
+def test_zeros_of_both_signs_are_equal():
+    assert top_k_accuracy(np.float32([-0.0, 0.0]), np.int32(0)) == (1, 1)
+    assert top_k_accuracy(np.float32([-0.0, 0.0]), np.int32(1)) == (0, 1)
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_a_broken_network_is_never_right(k):
+    for label in range(-1, 4):
+        assert top_k_accuracy(np.float32([np.nan] * 3), np.int32(label), k=k) == (0, 1)
+    assert top_k_accuracy(np.float32([np.nan, 1, 0]), np.int32(1), k=k) == (k - 1, 1)
+
+
 def test_results_are_float32_whatever_goes_in():
     results = top_k_accuracy(jnp.zeros(3, jnp.bfloat16), np.uint8(0))
     assert [x.dtype for x in results] == [jnp.float32, jnp.float32]

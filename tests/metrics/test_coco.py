@@ -252,6 +252,31 @@ def test_class_ap_is_the_mean_of_the_class():
     assert result.class_ap50.mean() == pytest.approx(result.stats["AP50"])
 
 
+def test_class_ap_counts_a_hundred_detections():
+    # The object is the eleventh of its image, or the hundred and first.
+    for before, ap in ((10, 1 / 11), (99, 1 / 100), (100, 0)):
+        found = detection_table([(1, FAR, 0.5, 0)] * before + [(1, BOX, 0.4, 0)])
+        result = coco_average_precision(found, object_table([(1, BOX, 0)]), num_classes=1)
+        np.testing.assert_allclose([result.class_ap, result.class_ap50], ap)
+        _, precision = result.curve(0)
+        np.testing.assert_allclose(precision, ap)
+
+
+def test_a_curve_is_a_copy():
+    result = coco_average_precision(detection_table(SOME), object_table(TRUTH), num_classes=3)
+    for part in (0, 1):
+        before = result.curve(0)[part].copy()
+        result.curve(0)[part][:] = -5
+        np.testing.assert_array_equal(result.curve(0)[part], before)
+
+
+def test_a_box_turned_inside_out_never_counts():
+    inside_out = (1, [10, 0, 0, 10], 0.9, 0)
+    found = detection_table([inside_out, (1, BOX, 0.8, 0)])
+    result = coco_average_precision(found, object_table([(1, BOX, 0)]), num_classes=1)
+    assert result.stats["AP"] == 1
+
+
 def test_the_axes_are_cocos():
     result = coco_average_precision(detection_table(SOME), object_table(TRUTH), num_classes=3)
     assert result.precision.shape == (len(IOU_THRESHOLDS), len(RECALL_THRESHOLDS), 3, len(AREAS), 3)

@@ -32,8 +32,9 @@ def _labels(*shape):
     return make
 
 
-def _case(name, arrays, options=None, **more):
-    return Case(getattr(metrics, name), getattr(reference, name), arrays, options or {}, **more)
+def _case(name, arrays, axes, options=None, **more):
+    functions = getattr(metrics, name), getattr(reference, name)
+    return Case(*functions, arrays, axes, options or {}, **more)
 
 
 def pixels(name, **options):
@@ -41,6 +42,7 @@ def pixels(name, **options):
     return _case(
         name,
         {"predicted": _labels(5, 6), "target": _labels(5, 6), "mask": mask(5, 6)},
+        "*H W, *H W, H W",
         options,
         padded=("predicted", "target"),
         mask="mask",
@@ -48,21 +50,22 @@ def pixels(name, **options):
     )
 
 
-def images(name, *shape):
+def images(name, axes, *shape):
     arrays = {"predicted": uniform(*shape), "target": uniform(*shape)}
-    return _case(name, arrays, {"data_range": 1.0}, predicted=("predicted",))
+    accepts = dict.fromkeys(arrays, ("int32",))
+    return _case(name, arrays, axes, {"data_range": 1.0}, predicted=("predicted",), accepts=accepts)
 
 
 CASES = {
     "top_k_accuracy": _case(
-        "top_k_accuracy", {"logits": normal(5), "target": whole(most=4)}, {"k": 2}
+        "top_k_accuracy", {"logits": normal(5), "target": whole(most=4)}, "K,", {"k": 2}
     ),
     "confusion_matrix": pixels("confusion_matrix", num_classes=3),
     "pixel_accuracy": pixels("pixel_accuracy"),
     "mean_iou": pixels("mean_iou", num_classes=3),
     "dice_score": pixels("dice_score", num_classes=3),
-    "psnr": images("psnr", 5, 6, 3),
-    "ssim": images("ssim", 12, 13, 2),
+    "psnr": images("psnr", "*H W C, *H W C", 5, 6, 3),
+    "ssim": images("ssim", "H W C, H W C", 12, 13, 2),
     "normalized_landmark_error": _case(
         "normalized_landmark_error",
         {
@@ -71,10 +74,12 @@ CASES = {
             "visible": mask(5),
             "normalizer": uniform(least=0.5),
         },
+        "K 2, K 2, K,",
         predicted=("predicted",),
         padded=("predicted", "target"),
         mask="visible",
         empty={"visible": False, "normalizer": 0},
+        accepts={"normalizer": ("int32",)},
     ),
 }
 PADDED = [name for name, case in CASES.items() if case.padded]

@@ -76,6 +76,13 @@ def test_a_wrong_shape_or_dtype_names_the_column(table, columns):
         (DetectionTable, DETECTIONS, "scores", np.inf, "scores of row 1 .* is inf: .*finite"),
         (DetectionTable, DETECTIONS, "labels", -1, "labels of row 1 .* is -1: give at least 0"),
         (ObjectTable, OBJECTS, "boxes", -np.inf, "boxes of row 1 .*finite"),
+        (
+            ObjectTable,
+            OBJECTS,
+            "boxes",
+            (3, 5, 5, 3),
+            "boxes of row 1 .*give x1 <= x2 and y1 <= y2",
+        ),
         (ObjectTable, OBJECTS, "labels", -2, "labels of row 1 .* is -2: give at least 0"),
         (ObjectTable, OBJECTS, "area", -0.5, "area of row 1 .* is -0.5: give at least 0"),
         (ObjectTable, OBJECTS, "area", np.nan, "area of row 1 .* is nan: give a finite number"),

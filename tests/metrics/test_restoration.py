@@ -59,6 +59,19 @@ def test_real_images_equal_the_reference(metric):
         check_op(metric, slow, *given, data_range=data_range, transforms=["jit"], rtol=1e-6)
 
 
+def test_ssim_of_small_contrasts_on_a_high_level_equals_the_reference():
+    predicted, target = (np.float32(1000 + x) for x in images())
+    expected, _ = reference.ssim(predicted, target, data_range=1)
+    np.testing.assert_allclose(ssim(predicted, target, data_range=1)[0], expected, atol=1e-4)
+
+
+def test_ssim_stays_in_its_range_far_beyond_that_of_the_values():
+    step = np.where(np.arange(30)[:, None, None] < 15, np.float32(-1000), np.float32(1000))
+    step = np.broadcast_to(step, (30, 20, 1))
+    noise = np.random.default_rng(0).normal(scale=0.01, size=step.shape).astype("f4")
+    assert -1 <= ssim(step + noise, step, data_range=1)[0] <= 1
+
+
 def test_identical_images_reach_the_limits():
     x, _ = images()
     for image, data_range in ((x, 1), (np.uint8(x * 255), 255), (np.zeros_like(x), 1)):

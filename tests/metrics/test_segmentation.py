@@ -119,6 +119,19 @@ def test_labels_may_have_any_integer_type(dtype):
     assert pixel_accuracy(predicted, target.astype(np.int32)) == (2, 4)
 
 
+@pytest.mark.parametrize("x64", [False, True])
+def test_small_types_hold_the_cells_of_many_classes(x64):
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(x64):
+        for dtype in (np.uint8, np.int8, np.uint64):
+            predicted, target = rng.integers(0, 21, (2, 64)).astype(dtype)
+            actual = confusion_matrix(predicted, target, num_classes=21)
+            expected = reference.confusion_matrix(predicted, target, num_classes=21)
+            np.testing.assert_array_equal(actual, expected)
+    # An int8 of -1 is not the ignored label.
+    assert pixel_accuracy(np.int8([-1, 2]), np.int8([-1, 2])) == (2, 2)
+
+
 def test_a_uint8_of_255_is_ignored():
     assert pixel_accuracy(np.uint8([1, 255]), np.uint8([1, 255])) == (1, 1)
 

@@ -32,6 +32,14 @@ def test_an_example_by_hand():
     np.testing.assert_allclose(points.class_ap[0], (4 * 1 + 3 * 2 / 3) / 11)
 
 
+@pytest.mark.parametrize("found", range(11))
+def test_a_recall_of_tenths_reaches_its_point(found):
+    objects = object_table([(image, BOX, 0) for image in range(10)])
+    detections = detection_table([(image, BOX, 0.9, 0) for image in range(found)])
+    result = voc_average_precision(detections, objects, num_classes=1, method="11point")
+    np.testing.assert_allclose(result.class_ap, (found + 1) / 11 if found else 0, rtol=1e-15)
+
+
 @pytest.mark.parametrize("method", ["area", "11point"])
 @pytest.mark.parametrize("iou_threshold", [0.5, 0.2, 1.0])
 def test_hard_cases_equal_the_loops(method, iou_threshold):

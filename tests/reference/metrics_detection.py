@@ -3,6 +3,8 @@
 A detection is (image, box, score, label), an object (image, box, label, crowd, difficult, area).
 """
 
+from fractions import Fraction
+
 import numpy as np
 
 # The very floats of pycocotools, for cases that lie exactly at a threshold.
@@ -89,13 +91,13 @@ def _voc_ap(correct, total, method):
     points, found = [], 0
     for seen, hit in enumerate(correct, start=1):
         found += hit
-        points.append((found / total, found / seen))
+        points.append((Fraction(int(found), int(total)), found / seen))
     if method == "11point":
-        levels = [0.1 * i for i in range(11)]
+        levels = [Fraction(i, 10) for i in range(11)]
         return sum(max((p for r, p in points if r >= level), default=0) for level in levels) / 11
-    area, before = 0.0, 0.0
+    area, before = 0.0, 0
     for index, (recall, _) in enumerate(points):
-        area += (recall - before) * max(p for _, p in points[index:])
+        area += float(recall - before) * max(p for _, p in points[index:])
         before = recall
     return area
 

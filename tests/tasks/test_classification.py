@@ -166,7 +166,7 @@ def test_the_loss_of_a_batch_is_the_weighted_mean_over_what_is_no_filler(soft, l
     if soft:
         batch = batch.replace(label=np.random.default_rng(2).dirichlet(np.ones(4), 4).astype("f4"))
     terms = loss_of(task_of(label_smoothing=label_smoothing), logits, batch)
-    assert terms.keys() == {"cross_entropy"}
+    assert terms.keys() == {"classification_loss"}
     pairs = [
         reference.cross_entropy(
             logits[i], batch.label[i], batch.weight[i], label_smoothing=label_smoothing
@@ -174,7 +174,7 @@ def test_the_loss_of_a_batch_is_the_weighted_mean_over_what_is_no_filler(soft, l
         for i in range(3)
     ]
     expected = sum(total for total, _ in pairs) / sum(weight for _, weight in pairs)
-    np.testing.assert_allclose(divide(*terms["cross_entropy"]), expected, rtol=1e-5)
+    np.testing.assert_allclose(divide(*terms["classification_loss"]), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("soft", [False, True])
@@ -205,7 +205,7 @@ def test_a_step_in_training_has_finite_gradients():
         outputs, _ = task.forward(
             {**variables, "params": params}, batch, keys=keys_of(4), step=0, train=True
         )
-        return divide(*loss_of(task, outputs["logits"], batch)["cross_entropy"])
+        return divide(*loss_of(task, outputs["logits"], batch)["classification_loss"])
 
     gradients = jax.jit(jax.grad(objective))(variables["params"])
     for path, gradient in jax.tree.leaves_with_path(gradients):
@@ -250,6 +250,10 @@ def margin(logits, label, *, width=1.0):
 
 def of_all_classes(logits, label):
     return logits, jnp.float32(1)
+
+
+def a_dictionary(logits, label):
+    return {"one": jnp.float32(1), "two": jnp.float32(1)}
 """
 
 
@@ -263,7 +267,7 @@ def test_a_loss_of_the_users_own_is_found_by_name(tmp_path, monkeypatch, by):
     terms = loss_of(task_of(loss=f"{where}:margin", width=2.0), logits, batch)
     # By hand: 2 + 4 - 1, 2 + 1 - 2 and 2 + 0 - 0, times the weights; the last is filler.
     assert {name: tuple(map(float, pair)) for name, pair in terms.items()} == {
-        "margin": (5 + 2 * 1 + 0.5 * 2, 3.5)
+        "classification_loss": (5 + 2 * 1 + 0.5 * 2, 3.5)
     }
 
 
@@ -271,7 +275,9 @@ def test_a_focal_loss_by_name():
     logits = np.float32([[0, 1, 4, 0]] * 4)
     terms = loss_of(task_of(loss="softmax_focal_loss", gamma=0.0), logits, batch_of())
     plain = loss_of(task_of(), logits, batch_of())
-    np.testing.assert_allclose(terms["softmax_focal_loss"], plain["cross_entropy"], rtol=1e-5)
+    np.testing.assert_allclose(
+        terms["classification_loss"], plain["classification_loss"], rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -282,6 +288,7 @@ def test_a_focal_loss_by_name():
         ("softmax_focal_loss", {"gamma": -1.0}, "config.loss.gamma is -1.0: give at least 0"),
         ("FILE:marginal", {}, "unknown loss of .*: did you mean 'margin'"),
         ("FILE:of_all_classes", {}, r"of_all_classes returns .*: give \(total, weight\), two num"),
+        ("FILE:a_dictionary", {}, r"a_dictionary returns .*: give \(total, weight\), two num"),
         ("no_file.py:margin", {}, "there is no file .*no_file.py"),
         ("no_such_module:margin", {}, "No module named 'no_such_module'"),
     ],
