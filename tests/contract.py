@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,6 +18,8 @@ from jaxvision.testing import check_op, check_padding_invariance
 from tests.makers import extreme_boxes, extreme_numbers
 
 BATCH = 4
+NO_CLASS = 99
+KINDS = {"float32": jnp.floating, "int32": jnp.integer, "bool": jnp.bool_}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,26 +30,32 @@ class Case:
       function: it.
       reference: its slow twin.
       arrays: makers of its array arguments, by name and in order.
+      axes: a comma between arguments, a word for each axis: a number is the one size allowed, axes
+        with the same letter have the same size, and before a "*" there may be more axes.
       options: its keyword arguments.
       predicted: the arguments to differentiate by; none for what has no gradient.
       empty: what some arguments are for an example without anything in it: name -> value.
       padded: arguments with rows that may be padding, along axis 0.
       mask: the argument that says which rows are no padding.
-      any_dtype: arguments that may have more than one kind of dtype.
+      accepts: the kinds of dtypes that an argument may have besides its own: name -> some of KINDS.
       paddable: (function with options) -> the same with rows to pad along axis 0 and a mask, where
         it is not so by itself.
+      ignored: (arrays by name) -> {name: where in the array it is that nothing counts}, if there is
+        more than the mask says.
     """
 
     function: Callable[..., Any]
     reference: Callable[..., Any]
     arrays: dict[str, Callable[..., Any]]
+    axes: str
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     predicted: tuple[str, ...] = ()
     empty: dict[str, Any] = dataclasses.field(default_factory=dict)
     padded: tuple[str, ...] = ()
     mask: str | None = None
-    any_dtype: tuple[str, ...] = ()
+    accepts: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     paddable: Callable[..., Any] | None = None
+    ignored: Callable[[dict[str, Any]], dict[str, Any]] | None = None
 
     @property
     def bound(self):
@@ -61,6 +70,30 @@ class Case:
         for name, value in self.empty.items():
             arrays[name] = np.full_like(arrays[name], value)
         return list(arrays.values())
+
+    def with_junk(self, arrays):
+        """NaN, and classes that do not exist, where nothing counts."""
+        named = dict(zip(self.arrays, arrays, strict=True))
+        ignored = {}
+        if self.ignored:
+            ignored = self.ignored(named)
+        elif self.mask:
+            ignored = dict.fromkeys(self.padded, ~named[self.mask])
+        for name, where in ignored.items():
+            junk = np.nan if np.issubdtype(named[name].dtype, np.floating) else NO_CLASS
+            named[name] = named[name].copy()
+            named[name][where] = junk
+        return list(named.values())
+
+    def axes_of(self):
+        """name -> words, without the "*"."""
+        words = (axes.replace("*", "").split() for axes in self.axes.split(","))
+        return dict(zip(self.arrays, words, strict=True))
+
+    def any_rank(self):
+        """The arguments that may have more axes, all the same ones."""
+        starred = ("*" in axes for axes in self.axes.split(","))
+        return [name for name, has in zip(self.arrays, starred, strict=True) if has]
 
     def make_extreme(self, seed):
         """Large logits in the predictions, and boxes of every kind."""
@@ -90,8 +123,10 @@ def _stack(arrays):
 
 
 def as_terms(result):
-    """Named pairs, whatever form a function returns them in."""
-    return result if isinstance(result, dict) else {"only": result}
+    """Named pairs, whatever form a function returns them in; of what is no pair, twice the same."""
+    if isinstance(result, dict):
+        return result
+    return {"only": result if isinstance(result, tuple) else (result, result)}
 
 
 def _reference(case, arrays):
@@ -170,47 +205,91 @@ def check_padding(case):
 
 
 def check_extremes(case):
-    """No NaN anywhere, and finite gradients, on the hardest values and where there is nothing."""
+    """No NaN anywhere, and finite gradients, on the hardest values and where there is nothing.
+
+    What does not count is masked before arithmetic: be it NaN, no value and no gradient changes.
+    """
     positions = tuple(list(case.arrays).index(name) for name in case.predicted)
-    inputs = [case.without_anything(0), *map(case.make_extreme, range(8))]
+    ordinary = [case.without_anything(0), *map(case.make, range(4))]
 
     def total(*arrays):
         terms = as_terms(case.bound(*arrays))
         return sum(jnp.sum(x) for x in jax.tree.leaves(terms)), terms
 
-    if not positions:
+    if positions:
+        run = jax.jit(jax.value_and_grad(total, argnums=positions, has_aux=True))
+    else:
         run = jax.jit(case.bound)
-        for arrays in inputs:
-            chex.assert_tree_all_finite(run(*arrays))
-        return
-    run = jax.jit(jax.value_and_grad(total, argnums=positions, has_aux=True))
-    for arrays in inputs:
+    for arrays in [*ordinary, *map(case.make_extreme, range(8))]:
         chex.assert_tree_all_finite(run(*arrays))
+    for arrays in ordinary:
+        chex.assert_trees_all_equal(run(*case.with_junk(arrays)), run(*arrays))
+
+
+def check_half_precision(case):
+    """Half precision is computed, and returned, in float32."""
+    arrays = case.make(5)
+
+    def as_type(dtype, arrays):
+        def convert(x):
+            floats = jnp.issubdtype(x.dtype, jnp.floating)
+            return jnp.asarray(x, dtype) if floats else x
+
+        return jax.tree.map(convert, arrays)
+
+    half = as_type(jnp.bfloat16, arrays)
+    run = jax.jit(lambda *both: [case.bound(*arrays) for arrays in both])
+    actual, expected = run(half, as_type(jnp.float32, half))
+    chex.assert_trees_all_close(actual, expected, rtol=1e-6)
+    for dtype in (jnp.bfloat16, jnp.float16):
+        result = jax.eval_shape(case.bound, *as_type(dtype, arrays))
+        assert {x.dtype for x in jax.tree.leaves(result)} == {np.dtype("f4")}
+
+
+def _refuses(case, argument, wrong, culprits):
+    """The error names one of the culprits, the first array where that is a list of them."""
+    arrays = dict(zip(case.arrays, case.make(0), strict=True))
+    several = isinstance(arrays[argument], list)
+    arrays[argument] = [wrong, *arrays[argument][1:]] if several else wrong
+    names = "|".join(x + r"\[0\]" * isinstance(arrays[x], list) for x in culprits)
+    with pytest.raises(AssertionError, match=f"^({names}) is "):
+        jax.eval_shape(case.bound, *arrays.values())
 
 
 def check_errors(case, argument):
-    """A wrong shape or dtype names the argument."""
-    arrays = case.make(0)
-    position = list(case.arrays).index(argument)
-    given = arrays[position]
-    several = isinstance(given, list)
-    right = np.asarray(given[0] if several else given)
-    named = rf"^{argument}\[0\] is " if several else rf"^{argument} is "
-    # Where two arguments of any shape must have the same one, the error may name the other.
-    wrong_shape = np.zeros((2, 3, 5, 7, 11, 13), right.dtype), r"^\w+(\[0\])? is "
-    wrong_dtype = (right.astype("f4") if right.dtype == bool else right > 0), named
-    for wrong, message in (wrong_shape, wrong_dtype)[: 1 if argument in case.any_dtype else 2]:
-        arrays[position] = [wrong, *given[1:]] if several else wrong
-        with pytest.raises(AssertionError, match=message):
-            jax.eval_shape(case.bound, *arrays)
+    """A wrong rank, size or dtype names the argument.
+
+    Where others take a size from it, one of them is named: none is the wrong one.
+    """
+    right = case.make(0)[list(case.arrays).index(argument)]
+    right = np.asarray(right[0] if isinstance(right, list) else right)
+
+    def culprits(names):
+        return names[1:] if names[:1] == [argument] else [argument]
+
+    _refuses(case, argument, np.stack([right, right]), culprits(case.any_rank()))
+    for axis, size in enumerate(case.axes_of()[argument]):
+        sharing = [name for name, sizes in case.axes_of().items() if size in sizes]
+        wrong = [argument] if size.isdigit() else culprits(sharing)
+        if wrong:
+            _refuses(case, argument, np.concatenate([right, right.take([0], axis)], axis), wrong)
+    for dtype, kind in KINDS.items():
+        if dtype in case.accepts.get(argument, ()):
+            arrays = dict(zip(case.arrays, case.make(0), strict=True))
+            jax.eval_shape(case.bound, *{**arrays, argument: right.astype(dtype)}.values())
+        elif not jnp.issubdtype(right.dtype, kind):
+            _refuses(case, argument, right.astype(dtype), [argument])
 
 
 def check_documentation(case):
     parameters = inspect.signature(case.function).parameters.values()
     positional = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
     assert positional == list(case.arrays), "arrays are positional, options keyword-only"
+    for p in parameters:
+        is_array = p.annotation is jax.Array or "Array" in str(p.annotation)
+        assert is_array == (p.name in case.arrays), f"{p.name} is an array but no option"
     doc = inspect.getdoc(case.function)
     for section in ("Args:", "Returns:", "Raises:"):
         assert section in doc
-    for name in [*case.arrays, *case.options]:
-        assert f"{name}:" in doc, f"{name} is not documented"
+    for p in parameters:
+        assert re.search(rf"^  {p.name}: \S", doc, re.MULTILINE), f"{p.name} is not documented"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from jax import Array
 
-from jaxvision.core import at_least_float32, check_array
+from jaxvision.core import check_array
 from jaxvision.losses.reduction import check_mask, sum_counted
 from jaxvision.ops import (
     elementwise_box_iou,
@@ -29,7 +29,7 @@ def box_iou_loss(boxes1: Array, boxes2: Array, mask: Array | None = None) -> tup
       (total, number of boxes that count), both f32[].
     Raises:
       AssertionError: an argument has another shape or dtype.
-    Source: Yu et al. 2016 ("UnitBox"), section 3.1, without the logarithm.
+    Source: Yu et al. 2016 ("UnitBox"), section 2.2, without the logarithm.
     """
     return _one_minus(elementwise_box_iou, boxes1, boxes2, mask)
 
@@ -91,7 +91,7 @@ def complete_box_iou_loss(
 def _one_minus(
     overlap: Callable[[Array, Array], Array], boxes1: Array, boxes2: Array, mask: Array | None
 ) -> tuple[Array, Array]:
-    boxes1 = at_least_float32(check_array("boxes1", boxes1, ("...", 4)))
-    boxes2 = at_least_float32(check_array("boxes2", boxes2, boxes1.shape))
+    boxes1 = check_array("boxes1", boxes1, ("...", 4))
+    boxes2 = check_array("boxes2", boxes2, boxes1.shape)
     mask = check_mask(mask, boxes1.shape[:-1])
     return sum_counted(lambda a, b: 1 - overlap(a, b), mask, boxes1, boxes2)

@@ -7,9 +7,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.core import InputError, at_least_float32, check_array, check_range
-from jaxvision.losses.elements import sigmoid_cross_entropy, softmax_cross_entropy
-from jaxvision.losses.reduction import check_mask, sum_counted
+from jaxvision.core import at_least_float32, check_array, check_range
+from jaxvision.losses.elements import (
+    one_hot,
+    sigmoid_cross_entropy,
+    softmax_cross_entropy,
+    without_infinities,
+)
+from jaxvision.losses.reduction import check_mask, sum_counted, where_counted
 
 
 def cross_entropy(
@@ -26,26 +31,29 @@ def cross_entropy(
 
     Args:
       logits: f32[K].
-      target: a class, i32[] (0 <= target < K), or a distribution, f32[K].
-      weight: f32[], how much the example counts.
+      target: a class, i32[] (anything outside 0..K - 1 gives NaN), or a distribution, f32[K].
+      weight: f32[], how much the example counts. With 0, logits and target change nothing.
       label_smoothing: s, in [0, 1).
     Returns:
       (total, weight), both f32[].
     Raises:
       AssertionError: an argument has another shape or dtype.
-      ValueError: label_smoothing is out of range.
+      ValueError: label_smoothing is out of range, or there are no logits.
     Source: Szegedy et al. 2016 ("Rethinking the Inception architecture"), section 7, for smoothing.
     """
     check_range("label_smoothing", label_smoothing, least=0, less_than=1)
     logits = at_least_float32(check_array("logits", logits, ("K",)))
+    check_range("the number of logits", len(logits), least=1)
     if jnp.ndim(target) == 0:
-        target = check_array("target", target, (), "int")
-        target = jax.nn.one_hot(target, len(logits), dtype=logits.dtype)
+        label = check_array("target", target, (), "int").astype(int)
+        target = one_hot(label, len(logits), logits.dtype)
     else:
         target = check_array("target", target, logits.shape).astype(logits.dtype)
     weight = check_array("weight", weight, (), "number").astype(logits.dtype)
+    logits, target = (where_counted(weight != 0, x) for x in (logits, target))
     smoothed = (1 - label_smoothing) * target + label_smoothing / len(logits)
-    return -weight * (smoothed * jax.nn.log_softmax(logits)).sum(), weight
+    log_p = without_infinities(jax.nn.log_softmax(logits), smoothed)
+    return -weight * (smoothed * log_p).sum(), weight
 
 
 def binary_cross_entropy(
@@ -61,7 +69,7 @@ def binary_cross_entropy(
 
     Args:
       logits: f32[...], x.
-      targets: [...], t in [0, 1].
+      targets: [...], t in [0, 1], of numbers or bools.
       mask: bool, over leading axes, False for what does not count. None: all counts.
       positive_weight: w, to balance rare positives.
     Returns:
@@ -95,7 +103,7 @@ def sigmoid_focal_loss(
 
     Args:
       logits: f32[...], p = sigmoid(logits).
-      targets: [...], in [0, 1]. No gradient flows to them.
+      targets: [...], in [0, 1], of numbers or bools. No gradient flows to them.
       mask: bool, over leading axes, False for what does not count. None: all counts.
       alpha: weight of the positives, in [0, 1]; None: all weigh 1.
       gamma: at least 0; 0 is plain cross entropy.
@@ -138,7 +146,7 @@ def softmax_focal_loss(
 
     Args:
       logits: f32[..., K], K at least 2.
-      labels: i32[...], 0 <= label < K where the mask is True.
+      labels: i32[...]. Anything outside 0..K - 1, where the mask is True, gives NaN.
       mask: bool, over leading axes of labels, False for what does not count. None: all counts.
       alpha: a weight for each class; None: all weigh 1.
       gamma: at least 0; 0 is plain cross entropy.
@@ -146,14 +154,14 @@ def softmax_focal_loss(
       (total, number of labels that count), both f32[].
     Raises:
       AssertionError: an argument has another shape or dtype.
-      ValueError: gamma is negative, or alpha has another length or a negative entry.
+      ValueError: gamma or an entry of alpha is negative, or K is less than 2.
     Source: Lin et al. 2017 ("Focal loss for dense object detection"), equation 5.
     """
     check_range("gamma", gamma, least=0)
     logits = at_least_float32(check_array("logits", logits, ("...", "K")))
     num_classes = logits.shape[-1]
-    check_range("the number of classes", num_classes, least=2)
-    labels = check_array("labels", labels, logits.shape[:-1], "int")
+    check_range("the number of classes in logits", num_classes, least=2)
+    labels = check_array("labels", labels, logits.shape[:-1], "int").astype(int)
     weights = jnp.ones(num_classes, logits.dtype)
     if alpha is not None:
         weights = check_class_weights("alpha", alpha, weights)
@@ -171,16 +179,16 @@ def check_class_weights(name: str, weights: Sequence[float], like: Array) -> Arr
     """One weight for each class, as an array like another.
 
     Raises:
-      ValueError: there is another number of them, or one is negative.
+      AssertionError: they are not one number for each class.
+      ValueError: one is negative.
     """
-    if len(weights) != len(like):
-        raise InputError(f"{name} has {len(weights)} weights for {len(like)} classes")
+    checked = check_array(name, weights, like.shape, "number").astype(like.dtype)
     for weight in weights:
         check_range(name, weight, least=0)
-    return jnp.asarray(weights, like.dtype)
+    return checked
 
 
 def _check_yes_or_no(logits: Any, targets: Any) -> tuple[Array, Array]:
     logits = at_least_float32(check_array("logits", logits, ("...",)))
-    targets = check_array("targets", targets, logits.shape, "number")
+    targets = check_array("targets", targets, logits.shape, "number or bool")
     return logits, targets.astype(logits.dtype)

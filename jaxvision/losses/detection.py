@@ -28,6 +28,16 @@ def check_boxes(boxes: Any, box_mask: Any) -> tuple[Array, Array]:
     return jnp.where(objects[:, None], boxes, 0), objects
 
 
+def check_labels(labels: Any, shape: tuple[int, ...], num_classes: int) -> Array:
+    """Labels of the ground truth as i32; K for what is no class, for the losses to make it NaN.
+
+    Raises:
+      AssertionError: they have another shape or are no integers.
+    """
+    labels = check_array("labels", labels, shape, "int").astype(int)
+    return jnp.where((labels >= 0) & (labels < num_classes), labels, num_classes)
+
+
 def of_match(values: Array, matches: Array) -> Array:
     """Values of the ground truth that is matched; where there is none, of the first.
 

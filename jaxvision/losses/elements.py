@@ -1,8 +1,10 @@
 """Losses of single elements, not yet summed: what the losses of an example are made of.
 
 They broadcast nothing and check nothing; whoever calls them has checked the shapes, turned half
-precision into float32 and replaced what does not count by zeros.
+precision into float32, labels into int32, and replaced what does not count by zeros.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,20 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> Array:
     beyond = logits.shape[-1]  # a negative index would count from the end
     index = jnp.where(labels < 0, beyond, labels)[..., None]
     return -jnp.take_along_axis(log_p, index, axis=-1, mode="fill", fill_value=jnp.nan)[..., 0]
+
+
+def one_hot(labels: Array, num_classes: int, dtype: Any) -> Array:
+    """i32[...] -> dtype[..., K]: 1 at the label, else 0; NaN for what is no class."""
+    chosen = jax.nn.one_hot(labels, num_classes, dtype=bool)
+    return jnp.where(chosen.any(axis=-1, keepdims=True), chosen, jnp.nan).astype(dtype)
+
+
+def without_infinities(log_p: Array, targets: Array) -> Array:
+    """f32[...], f32[...] -> f32[...]: log p, and 0 where it is -inf and the target 0.
+
+    So that 0 log 0 is 0, as it is in an entropy.
+    """
+    return jnp.where((targets == 0) & jnp.isneginf(log_p), 0, log_p)
 
 
 def sigmoid_cross_entropy(logits: Array, targets: Array, positive_weight: float = 1.0) -> Array:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxvision.core import at_least_float32, check_array
+from jaxvision.losses.elements import without_infinities
 from jaxvision.losses.reduction import sum_counted
 
 
@@ -50,7 +51,8 @@ def heatmap_cross_entropy(logits: Array, targets: Array, visible: Array) -> tupl
 
     def loss(x: Array, t: Array, total: Array) -> Array:
         log_p = jax.nn.log_softmax(x, axis=(1, 2))
-        return -(t * log_p).sum(axis=(1, 2)) / jnp.where(total > 0, total, 1)
+        entropy = -(t * without_infinities(log_p, t)).sum(axis=(1, 2))
+        return entropy / jnp.where(total > 0, total, 1)
 
     return sum_counted(loss, visible, logits, targets, sums)
 

@@ -1,13 +1,14 @@
 """Losses of the R-CNNs: of the region proposal network, the boxes' head and the masks' head."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxvision.core import Terms, at_least_float32, check_array, check_range, divide
-from jaxvision.losses.detection import check_boxes, image_terms, of_match
+from jaxvision.losses.detection import check_boxes, check_labels, image_terms, of_match
 from jaxvision.losses.elements import sigmoid_cross_entropy, smooth_l1, softmax_cross_entropy
 from jaxvision.losses.reduction import sum_counted
 from jaxvision.ops import (
@@ -29,8 +30,8 @@ def rpn_loss(
     anchors: Array,
     boxes: Array,
     box_mask: Array,
-    *,
     anchor_mask: Array | None = None,
+    *,
     high_threshold: float = 0.7,
     low_threshold: float = 0.3,
     size: int = 256,
@@ -72,11 +73,11 @@ def rpn_loss(
       {"objectness", "box"}: (total, 1) each, f32[].
     Raises:
       AssertionError: an argument has another shape or dtype.
-      ValueError: an option is out of range.
+      ValueError: an option is out of range, or G is 0.
     Source: Ren et al. 2015 ("Faster R-CNN"), equation 1 and section 3.1.3.
     """
     check_range("box_weight", box_weight, least=0)
-    check_range("beta", beta, more_than=0)
+    check_range("beta", beta, more_than=0, less_than=math.inf)
     objectness = at_least_float32(check_array("objectness", objectness, ("N",)))
     deltas = at_least_float32(check_array("deltas", deltas, (len(objectness), 4)))
     anchors = at_least_float32(check_array("anchors", anchors, deltas.shape))
@@ -177,7 +178,7 @@ def fast_rcnn_loss(
         times `FAST_RCNN_WEIGHTS`.
       proposals: f32[R, 4], xyxy, pixels.
       matches: i32[R]: the index of an object, `NEGATIVE` for background, `IGNORE` for what is not
-        sampled and does not count.
+        sampled and does not count. Anything else gives NaN.
       boxes: f32[G, 4], xyxy, pixels, of the objects.
       labels: i32[G], from 0 to K - 1. Anything else, where it is matched, gives NaN.
       beta: of smooth L1: 1 in the paper, 1/9 in torchvision.
@@ -186,21 +187,25 @@ def fast_rcnn_loss(
       {"classification", "box"}: (total, 1) each, f32[].
     Raises:
       AssertionError: an argument has another shape or dtype.
-      ValueError: an option is out of range.
+      ValueError: an option is out of range, or G is 0.
     Source: Girshick 2015 ("Fast R-CNN"), equations 1 to 3.
     """
     check_range("box_weight", box_weight, least=0)
-    check_range("beta", beta, more_than=0)
+    check_range("beta", beta, more_than=0, less_than=math.inf)
     logits = at_least_float32(check_array("logits", logits, ("R", "K + 1")))
     delta_axes = logits.shape if jnp.ndim(deltas) == 3 else logits.shape[:1]
     deltas = at_least_float32(check_array("deltas", deltas, (*delta_axes, 4)))
     proposals = check_array("proposals", proposals, (len(logits), 4))
     matches = check_array("matches", matches, logits.shape[:1], "int")
     boxes = check_array("boxes", boxes, ("G", 4))
-    labels = check_array("labels", labels, boxes.shape[:1], "int")
+    labels = check_labels(labels, boxes.shape[:1], logits.shape[1] - 1)
 
     foreground = matches >= 0
-    classes = jnp.where(foreground, of_match(labels, matches) + 1, 0)
+    # K + 1 is no class: NaN for a match that is none.
+    classes = jnp.where(
+        foreground & (matches < len(labels)), of_match(labels, matches) + 1, logits.shape[1]
+    )
+    classes = jnp.where(matches == NEGATIVE, 0, classes)
     if deltas.ndim == 3:
         deltas = jnp.take_along_axis(deltas, classes[:, None, None], axis=1)[:, 0]
     targets = encode_boxes(of_match(boxes, matches), proposals, weights=FAST_RCNN_WEIGHTS)
@@ -236,29 +241,31 @@ def mask_rcnn_loss(
     Args:
       mask_logits: f32[R, M, M, K].
       proposals: f32[R, 4], xyxy, pixels of the masks.
-      matches: i32[R]: the index of an object; `NEGATIVE` and `IGNORE` do not count.
+      matches: i32[R]: the index of an object; `NEGATIVE` and `IGNORE` do not count. An index
+        without an object gives NaN.
       labels: i32[G], from 0 to K - 1. Anything else, where it is matched, gives NaN.
       masks: bool[G, H, W], the objects' masks, or floats in [0, 1]. No gradient flows to them.
     Returns:
       {"mask": (total, 1)}, f32[] each.
     Raises:
       AssertionError: an argument has another shape or dtype.
+      ValueError: G is 0.
     Source: He et al. 2017 ("Mask R-CNN"), section 3.
     """
     x = at_least_float32(check_array("mask_logits", mask_logits, ("R", "M", "M", "K")))
     proposals = check_array("proposals", proposals, (len(x), 4))
     matches = check_array("matches", matches, x.shape[:1], "int")
-    labels = check_array("labels", labels, ("G",), "int")
+    labels = check_labels(labels, ("G",), x.shape[-1])
     if jnp.asarray(masks).dtype == bool:
         masks = jnp.asarray(masks, x.dtype)
-    masks = lax.stop_gradient(check_array("masks", masks, (len(labels), "H", "W")))
+    masks = at_least_float32(check_array("masks", masks, (len(labels), "H", "W")))
 
     foreground = matches >= 0
     classes = of_match(labels, matches)
     of_class = jnp.take_along_axis(x, classes[:, None, None, None], axis=-1)[..., 0]
     # One gather in the end: compiled, nothing of the size [R, M, M, G] is computed.
     inside = roi_align(
-        jnp.moveaxis(masks, 0, -1),
+        lax.stop_gradient(jnp.moveaxis(masks, 0, -1)),
         proposals,
         output_size=x.shape[1:3],
         spatial_scale=1.0,

@@ -4,6 +4,7 @@ The mean over elements is total / weight. A loss of box deltas or landmarks that
 coordinates and divides by something else takes the total alone.
 """
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -64,10 +65,10 @@ def huber_loss(
       (total, number of elements that count), both f32[].
     Raises:
       AssertionError: an argument has another shape or dtype.
-      ValueError: delta is not positive.
+      ValueError: delta is not positive and finite.
     Source: Huber 1964 ("Robust estimation of a location parameter"), section 1.
     """
-    check_range("delta", delta, more_than=0)
+    check_range("delta", delta, more_than=0, less_than=math.inf)
     predicted, target = _check(predicted, target)
     mask = check_mask(mask, predicted.shape)
     return sum_counted(lambda p, t: huber(p - t, delta), mask, predicted, target)
@@ -89,10 +90,10 @@ def smooth_l1_loss(
       (total, number of elements that count), both f32[].
     Raises:
       AssertionError: an argument has another shape or dtype.
-      ValueError: beta is not positive.
+      ValueError: beta is not positive and finite.
     Source: Girshick 2015 ("Fast R-CNN"), equation 3.
     """
-    check_range("beta", beta, more_than=0)
+    check_range("beta", beta, more_than=0, less_than=math.inf)
     predicted, target = _check(predicted, target)
     mask = check_mask(mask, predicted.shape)
     return sum_counted(lambda p, t: smooth_l1(p - t, beta), mask, predicted, target)

@@ -34,13 +34,12 @@ def pixel_cross_entropy(
       (total, weight), both f32[].
     Raises:
       AssertionError: an argument has another shape or dtype.
-      ValueError: the number of weights is another, or one is negative.
+      ValueError: a weight is negative.
     Source: Long et al. 2015 ("Fully convolutional networks"), section 3; Ronneberger et al. 2015
       ("U-Net"), equation 1, for weights.
     """
     logits = at_least_float32(check_array("logits", logits, ("...", "K")))
-    labels = check_array("labels", labels, logits.shape[:-1], "int")
-    counted = check_mask(mask, labels.shape) & (labels != ignore_label)
+    labels, counted = _check_labels(labels, mask, logits.shape[:-1], ignore_label)
     weights = jnp.ones(logits.shape[-1], logits.dtype)
     if class_weights is not None:
         weights = check_class_weights("class_weights", class_weights, weights)
@@ -76,10 +75,17 @@ def pixel_binary_cross_entropy(
       ValueError: the weight is negative.
     """
     logits = check_array("logits", logits, ("...",))
-    labels = check_array("labels", labels, logits.shape, "int")
-    counted = where_counted(check_mask(mask, labels.shape), labels != ignore_label, False)
+    labels, counted = _check_labels(labels, mask, logits.shape, ignore_label)
     targets = jnp.where((labels == 0) | (labels == 1), labels, jnp.nan)
     return binary_cross_entropy(logits, targets, counted, positive_weight=positive_weight)
+
+
+def _check_labels(
+    labels: Array, mask: Array | None, shape: tuple[int, ...], ignore_label: int
+) -> tuple[Array, Array]:
+    """The labels, in a type that holds any `ignore_label`, and which of them count."""
+    labels = check_array("labels", labels, shape, "int").astype(int)
+    return labels, where_counted(check_mask(mask, shape), labels != ignore_label, False)
 
 
 def dice_loss(
@@ -92,17 +98,19 @@ def dice_loss(
 
     Args:
       probabilities: f32[..., K], the sigmoid or the softmax of logits.
-      targets: [..., K], in [0, 1]; `jax.nn.one_hot(labels, K)`, with `labels != 255` as the mask.
+      targets: [..., K], in [0, 1], of numbers or bools; `jax.nn.one_hot(labels, K)`, with
+        `labels != 255` as the mask.
       mask: bool, over leading axes, False for what does not count. None: all counts.
       smooth: s. Above 0, a class that is absent and hardly predicted costs hardly anything.
     Returns:
-      (sum over the classes, K), both f32[].
+      (sum over the classes, K), both f32[]; (0, 0) where nothing counts.
     Raises:
       AssertionError: an argument has another shape or dtype.
       ValueError: smooth is negative.
     Source: Sudre et al. 2017 ("Generalised Dice overlap"), section 2; Milletari et al. 2016
       ("V-Net"), section 3, has squares in the denominator.
     """
+    check_range("smooth", smooth, least=0)
     # Half of s, as numerator and denominator are half of those above.
     return _overlap_loss(probabilities, targets, mask, alpha=0.5, beta=0.5, smooth=smooth / 2)
 
@@ -124,13 +132,14 @@ def tversky_loss(
 
     Args:
       probabilities: f32[..., K], the sigmoid or the softmax of logits.
-      targets: [..., K], in [0, 1]; `jax.nn.one_hot(labels, K)`, with `labels != 255` as the mask.
+      targets: [..., K], in [0, 1], of numbers or bools; `jax.nn.one_hot(labels, K)`, with
+        `labels != 255` as the mask.
       mask: bool, over leading axes, False for what does not count. None: all counts.
       alpha: what a false positive costs.
       beta: what a false negative costs; above alpha to find small objects.
       smooth: s.
     Returns:
-      (sum over the classes, K), both f32[].
+      (sum over the classes, K), both f32[]; (0, 0) where nothing counts.
     Raises:
       AssertionError: an argument has another shape or dtype.
       ValueError: alpha, beta or smooth is negative.
@@ -138,6 +147,7 @@ def tversky_loss(
     """
     check_range("alpha", alpha, least=0)
     check_range("beta", beta, least=0)
+    check_range("smooth", smooth, least=0)
     return _overlap_loss(probabilities, targets, mask, alpha=alpha, beta=beta, smooth=smooth)
 
 
@@ -150,13 +160,13 @@ def _overlap_loss(
     beta: float,
     smooth: float,
 ) -> tuple[Array, Array]:
-    check_range("smooth", smooth, least=0)
     p = at_least_float32(check_array("probabilities", probabilities, ("...", "K")))
-    g = check_array("targets", targets, p.shape, "number").astype(p.dtype)
+    g = check_array("targets", targets, p.shape, "number or bool").astype(p.dtype)
     mask = check_mask(mask, p.shape[:-1])
+    counted = where_counted(mask, jnp.ones(p.shape[:-1], bool), False)
     p, g = where_counted(mask, p), where_counted(mask, g)
     pixels = tuple(range(p.ndim - 1))
     both, extra, missed = (x.sum(axis=pixels) for x in (p * g, p * (1 - g), (1 - p) * g))
     whole = both + alpha * extra + beta * missed + smooth
     index = jnp.where(whole > 0, (both + smooth) / jnp.where(whole > 0, whole, 1), 1)
-    return (1 - index).sum(), jnp.asarray(p.shape[-1], p.dtype)
+    return (1 - index).sum(), jnp.where(counted.any(), p.shape[-1], 0).astype(p.dtype)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxvision.core import Terms, at_least_float32, check_array, check_range, divide
-from jaxvision.losses.detection import check_boxes, image_terms, of_match
+from jaxvision.losses.detection import check_boxes, check_labels, image_terms, of_match
 from jaxvision.losses.elements import smooth_l1, softmax_cross_entropy
 from jaxvision.losses.reduction import sum_counted
 from jaxvision.ops import (
@@ -59,7 +59,7 @@ def ssd_multibox_loss(
       {"classification", "box"}: (total, 1) each, f32[].
     Raises:
       AssertionError: an argument has another shape or dtype.
-      ValueError: an option is out of range.
+      ValueError: an option is out of range, or G is 0.
     Source: Liu et al. 2016 ("SSD"), equations 1 to 3.
     """
     check_range("iou_threshold", iou_threshold, least=0, most=1)
@@ -69,7 +69,7 @@ def ssd_multibox_loss(
     deltas = at_least_float32(check_array("deltas", deltas, (len(logits), 4)))
     default_boxes = check_array("default_boxes", default_boxes, deltas.shape)
     boxes, objects = check_boxes(boxes, box_mask)
-    labels = check_array("labels", labels, objects.shape, "int")
+    labels = check_labels(labels, objects.shape, logits.shape[1] - 1)
 
     totals = _totals(
         logits,

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxvision.core import InputError, Terms, at_least_float32, check_array, check_range
-from jaxvision.losses.detection import check_boxes, image_terms, of_match
-from jaxvision.losses.elements import sigmoid_cross_entropy, softmax_cross_entropy
+from jaxvision.losses.detection import check_boxes, check_labels, image_terms, of_match
+from jaxvision.losses.elements import one_hot, sigmoid_cross_entropy, softmax_cross_entropy
 from jaxvision.losses.reduction import sum_counted
 from jaxvision.ops import (
     assign_to_grid,
@@ -65,7 +65,7 @@ def yolov1_loss(
       confidence: f32[H, W, B], C.
       class_scores: f32[H, W, C], p, or f32[H, W, B, C].
       boxes: f32[G, 4], xyxy, pixels. Those without area are no objects.
-      labels: i32[G], from 0 to C - 1.
+      labels: i32[G], from 0 to C - 1. Anything else gives NaN where a predictor has it.
       box_mask: bool[G], False for padding.
       image_size: (height, width), pixels.
       lambda_coord: weight of the coordinates.
@@ -86,8 +86,10 @@ def yolov1_loss(
     confidence = at_least_float32(check_array("confidence", confidence, x.shape[:3]))
     score_axes = x.shape[: 2 if jnp.ndim(class_scores) == 3 else 3]
     scores = at_least_float32(check_array("class_scores", class_scores, (*score_axes, "C")))
+    check_range("the number of boxes of a cell", x.shape[2], least=1)
+    check_range("the number of classes", scores.shape[-1], least=1)
     boxes, objects = check_boxes(boxes, box_mask)
-    labels = check_array("labels", labels, objects.shape, "int")
+    labels = check_labels(labels, objects.shape, scores.shape[-1])
 
     totals = _yolov1_totals(
         x,
@@ -100,7 +102,7 @@ def yolov1_loss(
         predicts_roots=predicts_roots,
     )
     weights = {"xy": lambda_coord, "wh": lambda_coord, "no_objectness": lambda_noobj}
-    return image_terms({name: weights.get(name, 1) * x for name, x in totals.items()})
+    return image_terms({name: weights.get(name, 1) * total for name, total in totals.items()})
 
 
 def yolov2_loss(
@@ -142,7 +144,7 @@ def yolov2_loss(
     Args:
       logits: f32[H, W, A, 5 + C]: (tx, ty, tw, th, to, classes).
       boxes: f32[G, 4], xyxy, pixels, within the image. Those without area are no objects.
-      labels: i32[G], from 0 to C - 1. Anything else, where the mask is True, gives NaN.
+      labels: i32[G], from 0 to C - 1. Anything else gives NaN where a predictor has it.
       box_mask: bool[G], False for padding.
       anchors: f32[A, 2], (width, height), pixels.
       step: i32[], what the caller counts: images seen in Darknet, iterations if the trainer says.
@@ -173,7 +175,7 @@ def yolov2_loss(
     check_range("stride", stride, more_than=0)
     logits, anchors = _check_map(logits, anchors)
     boxes, objects = check_boxes(boxes, box_mask)
-    labels = check_array("labels", labels, objects.shape, "int")
+    labels = check_labels(labels, objects.shape, logits.shape[-1] - 5)
     step = check_array("step", step, (), "int")
 
     goal = _goal(
@@ -221,7 +223,8 @@ def yolov3_loss(
     - "objectness", responsible: BCE(to, 1)
     - "no_objectness", not responsible and with no IoU above ignore_threshold with any object:
       BCE(to, 0)
-    - "class", responsible: sum_c BCE(tc, 1 for the object's class, else 0)
+    - "class", responsible: sum_c BCE(tc, 1 for the object's class, else 0); where several objects
+      share the predictor, 1 for the class of each, as Darknet does
 
     Unlike YOLOv2: anchors of all maps compete; the gradient by tx and to is s(t) - target, without
     the slope of the sigmoid; objectness learns 1, not the IoU; classes do not exclude each other;
@@ -235,7 +238,7 @@ def yolov3_loss(
     Args:
       logits: f32[H_l, W_l, A_l, 5 + C] for each map: (tx, ty, tw, th, to, classes).
       boxes: f32[G, 4], xyxy, pixels, within the image. Those without area are no objects.
-      labels: i32[G], from 0 to C - 1.
+      labels: i32[G], from 0 to C - 1. Anything else gives NaN where a predictor has it.
       box_mask: bool[G], False for padding.
       anchors: f32[A_l, 2] for each map, (width, height), pixels.
       strides: for each map, the side of a cell, pixels. The image is H_l stride_l high.
@@ -262,7 +265,10 @@ def yolov3_loss(
         for level, pair in enumerate(zip(logits, anchors, strict=True))
     ]
     boxes, objects = check_boxes(boxes, box_mask)
-    labels = check_array("labels", labels, objects.shape, "int")
+    classes = {logits.shape[-1] - 5 for logits, _ in maps}
+    if len(classes) > 1:
+        raise InputError(f"the maps have logits of {sorted(classes)} classes: give all the same")
+    labels = check_labels(labels, objects.shape, *classes)
 
     best = _best_anchor(boxes, jnp.concatenate([anchors for _, anchors in maps]))
     totals = []
@@ -319,15 +325,15 @@ def _yolov1_totals(
 
     target = of_each_box(of_match(encode_yolov1(boxes, **grid), matches))
     overlap = elementwise_box_iou(predicted, of_each_box(truth))
-    one_hot = jax.nn.one_hot(of_match(labels, matches), scores.shape[-1], dtype=scores.dtype)
+    label = one_hot(of_match(labels, matches), scores.shape[-1], scores.dtype)
     xy, _ = sum_counted(_square, responsible, position, target[..., :2])
     wh, _ = sum_counted(_square, responsible, root, target[..., 2:])
     objectness, _ = sum_counted(_square, responsible, confidence, overlap)
     no_objectness, _ = sum_counted(jnp.square, ~responsible, confidence)
     if scores.ndim == 3:
-        classes, _ = sum_counted(_square, occupied, scores, one_hot)
+        classes, _ = sum_counted(_square, occupied, scores, label)
     else:
-        classes, _ = sum_counted(_square, responsible, scores, of_each_box(one_hot))
+        classes, _ = sum_counted(_square, responsible, scores, of_each_box(label))
     return {
         "xy": xy,
         "wh": wh,
@@ -349,7 +355,8 @@ class _Goal(NamedTuple):
     size: Array  # f32[..., 2], of tw and th
     balance: Array  # f32, more for smaller objects
     overlap: Array  # f32, IoU of the decoded box with the object's
-    label: Array  # i32
+    label: Array  # i32, of the last object
+    classes: Array  # f32[..., C], 1 for the class of each object
 
 
 @functools.partial(jax.jit, static_argnames=("stride", "ignore_threshold"))
@@ -376,6 +383,10 @@ def _goal(
     iou = box_iou(predicted.reshape(-1, 4), boxes).reshape(*matches.shape, -1)
     code = lax.stop_gradient(encode_yolo(boxes, anchors[best], rows, columns, stride=stride))
     target = of_match(code, matches)
+    of_object = one_hot(labels, logits.shape[-1] - 5, logits.dtype)
+    anchor = jnp.where(objects & (best >= 0), best, num_anchors)
+    classes = jnp.zeros_like(logits[..., 5:])
+    classes = classes.at[rows, columns, anchor].add(of_object, mode="drop")
     return _Goal(
         responsible=responsible,
         negative=~responsible & (iou.max(axis=-1) <= ignore_threshold),
@@ -384,6 +395,7 @@ def _goal(
         balance=of_match(2 - box_area(boxes) / (image_size[0] * image_size[1]), matches),
         overlap=elementwise_box_iou(predicted, of_match(boxes, matches)),
         label=of_match(labels, matches),
+        classes=jnp.minimum(classes, 1),
     )
 
 
@@ -413,7 +425,6 @@ def _yolov2_totals(logits: Array, goal: _Goal) -> dict[str, Array]:
 def _yolov3_totals(logits: Array, goal: _Goal) -> dict[str, Array]:
     """Of one map."""
     position, size, objectness, classes = _split(logits)
-    one_hot = jax.nn.one_hot(goal.label, classes.shape[-1], dtype=classes.dtype)
     sums = {
         "xy": sum_counted(
             _balanced(sigmoid_cross_entropy),
@@ -429,7 +440,7 @@ def _yolov3_totals(logits: Array, goal: _Goal) -> dict[str, Array]:
         "no_objectness": sum_counted(
             lambda t: sigmoid_cross_entropy(t, 0), goal.negative, objectness
         ),
-        "class": sum_counted(sigmoid_cross_entropy, goal.responsible, classes, one_hot),
+        "class": sum_counted(sigmoid_cross_entropy, goal.responsible, classes, goal.classes),
     }
     return {name: total for name, (total, _) in sums.items()}
 

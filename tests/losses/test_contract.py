@@ -1,6 +1,11 @@
 """What every public loss promises, by table: a new one that is missing here fails."""
 
+import dataclasses
+import inspect
+from functools import partial
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -28,7 +33,16 @@ def _labels(*shape, classes, ignored=255):
 def numbers(name, **options):
     """A loss of numbers [5, 3] with a mask [5]."""
     arrays = {"predicted": normal(5, 3), "target": normal(5, 3), "mask": mask(5)}
-    return _case(name, arrays, options, predicted=("predicted",), **ROWS)
+    accepts = {"target": ("int32",)}
+    return _case(
+        name,
+        arrays,
+        "*N D, *N D, N",
+        options,
+        predicted=("predicted",),
+        accepts=accepts,
+        **ROWS,
+    )
 
 
 def overlap(name):
@@ -37,6 +51,7 @@ def overlap(name):
     return _case(
         name,
         arrays,
+        "*N 4, *N 4, N",
         predicted=("boxes1",),
         padded=("boxes1", "boxes2"),
         mask="mask",
@@ -44,13 +59,14 @@ def overlap(name):
     )
 
 
-def detector(name, arrays, options=None, *, predicted, after=None):
-    """A loss that takes padded ground truth after its predictions."""
+def detector(name, arrays, axes, options=None, *, predicted, after=None):
+    """A loss that takes padded ground truth, G objects, after its predictions."""
     truth = {"boxes": boxes(6), "labels": whole(6, most=2), "box_mask": mask(6)}
     return Case(
         getattr(losses, name),
         getattr(detection, name),
         {**arrays, **truth, **(after or {})},
+        axes,
         options or {},
         predicted=predicted,
         padded=("boxes", "labels"),
@@ -59,8 +75,9 @@ def detector(name, arrays, options=None, *, predicted, after=None):
     )
 
 
-def _case(name, arrays, options=None, **more):
-    return Case(getattr(losses, name), getattr(reference, name), arrays, options or {}, **more)
+def _case(name, arrays, axes, options=None, **more):
+    functions = getattr(losses, name), getattr(reference, name)
+    return Case(*functions, arrays, axes, options or {}, **more)
 
 
 def heatmaps(name, predicted):
@@ -68,11 +85,60 @@ def heatmaps(name, predicted):
     return _case(
         name,
         {predicted: normal(4, 4, 4), "targets": uniform(4, 4, 4), "visible": mask(4)},
+        "H W K, H W K, K",
         predicted=(predicted,),
         padded=(predicted, "targets"),
         mask="visible",
         paddable=_maps_last,
         empty={"visible": False},
+        accepts={"targets": ("int32",)},
+        ignored=lambda x: {predicted: (..., ~x["visible"]), "targets": (..., ~x["visible"])},
+    )
+
+
+def pixels(name, logits, axes, options):
+    """A loss of a label map, some of it ignored."""
+    labels = _labels(4, 5, classes=logits[2] if logits[2:] else 2)
+    return _case(
+        name,
+        {"logits": normal(*logits), "labels": labels, "mask": mask(4, 5)},
+        axes,
+        options,
+        predicted=("logits",),
+        padded=("logits", "labels"),
+        mask="mask",
+        empty={"labels": 255},
+        ignored=lambda x: {"logits": ~x["mask"] | (x["labels"] == 255), "labels": ~x["mask"]},
+    )
+
+
+def regions(name, **options):
+    """A loss of the overlap of regions."""
+    return _case(
+        name,
+        {"probabilities": uniform(6, 5, 3), "targets": uniform(6, 5, 3), "mask": mask(6, 5)},
+        "*N M K, *N M K, N M",
+        options,
+        predicted=("probabilities",),
+        padded=("probabilities", "targets"),
+        accepts={"targets": ("int32", "bool")},
+        mask="mask",
+        empty=NOTHING,
+    )
+
+
+def yes_or_no(name, **options):
+    """A loss of elements that are true or false, or in between."""
+    return _case(
+        name,
+        {"logits": normal(4, 5), "targets": uniform(4, 5), "mask": mask(4)},
+        "*N D, *N D, N",
+        options,
+        predicted=("logits",),
+        padded=("logits", "targets"),
+        accepts={"targets": ("int32", "bool")},
+        mask="mask",
+        empty=NOTHING,
     )
 
 
@@ -90,38 +156,23 @@ def _maps_last(loss):
     return of_maps_first
 
 
-YES_OR_NO = {"logits": normal(4, 5), "targets": uniform(4, 5), "mask": mask(4)}
-PIXELS = {"logits": normal(4, 5, 3), "labels": _labels(4, 5, classes=3), "mask": mask(4, 5)}
-REGIONS = {"probabilities": uniform(6, 5, 3), "targets": uniform(6, 5, 3), "mask": mask(6, 5)}
 CASES = {
     "cross_entropy": _case(
         "cross_entropy",
         {"logits": normal(4), "target": whole(most=3), "weight": uniform()},
+        "K,,",
         {"label_smoothing": 0.1},
         predicted=("logits",),
+        accepts={"weight": ("int32",)},
         empty={"weight": 0},
+        ignored=lambda x: {"logits": x["weight"] == 0, "target": x["weight"] == 0},
     ),
-    "binary_cross_entropy": _case(
-        "binary_cross_entropy",
-        YES_OR_NO,
-        {"positive_weight": 3.0},
-        predicted=("logits",),
-        padded=("logits", "targets"),
-        mask="mask",
-        empty=NOTHING,
-    ),
-    "sigmoid_focal_loss": _case(
-        "sigmoid_focal_loss",
-        YES_OR_NO,
-        {"alpha": 0.3, "gamma": 0.5},
-        predicted=("logits",),
-        padded=("logits", "targets"),
-        mask="mask",
-        empty=NOTHING,
-    ),
+    "binary_cross_entropy": yes_or_no("binary_cross_entropy", positive_weight=3.0),
+    "sigmoid_focal_loss": yes_or_no("sigmoid_focal_loss", alpha=0.3, gamma=0.5),
     "softmax_focal_loss": _case(
         "softmax_focal_loss",
         {"logits": normal(5, 3), "labels": whole(5, most=2), "mask": mask(5)},
+        "*N K, *N, N",
         {"alpha": (0.2, 1.0, 3.0), "gamma": 0.5},
         predicted=("logits",),
         padded=("logits", "labels"),
@@ -136,42 +187,17 @@ CASES = {
     "generalized_box_iou_loss": overlap("generalized_box_iou_loss"),
     "distance_box_iou_loss": overlap("distance_box_iou_loss"),
     "complete_box_iou_loss": overlap("complete_box_iou_loss"),
-    "pixel_cross_entropy": _case(
+    "pixel_cross_entropy": pixels(
         "pixel_cross_entropy",
-        PIXELS,
+        (4, 5, 3),
+        "*H W K, *H W, H W",
         {"class_weights": (0.5, 1.0, 2.0)},
-        predicted=("logits",),
-        padded=("logits", "labels"),
-        mask="mask",
-        empty={"labels": 255},
     ),
-    "pixel_binary_cross_entropy": _case(
-        "pixel_binary_cross_entropy",
-        {"logits": normal(4, 5), "labels": _labels(4, 5, classes=2), "mask": mask(4, 5)},
-        {"positive_weight": 3.0},
-        predicted=("logits",),
-        padded=("logits", "labels"),
-        mask="mask",
-        empty={"labels": 255},
+    "pixel_binary_cross_entropy": pixels(
+        "pixel_binary_cross_entropy", (4, 5), "*H W, *H W, H W", {"positive_weight": 3.0}
     ),
-    "dice_loss": _case(
-        "dice_loss",
-        REGIONS,
-        {"smooth": 0.0},
-        predicted=("probabilities",),
-        padded=("probabilities", "targets"),
-        mask="mask",
-        empty=NOTHING,
-    ),
-    "tversky_loss": _case(
-        "tversky_loss",
-        REGIONS,
-        {"alpha": 0.2, "beta": 0.9, "smooth": 0.0},
-        predicted=("probabilities",),
-        padded=("probabilities", "targets"),
-        mask="mask",
-        empty=NOTHING,
-    ),
+    "dice_loss": regions("dice_loss", smooth=0.0),
+    "tversky_loss": regions("tversky_loss", alpha=0.2, beta=0.9, smooth=0.0),
     "heatmap_l2_loss": heatmaps("heatmap_l2_loss", "heatmaps"),
     "heatmap_cross_entropy": heatmaps("heatmap_cross_entropy", "logits"),
     "localization_loss": _case(
@@ -183,9 +209,11 @@ CASES = {
             "target_box": uniform(4),
             "has_box": mask(),
         },
-        {"box_weight": 0.5},
+        "K, 4,, 4,",
+        {"box_weight": 0.5, "label_smoothing": 0.1},
         predicted=("logits", "box"),
         empty={"has_box": False},
+        ignored=lambda x: {"box": ~x["has_box"], "target_box": ~x["has_box"]},
     ),
 }
 CASES |= {
@@ -196,12 +224,14 @@ CASES |= {
             "confidence": normal(4, 3, 2),
             "class_scores": normal(4, 3, 3),
         },
-        {"image_size": (64, 64), "predicts_roots": False},
+        "H W B 4, H W B, H W C, G 4, G, G",
+        {"image_size": (60, 80), "predicts_roots": False},
         predicted=("coordinates", "confidence", "class_scores"),
     ),
     "yolov2_loss": detector(
         "yolov2_loss",
         {"logits": normal(4, 4, 2, 8)},
+        "H W A C, G 4, G, G, A 2,",
         {"stride": 16, "ignore_threshold": 0.3},
         predicted=("logits",),
         after={
@@ -212,6 +242,7 @@ CASES |= {
     "yolov3_loss": detector(
         "yolov3_loss",
         {"logits": lambda rng: [normal(2, 2, 1, 8)(rng), normal(4, 4, 2, 8)(rng)]},
+        "H W A C, G 4, G, G, A 2",
         {"strides": (32, 16), "ignore_threshold": 0.3},
         predicted=("logits",),
         after={"anchors": lambda rng: [np.float32([[40, 30]]), np.float32([[20, 10], [8, 16]])]},
@@ -219,6 +250,7 @@ CASES |= {
     "ssd_multibox_loss": detector(
         "ssd_multibox_loss",
         {"logits": normal(20, 4), "deltas": normal(20, 4), "default_boxes": boxes(20)},
+        "N K, N 4, N 4, G 4, G, G",
         {"box_weight": 0.5},
         predicted=("logits", "deltas"),
     ),
@@ -232,12 +264,15 @@ CASES |= {
             "anchors": boxes(20),
             "boxes": boxes(6),
             "box_mask": mask(6),
+            "anchor_mask": mask(20),
         },
+        ", N, N 4, N 4, G 4, G, N",
         {"size": 8, "high_threshold": 0.5, "box_weight": 0.5},
         predicted=("objectness", "deltas"),
         padded=("boxes",),
         mask="box_mask",
         empty={"box_mask": False},
+        ignored=lambda x: {"boxes": ~x["box_mask"], "anchors": ~x["anchor_mask"]},
     ),
     "fast_rcnn_loss": Case(
         losses.fast_rcnn_loss,
@@ -250,11 +285,19 @@ CASES |= {
             "boxes": boxes(3),
             "labels": whole(3, most=2),
         },
+        "R K, R K 4, R 4, R, G 4, G",
         {"beta": 0.3, "box_weight": 0.5},
         predicted=("logits", "deltas"),
         padded=("boxes", "labels"),
         paddable=_unmasked,
         empty={"matches": -2},
+        ignored=lambda x: {
+            "logits": x["matches"] == -2,
+            "deltas": x["matches"] < 0,
+            "proposals": x["matches"] < 0,
+            "boxes": ~np.isin(range(3), x["matches"]),
+            "labels": ~np.isin(range(3), x["matches"]),
+        },
     ),
     "mask_rcnn_loss": Case(
         losses.mask_rcnn_loss,
@@ -266,20 +309,89 @@ CASES |= {
             "labels": whole(3, most=2),
             "masks": uniform(3, 16, 16),
         },
+        "R M M K, R 4, R, G, G H W",
         predicted=("mask_logits",),
         padded=("labels", "masks"),
         paddable=_unmasked,
         empty={"matches": -1},
-        any_dtype=("masks",),
+        accepts={"masks": ("bool",)},
+        ignored=lambda x: {
+            "mask_logits": x["matches"] < 0,
+            "proposals": x["matches"] < 0,
+            "masks": ~np.isin(range(3), x["matches"]),
+            "labels": ~np.isin(range(3), x["matches"]),
+        },
     ),
 }
 PADDED = [name for name, case in CASES.items() if case.padded]
+
+
+def _variant(name, axes, **arrays):
+    """A case with other forms of some arguments."""
+    case = CASES[name]
+    return dataclasses.replace(case, arrays={**case.arrays, **arrays}, axes=axes)
+
+
+FORMS = CASES | {
+    "cross_entropy of a distribution": _variant("cross_entropy", "K, K,", target=uniform(4)),
+    "yolov1_loss of scores of each box": _variant(
+        "yolov1_loss", "H W B 4, H W B, H W B C, G 4, G, G", class_scores=normal(4, 3, 2, 3)
+    ),
+    "fast_rcnn_loss of whatever class": _variant(
+        "fast_rcnn_loss", "R K, R 4, R 4, R, G 4, G", deltas=normal(7, 4)
+    ),
+}
 ARGUMENTS = [
     (name, argument)
-    for name, case in CASES.items()
+    for name, case in FORMS.items()
     for argument in case.arrays
-    if argument not in ("key", "weight")
+    if argument != "key"
 ]
+
+NEGATIVE, NOT_POSITIVE, NO_FRACTION = (-0.01,), (0.0, float("inf")), (-0.01, 1.01)
+OUT_OF_RANGE = {
+    "cross_entropy": {"label_smoothing": (-0.01, 1.0)},
+    "binary_cross_entropy": {"positive_weight": NEGATIVE},
+    "sigmoid_focal_loss": {"alpha": NO_FRACTION, "gamma": NEGATIVE},
+    "softmax_focal_loss": {"alpha": [(0.2, -0.01, 3.0)], "gamma": NEGATIVE},
+    "huber_loss": {"delta": NOT_POSITIVE},
+    "smooth_l1_loss": {"beta": NOT_POSITIVE},
+    "pixel_cross_entropy": {"class_weights": [(1.0, 2.0, -0.01)]},
+    "pixel_binary_cross_entropy": {"positive_weight": NEGATIVE},
+    "dice_loss": {"smooth": NEGATIVE},
+    "tversky_loss": {"alpha": NEGATIVE, "beta": NEGATIVE, "smooth": NEGATIVE},
+    "localization_loss": {"box_weight": NEGATIVE, "label_smoothing": (-0.01, 1.0)},
+    "yolov1_loss": {
+        "image_size": [(0, 80), (60, 0)],
+        "lambda_coord": NEGATIVE,
+        "lambda_noobj": NEGATIVE,
+    },
+    "yolov2_loss": {
+        "stride": (0,),
+        "object_weight": NEGATIVE,
+        "no_object_weight": NEGATIVE,
+        "coordinate_weight": NEGATIVE,
+        "class_weight": NEGATIVE,
+        "ignore_threshold": NO_FRACTION,
+        "prior_weight": NEGATIVE,
+    },
+    "yolov3_loss": {"strides": [(32, 0)], "ignore_threshold": NO_FRACTION},
+    "ssd_multibox_loss": {
+        "iou_threshold": NO_FRACTION,
+        "negative_ratio": NEGATIVE,
+        "box_weight": NEGATIVE,
+    },
+    "rpn_loss": {
+        "high_threshold": (1.01,),
+        "low_threshold": (-0.01, 0.51),
+        "size": (0,),
+        "positive_fraction": NO_FRACTION,
+        "box_weight": NEGATIVE,
+        "beta": NOT_POSITIVE,
+    },
+    "fast_rcnn_loss": {"beta": NOT_POSITIVE, "box_weight": NEGATIVE},
+}
+UNLIMITED = {"ignore_label", "prior_steps", "predicts_roots"}
 
 
 def test_every_public_loss_is_in_the_table():
@@ -313,9 +425,112 @@ def test_the_extremes_and_nothing_at_all_give_finite_values_and_gradients(name):
 
 @pytest.mark.parametrize(("name", "argument"), ARGUMENTS)
 def test_a_wrong_shape_or_dtype_names_the_argument(name, argument):
-    contract.check_errors(CASES[name], argument)
+    contract.check_errors(FORMS[name], argument)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_half_precision_is_computed_in_float32(name):
+    contract.check_half_precision(CASES[name])
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_arrays_come_first_and_all_is_documented(name):
     contract.check_documentation(CASES[name])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_options_out_of_range_are_refused(name):
+    arrays, limited = CASES[name].make(0), OUT_OF_RANGE.get(name, {})
+    parameters = inspect.signature(CASES[name].function).parameters.values()
+    assert {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - UNLIMITED == set(limited)
+    for option, values in limited.items():
+        for value in values:
+            given = r"(\[\d\])? is " if isinstance(value, tuple) else f" is {value}: give"
+            loss = partial(CASES[name].bound, **{option: value})
+            with pytest.raises(ValueError, match=f"^{option}{given}"):
+                jax.eval_shape(loss, *arrays)
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "least"),
+    [
+        ("cross_entropy", "logits", 1),
+        ("softmax_focal_loss", "logits", 2),
+        ("yolov1_loss", "class_scores", 1),
+        ("yolov2_loss", "logits", 6),
+        ("yolov3_loss", "logits", 6),
+    ],
+)
+def test_too_few_classes_are_refused(name, argument, least):
+    case = CASES[name]
+    arrays = dict(zip(case.arrays, case.make(0), strict=True))
+
+    def of_classes(number):
+        fewer = jax.tree.map(lambda x: x[..., :number], arrays[argument])
+        options = {"alpha": None} if name == "softmax_focal_loss" else {}
+        loss = partial(case.bound, **options)
+        return jax.eval_shape(loss, *{**arrays, argument: fewer}.values())
+
+    of_classes(least)
+    with pytest.raises(ValueError, match="the number of"):
+        of_classes(least - 1)
+
+
+WIDE = 130
+"""More classes than int8 can count."""
+LABELLED = {
+    "cross_entropy": ("only", "logits", 0),
+    "softmax_focal_loss": ("only", "logits", 0),
+    "pixel_cross_entropy": ("only", "logits", 0),
+    "yolov1_loss": ("class", "class_scores", 0),
+    "yolov2_loss": ("class", "logits", 5),
+    "yolov3_loss": ("class", "logits", 5),
+    "ssd_multibox_loss": ("classification", "logits", 1),
+    "fast_rcnn_loss of whatever class": ("classification", "logits", 1),
+    "mask_rcnn_loss": ("mask", "mask_logits", 0),
+}
+"""Losses of labels: the term that these are in, the scores, and how many are of no class."""
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_labels_of_small_types_and_what_is_no_class(name):
+    """A label may have any type; one that is no class gives NaN where it counts, else nothing."""
+    term, scores, others = LABELLED[name]
+    case = FORMS[name]
+    arrays = dict(zip(case.arrays, case.make(0), strict=True))
+    rng = np.random.default_rng(0)
+    arrays[scores] = jax.tree.map(
+        lambda x: rng.normal(size=(*x.shape[:-1], WIDE + others)).astype("f4"), arrays[scores]
+    )
+    labels = "target" if "target" in arrays else "labels"
+    options = {**case.options, **dict.fromkeys({"alpha", "class_weights"} & set(case.options))}
+
+    @jax.jit
+    def totals(label, counted):
+        """By type of the labels, where all objects have the same one."""
+        switches = {"weight": 1.0 * counted, "matches": jnp.where(counted, 1, -2)}
+        result = {}
+        for dtype in ("int32", "int8", "uint8"):
+            given = {labels: jnp.full(arrays[labels].shape, label).astype(dtype)}
+            for switch in {"mask", "box_mask", "weight", "matches"} & set(arrays):
+                given[switch] = jnp.full(arrays[switch].shape, switches.get(switch, counted))
+            terms = case.function(*{**arrays, **given}.values(), **options)
+            result[dtype] = contract.as_terms(terms)[term][0]
+        return result
+
+    for label in (0, 127, WIDE - 1):
+        actual = jax.tree.map(float, totals(label, True))
+        if label == WIDE - 1:
+            actual.pop("int8")
+        assert actual["int32"] > 0
+        assert set(actual.values()) == {actual["int32"]}
+    nothing = totals(0, False)["int32"]
+    for label, *types in (
+        (-1, "int32", "int8"),
+        (-127, "int32", "int8"),  # in 8 bits it equals 129
+        (WIDE, "int32", "uint8"),
+        (10**6, "int32"),
+    ):
+        for dtype in types:
+            assert np.isnan(totals(label, True)[dtype]), (label, dtype)
+            assert totals(label, False)[dtype] == nothing == 0, (label, dtype)

@@ -31,6 +31,15 @@ def test_a_landmark_whose_target_is_zero_everywhere_counts_as_absent():
         assert heatmap_cross_entropy(maps, targets, np.array([True])) == (0, 0)
 
 
+def test_a_pixel_where_no_landmark_is_may_have_a_logit_of_minus_infinity():
+    maps = np.float32([[[math.log(3)], [-np.inf]], [[0], [0]]])
+    targets = np.float32([[[1], [0]], [[0], [0]]])
+    slope = jax.jit(jax.value_and_grad(heatmap_cross_entropy, has_aux=True))
+    (total, _), gradient = slope(maps, targets, np.array([True]))
+    np.testing.assert_allclose(total, math.log(5 / 3), rtol=1e-6)
+    np.testing.assert_allclose(gradient[..., 0], [[-2 / 5, 0], [1 / 5, 1 / 5]], rtol=1e-6)
+
+
 def test_absent_landmarks_get_no_gradient():
     maps = np.random.default_rng(0).normal(size=(3, 4, 2)).astype("f4")
     for loss in (heatmap_l2_loss, heatmap_cross_entropy):

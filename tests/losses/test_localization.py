@@ -23,6 +23,13 @@ def test_an_image_without_an_object_still_counts_in_the_mean_of_the_boxes():
     assert terms["box"] == (0, 1)
 
 
-def test_a_negative_weight_is_refused():
-    with pytest.raises(ValueError, match=r"box_weight is -1\.0: give"):
-        localization_loss(LOGITS, BOX, np.int32(1), TARGET, np.bool_(True), box_weight=-1.0)
+def test_the_class_may_be_smoothed_or_a_distribution():
+    smoothed = localization_loss(
+        LOGITS, BOX, np.int32(1), TARGET, np.bool_(True), label_smoothing=0.3
+    )
+    # 0.7 (0, 1, 0) + 0.1
+    by_hand = 0.1 * math.log(8) + 0.8 * math.log(4) + 0.1 * math.log(8 / 5)
+    assert smoothed["classification"][0] == pytest.approx(by_hand, rel=1e-6)
+    soft = np.float32([0.1, 0.8, 0.1])
+    terms = localization_loss(LOGITS, BOX, soft, TARGET, np.bool_(True))
+    assert terms["classification"][0] == pytest.approx(by_hand, rel=1e-6)

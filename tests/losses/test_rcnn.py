@@ -101,8 +101,7 @@ def test_rpn_trains_no_anchor_that_is_masked():
     arrays = proposals_by_hand()
     arrays[3][2] = [0, 0, 4, 24]  # IoU 1/3: the best of those left
     mask = np.array([False, True, True, True])
-    loss = functools.partial(rpn_loss, anchor_mask=mask)
-    terms, (objectness, deltas, *_) = evaluate(loss, arrays, RPN)
+    terms, (objectness, deltas, *_) = evaluate(rpn_loss, (*arrays, mask), RPN)
     by_hand = (math.log(2) + math.log(8 / 7) + math.log(4 / 3)) / 3
     assert terms["objectness"] == pytest.approx(by_hand, rel=1e-5)
     # The object, encoded, is (0, -8 / 24, 0, log 1/3).
@@ -166,8 +165,8 @@ def test_rpn_of_an_image_without_objects_learns_background():
 
 
 def test_rpn_without_anchors_to_train_costs_nothing():
-    loss = functools.partial(rpn_loss, anchor_mask=np.zeros(COUNT, bool))
-    terms, slopes = evaluate(loss, proposals_example(0), RPN)
+    arrays = *proposals_example(0), np.zeros(COUNT, bool)
+    terms, slopes = evaluate(rpn_loss, arrays, RPN)
     assert terms == {"objectness": 0, "box": 0}
     assert not any(slope.any() for slope in slopes)
 
@@ -260,6 +259,19 @@ def test_gradients_of_fast_rcnn_are_zero_where_nothing_counts():
     np.testing.assert_array_equal(deltas.any(axis=2), trained)
     assert not proposals.any()
     assert not boxes.any()
+
+
+@pytest.mark.parametrize("match", [5, 100, IGNORE - 1, -100])
+def test_a_match_that_is_none_gives_nan(match):
+    arrays = list(head_example(0))
+    arrays[3][5] = match
+    terms, _ = evaluate(fast_rcnn_loss, arrays, HEAD)
+    assert math.isnan(terms["classification"])
+    if match > 0:
+        arrays = list(masks_example(0))
+        arrays[2][5] = match
+        terms, _ = evaluate(mask_rcnn_loss, arrays, (0,))
+        assert math.isnan(terms["mask"])
 
 
 @pytest.mark.parametrize("match", [NEGATIVE, IGNORE])

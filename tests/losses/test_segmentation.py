@@ -37,6 +37,42 @@ def test_another_label_may_be_the_one_to_ignore():
     assert weight == 2
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32])
+@pytest.mark.parametrize("ignore_label", [-100, -1, 255])
+def test_a_label_to_ignore_is_no_other_that_is_equal_in_few_bits(dtype, ignore_label):
+    limits = np.iinfo(dtype)
+    others = {label for label in (156, -1, 255) if limits.min <= label <= limits.max}
+    for label in others | {0}:
+        labels = np.array([[0, 0, label]], dtype)
+        for loss, logits in (
+            (pixel_cross_entropy, LOGITS),
+            (pixel_binary_cross_entropy, LOGITS[..., 0]),
+        ):
+            total, weight = loss(logits, labels, ignore_label=ignore_label)
+            assert weight == 3 - (label == ignore_label)
+            assert np.isnan(total) == (label not in (0, ignore_label))
+
+
+@pytest.mark.parametrize("width", [3, 4])
+def test_a_mask_of_rows_is_that_of_their_pixels(width):
+    rng = np.random.default_rng(0)
+    rows = np.array([True, False, True])
+    pixels = np.repeat(rows[:, None], width, axis=1)
+    logits, labels = rng.normal(size=(3, width, 3)).astype("f4"), rng.integers(0, 2, (3, width))
+    labels[0, 0] = 255
+    regions = rng.random((2, 3, width, 3), "f4")
+    for loss, *arrays in (
+        (pixel_cross_entropy, logits, labels),
+        (pixel_binary_cross_entropy, logits[..., 0], labels),
+        (dice_loss, *regions),
+        (tversky_loss, *regions),
+    ):
+        run = jax.jit(lambda *x, loss=loss: [loss(*x, mask) for mask in (rows, pixels, None)])
+        by_rows, by_pixels, by_all = run(*arrays)
+        np.testing.assert_allclose(by_rows, by_pixels, rtol=1e-6)
+        assert by_rows[0] != by_all[0]
+
+
 @pytest.mark.parametrize("label", [3, 254, -1])
 def test_a_label_that_is_no_class_gives_nan_and_not_another_class(label):
     total, _ = pixel_cross_entropy(LOGITS, np.int32([[label, 0, 0]]))
@@ -75,6 +111,17 @@ def test_tversky_loss_by_hand():
     assert weight == 2
 
 
+def test_bools_are_targets_of_regions_too():
+    for loss in (dice_loss, tversky_loss):
+        assert loss(PROBABILITIES, TARGETS == 1) == loss(PROBABILITIES, TARGETS)
+
+
+def test_an_image_that_is_ignored_as_a_whole_has_no_weight():
+    for loss in (dice_loss, tversky_loss):
+        for mask in (np.zeros(4, bool), np.False_):
+            assert loss(PROBABILITIES, TARGETS, mask) == (0, 0)
+
+
 def test_a_perfect_segmentation_costs_nothing():
     for loss in (dice_loss, tversky_loss):
         assert loss(TARGETS.astype("f4"), TARGETS)[0] == 0
@@ -90,10 +137,7 @@ def test_what_is_ignored_gets_no_gradient():
     assert gradient[0, :2].all()
 
 
-@pytest.mark.parametrize(
-    ("weights", "message"),
-    [((1.0, 2.0), "class_weights has 2 weights for 3 classes"), ((1.0, -1.0, 0.0), "is -1.0")],
-)
-def test_class_weights_that_do_not_fit_are_refused(weights, message):
-    with pytest.raises(ValueError, match=message):
+@pytest.mark.parametrize("weights", [(1.0, 2.0), 1.0, [[1.0]] * 3])
+def test_weights_of_classes_are_one_for_each(weights):
+    with pytest.raises(AssertionError, match=r"^class_weights is float"):
         pixel_cross_entropy(LOGITS, LABELS, class_weights=weights)

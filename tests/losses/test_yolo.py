@@ -18,13 +18,13 @@ from tests.reference import losses_detection as reference
 ANCHORS = np.float32([[10, 14], [23, 12], [30, 40]])
 PYRAMID = [ANCHORS[2:] * [[1.1, 0.9]], ANCHORS[:2]]  # coarse, fine
 PYRAMID = [x.astype("f4") for x in PYRAMID]
-IMAGE = 96
+HEIGHT, WIDTH = IMAGE = 96, 120
 CLASSES = 3
 
 
 def truth(rng, count=6):
     """Objects, the last two of one shape in one cell, and padding among them."""
-    boxes = random_boxes(count, size=IMAGE)(rng)
+    boxes = random_boxes(count, size=HEIGHT)(rng)
     boxes[-2:] = [[50, 50, 62, 66], [51, 50, 63, 66]]
     mask = np.ones(count, bool)
     mask[1] = False
@@ -37,24 +37,25 @@ def normal(rng, *shape, scale=1.0):
 
 def v1(seed, *, predictors=2, of_each_box=False):
     rng = np.random.default_rng(seed)
-    coordinates = rng.uniform(-0.2, 0.9, (4, 4, predictors, 4)).astype("f4")
-    scores = normal(rng, 4, 4, predictors, CLASSES) if of_each_box else normal(rng, 4, 4, CLASSES)
-    return coordinates, normal(rng, 4, 4, predictors), scores, *truth(rng)
+    coordinates = rng.uniform(-0.2, 0.9, (4, 5, predictors, 4)).astype("f4")
+    scores = normal(rng, 4, 5, *([predictors] if of_each_box else []), CLASSES)
+    return coordinates, normal(rng, 4, 5, predictors), scores, *truth(rng)
 
 
 def v2(seed, step=3):
     rng = np.random.default_rng(seed)
-    return normal(rng, 4, 4, 3, 5 + CLASSES), *truth(rng), ANCHORS, np.int32(step)
+    return normal(rng, 4, 5, 3, 5 + CLASSES), *truth(rng), ANCHORS, np.int32(step)
 
 
 def v3(seed):
     rng = np.random.default_rng(seed)
-    logits = [normal(rng, 4, 4, 1, 5 + CLASSES), normal(rng, 8, 8, 2, 5 + CLASSES)]
+    logits = [normal(rng, 4, 5, 1, 5 + CLASSES), normal(rng, 8, 10, 2, 5 + CLASSES)]
     return logits, *truth(rng), PYRAMID
 
 
-PREDICTIONS_AND_BOXES = {yolov1_loss: (0, 1, 2, 3), yolov2_loss: (0, 1), yolov3_loss: (0, 1)}
-V1 = {"image_size": (IMAGE, IMAGE), "lambda_coord": 2.0, "lambda_noobj": 0.3}
+PREDICTIONS = {yolov1_loss: (0, 1, 2), yolov2_loss: (0,), yolov3_loss: (0,)}
+BOXES_AND_ANCHORS = {yolov1_loss: (3,), yolov2_loss: (1, 4), yolov3_loss: (1, 4)}
+V1 = {"image_size": IMAGE, "lambda_coord": 2.0, "lambda_noobj": 0.3}
 V2 = {"stride": 24}
 V3 = {"strides": (24, 12), "ignore_threshold": 0.2}
 
@@ -65,15 +66,16 @@ def compiled(loss, options):
         terms = loss(*arrays, **dict(options))
         return sum(total for total, _ in terms.values()), terms
 
-    return jax.jit(jax.grad(total, PREDICTIONS_AND_BOXES[loss], has_aux=True))
+    return jax.jit(jax.grad(total, PREDICTIONS[loss] + BOXES_AND_ANCHORS[loss], has_aux=True))
 
 
 def evaluate(loss, arrays, options):
     """(totals by name, gradients by the predictions)."""
     slopes, terms = jax.device_get(compiled(loss, tuple(options.items()))(*arrays))
-    *slopes, by_boxes = slopes
-    assert not by_boxes.any(), "no gradient flows to the boxes"
-    return values(terms), slopes
+    number = len(PREDICTIONS[loss])
+    for slope in jax.tree.leaves(slopes[number:]):
+        assert not slope.any(), "no gradient flows to the boxes and the anchors"
+    return values(terms), list(slopes[:number])
 
 
 def values(terms):
@@ -223,6 +225,16 @@ def test_yolov2_ignores_what_overlaps_an_object_enough():
     assert (slope[0, 1, :, 4] != 0).all()
 
 
+def test_what_overlaps_an_object_as_much_as_the_threshold_is_a_negative_of_yolov2():
+    _, *rest = by_hand_v2()
+    logits = np.zeros((1, 2, 2, 7), "f4")
+    rest[0][0] = [1, 1, 9, 9]  # 8 x 8 around the first predictor's box of 4 x 4: IoU 1 / 4
+    for threshold, negatives in ((0.25, 3), (0.2499, 2)):
+        options = {"stride": 10, "ignore_threshold": threshold}
+        terms, _ = evaluate(yolov2_loss, (logits, *rest), options)
+        assert terms["no_objectness"] == pytest.approx(negatives / 2 * 0.5**2)
+
+
 def test_the_prior_of_yolov2_ends():
     logits, *rest, _ = by_hand_v2()
     logits[0, 1, 0, :4] = [math.log(3), 0, 0.2, -0.3]  # sigmoid(log 3) = 3 / 4
@@ -257,8 +269,8 @@ def test_gradients_of_yolov2_are_darknets_deltas(step):
         np.testing.assert_allclose(-slope, reference.yolov2_deltas(*arrays, **V2), atol=2e-5)
 
 
-def perfect(logits, arrays, strides):
-    """Logits that decode to the objects, with certainty."""
+def perfect(logits, arrays, strides, *, exclusive=False):
+    """Logits that decode to the objects, with certainty; of one class each if so told."""
     boxes, labels, mask, anchors = arrays
     for of_map in logits:
         of_map[...] = 0
@@ -268,13 +280,15 @@ def perfect(logits, arrays, strides):
         t = logits[level][tuple(place)]
         t[:2] = np.log([goal.x, goal.y]) - np.log1p([-goal.x, -goal.y])
         t[2:4] = goal.w, goal.h
-        t[4] = t[5 + goal.label] = 40
+        t[4] = 40
+        for label in {goal.label} if exclusive else goal.classes:
+            t[5 + label] = 40
     return len(goals)
 
 
 def test_perfect_yolov2_costs_nothing():
     logits, *arrays, _ = v2(0)
-    assert perfect([logits], [*arrays[:3], [arrays[3]]], (24,)) == 4
+    assert perfect([logits], [*arrays[:3], [arrays[3]]], (24,), exclusive=True) == 4
     terms, _ = evaluate(yolov2_loss, (logits, *arrays, np.int32(10**6)), V2)
     assert terms == pytest.approx(dict.fromkeys(terms, 0), abs=1e-9)
 
@@ -307,6 +321,28 @@ def test_yolov3_of_the_example_by_hand():
     assert terms == pytest.approx(BY_HAND_V3, rel=1e-5)
 
 
+def test_what_overlaps_an_object_as_much_as_the_threshold_is_a_negative_of_yolov3():
+    logits, *rest = by_hand_v3()
+    logits[1][...] = 0
+    rest[0][0] = [2, 2, 10, 10]  # within the coarse map's box of 16 x 16: IoU 1 / 4
+    for threshold, negatives in ((0.25, 2), (0.2499, 1)):
+        options = {"strides": (20, 10), "ignore_threshold": threshold}
+        terms, _ = evaluate(yolov3_loss, (logits, *rest), options)
+        assert terms["no_objectness"] == pytest.approx(negatives * math.log(2))
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0]])
+def test_a_predictor_of_yolov3_has_the_classes_of_all_its_objects(order):
+    logits, _, _, _, anchors = by_hand_v3()
+    logits = [np.concatenate([x, x[..., -1:]], -1) for x in logits]
+    boxes, labels = np.float32([[1, 2, 7, 8]] * 3)[order], np.int32([1, 0, 1])[order]
+    arrays = logits, boxes, labels, np.ones(3, bool), anchors
+    terms, (slopes,) = evaluate(yolov3_loss, arrays, {"strides": (20, 10)})
+    np.testing.assert_allclose(slopes[1][0, 0, 0, 5:], [0.5 - 1, 0.5 - 1, 0.5], rtol=1e-6)
+    assert terms["class"] == pytest.approx(3 * math.log(2), rel=1e-6)
+    assert terms["objectness"] == pytest.approx(math.log(2), rel=1e-6), "it is one predictor"
+
+
 def test_yolov3_equals_the_reference():
     for seed in range(4):
         check_reference(yolov3_loss, v3(seed), V3)
@@ -331,6 +367,12 @@ def test_perfect_yolov3_costs_the_entropy_of_its_positions():
     assert terms == pytest.approx(dict.fromkeys(terms, 0), abs=1e-9)
     for slope in slopes:
         np.testing.assert_allclose(slope, 0, atol=1e-5)
+
+
+def test_maps_have_the_same_classes():
+    logits, *arrays = v3(0)
+    with pytest.raises(ValueError, match=r"\[2, 3\] classes"):
+        yolov3_loss([logits[0][..., :-1], logits[1]], *arrays, strides=(24, 12))
 
 
 def test_a_map_more_needs_anchors_and_a_stride():

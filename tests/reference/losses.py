@@ -150,7 +150,7 @@ def tversky_loss(probabilities, targets, mask=None, *, alpha=0.3, beta=0.7, smoo
             missed += (1 - pi) * gi
         whole = hits + alpha * extra + beta * missed + smooth
         total += 1 - (hits + smooth) / whole if whole else 0
-    return np.array(total), np.array(float(num_classes))
+    return np.array(total), np.array(float(num_classes if p.size else 0))
 
 
 def dice_loss(probabilities, targets, mask=None, *, smooth=1.0):
@@ -159,7 +159,7 @@ def dice_loss(probabilities, targets, mask=None, *, smooth=1.0):
         p, g = _rows(mask, np.asarray(probabilities)[..., c], np.asarray(targets)[..., c])
         size = p.sum() + g.sum() + smooth
         total += 1 - (2 * (p * g).sum() + smooth) / size if size else 0
-    return np.array(total), np.array(float(num_classes))
+    return np.array(total), np.array(float(num_classes if p.size else 0))
 
 
 def heatmap_l2_loss(heatmaps, targets, visible):

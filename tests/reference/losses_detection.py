@@ -112,6 +112,7 @@ class _Responsible:
     def __init__(self, box, label, anchor, row, column, stride, image_area):
         x1, y1, x2, y2 = (float(v) for v in box)
         self.box, self.label = box, int(label)
+        self.classes = {self.label}  # those of the objects it displaces too
         self.x = min(max((x1 + x2) / 2 / stride - column, 0.0), 1.0)
         self.y = min(max((y1 + y2) / 2 / stride - row, 0.0), 1.0)
         self.w = math.log((x2 - x1) / float(anchor[0]))
@@ -120,7 +121,10 @@ class _Responsible:
 
 
 def assign(logits, boxes, labels, box_mask, anchors, strides):
-    """{(level, row, column, anchor): what it is responsible for}; later objects displace others."""
+    """{(level, row, column, anchor): what it is responsible for}.
+
+    Later objects displace others, of which only the classes stay.
+    """
     every = [(level, a) for level, of_map in enumerate(anchors) for a in range(len(of_map))]
     result = {}
     for g in _objects(boxes, box_mask):
@@ -133,9 +137,13 @@ def assign(logits, boxes, labels, box_mask, anchors, strides):
         (row,), (column,) = box_coding.cell_index(
             boxes[g : g + 1], grid_size=(height, width), image_size=size
         )
-        result[level, int(row), int(column), a] = _Responsible(
+        goal = _Responsible(
             boxes[g], labels[g], anchors[level][a], row, column, stride, size[0] * size[1]
         )
+        place = level, int(row), int(column), a
+        if place in result:
+            goal.classes |= result[place].classes
+        result[place] = goal
     return result
 
 
@@ -235,7 +243,7 @@ def yolov3_loss(logits, boxes, labels, box_mask, anchors, *, strides, ignore_thr
             wh += goal.balance / 2 * ((t[2] - goal.w) ** 2 + (t[3] - goal.h) ** 2)
             found += _binary_cross_entropy(t[4], 1)
             for c, v in enumerate(t[5:]):
-                classes += _binary_cross_entropy(v, c == goal.label)
+                classes += _binary_cross_entropy(v, c in goal.classes)
         elif best <= ignore_threshold:
             empty += _binary_cross_entropy(t[4], 0)
     return _terms(
@@ -257,7 +265,7 @@ def yolov3_deltas(logits, boxes, labels, box_mask, anchors, *, strides, ignore_t
             delta[3] = goal.balance * (goal.h - t[3])
             delta[4] = 1 - _sigmoid(t[4])
             for c, v in enumerate(t[5:]):
-                delta[5 + c] = (c == goal.label) - _sigmoid(v)
+                delta[5 + c] = (c in goal.classes) - _sigmoid(v)
         elif best <= ignore_threshold:
             delta[4] = 0 - _sigmoid(t[4])
     return deltas
@@ -316,8 +324,8 @@ def rpn_loss(
     anchors,
     boxes,
     box_mask,
-    *,
     anchor_mask=None,
+    *,
     high_threshold=0.7,
     low_threshold=0.3,
     size=256,
