@@ -23,14 +23,14 @@ def conv_norm_act(
     *,
     name: str,
     norm_name: str,
-    norm: Callable[..., Array],
+    norm: Callable[..., Array] | None,
     stride: int = 1,
     groups: int = 1,
     act: Callable[[Array], Array] | None = nn.relu,
     dtype: Any = None,
     param_dtype: Any = None,
 ) -> Array:
-    """A convolution without bias, a norm and an activation.
+    """A convolution, a norm and an activation; the convolution has a bias if there is no norm.
 
     A function and not a module: both layers become children of the module that calls it, under
     the two names given, as in torchvision's state dicts. Padding is explicit, as in the published
@@ -42,7 +42,7 @@ def conv_norm_act(
       kernel_size: odd.
       name: the convolution's name.
       norm_name: the norm's name.
-      norm: a `jaxvision.layers.Norm` with everything but x and the name filled in.
+      norm: a `jaxvision.layers.Norm` with everything but x and the name filled in, or None.
       stride: of the convolution.
       groups: of channels; C for a depthwise convolution.
       act: activation, or None.
@@ -57,11 +57,12 @@ def conv_norm_act(
         strides=stride,
         padding=(kernel_size - 1) // 2,
         feature_group_count=groups,
-        use_bias=False,
+        use_bias=norm is None,
         kernel_init=he_normal,
         dtype=dtype,
         param_dtype=param_dtype,
         name=name,
     )(x)
-    x = norm(x, name=norm_name)
+    if norm is not None:
+        x = norm(x, name=norm_name)
     return x if act is None else act(x)

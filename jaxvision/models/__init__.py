@@ -7,11 +7,23 @@ from typing import Any
 import flax.linen as nn
 
 from jaxvision.core import InputError, close_names, lookup, merge
+from jaxvision.models.backbones.darknet import DARKNETS
 from jaxvision.models.backbones.mobilenet_v2 import MOBILENETS_V2
 from jaxvision.models.backbones.resnet_cifar import RESNETS_CIFAR
 from jaxvision.models.classification.lenet import LENETS
+from jaxvision.models.detection.yolov1 import YOLOS_V1
+from jaxvision.models.detection.yolov2 import YOLOS_V2
+from jaxvision.models.detection.yolov3 import YOLOS_V3
 
-MODELS: dict[str, Callable[..., nn.Module]] = merge(LENETS, MOBILENETS_V2, RESNETS_CIFAR)
+CLASSIFIERS: dict[str, Callable[..., nn.Module]] = merge(
+    DARKNETS, LENETS, MOBILENETS_V2, RESNETS_CIFAR
+)
+"""Networks that give `logits` of an image, and the maps before them."""
+
+DETECTORS: dict[str, Callable[..., nn.Module]] = merge(YOLOS_V1, YOLOS_V2, YOLOS_V3)
+"""Networks that give what the losses of detectors take."""
+
+MODELS = merge(CLASSIFIERS, DETECTORS)
 """Name -> what builds the module. Every network has the fields `num_classes`, `norm`,
 `axis_name`, `dtype` and `param_dtype`."""
 

@@ -1,0 +1,119 @@
+"""YOLOv1 (Redmon, Divvala, Girshick & Farhadi 2016, "You only look once: unified, real-time object
+detection", section 2)."""
+
+from functools import partial
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from jaxvision.layers import Norm
+from jaxvision.models.backbones.darknet import (
+    EXTRACTION,
+    NumberedConvs,
+    PlainDarknet,
+    Stage,
+    dense,
+    leaky_relu,
+)
+
+FAST = (
+    Stage(0, ((16, 3),)),
+    Stage(1, ((32, 3),)),
+    Stage(2, ((64, 3),)),
+    Stage(3, ((128, 3),)),
+    Stage(4, ((256, 3),)),
+    Stage(5, ((512, 3),)),
+    Stage(6, ((1024, 3),) * 3),
+)
+
+
+class YOLOv1(nn.Module):
+    """A grid over the image; each cell predicts boxes, their confidence, and one class for all.
+
+    With 448x448 images the grid has 7x7 cells. The fully connected layers fix the size of the
+    images that a network was initialised with.
+
+    Attributes:
+      stages: of the backbone, "backbone".
+      convolutions: (channels, stride) of the 3x3 convolutions after it, conv1, conv2, ...
+      hidden: widths of the fully connected layers fc1, fc2, ... before the last; empty for a last
+        layer that is a 1x1 convolution ("convolutional" among the steps from YOLO to YOLOv2).
+      linear_first: whether fc1 has no activation, as in the fast network.
+      num_classes: C.
+      num_boxes: B, boxes of each cell.
+      classes_of_boxes: whether each box has class scores of its own.
+      dropout: rate after the last hidden layer, in training.
+      norm: after each convolution, or None as in the paper.
+      axis_name: mapped axis over which a batch norm synchronises, or None.
+      dtype: of the computation; None follows the input.
+      param_dtype: of the parameters.
+
+    Call:
+      images f32[N, H, W, 3] -> {"coordinates": [N, H/64, W/64, B, 4], "confidence":
+      [N, H/64, W/64, B], "class_scores": [N, H/64, W/64, C], or [N, H/64, W/64, B, C]}: what
+      `jaxvision.losses.yolov1_loss` takes.
+    """
+
+    stages: tuple[Stage, ...] = EXTRACTION
+    convolutions: tuple[tuple[int, int], ...] = ((1024, 1), (1024, 2), (1024, 1), (1024, 1))
+    hidden: tuple[int, ...] = (4096,)
+    linear_first: bool = False
+    num_classes: int = 20
+    num_boxes: int = 2
+    classes_of_boxes: bool = False
+    dropout: float = 0.5
+    norm: Norm | None = None
+    axis_name: str | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
+        chex.assert_rank(images, 4)
+        backbone = PlainDarknet(
+            self.stages,
+            num_classes=None,
+            norm=self.norm,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            name="backbone",
+        )
+        x = backbone(images, train=train)[f"c{self.stages[-1].level}"]
+        conv = NumberedConvs(self, train=train)
+        for features, stride in self.convolutions:
+            x = conv(x, features, 3, stride=stride)
+
+        grid, boxes = x.shape[:3], self.num_boxes
+        scores = self.num_classes * (boxes if self.classes_of_boxes else 1)
+        depth = boxes * 5 + scores
+        if self.hidden:
+            x = jnp.moveaxis(x, -1, 1).reshape(len(x), -1)  # flat as in Darknet: channels first
+            for number, width in enumerate(self.hidden, start=1):
+                x = dense(self, width, f"fc{number}")(x)
+                if number > 1 or not self.linear_first:
+                    x = leaky_relu(x)
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            x = dense(self, grid[1] * grid[2] * depth, f"fc{len(self.hidden) + 1}")(x)
+            x = x.reshape(*grid, depth)
+        else:
+            x = conv.linear(x, depth)
+        coordinates, confidence, classes = jnp.split(x, [4 * boxes, 5 * boxes], axis=-1)
+        if self.classes_of_boxes:
+            classes = classes.reshape(*grid, boxes, self.num_classes)
+        return {
+            "coordinates": coordinates.reshape(*grid, boxes, 4),
+            "confidence": confidence,
+            "class_scores": classes,
+        }
+
+
+YOLOS_V1 = {
+    "yolov1": YOLOv1,
+    "fast_yolov1": partial(
+        YOLOv1, stages=FAST, convolutions=(), hidden=(256, 4096), linear_first=True
+    ),
+}

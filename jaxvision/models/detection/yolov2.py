@@ -1,0 +1,76 @@
+"""YOLOv2 (Redmon & Farhadi 2017, "YOLO9000: better, faster, stronger", section 2)."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from jaxvision.layers import Norm, batch_norm
+from jaxvision.models.backbones.darknet import DARKNET_19, TINY, NumberedConvs, PlainDarknet
+from jaxvision.ops import space_to_depth
+
+
+class YOLOv2(nn.Module):
+    """A convolutional network that predicts a box for each anchor in each cell of a grid.
+
+    Attributes:
+      backbone: makes the module "backbone", whose map c5 is used, and c4 by the passthrough.
+      convolutions: channels of the 3x3 convolutions conv1, conv2, ... after it.
+      passthrough: channels to which c4 is brought by a 1x1 convolution; its 2x2 blocks then become
+        channels, beside the others, before the last of `convolutions`. None: none.
+      num_classes: C.
+      num_anchors: A.
+      norm: after each convolution but the last; None gives convolutions with a bias.
+      axis_name: mapped axis over which a batch norm synchronises, or None.
+      dtype: of the computation; None follows the input.
+      param_dtype: of the parameters.
+
+    Call:
+      images f32[N, H, W, 3], sides multiples of 32 -> {"logits": [N, H/32, W/32, A, 5 + C]}: what
+      `jaxvision.losses.yolov2_loss` takes.
+    """
+
+    backbone: Callable[..., nn.Module] = partial(PlainDarknet, DARKNET_19)
+    convolutions: tuple[int, ...] = (1024, 1024, 1024)
+    passthrough: int | None = 64
+    num_classes: int = 20
+    num_anchors: int = 5
+    norm: Norm | None = batch_norm
+    axis_name: str | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
+        chex.assert_rank(images, 4)
+        backbone = self.backbone(
+            num_classes=None,
+            norm=self.norm,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            name="backbone",
+        )
+        maps = backbone(images, train=train)
+        conv = NumberedConvs(self, train=train)
+        x = maps["c5"]
+        for features in self.convolutions[:-1]:
+            x = conv(x, features, 3)
+        if self.passthrough is not None:
+            fine = conv(maps["c4"], self.passthrough, 1)
+            x = jnp.concatenate([space_to_depth(fine, 2), x], axis=-1)
+        x = conv(x, self.convolutions[-1], 3)
+        x = conv.linear(x, self.num_anchors * (5 + self.num_classes))
+        return {"logits": x.reshape(*x.shape[:3], self.num_anchors, 5 + self.num_classes)}
+
+
+YOLOS_V2 = {
+    "yolov2": YOLOv2,
+    "yolov2_tiny": partial(
+        YOLOv2, backbone=partial(PlainDarknet, TINY), convolutions=(1024,), passthrough=None
+    ),
+}

@@ -1,0 +1,118 @@
+"""YOLOv3 (Redmon & Farhadi 2018, "YOLOv3: an incremental improvement", section 2)."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from jaxvision.layers import Norm, batch_norm
+from jaxvision.models.backbones.darknet import TINY, Darknet53, NumberedConvs, PlainDarknet
+from jaxvision.ops import max_pool, resize_nearest
+
+
+class Scale(NamedTuple):
+    """What happens to one of the backbone's maps."""
+
+    level: int  # of the map, 2^level times smaller than the image
+    lateral: int | None  # channels that the coarser scale hands on; None for the coarsest
+    convolutions: tuple[tuple[int, int], ...]  # (channels, side of the kernel)
+    head: int  # channels of the 3x3 convolution before the predictions
+
+
+def _scale(level: int, lateral: int | None, width: int) -> Scale:
+    convolutions = (*((width, 1), (2 * width, 3)) * 2, (width, 1))
+    return Scale(level, lateral, convolutions, 2 * width)
+
+
+PYRAMID = (_scale(5, None, 512), _scale(4, 256, 256), _scale(3, 128, 128))
+TINY_PYRAMID = (Scale(5, None, ((256, 1),), 512), Scale(4, 128, (), 256))
+
+
+class YOLOv3(nn.Module):
+    """Predictions on maps of several scales, the coarser ones handed on to the finer ones.
+
+    Attributes:
+      backbone: makes the module "backbone", whose maps c3 to c5 are used.
+      scales: from coarse to fine; their convolutions are conv1, conv2, ... in the order in which
+        they come.
+      pooling: sides of max poolings whose results stand beside the coarsest map after its third
+        convolution, before a 1x1 convolution to the same channels: spatial pyramid pooling. Empty:
+        none.
+      num_classes: C.
+      num_anchors: A, of each scale.
+      norm: after each convolution but the last; None gives convolutions with a bias.
+      axis_name: mapped axis over which a batch norm synchronises, or None.
+      dtype: of the computation; None follows the input.
+      param_dtype: of the parameters.
+
+    Call:
+      images f32[N, H, W, 3], sides multiples of 32 -> {"logits{level}": [N, H / 2^level,
+      W / 2^level, A, 5 + C]} for each scale, coarse to fine: what `jaxvision.losses.yolov3_loss`
+      takes.
+    """
+
+    backbone: Callable[..., nn.Module] = Darknet53
+    scales: tuple[Scale, ...] = PYRAMID
+    pooling: tuple[int, ...] = ()
+    num_classes: int = 80
+    num_anchors: int = 3
+    norm: Norm | None = batch_norm
+    axis_name: str | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
+        chex.assert_rank(images, 4)
+        backbone = self.backbone(
+            num_classes=None,
+            norm=self.norm,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            name="backbone",
+        )
+        maps = backbone(images, train=train)
+        conv = NumberedConvs(self, train=train)
+        depth = 5 + self.num_classes
+        x, outputs = None, {}
+        for level, lateral, convolutions, head in self.scales:
+            of_level = maps[f"c{level}"]
+            if lateral is None:
+                x = of_level
+            else:
+                x = resize_nearest(conv(x, lateral, 1), of_level.shape[1:3])
+                x = jnp.concatenate([x, of_level], axis=-1)
+            for number, (features, kernel_size) in enumerate(convolutions, start=1):
+                x = conv(x, features, kernel_size)
+                if self.pooling and lateral is None and number == 3:
+                    x = conv(spatial_pyramid(x, self.pooling), features, 1)
+            y = conv.linear(conv(x, head, 3), self.num_anchors * depth)
+            outputs[f"logits{level}"] = y.reshape(*y.shape[:3], self.num_anchors, depth)
+        return outputs
+
+
+def spatial_pyramid(x: Array, sides: tuple[int, ...]) -> Array:
+    """The map and, before it, its maxima over windows of some sides, the largest first.
+
+    Args:
+      x: f32[N, H, W, C].
+      sides: of P windows, odd.
+    Returns:
+      f32[N, H, W, (P + 1) C].
+    Source: He et al. 2014 ("Spatial pyramid pooling in deep convolutional networks"), in the form
+      that keeps the map's size.
+    """
+    pooled = [max_pool(x, side, stride=1, padding=side // 2) for side in sorted(sides)]
+    return jnp.concatenate([*reversed(pooled), x], axis=-1)
+
+
+YOLOS_V3 = {
+    "yolov3": YOLOv3,
+    "yolov3_spp": partial(YOLOv3, pooling=(5, 9, 13)),
+    "yolov3_tiny": partial(YOLOv3, backbone=partial(PlainDarknet, TINY), scales=TINY_PYRAMID),
+}

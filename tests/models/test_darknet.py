@@ -1,0 +1,110 @@
+"""Extraction, Darknet-19 and Darknet-53: published sizes, every map, gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision.models import create_model
+from jaxvision.models.backbones.darknet import PlainDarknet, Stage
+from tests.models.variables import random_variables, shapes_of
+
+# A pooling of stride 2, one of stride 1, and a 1x1 convolution.
+PLAIN = (Stage(0, ((4, 3),)), Stage(1, ((6, 3), (4, 1))), Stage(1, ((8, 3),)))
+TINY = {
+    "conv": PlainDarknet(PLAIN, num_classes=3),
+    "fc": PlainDarknet((Stage(1, ((4, 7),)), *PLAIN[1:]), classifier="fc", num_classes=3),
+    "residual": create_model("darknet53", blocks=(1, 2), widths=(4, 6, 8), num_classes=3),
+}
+
+
+def images_of(batch=2, size=32):
+    return np.random.default_rng(0).normal(size=(batch, size, size, 3)).astype(np.float32)
+
+
+def count(tree):
+    return sum(x.size for x in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "statistics"),
+    # The floats of the published darknet19.weights (83,427,104 bytes and a header) and of
+    # darknet53.weights (166,582,560); Extraction's 20 convolutions and 1,024 x 1,000 connections.
+    [
+        ("darknet19", 20_842_376, 14_400),
+        ("darknet53", 41_609_928, 35_712),
+        ("extraction", 23_437_224, 18_176),
+    ],
+)
+def test_published_sizes(name, parameters, statistics):
+    _, variables = shapes_of(create_model(name), images_of(1, 64))
+    assert count(variables["params"]) == parameters
+    assert count(variables["batch_stats"]) == statistics
+
+
+@pytest.mark.parametrize(
+    ("name", "widths"),
+    [
+        ("darknet19", (32, 64, 128, 256, 512, 1024)),
+        ("darknet53", (None, 64, 128, 256, 512, 1024)),
+        ("extraction", (None, 64, 192, 512, 1024, 1024)),
+    ],
+)
+def test_every_map_in_its_shape(name, widths):
+    maps, variables = shapes_of(create_model(name, num_classes=7), images_of(2, 96))
+    assert {key: x.shape for key, x in maps.items()} == {
+        **{f"c{i}": (2, 96 >> i, 96 >> i, w) for i, w in enumerate(widths) if w},
+        "pooled": (2, 1024),
+        "logits": (2, 7),
+    }
+    headless, fewer = shapes_of(create_model(name, num_classes=None), images_of(2, 96))
+    assert headless.keys() == maps.keys() - {"logits"}
+    assert len(variables["params"].keys() - fewer["params"].keys()) == 1
+
+
+def test_without_a_norm_convolutions_have_a_bias():
+    _, variables = shapes_of(create_model("extraction", norm=None), images_of(1))
+    assert "batch_stats" not in variables
+    assert all("bias" in layer for layer in variables["params"].values())
+    assert len(variables["params"]) == 21
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(name):
+    model, images = TINY[name], images_of(4, 16)
+    variables = random_variables(model, images)
+
+    def objective(params):
+        now = {**variables, "params": params}
+        maps, _ = model.apply(now, images, train=True, mutable=["batch_stats"])
+        return -jax.nn.log_softmax(maps["logits"])[:, 1].sum()
+
+    gradients = jax.jit(jax.grad(objective))(variables["params"])
+    for path, gradient in jax.tree.leaves_with_path(gradients):
+        assert jnp.isfinite(gradient).all(), path
+        assert jnp.abs(gradient).max() > 0, path
+
+
+def test_the_slope_below_zero_is_a_tenth():
+    model = PlainDarknet((Stage(0, ((1, 1),)),), num_classes=None, norm=None)
+    variables = {"params": {"conv1": {"kernel": jnp.ones((1, 1, 1, 1)), "bias": jnp.zeros(1)}}}
+    maps = model.apply(variables, jnp.float32([-3, 2]).reshape(1, 1, 2, 1), train=False)
+    np.testing.assert_allclose(maps["c0"].ravel(), [-0.3, 2])
+
+
+def test_between_stages_of_one_level_the_size_stays():
+    stages = (Stage(0, ((1, 1),)), Stage(0, ((1, 1),)))
+    model = PlainDarknet(stages, num_classes=None, norm=None)
+    identity = {"kernel": jnp.ones((1, 1, 1, 1)), "bias": jnp.zeros(1)}
+    x = jnp.float32([[1, 2, 0], [5, 0, 0], [0, 0, 7]])
+    maps = model.apply(
+        {"params": {"conv1": identity, "conv2": identity}}, x[None, :, :, None], train=False
+    )
+    # Each pixel and those to the right and below.
+    np.testing.assert_array_equal(maps["c0"][0, :, :, 0], [[5, 2, 0], [5, 7, 7], [0, 7, 7]])
+
+
+def test_half_precision():
+    maps, variables = shapes_of(create_model("darknet19", dtype=jnp.bfloat16), images_of(1))
+    assert {x.dtype for x in maps.values()} == {jnp.dtype(jnp.bfloat16)}
+    assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}

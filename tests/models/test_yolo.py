@@ -1,0 +1,159 @@
+"""YOLOv1 to v3: published sizes, shapes that the losses take, gradients, the order of parts."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision.layers import batch_norm
+from jaxvision.losses import yolov1_loss, yolov2_loss, yolov3_loss
+from jaxvision.models import create_model
+from jaxvision.models.backbones.darknet import Darknet53, PlainDarknet, Stage
+from jaxvision.models.detection.yolov3 import Scale, spatial_pyramid
+from jaxvision.ops import max_pool
+from tests.models.test_darknet import count, images_of
+from tests.models.variables import random_variables, shapes_of
+
+STAGES = (Stage(1, ((4, 3),)), *(Stage(level, ((4, 1),)) for level in (2, 3, 4, 5)))
+TINY = {
+    "yolov1": {"stages": STAGES, "convolutions": ((6, 1), (6, 2)), "hidden": (8,)},
+    "fast_yolov1": {"stages": (*STAGES, Stage(6, ((4, 1),))), "hidden": (5, 8)},
+    "yolov2": {
+        "backbone": partial(PlainDarknet, STAGES),
+        "convolutions": (6, 6),
+        "passthrough": 2,
+    },
+    "yolov3_spp": {
+        "backbone": partial(Darknet53, blocks=(0, 0, 1, 1, 1), widths=(4,) * 6),
+        "scales": (
+            Scale(5, None, ((4, 1), (6, 3), (4, 1)), 6),
+            Scale(4, 2, ((4, 1),), 6),
+            Scale(3, 2, (), 6),
+        ),
+    },
+}
+SIDES = ((5, 14), (4, 28), (3, 56))  # of the maps of 448 x 448
+BOXES = np.float32([[3, 5, 60, 40], [70, 70, 120, 100]])
+TRUTH = (BOXES, np.int32([2, 0]), np.bool_([True, True]))
+
+
+def tiny(name, **fields):
+    return create_model(name, num_classes=3, **TINY[name], **fields)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "statistics"),
+    # Of v2 and v3 the floats of the published .weights files: of yolov2-voc 202,704,260 bytes with
+    # a header of 16, of yolov2-tiny-voc 63,471,556, of yolov3 248,007,048 with a header of 20, of
+    # yolov3-spp 252,209,544, of yolov3-tiny 35,434,956.
+    [
+        ("yolov1", 271_703_550, 0),
+        ("fast_yolov1", 45_089_374, 0),
+        ("yolov2", 50_655_389, 20_672),
+        ("yolov2_tiny", 15_861_773, 6_112),
+        ("yolov3", 61_949_149, 52_608),
+        ("yolov3_spp", 62_998_749, 53_632),
+        ("yolov3_tiny", 8_852_366, 6_368),
+    ],
+)
+def test_published_sizes(name, parameters, statistics):
+    _, variables = shapes_of(create_model(name), images_of(1, 448 if "v1" in name else 64))
+    assert count(variables["params"]) == parameters
+    assert count(variables.get("batch_stats", {})) == statistics
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "expected"),
+    [
+        (
+            "yolov1",
+            {},
+            {"coordinates": (7, 7, 2, 4), "confidence": (7, 7, 2), "class_scores": (7, 7, 20)},
+        ),
+        (
+            "fast_yolov1",
+            {"classes_of_boxes": True, "num_boxes": 3},
+            {"coordinates": (7, 7, 3, 4), "confidence": (7, 7, 3), "class_scores": (7, 7, 3, 20)},
+        ),
+        ("yolov2", {}, {"logits": (14, 14, 5, 25)}),
+        ("yolov2_tiny", {"num_anchors": 3}, {"logits": (14, 14, 3, 25)}),
+        ("yolov3", {}, {f"logits{i}": (s, s, 3, 85) for i, s in SIDES}),
+        ("yolov3_spp", {"num_classes": 2}, {f"logits{i}": (s, s, 3, 7) for i, s in SIDES}),
+        ("yolov3_tiny", {}, {f"logits{i}": (s, s, 3, 85) for i, s in SIDES[:2]}),
+    ],
+)
+def test_shapes(name, fields, expected):
+    maps, _ = shapes_of(create_model(name, **fields), images_of(2, 448))
+    assert {key: x.shape for key, x in maps.items()} == {k: (2, *v) for k, v in expected.items()}
+
+
+def loss_of(name, maps):
+    """The loss of the first image."""
+    outputs = [x[0] for x in maps.values()]
+    if "v1" in name:
+        return yolov1_loss(*outputs, *TRUTH, image_size=(128, 128), predicts_roots=False)
+    anchors = np.float32([[20, 30], [60, 40], [30, 70]])
+    if "v2" in name:
+        return yolov2_loss(*outputs, *TRUTH, anchors, np.int32(0), stride=32)
+    return yolov3_loss(
+        outputs, *TRUTH, [anchors * s for s in (2, 1, 0.5)], strides=(32, 16, 8), ignore_threshold=1
+    )
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_every_parameter_learns_from_the_loss(name):
+    # Of one image of 128 x 128 with a norm, c5 would have too few pixels for its variances.
+    fields = {"dropout": 0.0} if "v1" in name else {"num_anchors": 3, "norm": None}
+    model, images = tiny(name, **fields), images_of(2, 128)
+    variables = random_variables(model, images)
+
+    @jax.jit
+    @jax.grad
+    def gradient(params):
+        maps = model.apply({"params": params}, images, train=False)
+        return sum(total for total, _ in loss_of(name, maps).values())
+
+    for path, of_leaf in jax.tree.leaves_with_path(gradient(variables["params"])):
+        assert jnp.isfinite(of_leaf).all(), path
+        assert jnp.abs(of_leaf).max() > 0, path
+
+
+def test_steps_from_yolo_to_yolov2_are_fields():
+    plain = tiny("yolov1")
+    x = images_of(2, 128)
+    _, variables = shapes_of(plain, x)
+    assert {"fc1", "fc2"} <= variables["params"].keys()
+    assert "batch_stats" not in variables
+    _, normed = shapes_of(tiny("yolov1", norm=batch_norm), x)
+    assert normed["batch_stats"].keys() == {"backbone", "bn1", "bn2"}
+    maps, convolutional = shapes_of(
+        create_model("yolov1", num_classes=3, **{**TINY["yolov1"], "hidden": ()}), x
+    )
+    assert maps["coordinates"].shape == (2, 2, 2, 2, 4)
+    assert convolutional["params"].keys() == {"backbone", "conv1", "conv2", "conv3"}
+    _, without = shapes_of(
+        create_model("yolov2", **{**TINY["yolov2"], "passthrough": None}, num_classes=3), x
+    )
+    assert without["params"].keys() == {"backbone", "conv1", "bn1", "conv2", "bn2", "conv3"}
+
+
+def test_yolov1_drops_out_in_training_only():
+    model, images = tiny("yolov1"), images_of(1, 64)
+    variables = random_variables(model, images)
+
+    def run(seed):
+        rngs = {"dropout": jax.random.key(seed)}
+        return model.apply(variables, images, train=True, rngs=rngs)["confidence"]
+
+    quiet = model.apply(variables, images, train=False)["confidence"]
+    assert (run(0) != run(1)).any()
+    np.testing.assert_array_equal(quiet, model.apply(variables, images, train=False)["confidence"])
+
+
+def test_the_pyramid_stands_before_the_map_the_largest_window_first():
+    x = images_of(1, 16)
+    parts = jnp.split(spatial_pyramid(x, (5, 13, 9)), 4, axis=-1)
+    for part, side in zip(parts, (13, 9, 5, 1), strict=True):
+        np.testing.assert_array_equal(part, max_pool(x, side, stride=1, padding=side // 2))
