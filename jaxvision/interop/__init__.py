@@ -1,5 +1,29 @@
-"""Floor 4: weights from and to other libraries."""
+"""Floor 4: weights from and to other libraries, and the networks that their files describe."""
 
+from jaxvision.interop.darknet import (
+    DarknetNetwork,
+    Description,
+    Head,
+    WeightsHeader,
+    darknet_norm,
+    parse_cfg,
+    read_cfg,
+    read_header,
+    read_weights,
+    write_weights,
+)
 from jaxvision.interop.torchvision import from_state_dict
 
-__all__ = ["from_state_dict"]
+__all__ = [
+    "DarknetNetwork",
+    "Description",
+    "Head",
+    "WeightsHeader",
+    "darknet_norm",
+    "from_state_dict",
+    "parse_cfg",
+    "read_cfg",
+    "read_header",
+    "read_weights",
+    "write_weights",
+]

@@ -1,0 +1,25 @@
+"""Networks that Darknet's .cfg files describe, and their .weights files."""
+
+from jaxvision.interop.darknet.description import Description, parse_cfg, read_cfg
+from jaxvision.interop.darknet.layers import Head, Size
+from jaxvision.interop.darknet.network import DarknetNetwork, darknet_norm
+from jaxvision.interop.darknet.weights import (
+    WeightsHeader,
+    read_header,
+    read_weights,
+    write_weights,
+)
+
+__all__ = [
+    "DarknetNetwork",
+    "Description",
+    "Head",
+    "Size",
+    "WeightsHeader",
+    "darknet_norm",
+    "parse_cfg",
+    "read_cfg",
+    "read_header",
+    "read_weights",
+    "write_weights",
+]

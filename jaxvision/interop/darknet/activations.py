@@ -1,0 +1,72 @@
+"""The activations of Darknet, by the names that a description gives them."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def _leaky(x: Array) -> Array:
+    return jnp.where(x > 0, x, 0.1 * x)
+
+
+def _relie(x: Array) -> Array:
+    return jnp.where(x > 0, x, 0.01 * x)
+
+
+def _ramp(x: Array) -> Array:
+    return jax.nn.relu(x) + 0.1 * x
+
+
+def _loggy(x: Array) -> Array:
+    return 2 * jax.nn.sigmoid(x) - 1
+
+
+def _selu(x: Array) -> Array:
+    """With Darknet's constants, which have five digits."""
+    return 1.0507 * jax.nn.elu(x, alpha=1.6732)
+
+
+def _plse(x: Array) -> Array:
+    """A logistic function of three pieces."""
+    middle = 0.125 * x + 0.5
+    return jnp.where(x < -4, 0.01 * (x + 4), jnp.where(x > 4, 0.01 * (x - 4) + 1, middle))
+
+
+def _stair(x: Array) -> Array:
+    """Flat from an even number to the next, and rising by 1 from there to the next even one."""
+    below = jnp.floor(x)
+    step = jnp.floor(x / 2)
+    return jnp.where(below % 2 == 0, step, step + x - below)
+
+
+def _hardtan(x: Array) -> Array:
+    return jnp.clip(x, -1, 1)
+
+
+def _lhtan(x: Array) -> Array:
+    """Between 0 and 1 as it is; beyond with a thousandth of the slope."""
+    return jnp.where(x < 0, 0.001 * x, jnp.where(x > 1, 0.001 * (x - 1) + 1, x))
+
+
+def _mish(x: Array) -> Array:
+    return x * jnp.tanh(jax.nn.softplus(x))
+
+
+ACTIVATIONS = {
+    "elu": jax.nn.elu,
+    "hardtan": _hardtan,
+    "leaky": _leaky,
+    "lhtan": _lhtan,
+    "linear": lambda x: x,
+    "loggy": _loggy,
+    "logistic": jax.nn.sigmoid,
+    "mish": _mish,
+    "plse": _plse,
+    "ramp": _ramp,
+    "relie": _relie,
+    "relu": jax.nn.relu,
+    "selu": _selu,
+    "stair": _stair,
+    "swish": jax.nn.silu,
+    "tanh": jnp.tanh,
+}

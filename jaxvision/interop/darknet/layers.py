@@ -1,0 +1,776 @@
+"""The layers of a Darknet description: their options, sizes and weights, without running them.
+
+All arithmetic is the format's own: integers, divisions rounded down.
+"""
+
+import abc
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple, Self
+
+from jaxvision.core import close_names
+from jaxvision.interop.darknet.activations import ACTIVATIONS
+from jaxvision.interop.darknet.sections import Section
+
+
+class Size(NamedTuple):
+    """Of a map, or of an image."""
+
+    height: int
+    width: int
+    channels: int
+
+    def __str__(self) -> str:
+        return f"{self.height} x {self.width} x {self.channels}"
+
+
+class Stored(NamedTuple):
+    """An array of a weights file.
+
+    Attributes:
+      path: of the variable that it is.
+      shape: in the file, the last axis fastest.
+      axes: that turn it into the variable's.
+    """
+
+    path: tuple[str, str, str]
+    shape: tuple[int, ...]
+    axes: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.shape)
+
+
+class Head(NamedTuple):
+    """What a detector's maps mean.
+
+    Attributes:
+      kind: "detection" (YOLOv1), "region" (v2) or "yolo" (v3).
+      maps: the names of its maps in the network's result.
+      num_classes: C.
+      grid_size: (rows, columns).
+      softmax: whether classes exclude each other; else each has a logistic of its own, or in
+        YOLOv1 the score itself.
+      stride: side of a cell, pixels; None in YOLOv1.
+      anchors: (width, height) of each, pixels; none in YOLOv1.
+      predicts_roots: of YOLOv1, whether sizes are predicted as square roots.
+    """
+
+    kind: str
+    maps: tuple[str, ...]
+    num_classes: int
+    grid_size: tuple[int, int]
+    softmax: bool
+    stride: float | None = None
+    anchors: tuple[tuple[float, float], ...] = ()
+    predicts_roots: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A layer.
+
+    Attributes:
+      index: its number, from 0, as Darknet prints it.
+      section: where it is described.
+      inputs: the numbers of the layers that it reads; -1 is the image.
+    """
+
+    index: int
+    section: Section
+    inputs: tuple[int, ...]
+
+    # Options that are only good with one value, or with none.
+    only: ClassVar[dict[str, float | None]] = {}
+
+    @classmethod
+    def read(cls, section: Section, index: int) -> Self:
+        """Raises InputError if an option is wrong, or one that is not supported is given."""
+        for option in section.options:
+            if option.name in cls.only:
+                allowed = cls.only[option.name]
+                if allowed is None or section.number(option.name) != allowed:
+                    fix = "remove it" if allowed is None else f"only {allowed} is"
+                    raise section.error(
+                        f"the option {option.name}={option.value} is not supported: {fix}",
+                        option.name,
+                    )
+        inputs = cls.read_inputs(section, index)
+        return cls(index=index, section=section, inputs=inputs, **cls.read_options(section))
+
+    @classmethod
+    def read_inputs(cls, section: Section, index: int) -> tuple[int, ...]:
+        return (index - 1,)
+
+    @classmethod
+    def read_options(cls, section: Section) -> dict[str, Any]:
+        """The fields of a subclass."""
+        return {}
+
+    def output(self, *sizes: Size) -> Size:
+        """The size of the map, from those of the inputs.
+
+        Raises:
+          InputError: they do not fit the layer.
+        """
+        return sizes[0]
+
+    def stored(self, size: Size, output: Size, *, transposed: bool) -> tuple[Stored, ...]:
+        """Its weights, in the file's order.
+
+        Args:
+          size: of the input.
+          output: of the map.
+          transposed: whether matrices are [in, out], as in files of old.
+        """
+        return ()
+
+
+class End(Layer, abc.ABC):
+    """A layer that ends its branch: no other reads it."""
+
+    @abc.abstractmethod
+    def head(self, size: Size, image: Size) -> Head:
+        """What its maps mean.
+
+        Args:
+          size: of its input.
+          image: of the network's.
+        """
+
+
+def _activation(section: Section, default: str) -> str:
+    name = section.text("activation", default)
+    if name not in ACTIVATIONS:
+        hint = close_names(name, ACTIVATIONS)
+        raise section.error(f"activation is {name!r}: {hint}", "activation")
+    return name
+
+
+def _layer_index(section: Section, name: str, value: int, index: int) -> int:
+    """The layer that a number means: from the front, or negative, counted back from `index`."""
+    found = value + index if value < 0 else value
+    if not 0 <= found < index:
+        known = f"0 to {index - 1}, or -{index} to -1" if index else "none"
+        raise section.error(
+            f"{name} has {value}: the layers before layer {index} are {known}", name
+        )
+    return found
+
+
+def _slide(section: Section, size: Size, window: int, stride: int, padding: int) -> tuple[int, int]:
+    """Rows and columns of the places of a window; `padding` cells are added to each axis."""
+    if min(size.height, size.width) + padding < window:
+        raise section.error(f"the window of {window} is larger than its padded input, {size}")
+    rows, columns = ((n + padding - window) // stride + 1 for n in size[:2])
+    return rows, columns
+
+
+def _vector(name: str, leaf: str, count: int, collection: str = "params") -> Stored:
+    return Stored((collection, name, leaf), (count,), (0,))
+
+
+def _norm_without_bias(name: str, count: int) -> tuple[Stored, ...]:
+    """In the file the bias comes first, also where there is no norm."""
+    return (
+        _vector(name, "scale", count),
+        _vector(name, "mean", count, "batch_stats"),
+        _vector(name, "var", count, "batch_stats"),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Convolutional(Layer):
+    filters: int
+    size: int
+    stride: int
+    padding: int
+    groups: int
+    activation: str
+    batch_normalize: bool
+
+    only: ClassVar[dict[str, float | None]] = {
+        "antialiasing": 0,
+        "binary": 0,
+        "dilation": 1,
+        "dontload": 0,
+        "dontloadscales": 0,
+        "flipped": 0,
+        "numload": 0,
+        "share_index": None,
+        "stride_x": None,
+        "stride_y": None,
+        "xnor": 0,
+    }
+
+    @classmethod
+    def read_options(cls, section: Section) -> dict[str, Any]:
+        filters, size = section.integer("filters"), section.integer("size", 1)
+        groups = section.integer("groups", 1)
+        if filters % groups:
+            raise section.error(f"filters is {filters}: give a multiple of groups, {groups}")
+        padding = section.integer("padding", 0, least=0)
+        return {
+            "filters": filters,
+            "size": size,
+            "stride": section.integer("stride", 1),
+            "padding": size // 2 if section.flag("pad") else padding,
+            "groups": groups,
+            "activation": _activation(section, "logistic"),
+            "batch_normalize": section.flag("batch_normalize"),
+        }
+
+    @property
+    def name(self) -> str:
+        return f"conv{self.index}"
+
+    @property
+    def norm_name(self) -> str:
+        return f"bn{self.index}"
+
+    def output(self, *sizes: Size) -> Size:
+        (size,) = sizes
+        if size.channels % self.groups:
+            raise self.section.error(
+                f"groups is {self.groups}: it does not divide the input's {size.channels} channels",
+                "groups",
+            )
+        places = _slide(self.section, size, self.size, self.stride, 2 * self.padding)
+        return Size(*places, self.filters)
+
+    def stored(self, size: Size, output: Size, *, transposed: bool) -> tuple[Stored, ...]:
+        shape = (self.filters, size.channels // self.groups, self.size, self.size)
+        kernel = Stored(("params", self.name, "kernel"), shape, (2, 3, 1, 0))
+        if not self.batch_normalize:
+            return (_vector(self.name, "bias", self.filters), kernel)
+        bias = _vector(self.norm_name, "bias", self.filters)
+        return (bias, *_norm_without_bias(self.norm_name, self.filters), kernel)
+
+
+@dataclasses.dataclass(frozen=True)
+class Connected(Layer):
+    """Of the input flattened channel by channel."""
+
+    outputs: int
+    activation: str
+    batch_normalize: bool
+
+    only: ClassVar[dict[str, float | None]] = {"dontload": 0, "dontloadscales": 0}
+
+    @classmethod
+    def read_options(cls, section: Section) -> dict[str, Any]:
+        return {
+            "outputs": section.integer("output"),
+            "activation": _activation(section, "logistic"),
+            "batch_normalize": section.flag("batch_normalize"),
+        }
+
+    @property
+    def name(self) -> str:
+        return f"connected{self.index}"
+
+    @property
+    def norm_name(self) -> str:
+        return f"bn{self.index}"
+
+    def output(self, *sizes: Size) -> Size:
+        return Size(1, 1, self.outputs)
+
+    def stored(self, size: Size, output: Size, *, transposed: bool) -> tuple[Stored, ...]:
+        path, inputs = ("params", self.name, "kernel"), math.prod(size)
+        if transposed:
+            kernel = Stored(path, (inputs, self.outputs), (0, 1))
+        else:
+            kernel = Stored(path, (self.outputs, inputs), (1, 0))
+        if not self.batch_normalize:
+            return (_vector(self.name, "bias", self.outputs), kernel)
+        bias = _vector(self.norm_name, "bias", self.outputs)
+        return (bias, kernel, *_norm_without_bias(self.norm_name, self.outputs))
+
+
+@dataclasses.dataclass(frozen=True)
+class Local(Layer):
+    """A convolution with another kernel in each place."""
+
+    filters: int
+    size: int
+    stride: int
+    padding: int
+    activation: str
+
+    only: ClassVar[dict[str, float | None]] = {"dontload": 0}
+
+    @classmethod
+    def read_options(cls, section: Section) -> dict[str, Any]:
+        size, pad = section.integer("size"), section.flag("pad")
+        # Darknet pads by one cell on each side, and counts the places as if that kept the size.
+        if pad and size != 3:
+            raise section.error(f"size is {size}: pad=1 needs 3", "size")
+        return {
+            "filters": section.integer("filters"),
+            "size": size,
+            "stride": section.integer("stride", 1),
+            "padding": int(pad),
+            "activation": _activation(section, "logistic"),
+        }
+
+    @property
+    def name(self) -> str:
+        return f"local{self.index}"
+
+    def output(self, *sizes: Size) -> Size:
+        (size,) = sizes
+        places = _slide(self.section, size, self.size, self.stride, 2 * self.padding)
+        return Size(*places, self.filters)
+
+    def stored(self, size: Size, output: Size, *, transposed: bool) -> tuple[Stored, ...]:
+        rows, columns, _ = output
+        bias = (self.filters, rows, columns)
+        kernel = (rows, columns, self.filters, size.channels * self.size**2)
+        return (
+            Stored(("params", self.name, "bias"), bias, (1, 2, 0)),
+            Stored(("params", self.name, "kernel"), kernel, (0, 1, 3, 2)),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Maxpool(Layer):
+    """`padding` is that of both sides together; the smaller half comes first."""
+
+    size: int
+    stride: int
+    padding: int
+
+    only: ClassVar[dict[str, float | None]] = {
+        "antialiasing": 0,
+        "maxpool_depth": 0,
+        "stride_x": None,
+        "stride_y": None,
+    }
+
+    @classmethod
+    def read_options(cls, section: Section) -> dict[str, Any]:
+        stride = section.integer("stride", 1)
+        size = section.integer("size", stride)
+        padding = section.integer("padding", size - 1, least=0)
+        if padding >= size:
+            raise section.error(f"padding is {padding}: give less than size, {size}", "padding")
+        return {"size": size, "stride": stride, "padding": padding}
+
+    def output(self, *sizes: Size) -> Size:
+        (size,) = sizes
+        places = _slide(self.section, size, self.size, self.stride, self.padding)
+        return Size(*places, size.channels)
+
+
+class Avgpool(Layer):
+    """The mean of each whole channel."""
+
+    def output(self, *sizes: Size) -> Size:
+        return Size(1, 1, sizes[0].channels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Route(Layer):
+    """Maps joined along the channels, or of each map one of several groups of its channels."""
+
+    groups: int
+    group_id: int
+
+    @classmethod
+    def read_inputs(cls, section: Section, index: int) -> tuple[int, ...]:
+        values = section.integers("layers")
+        return tuple(_layer_index(section, "layers", value, index) for value in values)
+
+    @classmethod
+    def read_options(cls, section: Section) -> dict[str, Any]:
+        groups, group_id = section.integer("groups", 1), section.integer("group_id", 0, least=0)
+        if group_id >= groups:
+            raise section.error(f"group_id is {group_id}: give less than groups, {groups}")
+        return {"groups": groups, "group_id": group_id}
+
+    def output(self, *sizes: Size) -> Size:
+        first = sizes[0]
+        for index, size in zip(self.inputs, sizes, strict=True):
+            if size[:2] != first[:2]:
+                raise self.section.error(
+                    f"joins layer {self.inputs[0]}, {first}, and layer {index}, {size}: they need "
+                    "one height and one width"
+                )
+            if size.channels % self.groups:
+                raise self.section.error(
+                    f"groups is {self.groups}: it does not divide the {size.channels} channels of "
+                    f"layer {index}",
+                    "groups",
+                )
+        return first._replace(channels=sum(size.channels // self.groups for size in sizes))
+
+
+@dataclasses.dataclass(frozen=True)
+class Shortcut(Layer):
+    """The map before plus another one.
+
+    Of different channels, the first of both are added. Of different sizes, the larger map takes
+    part with every n-th cell, n the ratio of the sizes, rounded down.
+    """
+
+    activation: str
+
+    only: ClassVar[dict[str, float | None]] = {"alpha": 1, "beta": 1, "weights_type": None}
+
+    @classmethod
+    def read_inputs(cls, section: Section, index: int) -> tuple[int, ...]:
+        other = section.integer("from", least=None)
+        return (index - 1, _layer_index(section, "from", other, index))
+
+    @classmethod
+    def read_options(cls, section: Section) -> dict[str, Any]:
+        return {"activation": _activation(section, "linear")}
+
+    def steps(self, size: Size, other: Size) -> tuple[int, int]:
+        """Those between cells of this map, and of the other."""
+        own = {max(1, a // b) for a, b in zip(size[:2], other[:2], strict=True)}
+        others = {max(1, b // a) for a, b in zip(size[:2], other[:2], strict=True)}
+        if len(own) > 1 or len(others) > 1:
+            raise self.section.error(
+                f"adds layer {self.inputs[1]}, {other}, to {size}: heights and widths need one "
+                "ratio"
+            )
+        return own.pop(), others.pop()
+
+    def output(self, *sizes: Size) -> Size:
+        self.steps(*sizes)
+        return sizes[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Upsample(Layer):
+    """Each cell becomes stride x stride cells, times `scale`."""
+
+    stride: int
+    scale: float
+
+    @classmethod
+    def read_options(cls, section: Section) -> dict[str, Any]:
+        return {"stride": section.integer("stride", 2), "scale": section.number("scale", 1.0)}
+
+    def output(self, *sizes: Size) -> Size:
+        (size,) = sizes
+        return Size(size.height * self.stride, size.width * self.stride, size.channels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reorg(Layer):
+    """Darknet's rearrangement of space as channels (see `jaxvision.ops.space_to_depth`).
+
+    With reverse=1 channels become space, as `depth_to_space` does it "space first".
+    """
+
+    stride: int
+    reverse: bool
+
+    only: ClassVar[dict[str, float | None]] = {"extra": 0, "flatten": 0}
+
+    @classmethod
+    def read_options(cls, section: Section) -> dict[str, Any]:
+        return {"stride": section.integer("stride", 1), "reverse": section.flag("reverse")}
+
+    def output(self, *sizes: Size) -> Size:
+        (size,) = sizes
+        s = self.stride
+        if size.channels % s**2 or (not self.reverse and (size.height % s or size.width % s)):
+            raise self.section.error(
+                f"stride is {s}: it must divide its input, {size}, and its square the channels",
+                "stride",
+            )
+        if self.reverse:
+            return Size(size.height * s, size.width * s, size.channels // s**2)
+        return Size(size.height // s, size.width // s, size.channels * s**2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Crop(Layer):
+    """The middle of an image, from [0, 1] to [-1, 1] unless noadjust=1.
+
+    Darknet crops, flips and shifts colours at random in training; here that is not a network's.
+    """
+
+    height: int
+    width: int
+    adjust: bool
+
+    @classmethod
+    def read_options(cls, section: Section) -> dict[str, Any]:
+        return {
+            "height": section.integer("crop_height"),
+            "width": section.integer("crop_width"),
+            "adjust": not section.flag("noadjust"),
+        }
+
+    def output(self, *sizes: Size) -> Size:
+        (size,) = sizes
+        if self.height > size.height or self.width > size.width:
+            raise self.section.error(
+                f"{self.height} x {self.width} is larger than its input, {size}"
+            )
+        return Size(self.height, self.width, size.channels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dropout(Layer):
+    probability: float
+
+    only: ClassVar[dict[str, float | None]] = {"dropblock": 0}
+
+    @classmethod
+    def read_options(cls, section: Section) -> dict[str, Any]:
+        probability = section.number("probability", 0.5)
+        if not 0 <= probability < 1:
+            raise section.error(
+                f"probability is {probability}: give at least 0 and less than 1", "probability"
+            )
+        return {"probability": probability}
+
+
+@dataclasses.dataclass(frozen=True)
+class Softmax(Layer):
+    """Over all of the input, flattened channel by channel, or over each of its groups."""
+
+    groups: int
+
+    only: ClassVar[dict[str, float | None]] = {"spatial": 0, "temperature": 1, "tree": None}
+
+    @classmethod
+    def read_options(cls, section: Section) -> dict[str, Any]:
+        return {"groups": section.integer("groups", 1)}
+
+    def output(self, *sizes: Size) -> Size:
+        (size,) = sizes
+        if math.prod(size) % self.groups:
+            raise self.section.error(
+                f"groups is {self.groups}: it does not divide its input, {size}", "groups"
+            )
+        return size
+
+
+class Cost(Layer):
+    """Where Darknet computes a loss; the map stays as it is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Detection(End):
+    """YOLOv1: all class scores, then all confidences, then all boxes of the cells."""
+
+    side: int
+    boxes: int
+    classes: int
+    softmax: bool
+    roots: bool
+
+    maps: ClassVar[tuple[str, ...]] = ("coordinates", "confidence", "class_scores")
+
+    @classmethod
+    def read_options(cls, section: Section) -> dict[str, Any]:
+        _check_coordinates(section, 1)
+        return {
+            "side": section.integer("side", 7),
+            "boxes": section.integer("num", 1),
+            "classes": section.integer("classes"),
+            "softmax": section.flag("softmax"),
+            "roots": section.flag("sqrt"),
+        }
+
+    def output(self, *sizes: Size) -> Size:
+        (size,) = sizes
+        needed = self.side**2 * (self.classes + 5 * self.boxes)
+        if math.prod(size) != needed:
+            raise self.section.error(
+                f"needs side^2 (classes + 5 num) = {needed} numbers, but its input is {size}"
+            )
+        return size
+
+    def head(self, size: Size, image: Size) -> Head:
+        return Head(
+            self.section.kind,
+            self.maps,
+            self.classes,
+            (self.side, self.side),
+            self.softmax,
+            predicts_roots=self.roots,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Anchored(End):
+    """A map with some predictors in each cell.
+
+    Attributes:
+      classes: C.
+      softmax: whether they exclude each other.
+      anchors: (width, height) of each, in pixels or in cells.
+    """
+
+    classes: int
+    softmax: bool
+    anchors: tuple[tuple[float, float], ...]
+
+    anchors_in_cells: ClassVar[bool]
+
+    @property
+    def name(self) -> str:
+        return f"{self.section.kind}{self.index}"
+
+    def output(self, *sizes: Size) -> Size:
+        (size,) = sizes
+        needed = len(self.anchors) * (5 + self.classes)
+        if size.channels != needed:
+            raise self.section.error(
+                f"needs {len(self.anchors)} (5 + classes) = {needed} channels, but its input has "
+                f"{size.channels}: change the filters of the layer before"
+            )
+        return size
+
+    def head(self, size: Size, image: Size) -> Head:
+        stride, across = image.height / size.height, image.width / size.width
+        if stride != across:
+            raise self.section.error(
+                f"{image} gives cells of {stride:g} x {across:g}: give images of a size whose "
+                "cells are square"
+            )
+        unit = stride if self.anchors_in_cells else 1
+        anchors = tuple((width * unit, height * unit) for width, height in self.anchors)
+        return Head(
+            self.section.kind,
+            (self.name,),
+            self.classes,
+            size[:2],
+            self.softmax,
+            stride=stride,
+            anchors=anchors,
+        )
+
+
+class Region(Anchored):
+    anchors_in_cells = True
+    only: ClassVar[dict[str, float | None]] = {"background": 0, "map": None, "tree": None}
+
+    @classmethod
+    def read_options(cls, section: Section) -> dict[str, Any]:
+        _check_coordinates(section, 4)
+        return {
+            "classes": section.integer("classes"),
+            "softmax": section.flag("softmax"),
+            "anchors": _anchors(section),
+        }
+
+
+class Yolo(Anchored):
+    anchors_in_cells = False
+    only: ClassVar[dict[str, float | None]] = {"map": None, "new_coords": 0, "scale_x_y": 1}
+
+    @classmethod
+    def read_options(cls, section: Section) -> dict[str, Any]:
+        anchors = _anchors(section)
+        mask = section.integers("mask", tuple(range(len(anchors))))
+        if not all(0 <= number < len(anchors) for number in mask):
+            raise section.error(f"mask is {mask}: the anchors are 0 to {len(anchors) - 1}", "mask")
+        return {
+            "classes": section.integer("classes"),
+            "softmax": False,
+            "anchors": tuple(anchors[number] for number in mask),
+        }
+
+
+def _check_coordinates(section: Section, default: int) -> None:
+    if section.integer("coords", default) != 4:
+        raise section.error("coords is to be 4: x, y, width and height", "coords")
+
+
+def _anchors(section: Section) -> tuple[tuple[float, float], ...]:
+    """`num` pairs."""
+    count, numbers = section.integer("num", 1), section.numbers("anchors")
+    if len(numbers) != 2 * count:
+        raise section.error(
+            f"anchors has {len(numbers)} numbers: num={count} needs {2 * count}", "anchors"
+        )
+    return tuple(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+LAYERS: dict[str, type[Layer]] = {
+    "avgpool": Avgpool,
+    "connected": Connected,
+    "convolutional": Convolutional,
+    "cost": Cost,
+    "crop": Crop,
+    "detection": Detection,
+    "dropout": Dropout,
+    "local": Local,
+    "maxpool": Maxpool,
+    "region": Region,
+    "reorg": Reorg,
+    "route": Route,
+    "shortcut": Shortcut,
+    "softmax": Softmax,
+    "upsample": Upsample,
+    "yolo": Yolo,
+}
+ALIASES = {
+    "avg": "avgpool",
+    "conn": "connected",
+    "conv": "convolutional",
+    "max": "maxpool",
+    "soft": "softmax",
+}
+# What Darknet has, or a fork, and this does not.
+UNSUPPORTED = (
+    "Gaussian_yolo",
+    "activation",
+    "batchnorm",
+    "crnn",
+    "deconv",
+    "deconvolutional",
+    "gru",
+    "iseg",
+    "l2norm",
+    "logistic",
+    "lrn",
+    "local_avgpool",
+    "lstm",
+    "normalization",
+    "reorg3d",
+    "rnn",
+    "sam",
+    "scale_channels",
+)
+
+
+def read_layers(sections: Sequence[Section]) -> tuple[Layer, ...]:
+    """The layers that the sections after [net] describe.
+
+    Raises:
+      InputError: a section or an option is wrong or not supported, or a layer reads one that ends
+        its branch.
+    """
+    layers: list[Layer] = []
+    for index, section in enumerate(sections):
+        kind = ALIASES.get(section.kind, section.kind)
+        if kind in UNSUPPORTED:
+            raise section.error("is a layer of Darknet, or of a fork, that is not supported")
+        if kind not in LAYERS:
+            hint = close_names(kind, [*LAYERS, *ALIASES])
+            raise section.error(f"is no layer: {hint}")
+        layer = LAYERS[kind].read(dataclasses.replace(section, kind=kind), index)
+        for number in layer.inputs:
+            if number >= 0 and isinstance(layers[number], End):
+                ended = layers[number].section
+                raise section.error(
+                    f"reads the [{ended.kind}] of line {ended.line}, which ends its branch: begin "
+                    "another one with [route]"
+                )
+        for once in (Detection, Softmax):
+            if isinstance(layer, once) and any(isinstance(other, once) for other in layers):
+                raise section.error("is the second one: only one is supported")
+        layers.append(layer)
+    return tuple(layers)

@@ -1,0 +1,126 @@
+"""The text of a Darknet description: sections of options, each with its line."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+from jaxvision.core import InputError
+
+T = TypeVar("T")
+
+
+class Option(NamedTuple):
+    name: str
+    value: str
+    line: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A section of a description: a layer, or [net].
+
+    Of an option that is given twice the first counts, as in Darknet. An option without a default
+    has to be given.
+
+    Attributes:
+      kind: what stands in the brackets.
+      line: where.
+      options: in their order.
+      source: the file's name, for messages.
+    """
+
+    kind: str
+    line: int
+    options: tuple[Option, ...]
+    source: str
+
+    def find(self, name: str) -> Option | None:
+        return next((option for option in self.options if option.name == name), None)
+
+    def error(self, message: str, name: str | None = None) -> InputError:
+        """An error at an option if it is given, else at the section."""
+        option = self.find(name) if name is not None else None
+        line = self.line if option is None else option.line
+        return InputError(f"{self.source}, line {line}: [{self.kind}] {message}")
+
+    def text(self, name: str, default: str | None = None) -> str:
+        return self._one(name, str, "a word", default)
+
+    def integer(self, name: str, default: int | None = None, *, least: int | None = 1) -> int:
+        value = self._one(name, int, "an integer", default)
+        if least is not None and value < least:
+            raise self.error(f"{name} is {value}: give at least {least}", name)
+        return value
+
+    def number(self, name: str, default: float | None = None) -> float:
+        return self._one(name, _finite, "a number", default)
+
+    def flag(self, name: str) -> bool:
+        """Whether it is on: not 0."""
+        return self.integer(name, 0, least=0) != 0
+
+    def integers(self, name: str, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
+        return self._several(name, int, "integers", default)
+
+    def numbers(self, name: str, default: tuple[float, ...] | None = None) -> tuple[float, ...]:
+        return self._several(name, _finite, "numbers", default)
+
+    def _one(self, name: str, convert: Callable[[str], T], what: str, default: T | None) -> T:
+        option = self.find(name)
+        if option is None:
+            if default is None:
+                raise self.error(f"has no {name}: add {name}= and {what}")
+            return default
+        try:
+            return convert(option.value)
+        except ValueError:
+            raise self.error(f"{name} is {option.value!r}: give {what}", name) from None
+
+    def _several(
+        self, name: str, convert: Callable[[str], T], what: str, default: tuple[T, ...] | None
+    ) -> tuple[T, ...]:
+        def split(value: str) -> tuple[T, ...]:
+            return tuple(convert(part) for part in value.split(","))
+
+        return self._one(name, split, f"{what} with commas between", default)
+
+
+def _finite(value: str) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(value)
+    return number
+
+
+def parse_sections(text: str, source: str) -> tuple[Section, ...]:
+    """The sections of a description.
+
+    A line is a [section], an option=value, a comment after # or ;, or blank.
+
+    Raises:
+      InputError: a line is nothing of that.
+    """
+    sections: list[Section] = []
+    for line, raw in enumerate(text.splitlines(), start=1):
+        content = re.split("[#;]", raw, maxsplit=1)[0].strip()
+        if not content:
+            continue
+        header = re.fullmatch(r"\[(.*)\]", content)
+        name, equals, value = content.partition("=")
+        if header:
+            sections.append(Section(header[1].strip(), line, (), source))
+        elif not equals:
+            raise InputError(
+                f"{source}, line {line}: {content!r} is no [section] and no option=value"
+            )
+        elif not sections:
+            raise InputError(
+                f"{source}, line {line}: an option before any section: begin with [net]"
+            )
+        else:
+            option = Option(name.strip(), value.strip(), line)
+            last = sections[-1]
+            sections[-1] = dataclasses.replace(last, options=(*last.options, option))
+    return tuple(sections)
