@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: one line each, naming the thing and the fix."""
+"""Errors that are the user's to mend: short, naming the thing and the fix."""
 
 import operator
 
@@ -6,8 +6,8 @@ import operator
 class InputError(ValueError):
     """A file, a record or a setting that cannot be used.
 
-    The message is one line that names the thing and what to do about it; the command line prints
-    it without a traceback.
+    The message is one line that names the thing and what to do about it, or a line for each of
+    several things; the command line prints it without a traceback.
     """
 
 

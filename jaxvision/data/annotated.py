@@ -1,0 +1,183 @@
+"""Images with boxes in files of a user's own: what readers give, how it is checked, how it is read.
+
+A reader (`read_voc`, `read_coco`, `read_yolo`) goes through the annotations once and gives a
+`Listing`: what it could read, and a `Problem` for each record that it could not. `AnnotatedImages`
+is the source over it, and refuses problems unless told to drop those records.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from jaxvision.core import InputError
+from jaxvision.data.source import Record
+from jaxvision.ops import RunLengths
+
+_SHOWN = 10  # problems in an error message
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Annotation:
+    """An image and its objects.
+
+    Attributes:
+      image: the image's file.
+      where: names the annotation in messages: its file, and its place there.
+      boxes: f64[G, 4], xyxy, pixels of the image; a pixel's left edge is x, its right edge x + 1.
+      labels: i64[G], indices into the listing's class names.
+      crowd: bool[G], regions of many objects (COCO).
+      difficult: bool[G], objects that evaluation ignores (VOC).
+      area: f64[G], square pixels, by which COCO sorts objects; None: that of the masks or boxes.
+      size: (height, width) that the annotation says; None: it says none.
+      masks: a mask for each object, or None.
+    """
+
+    image: pathlib.Path
+    where: str
+    boxes: np.ndarray
+    labels: np.ndarray
+    crowd: np.ndarray
+    difficult: np.ndarray
+    area: np.ndarray | None = None
+    size: tuple[int, int] | None = None
+    masks: tuple[RunLengths, ...] | None = None
+
+
+class Problem(NamedTuple):
+    """A record that cannot be used: where it is, and why."""
+
+    where: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.reason}"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Listing:
+    """What a reader found.
+
+    Attributes:
+      annotations: one for each image that could be read.
+      class_names: of the labels.
+      problems: of the records that could not be read.
+    """
+
+    annotations: tuple[Annotation, ...]
+    class_names: tuple[str, ...]
+    problems: tuple[Problem, ...] = ()
+
+
+def find_problems(annotation: Annotation, *, decode: bool = False) -> Iterator[Problem]:
+    """What is wrong with an image or its boxes.
+
+    A box may not be turned inside out or without area, and has to lie within the image.
+
+    Args:
+      annotation: of the image.
+      decode: read the whole image, not just its header; slow, but finds damage further on.
+    """
+    try:
+        with Image.open(annotation.image) as image:
+            width, height = image.size
+            if decode:
+                image.load()
+    except FileNotFoundError:
+        yield Problem(annotation.where, f"there is no image {annotation.image}")
+        return
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        yield Problem(str(annotation.image), f"the image cannot be read ({reason})")
+        return
+    if annotation.size not in (None, (height, width)):
+        said = "{1} x {0}".format(*annotation.size)
+        yield Problem(
+            annotation.where,
+            f"says {said} pixels, but the image {annotation.image} has {width} x {height}",
+        )
+    for number, box in enumerate(annotation.boxes.tolist(), start=1):
+        reason = _wrong_with(box, width, height)
+        if reason:
+            shown = ", ".join(f"{x:g}" for x in box)
+            yield Problem(annotation.where, f"box {number} ({shown}) {reason}")
+
+
+def _wrong_with(box: Sequence[float], width: int, height: int) -> str | None:
+    x1, y1, x2, y2 = box
+    if not np.isfinite(box).all():
+        return "is not finite"
+    if x2 < x1 or y2 < y1:
+        return "is turned inside out (x2 < x1 or y2 < y1)"
+    if x2 == x1 or y2 == y1:
+        return "has no area"
+    if x1 < 0 or y1 < 0 or x2 > width or y2 > height:
+        return f"reaches beyond the image of {width} x {height}"
+    return None
+
+
+class AnnotatedImages:
+    """The source over a listing.
+
+    Args:
+      listing: from a reader.
+      drop_bad: leave out records with problems, instead of refusing them.
+      name: of the data, for messages.
+
+    Attributes:
+      class_names: of the labels.
+      dropped: the problems of the records that were left out.
+    Raises:
+      InputError: there are problems, and they are not to be dropped; lists the first of them.
+    """
+
+    def __init__(self, listing: Listing, *, name: str, drop_bad: bool = False):
+        problems = list(listing.problems)
+        kept = []
+        for annotation in listing.annotations:
+            found = list(find_problems(annotation))
+            problems += found
+            if not found:
+                kept.append(annotation)
+        if problems and not drop_bad:
+            count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+            lines = [f"{name} has {count}:", *(f"  {problem}" for problem in problems[:_SHOWN])]
+            if len(problems) > _SHOWN:
+                lines.append(f"  and {len(problems) - _SHOWN} more")
+            lines.append("mend them, or leave those records out with --config.data.drop_bad")
+            raise InputError("\n".join(lines))
+        self.class_names = listing.class_names
+        self.dropped = tuple(problems)
+        self._annotations = tuple(kept)
+
+    def __len__(self) -> int:
+        return len(self._annotations)
+
+    def __getitem__(self, index: int) -> Record:
+        """A record: "image" u8[H, W, 3], and "boxes", "labels", "crowd", "difficult", "area" and
+        "masks" as in `Annotation`."""
+        annotation = self._annotations[index]
+        try:
+            with Image.open(annotation.image) as image:
+                pixels = np.asarray(image.convert("RGB"))
+        except (OSError, SyntaxError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"{annotation.image} cannot be read ({reason}): mend or remove it; "
+                "`jaxvision check-data` finds all such images"
+            ) from error
+        return {
+            "image": pixels,
+            "boxes": annotation.boxes,
+            "labels": annotation.labels,
+            "crowd": annotation.crowd,
+            "difficult": annotation.difficult,
+            "area": annotation.area,
+            "masks": annotation.masks,
+        }
+
+    def where(self, index: int) -> str:
+        return self._annotations[index].where

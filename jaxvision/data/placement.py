@@ -1,0 +1,95 @@
+"""Where an original image lies in the network's input, and back."""
+
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from jaxvision.core import lookup
+
+
+class Placement(NamedTuple):
+    """x' = scale_x x + offset_x and y' = scale_y y + offset_y, in pixels.
+
+    A pixel's left edge is x, its right edge x + 1, so that boxes map exactly.
+    """
+
+    scale_x: float
+    scale_y: float
+    offset_x: float
+    offset_y: float
+
+
+def letterbox(size: tuple[int, int], target: tuple[int, int]) -> Placement:
+    """As large as fits without changing its form (to a pixel), in the middle.
+
+    Args:
+      size: (height, width) of the original.
+      target: (height, width) of the network's input.
+    """
+    (height, width), (rows, columns) = size, target
+    scale = min(rows / height, columns / width)
+    new_height = min(rows, max(1, round(height * scale)))
+    new_width = min(columns, max(1, round(width * scale)))
+    return Placement(
+        new_width / width,
+        new_height / height,
+        (columns - new_width) // 2,
+        (rows - new_height) // 2,
+    )
+
+
+def stretch(size: tuple[int, int], target: tuple[int, int]) -> Placement:
+    """All of the network's input, whatever that does to its form; arguments as in `letterbox`."""
+    return Placement(target[1] / size[1], target[0] / size[0], 0, 0)
+
+
+PLACEMENTS = {"letterbox": letterbox, "stretch": stretch}
+
+
+def place(
+    image: np.ndarray, target: tuple[int, int], *, method: str, fill: int = 127
+) -> tuple[np.ndarray, Placement]:
+    """An image in the network's size.
+
+    Args:
+      image: u8[H, W, 3].
+      target: (height, width).
+      method: a key of `PLACEMENTS`.
+      fill: around it.
+    Returns:
+      u8[height, width, 3], resized bilinearly (antialiased when shrinking), and where it lies.
+    Raises:
+      InputError: an unknown method.
+    """
+    placement = lookup(PLACEMENTS, method, "config.data.resize")(image.shape[:2], target)
+    height, width = (
+        round(side * scale)
+        for side, scale in zip(image.shape[:2], (placement.scale_y, placement.scale_x), strict=True)
+    )
+    if (height, width) != image.shape[:2]:
+        resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+        image = np.asarray(resized)
+    if (height, width) == target:
+        return image, placement
+    result = np.full((*target, image.shape[2]), fill, np.uint8)
+    top, left = int(placement.offset_y), int(placement.offset_x)
+    result[top : top + height, left : left + width] = image
+    return result, placement
+
+
+def to_input(boxes: np.ndarray, placement: Placement) -> np.ndarray:
+    """Boxes of the original, in pixels of the network's input: f[N, 4], xyxy, both ways."""
+    scale, offset = _pairs(placement)
+    return boxes * scale + offset
+
+
+def to_original(boxes: np.ndarray, placement: Placement) -> np.ndarray:
+    """The inverse of `to_input`."""
+    scale, offset = _pairs(placement)
+    return (boxes - offset) / scale
+
+
+def _pairs(placement: Placement) -> tuple[np.ndarray, np.ndarray]:
+    scale_x, scale_y, offset_x, offset_y = placement
+    return np.array([scale_x, scale_y] * 2), np.array([offset_x, offset_y] * 2)

@@ -1,0 +1,127 @@
+"""YOLO's text files: beside each image a file with a line for each object."""
+
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from jaxvision.core import InputError
+from jaxvision.data.annotated import Annotation, Listing, Problem
+
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+_ROUNDING = 1e-5  # of the image's side: what the digits in the files may be off
+
+
+def read_yolo(
+    folder: pathlib.Path, split: str, *, class_names: Sequence[str] | None = None
+) -> Listing:
+    """The images of a split.
+
+    A line is "class x y width height": the class's number, and the centre and size of the box as
+    fractions of the image's width and height. An image without objects has an empty file.
+
+    Args:
+      folder: with {split}.txt, a line with an image's path for each, relative to the folder; or
+        with images/{split}/. The labels of images/.../NAME.jpg are in labels/.../NAME.txt.
+      split: "train", "val", ...
+      class_names: of the numbers; None: the lines of the folder's classes.txt or obj.names.
+    Returns:
+      annotations in the list's order, or sorted by the images' names.
+    Raises:
+      InputError: there are no images or no class names.
+    """
+    folder = pathlib.Path(folder)
+    images = _images(folder, split)
+    names = tuple(_class_names(folder) if class_names is None else class_names)
+    annotations, problems = [], []
+    for image in images:
+        read = _read(image, _label_file(folder, image), len(names))
+        if isinstance(read, Annotation):
+            annotations.append(read)
+        else:
+            problems += read
+    return Listing(tuple(annotations), names, tuple(problems))
+
+
+def _images(folder: pathlib.Path, split: str) -> list[pathlib.Path]:
+    file, images = folder / f"{split}.txt", folder / "images" / split
+    if file.is_file():
+        found = [folder / line.strip() for line in file.read_text().splitlines() if line.strip()]
+    else:
+        found = sorted(p for p in images.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    if not found:
+        raise InputError(f"no split {split!r}: there are no images in {images}, and no list {file}")
+    return found
+
+
+def _class_names(folder: pathlib.Path) -> list[str]:
+    files = [folder / "classes.txt", folder / "obj.names"]
+    for file in files:
+        if file.is_file():
+            return [line.strip() for line in file.read_text().splitlines() if line.strip()]
+    raise InputError(
+        f"no class names: give config.data.class_names, or write {files[0]} with a line for each"
+    )
+
+
+def _label_file(folder: pathlib.Path, image: pathlib.Path) -> pathlib.Path:
+    """The last "images" below the folder becomes "labels"; without one it is beside the image."""
+    below = image.is_relative_to(folder)
+    parts = list(image.relative_to(folder).parts if below else image.parts)
+    if "images" in parts[:-1]:
+        last = len(parts) - 1 - parts[::-1].index("images")
+        parts[last] = "labels"
+    path = pathlib.Path(*parts)
+    return (folder / path if below else path).with_suffix(".txt")
+
+
+def _read(image: pathlib.Path, file: pathlib.Path, num_classes: int) -> Annotation | list[Problem]:
+    """A file's annotation, or all that is wrong with it."""
+    try:
+        with Image.open(image) as opened:
+            width, height = opened.size
+    except FileNotFoundError:
+        return [Problem(str(image), "there is no such image")]
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        return [Problem(str(image), f"the image cannot be read ({reason})")]
+    try:
+        lines = file.read_text().splitlines()
+    except FileNotFoundError:
+        reason = f"the annotation {file} is missing: write an empty file if it has no objects"
+        return [Problem(str(image), reason)]
+    except (OSError, UnicodeDecodeError) as error:
+        return [Problem(str(file), f"the annotation cannot be read ({error})")]
+    problems, labels, shares = [], [], []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{file}, line {number}"
+        try:
+            label, x, y, w, h = (float(part) for part in line.split())
+        except ValueError:
+            problems.append(
+                Problem(where, f"is {line.strip()!r}: give 'class x y width height', in numbers")
+            )
+            continue
+        if label not in range(num_classes):
+            problems.append(
+                Problem(where, f"unknown class {label:g}: there are 0 to {num_classes - 1}")
+            )
+            continue
+        labels.append(int(label))
+        shares.append((x - w / 2, y - h / 2, x + w / 2, y + h / 2))
+    if problems:
+        return problems
+    boxes = np.array(shares, np.float64).reshape(-1, 4)
+    within = np.clip(boxes, 0, 1)
+    boxes = np.where(np.abs(boxes - within) <= _ROUNDING, within, boxes)
+    return Annotation(
+        image=image,
+        where=str(file),
+        boxes=boxes * np.array([width, height, width, height]),
+        labels=np.array(labels, np.int64),
+        crowd=np.zeros(len(labels), bool),
+        difficult=np.zeros(len(labels), bool),
+    )

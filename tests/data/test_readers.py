@@ -1,0 +1,255 @@
+"""VOC, COCO and YOLO folders: what is read, and what is refused, with file and reason."""
+
+import numpy as np
+import pytest
+
+from jaxvision.core import InputError
+from jaxvision.data.annotated import AnnotatedImages, find_problems
+from jaxvision.data.coco import read_coco
+from jaxvision.data.voc import VOC_CLASSES, read_voc
+from jaxvision.data.yolo_txt import read_yolo
+from tests.data.folders import (
+    CLASSES,
+    IMAGES,
+    coco_content,
+    paint,
+    voc_object,
+    voc_xml,
+    write_coco,
+    write_voc,
+    write_yolo,
+)
+
+
+@pytest.fixture
+def voc(tmp_path):
+    return write_voc(tmp_path / "voc")
+
+
+@pytest.fixture
+def yolo(tmp_path):
+    return write_yolo(tmp_path / "yolo")
+
+
+def read_all(tmp_path):
+    yield read_voc(write_voc(tmp_path / "voc"), "train")
+    file = write_coco(tmp_path / "coco")
+    yield read_coco(file, file.parent / "images")
+    yield read_yolo(write_yolo(tmp_path / "yolo"), "train")
+
+
+def test_every_form_gives_the_same_boxes(tmp_path):
+    for listing in read_all(tmp_path):
+        assert listing.problems == ()
+        assert listing.class_names == CLASSES
+        source = AnnotatedImages(listing, name="train")
+        assert len(source) == 3
+        for annotation, index in zip(listing.annotations, range(3), strict=True):
+            record, name = source[index], annotation.image.stem
+            np.testing.assert_array_equal(record["image"], paint(name))
+            boxes = np.array([box[:4] for box in IMAGES[name][1]], float).reshape(-1, 4)
+            np.testing.assert_allclose(record["boxes"], boxes, atol=1e-4)
+            assert [CLASSES[label] for label in record["labels"]] == [b[4] for b in IMAGES[name][1]]
+            assert not record["difficult"].any()
+            assert name in source.where(index)
+
+
+def test_orders(tmp_path, voc, yolo):
+    def names(listing):
+        return [annotation.image.stem for annotation in listing.annotations]
+
+    file = write_coco(tmp_path / "coco")
+    assert names(read_voc(voc, "train")) == ["b", "a", "c"]  # of the list
+    assert names(read_coco(file, file.parent / "images")) == ["c", "a", "b"]  # of the ids
+    assert names(read_yolo(yolo, "train")) == ["a", "b", "c"]  # of the names
+    (yolo / "some.txt").write_text("images/train/c.png\nimages/train/a.png\n")
+    assert names(read_yolo(yolo, "some")) == ["c", "a"]
+
+
+def test_difficult_and_crowd_are_kept(tmp_path, voc):
+    objects = voc_object(0, 0, 4, 4, "cat", "<difficult>1</difficult>")
+    objects += voc_object(0, 0, 4, 4, "dog", "<difficult>0</difficult>")
+    (voc / "Annotations" / "a.xml").write_text(voc_xml("a", objects))
+    by_name = {x.image.stem: x for x in read_voc(voc, "train").annotations}
+    assert by_name["a"].difficult.tolist() == [True, False]
+    file = write_coco(tmp_path / "coco")
+    by_name = {x.image.stem: x for x in read_coco(file, file.parent / "images").annotations}
+    assert by_name["b"].crowd.tolist() == [True, False]
+    np.testing.assert_array_equal(by_name["b"].area, [1.5, 1.5])
+
+
+def test_class_names_may_be_given(voc, yolo):
+    listing = read_voc(voc, "train", class_names=("cow", "dog", "cat"))
+    assert [x.labels.tolist() for x in listing.annotations] == [[1, 2], [2], []]
+    assert read_yolo(yolo, "train", class_names=("x", "y")).class_names == ("x", "y")
+    assert len(VOC_CLASSES) == 20
+    assert sorted(VOC_CLASSES) == list(VOC_CLASSES)
+
+
+def test_the_first_pixel_of_voc_may_be_zero(voc):
+    one, zero = (read_voc(voc, "train", first_pixel=first).annotations[0] for first in (1, 0))
+    np.testing.assert_array_equal(zero.boxes - one.boxes, np.ones((2, 4)))
+
+
+def test_a_bomb_in_an_xml_is_refused(voc):
+    bomb = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]>' + voc_xml("a")
+    (voc / "Annotations" / "a.xml").write_text(bomb)
+    (problem,) = read_voc(voc, "train").problems
+    assert problem.where.endswith("a.xml")
+    assert "cannot be read" in problem.reason
+
+
+@pytest.mark.parametrize(
+    ("objects", "reason"),
+    [
+        (voc_object(0, 0, 4, 4, "cow"), "object 1: unknown class 'cow': known are cat, dog"),
+        (voc_object(0, 0, 4, "four", "cat"), "object 1: bndbox/ymax is 'four': give a number"),
+        ("<object><name>cat</name></object>", "bndbox/xmin is None: give a number"),
+        (voc_object(0, 0, 17, 4, "cat"), r"box 1 \(0, 0, 17, 4\) reaches beyond the image of 16 x"),
+        (voc_object(-2, 0, 4, 4, "cat"), "reaches beyond"),
+        (voc_object(5, 0, 4, 4, "cat"), "is turned inside out"),
+        (voc_object(4, 0, 4, 4, "cat"), "has no area"),
+        ("<size><width>9</width><height>16</height></size>", "says 9 x 16 pixels, but the image"),
+        (None, "no such annotation"),
+        ("<object>", "cannot be read"),
+    ],
+)
+def test_what_is_wrong_in_an_xml(voc, objects, reason):
+    file = voc / "Annotations" / "a.xml"
+    if objects is None:
+        file.unlink()
+    elif objects.startswith("<size>"):
+        file.write_text(f"<annotation>{objects}</annotation>")
+    else:
+        file.write_text(voc_xml("a", objects))
+    listing = read_voc(voc, "train", class_names=CLASSES)
+    with pytest.raises(InputError, match=f"(?s)voc train has . problem.*a.xml: .*{reason}"):
+        AnnotatedImages(listing, name="voc train")
+    source = AnnotatedImages(listing, name="voc train", drop_bad=True)
+    assert len(source) == 2
+    assert {problem.where for problem in source.dropped} == {str(file)}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"image_id": 1}, "annotation 100: there is no image with the id 1"),
+        ({"category_id": 1}, "annotation 100: there is no category with the id 1"),
+        ({"bbox": [1, 2, 3]}, r"annotation 100: bbox is \[1, 2, 3\]: give \[x, y, width, height\]"),
+        ({"bbox": None}, "annotation 100: bbox is None"),
+        ({"bbox": [1, 1, 0, 4]}, r"image 9 \(b.png\): box 1 .* has no area"),
+    ],
+)
+def test_what_is_wrong_in_a_json(tmp_path, change, reason):
+    content = coco_content()
+    content["annotations"][0] |= change
+    file = write_coco(tmp_path, content)
+    listing = read_coco(file, tmp_path / "images")
+    with pytest.raises(InputError, match=f"has [14] problems?:\n  .*instances.json, {reason}"):
+        AnnotatedImages(listing, name="coco")
+    dropped = AnnotatedImages(listing, name="coco", drop_bad=True)
+    assert len(dropped) == 3 - ("image_id" not in change)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "has no list 'images'"),
+        ('{"images": [{"id": 1}], "annotations": [], "categories": []}', "no 'file_name'"),
+        (
+            '{"images": [{"id": 1, "file_name": "a"}, {"id": 1, "file_name": "b"}], '
+            '"annotations": [], "categories": []}',
+            "two images have the same id",
+        ),
+    ],
+)
+def test_a_json_of_another_form(tmp_path, content, message):
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_coco(tmp_path / "x.json", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("0 0.5 0.5 0.1", "a.txt, line 1: is '0 0.5 0.5 0.1': give 'class x y width height'"),
+        ("0 0.5 0.5 0.1 0.1\n\n2 0.5 0.5 0.1 0.1", "line 3: unknown class 2: there are 0 to 1"),
+        ("0.5 0.5 0.5 0.1 0.1", "unknown class 0.5"),
+        ("0 0.5 0.5 x 0.1", "line 1: is '0 0.5 0.5 x 0.1'"),
+        ("0 0.9 0.5 0.3 0.1", "reaches beyond"),
+        ("0 0.9 0.5 0.0 0.1", "has no area"),
+        (None, "the annotation .*a.txt is missing: write an empty file"),
+    ],
+)
+def test_what_is_wrong_in_a_text(yolo, text, reason):
+    file = yolo / "labels" / "train" / "a.txt"
+    if text is None:
+        file.unlink()
+    else:
+        file.write_text(text)
+    with pytest.raises(InputError, match=f"(?s)yolo train has 1 problem:.*{reason}"):
+        AnnotatedImages(read_yolo(yolo, "train"), name="yolo train")
+
+
+def test_rounding_in_a_text_does_not_leave_the_image(yolo):
+    file = yolo / "labels" / "train" / "a.txt"
+    file.write_text("0 0.333333 0.5 0.666667 1.000001")
+    (annotation,) = (x for x in read_yolo(yolo, "train").annotations if x.image.stem == "a")
+    np.testing.assert_allclose(annotation.boxes, [[0, 0, 32 / 3, 16]], atol=1e-4)
+    assert list(find_problems(annotation)) == []
+
+
+def test_images_that_cannot_be_read(tmp_path):
+    for listing in read_all(tmp_path):
+        first, second, third = listing.annotations
+        first.image.unlink()
+        second.image.write_bytes(b"no image")
+        data = third.image.read_bytes()
+        third.image.write_bytes(data[: len(data) // 2])
+        assert [len(list(find_problems(x))) for x in listing.annotations] == [1, 1, 0]
+        # Damage after the header shows when all is read.
+        problems = [list(find_problems(x, decode=True)) for x in listing.annotations]
+        assert "there is no image" in problems[0][0].reason
+        assert "cannot be read" in problems[1][0].reason
+        assert "cannot be read" in problems[2][0].reason
+        assert problems[2][0].where == str(third.image)
+        source = AnnotatedImages(listing, name="train", drop_bad=True)
+        assert (len(source), len(source.dropped)) == (1, 2)
+        with pytest.raises(InputError, match=f"{third.image} cannot be read"):
+            source[0]
+
+
+def test_many_problems_are_counted(voc):
+    names = [f"n{i}" for i in range(15)]
+    (voc / "ImageSets" / "Main" / "train.txt").write_text("\n".join(names))
+    with pytest.raises(InputError, match=r"(?s)has 15 problems.*n9.xml.*and 5 more") as error:
+        AnnotatedImages(read_voc(voc, "train"), name="voc")
+    assert "n10.xml" not in str(error.value)
+
+
+def test_splits_that_are_not_there(tmp_path, voc, yolo):
+    with pytest.raises(InputError, match=r"no split 'val'.*there are train"):
+        read_voc(voc, "val")
+    with pytest.raises(InputError, match="is this a folder in VOC's form"):
+        read_voc(tmp_path, "val")
+    with pytest.raises(InputError, match=r"no split 'val': there are no images in .*val, and no"):
+        read_yolo(yolo, "val")
+    (yolo / "classes.txt").unlink()
+    with pytest.raises(InputError, match=r"no class names: .*classes.txt"):
+        read_yolo(yolo, "train")
+    (voc / "ImageSets" / "Main" / "train.txt").write_text("a\nb\na\n")
+    with pytest.raises(InputError, match="names a twice"):
+        read_voc(voc, "train")
+
+
+def test_bccd(real_data):
+    """Every annotation of the real data reads, and holds as many objects as a count of its text."""
+    folder = real_data / "bccd"
+    listing = read_voc(folder, "trainval")
+    source = AnnotatedImages(listing, name="bccd")
+    assert listing.class_names == ("Platelets", "RBC", "WBC")
+    assert len(source) == 292
+    for annotation in listing.annotations:
+        text = (folder / "Annotations" / f"{annotation.image.stem}.xml").read_text()
+        assert len(annotation.labels) == text.count("<object>")
