@@ -43,6 +43,8 @@ class DetectionBatch:
       difficult: bool[B, N], True for objects that evaluation ignores (VOC).
       mask: bool[B], False for filler images.
       partners: as in `ClassificationBatch`.
+      placement: f32[B, 4], where the original image lies in the network's input: x = scale_x
+        x_original + offset_x as (scale_x, scale_y, offset_x, offset_y), or None.
     """
 
     image: Array
@@ -53,6 +55,7 @@ class DetectionBatch:
     difficult: Array
     mask: Array
     partners: Any = None
+    placement: Any = None
 
 
 @flax.struct.dataclass

@@ -1,0 +1,84 @@
+"""From raw records to examples for detection."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxvision.core import DetectionBatch, InputError, check_range, lookup
+from jaxvision.data.placement import PLACEMENTS, place, to_input
+from jaxvision.data.source import Record
+
+
+@dataclass(frozen=True)
+class ToDetectionExample:
+    """Checks a record and makes it an example of the network's size, its boxes padded.
+
+    Attributes:
+      image_size: (height, width) of the result.
+      num_classes: labels run from 0 to one below.
+      max_boxes: N, to which the boxes are padded.
+      resize: a key of `PLACEMENTS`: "letterbox" keeps the image's form, "stretch" does not.
+      fill: what stands beside a letterboxed image.
+
+    Raises:
+      InputError: a number below 1, a fill that no pixel has, or an unknown way to resize.
+    """
+
+    image_size: tuple[int, int]
+    num_classes: int
+    max_boxes: int = 100
+    resize: str = "letterbox"
+    fill: int = 127
+
+    def __post_init__(self) -> None:
+        for side in self.image_size:
+            check_range("config.data.image_size", side, least=1)
+        check_range("config.data.num_classes", self.num_classes, least=1)
+        check_range("config.data.max_boxes", self.max_boxes, least=1)
+        check_range("config.data.fill", self.fill, least=0, most=255)
+        lookup(PLACEMENTS, self.resize, "config.data.resize")
+
+    def __call__(self, record: Record, where: str) -> DetectionBatch:
+        """One example: a `DetectionBatch` without its batch axis.
+
+        Args:
+          record: "image" u8[H, W, 3], "boxes" f[G, 4] in its pixels, "labels" int[G], "crowd" and
+            "difficult" bool[G], as from `AnnotatedImages`.
+          where: names the record in messages.
+        Raises:
+          InputError: an image of another form, a label out of range, or too many boxes.
+        """
+        image, labels = np.asarray(record["image"]), np.asarray(record["labels"])
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise InputError(
+                f"{where}: the image is {image.dtype}{list(image.shape)}, not uint8 [H, W, 3]"
+            )
+        count = len(labels)
+        if count > self.max_boxes:
+            raise InputError(
+                f"{where}: has {count} boxes, more than {self.max_boxes}: set "
+                f"config.data.max_boxes={count}"
+            )
+        wrong = np.flatnonzero((labels < 0) | (labels >= self.num_classes))
+        if wrong.size:
+            raise InputError(
+                f"{where}: label {labels[wrong[0]]} of box {wrong[0] + 1} is out of range "
+                f"0..{self.num_classes - 1}: mend the record or set config.data.num_classes"
+            )
+        placed, placement = place(image, self.image_size, method=self.resize, fill=self.fill)
+
+        def padded(values: np.ndarray, kind: type) -> np.ndarray:
+            result = np.zeros((self.max_boxes, *np.shape(values)[1:]), kind)
+            result[:count] = values
+            return result
+
+        return DetectionBatch(
+            image=placed,
+            boxes=padded(to_input(record["boxes"], placement), np.float32),
+            labels=padded(labels, np.int32),
+            box_mask=np.arange(self.max_boxes) < count,
+            crowd=padded(record["crowd"], bool),
+            difficult=padded(record["difficult"], bool),
+            mask=np.True_,
+            placement=np.array(placement, np.float32),
+        )
