@@ -35,7 +35,8 @@ def test_the_script_trains_by_name_and_draws_the_hardest_digits(tmp_path):
         timeout=600,
     )
     assert done.returncode == 0, done.stderr
-    assert "poly_loss" in (tmp_path / "metrics.jsonl").read_text()
+    assert "poly_loss" in (tmp_path / "config.json").read_text()
+    assert "classification_loss" in (tmp_path / "metrics.jsonl").read_text()
     mean = re.search(r"359 test digits: mean loss ([\d.]+), mean norm ([\d.]+)", done.stdout)
     hardest = re.findall(r"digit \d: loss ([\d.]+), norm of its gradient ([\d.]+)", done.stdout)
     assert len(hardest) == 5
