@@ -47,9 +47,7 @@ class JaxvisionDigits(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
         digits = sklearn.datasets.load_digits()
         images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-        test = np.zeros(len(images), bool)
-        for label in range(10):
-            test[np.flatnonzero(digits.target == label)[_TEST]] = True
+        test = is_test_digit(digits.target)
         return {
             "train": self._generate_examples(images, digits.target, np.flatnonzero(~test)),
             "test": self._generate_examples(images, digits.target, np.flatnonzero(test)),
@@ -59,20 +57,32 @@ class JaxvisionDigits(tfds.core.GeneratorBasedBuilder):
         self, images: np.ndarray, labels: np.ndarray, indices: np.ndarray
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         for index in indices:
-            # Encoded bytes: for an array TFDS would call TensorFlow.
-            png = io.BytesIO()
-            Image.fromarray(images[index]).save(png, format="PNG")
-            png.seek(0)
-            yield int(index), {"image": png, "label": int(labels[index])}
+            yield int(index), {"image": encode_png(images[index]), "label": int(labels[index])}
 
 
-def _prepare(builder: JaxvisionDigits, folder: pathlib.Path) -> None:
+def is_test_digit(labels: np.ndarray) -> np.ndarray:
+    """Which of scikit-learn's digits are for testing, by their labels: int[N] -> bool[N]."""
+    test = np.zeros(len(labels), bool)
+    for label in range(10):
+        test[np.flatnonzero(labels == label)[_TEST]] = True
+    return test
+
+
+def encode_png(image: np.ndarray) -> io.BytesIO:
+    """What TFDS's image features take without TensorFlow, which they would call for an array."""
+    png = io.BytesIO()
+    Image.fromarray(image).save(png, format="PNG")
+    png.seek(0)
+    return png
+
+
+def _prepare(builder: tfds.core.GeneratorBasedBuilder, folder: pathlib.Path) -> None:
     # TFDS writes beside the folder and renames it at the end, so it is there whole or not at all;
     # the lock makes a second process wait for the first.
     folder.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(folder.parent / "prepare.lock"):
         if not folder.is_dir():
-            tfds.disable_progress_bar()  # it takes a second
+            tfds.disable_progress_bar()  # it takes some seconds
             with contextlib.redirect_stdout(sys.stderr):
                 builder.download_and_prepare()
 
@@ -86,16 +96,30 @@ def open_digits(data: Any, split: str) -> TfdsSource:
     Raises:
       InputError: see `TfdsSource`; also if the folder cannot be written.
     """
+    return TfdsSource(prepared(JaxvisionDigits, data), split)
+
+
+def prepared(
+    make_builder: type[tfds.core.GeneratorBasedBuilder], data: Any
+) -> tfds.core.GeneratorBasedBuilder:
+    """The builder of an embedded data set, which is prepared on first use.
+
+    Args:
+      make_builder: its class.
+      data: config with `dir`, TFDS's folder (None: TFDS's own).
+    Raises:
+      InputError: the folder cannot be written.
+    """
     where = data_dir(data)
-    builder = JaxvisionDigits(data_dir=where, file_format="array_record")
+    builder = make_builder(data_dir=where, file_format="array_record")
     folder = pathlib.Path(builder.data_dir)
     if not folder.is_dir():
         try:
             _prepare(builder, folder)
         except OSError as error:
             raise InputError(
-                f"cannot prepare the digits in {folder.parent} ({error.strerror or error}): name a "
-                "folder that can be written with --config.data.dir=DIR"
+                f"cannot prepare {builder.name} in {folder.parent} ({error.strerror or error}): "
+                "name a folder that can be written with --config.data.dir=DIR"
             ) from error
-        builder = JaxvisionDigits(data_dir=where, file_format="array_record")
-    return TfdsSource(builder, split)
+        builder = make_builder(data_dir=where, file_format="array_record")
+    return builder

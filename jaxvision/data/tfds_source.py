@@ -3,6 +3,7 @@
 import io
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,41 +21,27 @@ def data_dir(data: Any) -> str | None:
     return data.dir and os.path.expanduser(data.dir)
 
 
-class TfdsSource:
-    """The images and labels of one split of a prepared TFDS data set.
+class _Records:
+    """One split of a prepared TFDS data set, with its images decoded by Pillow.
 
     Args:
-      builder: the data set, prepared as ArrayRecord, with `supervised_keys` (image, label).
+      builder: the data set, prepared as ArrayRecord.
       split: a TFDS split, such as "test" or "train[:90%]".
-    Raises:
-      InputError: not prepared, prepared in another format, no such split or no image and label,
-        or, on reading, a damaged record; says how to mend it.
+      images: keys of its images.
     """
 
-    def __init__(self, builder: tfds.core.DatasetBuilder, split: str):
+    def __init__(self, builder: tfds.core.DatasetBuilder, split: str, images: Sequence[str]):
         self._name = f"{builder.info.full_name} {split}"
         self._folder = builder.data_dir
-        if not (pathlib.Path(builder.data_dir) / "dataset_info.json").is_file():
-            config = f"/{builder.builder_config.name}" if builder.builder_config else ""
-            raise InputError(
-                f"TFDS data set {builder.name!r} is not prepared in {builder.data_dir}: run "
-                f"`pip install tensorflow && tfds build {builder.name}{config} "
-                f"--file_format=array_record --data_dir={builder.data_dir_root}` once, or name the "
-                "folder that has it with --config.data.dir=DIR"
-            )
-        keys = builder.info.supervised_keys
-        if not _are_image_and_label(keys, builder.info.features):
-            raise InputError(
-                f"TFDS data set {builder.name!r} names no image and label (supervised_keys): "
-                "it is not for classification"
-            )
-        self._image_key, self._label_key = keys
-        image = builder.info.features[self._image_key]
-        self._mode = _MODES.get(image.shape[-1]) if image.np_dtype == np.uint8 else None
+        features = {key: builder.info.features[key] for key in images}
+        self._modes = {
+            key: _MODES.get(feature.shape[-1]) if feature.np_dtype == np.uint8 else None
+            for key, feature in features.items()
+        }
         try:
             # Images stay encoded here: Pillow decodes them below, whatever else is installed.
             self._records = builder.as_data_source(
-                split, decoders={self._image_key: tfds.decode.SkipDecoding()}
+                split, decoders={key: tfds.decode.SkipDecoding() for key in images}
             )
             len(self._records)  # fails for a slice that ends before it starts
         except NotImplementedError as error:
@@ -71,24 +58,122 @@ class TfdsSource:
     def __len__(self) -> int:
         return len(self._records)
 
-    def __getitem__(self, index: int) -> Record:
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """The record, its images as u8[H, W, C]."""
         try:
-            record = self._records[index]
-            with Image.open(io.BytesIO(record[self._image_key])) as image:
-                # A set of RGB images may well hold some grey or palette files.
-                wanted = self._mode or image.mode
-                pixels = np.asarray(image if image.mode == wanted else image.convert(wanted))
+            record = dict(self._records[index])
+            for key, mode in self._modes.items():
+                with Image.open(io.BytesIO(record[key])) as image:
+                    # A set of RGB images may well hold some grey or palette files.
+                    wanted = mode or image.mode
+                    pixels = np.asarray(image if image.mode == wanted else image.convert(wanted))
+                record[key] = pixels if pixels.ndim == 3 else pixels[:, :, None]
         except (OSError, RuntimeError) as error:
             raise InputError(
                 f"{self.where(index)} in {self._folder} cannot be read "
                 f"({' '.join(str(error).split())}): prepare the data set again"
             ) from error
-        if pixels.ndim == 2:
-            pixels = pixels[:, :, None]
-        return {"image": pixels, "label": int(record[self._label_key])}
+        return record
 
     def where(self, index: int) -> str:
         return f"{self._name}, record {index}"
+
+
+class TfdsSource:
+    """The images and labels of one split of a prepared TFDS data set.
+
+    Args:
+      builder: the data set, prepared as ArrayRecord, with `supervised_keys` (image, label).
+      split: a TFDS split, such as "test" or "train[:90%]".
+    Raises:
+      InputError: not prepared, prepared in another format, no such split or no image and label,
+        or, on reading, a damaged record; says how to mend it.
+    """
+
+    def __init__(self, builder: tfds.core.DatasetBuilder, split: str):
+        _check_prepared(builder)
+        keys = builder.info.supervised_keys
+        if not _are_image_and_label(keys, builder.info.features):
+            raise InputError(
+                f"TFDS data set {builder.name!r} names no image and label (supervised_keys): "
+                "it is not for classification"
+            )
+        self._image_key, self._label_key = keys
+        self._records = _Records(builder, split, [self._image_key])
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> Record:
+        record = self._records[index]
+        return {"image": record[self._image_key], "label": int(record[self._label_key])}
+
+    def where(self, index: int) -> str:
+        return self._records.where(index)
+
+
+class TfdsDetectionSource:
+    """The images and objects of one split of a prepared TFDS data set.
+
+    Args:
+      builder: the data set, prepared as ArrayRecord, with an "image" and a sequence "objects" of
+        "bbox" and "label", perhaps "is_crowd" and "is_difficult": voc, coco, wider_face, ...
+      split: a TFDS split, such as "test" or "train[:90%]".
+
+    Attributes:
+      class_names: of the labels.
+    Raises:
+      InputError: as `TfdsSource`, or the data set has no such objects.
+    """
+
+    def __init__(self, builder: tfds.core.DatasetBuilder, split: str):
+        _check_prepared(builder)
+        features = dict(builder.info.features.items())
+        parts = getattr(features.get("objects"), "feature", None)
+        has_boxes = isinstance(parts, tfds.features.FeaturesDict) and "bbox" in parts
+        if "image" not in features or not has_boxes:
+            raise InputError(
+                f"TFDS data set {builder.name!r} has no image and objects with a bbox: it is not "
+                "for detection"
+            )
+        self.class_names = tuple(parts["label"].names) if "label" in parts else ("object",)
+        self._records = _Records(builder, split, ["image"])
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> Record:
+        """A record: "image" u8[H, W, 3], "boxes" f64[G, 4] (xyxy, pixels), "labels" i64[G], "crowd"
+        and "difficult" bool[G]."""
+        record = self._records[index]
+        objects, image = record["objects"], record["image"]
+        boxes = np.asarray(objects["bbox"], np.float64).reshape(-1, 4)  # y1, x1, y2, x2
+        height, width = image.shape[:2]
+
+        def column(name: str, kind: type) -> np.ndarray:
+            return np.asarray(objects.get(name, np.zeros(len(boxes))), kind)
+
+        return {
+            "image": np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image,
+            "boxes": boxes[:, [1, 0, 3, 2]] * np.array([width, height, width, height]),
+            "labels": column("label", np.int64),
+            "crowd": column("is_crowd", bool),
+            "difficult": column("is_difficult", bool),
+        }
+
+    def where(self, index: int) -> str:
+        return self._records.where(index)
+
+
+def _check_prepared(builder: tfds.core.DatasetBuilder) -> None:
+    if not (pathlib.Path(builder.data_dir) / "dataset_info.json").is_file():
+        config = f"/{builder.builder_config.name}" if builder.builder_config else ""
+        raise InputError(
+            f"TFDS data set {builder.name!r} is not prepared in {builder.data_dir}: run "
+            f"`pip install tensorflow && tfds build {builder.name}{config} "
+            f"--file_format=array_record --data_dir={builder.data_dir_root}` once, or name the "
+            "folder that has it with --config.data.dir=DIR"
+        )
 
 
 def _are_image_and_label(keys: Any, features: tfds.features.FeaturesDict) -> bool:

@@ -69,7 +69,7 @@ SETTINGS = [
     ),
     ("--config.data.source=folder", "unknown data source 'folder': known: digits, idx, tfds"),
     ("--config.data.source=tfds", "config.data.name is not set: give a TFDS data set"),
-    ("--config.data.dir=/dev/null", "cannot prepare the digits in /dev/null/jaxvision_digits "),
+    ("--config.data.dir=/dev/null", "cannot prepare jaxvision_digits in /dev/null/jaxvision_digit"),
     (
         "--config.data.validation_fraction=1",
         "config.data.validation_fraction is 1.0: give at least 0 and",

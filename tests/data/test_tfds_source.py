@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from jaxvision.core import InputError
-from jaxvision.data.tfds_source import TfdsSource, open_tfds
+from jaxvision.data.tfds_source import TfdsDetectionSource, TfdsSource, open_tfds
 
 GREY = np.arange(20, dtype=np.uint8).reshape(4, 5)
 COLOURS = np.stack([GREY * 3, 255 - GREY, GREY * 9], axis=-1)
@@ -283,3 +283,58 @@ def test_an_image_that_cannot_be_decoded_is_named(tmp_path, monkeypatch):
     source = TfdsSource(ToyPhotosCut(data_dir=tmp_path), "train")
     with pytest.raises(InputError, match=r"^toy_photos_cut/1.0.0 train, record 0 in .*again$"):
         source[0]
+
+
+class ToyObjects(tfds.core.GeneratorBasedBuilder):
+    """A grey and a coloured file with objects, in the form of TFDS's coco and voc."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        parts = {
+            "bbox": tfds.features.BBoxFeature(),
+            "label": tfds.features.ClassLabel(names=["cat", "dog"]),
+            "is_crowd": np.bool_,
+        }
+        features = {
+            "image": tfds.features.Image(shape=(None, None, 3)),
+            "objects": tfds.features.Sequence(parts),
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        box = tfds.features.BBox(ymin=0.25, xmin=0.2, ymax=1.0, xmax=0.6)
+        whole = tfds.features.BBox(0.0, 0.0, 1.0, 1.0)
+        objects = [
+            {"bbox": box, "label": "dog", "is_crowd": True},
+            {"bbox": whole, "label": "cat", "is_crowd": False},
+        ]
+        yield 0, {"image": io.BytesIO(FILES[0]), "objects": objects}
+        yield 1, {"image": io.BytesIO(FILES[4]), "objects": []}
+
+
+def test_objects_in_pixels(tmp_path):
+    builder = ToyObjects(data_dir=tmp_path, file_format="array_record")
+    builder.download_and_prepare()
+    source = TfdsDetectionSource(builder, "train")
+    assert source.class_names == ("cat", "dog")
+    assert len(source) == 2
+    full, empty = sorted((source[i] for i in range(2)), key=lambda r: -len(r["boxes"]))
+    np.testing.assert_array_equal(full["image"], COLOURS)
+    np.testing.assert_allclose(full["boxes"], [[1, 1, 3, 4], [0, 0, 5, 4]], rtol=1e-6)
+    assert full["labels"].tolist() == [1, 0]
+    assert full["crowd"].tolist() == [True, False]
+    assert full["difficult"].tolist() == [False, False]
+    assert empty["boxes"].shape == (0, 4)
+    assert empty["image"].shape == (4, 5, 3)
+    assert source.where(1) == "toy_objects/1.0.0 train, record 1"
+
+
+def test_photos_without_objects_are_not_for_detection(tmp_path):
+    builder = ToyPhotos(data_dir=tmp_path, file_format="array_record")
+    builder.download_and_prepare()
+    with pytest.raises(InputError, match="'toy_photos' has no image and objects with a bbox"):
+        TfdsDetectionSource(builder, "train")

@@ -1,0 +1,139 @@
+"""The embedded detection set: real digits on real photographs, as a TFDS builder."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import sklearn.datasets
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from jaxvision.data.digits import encode_png, is_test_digit, prepared
+from jaxvision.data.tfds_source import TfdsDetectionSource
+
+SIZE = 96  # pixels a side
+COUNTS = {"train": 4000, "test": 500}
+_PHOTOS = {"train": "china.jpg", "test": "flower.jpg"}
+_MOST = 6  # digits in a scene
+_SIDES = 14, 40  # pixels of a digit's square
+_TRIES = 30  # places tried for a digit
+_INK = 127  # of 255: what covers a pixel by more belongs to the digit
+
+
+class JaxvisionScenes(tfds.core.GeneratorBasedBuilder):
+    """4,500 scenes of 96x96 pixels: 1 to 6 digits, tinted, on crops of a photograph.
+
+    The digits are the scans that scikit-learn carries, the photographs its "china" and "flower".
+    Training scenes show the training digits (see `JaxvisionDigits`) on the first, test scenes the
+    test digits on the second. A box holds the pixels that a digit covers by more than a half;
+    boxes do not overlap. In the mask these pixels are 1 + the digit, all others 0.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=self.__doc__,
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(SIZE, SIZE, 3), encoding_format="png"),
+                    "mask": tfds.features.Image(shape=(SIZE, SIZE, 1), encoding_format="png"),
+                    "objects": tfds.features.Sequence(
+                        {
+                            "bbox": tfds.features.BBoxFeature(),
+                            "label": tfds.features.ClassLabel(num_classes=10),
+                        }
+                    ),
+                }
+            ),
+            homepage="https://archive.ics.uci.edu/dataset/80",
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
+        return {split: self._generate_examples(split) for split in COUNTS}
+
+    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        for index, (image, mask, boxes, labels) in enumerate(scenes(split)):
+            objects = [
+                {"bbox": tfds.features.BBox(y1, x1, y2, x2), "label": label}
+                for (x1, y1, x2, y2), label in zip(
+                    (boxes / SIZE).tolist(), labels.tolist(), strict=True
+                )
+            ]
+            pngs = {"image": encode_png(image), "mask": encode_png(mask)}
+            yield index, {**pngs, "objects": objects}
+
+
+Scene = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def scenes(split: str) -> Iterator[Scene]:
+    """The scenes of a split, the same on every machine.
+
+    Args:
+      split: "train" or "test".
+    Yields:
+      image u8[96, 96, 3], mask u8[96, 96], boxes i64[G, 4] (xyxy, pixels), labels i64[G].
+    """
+    digits = sklearn.datasets.load_digits()
+    chosen = is_test_digit(digits.target) == (split == "test")
+    scans = np.rint(digits.images[chosen] * (255 / 16)).astype(np.uint8)
+    photo = sklearn.datasets.load_sample_image(_PHOTOS[split])
+    # RandomState's stream is frozen by numpy's compatibility policy.
+    rng = np.random.RandomState(list(COUNTS).index(split))
+    for _ in range(COUNTS[split]):
+        yield _scene(rng, photo, scans, digits.target[chosen])
+
+
+def _scene(
+    rng: np.random.RandomState, photo: np.ndarray, scans: np.ndarray, digits: np.ndarray
+) -> Scene:
+    top, left = (rng.randint(side - SIZE + 1) for side in photo.shape[:2])
+    image = photo[top : top + SIZE, left : left + SIZE].astype(np.float64)
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    boxes, labels = [], []
+    for _ in range(rng.randint(1, _MOST + 1)):
+        number, side = rng.randint(len(scans)), rng.randint(_SIDES[0], _SIDES[1] + 1)
+        # In integers, which are the same on every machine.
+        cover = np.asarray(
+            Image.fromarray(scans[number]).resize((side, side), Image.Resampling.BICUBIC)
+        )
+        place = _free_place(rng, cover > _INK, boxes)
+        if place is None:
+            continue  # the scene has one digit less
+        corner, box = place
+        window = tuple(slice(start, start + side) for start in corner)
+        dark = image[window].mean() > 127  # on light ground, in any tint
+        tint = rng.uniform(0, 90, 3) if dark else rng.uniform(165, 255, 3)
+        image[window] += cover[:, :, None] / 255 * (tint - image[window])
+        mask[window][cover > _INK] = 1 + digits[number]
+        boxes.append(box)
+        labels.append(digits[number])
+    return image.round().astype(np.uint8), mask, np.array(boxes), np.array(labels)
+
+
+def _free_place(
+    rng: np.random.RandomState, ink: np.ndarray, boxes: list[tuple[int, ...]]
+) -> tuple[tuple[int, int], tuple[int, ...]] | None:
+    """The corner (row, column) of a square and the box of its ink, which overlaps no other."""
+    rows, columns = np.nonzero(ink)
+    for _ in range(_TRIES):
+        top, left = (rng.randint(SIZE - len(ink) + 1) for _ in range(2))
+        x1, x2 = left + columns.min(), left + columns.max() + 1
+        y1, y2 = top + rows.min(), top + rows.max() + 1
+        if all(x2 <= a1 or a2 <= x1 or y2 <= b1 or b2 <= y1 for a1, b1, a2, b2 in boxes):
+            return (top, left), (x1, y1, x2, y2)
+    return None
+
+
+def open_scenes(data: Any, split: str) -> TfdsDetectionSource:
+    """A split of the embedded scenes, prepared on first use.
+
+    Args:
+      data: config with `dir`, TFDS's folder (None: TFDS's own).
+      split: "train" or "test".
+    Raises:
+      InputError: see `TfdsDetectionSource`; also if the folder cannot be written.
+    """
+    return TfdsDetectionSource(prepared(JaxvisionScenes, data), split)

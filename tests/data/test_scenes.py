@@ -1,0 +1,86 @@
+"""The embedded scenes: boxes and masks fit the pixels, splits share nothing, all is repeatable."""
+
+import hashlib
+import itertools
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import sklearn.datasets
+
+from jaxvision.data.digits import is_test_digit
+from jaxvision.data.scenes import COUNTS, SIZE, JaxvisionScenes, open_scenes, scenes
+
+
+@pytest.fixture(scope="module")
+def some():
+    return {split: list(itertools.islice(scenes(split), 60)) for split in COUNTS}
+
+
+@pytest.mark.parametrize("split", COUNTS)
+def test_boxes_hold_the_masks_of_their_digits_and_nothing_else(some, split):
+    for image, mask, boxes, labels in some[split]:
+        assert (image.shape, image.dtype) == ((SIZE, SIZE, 3), np.uint8)
+        assert 1 <= len(boxes) == len(labels) <= 6
+        rest = mask.copy()
+        for (x1, y1, x2, y2), label in zip(boxes, labels, strict=True):
+            inside = mask[y1:y2, x1:x2]
+            assert set(np.unique(inside)) <= {0, 1 + label}
+            ink = inside > 0
+            # Tight: ink on each side.
+            assert ink[0].any()
+            assert ink[-1].any()
+            assert ink[:, 0].any()
+            assert ink[:, -1].any()
+            rest[y1:y2, x1:x2] = 0
+        assert not rest.any()
+
+
+def test_the_scenes_are_varied(some):
+    boxes = np.concatenate([boxes for _, _, boxes, _ in some["train"]])
+    labels = np.concatenate([labels for *_, labels in some["train"]])
+    assert set(labels.tolist()) == set(range(10))
+    heights = boxes[:, 3] - boxes[:, 1]
+    assert heights.min() < 18
+    assert heights.max() > 34
+    assert {len(labels) for *_, labels in some["train"]} == {1, 2, 3, 4, 5, 6}
+
+
+def test_away_from_the_digits_the_photograph_shows(some):
+    for split, photo in (("train", "china.jpg"), ("test", "flower.jpg")):
+        colours = {tuple(p) for p in sklearn.datasets.load_sample_image(photo).reshape(-1, 3)}
+        for image, _, boxes, _ in some[split][:10]:
+            free = np.ones((SIZE, SIZE), bool)
+            for x1, y1, x2, y2 in boxes:  # the digit's square is at most 40 large
+                free[max(y1 - 40, 0) : y2 + 40, max(x1 - 40, 0) : x2 + 40] = False
+            assert {tuple(p) for p in image[free]} <= colours
+
+
+def test_scenes_are_the_same_everywhere(some):
+    digest = hashlib.sha256()
+    # Not of the images: their last bit is the decoder's and the processor's.
+    for _, mask, boxes, labels in some["train"][:5] + some["test"][:5]:
+        for part in (mask, boxes.astype("<i8"), labels.astype("<i8")):
+            digest.update(np.ascontiguousarray(part).tobytes())
+    assert digest.hexdigest() == "2a3b8776e0239dca09933239bf909f29b190e0da231970e8582ce40ff0ef952b"
+
+
+def test_test_digits_are_a_stratified_fifth():
+    labels = sklearn.datasets.load_digits().target
+    assert is_test_digit(labels).sum() == 359
+
+
+def test_the_prepared_set_holds_the_scenes(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxvision.data.scenes.COUNTS", {"train": 7, "test": 3})
+    data = SimpleNamespace(dir=str(tmp_path))
+    for split, count in (("train", 7), ("test", 3)):
+        source = open_scenes(data, split)
+        assert len(source) == count
+        assert source.class_names == tuple("0123456789")
+        found = {record["image"].tobytes(): record for record in (source[i] for i in range(count))}
+        for image, _, boxes, labels in itertools.islice(scenes(split), count):
+            record = found.pop(image.tobytes())
+            np.testing.assert_allclose(record["boxes"], boxes, atol=1e-5)
+            np.testing.assert_array_equal(record["labels"], labels)
+        assert not found
+    assert (tmp_path / JaxvisionScenes.name / "1.0.0").is_dir()
