@@ -1,0 +1,228 @@
+"""From YOLO's maps to detections: by hand, and targets put through all of it come back."""
+
+import functools
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from jaxvision.data.annotated import AnnotatedImages
+from jaxvision.data.detection import ToDetectionExample
+from jaxvision.data.scenes import SIZE, scenes
+from jaxvision.data.voc import read_voc
+from jaxvision.metrics import DetectionTable, ObjectTable, coco_average_precision
+from jaxvision.ops import best_anchor, cell_index, encode_yolo, encode_yolov1
+from jaxvision.tasks.yolo import detect, yolov1_candidates, yolov2_candidates, yolov3_candidates
+from tests.reference.ops.boxes import box_iou
+
+SURE = 20.0  # a logit
+
+
+def test_yolov1_by_hand():
+    # One cell of 10 x 10 pixels with two boxes.
+    coordinates = np.float32([0.5, 0.5, 1, 0.5, 0.5, 0.5, -1, 0.5]).reshape(1, 1, 2, 4)
+    confidence = np.float32([0.5, 0.25]).reshape(1, 1, 2)
+    classes = np.float32([1, -1, 0.5]).reshape(1, 1, 3)
+    find = functools.partial(yolov1_candidates, image_size=(10, 10))
+    boxes, scores = find(coordinates, confidence, classes)
+    np.testing.assert_allclose(boxes, [[0, 3.75, 10, 6.25], [5, 3.75, 5, 6.25]])
+    np.testing.assert_allclose(scores, [[0.5, 0, 0.25], [0.25, 0, 0.125]])
+    _, scores = find(coordinates, confidence, classes, best_box_only=True)
+    np.testing.assert_allclose(scores, [[0.5, 0, 0.25], [0, 0, 0]])
+    boxes, _ = find(coordinates, confidence, classes, predicts_roots=False)
+    np.testing.assert_allclose(boxes[0], [0, 2.5, 10, 7.5])
+    _, scores = find(coordinates, -confidence, np.stack([classes, -classes], axis=2))
+    np.testing.assert_array_equal(scores, np.zeros((2, 3)))
+
+
+def test_yolov2_and_v3_by_hand():
+    logits = np.zeros((1, 1, 1, 7), np.float32)
+    logits[..., 5] = np.log(3)
+    boxes, scores = yolov2_candidates(logits, np.float32([[4, 6]]), stride=10)
+    np.testing.assert_allclose(boxes, [[3, 2, 7, 8]])
+    np.testing.assert_allclose(scores, [[0.5 * 0.75, 0.5 * 0.25]], rtol=1e-6)
+    boxes, scores = yolov3_candidates(
+        [logits, logits], [np.float32([[4, 6]]), np.float32([[2, 2]])], strides=(10, 4)
+    )
+    np.testing.assert_allclose(boxes, [[3, 2, 7, 8], [1, 1, 3, 3]])
+    np.testing.assert_allclose(scores, [[0.5 * 0.75, 0.25]] * 2, rtol=1e-6)
+
+
+def test_detections_by_hand():
+    boxes = np.float32([[0, 0, 10, 10], [1, 0, 11, 10], [-5, 20, 5, 30]])
+    scores = np.float32([[0.9, 0.2], [0.8, 0.3], [0.1, 0.0]])
+    found = detect(
+        boxes,
+        scores,
+        image_size=(25, 40),
+        score_threshold=0.05,
+        iou_threshold=0.5,
+        max_detections=5,
+    )
+    # The second box falls for class 0, the first for class 1.
+    np.testing.assert_array_equal(found.valid, [True, True, True, False, False])
+    np.testing.assert_array_equal(found.labels, [0, 1, 0, 0, 0])
+    np.testing.assert_allclose(found.scores, [0.9, 0.3, 0.1, 0, 0])
+    np.testing.assert_array_equal(found.boxes[:3], [boxes[0], boxes[1], [0, 20, 5, 25]])
+    np.testing.assert_array_equal(found.boxes[3:], np.zeros((2, 4)))
+
+
+def padded(rows):
+    """With zeros to 64 rows, so that every image compiles the same."""
+    return np.concatenate([rows, np.zeros((64 - len(rows), rows.shape[1]), rows.dtype)])
+
+
+def logit(p):
+    p = np.clip(np.asarray(p, np.float64), 1e-7, 1 - 1e-7)
+    return np.log(p) - np.log1p(-p)
+
+
+class V1:
+    """Maps that say what a network should for the given objects; the last in a cell stays."""
+
+    grid, classes = (12, 12), 10
+
+    def maps(self, boxes, labels):
+        coordinates = np.zeros((*self.grid, 2, 4), np.float32)
+        confidence = np.zeros((*self.grid, 2), np.float32)
+        scores = np.zeros((*self.grid, self.classes), np.float32)
+        size = {"grid_size": self.grid, "image_size": (SIZE, SIZE)}
+        codes = np.asarray(encode_yolov1(boxes, **size))
+        for place, code, label in zip(self.places(boxes), codes, labels, strict=True):
+            coordinates[place][1], confidence[place] = code, (0, 1)
+            scores[place] = np.arange(self.classes) == label
+        return coordinates, confidence, scores
+
+    def places(self, boxes):
+        rows, columns = cell_index(boxes, grid_size=self.grid, image_size=(SIZE, SIZE))
+        return list(zip(rows.tolist(), columns.tolist(), strict=True))
+
+    def candidates(self, *maps):
+        return yolov1_candidates(*maps, image_size=(SIZE, SIZE))
+
+
+class Anchored:
+    """As V1, for maps with anchors; an object's place is (map, row, column, anchor)."""
+
+    def __init__(self, anchors, strides, size, classes):
+        self.anchors = [np.float32(x) for x in anchors]
+        self.strides, self.size, self.classes = strides, size, classes
+
+    def maps(self, boxes, labels):
+        maps = [
+            np.full((self.size // s, self.size // s, len(a), 5 + self.classes), -SURE, np.float32)
+            for a, s in zip(self.anchors, self.strides, strict=True)
+        ]
+        places = np.array(self.places(boxes))
+        for level, stride in enumerate(self.strides):
+            here = np.flatnonzero(places[:, 0] == level)
+            _, rows, columns, anchors = padded(places[here]).T
+            sizes = self.anchors[level][anchors]
+            codes = encode_yolo(padded(boxes[here]), sizes, rows, columns, stride=stride)
+            for index, code in zip(here, np.asarray(codes), strict=False):
+                label, place = labels[index], places[index, 1:]
+                values = maps[level][tuple(place)]
+                values[:2], values[2:4] = logit(code[:2]), code[2:]
+                values[5:] = np.where(np.arange(self.classes) == label, SURE, -SURE)
+                values[4] = SURE
+        return maps
+
+    def places(self, boxes):
+        best, _ = best_anchor(padded(boxes[:, 2:] - boxes[:, :2]), np.concatenate(self.anchors))
+        known = [(level, i) for level, x in enumerate(self.anchors) for i in range(len(x))]
+        levels, anchors = np.array(known)[np.asarray(best)[: len(boxes)]].T
+        strides = np.array(self.strides)[levels]
+        columns, rows = ((boxes[:, :2] + boxes[:, 2:]) / 2 // strides[:, None]).astype(int).T
+        return list(zip(*(x.tolist() for x in (levels, rows, columns, anchors)), strict=True))
+
+    def candidates(self, *maps):
+        if len(maps) == 1:
+            return yolov2_candidates(*maps, self.anchors[0], stride=self.strides[0])
+        return yolov3_candidates(maps, self.anchors, strides=self.strides)
+
+
+SCENE_ANCHORS = [[8, 14], [12, 22], [18, 32]]
+VERSIONS = {
+    "v1": V1(),
+    "v2": Anchored([SCENE_ANCHORS], (8,), SIZE, 10),
+    "v3": Anchored([[[18, 32], [26, 36]], [[8, 14], [12, 22]]], (16, 8), SIZE, 10),
+}
+
+
+def found_in(version, boxes, labels, image_size, **options):
+    """Detections in what a perfect network says, without padding."""
+
+    @jax.jit
+    def run(*maps):
+        return detect(*version.candidates(*maps), image_size=image_size, **options)
+
+    for each_boxes, each_labels in zip(boxes, labels, strict=True):
+        found = jax.device_get(run(*version.maps(each_boxes, each_labels)))
+        yield found.boxes[found.valid], found.scores[found.valid], found.labels[found.valid]
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_perfect_maps_of_the_scenes_have_an_ap_of_one(name):
+    version, boxes, labels, shared = VERSIONS[name], [], [], 0
+    for _, _, each_boxes, each_labels in itertools.islice(scenes("test"), 60):
+        each_boxes = each_boxes.astype(np.float32)
+        if len(set(version.places(each_boxes))) < len(each_boxes):
+            shared += 1  # two objects, one predictor: the network could not say both
+            continue
+        boxes.append(each_boxes)
+        labels.append(each_labels)
+    assert len(boxes) > 40
+    assert shared < 10
+    tables = []
+    for image, found in enumerate(found_in(version, boxes, labels, (SIZE, SIZE))):
+        tables.append((np.full(len(found[0]), image), *found))
+    detections = DetectionTable(*(np.concatenate(x) for x in zip(*tables, strict=True)))
+    flags = np.zeros(sum(map(len, labels)), bool)
+    objects = ObjectTable(
+        image=np.repeat(np.arange(len(boxes)), [len(x) for x in labels]),
+        boxes=np.concatenate(boxes),
+        labels=np.concatenate(labels),
+        crowd=flags,
+        difficult=flags,
+    )
+    result = coco_average_precision(detections, objects, num_classes=10)
+    assert result.stats["AP"] == result.stats["AR100"] == 1
+    assert len(detections) == len(objects)
+
+
+def test_bccd_loses_what_shares_a_predictor_or_is_suppressed(real_data):
+    """Box by box: nothing else is lost on the way from the files to detections."""
+    source = AnnotatedImages(read_voc(real_data / "bccd", "trainval"), name="bccd")
+    transform = ToDetectionExample((416, 416), num_classes=3, max_boxes=64, resize="stretch")
+    anchors = [[[36, 37], [60, 60], [74, 90], [105, 112], [150, 140]]]
+    version = Anchored(anchors, (32,), 416, 3)
+    examples = [transform(source[i], source.where(i)) for i in range(len(source))]
+    boxes = [x.boxes[x.box_mask] for x in examples]
+    labels = [x.labels[x.box_mask] for x in examples]
+    lost = expected = 0
+    for each_boxes, each_labels, (found, _, found_labels) in zip(
+        boxes, labels, found_in(version, boxes, labels, (416, 416)), strict=True
+    ):
+        iou = box_iou(found, each_boxes)
+        near = (iou > 0.999) & (found_labels[:, None] == each_labels[None])
+        kept = survivors(version.places(each_boxes), each_boxes, each_labels)
+        same = box_iou(each_boxes, each_boxes) > 0.999  # a box may be in the file twice
+        same &= each_labels[:, None] == each_labels[None]
+        np.testing.assert_array_equal(near.any(axis=0), same[kept].any(axis=0))
+        assert len(found) == len(kept)
+        lost += len(each_labels) - len(found)
+        expected += len(each_labels) - len(kept)
+    assert lost == expected
+    assert 0 < lost < 0.05 * sum(map(len, labels))
+
+
+def survivors(places, boxes, labels):
+    """The last object of each predictor, and of these, cell by cell, what no other suppresses."""
+    last = {place: index for index, place in enumerate(places)}
+    kept = []
+    for _, index in sorted(last.items()):
+        rivals = [k for k in kept if labels[k] == labels[index]]
+        if not rivals or box_iou(boxes[rivals], boxes[[index]]).max() <= 0.45:
+            kept.append(index)
+    return kept
