@@ -1,5 +1,19 @@
 """Floor 2: augmentation on the device."""
 
+from jaxvision.augment.color import hsv_to_rgb, random_hsv, rgb_to_hsv
+from jaxvision.augment.detection import (
+    blend,
+    clip_and_drop,
+    flip_boxes,
+    mixup,
+    mosaic,
+    random_horizontal_flip,
+    random_jitter_crop,
+    random_scale_and_translate,
+    resized_crop,
+    resized_crop_boxes,
+    with_probability,
+)
 from jaxvision.augment.image import (
     horizontal_flip,
     normalize,
@@ -8,4 +22,24 @@ from jaxvision.augment.image import (
     rotate,
 )
 
-__all__ = ["horizontal_flip", "normalize", "pad_and_crop", "random_rotation", "rotate"]
+__all__ = [
+    "blend",
+    "clip_and_drop",
+    "flip_boxes",
+    "horizontal_flip",
+    "hsv_to_rgb",
+    "mixup",
+    "mosaic",
+    "normalize",
+    "pad_and_crop",
+    "random_horizontal_flip",
+    "random_hsv",
+    "random_jitter_crop",
+    "random_rotation",
+    "random_scale_and_translate",
+    "resized_crop",
+    "resized_crop_boxes",
+    "rgb_to_hsv",
+    "rotate",
+    "with_probability",
+]

@@ -1,5 +1,6 @@
 """Augmentation of one image in plain numpy; what is random is given."""
 
+import colorsys
 import math
 
 import numpy as np
@@ -56,3 +57,136 @@ def normalize(image, *, mean, std):
     for channel in range(image.shape[-1]):
         out[..., channel] = (image[..., channel] / 255.0 - mean[channel]) / std[channel]
     return out
+
+
+def rgb_to_hsv(image):
+    return _each_colour(colorsys.rgb_to_hsv, image)
+
+
+def hsv_to_rgb(image):
+    return _each_colour(colorsys.hsv_to_rgb, image)
+
+
+def _each_colour(convert, image):
+    colours = [convert(*map(float, colour)) for colour in image.reshape(-1, 3)]
+    return np.array(colours, np.float64).reshape(image.shape)
+
+
+def flip_boxes(boxes, *, width):
+    return np.array([[width - x2, y1, width - x1, y2] for x1, y1, x2, y2 in boxes], np.float64)
+
+
+def resized_crop(image, window, *, method="bilinear", fill=127.0):
+    """Each pixel of the result by itself, from the four pixels around its place in the image."""
+    height, width, _ = image.shape
+    x1, y1, x2, y2 = map(float, window)
+    out = np.full(image.shape, fill, np.float64 if method == "bilinear" else image.dtype)
+    for row in range(height):
+        for column in range(width):
+            x = x1 + (column + 0.5) / width * (x2 - x1)
+            y = y1 + (row + 0.5) / height * (y2 - y1)
+            if not (0 <= x <= width and 0 <= y <= height):
+                continue
+            if method == "nearest":
+                out[row, column] = image[min(int(y), height - 1), min(int(x), width - 1)]
+                continue
+            out[row, column] = 0
+            left, above = math.floor(x - 0.5), math.floor(y - 0.5)
+            for i in (above, above + 1):
+                for j in (left, left + 1):
+                    share = (1 - abs(y - 0.5 - i)) * (1 - abs(x - 0.5 - j))
+                    pixel = image[min(max(i, 0), height - 1), min(max(j, 0), width - 1)]
+                    out[row, column] += share * pixel
+    return out
+
+
+def resized_crop_boxes(boxes, window, *, size):
+    (left, top, right, bottom), (height, width) = map(float, window), size
+    moved = [
+        [
+            (x1 - left) / (right - left) * width,
+            (y1 - top) / (bottom - top) * height,
+            (x2 - left) / (right - left) * width,
+            (y2 - top) / (bottom - top) * height,
+        ]
+        for x1, y1, x2, y2 in np.float64(boxes)
+    ]
+    return np.array(moved)
+
+
+def clip(boxes, real, window, *, least_visible=0.25, least_side=1.0):
+    """The boxes and which of them are real, after clipping to a window and dropping."""
+    left, top, right, bottom = map(float, window)
+    out, kept = np.zeros(boxes.shape), np.zeros(real.shape, bool)
+    for row, (x1, y1, x2, y2) in enumerate(np.float64(boxes)):
+        if not real[row]:
+            continue
+        x3, x4 = (min(max(x, left), right) for x in (x1, x2))
+        y3, y4 = (min(max(y, top), bottom) for y in (y1, y2))
+        visible = (x4 - x3) * (y4 - y3)
+        if visible <= 0 or visible < least_visible * (x2 - x1) * (y2 - y1):
+            continue
+        if min(x4 - x3, y4 - y3) >= least_side:
+            out[row], kept[row] = (x3, y3, x4, y4), True
+    return out, kept
+
+
+def clip_and_drop(example, *, least_visible=0.25, least_side=1.0):
+    height, width, _ = example.image.shape
+    boxes, real = clip(
+        example.boxes,
+        example.box_mask,
+        (0, 0, width, height),
+        least_visible=least_visible,
+        least_side=least_side,
+    )
+    return example.replace(boxes=boxes, box_mask=real)
+
+
+def largest_rows(rows, number):
+    """Rows (box, real, ...), the real ones first, from the largest down; the first `number`."""
+
+    def area(row):
+        (x1, y1, x2, y2), real, *_ = row
+        return max(x2 - x1, 0) * max(y2 - y1, 0) if real else -1
+
+    return sorted(rows, key=lambda row: -area(row))[:number]
+
+
+def rows_of(example):
+    """(box, real, label, crowd, difficult) of each row."""
+    boxes = np.where(example.box_mask[:, None], np.float64(example.boxes), 0)
+    return list(
+        zip(boxes, example.box_mask, example.labels, example.crowd, example.difficult, strict=True)
+    )
+
+
+def with_rows(example, rows):
+    boxes, real, labels, crowd, difficult = map(np.array, zip(*rows, strict=True))
+    return example.replace(
+        boxes=boxes, box_mask=real, labels=labels, crowd=crowd, difficult=difficult
+    )
+
+
+def mosaic(examples, centre, moves):
+    """Four examples around a centre, (x, y); each moved by its (x, y)."""
+    height, width, _ = examples[0].image.shape
+    image, rows = np.empty_like(examples[0].image), []
+    for number, (example, (dx, dy)) in enumerate(zip(examples, moves, strict=True)):
+        left, right = (0, centre[0]) if number % 2 == 0 else (centre[0], width)
+        top, bottom = (0, centre[1]) if number < 2 else (centre[1], height)
+        for y in range(top, bottom):
+            for x in range(left, right):
+                assert 0 <= y - dy < height
+                assert 0 <= x - dx < width
+                image[y, x] = example.image[y - dy, x - dx]
+        moved = np.float64(example.boxes) + np.array([dx, dy, dx, dy])
+        boxes, real = clip(moved, example.box_mask, (left, top, right, bottom))
+        rows += rows_of(example.replace(boxes=boxes, box_mask=real))
+    return with_rows(examples[0], largest_rows(rows, len(examples[0].boxes))).replace(image=image)
+
+
+def blend(example, other, share):
+    image = share * np.float64(example.image) + (1 - share) * np.float64(other.image)
+    rows = largest_rows(rows_of(example) + rows_of(other), len(example.boxes))
+    return with_rows(example, rows).replace(image=image)
