@@ -1,0 +1,112 @@
+"""Changes of colour on the device: pure functions of (key, image), to be vmapped."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxvision.core import at_least_float32, check_array, check_range
+
+
+def rgb_to_hsv(image: Array) -> Array:
+    """Hue, saturation and value of each colour.
+
+    With M the largest and m the smallest of R, G, B: V = M, S = (M - m) / M, and H is the place on
+    the circle of colours: red 0, green 1/3, blue 2/3, in between in proportion. Grey has H = 0 and
+    black S = 0.
+
+    Args:
+      image: f32[..., 3], RGB in [0, 1]. (In 0..255, only V is in 0..255 too.)
+    Returns:
+      f32[..., 3], each in [0, 1]; half precision is computed in float32.
+    Raises:
+      AssertionError: image has another shape or is no float.
+    Source: Smith 1978 ("Color gamut transform pairs"), the hexcone model.
+    """
+    image = check_array("image", image, ("...", 3))
+    red, green, blue = jnp.moveaxis(at_least_float32(image), -1, 0)
+    value = jnp.maximum(jnp.maximum(red, green), blue)
+    spread = value - jnp.minimum(jnp.minimum(red, green), blue)
+    unit = jnp.where(spread > 0, spread, 1)
+    sixth = jnp.where(
+        value == red,
+        (green - blue) / unit,
+        jnp.where(value == green, 2 + (blue - red) / unit, 4 + (red - green) / unit),
+    )
+    hue = jnp.where(sixth < 0, sixth + 6, sixth) / 6
+    saturation = spread / jnp.where(value > 0, value, 1)
+    return jnp.stack([hue, saturation, value], axis=-1)
+
+
+def hsv_to_rgb(image: Array) -> Array:
+    """The inverse of `rgb_to_hsv`, up to rounding.
+
+    With k = (n + 6 H) mod 6, for n = 5, 3, 1: R, G, B = V - V S max(0, min(k, 4 - k, 1)).
+
+    Args:
+      image: f32[..., 3], HSV: S and V in [0, 1], H any number of turns. (Larger S or V lead to a
+        colour outside [0, 1] by the same equation.)
+    Returns:
+      f32[..., 3], RGB in [0, 1]; half precision is computed in float32.
+    Raises:
+      AssertionError: image has another shape or is no float.
+    Source: Smith 1978 ("Color gamut transform pairs"), the hexcone model.
+    """
+    image = check_array("image", image, ("...", 3))
+    hue, saturation, value = jnp.moveaxis(at_least_float32(image), -1, 0)
+
+    def channel(n: int) -> Array:
+        k = n + 6 * hue
+        k = k - 6 * jnp.floor(k / 6)  # jnp.mod takes five times as long as all the rest
+        return value - value * saturation * jnp.clip(jnp.minimum(k, 4 - k), 0, 1)
+
+    return jnp.stack([channel(n) for n in (5, 3, 1)], axis=-1)
+
+
+def random_hsv(
+    key: Array,
+    image: Array,
+    *,
+    hue: float = 0.1,
+    saturation: float = 1.5,
+    value: float = 1.5,
+) -> Array:
+    """Turns the hue, and multiplies saturation and value: Darknet's distortion of colours.
+
+    One draw holds for the whole image: the hue's shift is uniform in [-hue, hue] of the circle; a
+    factor is uniform in [1, limit] or, half the time, 1 over such a number. The result, not what
+    lies between, is clipped to 0..255.
+
+    Args:
+      key: key[].
+      image: uint8 or float [H, W, 3], RGB in 0..255.
+      hue: the largest shift, in turns: at least 0, at most 1/2.
+      saturation: the largest factor of the saturation, at least 1.
+      value: the largest factor of the value ("exposure" in Darknet), at least 1.
+    Returns:
+      f32[H, W, 3], in 0..255.
+    Raises:
+      AssertionError: image has another shape.
+      ValueError: a limit out of its range.
+    Source: Redmon et al. 2016 ("You only look once"), section 2.2; Darknet's `hue`, `saturation`
+      and `exposure`.
+    """
+    image = check_array("image", image, ("H", "W", 3), "number")
+    check_range("hue", hue, least=0, most=0.5)
+    check_range("saturation", saturation, least=1, less_than=math.inf)
+    check_range("value", value, least=1, less_than=math.inf)
+    hue_key, *factor_keys = jax.random.split(key, 3)
+    shift = jax.random.uniform(hue_key, minval=-hue, maxval=hue)
+    factors = [
+        _factor(key, limit) for key, limit in zip(factor_keys, (saturation, value), strict=True)
+    ]
+    h, s, v = jnp.moveaxis(rgb_to_hsv(image.astype(jnp.float32)), -1, 0)
+    changed = jnp.stack([h + shift, s * factors[0], v * factors[1]], axis=-1)
+    return jnp.clip(hsv_to_rgb(changed), 0, 255)
+
+
+def _factor(key: Array, limit: float) -> Array:
+    size, side = jax.random.split(key)
+    factor = jax.random.uniform(size, minval=1, maxval=limit)
+    return jnp.where(jax.random.bernoulli(side), factor, 1 / factor)

@@ -1,0 +1,689 @@
+"""Augmentation that moves boxes: against the reference, and against what is painted in the boxes.
+
+In `painted` each box is a white rectangle in a channel of its own, the one of its label. So the
+boxes of a result can be read off its image.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision import augment
+from jaxvision.augment import detection
+from jaxvision.core import DetectionBatch, InputError
+from jaxvision.testing import check_op, transformed
+from tests.augment.test_color import uniform_distance
+from tests.reference import augment as reference
+
+HEIGHT, WIDTH = 40, 48
+
+
+def example_of(image, boxes, labels=None, box_mask=None, partners=None):
+    """An example; flags that tell rows apart; no mask: all rows are real."""
+    number = len(boxes)
+    return DetectionBatch(
+        image=image,
+        boxes=np.array(boxes, np.float32).reshape(number, 4),
+        labels=np.arange(number, dtype=np.int32) if labels is None else labels,
+        box_mask=np.ones(number, bool) if box_mask is None else np.array(box_mask, bool),
+        crowd=np.arange(number) % 2 == 1,
+        difficult=np.arange(number) % 3 == 1,
+        mask=np.array(True),
+        partners=partners,
+    )
+
+
+def painted(seed, *, real=3, rows=5, first=0, channels=3):
+    """An example of `rows` rows, the first `real` real, with labels from `first` on."""
+    rng = np.random.default_rng(seed)
+    corner = rng.integers(0, (WIDTH - 12, HEIGHT - 12), (rows, 2))
+    opposite = np.minimum(corner + rng.integers(6, 24, (rows, 2)), (WIDTH, HEIGHT))
+    boxes = np.concatenate([corner, opposite], axis=1).astype(np.float32)
+    image = np.zeros((HEIGHT, WIDTH, channels), np.uint8)
+    labels = (first + np.arange(rows)).astype(np.int32)
+    for (x1, y1, x2, y2), label in zip(boxes[:real].astype(int), labels, strict=False):
+        image[y1:y2, x1:x2, label] = 255
+    boxes[real:] = 0
+    return example_of(image, boxes, labels, np.arange(rows) < real)
+
+
+def with_junk(example, more):
+    """NaN in the padded rows, and some more of them."""
+    shape = (*example.box_mask.shape[:-1], more)
+
+    def pad(x):
+        return np.concatenate(
+            [x, np.ones((*shape, *x.shape[len(shape) :]), x.dtype)], len(shape) - 1
+        )
+
+    box_mask = np.concatenate([example.box_mask, np.zeros(shape, bool)], -1)
+    boxes = np.where(box_mask[..., None], pad(example.boxes), np.nan)
+    rows = {name: pad(getattr(example, name)) for name in ("labels", "crowd", "difficult")}
+    return example.replace(boxes=boxes, box_mask=box_mask, **rows)
+
+
+def stacked(examples):
+    return jax.tree.map(lambda *x: np.stack(x), *examples)
+
+
+def painted_with_partners(seed, *, real=3, channels=15, **options):
+    """Five examples of different labels, four of them as partners of the first."""
+    first, *others = (
+        painted(seed + n, real=real, first=n * real, channels=channels, **options) for n in range(5)
+    )
+    return first.replace(partners=stacked(others))
+
+
+def real_boxes(example):
+    """label -> box."""
+    example = jax.device_get(example)
+    return {
+        int(label): box
+        for label, box, real in zip(example.labels, example.boxes, example.box_mask, strict=True)
+        if real
+    }
+
+
+def extent(channel, threshold):
+    """The box around all pixels above a threshold."""
+    y, x = np.nonzero(np.asarray(channel) > threshold)
+    return np.array([x.min(), y.min(), x.max() + 1, y.max() + 1])
+
+
+def check_painted(example, *, atol, thresholds=(127.5,) * 99):
+    """Asserts that each box is around the rectangle in its channel; returns how many there are."""
+    boxes = real_boxes(example)
+    for label, box in boxes.items():
+        around = extent(example.image[..., label], thresholds[label])
+        np.testing.assert_allclose(box, around, atol=atol, err_msg=f"label {label}")
+    return len(boxes)
+
+
+def check_close(actual, expected, atol=1e-3):
+    """Equality of two examples, of numbers up to rounding."""
+    for name in ("labels", "box_mask", "crowd", "difficult"):
+        np.testing.assert_array_equal(getattr(actual, name), getattr(expected, name), name)
+    np.testing.assert_allclose(actual.boxes, expected.boxes, atol=atol)
+    np.testing.assert_allclose(actual.image, expected.image, atol=atol)
+
+
+def many_keys(number):
+    return jax.random.split(jax.random.key(0), number)
+
+
+@functools.lru_cache
+def over_keys(op, **static):
+    """(keys, example) -> the results of all keys, compiled once."""
+    fn = jax.jit(jax.vmap(functools.partial(op, **static), in_axes=(0, None)))
+    return lambda keys, example: jax.device_get(fn(keys, example.replace(partners=None)))
+
+
+OPS = {
+    name: getattr(augment, name)
+    for name in (
+        "random_horizontal_flip",
+        "random_scale_and_translate",
+        "random_jitter_crop",
+        "mosaic",
+        "mixup",
+    )
+}
+
+
+@functools.lru_cache
+def compiled(name):
+    return jax.jit(OPS[name])
+
+
+every_op = pytest.mark.parametrize("name", OPS)
+
+
+# What all of them promise.
+
+
+@every_op
+def test_the_same_key_gives_the_same_example_and_others_give_others(name):
+    example = painted_with_partners(0)
+    run = compiled(name)
+    results = [jax.device_get(run(key, example)) for key in many_keys(6)]
+    again = jax.device_get(run(many_keys(6)[3], example))
+    jax.tree.map(np.testing.assert_array_equal, again, results[3])
+    assert any((result.image != results[0].image).any() for result in results)
+
+
+@every_op
+def test_padded_rows_stay_dead_and_neither_their_number_nor_what_is_in_them_matters(name):
+    example = painted_with_partners(0, real=1)
+    padded = with_junk(example, 4).replace(partners=with_junk(example.partners, 4))
+    for key in many_keys(2):
+        plain, other = (jax.device_get(compiled(name)(key, x)) for x in (example, padded))
+        np.testing.assert_array_equal(other.image, plain.image)
+        expected, actual = real_boxes(plain), real_boxes(other)
+        assert set(expected) <= set(range(5))
+        assert list(actual) == list(expected)
+        for label, box in expected.items():
+            np.testing.assert_array_equal(actual[label], box)
+        for result in (plain, other):
+            assert (result.boxes[~result.box_mask] == 0).all()
+
+
+@every_op
+def test_without_boxes_only_the_image_changes(name):
+    nothing = painted_with_partners(0)
+    partners = nothing.partners.replace(box_mask=np.zeros((4, 5), bool))
+    nothing = nothing.replace(box_mask=np.zeros(5, bool), partners=partners)
+    result = compiled(name)(jax.random.key(0), nothing)
+    assert not result.box_mask.any()
+    assert (result.boxes == 0).all()
+
+
+@every_op
+def test_an_example_of_wrong_arrays_is_refused_by_the_name_of_the_array(name):
+    example = painted_with_partners(0)
+    for field, wrong in (
+        ("image", example.image[..., 0]),
+        ("boxes", example.boxes[:, :3]),
+        ("labels", example.labels[:3]),
+        ("box_mask", example.labels),
+        ("crowd", example.crowd[None]),
+        ("difficult", np.zeros(5, np.float32)),
+    ):
+        with pytest.raises(AssertionError, match=f"^{field} is"):
+            OPS[name](jax.random.key(0), example.replace(**{field: wrong}))
+
+
+# Flips.
+
+
+def test_flip_boxes_by_hand_and_by_the_reference():
+    check_op(augment.flip_boxes, reference.flip_boxes, np.float32([[1, 2, 4, 7]]), width=10)
+    actual = augment.flip_boxes(np.float32([[1, 2, 4, 7]]), width=10)
+    np.testing.assert_array_equal(actual, [[6, 2, 9, 7]])
+
+
+def test_random_horizontal_flip_mirrors_image_and_boxes_exactly(transform):
+    example = painted(0)
+    flip = transform(augment.random_horizontal_flip)
+    result = jax.device_get(flip(jax.random.key(0), example, probability=1.0))
+    assert result.image.dtype == np.uint8
+    np.testing.assert_array_equal(result.image, reference.flip(example.image))
+    assert check_painted(result, atol=0) == 3
+    check_close(result.replace(image=0, boxes=0), example.replace(image=0, boxes=0))
+
+
+def test_random_horizontal_flip_happens_with_its_probability():
+    example = example_of(np.array([[[1], [2]]], np.uint8), [[0, 0, 1, 1]])
+    for options, share in (({}, 0.5), ({"probability": 0.25}, 0.25)):
+        results = over_keys(augment.random_horizontal_flip, **options)(many_keys(1000), example)
+        flipped = results.image[:, 0, 0, 0] == 2
+        assert abs(flipped.mean() - share) < 4 * (share * (1 - share) / 1000) ** 0.5
+        for box, was_flipped in zip(results.boxes[:, 0], flipped, strict=True):
+            np.testing.assert_array_equal(box, [1, 0, 2, 1] if was_flipped else [0, 0, 1, 1])
+
+
+# The rule for boxes.
+
+
+@pytest.mark.parametrize(
+    ("box", "options", "expected"),
+    [
+        ((2, 3, 6, 8), {}, (2, 3, 6, 8)),
+        ((-2, -2, 6, 8), {}, (0, 0, 6, 8)),
+        ((-12, 0, 4, 4), {}, (0, 0, 4, 4)),  # a quarter is left
+        ((-13, 0, 4, 4), {}, None),
+        ((8, 8, 12, 12), {"least_visible": 0.51}, None),
+        ((-13, 0, 4, 4), {"least_visible": 0}, (0, 0, 4, 4)),
+        ((-10, -10, -2, -2), {"least_visible": 0, "least_side": 0}, None),  # outside
+        ((2, 2, 3, 9), {}, (2, 2, 3, 9)),
+        ((2, 2, 2.75, 9), {}, None),  # too narrow
+        ((2, 2, 2.75, 9), {"least_side": 0.75}, (2, 2, 2.75, 9)),
+        ((9.5, 2, 10.5, 9), {}, None),  # too narrow once it is clipped
+        ((2, 2, 2, 9), {"least_side": 0}, None),  # no area
+        ((6, 8, 2, 3), {"least_side": 0}, None),  # inverted
+        ((np.nan, 1, 5, 5), {}, None),
+        ((0, 0, 10, 12), {"least_visible": 1}, (0, 0, 10, 12)),
+    ],
+)
+def test_clip_and_drop_by_hand(box, options, expected):
+    example = example_of(np.zeros((12, 10, 1), np.uint8), [(1, 1, 4, 4), box])
+    result = augment.clip_and_drop(example, **options)
+    np.testing.assert_array_equal(result.box_mask, [True, expected is not None])
+    np.testing.assert_array_equal(result.boxes, [(1, 1, 4, 4), expected or (0, 0, 0, 0)])
+
+
+def test_clip_and_drop_equals_the_reference():
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(-15, 25, (60, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(0.5, 20, (60, 2))], axis=1)
+    example = example_of(np.zeros((20, 24, 3), np.uint8), boxes, box_mask=rng.random(60) < 0.8)
+    options = {"least_visible": 0.4, "least_side": 2.0}
+    kept = reference.clip_and_drop(example, **options).box_mask.sum()
+    assert 10 < kept < example.box_mask.sum() - 10
+    check_op(augment.clip_and_drop, reference.clip_and_drop, example, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"least_visible": 1.5}, "least_visible is 1.5"), ({"least_side": -1}, "least_side is -1")],
+)
+def test_clip_and_drop_refuses_options_out_of_range(options, message):
+    with pytest.raises(ValueError, match=message):
+        augment.clip_and_drop(painted(0), **options)
+
+
+# Crops.
+
+WINDOWS = np.float32(
+    [(0, 0, 9, 7), (2, 1, 6, 5), (-3.3, -2.2, 12.1, 8.4), (1.5, -4, 30, 6), (20, 20, 29, 27)]
+)
+
+
+@pytest.mark.parametrize("method", ["bilinear", "nearest"])
+def test_resized_crop_equals_the_reference_for_every_window(method):
+    image = np.random.default_rng(0).integers(0, 256, (7, 9, 2)).astype(np.uint8)
+    crop = functools.partial(augment.resized_crop, method=method, fill=3)
+    results = jax.jit(jax.vmap(crop, in_axes=(None, 0)))(image, WINDOWS)
+    assert results.dtype == (np.float32 if method == "bilinear" else np.uint8)
+    for window, result in zip(WINDOWS, results, strict=True):
+        expected = reference.resized_crop(image, window, method=method, fill=3)
+        np.testing.assert_allclose(result, expected, atol=1e-3)
+    np.testing.assert_array_equal(results[0], image)  # the window is the image
+    assert (results[4] == 3).all()  # the window is outside
+
+
+def test_resized_crop_equals_the_reference_under_every_transform():
+    image = np.random.default_rng(0).random((40, 9, 2)).astype(np.float32)
+    window = np.float32([-2, 3, 8, 25])
+    check_op(augment.resized_crop, reference.resized_crop, image, window, atol=1e-3)
+
+
+def test_resized_crop_is_the_same_by_products_of_matrices():
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (33, 9, 2)).astype(np.uint8)
+    y, x = (np.linspace(-0.5, side - 0.5, side, dtype=np.float32) for side in (33, 9))
+    by_products, by_gathers = (
+        jax.jit(form)(image, y, x) for form in (detection._by_products, detection._by_gathers)
+    )
+    np.testing.assert_allclose(by_products, by_gathers, atol=1e-3)
+
+
+def test_resized_crop_moves_masks_as_its_boxes():
+    mask = np.zeros((HEIGHT, WIDTH, 1), bool)
+    mask[10:20, 12:30] = True
+    window = np.float32([4.3, -7.1, 44.9, 30.2])
+    moved = augment.resized_crop(mask, window, method="nearest", fill=0)
+    assert moved.dtype == bool
+    box = np.float32([[12, 10, 30, 20]])
+    boxes = augment.resized_crop_boxes(box, window, size=(HEIGHT, WIDTH))
+    np.testing.assert_allclose(boxes[0], extent(moved[..., 0], 0), atol=0.501)
+
+
+def test_resized_crop_boxes_by_hand_and_by_the_reference():
+    window = np.float32([2, 1, 7, 5])  # twice as large in x, three times in y
+    box = np.float32([[3, 2, 5, 4], [0, 0, 10, 12]])
+    actual = augment.resized_crop_boxes(box, window, size=(12, 10))
+    np.testing.assert_allclose(actual, [[2, 3, 6, 9], [-4, -3, 16, 33]], atol=1e-5)
+    check_op(
+        augment.resized_crop_boxes,
+        reference.resized_crop_boxes,
+        box,
+        window,
+        size=(12, 10),
+        transforms=("jit",),
+    )
+
+
+def test_resized_crop_refuses_other_arguments():
+    image, window = np.zeros((4, 4, 3), np.uint8), np.float32([0, 0, 4, 4])
+    with pytest.raises(ValueError, match="unknown method 'linear'"):
+        augment.resized_crop(image, window, method="linear")
+    with pytest.raises(AssertionError, match=r"^image is"):
+        augment.resized_crop(image[..., 0], window)
+    with pytest.raises(AssertionError, match=r"^window is"):
+        augment.resized_crop(image, window[:2])
+
+
+def with_ramps(example):
+    """Two more channels: each pixel's x and y, by which a crop's window can be found again."""
+    height, width, _ = example.image.shape
+    y, x = np.mgrid[:height, :width]
+    ramps = np.stack([x, y], axis=-1).astype(np.float32)
+    return example.replace(image=np.concatenate([example.image, ramps], axis=-1))
+
+
+def window_of(image):
+    """The window that a result of `with_ramps` shows; its middle half must be inside the image."""
+    height, width, _ = image.shape
+    ends = []
+    for axis, count in ((1, width), (0, height)):
+        first, last = count // 4, count - 1 - count // 4
+        ramp = image[height // 2, :, -2] if axis else image[:, width // 2, -1]
+        slope = (float(ramp[last]) - float(ramp[first])) / (last - first)
+        begin = float(ramp[first]) + 0.5 - slope * (first + 0.5)
+        ends.append((begin, begin + slope * count))
+    (x1, x2), (y1, y2) = ends
+    return np.array([x1, y1, x2, y2])
+
+
+CROPS = {
+    "random_scale_and_translate": {"scale": (0.7, 1.6), "ratio": (0.8, 1.25), "translate": 0.15},
+    "random_jitter_crop": {"jitter": 0.2},
+}
+every_crop = pytest.mark.parametrize("name", CROPS)
+
+
+def check_crop(name, run):
+    """Asserts that a crop equals the reference at the window that it shows."""
+    example = with_ramps(painted(2))
+    result = jax.device_get(run(OPS[name])(jax.random.key(5), example, **CROPS[name], fill=30))
+    assert result.image.dtype == np.float32
+    window = window_of(result.image)
+    boxes = reference.resized_crop_boxes(example.boxes, window, size=(HEIGHT, WIDTH))
+    image = reference.resized_crop(example.image, window, fill=30)
+    expected = reference.clip_and_drop(example.replace(image=image, boxes=boxes))
+    check_close(result, expected, atol=0.02)
+
+
+def test_random_scale_and_translate_equals_the_reference_at_some_window(transform):
+    check_crop("random_scale_and_translate", transform)
+
+
+def test_random_jitter_crop_equals_the_reference_at_some_window():
+    check_crop("random_jitter_crop", functools.partial(transformed, transform="jit"))
+
+
+@every_crop
+def test_a_crop_moves_boxes_with_what_is_in_them(name):
+    example = painted(1)
+    results = over_keys(OPS[name], **CROPS[name], fill=0)(many_keys(40), example)
+    found = sum(
+        check_painted(jax.tree.map(lambda x, k=k: x[k], results), atol=0.501) for k in range(40)
+    )
+    assert 60 < found < 120  # most of them stay, and some are dropped
+
+
+def windows_drawn(name, count, **options):
+    """[count, 4]."""
+    example = with_ramps(example_of(np.zeros((16, 12, 0), np.float32), []))
+    results = over_keys(OPS[name], **options)(many_keys(count), example)
+    return np.array([window_of(image) for image in results.image])
+
+
+def test_random_jitter_crop_moves_each_border_by_itself():
+    windows = windows_drawn("random_jitter_crop", 400, jitter=0.2)
+    moves = (windows / [12, 16, 12, 16] - [0, 0, 1, 1]).T
+    for move in moves:
+        assert uniform_distance(move, -0.2, 0.2) < 1.95
+    assert abs(np.corrcoef(moves) - np.eye(4)).max() < 0.2
+
+
+def scales_drawn(count, **options):
+    """[count, 2] scales and [count, 2] moves as a share of the side, (x, y)."""
+    windows = windows_drawn("random_scale_and_translate", count, **options)
+    scales = np.array([12, 16]) / (windows[:, 2:] - windows[:, :2])
+    centre = (windows[:, 2:] + windows[:, :2]) / 2 / [12, 16]
+    return scales, scales * (0.5 - centre)
+
+
+def test_random_scale_and_translate_draws_uniformly():
+    scales, moves = scales_drawn(400, scale=(1.0, 1.5), translate=0.1)
+    np.testing.assert_allclose(scales[:, 0], scales[:, 1], rtol=1e-4)
+    assert uniform_distance(scales[:, 0], 1.0, 1.5) < 1.95
+    for move in moves.T:
+        assert uniform_distance(move, -0.1, 0.1) < 1.95
+    correlation = np.corrcoef([scales[:, 0], *moves.T])
+    assert abs(correlation - np.eye(3)).max() < 0.2
+
+
+def test_random_scale_and_translate_changes_the_form_log_uniformly():
+    scales, _ = scales_drawn(400, scale=(1.2, 1.2), ratio=(0.5, 1.5), translate=0.0)
+    ratios = np.log(scales[:, 0] / scales[:, 1])
+    assert uniform_distance(ratios, np.log(0.5), np.log(1.5)) < 1.95
+    np.testing.assert_allclose(np.sqrt(scales.prod(axis=1)), 1.2, rtol=1e-3)
+
+
+RULE = {"least_visible": 0.25, "least_side": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        (
+            "random_scale_and_translate",
+            {"scale": (0.8, 1.2), "ratio": (1.0, 1.0), "translate": 0.2, "fill": 127, **RULE},
+        ),
+        ("random_jitter_crop", {"jitter": 0.3, "fill": 127, **RULE}),
+        ("mosaic", {"margin": 0.2, **RULE}),
+        ("mixup", {"alpha": 1.5, "partner": 0}),
+    ],
+)
+def test_the_defaults_are_those_of_the_papers(name, options):
+    example = painted_with_partners(0)
+    stated = jax.jit(functools.partial(OPS[name], **options))(jax.random.key(4), example)
+    check_close(compiled(name)(jax.random.key(4), example), stated, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("random_horizontal_flip", {"probability": 1.5}, "probability is 1.5"),
+        ("random_jitter_crop", {"jitter": 0.5}, "jitter is 0.5"),
+        ("random_jitter_crop", {"least_side": -1}, "least_side is -1"),
+        ("random_scale_and_translate", {"scale": (0, 1)}, "first of scale is 0"),
+        ("random_scale_and_translate", {"ratio": (2, 1)}, "second of ratio is 1"),
+        ("random_scale_and_translate", {"translate": -1}, "translate is -1"),
+        ("mosaic", {"margin": 0.6}, "margin is 0.6"),
+        ("mosaic", {"least_visible": 2}, "least_visible is 2"),
+        ("mixup", {"alpha": 0}, "alpha is 0"),
+        ("mixup", {"partner": -1}, "partner is -1"),
+    ],
+)
+def test_options_out_of_range_are_refused(name, options, message):
+    with pytest.raises(InputError, match=message):
+        jax.eval_shape(
+            functools.partial(OPS[name], **options), jax.random.key(0), painted_with_partners(0)
+        )
+
+
+# Mosaic and mixup.
+
+
+def numbered(example):
+    """The example and its first partners, with (number, y, x) in each pixel."""
+    examples = [example.replace(partners=None)]
+    examples += [jax.tree.map(lambda x, n=n: x[n], example.partners) for n in range(3)]
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    images = [np.stack([np.full_like(x, n), y, x], axis=-1).astype(np.uint8) for n in range(4)]
+    return [example.replace(image=i) for example, i in zip(examples, images, strict=True)]
+
+
+def decoded(image):
+    """Of a mosaic of `numbered`: the centre, and by how much each part moves, all (x, y)."""
+    number, from_y, from_x = np.moveaxis(np.asarray(image).astype(int), -1, 0)
+    centre = (number[0] == 0).sum(), (number[:, 0] == 0).sum()
+    y, x = np.mgrid[: number.shape[0], : number.shape[1]]
+    moves = [
+        (np.unique((x - from_x)[number == n]), np.unique((y - from_y)[number == n]))
+        for n in range(4)
+    ]
+    assert all(len(values) == 1 for move in moves for values in move)
+    return centre, [(int(dx[0]), int(dy[0])) for dx, dy in moves]
+
+
+def test_mosaic_equals_the_reference_at_some_centre(transform):
+    first, *others = numbered(painted_with_partners(0))
+    example = first.replace(partners=stacked(others))
+    result = jax.device_get(transform(augment.mosaic)(jax.random.key(1), example))
+    assert result.image.dtype == np.uint8
+    centre, moves = decoded(result.image)
+    expected = reference.mosaic([first, *others], centre, moves)
+    assert 3 <= expected.box_mask.sum() <= 5
+    check_close(result, expected)
+
+
+def mosaics(examples, count, **options):
+    """Results for many keys; the partners are no part of them."""
+
+    def run(key):
+        example = examples[0].replace(partners=stacked(examples[1:]))
+        return augment.mosaic(key, example, **options).replace(partners=None)
+
+    results = jax.device_get(jax.jit(jax.vmap(run))(many_keys(count)))
+    return [jax.tree.map(lambda x, k=k: x[k], results) for k in range(count)]
+
+
+def test_mosaic_draws_centre_and_offsets_uniformly():
+    drawn = [decoded(result.image) for result in mosaics(numbered(painted_with_partners(0)), 400)]
+    centres = np.array([centre for centre, _ in drawn])
+    for values, side in zip(centres.T, (WIDTH, HEIGHT), strict=True):
+        least = int(0.2 * side)
+        assert (values.min(), values.max()) == (least, side - least)
+        assert uniform_distance(values, least - 0.5, side - least + 0.5) < 1.95
+    # Moves as a share of how far a part may move: all of 0..1, -1..0 for those before the centre.
+    size = np.array([WIDTH, HEIGHT])
+    shares = []
+    for n, after in enumerate([(0, 0), (1, 0), (0, 1), (1, 1)]):
+        moves = np.array([moves[n] for _, moves in drawn])
+        shares += [*np.where(after, moves / centres, moves / (centres - size) * 1.0).T]
+    for share in shares:
+        assert (share.min(), share.max()) == (0, 1)
+        assert uniform_distance(share, 0, 1) < 1.95
+    assert abs(np.corrcoef(shares) - np.eye(8)).max() < 0.2
+
+
+def test_mosaic_moves_boxes_with_what_is_in_them():
+    example = painted_with_partners(3, rows=12)
+    examples = [example.replace(partners=None)]
+    examples += [jax.tree.map(lambda x, n=n: x[n], example.partners) for n in range(3)]
+    found = 0
+    for result in mosaics(examples, 30):
+        found += check_painted(result, atol=0)
+        areas = np.prod(result.boxes[:, 2:] - result.boxes[:, :2], axis=1)
+        assert (np.diff(areas) <= 0).all()
+        assert (np.diff(result.box_mask.astype(int)) <= 0).all()
+    assert 60 < found < 240
+
+
+def test_mosaic_with_its_centre_in_the_middle_has_equal_parts():
+    result = mosaics(numbered(painted_with_partners(0)), 3, margin=0.5)[2]
+    assert decoded(result.image)[0] == (WIDTH // 2, HEIGHT // 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "message"),
+    [
+        ("mosaic", 0, "mosaic takes 3 of an example's partners, and there are 0"),
+        ("mosaic", 2, "mosaic takes 3 of an example's partners, and there are 2"),
+        ("mixup", 0, "mixup takes 1 of an example's partners, and there are 0"),
+    ],
+)
+def test_too_few_partners_are_refused(name, count, message):
+    example = painted_with_partners(0)
+    partners = jax.tree.map(lambda x: x[:count], example.partners) if count else None
+    with pytest.raises(InputError, match=message):
+        jax.jit(OPS[name])(jax.random.key(0), example.replace(partners=partners))
+
+
+@pytest.mark.parametrize("name", ["mosaic", "mixup"])
+def test_partners_of_other_shapes_are_refused(name):
+    example = painted_with_partners(0)
+    partners = example.partners.replace(boxes=example.partners.boxes[:, :4])
+    with pytest.raises(AssertionError, match=r"^partners\.boxes is"):
+        OPS[name](jax.random.key(0), example.replace(partners=partners))
+
+
+def test_blend_equals_the_reference_and_keeps_the_largest():
+    first, second = painted(0, channels=6), painted(1, first=3, channels=6)
+    check_op(augment.blend, reference.blend, first, second, np.float32(0.3), atol=1e-4)
+    result = augment.blend(first, second, 0.3)
+    assert result.box_mask.all()  # five of the six
+    assert result.image.dtype == jnp.float32
+
+
+def test_blend_puts_rows_of_equal_boxes_in_their_order_and_padding_last():
+    image, box = np.zeros((4, 4, 1), np.uint8), (0, 0, 2, 2)
+    first = example_of(image, [box, (1, 1, 1, 1), box, box], box_mask=[False, True, True, False])
+    second = example_of(image, [box, (0, 0, 4, 4)] * 2, np.arange(4, 8), [True, False, False, True])
+    result = augment.blend(first, second, 0.5)
+    np.testing.assert_array_equal(result.labels, [7, 2, 4, 1])
+    np.testing.assert_array_equal(result.crowd, [True, False, False, True])
+    np.testing.assert_array_equal(result.difficult, [False, False, False, True])
+    assert result.box_mask.all()
+
+
+def test_mixup_is_the_blend_with_its_partner_at_a_share_from_the_beta_distribution():
+    white, black = (example_of(np.full((1, 1, 1), v, np.uint8), [[0, 0, 1, 1]]) for v in (255, 0))
+    grey = example_of(np.full((1, 1, 1), 51, np.uint8), [[0, 0, 1, 1]])
+    example = white.replace(partners=stacked([black, grey]))
+
+    def shares(**options):
+        run = jax.vmap(lambda key: augment.mixup(key, example, **options).image[0, 0, 0])
+        return np.asarray(jax.jit(run)(many_keys(1000)))
+
+    drawn = shares() / 255
+    assert abs(drawn.mean() - 0.5) < 0.03
+    assert abs(drawn.var() - 1 / 16) < 0.01  # 1 / (8 alpha + 4)
+    other = shares(alpha=20.0, partner=1)
+    drawn = (other - 51) / (255 - 51)
+    assert abs(drawn.mean() - 0.5) < 0.015
+    assert abs(drawn.var() - 1 / 164) < 0.002
+
+
+def test_mixup_keeps_the_boxes_of_both_in_full():
+    example = painted_with_partners(0, real=2)
+    result = jax.device_get(compiled("mixup")(jax.random.key(2), example))
+    thresholds = result.image.max(axis=(0, 1)) / 2
+    assert check_painted(result, atol=0, thresholds=thresholds) == 4
+    assert set(real_boxes(result)) == set(range(4))
+
+
+# Sometimes.
+
+
+def test_with_probability_turns_bytes_to_floats_under_every_transform(transform):
+    def run(key, image):
+        return augment.with_probability(key, image, lambda _, x: x + 0.5, probability=0.5)
+
+    image = np.uint8([1, 2])
+    results = [np.asarray(transform(run)(key, image)) for key in many_keys(6)]
+    assert {tuple(result) for result in results} == {(1, 2), (1.5, 2.5)}
+
+
+def test_with_probability_applies_the_function_to_the_whole_example_or_not_at_all():
+    example = painted(0)
+    changed = example.replace(image=example.image + 0.5, labels=example.labels + 7)
+    run = functools.partial(
+        augment.with_probability, function=lambda key, x: changed, probability=0.3
+    )
+    results = jax.device_get(jax.jit(jax.vmap(run, in_axes=(0, None)))(many_keys(1000), example))
+    happened = results.labels[:, 0] == 7
+    assert abs(happened.mean() - 0.3) < 0.06
+    for happens in (True, False):
+        first = np.argmax(happened == happens)
+        one = jax.tree.map(lambda x, k=first: x[k], results)
+        check_close(one, changed if happens else example, atol=0)
+
+
+def test_with_probability_gives_the_function_a_key_of_its_own():
+    def draw(key, image):
+        return image + jax.random.uniform(key)
+
+    def run(key, image):
+        return augment.with_probability(key, image, draw, probability=0.5)
+
+    keys = many_keys(300)
+    results = np.asarray(jax.jit(jax.vmap(run, in_axes=(0, None)))(keys, np.float32(1)))
+    added = results[results != 1] - 1
+    assert uniform_distance(added, 0, 1) < 1.95
+
+
+def test_with_probability_refuses_a_function_that_changes_shapes():
+    with pytest.raises(AssertionError, match="shape"):
+        augment.with_probability(
+            jax.random.key(0), np.zeros((2, 2)), lambda key, x: x[:1], probability=0.5
+        )
+    with pytest.raises(InputError, match="probability is 2"):
+        augment.with_probability(jax.random.key(0), np.zeros(2), lambda key, x: x, probability=2)
