@@ -23,6 +23,7 @@ import dataclasses
 import io
 import statistics
 import time
+from functools import partial
 
 import numpy as np
 from timing import machine
@@ -131,32 +132,22 @@ def pycocotools(data_set, results, iou_type):
     truth = COCO()
     truth.dataset = data_set
     truth.createIndex()
-    found = truth.loadRes(results)
-
-    def run():
-        evaluation = COCOeval(truth, found, iou_type)
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-        return evaluation.stats
-
-    return run
+    return partial(numbers_of, COCOeval, truth, truth.loadRes(results), iou_type)
 
 
 def faster_coco_eval(data_set, results, iou_type):
     from faster_coco_eval import COCO, COCOeval_faster
 
     truth = COCO(data_set)
-    found = truth.loadRes(results)
+    return partial(numbers_of, COCOeval_faster, truth, truth.loadRes(results), iou_type)
 
-    def run():
-        evaluation = COCOeval_faster(truth, found, iou_type)
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-        return evaluation.stats[:12]
 
-    return run
+def numbers_of(evaluation_class, truth, found, iou_type):
+    evaluation = evaluation_class(truth, found, iou_type)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    return evaluation.stats[:12]
 
 
 def read_masks(table, texts):

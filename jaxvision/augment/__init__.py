@@ -10,8 +10,6 @@ from jaxvision.augment.detection import (
     random_horizontal_flip,
     random_jitter_crop,
     random_scale_and_translate,
-    resized_crop,
-    resized_crop_boxes,
     with_probability,
 )
 from jaxvision.augment.image import (
@@ -21,6 +19,7 @@ from jaxvision.augment.image import (
     random_rotation,
     rotate,
 )
+from jaxvision.augment.sampling import resized_crop, resized_crop_boxes
 
 __all__ = [
     "blend",

@@ -15,9 +15,9 @@ from typing import Any
 import jax
 from tensorboardX import SummaryWriter
 
+from jaxvision.core.files import replace_text
 from jaxvision.engine.checkpoint import Checkpoints
 from jaxvision.engine.errors import NonFiniteError
-from jaxvision.engine.files import replace_text
 from jaxvision.engine.progress import Progress, format_values
 from jaxvision.engine.run import Run
 

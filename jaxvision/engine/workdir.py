@@ -8,7 +8,7 @@ from typing import Any
 import filelock
 
 from jaxvision.core import InputError
-from jaxvision.engine.files import replace_text
+from jaxvision.core.files import replace_text
 
 CONFIG = "config.json"
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxvision import augment
-from jaxvision.augment import detection
+from jaxvision.augment import sampling
 from jaxvision.core import DetectionBatch, InputError
 from jaxvision.testing import check_op, transformed
 from tests.augment.test_color import uniform_distance
@@ -305,7 +305,7 @@ def test_resized_crop_is_the_same_by_products_of_matrices():
     image = rng.integers(0, 256, (33, 9, 2)).astype(np.uint8)
     y, x = (np.linspace(-0.5, side - 0.5, side, dtype=np.float32) for side in (33, 9))
     by_products, by_gathers = (
-        jax.jit(form)(image, y, x) for form in (detection._by_products, detection._by_gathers)
+        jax.jit(form)(image, y, x) for form in (sampling._by_products, sampling._by_gathers)
     )
     np.testing.assert_allclose(by_products, by_gathers, atol=1e-3)
 

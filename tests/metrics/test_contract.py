@@ -121,5 +121,10 @@ def test_a_wrong_shape_or_dtype_names_the_argument(name, argument):
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_half_precision_is_computed_in_float32(name):
+    contract.check_half_precision(CASES[name])
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_arrays_come_first_and_all_is_documented(name):
     contract.check_documentation(CASES[name])

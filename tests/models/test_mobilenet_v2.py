@@ -10,7 +10,7 @@ import pytest
 from jaxvision.interop import from_state_dict
 from jaxvision.models import create_model
 from jaxvision.models.backbones.mobilenet_v2 import Stage, scaled
-from tests.models.variables import random_variables, shapes_of
+from tests.models.variables import check_classifier_learns, random_variables, shapes_of
 from tests.ops.parity import import_torchvision
 
 TINY = (Stage(1, 8, 1, 1, "c1"), Stage(2, 8, 2, 2, "c2"), Stage(2, 16, 1, 1, "c3"))
@@ -64,18 +64,7 @@ def test_scaled_channels_are_multiples_of_8(channels, width, expected):
 
 
 def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
-    model, images = tiny(dropout=0.0), images_of(4)
-    variables = random_variables(model, images)
-
-    def objective(params):
-        now = {**variables, "params": params}
-        maps, _ = model.apply(now, images, train=True, mutable=["batch_stats"])
-        return -jax.nn.log_softmax(maps["logits"])[:, 1].sum()
-
-    gradients = jax.jit(jax.grad(objective))(variables["params"])
-    for path, gradient in jax.tree.leaves_with_path(gradients):
-        assert jnp.isfinite(gradient).all(), path
-        assert jnp.abs(gradient).max() > 0, path
+    check_classifier_learns(tiny(dropout=0.0), images_of(4))
 
 
 def test_dropout_needs_a_key_in_training_only():

@@ -1,7 +1,8 @@
 """Networks that Darknet's .cfg files describe, and their .weights files."""
 
 from jaxvision.interop.darknet.description import Description, parse_cfg, read_cfg
-from jaxvision.interop.darknet.layers import Head, Size
+from jaxvision.interop.darknet.heads import Head
+from jaxvision.interop.darknet.layers import Size
 from jaxvision.interop.darknet.network import DarknetNetwork, darknet_norm
 from jaxvision.interop.darknet.weights import (
     WeightsHeader,

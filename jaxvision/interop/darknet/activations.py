@@ -1,16 +1,10 @@
 """The activations of Darknet, by the names that a description gives them."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import Array
-
-
-def _leaky(x: Array) -> Array:
-    return jnp.where(x > 0, x, 0.1 * x)
-
-
-def _relie(x: Array) -> Array:
-    return jnp.where(x > 0, x, 0.01 * x)
 
 
 def _ramp(x: Array) -> Array:
@@ -39,31 +33,23 @@ def _stair(x: Array) -> Array:
     return jnp.where(below % 2 == 0, step, step + x - below)
 
 
-def _hardtan(x: Array) -> Array:
-    return jnp.clip(x, -1, 1)
-
-
 def _lhtan(x: Array) -> Array:
     """Between 0 and 1 as it is; beyond with a thousandth of the slope."""
     return jnp.where(x < 0, 0.001 * x, jnp.where(x > 1, 0.001 * (x - 1) + 1, x))
 
 
-def _mish(x: Array) -> Array:
-    return x * jnp.tanh(jax.nn.softplus(x))
-
-
 ACTIVATIONS = {
     "elu": jax.nn.elu,
-    "hardtan": _hardtan,
-    "leaky": _leaky,
+    "hardtan": jax.nn.hard_tanh,
+    "leaky": partial(jax.nn.leaky_relu, negative_slope=0.1),
     "lhtan": _lhtan,
     "linear": lambda x: x,
     "loggy": _loggy,
     "logistic": jax.nn.sigmoid,
-    "mish": _mish,
+    "mish": jax.nn.mish,
     "plse": _plse,
     "ramp": _ramp,
-    "relie": _relie,
+    "relie": partial(jax.nn.leaky_relu, negative_slope=0.01),
     "relu": jax.nn.relu,
     "selu": _selu,
     "stair": _stair,

@@ -5,7 +5,9 @@ import os
 import pathlib
 
 from jaxvision.core import InputError
-from jaxvision.interop.darknet.layers import End, Head, Layer, Size, Stored, read_layers
+from jaxvision.interop.darknet.heads import End, Head
+from jaxvision.interop.darknet.kinds import read_layers
+from jaxvision.interop.darknet.layers import Layer, Size, Stored
 from jaxvision.interop.darknet.sections import parse_sections
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxvision.core import at_least_float32, check_array
-from jaxvision.interop.darknet import layers
+from jaxvision.interop.darknet import heads, layers
 from jaxvision.interop.darknet.activations import ACTIVATIONS
 from jaxvision.interop.darknet.description import Description
 from jaxvision.layers import Conv, Norm, batch_norm
@@ -83,7 +83,7 @@ class DarknetNetwork(nn.Module):
         maps: dict[str, Array] = {}
         for layer in self.description.layers:
             inputs = [outputs[number] for number in layer.inputs]
-            if isinstance(layer, layers.End):
+            if isinstance(layer, heads.End):
                 maps |= _MAPS[type(layer)](layer, *inputs)
                 continue
             if isinstance(layer, layers.Softmax):
@@ -217,7 +217,7 @@ def _cost(layer: layers.Cost, how: _How, x: Array) -> Array:
     return x
 
 
-def _yolov1_maps(layer: layers.Detection, x: Array) -> dict[str, Array]:
+def _yolov1_maps(layer: heads.Detection, x: Array) -> dict[str, Array]:
     cells, boxes = layer.side**2, layer.boxes
     ends = cells * layer.classes, cells * (layer.classes + boxes)
     scores, confidence, coordinates = jnp.split(_flat(x), ends, axis=1)
@@ -230,7 +230,7 @@ def _yolov1_maps(layer: layers.Detection, x: Array) -> dict[str, Array]:
     return dict(zip(layer.maps, values, strict=True))
 
 
-def _anchored_map(layer: layers.Anchored, x: Array) -> dict[str, Array]:
+def _anchored_map(layer: heads.Anchored, x: Array) -> dict[str, Array]:
     return {layer.name: x.reshape(*x.shape[:3], len(layer.anchors), -1)}
 
 
@@ -249,8 +249,8 @@ _FORWARD: dict[type[layers.Layer], Callable[..., Array]] = {
     layers.Softmax: _softmax,
     layers.Upsample: _upsample,
 }
-_MAPS: dict[type[layers.End], Callable[..., dict[str, Array]]] = {
-    layers.Detection: _yolov1_maps,
-    layers.Region: _anchored_map,
-    layers.Yolo: _anchored_map,
+_MAPS: dict[type[heads.End], Callable[..., dict[str, Array]]] = {
+    heads.Detection: _yolov1_maps,
+    heads.Region: _anchored_map,
+    heads.Yolo: _anchored_map,
 }

@@ -18,6 +18,7 @@ import flax.traverse_util
 import numpy as np
 
 from jaxvision.core import InputError
+from jaxvision.core.files import replacing
 from jaxvision.interop.darknet.description import Description
 from jaxvision.interop.darknet.layers import Stored
 
@@ -142,15 +143,10 @@ def write_weights(
     if extra:
         names = ", ".join(sorted("/".join(key) for key in extra))
         raise InputError(f"the variables have {names}, which {description.source} has not")
-    path = pathlib.Path(path)
-    new = path.with_name(f"{path.name}.tmp")
-    with new.open("wb") as file:
+    with replacing(pathlib.Path(path), "wb") as file:
         file.write(_VERSION.pack(*version) + header.seen_format.pack(seen))
         for array, value in values:
             file.write(value.transpose(np.argsort(array.axes)).tobytes())
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
 
 
 def _opened(path: str | os.PathLike[str]) -> BinaryIO:

@@ -204,6 +204,12 @@ def dense(module: Any, features: int, name: str) -> nn.Dense:
     return nn.Dense(features, name=name, **_dtypes(module))
 
 
+def as_backbone(module: Any) -> dict[str, Any]:
+    """The fields of a module's backbone: no classifier, and norm and dtypes of the module."""
+    norm = {"norm": module.norm, "axis_name": module.axis_name}
+    return {"num_classes": None, "name": "backbone", **norm, **_dtypes(module)}
+
+
 def _dtypes(module: Any) -> dict[str, Any]:
     return {"dtype": module.dtype, "param_dtype": module.param_dtype}
 

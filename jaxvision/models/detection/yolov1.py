@@ -15,6 +15,7 @@ from jaxvision.models.backbones.darknet import (
     NumberedConvs,
     PlainDarknet,
     Stage,
+    as_backbone,
     dense,
     leaky_relu,
 )
@@ -73,15 +74,7 @@ class YOLOv1(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
-        backbone = PlainDarknet(
-            self.stages,
-            num_classes=None,
-            norm=self.norm,
-            axis_name=self.axis_name,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            name="backbone",
-        )
+        backbone = PlainDarknet(self.stages, **as_backbone(self))
         x = backbone(images, train=train)[f"c{self.stages[-1].level}"]
         conv = NumberedConvs(self, train=train)
         for features, stride in self.convolutions:

@@ -10,7 +10,13 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxvision.layers import Norm, batch_norm
-from jaxvision.models.backbones.darknet import DARKNET_19, TINY, NumberedConvs, PlainDarknet
+from jaxvision.models.backbones.darknet import (
+    DARKNET_19,
+    TINY,
+    NumberedConvs,
+    PlainDarknet,
+    as_backbone,
+)
 from jaxvision.ops import space_to_depth
 
 
@@ -47,15 +53,7 @@ class YOLOv2(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
-        backbone = self.backbone(
-            num_classes=None,
-            norm=self.norm,
-            axis_name=self.axis_name,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            name="backbone",
-        )
-        maps = backbone(images, train=train)
+        maps = self.backbone(**as_backbone(self))(images, train=train)
         conv = NumberedConvs(self, train=train)
         x = maps["c5"]
         for features in self.convolutions[:-1]:

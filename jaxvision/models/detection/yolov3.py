@@ -10,7 +10,13 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxvision.layers import Norm, batch_norm
-from jaxvision.models.backbones.darknet import TINY, Darknet53, NumberedConvs, PlainDarknet
+from jaxvision.models.backbones.darknet import (
+    TINY,
+    Darknet53,
+    NumberedConvs,
+    PlainDarknet,
+    as_backbone,
+)
 from jaxvision.ops import max_pool, resize_nearest
 
 
@@ -68,15 +74,7 @@ class YOLOv3(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
-        backbone = self.backbone(
-            num_classes=None,
-            norm=self.norm,
-            axis_name=self.axis_name,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            name="backbone",
-        )
-        maps = backbone(images, train=train)
+        maps = self.backbone(**as_backbone(self))(images, train=train)
         conv = NumberedConvs(self, train=train)
         depth = 5 + self.num_classes
         x, outputs = None, {}

@@ -1,0 +1,125 @@
+"""What a window shows of an image, and where its boxes are then."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxvision.core import at_least_float32, check_array, lookup
+
+GREY = 127.0
+"""What lies outside an image, if nothing else is asked for: half of white, as in Darknet."""
+
+
+def resized_crop(
+    image: Array, window: Array, *, method: str = "bilinear", fill: float = GREY
+) -> Array:
+    """What a window shows of an image, in the image's size: scaled and moved along both axes.
+
+    The centre of pixel i of n of the result is at u = x1 + (i + 1/2) (x2 - x1) / n in the image,
+    and likewise in y. If it is inside the image, the colour there is interpolated between the
+    centres of pixels (beyond the outermost ones it stays as it is), without a low-pass filter;
+    else it is `fill`.
+
+    Args:
+      image: [H, W, C], numbers or bool: an image or masks.
+      window: f32[4], xyxy, pixels of the image; it may reach beyond it. x1 < x2, y1 < y2.
+      method: "bilinear", or "nearest" for the pixel that the place is in.
+      fill: the value outside the image; masks need 0.
+    Returns:
+      [H, W, C]: float32 if bilinear, the image's dtype if nearest.
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+      ValueError: an unknown method.
+    """
+    image = check_array("image", image, ("H", "W", "C"), "number or bool")
+    window = check_array("window", window, (4,))
+    return _resized_crop(image, window, lookup(_METHODS, method, "method"), fill)
+
+
+def resized_crop_boxes(boxes: Array, window: Array, *, size: tuple[int, int]) -> Array:
+    """Where the boxes of an image are in its `resized_crop`.
+
+    x' = (x - x1) width / (x2 - x1), and likewise in y.
+
+    Args:
+      boxes: f32[..., 4], xyxy, pixels.
+      window: f32[4], as in `resized_crop`.
+      size: (height, width) of the image.
+    Returns:
+      f32[..., 4], not clipped.
+    Raises:
+      AssertionError: an argument has another shape or is no float.
+    """
+    boxes = at_least_float32(check_array("boxes", boxes, ("...", 4)))
+    x1, y1, x2, y2 = jnp.moveaxis(boxes, -1, 0)
+    left, top, right, bottom = check_array("window", window, (4,))
+    height, width = size
+    scale_x, scale_y = width / (right - left), height / (bottom - top)
+    moved = [(x1 - left) * scale_x, (y1 - top) * scale_y]
+    moved += [(x2 - left) * scale_x, (y2 - top) * scale_y]
+    return jnp.stack(moved, axis=-1)
+
+
+# Compiled as a whole, so that an eager call compiles once.
+@functools.partial(jax.jit, static_argnums=2)
+def _resized_crop(image: Array, window: Array, sample: Callable[..., Array], fill: float) -> Array:
+    height, width, _ = image.shape
+    x1, y1, x2, y2 = window.astype(jnp.float32)
+    x = x1 + (jnp.arange(width) + 0.5) * ((x2 - x1) / width)
+    y = y1 + (jnp.arange(height) + 0.5) * ((y2 - y1) / height)
+    inside = ((y >= 0) & (y <= height))[:, None] & ((x >= 0) & (x <= width))[None]
+    sampled = sample(image, y, x)
+    return jnp.where(inside[:, :, None], sampled, jnp.asarray(fill, sampled.dtype))
+
+
+def _bilinear(image: Array, y: Array, x: Array) -> Array:
+    """f32[H, W, C], at places in pixels from the image's upper left corner."""
+    centres = y - 0.5, x - 0.5
+    return jax.lax.platform_dependent(image, *centres, cpu=_by_gathers, default=_by_products)
+
+
+def _by_gathers(image: Array, y: Array, x: Array) -> Array:
+    """On one core of a CPU 8 times as fast as `_by_products` (416 x 416, batches of 8)."""
+
+    def row(place: Array) -> Array:
+        return _between(_between(image, place), x)
+
+    # The loop also keeps XLA from computing what made the image anew for each of the four reads.
+    return jax.lax.map(row, y, batch_size=32)
+
+
+def _between(values: Array, place: Array) -> Array:
+    """Linear interpolation along the first axis."""
+    before = jnp.floor(place).astype(jnp.int32)
+    share = (place - before).reshape(*place.shape, *(1,) * (values.ndim - 1))
+    a, b = (
+        jnp.take(values, index, axis=0, mode="clip").astype(jnp.float32)
+        for index in (before, before + 1)
+    )
+    return a + share * (b - a)
+
+
+def _by_products(image: Array, y: Array, x: Array) -> Array:
+    """Two products of matrices, as gathers are slow on a TPU."""
+
+    def weights(place: Array, count: int) -> Array:
+        place = jnp.clip(place, 0, count - 1)
+        return jnp.maximum(1 - jnp.abs(place[:, None] - jnp.arange(count)[None]), 0)
+
+    product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+    height, width, _ = image.shape
+    rows = product("yi,ijc->yjc", weights(y, height), image.astype(jnp.float32))
+    return product("xj,yjc->yxc", weights(x, width), rows)
+
+
+def _nearest(image: Array, y: Array, x: Array) -> Array:
+    for axis, place in ((1, x), (0, y)):
+        index = jnp.floor(place).astype(jnp.int32)
+        image = jnp.take(image, index, axis=axis, mode="clip")
+    return image
+
+
+_METHODS = {"bilinear": _bilinear, "nearest": _nearest}
