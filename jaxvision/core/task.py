@@ -49,6 +49,11 @@ class Task:
       metrics: (outputs, example) -> name -> (total, weight), numbers or vectors with an entry for
         each class; see `jaxvision.core.mean_ratio`.
       decode: (outputs) -> predictions for one example.
+      collect: (outputs, example) -> what evaluation keeps of each example, small arrays, for a
+        metric that needs all examples at once, such as average precision; None: nothing.
+      summarize: (collected) -> name -> number, on the host: what `collect` gave of all examples,
+        each array with a leading axis; of no example too. None: nothing.
+      partners: other examples that `augment` needs beside each one, in its field `partners`.
     """
 
     init: Callable[[Array], dict[str, Any]]
@@ -58,3 +63,6 @@ class Task:
     loss: Callable[..., Terms]
     metrics: Callable[[Any, Any], Terms]
     decode: Callable[[Any], Any]
+    collect: Callable[[Any, Any], Any] | None = None
+    summarize: Callable[[Any], dict[str, float]] | None = None
+    partners: int = 0

@@ -3,7 +3,7 @@
 from jaxvision.engine.checkpoint import Checkpoints, Restored
 from jaxvision.engine.digest import state_digest
 from jaxvision.engine.errors import DamagedError, NonFiniteError
-from jaxvision.engine.evaluate import evaluate, make_evaluate
+from jaxvision.engine.evaluate import Evaluation, make_evaluate
 from jaxvision.engine.history import Criterion
 from jaxvision.engine.journal import Journal
 from jaxvision.engine.loop import CHECKPOINTS, Fitted, fit, train_steps
@@ -19,6 +19,7 @@ __all__ = [
     "Checkpoints",
     "Criterion",
     "DamagedError",
+    "Evaluation",
     "Fitted",
     "Journal",
     "NonFiniteError",
@@ -27,7 +28,6 @@ __all__ = [
     "Restored",
     "Run",
     "abstract_state",
-    "evaluate",
     "fit",
     "init_state",
     "make_evaluate",

@@ -12,7 +12,7 @@ from jaxvision.core import DataIterator, Task, TrainState
 from jaxvision.engine.checkpoint import Checkpoints, has_checkpoints
 from jaxvision.engine.curves import CURVES, draw_curves
 from jaxvision.engine.errors import NonFiniteError
-from jaxvision.engine.evaluate import evaluate, make_evaluate, measured
+from jaxvision.engine.evaluate import make_evaluate, measured
 from jaxvision.engine.history import History
 from jaxvision.engine.journal import Journal
 from jaxvision.engine.optimizer import Optimizer
@@ -170,10 +170,10 @@ def fit(
             if start:
                 say(f"resuming the run in {run.workdir} after step {start}")
             update = make_update(task, optimizer, seed=run.seed, parallel=parallel)
-            evaluation = make_evaluate(task, parallel=parallel)
+            evaluate = make_evaluate(task, parallel=parallel)
 
             def measure(state: TrainState) -> dict[str, float]:
-                return evaluate(evaluation, state, validation, parallel=parallel)
+                return evaluate(state, validation).metrics
 
             steps = train_steps(
                 update, state, train, parallel=parallel, start=start, stop=run.steps

@@ -60,3 +60,7 @@ def batch_norm(
         param_dtype=param_dtype,
         name=name,
     )(x)
+
+
+NORMS: dict[str, Norm] = {"batch_norm": batch_norm}
+"""What the field `norm` of a network may be called in a config."""

@@ -121,6 +121,7 @@ def yolov2_loss(
     ignore_threshold: float = 0.6,
     prior_weight: float = 0.01,
     prior_steps: int = 12_800,
+    constrained: bool = True,
 ) -> Terms:
     """YOLOv2's loss: that of Darknet's region layer, as the paper does not write it down.
 
@@ -137,6 +138,9 @@ def yolov2_loss(
     - "class", responsible: class_weight times the softmax cross entropy
     - "prior", not responsible, while step < prior_steps: prior_weight / 2 times
       (s(tx) - 1/2)^2 + (s(ty) - 1/2)^2 + tw^2 + th^2, which draws the boxes to their anchors
+
+    Not constrained to their cells (see `jaxvision.ops.decode_yolo`), centres have tx and ty in
+    place of s(tx) and s(ty), and 0 in place of the prior's 1/2.
 
     Nothing is divided by: the mean is over images. Squares have a factor 1/2, so that the
     gradients are those that Darknet computes.
@@ -156,6 +160,8 @@ def yolov2_loss(
       ignore_threshold: a predictor that overlaps an object more than that is no negative.
       prior_weight: of the boxes of predictors that are not responsible.
       prior_steps: how long these are trained, in the unit of `step`.
+      constrained: whether a centre is predicted within its cell: "location prediction" in the
+        paper's table of what makes YOLOv2.
     Returns:
       {"xy", "wh", "objectness", "no_objectness", "class", "prior"}: (total, 1) each, f32[].
     Raises:
@@ -187,8 +193,9 @@ def yolov2_loss(
         objects,
         stride=stride,
         ignore_threshold=ignore_threshold,
+        constrained=constrained,
     )
-    totals = _yolov2_totals(logits, goal)
+    totals = _yolov2_totals(logits, goal, constrained=constrained)
     weights = {
         "xy": coordinate_weight,
         "wh": coordinate_weight,
@@ -282,6 +289,7 @@ def yolov3_loss(
             objects,
             stride=stride,
             ignore_threshold=ignore_threshold,
+            constrained=True,
         )
         totals.append(_yolov3_totals(logits_here, goal))
         best = best - len(anchors_here)
@@ -351,7 +359,7 @@ class _Goal(NamedTuple):
 
     responsible: Array  # bool
     negative: Array  # bool
-    position: Array  # f32[..., 2], of sigmoid(tx) and sigmoid(ty)
+    position: Array  # f32[..., 2], of sigmoid(tx) and sigmoid(ty); of tx and ty if not constrained
     size: Array  # f32[..., 2], of tw and th
     balance: Array  # f32, more for smaller objects
     overlap: Array  # f32, IoU of the decoded box with the object's
@@ -359,7 +367,7 @@ class _Goal(NamedTuple):
     classes: Array  # f32[..., C], 1 for the class of each object
 
 
-@functools.partial(jax.jit, static_argnames=("stride", "ignore_threshold"))
+@functools.partial(jax.jit, static_argnames=("stride", "ignore_threshold", "constrained"))
 def _goal(
     logits: Array,
     anchors: Array,
@@ -370,6 +378,7 @@ def _goal(
     *,
     stride: float,
     ignore_threshold: float,
+    constrained: bool,
 ) -> _Goal:
     """`best`, i32[G]: each object's anchor; out of range if it is on another map."""
     height, width, num_anchors = logits.shape[:3]
@@ -379,9 +388,10 @@ def _goal(
         rows, columns, best, objects, grid_size=(height, width), num_anchors=num_anchors
     )
     responsible = matches >= 0
-    predicted = lax.stop_gradient(decode_yolo(logits[..., :4], anchors, stride=stride))
+    how = {"stride": stride, "constrained": constrained}
+    predicted = lax.stop_gradient(decode_yolo(logits[..., :4], anchors, **how))
     iou = box_iou(predicted.reshape(-1, 4), boxes).reshape(*matches.shape, -1)
-    code = lax.stop_gradient(encode_yolo(boxes, anchors[best], rows, columns, stride=stride))
+    code = lax.stop_gradient(encode_yolo(boxes, anchors[best], rows, columns, **how))
     target = of_match(code, matches)
     of_object = one_hot(labels, logits.shape[-1] - 5, logits.dtype)
     anchor = jnp.where(objects & (best >= 0), best, num_anchors)
@@ -399,14 +409,19 @@ def _goal(
     )
 
 
-@jax.jit
-def _yolov2_totals(logits: Array, goal: _Goal) -> dict[str, Array]:
+@functools.partial(jax.jit, static_argnames="constrained")
+def _yolov2_totals(logits: Array, goal: _Goal, *, constrained: bool) -> dict[str, Array]:
     position, size, objectness, classes = _split(logits)
     probability = jax.nn.sigmoid(objectness)
-    from_prior = jnp.concatenate([jax.nn.sigmoid(position) - 0.5, size], axis=-1)
+
+    def placed(t: Array) -> Array:
+        return jax.nn.sigmoid(t) if constrained else t
+
+    centre = placed(position) - (0.5 if constrained else 0)
+    from_prior = jnp.concatenate([centre, size], axis=-1)
     sums = {
         "xy": sum_counted(
-            _balanced(lambda t, target: _half_square(jax.nn.sigmoid(t), target)),
+            _balanced(lambda t, target: _half_square(placed(t), target)),
             goal.responsible,
             position,
             goal.position,

@@ -1,13 +1,15 @@
 """Floor 3: the networks, and the table of their names."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 
 from jaxvision.core import InputError, close_names, lookup, merge
-from jaxvision.models.backbones.darknet import DARKNETS
+from jaxvision.layers import NORMS
+from jaxvision.models.backbones.darknet import DARKNETS, PLAIN_DARKNETS
 from jaxvision.models.backbones.mobilenet_v2 import MOBILENETS_V2
 from jaxvision.models.backbones.resnet_cifar import RESNETS_CIFAR
 from jaxvision.models.classification.lenet import LENETS
@@ -28,20 +30,39 @@ MODELS = merge(CLASSIFIERS, DETECTORS)
 `axis_name`, `dtype` and `param_dtype`."""
 
 
+BACKBONES = merge(CLASSIFIERS, PLAIN_DARKNETS)
+"""What the field `backbone` of a detector may be called in a config."""
+
+
 def create_model(name: str, **fields: Any) -> nn.Module:
     """The network called `name`, with its fields set.
 
     Args:
       name: a key of `MODELS`, such as "lenet5".
-      **fields: fields of the module, such as `num_classes=10`.
+      **fields: fields of the module, such as `num_classes=10`. `norm` may be a key of `NORMS`, and
+        `backbone` a mapping of the backbone's `name`, a key of `BACKBONES`, and fields of it.
     Returns:
       A linen module: `__call__(images, *, train) -> dict[str, Array]`.
     Raises:
       InputError: unknown name or field; the message lists the close ones.
     """
-    build = lookup(MODELS, name, "model")
+    return _build(MODELS, "model", name, fields)()
+
+
+def _build(
+    table: dict[str, Callable[..., nn.Module]], kind: str, name: str, fields: dict[str, Any]
+) -> Callable[..., nn.Module]:
+    build = lookup(table, name, kind)
     known = inspect.signature(build).parameters.keys() - {"parent", "name"}
     for field in fields:
         if field not in known:
             raise InputError(f"{name} has no field {field!r}: {close_names(field, known)}")
-    return build(**fields)
+    norm, backbone = fields.get("norm"), fields.get("backbone")
+    if isinstance(norm, str):
+        fields = {**fields, "norm": lookup(NORMS, norm, "norm")}
+    if isinstance(backbone, Mapping):
+        if "name" not in backbone:
+            raise InputError(f"the backbone of {name} has no name: {close_names('', BACKBONES)}")
+        others = {key: value for key, value in backbone.items() if key != "name"}
+        fields = {**fields, "backbone": _build(BACKBONES, "backbone", backbone["name"], others)}
+    return partial(build, **fields)

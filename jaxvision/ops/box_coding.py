@@ -162,14 +162,21 @@ def decode_yolov1(coordinates: Array, *, image_size: tuple[float, float]) -> Arr
 
 
 def encode_yolo(
-    boxes: Array, anchors: Array, rows: Array, columns: Array, *, stride: float
+    boxes: Array,
+    anchors: Array,
+    rows: Array,
+    columns: Array,
+    *,
+    stride: float,
+    constrained: bool = True,
 ) -> Array:
     """What YOLOv2 and v3 have to predict for the boxes, in given cells and with given anchors.
 
     For a box with centre (bx, by) and size (bw, bh) in the cell (cx, cy), and an anchor's size
     (pw, ph): sigmoid(tx) = bx / stride - cx, sigmoid(ty) = by / stride - cy, tw = log(bw / pw),
     th = log(bh / ph). Position is thus what the sigmoid should give, not its argument, which would
-    be infinite on the border of a cell.
+    be infinite on the border of a cell. Not constrained to the cell, as before YOLOv2's "location
+    prediction": tx = (bx - (cx + 1/2) stride) / pw and ty = (by - (cy + 1/2) stride) / ph.
 
     Args:
       boxes: f32[..., 4], xyxy, pixels.
@@ -177,13 +184,16 @@ def encode_yolo(
       rows: i32[...], the cells' cy, as from `cell_index`.
       columns: i32[...], the cells' cx.
       stride: side of a cell, pixels.
+      constrained: whether a centre is predicted within its cell.
     Returns:
-      f32[..., 4], (sigmoid(tx), sigmoid(ty), tw, th), the first two cut to [0, 1]. 0 where the box
-      or the anchor has no area.
+      f32[..., 4], (sigmoid(tx), sigmoid(ty), tw, th), the first two cut to [0, 1], or, if not
+      constrained, (tx, ty, tw, th). 0 where the box or the anchor has no area.
     Raises:
       AssertionError: an argument has another shape or dtype.
       ValueError: the stride is not positive.
-    Source: Redmon and Farhadi 2017 ("YOLO9000"), figure 3; 2018 ("YOLOv3"), section 2.1.
+    Source: Redmon and Farhadi 2017 ("YOLO9000"), figure 3, and section 2 for both forms; 2018
+      ("YOLOv3"), section 2.1. (The paper's formula without constraint has the wrong sign; this is
+      that of the region proposal networks it cites.)
     """
     check_range("stride", stride, more_than=0)
     centre, size = _centre_and_size("boxes", boxes)
@@ -192,35 +202,51 @@ def encode_yolo(
     rows = check_array("rows", rows, leading, "int")
     columns = check_array("columns", columns, leading, "int")
     valid = _has_area(size) & _has_area(anchors)
-    offset = jnp.clip(centre / stride - jnp.stack([columns, rows], axis=-1), 0, 1)
-    scale = jnp.where(valid, size, 1) / jnp.where(valid, anchors, 1)
+    cell, divisor = jnp.stack([columns, rows], axis=-1), jnp.where(valid, anchors, 1)
+    if constrained:
+        offset = jnp.clip(centre / stride - cell, 0, 1)
+    else:
+        offset = (centre - (cell + 0.5) * stride) / divisor
+    scale = jnp.where(valid, size, 1) / divisor
     return jnp.concatenate([jnp.where(valid, offset, 0), jnp.log(scale)], axis=-1)
 
 
 def decode_yolo(
-    logits: Array, anchors: Array, *, stride: float, max_log_scale: float = MAX_YOLO_LOG_SCALE
+    logits: Array,
+    anchors: Array,
+    *,
+    stride: float,
+    constrained: bool = True,
+    max_log_scale: float = MAX_YOLO_LOG_SCALE,
 ) -> Array:
     """The boxes that YOLOv2 and v3 predict, for a whole grid.
 
     With the cell (cx, cy) and an anchor's size (pw, ph): bx = (sigmoid(tx) + cx) stride,
-    by = (sigmoid(ty) + cy) stride, bw = pw exp(tw), bh = ph exp(th).
+    by = (sigmoid(ty) + cy) stride, bw = pw exp(tw), bh = ph exp(th). Not constrained to the cell:
+    bx = (cx + 1/2) stride + pw tx and by = (cy + 1/2) stride + ph ty.
 
     Args:
       logits: f32[H, W, A, 4], (tx, ty, tw, th) for each cell and anchor.
       anchors: f32[A, 2], (width, height), pixels.
       stride: side of a cell, pixels.
+      constrained: whether a centre is predicted within its cell.
       max_log_scale: tw and th are cut off above it. There the gradient is 0.
     Returns:
       f32[H, W, A, 4], xyxy, pixels.
     Raises:
       AssertionError: an argument has another shape or is no float.
       ValueError: the stride is not positive.
-    Source: Redmon and Farhadi 2017 ("YOLO9000"), figure 3; 2018 ("YOLOv3"), section 2.1.
+    Source: Redmon and Farhadi 2017 ("YOLO9000"), figure 3, and section 2 for both forms; 2018
+      ("YOLOv3"), section 2.1. (The paper's formula without constraint has the wrong sign; this is
+      that of the region proposal networks it cites.)
     """
     check_range("stride", stride, more_than=0)
     x = at_least_float32(check_array("logits", logits, ("H", "W", "A", 4)))
     anchors = at_least_float32(check_array("anchors", anchors, (x.shape[2], 2)))
-    centre = (jax.nn.sigmoid(x[..., :2]) + _cells(x)) * stride
+    if constrained:
+        centre = (jax.nn.sigmoid(x[..., :2]) + _cells(x)) * stride
+    else:
+        centre = (_cells(x) + 0.5) * stride + x[..., :2] * anchors[None, None]
     size = jnp.exp(jnp.minimum(x[..., 2:], max_log_scale)) * anchors[None, None]
     return _corners(centre, size)
 

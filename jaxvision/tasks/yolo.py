@@ -53,20 +53,23 @@ def yolov1_candidates(
     return boxes.reshape(-1, 4), scores.reshape(-1, scores.shape[-1])
 
 
-def yolov2_candidates(logits: Array, anchors: Array, *, stride: float) -> Candidates:
+def yolov2_candidates(
+    logits: Array, anchors: Array, *, stride: float, constrained: bool = True
+) -> Candidates:
     """What YOLOv2 finds: sigmoid of the objectness times softmax over the classes.
 
     Args:
       logits: f32[H, W, A, 5 + C]: (tx, ty, tw, th, to, classes).
       anchors: f32[A, 2], (width, height), pixels.
       stride: side of a cell, pixels.
+      constrained: as in `jaxvision.losses.yolov2_loss`.
     Returns:
       boxes f32[H W A, 4] and scores f32[H W A, C].
     Raises:
       AssertionError: an argument has another shape or dtype.
     Source: Redmon and Farhadi 2017 ("YOLO9000"), section 2; Darknet's region layer.
     """
-    return _candidates(logits, anchors, stride, jax.nn.softmax)
+    return _candidates(logits, anchors, stride, jax.nn.softmax, constrained=constrained)
 
 
 def yolov3_candidates(
@@ -136,9 +139,14 @@ def detect(
 
 
 def _candidates(
-    logits: Array, anchors: Array, stride: float, of_classes: Callable[[Array], Array]
+    logits: Array,
+    anchors: Array,
+    stride: float,
+    of_classes: Callable[[Array], Array],
+    *,
+    constrained: bool = True,
 ) -> Candidates:
     logits = at_least_float32(check_array("logits", logits, ("H", "W", "A", "5 + C")))
-    boxes = decode_yolo(logits[..., :4], anchors, stride=stride)
+    boxes = decode_yolo(logits[..., :4], anchors, stride=stride, constrained=constrained)
     scores = jax.nn.sigmoid(logits[..., 4:5]) * of_classes(logits[..., 5:])
     return boxes.reshape(-1, 4), scores.reshape(-1, scores.shape[-1])

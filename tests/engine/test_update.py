@@ -15,7 +15,6 @@ from jaxvision.core import ClassificationBatch, InputError, Task
 from jaxvision.engine import (
     Optimizer,
     Parallel,
-    evaluate,
     init_state,
     make_evaluate,
     make_update,
@@ -173,24 +172,19 @@ def test_evaluation_counts_each_real_example_once(kind):
     task = box_task()
     parallel = Parallel(kind)
     state = parallel.replicate(init_state(task, sgd(1.0), 0))
-    step = make_evaluate(task, parallel=parallel)
+    evaluate = make_evaluate(task, parallel=parallel)
     full = [batch.replace(partners=None) for batch in box_batches(2, 8)]
-    expected = evaluate(step, state, full, parallel=parallel)
+    expected = evaluate(state, full).metrics
     junk = jax.tree.map(lambda x: np.concatenate([x, np.zeros_like(x)]), full[1])
     filled = [
         jax.tree.map(lambda x: x[:4], full[0]),
         jax.tree.map(lambda x: x[4:], full[0]),
         junk.replace(mask=np.arange(16) < 8),
     ]
-    assert evaluate(step, state, filled, parallel=parallel) == pytest.approx(expected, rel=1e-6)
+    assert evaluate(state, filled).metrics == pytest.approx(expected, rel=1e-6)
     single = Parallel(kind, jax.devices()[:1])
-    alone = evaluate(
-        make_evaluate(task, parallel=single),
-        single.replicate(jax.device_get(state)),
-        full,
-        parallel=single,
-    )
-    assert alone == pytest.approx(expected, rel=1e-6)
+    alone = make_evaluate(task, parallel=single)(single.replicate(jax.device_get(state)), full)
+    assert alone.metrics == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_metric_with_an_entry_for_each_class_is_divided_over_the_whole_data():
@@ -207,9 +201,9 @@ def test_a_metric_with_an_entry_for_each_class_is_divided_over_the_whole_data():
         batch.labels[0, 0] = 2 * batch.box_mask[0, 0]
     parallel = Parallel()
     state = parallel.replicate(init_state(task, sgd(1.0), 0))
-    step = make_evaluate(task, parallel=parallel)
     plain = [batch.replace(partners=None) for batch in batches]
-    assert evaluate(step, state, plain, parallel=parallel) == {"overlap": pytest.approx(2.0)}
+    found = make_evaluate(task, parallel=parallel)(state, plain)
+    assert found.metrics == {"overlap": pytest.approx(2.0)}
     update = make_update(task, sgd(1.0), seed=0, parallel=parallel)
     _, record = update(state, parallel.shard(batches[0]))
     assert record["overlap"] == pytest.approx(2.0)

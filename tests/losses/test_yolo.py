@@ -217,6 +217,18 @@ def test_yolov2_of_the_example_by_hand():
     assert terms == pytest.approx(BY_HAND_V2, rel=1e-5, abs=1e-12)
 
 
+def test_yolov2_without_location_prediction():
+    logits, *rest, _ = by_hand_v2()
+    logits[0, 1, 0, :4] = [0.1, -0.2, 0.2, -0.3]
+    arrays, options = (logits, *rest, np.int32(0)), {"stride": 10, "constrained": False}
+    terms, (slope,) = evaluate(yolov2_loss, arrays, options)
+    expected = reference.yolov2_loss(*arrays, **options)
+    assert terms == pytest.approx(values(expected), rel=1e-5, abs=1e-6)
+    assert terms != pytest.approx(evaluate(yolov2_loss, arrays, {"stride": 10})[0], rel=1e-3)
+    # One predictor's own terms: tx and ty are drawn to 0 by the prior, without a sigmoid's slope.
+    np.testing.assert_allclose(slope[0, 1, 0, :4], [0.001, -0.002, 0.002, -0.003], rtol=1e-5)
+
+
 def test_yolov2_ignores_what_overlaps_an_object_enough():
     options = {"stride": 10, "ignore_threshold": 0.33}
     terms, (slope,) = evaluate(yolov2_loss, by_hand_v2(), options)

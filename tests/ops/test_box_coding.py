@@ -235,6 +235,20 @@ def test_yolo_by_hand(transform):
     np.testing.assert_allclose(boxes[0, 1, 0], [56 - 10, 16 - 10, 56 + 10, 16 + 10], rtol=1e-6)
 
 
+def test_yolo_without_constraint_by_hand(transform):
+    # The cell's middle is (48, 16); 0.5 and -0.25 of the anchor's sides from there is the centre.
+    logits = np.zeros((1, 2, 1, 4), "f4")
+    logits[0, 1, 0] = [0.5, -0.25, math.log(2), 0]
+    anchors, how = np.float32([[10, 20]]), {"stride": 32, "constrained": False}
+    boxes = transform(jax.jit(partial(decode_yolo, **how)))(logits, anchors)
+    np.testing.assert_allclose(boxes[0, 1, 0], [53 - 10, 11 - 10, 53 + 10, 11 + 10], rtol=1e-6)
+    codes = encode_yolo(boxes[0, 1], anchors, np.int32([0]), np.int32([1]), **how)
+    np.testing.assert_allclose(codes, logits[0, 1], atol=1e-6)
+    check_op(decode_yolo, reference.decode_yolo, logits, anchors, **how, atol=1e-4)
+    case = _yolo_case()
+    check_op(encode_yolo, reference.encode_yolo, *case, **how, atol=1e-5)
+
+
 def test_decoding_yolo_undoes_encoding(transform):
     boxes, anchors, rows, columns = _yolo_case()
     codes = encode_yolo(boxes, anchors, rows, columns, stride=32)

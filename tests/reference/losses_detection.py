@@ -109,18 +109,21 @@ def yolov1_loss(
 class _Responsible:
     """One predictor's object, and what it should predict for it."""
 
-    def __init__(self, box, label, anchor, row, column, stride, image_area):
+    def __init__(self, box, label, anchor, row, column, stride, image_area, constrained):
         x1, y1, x2, y2 = (float(v) for v in box)
         self.box, self.label = box, int(label)
         self.classes = {self.label}  # those of the objects it displaces too
-        self.x = min(max((x1 + x2) / 2 / stride - column, 0.0), 1.0)
-        self.y = min(max((y1 + y2) / 2 / stride - row, 0.0), 1.0)
+        x, y = (x1 + x2) / 2 / stride - column, (y1 + y2) / 2 / stride - row
+        if constrained:
+            self.x, self.y = min(max(x, 0.0), 1.0), min(max(y, 0.0), 1.0)
+        else:
+            self.x, self.y = ((v - 0.5) * stride / s for v, s in zip((x, y), anchor, strict=True))
         self.w = math.log((x2 - x1) / float(anchor[0]))
         self.h = math.log((y2 - y1) / float(anchor[1]))
         self.balance = 2 - (x2 - x1) * (y2 - y1) / image_area
 
 
-def assign(logits, boxes, labels, box_mask, anchors, strides):
+def assign(logits, boxes, labels, box_mask, anchors, strides, constrained=True):
     """{(level, row, column, anchor): what it is responsible for}.
 
     Later objects displace others, of which only the classes stay.
@@ -137,8 +140,9 @@ def assign(logits, boxes, labels, box_mask, anchors, strides):
         (row,), (column,) = box_coding.cell_index(
             boxes[g : g + 1], grid_size=(height, width), image_size=size
         )
+        area = size[0] * size[1]
         goal = _Responsible(
-            boxes[g], labels[g], anchors[level][a], row, column, stride, size[0] * size[1]
+            boxes[g], labels[g], anchors[level][a], row, column, stride, area, constrained
         )
         place = level, int(row), int(column), a
         if place in result:
@@ -147,12 +151,14 @@ def assign(logits, boxes, labels, box_mask, anchors, strides):
     return result
 
 
-def _predictors(logits, boxes, labels, box_mask, anchors, strides):
+def _predictors(logits, boxes, labels, box_mask, anchors, strides, constrained=True):
     """Of each predictor: its logits, its object or None, IoUs with that and with the best."""
-    assigned = assign(logits, boxes, labels, box_mask, anchors, strides)
+    assigned = assign(logits, boxes, labels, box_mask, anchors, strides, constrained)
     objects = _objects(boxes, box_mask)
     for level, of_map in enumerate(logits):
-        decoded = box_coding.decode_yolo(of_map[..., :4], anchors[level], stride=strides[level])
+        decoded = box_coding.decode_yolo(
+            of_map[..., :4], anchors[level], stride=strides[level], constrained=constrained
+        )
         for place in np.ndindex(of_map.shape[:3]):
             goal = assigned.get((level, *place))
             overlap = iou(decoded[place], goal.box) if goal else None
@@ -176,12 +182,14 @@ def yolov2_loss(
     ignore_threshold=0.6,
     prior_weight=0.01,
     prior_steps=12_800,
+    constrained=True,
 ):
     xy = wh = found = empty = classes = prior = 0.0
     for _, t, goal, overlap, best in _predictors(
-        [logits], boxes, labels, box_mask, [anchors], [stride]
+        [logits], boxes, labels, box_mask, [anchors], [stride], constrained
     ):
-        x, y, objectness = _sigmoid(t[0]), _sigmoid(t[1]), _sigmoid(t[4])
+        x, y = (_sigmoid(t[0]), _sigmoid(t[1])) if constrained else t[:2]
+        middle, objectness = 0.5 if constrained else 0, _sigmoid(t[4])
         if goal:
             xy += goal.balance / 2 * ((x - goal.x) ** 2 + (y - goal.y) ** 2)
             wh += goal.balance / 2 * ((t[2] - goal.w) ** 2 + (t[3] - goal.h) ** 2)
@@ -191,7 +199,7 @@ def yolov2_loss(
         if best <= ignore_threshold:
             empty += objectness**2 / 2
         if step < prior_steps:
-            prior += ((x - 0.5) ** 2 + (y - 0.5) ** 2 + t[2] ** 2 + t[3] ** 2) / 2
+            prior += ((x - middle) ** 2 + (y - middle) ** 2 + t[2] ** 2 + t[3] ** 2) / 2
     return _terms(
         **{
             "xy": coordinate_weight * xy,

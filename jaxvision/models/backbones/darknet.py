@@ -214,6 +214,12 @@ def _dtypes(module: Any) -> dict[str, Any]:
     return {"dtype": module.dtype, "param_dtype": module.param_dtype}
 
 
+PLAIN_DARKNETS = {
+    "plain_darknet": PlainDarknet,
+    "tiny_darknet": partial(PlainDarknet, stages=TINY),
+}
+"""What is under a detector only: with stages of one's own, and the tiny YOLOs'."""
+
 DARKNETS = {
     "darknet19": partial(PlainDarknet, stages=DARKNET_19),
     "darknet53": Darknet53,

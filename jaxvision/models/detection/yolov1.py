@@ -75,7 +75,7 @@ class YOLOv1(nn.Module):
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
         backbone = PlainDarknet(self.stages, **as_backbone(self))
-        x = backbone(images, train=train)[f"c{self.stages[-1].level}"]
+        x = backbone(images, train=train)[f"c{self.stages[-1][0]}"]
         conv = NumberedConvs(self, train=train)
         for features, stride in self.convolutions:
             x = conv(x, features, 3, stride=stride)

@@ -24,9 +24,11 @@ class YOLOv2(nn.Module):
     """A convolutional network that predicts a box for each anchor in each cell of a grid.
 
     Attributes:
-      backbone: makes the module "backbone", whose map c5 is used, and c4 by the passthrough.
+      backbone: makes the module "backbone", of which map c{level} is used, and the one before by
+        the passthrough.
+      level: of the predictions, on a map 2^level times smaller than the image.
       convolutions: channels of the 3x3 convolutions conv1, conv2, ... after it.
-      passthrough: channels to which c4 is brought by a 1x1 convolution; its 2x2 blocks then become
+      passthrough: channels to which the map of level - 1 is brought by a 1x1 convolution; its 2x2 blocks then become
         channels, beside the others, before the last of `convolutions`. None: none.
       num_classes: C.
       num_anchors: A.
@@ -36,11 +38,12 @@ class YOLOv2(nn.Module):
       param_dtype: of the parameters.
 
     Call:
-      images f32[N, H, W, 3], sides multiples of 32 -> {"logits": [N, H/32, W/32, A, 5 + C]}: what
-      `jaxvision.losses.yolov2_loss` takes.
+      images f32[N, H, W, 3], sides multiples of 2^level (32) -> {"logits": [N, H/32, W/32, A,
+      5 + C]}: what `jaxvision.losses.yolov2_loss` takes.
     """
 
     backbone: Callable[..., nn.Module] = partial(PlainDarknet, DARKNET_19)
+    level: int = 5
     convolutions: tuple[int, ...] = (1024, 1024, 1024)
     passthrough: int | None = 64
     num_classes: int = 20
@@ -55,11 +58,11 @@ class YOLOv2(nn.Module):
         chex.assert_rank(images, 4)
         maps = self.backbone(**as_backbone(self))(images, train=train)
         conv = NumberedConvs(self, train=train)
-        x = maps["c5"]
+        x = maps[f"c{self.level}"]
         for features in self.convolutions[:-1]:
             x = conv(x, features, 3)
         if self.passthrough is not None:
-            fine = conv(maps["c4"], self.passthrough, 1)
+            fine = conv(maps[f"c{self.level - 1}"], self.passthrough, 1)
             x = jnp.concatenate([space_to_depth(fine, 2), x], axis=-1)
         x = conv(x, self.convolutions[-1], 3)
         x = conv.linear(x, self.num_anchors * (5 + self.num_classes))

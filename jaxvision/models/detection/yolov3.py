@@ -42,7 +42,7 @@ class YOLOv3(nn.Module):
     """Predictions on maps of several scales, the coarser ones handed on to the finer ones.
 
     Attributes:
-      backbone: makes the module "backbone", whose maps c3 to c5 are used.
+      backbone: makes the module "backbone", of which the maps of the scales are used.
       scales: from coarse to fine; their convolutions are conv1, conv2, ... in the order in which
         they come.
       pooling: sides of max poolings whose results stand beside the coarsest map after its third

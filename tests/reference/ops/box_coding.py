@@ -85,26 +85,33 @@ def decode_yolov1(coordinates, *, image_size):
     return boxes
 
 
-def encode_yolo(boxes, anchors, rows, columns, *, stride):
+def encode_yolo(boxes, anchors, rows, columns, *, stride, constrained=True):
     def encode(box, anchor, row, column):
         x, y, w, h = _centre_and_size(box)
         pw, ph = (float(p) for p in anchor)
         if min(w, h, pw, ph) <= 0:
             return [0.0] * 4
         offset = [min(max(v, 0.0), 1.0) for v in (x / stride - column[0], y / stride - row[0])]
+        if not constrained:
+            middle = (column[0] + 0.5) * stride, (row[0] + 0.5) * stride
+            offset = [(x - middle[0]) / pw, (y - middle[1]) / ph]
         return [*offset, math.log(w / pw), math.log(h / ph)]
 
     return _each(encode, boxes, anchors, rows[..., None], columns[..., None])
 
 
-def decode_yolo(logits, anchors, *, stride, max_log_scale=10.0):
+def decode_yolo(logits, anchors, *, stride, constrained=True, max_log_scale=10.0):
     boxes = np.zeros(logits.shape)
     for row, column, anchor in np.ndindex(logits.shape[:3]):
         tx, ty, tw, th = (float(v) for v in logits[row, column, anchor])
         pw, ph = (float(p) for p in anchors[anchor])
+        if constrained:
+            x, y = 1 / (1 + math.exp(-tx)) + column, 1 / (1 + math.exp(-ty)) + row
+        else:
+            x, y = column + 0.5 + tx * pw / stride, row + 0.5 + ty * ph / stride
         boxes[row, column, anchor] = _corners(
-            (1 / (1 + math.exp(-tx)) + column) * stride,
-            (1 / (1 + math.exp(-ty)) + row) * stride,
+            x * stride,
+            y * stride,
             pw * math.exp(min(tw, max_log_scale)),
             ph * math.exp(min(th, max_log_scale)),
         )
