@@ -29,7 +29,7 @@ def main(workdir):
         outputs, _ = task.forward(state.variables, prepared, keys=None, step=0, train=False)
         return jax.vmap(task.decode)(outputs)
 
-    batches = list(assemble.eval_data(config, "test"))
+    batches = list(assemble.eval_data(config, assemble.open_records(config, "test")))
     found = [jax.device_get(predict(batch)) for batch in batches]
     real = np.concatenate([batch.mask for batch in batches])
     images = np.concatenate([batch.image for batch in batches])[real]

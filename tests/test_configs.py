@@ -1,6 +1,7 @@
 """Configs: every shipped one can be trained, and a bad one is one line with file and line."""
 
 import json
+from functools import partial
 
 import jax
 import numpy as np
@@ -16,8 +17,8 @@ from jaxvision.cli.config import (
     shipped_configs,
     summary,
 )
-from jaxvision.core import ClassificationBatch, InputError
-from jaxvision.data import SOURCES
+from jaxvision.core import ClassificationBatch, DetectionBatch, InputError
+from jaxvision.data import CLASSIFICATION_SOURCES, DETECTION_SOURCES
 from jaxvision.engine import make_optimizer
 
 CONFIGS = shipped_configs()
@@ -31,13 +32,20 @@ def keys(config, prefix=""):
             yield prefix + key
 
 
-def test_the_configs_of_the_issue_are_there():
+def test_the_configs_are_there():
     assert CONFIGS.keys() >= {
         "digits_lenet5",
         "digits_resnet20",
         "fashion_mnist_resnet20",
         "tfds_mnist",
         "tfds_cifar10",
+        "scenes_yolov1_tiny",
+        "scenes_yolov2_tiny",
+        "scenes_yolov3_tiny",
+        "voc_yolov2",
+        "voc_yolov3",
+        "coco_yolov3",
+        "bccd_yolov2",
     }
 
 
@@ -45,33 +53,68 @@ def test_the_configs_of_the_issue_are_there():
 def test_a_config_has_the_keys_of_the_default_and_options_of_its_model_and_loss(name):
     # Options that the model or the loss does not have fail in the next test.
     free = ("model.", "loss.")
-    found = {key for key in keys(load_config(CONFIGS[name])) if not key.startswith(free)}
-    expected = {key for key in keys(default_config()) if not key.startswith(free)}
+    config = load_config(CONFIGS[name])
+    found = {key for key in keys(config) if not key.startswith(free)}
+    expected = {key for key in keys(default_config(config.task)) if not key.startswith(free)}
     assert found == expected
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_a_config_can_be_trained(name):
-    config = load_config(CONFIGS[name])
-    task, data = make_task(config), config.data
-    batch = ClassificationBatch(
+def classification_batch(data):
+    return ClassificationBatch(
         image=np.zeros((2, data.image_size, data.image_size, data.channels), np.uint8),
         label=np.zeros(2, np.int32),
         weight=np.ones(2, np.float32),
         mask=np.ones(2, bool),
     )
 
-    def logits(key, batch):
+
+def detection_batch(data):
+    none = np.zeros((2, data.max_boxes), bool)
+    return DetectionBatch(
+        image=np.zeros((2, data.image_size, data.image_size, 3), np.uint8),
+        boxes=np.zeros((2, data.max_boxes, 4), np.float32),
+        labels=np.zeros((2, data.max_boxes), np.int32),
+        box_mask=none,
+        crowd=none,
+        difficult=none,
+        mask=np.ones(2, bool),
+    )
+
+
+TASKS = {
+    "classification": (CLASSIFICATION_SOURCES, classification_batch),
+    "detection": (DETECTION_SOURCES, detection_batch),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_config_can_be_trained(name):
+    config = load_config(CONFIGS[name])
+    task, data = make_task(config), config.data
+    sources, make_batch = TASKS[config.task]
+
+    def run(key, batch):
+        example_loss = partial(task.loss, key=None, step=np.int32(0))
+        others = [batch] * task.partners
+        partners = jax.tree.map(lambda *x: np.stack(x, axis=1), *others) if others else None
+        keys = jax.random.split(key, 2)
+        batch = jax.vmap(task.augment)(keys, batch.replace(partners=partners))
         batch = jax.vmap(task.prepare)(batch)
         outputs, _ = task.forward(task.init(key), batch, keys=None, step=0, train=False)
-        return outputs["logits"]
+        return jax.vmap(example_loss)(outputs, batch), jax.vmap(task.decode)(outputs)
 
-    assert jax.eval_shape(logits, jax.random.key(0), batch).shape == (2, data.num_classes)
+    terms, found = jax.eval_shape(run, jax.random.key(0), make_batch(data))
+    assert all(total.shape == weight.shape == (2,) for total, weight in terms.values())
+    if config.task == "classification":
+        assert found["probabilities"].shape == (2, data.num_classes)
+    else:
+        assert found.boxes.shape == (2, config.detect.max_detections, 4)
     optimizer = make_optimizer(config.optimizer, steps=config.steps)
-    peak = max(float(optimizer.schedule(step)) for step in range(0, config.steps, 10))
+    every = max(1, config.steps // 1000)
+    peak = max(float(optimizer.schedule(step)) for step in range(0, config.steps, every))
     assert peak == pytest.approx(config.optimizer.learning_rate, rel=0.01)
     make_criterion(config)
-    assert data.source in SOURCES
+    assert data.source in sources
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -1,10 +1,15 @@
 """Augmentation of an image and its boxes on the device: pure functions, to be vmapped.
 
 An example is a `DetectionBatch` without the batch axis: an image [H, W, C] in 0..255, and N rows of
-boxes f32[N, 4] (xyxy, pixels), labels i32[N], box_mask, crowd and difficult bool[N]. A pixel's left
-edge is x, its right edge x + 1. The result has the same shapes: a box that leaves the image keeps
-its row, with box_mask False and zeros for a box (see `clip_and_drop`); its label and flags stay.
-What lies in padded rows plays no part. Colours that a function moves in are `fill`.
+boxes f32[N, 4] (xyxy, pixels), labels i32[N], box_mask, crowd and difficult bool[N], and masks
+bool[N, H, W] or None. A pixel's left edge is x, its right edge x + 1. The result has the same
+shapes: a box that leaves the image keeps its row, with box_mask False, zeros for a box and an empty
+mask (see `clip_and_drop`); its label and flags stay. What lies in padded rows plays no part.
+Colours that a function moves in are `fill`. Masks move as the image does, to the nearest pixel;
+whether a box stays does not depend on them, so that one may stay of which no pixel is left.
+
+What describes the original image, `area` and `placement`, has no place in what becomes of it: every
+result is without them (None).
 """
 
 import functools
@@ -48,7 +53,7 @@ def flip_boxes(boxes: Array, *, width: int) -> Array:
 def random_horizontal_flip(
     key: Array, example: DetectionBatch, *, probability: float = 0.5
 ) -> DetectionBatch:
-    """Mirrors image and boxes left and right with the given probability.
+    """Mirrors image, boxes and masks left and right with the given probability.
 
     Args:
       key: key[].
@@ -66,7 +71,10 @@ def random_horizontal_flip(
     image = jnp.where(happens, example.image[:, ::-1], example.image)
     flipped = flip_boxes(example.boxes, width=example.image.shape[1])
     boxes = jnp.where(happens, flipped, example.boxes)
-    return example.replace(image=image, boxes=_only_real(boxes, example.box_mask))
+    masks = example.masks
+    if masks is not None:
+        masks = jnp.where(happens, masks[:, :, ::-1], masks)
+    return _only_real(example.replace(image=image, boxes=boxes, masks=masks))
 
 
 def clip_and_drop(
@@ -76,7 +84,7 @@ def clip_and_drop(
 
     A box is dropped if the part of its area inside the image is less than `least_visible`, if a
     side of what is left is shorter than `least_side`, or if it has no area. Its row stays, with
-    box_mask False and a box of zeros; padded rows get zeros too.
+    box_mask False, a box of zeros and an empty mask; padded rows get these too.
 
     All functions here by which boxes can leave the image end with this rule. Each counts from the
     boxes that it gets: what an earlier one has cut off counts no more.
@@ -86,7 +94,7 @@ def clip_and_drop(
       least_visible: share of the area that must be left, in [0, 1].
       least_side: pixels, at least 0.
     Returns:
-      The example with other boxes and box_mask.
+      The example with other boxes, box_mask and masks.
     Raises:
       AssertionError: a part of the example has another shape or dtype.
       ValueError: an option out of its range.
@@ -205,9 +213,10 @@ def mosaic(
     nothing is scaled, interpolated or filled: a change of scale is for another function, before or
     after this one.
 
-    Boxes are moved with their images, and clipped and dropped by the rule of `clip_and_drop` with
-    the part in place of the image. The result has N rows again, in falling order of area (ties in
-    the order of the images and their rows): when more than N boxes are left, the largest N stay.
+    Boxes and masks are moved with their images, and clipped and dropped by the rule of
+    `clip_and_drop` with the part in place of the image. The result has N rows again, in falling
+    order of area (ties in the order of the images and their rows): when more than N boxes are left,
+    the largest N stay.
 
     Args:
       key: key[].
@@ -230,8 +239,11 @@ def mosaic(
         example.replace(partners=None),
         partners,
     )
-    image, parts = _parts_of_mosaic(key, four, margin, least_visible, least_side)
-    return _with_largest(example.replace(image=image), parts)
+    image, parts, moves, windows = _parts_of_mosaic(key, four, margin, least_visible, least_side)
+    result, part = _with_largest(example.replace(image=image), parts)
+    if result.masks is None:
+        return result
+    return result.replace(masks=_masks_in_parts(result.masks, moves[part], windows[part]))
 
 
 def mixup(
@@ -263,9 +275,9 @@ def mixup(
 def blend(example: DetectionBatch, other: DetectionBatch, share: Array) -> DetectionBatch:
     """share times the first image plus 1 - share times the second, with the boxes of both.
 
-    All boxes count in full, whatever the share, as in YOLOX (Ge et al. 2021). The result has N rows
-    again, in falling order of area (ties: the first's before the second's, in the order of their
-    rows): when both have more than N boxes together, the largest N stay.
+    All boxes and masks count in full, whatever the share, as in YOLOX (Ge et al. 2021). The result
+    has N rows again, in falling order of area (ties: the first's before the second's, in the order
+    of their rows): when both have more than N boxes together, the largest N stay.
 
     Args:
       example: see above.
@@ -285,7 +297,7 @@ def blend(example: DetectionBatch, other: DetectionBatch, share: Array) -> Detec
     both = jax.tree.map(
         lambda x, y: jnp.stack([x, y]), example.replace(partners=None), other.replace(partners=None)
     )
-    return _with_largest(example.replace(image=image), both)
+    return _with_largest(example.replace(image=image), both)[0]
 
 
 def with_probability(
@@ -303,7 +315,8 @@ def with_probability(
     Args:
       key: key[].
       example: arrays in any structure: an example, or an image.
-      function: (key, example) -> example, of the same shapes.
+      function: (key, example) -> example, of the same shapes; what it leaves out (None) is left
+        out in any case.
       probability: in [0, 1].
     Returns:
       The example, with dtypes that hold both.
@@ -314,19 +327,28 @@ def with_probability(
     check_range("probability", probability, least=0, most=1)
     choice_key, function_key = jax.random.split(key)
     changed = function(function_key, example)
-    chex.assert_trees_all_equal_shapes(changed, example)
     happens = jax.random.bernoulli(choice_key, probability)
-    return jax.tree.map(lambda x, y: jnp.where(happens, x, y), changed, example)
+
+    def choose(x: Array | None, y: Array) -> Array | None:
+        if x is None:
+            return None
+        chex.assert_equal_shape([x, y])
+        return jnp.where(happens, x, y)
+
+    return jax.tree.map(choose, changed, example, is_leaf=lambda x: x is None)
 
 
 _ROWS = {"labels": "int", "box_mask": "bool", "crowd": "bool", "difficult": "bool"}
-"""What an example has for each box, besides the box."""
+"""What an example has for each box, besides the box and the mask."""
 
 
 def _check(
     example: DetectionBatch, prefix: str = "", like: DetectionBatch | None = None
 ) -> DetectionBatch:
-    """The example as JAX arrays, if its shapes and dtypes are right (those of `like`, if given)."""
+    """The example as JAX arrays, if its shapes and dtypes are right (those of `like`, if given).
+
+    What describes the original image is left out.
+    """
     shape = ("H", "W", "C") if like is None else like.image.shape
     image = check_array(f"{prefix}image", example.image, shape, "number")
     shape = ("N", 4) if like is None else like.boxes.shape
@@ -335,7 +357,19 @@ def _check(
         name: check_array(f"{prefix}{name}", getattr(example, name), boxes.shape[:1], kind)
         for name, kind in _ROWS.items()
     }
-    return example.replace(image=image, boxes=at_least_float32(boxes), **rows)
+    masks = example.masks
+    if like is not None and (masks is None) != (like.masks is None):
+        raise AssertionError(f"{prefix}masks: give all examples masks, or none")
+    if masks is not None:
+        masks = check_array(f"{prefix}masks", masks, (*boxes.shape[:1], *image.shape[:2]), "bool")
+    return example.replace(
+        image=image,
+        boxes=at_least_float32(boxes),
+        masks=masks,
+        area=None,
+        placement=None,
+        **rows,
+    )
 
 
 def _partners(example: DetectionBatch, count: int, what: str) -> DetectionBatch:
@@ -350,8 +384,13 @@ def _partners(example: DetectionBatch, count: int, what: str) -> DetectionBatch:
     return jax.vmap(lambda other: _check(other, "partners.", example))(partners)
 
 
-def _only_real(boxes: Array, box_mask: Array) -> Array:
-    return jnp.where(box_mask[:, None], boxes, 0)
+def _only_real(example: DetectionBatch) -> DetectionBatch:
+    """The example with zeros for the boxes and masks of padded rows."""
+    real, masks = example.box_mask, example.masks
+    return example.replace(
+        boxes=jnp.where(real[:, None], example.boxes, 0),
+        masks=None if masks is None else masks & real[:, None, None],
+    )
 
 
 # Compiled as a whole, so that an eager call compiles once; so are others below.
@@ -362,13 +401,13 @@ def _clip_to(
     """`clip_and_drop` with any window, f32[4], in place of the image."""
     check_range("least_visible", least_visible, least=0, most=1)
     check_range("least_side", least_side, least=0)
-    boxes = _only_real(example.boxes, example.box_mask)
+    boxes = _only_real(example).boxes
     clipped = jnp.clip(boxes, jnp.tile(window[:2], 2)[None], jnp.tile(window[2:], 2)[None])
     before, left = box_area(boxes), box_area(clipped)
     sides = clipped[:, 2:] - clipped[:, :2]
     kept = example.box_mask & (left > 0) & (left >= least_visible * before)
     kept &= (sides >= least_side).all(axis=1)
-    return example.replace(boxes=_only_real(clipped, kept), box_mask=kept)
+    return _only_real(example.replace(boxes=clipped, box_mask=kept))
 
 
 def _crop(
@@ -376,26 +415,35 @@ def _crop(
 ) -> DetectionBatch:
     image = resized_crop(example.image, window, fill=fill)
     boxes = resized_crop_boxes(example.boxes, window, size=image.shape[:2])
-    moved = example.replace(image=image, boxes=boxes)
+    masks = example.masks
+    if masks is not None:
+        crop = functools.partial(resized_crop, window=window, method="nearest", fill=0)
+        masks = jax.vmap(crop)(masks[..., None])[..., 0]
+    moved = example.replace(image=image, boxes=boxes, masks=masks)
     return clip_and_drop(moved, least_visible=least_visible, least_side=least_side)
 
 
 @jax.jit
-def _with_largest(example: DetectionBatch, several: DetectionBatch) -> DetectionBatch:
-    """The example with the largest boxes of several examples [K, ...]."""
-    names = ("boxes", *_ROWS)
-    rows = {name: jnp.concatenate([*getattr(several, name)]) for name in names}
-    boxes = _only_real(rows["boxes"], rows["box_mask"])
-    area = jnp.where(rows["box_mask"], box_area(boxes), -1)
+def _with_largest(example: DetectionBatch, several: DetectionBatch) -> tuple[DetectionBatch, Array]:
+    """The example with the largest boxes of several examples [K, ...]; which one each is from."""
+    rows = several.replace(image=None, mask=None)
+    rows = jax.tree.map(lambda x: jnp.concatenate([*x]), rows)
+    area = jnp.where(rows.box_mask, box_area(_only_real(rows).boxes), -1)
     largest = jnp.argsort(area, descending=True)[: len(example.boxes)]
-    return example.replace(**{name: x[largest] for name, x in {**rows, "boxes": boxes}.items()})
+    chosen = _only_real(jax.tree.map(lambda x: x[largest], rows))
+    result = chosen.replace(image=example.image, mask=example.mask, partners=example.partners)
+    return result, largest // len(example.boxes)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))
 def _parts_of_mosaic(
     key: Array, four: DetectionBatch, margin: float, least_visible: float, least_side: float
-) -> tuple[Array, DetectionBatch]:
-    """The image, and the four examples' rows in it."""
+) -> tuple[Array, DetectionBatch, Array, Array]:
+    """The image, and of the four examples their rows in it (masks unmoved), moves and windows.
+
+    Returns:
+      [H, W, C], the rows of 4 examples, i32[4, 2] (x, y) and f32[4, 4].
+    """
     # From here on x comes first, as in boxes: [2], or [4, 2] for the four parts.
     sides = four.image.shape[2:0:-1]
     size, nearest = jnp.array(sides), jnp.array([int(margin * side) for side in sides])
@@ -416,7 +464,21 @@ def _parts_of_mosaic(
     moved = four.replace(boxes=four.boxes + jnp.tile(move, 2)[:, None])
     windows = jnp.concatenate([begin, end], axis=1).astype(jnp.float32)
     clip = jax.vmap(lambda window, part: _clip_to(window, part, least_visible, least_side))
-    return image, clip(windows, moved)
+    return image, clip(windows, moved), move, windows
+
+
+@jax.jit
+def _masks_in_parts(masks: Array, moves: Array, windows: Array) -> Array:
+    """Masks of whole images, each moved by its own (x, y) and cut to its own window of a mosaic."""
+    height, width = masks.shape[1:]
+    x, y = jnp.arange(width) + 0.5, jnp.arange(height) + 0.5
+
+    def one(mask: Array, move: Array, window: Array) -> Array:
+        left, top, right, bottom = window
+        inside = ((y > top) & (y < bottom))[:, None] & ((x > left) & (x < right))[None]
+        return _translate(mask[:, :, None], move)[:, :, 0] & inside
+
+    return jax.vmap(one)(masks, moves, windows)
 
 
 def _translate(image: Array, move: Array) -> Array:

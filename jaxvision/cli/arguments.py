@@ -74,27 +74,34 @@ def join_processes(values: flags.FlagValues) -> None:
 
 
 def parse(values: flags.FlagValues, argv: list[str], usage: str) -> None:
+    """Parses the arguments into the flags, and refuses others; as `parse_with_rest`."""
+    stray = parse_with_rest(values, argv, usage)
+    if stray:
+        raise InputError(f"unexpected argument {stray[0]!r}: flags look like --name=value")
+
+
+def parse_with_rest(values: flags.FlagValues, argv: list[str], usage: str) -> list[str]:
     """Parses the arguments into the flags.
 
     Args:
       values: the flags.
       argv: arguments, the program's name first.
       usage: text of --help; the flags are listed after it.
+    Returns:
+      the arguments that are no flags.
     Raises:
       HelpAsked: for --help.
-      InputError: unknown flag, bad value or a stray argument.
+      InputError: unknown flag or bad value.
     """
     if {"--help", "-h", "-help", "--helpfull"} & set(argv):
         listed = "\n".join(f"  --{name}: {values[name].help}" for name in values if "." not in name)
         raise HelpAsked(f"{usage.strip()}\n\nFlags:\n{listed}")
     try:
-        stray = values(argv)[1:]
+        return values(argv)[1:]
     except flags.UnrecognizedFlagError as error:
         raise InputError(f"{error} (--help lists the flags)") from error
     except flags.Error as error:
         raise InputError(" ".join(str(error).split())) from error
-    if stray:
-        raise InputError(f"unexpected argument {stray[0]!r}: flags look like --name=value")
 
 
 def take_config(argv: list[str], default: str) -> tuple[str, list[str]]:
@@ -136,7 +143,7 @@ def define_config(values: flags.FlagValues, name: str, argv: list[str]) -> None:
 
 
 def _describe_keys(config: ConfigDict) -> Iterator[str]:
-    comments = documented_keys()
+    comments = documented_keys(config.task)
 
     def describe(group: ConfigDict, prefix: str) -> Iterator[str]:
         for key in group:

@@ -2,7 +2,8 @@
 
 import os
 import pathlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -10,11 +11,18 @@ from ml_collections import ConfigDict
 from jaxvision.cli.config import default_config
 from jaxvision.core import InputError, Task, lookup
 from jaxvision.data import (
+    CLASSIFICATION_SOURCES,
+    DETECTION_SOURCES,
+    Alternating,
     EvalLoader,
     Reading,
     Share,
+    Source,
+    Sources,
     ToClassificationExample,
+    ToDetectionExample,
     TrainLoader,
+    Transform,
     open_split,
 )
 from jaxvision.engine import (
@@ -36,8 +44,9 @@ def saved_config(workdir: pathlib.Path) -> ConfigDict:
     Raises:
       InputError: there is none.
     """
-    config = default_config()  # an older run may lack keys that came later
-    config.update(read_config(workdir))
+    saved = read_config(workdir)  # an older run may lack keys that came later
+    config = default_config(saved.get("task", "classification"))
+    config.update(saved)
     return config
 
 
@@ -76,10 +85,48 @@ def make_criterion(config: Any) -> Criterion:
     return Criterion(config.best.metric, config.best.mode, config.best.patience)
 
 
-def _transform(data: Any) -> ToClassificationExample:
-    return ToClassificationExample(
-        data.image_size, data.channels, data.num_classes, resize=data.resize
+def _classification(data: Any, size: int) -> ToClassificationExample:
+    return ToClassificationExample(size, data.channels, data.num_classes, resize=data.resize)
+
+
+def _detection(data: Any, size: int) -> ToDetectionExample:
+    return ToDetectionExample(
+        (size, size), len(data.class_names), max_boxes=data.max_boxes, resize=data.resize
     )
+
+
+class _Kind(NamedTuple):
+    """Where a task's records come from, and what makes examples of them: (config.data, size)."""
+
+    sources: Sources
+    transform: Callable[[Any, int], Transform]
+
+
+_KINDS = {
+    "classification": _Kind(CLASSIFICATION_SOURCES, _classification),
+    "detection": _Kind(DETECTION_SOURCES, _detection),
+}
+
+
+def open_records(config: Any, split: str) -> Source:
+    """The records of a split of the config's data.
+
+    Raises:
+      InputError: they cannot be opened, or there are none.
+    """
+    source = open_split(config.data, split, lookup(_KINDS, config.task, "task").sources)
+    if not len(source):
+        lower = {"train": "lower", "validation": "raise"}.get(split)
+        advice = f"{lower} config.data.validation_fraction" if lower else "choose another"
+        raise InputError(f"split {split!r} has no records: {advice}")
+    return source
+
+
+def complete(config: Any) -> None:
+    """Puts into a config what follows from its data: the names of the classes, if it has none."""
+    if "class_names" in config.data and not config.data.class_names:
+        source = lookup(_KINDS[config.task].sources, config.data.source, "data source")
+        config.data.class_names = tuple(source(config.data, "train").class_names)
 
 
 def _share() -> Share:
@@ -90,28 +137,42 @@ def _reading(data: Any) -> Reading:
     return Reading(threads=data.threads, workers=data.workers)
 
 
-def train_data(config: Any) -> TrainLoader:
-    source = open_split(config.data, "train")
-    if not len(source):
-        raise InputError("no training records are left: lower config.data.validation_fraction")
+def train_data(config: Any, *, partners: int) -> TrainLoader:
+    """The training batches.
+
+    Args:
+      config: of the run.
+      partners: other examples that arrive with each one.
+    """
+    data, transform = config.data, _KINDS[config.task].transform
+    if data.get("sizes"):
+        transforms = tuple(transform(data, size) for size in data.sizes)
+        chosen = Alternating(transforms, every=data.size_every, seed=config.seed)
+    else:
+        chosen = transform(data, data.image_size)
     return TrainLoader(
-        source,
-        _transform(config.data),
+        open_records(config, "train"),
+        chosen,
         batch_size=config.batch_size,
         seed=config.seed,
         share=_share(),
-        reading=_reading(config.data),
+        partners=partners,
+        reading=_reading(data),
     )
 
 
-def eval_data(config: Any, split: str) -> EvalLoader:
-    source = open_split(config.data, split)
-    if not len(source):
-        raise InputError(f"split {split!r} is empty: set config.data.validation_fraction above 0")
+def eval_data(config: Any, records: Source) -> EvalLoader:
+    """The batches of an evaluation.
+
+    Args:
+      config: of the run.
+      records: from `open_records`.
+    """
+    data = config.data
     return EvalLoader(
-        source,
-        _transform(config.data),
+        records,
+        _KINDS[config.task].transform(data, data.image_size),
         batch_size=config.batch_size,
         share=_share(),
-        reading=_reading(config.data),
+        reading=_reading(data),
     )

@@ -8,13 +8,19 @@ import re
 
 from ml_collections import ConfigDict, config_dict
 
-from jaxvision.core import InputError, close_names
+from jaxvision.core import InputError, close_names, lookup
 
 
-def default_config() -> ConfigDict:
-    """All keys of a config; a file in `configs/` changes what it needs."""
+def default_config(task: str = "classification") -> ConfigDict:
+    """All keys of a task's config; a file in `configs/` changes what it needs.
+
+    Args:
+      task: a key of `jaxvision.tasks.TASKS`.
+    Raises:
+      InputError: there is no such task.
+    """
     config = ConfigDict()
-    config.task = "classification"
+    config.task = task
     config.seed = 0  # of the initialisation, the order of the data and all randomness in training
     config.steps = 1000  # updates in all
     config.batch_size = 64  # of the global batch, over all devices and processes
@@ -26,35 +32,26 @@ def default_config() -> ConfigDict:
     config.deterministic = False  # the same bits from run to run on a GPU too, at some cost
 
     config.best = ConfigDict()  # which checkpoint is best
-    config.best.metric = "accuracy"  # of the validation part
+    config.best.metric = ""  # of the validation part
     config.best.mode = "max"  # or "min"
     config.best.patience = 0  # evaluations without a better one before stopping early; 0: never
 
     config.model = ConfigDict()  # besides the name, a config file may set any field of the network
-    config.model.name = "lenet5"
+    config.model.name = ""
 
     config.data = ConfigDict()
-    config.data.source = "digits"  # "digits" (embedded), "idx" (MNIST's format) or "tfds"
+    config.data.source = ""
     config.data.name = config_dict.placeholder(str)  # of the TFDS data set
     config.data.dir = config_dict.placeholder(str)  # folder of the data; None: TFDS's own
     config.data.validation_fraction = 0.1  # share of the training part to choose the best by
     config.data.image_size = 32  # height and width that the network gets
-    config.data.resize = config_dict.placeholder(str)  # nearest, bilinear, bicubic; None: refuse
-    config.data.channels = 1  # 1: grey, 3: RGB
-    config.data.num_classes = 10
-    config.data.mean = (0.5,)  # per channel, of values in 0..1
-    config.data.std = (0.5,)
     config.data.cache = False  # keep decoded records in memory
     config.data.threads = 2  # that read batches, in each process that reads
     config.data.workers = 0  # processes that read; 0: threads of the main process do
 
     config.augment = ConfigDict()
-    config.augment.flip = False  # left and right
-    config.augment.padding = 0  # pixels on each side before a random crop
-    config.augment.degrees = 0.0  # of a random rotation either way
-
     config.loss = ConfigDict()  # besides the name, a config file may set any option of the loss
-    config.loss.name = "cross_entropy"  # or "softmax_focal_loss", "file.py:function" of your own
+    config.loss.name = ""
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "sgd"  # "sgd", "adam" or "adamw"
@@ -69,20 +66,88 @@ def default_config() -> ConfigDict:
     config.optimizer.schedule = ConfigDict()
     # "constant", "step", "cosine", "one_cycle" or "plateau"
     config.optimizer.schedule.name = "cosine"
-    config.optimizer.schedule.warmup = 0.0  # cosine, one_cycle: share of the run that goes up
+    config.optimizer.schedule.warmup = 0.0  # step, cosine, one_cycle: share of the run that goes up
     config.optimizer.schedule.milestones = (0.5, 0.75)  # step: shares of the run
     config.optimizer.schedule.factor = 0.1  # step, plateau: what the rate is multiplied by
     config.optimizer.schedule.window = 0.02  # plateau: share of the run to average losses over
     config.optimizer.schedule.patience = 2  # plateau: windows without a better loss
+    lookup(_PARTS, task, "task")(config)
     return config
 
 
-def documented_keys() -> dict[str, str]:
+def _classification(config: ConfigDict) -> None:
+    config.best.metric = "accuracy"
+    config.model.name = "lenet5"
+
+    config.data.source = "digits"  # "digits" (embedded), "idx" (MNIST's format) or "tfds"
+    config.data.resize = config_dict.placeholder(str)  # nearest, bilinear, bicubic; None: refuse
+    config.data.channels = 1  # 1: grey, 3: RGB
+    config.data.num_classes = 10
+    config.data.mean = (0.5,)  # per channel, of values in 0..1
+    config.data.std = (0.5,)
+
+    config.augment.flip = False  # left and right
+    config.augment.padding = 0  # pixels on each side before a random crop
+    config.augment.degrees = 0.0  # of a random rotation either way
+
+    config.loss.name = "cross_entropy"  # or "softmax_focal_loss", "file.py:function" of your own
+
+
+def _detection(config: ConfigDict) -> None:
+    config.best.metric = "AP"  # or "AP50", "AP75", "mAP_VOC", ...
+    config.model.name = "yolov2"
+    config.anchors = ()  # (width, height) of each in pixels of the input, all maps'; not of YOLOv1
+
+    # "scenes" (embedded), "voc", "coco" or "yolo" (folders in these forms), or "tfds"
+    config.data.source = "scenes"
+    config.data.train_split = "train"  # of a folder or TFDS; parts of a folder as "a/train+b/train"
+    config.data.test_split = "test"  # likewise
+    config.data.class_names = ()  # of the labels, in their order; (): those that the data names
+    config.data.drop_bad = False  # leave out records with bad boxes or images, and count them
+    config.data.difficult = False  # train on objects that are flagged as difficult too
+    config.data.first_pixel = 1  # voc: what the files call an image's first pixel
+    config.data.resize = "letterbox"  # keeps the image's form; or "stretch"
+    config.data.max_boxes = 100  # to which the boxes of an image are padded
+    config.data.sizes = ()  # multi-scale training: sizes instead of image_size, drawn at random
+    config.data.size_every = 10  # batches between two draws of the size
+    config.data.mean = (0.0, 0.0, 0.0)  # per channel, of values in 0..1
+    config.data.std = (1.0, 1.0, 1.0)
+
+    config.augment.mosaic = 0.0  # probability: four images around a random centre
+    config.augment.mixup = 0.0  # probability: two images over each other
+    config.augment.mixup_alpha = 1.5  # of mixup's beta distribution
+    config.augment.jitter = 0.0  # Darknet's crop: share of the side that each border moves
+    config.augment.scale = (1.0, 1.0)  # least and largest factor
+    config.augment.ratio = (1.0, 1.0)  # least and largest factor of width over height
+    config.augment.translate = 0.0  # the largest move, as a share of the side
+    config.augment.flip = 0.0  # probability: left and right
+    config.augment.hue = 0.0  # the largest shift, in turns
+    config.augment.saturation = 1.0  # the largest factor
+    config.augment.value = 1.0  # the largest factor
+    config.augment.least_visible = 0.25  # share of a box that must be left for it to stay
+    config.augment.least_side = 1.0  # pixels of what is left
+
+    # of the model's version, "yolov1_loss" to "yolov3_loss", or "file.py:function" of your own
+    config.loss.name = "yolov2_loss"
+
+    config.detect = ConfigDict()  # what becomes of the predictions
+    config.detect.score_threshold = 0.005  # least score
+    config.detect.iou_threshold = 0.45  # above it, the lower of two boxes of a class falls
+    config.detect.max_detections = 100  # of an image
+    config.detect.max_candidates = 1000  # of an image, that enter the suppression
+    config.detect.best_box_only = False  # YOLOv1: of each cell, only the surest box
+
+
+_PARTS = {"classification": _classification, "detection": _detection}
+
+
+def documented_keys(task: str = "classification") -> dict[str, str]:
     """Key -> its comment in `default_config`, in the order there."""
     comments, above = {}, ""
-    for line in inspect.getsource(default_config).splitlines():
+    source = inspect.getsource(default_config) + inspect.getsource(_PARTS[task])
+    for line in source.splitlines():
         if match := re.fullmatch(r"    config\.([\w.]+) = (?:[^#]*)(?:# (.*))?", line):
-            comments[match[1]] = match[2] or above
+            comments[match[1]] = match[2] or above or comments.get(match[1], "")
         above = line.strip().removeprefix("# ") if line.strip().startswith("#") else ""
     return comments
 

@@ -14,8 +14,9 @@ import jax
 from absl import flags
 
 from jaxvision.cli import arguments, assemble
+from jaxvision.cli.report import report
 from jaxvision.core import InputError
-from jaxvision.engine import Parallel, evaluate, make_evaluate, state_digest
+from jaxvision.engine import Parallel, make_evaluate, state_digest
 
 
 def main(argv: list[str]) -> None:
@@ -39,16 +40,15 @@ def main(argv: list[str]) -> None:
     parallel = Parallel(config.parallel)
     config.batch_size = parallel.fitting(config.batch_size)
     best = assemble.restore_best(workdir, config, task, parallel)
-    metrics = evaluate(
-        make_evaluate(task, parallel=parallel),
-        best.state,
-        assemble.eval_data(config, values.split),
-        parallel=parallel,
+    records = assemble.open_records(config, values.split)
+    evaluation = make_evaluate(task, parallel=parallel)(
+        best.state, assemble.eval_data(config, records)
     )
     if jax.process_index() == 0:
+        report(config, evaluation, records, workdir=workdir, split=values.split)
         result = {
             "split": values.split,
-            **metrics,
+            **evaluation.metrics,
             "steps": best.step,
             "state_digest": state_digest(best.state),
         }

@@ -4,8 +4,9 @@
   python train.py --config=configs/digits_resnet20.py --workdir=runs/mine \\
       --config.batch_size=128 --config.optimizer.learning_rate=0.05
 
-The workdir gets the config, checkpoints, metrics.jsonl, TensorBoard events and curves.png. The same
-command again resumes the run where it was, or reports it if it is finished. The last line on stdout
+The workdir gets the config, checkpoints, metrics.jsonl, TensorBoard events and curves.png, of a
+detector also pictures of what it finds in the test images, predictions_test.png. The same command
+again resumes the run where it was, or reports it if it is finished. The last line on stdout
 is the result, as JSON.
 """
 
@@ -20,10 +21,10 @@ import jax
 
 from jaxvision.cli import arguments, assemble
 from jaxvision.cli.config import default_config, find_config
+from jaxvision.cli.report import report
 from jaxvision.engine import (
     Parallel,
     Run,
-    evaluate,
     fit,
     make_evaluate,
     make_optimizer,
@@ -53,6 +54,7 @@ def main(argv: list[str]) -> None:
 
     assemble.set_determinism(config)
     arguments.join_processes(flags)
+    assemble.complete(config)
     task = assemble.make_task(config)
     parallel = Parallel(config.parallel)
     parallel.check_batch_size(config.batch_size)
@@ -67,18 +69,18 @@ def main(argv: list[str]) -> None:
         checkpoint_every=config.checkpoint_every,
         keep=config.keep,
         log_every=config.log_every,
-        defaults=default_config().to_dict(),
+        defaults=default_config(config.task).to_dict(),
     )
     first_process = jax.process_index() == 0
     tell = say if first_process else lambda line: None
-    validation = (
-        assemble.eval_data(config, "validation") if config.data.validation_fraction else None
-    )
+    validation = None
+    if config.data.validation_fraction:
+        validation = assemble.eval_data(config, assemble.open_records(config, "validation"))
     fitted = fit(
         task,
         make_optimizer(config.optimizer, steps=config.steps),
         run,
-        train=assemble.train_data(config),
+        train=assemble.train_data(config, partners=task.partners),
         validation=validation,
         parallel=parallel,
         say=tell,
@@ -87,17 +89,15 @@ def main(argv: list[str]) -> None:
     if not fitted.finished:
         tell(f"asked to stop: saved after step {steps} in {workdir}; the same command resumes")
         return
-    test = evaluate(
-        make_evaluate(task, parallel=parallel),
-        fitted.best,
-        assemble.eval_data(config, "test"),
-        parallel=parallel,
-        label="testing",
+    records = assemble.open_records(config, "test")
+    test = make_evaluate(task, parallel=parallel)(
+        fitted.best, assemble.eval_data(config, records), label="testing"
     )
     if first_process:
+        report(config, test, records, workdir=workdir, split="test")
         result = {
             "split": "test",
-            **test,
+            **test.metrics,
             "steps": steps,
             "state_digest": state_digest(fitted.state),
         }

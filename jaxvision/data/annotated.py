@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from jaxvision.core import InputError
 from jaxvision.data.source import Record
-from jaxvision.ops import RunLengths
+from jaxvision.ops import Polygons, RunLengths, encode_polygons
 
 _SHOWN = 10  # problems in an error message
 
@@ -33,7 +33,8 @@ class Annotation:
       difficult: bool[G], objects that evaluation ignores (VOC).
       area: f64[G], square pixels, by which COCO sorts objects; None: that of the masks or boxes.
       size: (height, width) that the annotation says; None: it says none.
-      masks: a mask for each object, or None.
+      masks: the mask of each object as the annotation gives it (see `to_run_lengths`); None: it
+        does not give all of them.
     """
 
     image: pathlib.Path
@@ -44,7 +45,19 @@ class Annotation:
     difficult: np.ndarray
     area: np.ndarray | None = None
     size: tuple[int, int] | None = None
-    masks: tuple[RunLengths, ...] | None = None
+    masks: tuple[RunLengths | Polygons, ...] | None = None
+
+
+def to_run_lengths(mask: RunLengths | Polygons, size: tuple[int, int]) -> RunLengths:
+    """The run-lengths of an annotation's mask.
+
+    Args:
+      mask: of one object.
+      size: (height, width) of the image.
+    Returns:
+      what was given, if it is run-lengths; else those of the polygons' mask.
+    """
+    return encode_polygons(mask, size) if isinstance(mask, Polygons) else mask
 
 
 class Problem(NamedTuple):
@@ -73,9 +86,10 @@ class Listing:
 
 
 def find_problems(annotation: Annotation, *, decode: bool = False) -> Iterator[Problem]:
-    """What is wrong with an image or its boxes.
+    """What is wrong with an image, its boxes or its masks.
 
-    A box may not be turned inside out or without area, and has to lie within the image.
+    A box may not be turned inside out or without area, and has to lie within the image. Run-lengths
+    have to be those of a mask of the image's size.
 
     Args:
       annotation: of the image.
@@ -89,7 +103,7 @@ def find_problems(annotation: Annotation, *, decode: bool = False) -> Iterator[P
     except FileNotFoundError:
         yield Problem(annotation.where, f"there is no image {annotation.image}")
         return
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+    except Exception as error:  # a decoder raises whatever the damage makes it stumble over
         reason = " ".join(str(error).split())
         yield Problem(str(annotation.image), f"the image cannot be read ({reason})")
         return
@@ -104,6 +118,14 @@ def find_problems(annotation: Annotation, *, decode: bool = False) -> Iterator[P
         if reason:
             shown = ", ".join(f"{x:g}" for x in box)
             yield Problem(annotation.where, f"box {number} ({shown}) {reason}")
+    for number, mask in enumerate(annotation.masks or (), start=1):
+        if isinstance(mask, RunLengths) and mask.size != (height, width):
+            said = "{1} x {0}".format(*mask.size)
+            yield Problem(
+                annotation.where,
+                f"mask {number} has {said} pixels, but the image {annotation.image} has "
+                f"{width} x {height}",
+            )
 
 
 def _wrong_with(box: Sequence[float], width: int, height: int) -> str | None:
@@ -163,7 +185,7 @@ class AnnotatedImages:
         try:
             with Image.open(annotation.image) as image:
                 pixels = np.asarray(image.convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:
+        except Exception as error:  # likewise
             reason = " ".join(str(error).split())
             raise InputError(
                 f"{annotation.image} cannot be read ({reason}): mend or remove it; "

@@ -1,17 +1,20 @@
 """From raw records to examples for detection."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from jaxvision.core import DetectionBatch, InputError, check_range, lookup
-from jaxvision.data.placement import PLACEMENTS, place, to_input
+from jaxvision.data.annotated import to_run_lengths
+from jaxvision.data.placement import PLACEMENTS, Placement, place, place_mask, to_input
 from jaxvision.data.source import Record
+from jaxvision.ops import RunLengths, decode_mask, mask_area
 
 
 @dataclass(frozen=True)
 class ToDetectionExample:
-    """Checks a record and makes it an example of the network's size, its boxes padded.
+    """Checks a record and makes it an example of the network's size, its objects padded.
 
     Attributes:
       image_size: (height, width) of the result.
@@ -19,6 +22,7 @@ class ToDetectionExample:
       max_boxes: N, to which the boxes are padded.
       resize: a key of `PLACEMENTS`: "letterbox" keeps the image's form, "stretch" does not.
       fill: what stands beside a letterboxed image.
+      masks: whether examples have masks: N times the pixels of the network's input, in bytes.
 
     Raises:
       InputError: a number below 1, a fill that no pixel has, or an unknown way to resize.
@@ -29,6 +33,7 @@ class ToDetectionExample:
     max_boxes: int = 100
     resize: str = "letterbox"
     fill: int = 127
+    masks: bool = False
 
     def __post_init__(self) -> None:
         for side in self.image_size:
@@ -43,10 +48,12 @@ class ToDetectionExample:
 
         Args:
           record: "image" u8[H, W, 3], "boxes" f[G, 4] in its pixels, "labels" int[G], "crowd" and
-            "difficult" bool[G], as from `AnnotatedImages`.
+            "difficult" bool[G], perhaps "area" f[G] and G "masks" of the image's size, as from
+            `AnnotatedImages`.
           where: names the record in messages.
         Raises:
-          InputError: an image of another form, a label out of range, or too many boxes.
+          InputError: an image of another form, a label out of range, too many boxes, or no masks
+            where they are asked for.
         """
         image, labels = np.asarray(record["image"]), np.asarray(record["labels"])
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -66,6 +73,18 @@ class ToDetectionExample:
                 f"0..{self.num_classes - 1}: mend the record or set config.data.num_classes"
             )
         placed, placement = place(image, self.image_size, method=self.resize, fill=self.fill)
+        boxes, masks, areas = np.asarray(record["boxes"]), record.get("masks"), record.get("area")
+        if self.masks and masks is None:
+            raise InputError(
+                f"{where}: does not give a mask for each object: add those that are missing, or "
+                "set config.data.masks=False"
+            )
+        if masks is not None and (self.masks or areas is None):
+            masks = [to_run_lengths(mask, image.shape[:2]) for mask in masks]
+        if areas is None and masks is not None:
+            areas = [mask_area(mask) for mask in masks]
+        elif areas is None:
+            areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
 
         def padded(values: np.ndarray, kind: type) -> np.ndarray:
             result = np.zeros((self.max_boxes, *np.shape(values)[1:]), kind)
@@ -74,11 +93,20 @@ class ToDetectionExample:
 
         return DetectionBatch(
             image=placed,
-            boxes=padded(to_input(record["boxes"], placement), np.float32),
+            boxes=padded(to_input(boxes, placement), np.float32),
             labels=padded(labels, np.int32),
             box_mask=np.arange(self.max_boxes) < count,
             crowd=padded(record["crowd"], bool),
             difficult=padded(record["difficult"], bool),
             mask=np.True_,
             placement=np.array(placement, np.float32),
+            masks=self._placed(masks, placement) if self.masks else None,
+            area=padded(areas, np.float32),
         )
+
+    def _placed(self, masks: Sequence[RunLengths], placement: Placement) -> np.ndarray:
+        """bool[N, height, width]."""
+        result = np.zeros((self.max_boxes, *self.image_size), bool)
+        for row, mask in enumerate(masks):
+            result[row] = place_mask(decode_mask(mask), self.image_size, placement)
+        return result

@@ -60,6 +60,32 @@ class Share:
         return range(self.index * size, (self.index + 1) * size)
 
 
+@dataclass(frozen=True)
+class Alternating:
+    """Several transforms of which one, drawn at random, holds for some batches: multi-scale.
+
+    Attributes:
+      transforms: of equal results but for the image's size.
+      every: batches between two draws.
+      seed: of the draws; which transform a batch gets follows from that and its number.
+    Raises:
+      InputError: no transforms, or `every` is below 1.
+    """
+
+    transforms: tuple[Transform, ...]
+    every: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        check_range("the number of transforms", len(self.transforms), least=1)
+        check_range("config.data.size_every", self.every, least=1)
+
+    def of_batch(self, number: int) -> Transform:
+        """The transform of a batch."""
+        rng = np.random.RandomState((self.seed, number // self.every))
+        return self.transforms[rng.randint(len(self.transforms))]
+
+
 def _stack(examples: list[Any]) -> Any:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *examples)
 
@@ -78,29 +104,33 @@ class _TrainBatches:
     """Batch number -> this process's part of it. Picklable, for worker processes."""
 
     source: Source
-    transform: Transform
+    transform: Transform | Alternating
     batch_size: int
     seed: int
     share: Share
     partners: int
 
-    def _example(self, index: int) -> Any:
-        return self.transform(self.source[index], self.source.where(index))
+    def _example(self, index: int, transform: Transform) -> Any:
+        return transform(self.source[index], self.source.where(index))
 
-    def _at(self, position: int) -> Any:
+    def _at(self, position: int, transform: Transform) -> Any:
         """The example at a place in the endless shuffled stream of all processes."""
         epoch, place = divmod(position, len(self.source))
         order = _epoch_order(len(self.source), self.seed, epoch)
-        example = self._example(int(order[place]))
+        example = self._example(int(order[place]), transform)
         if self.partners:
             rng = np.random.RandomState((self.seed, epoch, place))
             chosen = rng.randint(len(self.source), size=self.partners)
-            example = example.replace(partners=_stack([self._example(int(i)) for i in chosen]))
+            others = [self._example(int(i), transform) for i in chosen]
+            example = example.replace(partners=_stack(others))
         return example
 
     def __call__(self, number: int) -> Any:
-        first = number * self.batch_size
-        return _stack([self._at(first + place) for place in self.share.of(self.batch_size)])
+        transform = self.transform
+        if isinstance(transform, Alternating):
+            transform = transform.of_batch(number)
+        first, places = number * self.batch_size, self.share.of(self.batch_size)
+        return _stack([self._at(first + place, transform) for place in places])
 
 
 @dataclass(frozen=True)
@@ -146,7 +176,7 @@ class TrainLoader:
 
     Args:
       source: the records.
-      transform: makes an example of each.
+      transform: makes an example of each; or several that alternate.
       batch_size: of the global batch, over all processes.
       seed: of the order and the partners.
       share: this process's part of each batch.
@@ -161,7 +191,7 @@ class TrainLoader:
     def __init__(
         self,
         source: Source,
-        transform: Transform,
+        transform: Transform | Alternating,
         *,
         batch_size: int,
         seed: int,

@@ -63,19 +63,49 @@ def place(
       InputError: an unknown method.
     """
     placement = lookup(PLACEMENTS, method, "config.data.resize")(image.shape[:2], target)
-    height, width = (
-        round(side * scale)
-        for side, scale in zip(image.shape[:2], (placement.scale_y, placement.scale_x), strict=True)
-    )
+    height, width = _placed_size(image, placement)
     if (height, width) != image.shape[:2]:
         resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
         image = np.asarray(resized)
     if (height, width) == target:
         return image, placement
     result = np.full((*target, image.shape[2]), fill, np.uint8)
-    top, left = int(placement.offset_y), int(placement.offset_x)
-    result[top : top + height, left : left + width] = image
+    _paste(image, result, placement)
     return result, placement
+
+
+def place_mask(mask: np.ndarray, target: tuple[int, int], placement: Placement) -> np.ndarray:
+    """A mask where its image lies in the network's input.
+
+    A pixel of the result is that of the mask in which its centre lies: row (i + 1/2) H / h of H,
+    where h rows are left. An object of less than such a pixel may lose all of its mask.
+
+    Args:
+      mask: bool[H, W].
+      target: (height, width).
+      placement: of the image, from `place`.
+    Returns:
+      bool[height, width], False beside the image.
+    """
+    rows, columns = (
+        (2 * np.arange(new) + 1) * old // (2 * new)
+        for new, old in zip(_placed_size(mask, placement), mask.shape, strict=True)
+    )
+    result = np.zeros(target, bool)
+    # Columns first: decoded run-lengths lie column by column in memory.
+    _paste(mask[:, columns][rows], result, placement)
+    return result
+
+
+def _placed_size(image: np.ndarray, placement: Placement) -> tuple[int, int]:
+    height, width = image.shape[:2]
+    return round(height * placement.scale_y), round(width * placement.scale_x)
+
+
+def _paste(image: np.ndarray, result: np.ndarray, placement: Placement) -> None:
+    """Puts an image of its size in the network's input where it lies there."""
+    (height, width), top, left = image.shape[:2], int(placement.offset_y), int(placement.offset_x)
+    result[top : top + height, left : left + width] = image
 
 
 def to_input(boxes: np.ndarray, placement: Placement) -> np.ndarray:

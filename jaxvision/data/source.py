@@ -78,3 +78,13 @@ def hold_out(source: Source, fraction: float) -> tuple[Source, Source]:
     order = np.random.RandomState(0).permutation(len(source))
     held = round(fraction * len(source))
     return Subset(source, np.sort(order[held:])), Subset(source, np.sort(order[:held]))
+
+
+def own_split(data: Any, split: str) -> str:
+    """What a config's data itself calls a split.
+
+    Args:
+      data: config with `train_split` and `test_split`.
+      split: "train" and "test" stand for these; any other stands for itself.
+    """
+    return {"train": data.train_split, "test": data.test_split}.get(split, split)

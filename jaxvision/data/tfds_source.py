@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from jaxvision.core import InputError
-from jaxvision.data.source import Record
+from jaxvision.data.source import Record, own_split
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's, by the channels that a data set declares
 
@@ -188,19 +188,16 @@ def _are_image_and_label(keys: Any, features: tfds.features.FeaturesDict) -> boo
     )
 
 
-def open_tfds(data: Any, split: str) -> TfdsSource:
-    """A split of any TFDS data set.
+def _builder(data: Any) -> tfds.core.DatasetBuilder:
+    """The data set of a config.
 
-    Args:
-      data: config with `name` (such as "mnist" or "cifar10:3.0.2") and `dir` (None: TFDS's own).
-      split: a TFDS split.
     Raises:
-      InputError: see `TfdsSource`; also for an unknown name, version or config.
+      InputError: an unknown name, version or config.
     """
     if not data.name:
         raise InputError("config.data.name is not set: give a TFDS data set, such as mnist")
     try:
-        builder = tfds.builder(data.name, data_dir=data_dir(data))
+        return tfds.builder(data.name, data_dir=data_dir(data))
     except tfds.core.DatasetNotFoundError as error:
         raise InputError(
             f"TFDS knows no data set {data.name!r}: see `tfds.list_builders()`"
@@ -211,4 +208,28 @@ def open_tfds(data: Any, split: str) -> TfdsSource:
             f"TFDS cannot open {data.name!r} ({reason}): give config.data.name as NAME, "
             "NAME/CONFIG or NAME:VERSION"
         ) from error
-    return TfdsSource(builder, split)
+
+
+def open_tfds(data: Any, split: str) -> TfdsSource:
+    """A split of any TFDS data set for classification.
+
+    Args:
+      data: config with `name` (such as "mnist" or "cifar10:3.0.2") and `dir` (None: TFDS's own).
+      split: a TFDS split.
+    Raises:
+      InputError: see `TfdsSource`; also for an unknown name, version or config.
+    """
+    return TfdsSource(_builder(data), split)
+
+
+def open_tfds_detection(data: Any, split: str) -> TfdsDetectionSource:
+    """A split of any TFDS data set for detection.
+
+    Args:
+      data: config with `name` (such as "voc/2007" or "coco/2017"), `dir` (None: TFDS's own),
+        `train_split` and `test_split`.
+      split: "train" and "test" stand for the config's two splits; any other is a TFDS split.
+    Raises:
+      InputError: see `TfdsDetectionSource`; also for an unknown name, version or config.
+    """
+    return TfdsDetectionSource(_builder(data), own_split(data, split))

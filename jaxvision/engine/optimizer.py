@@ -56,9 +56,13 @@ def _constant(config: Any, steps: int) -> Schedule:
 
 
 def _step_decay(config: Any, steps: int) -> Schedule:
-    """Times `factor` at each of `milestones`, shares of the run."""
+    """Linear warm-up over `warmup` of the run; times `factor` at each of `milestones` of it."""
     drops = {round(share * steps): config.schedule.factor for share in config.schedule.milestones}
-    return optax.piecewise_constant_schedule(config.learning_rate, drops)
+    stairs = optax.piecewise_constant_schedule(config.learning_rate, drops)
+    warmup = round(config.schedule.warmup * steps)
+    if not warmup:
+        return stairs
+    return lambda step: stairs(step) * jnp.minimum(step / warmup, 1)
 
 
 def _cosine(config: Any, steps: int) -> Schedule:

@@ -6,6 +6,7 @@ same numbers; `pmap` is what JAX keeps in maintenance mode, on top of `jit` and 
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,6 +18,30 @@ from jax.sharding import PartitionSpec as P
 from jaxvision.core import AXIS, InputError, check_divisible
 
 KINDS = ("pmap", "shard_map")
+
+
+class Mapped:
+    """A function that runs on all devices, compiled when it is called.
+
+    Args:
+      fn: what each device does.
+      compiling: `jax.jit` or `jax.pmap`, with all that they are to know.
+
+    Attributes:
+      compilations: how often it was compiled: once for each form (shapes and dtypes) of its
+        arguments.
+    """
+
+    def __init__(self, fn: Callable[..., Any], compiling: Callable[..., Callable[..., Any]]):
+        def traced(*arguments: Any) -> Any:
+            self.compilations += 1  # Python runs while JAX traces, and only then
+            return fn(*arguments)
+
+        self.compilations = 0
+        self._run = compiling(traced)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._run(*arguments)
 
 
 class Parallel:
@@ -45,8 +70,8 @@ class Parallel:
         """The next batch size that the devices divide; for evaluation, where filler is masked."""
         return -(-batch_size // len(self.devices)) * len(self.devices)
 
-    def map(self, fn: Callable[..., Any], *, donate_state: bool = False) -> Callable[..., Any]:
-        """Maps fn(state, batch) over the devices and compiles it.
+    def map(self, fn: Callable[..., Any], *, donate_state: bool = False) -> Mapped:
+        """Maps fn(state, batch) over the devices, to be compiled.
 
         Args:
           fn: gets the whole state and this device's part of the batch; may use collectives over
@@ -57,19 +82,26 @@ class Parallel:
         """
         donate = (0,) if donate_state else ()
         if self.kind == "pmap":
-            return jax.pmap(
+            return Mapped(
                 fn,
-                axis_name=AXIS,
-                in_axes=(None, 0),
-                out_axes=None,
-                devices=self.devices,
-                donate_argnums=donate,
+                partial(
+                    jax.pmap,
+                    axis_name=AXIS,
+                    in_axes=(None, 0),
+                    out_axes=None,
+                    devices=self.devices,
+                    donate_argnums=donate,
+                ),
             )
-        # check_vma would insert a second sum of the gradients.
-        mapped = jax.shard_map(
-            fn, mesh=self._mesh, in_specs=(P(), P(AXIS)), out_specs=P(), check_vma=False
-        )
-        return jax.jit(mapped, donate_argnums=donate)
+
+        def compiling(fn: Callable[..., Any]) -> Callable[..., Any]:
+            # check_vma would insert a second sum of the gradients.
+            mapped = jax.shard_map(
+                fn, mesh=self._mesh, in_specs=(P(), P(AXIS)), out_specs=P(), check_vma=False
+            )
+            return jax.jit(mapped, donate_argnums=donate)
+
+        return Mapped(fn, compiling)
 
     def shard(self, batch: Any) -> Any:
         """Moves this process's part of a global batch to its devices.

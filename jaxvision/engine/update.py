@@ -1,6 +1,5 @@
 """The training step, for any task."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,7 +11,7 @@ from jax import Array
 
 from jaxvision.core import AXIS, Keys, Task, Terms, TrainState, divide, mean_ratio, merge, sum_terms
 from jaxvision.engine.optimizer import Optimizer
-from jaxvision.engine.parallel import Parallel
+from jaxvision.engine.parallel import Mapped, Parallel
 
 # Streams of the run's seed: nothing that is drawn in one is drawn in another.
 _INIT, _AUGMENT, _FORWARD, _LOSS, _DEVICE = range(5)
@@ -46,9 +45,7 @@ def _example_keys(key: Array, local_size: int) -> Array:
     return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
 
 
-def make_update(
-    task: Task, optimizer: Optimizer, *, seed: int, parallel: Parallel
-) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]]:
+def make_update(task: Task, optimizer: Optimizer, *, seed: int, parallel: Parallel) -> Mapped:
     """The training step over all devices.
 
     Every device computes the totals of its examples, divided by the weights of all; the sum of
@@ -61,7 +58,8 @@ def make_update(
       parallel: the devices.
     Returns:
       (state, batch) -> (state, record); the record holds each loss term, their sum "loss", the
-      task's metrics, "learning_rate" and "gradient_norm". The given state is donated.
+      task's metrics, "learning_rate" and "gradient_norm". The given state is donated. It compiles
+      once for each form of batch, as multi-scale training has several.
     Raises:
       ValueError: at the first step, if two of these have the same name.
     """

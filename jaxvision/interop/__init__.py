@@ -6,10 +6,12 @@ from jaxvision.interop.darknet import (
     Head,
     WeightsHeader,
     darknet_norm,
+    from_module,
     parse_cfg,
     read_cfg,
     read_header,
     read_weights,
+    to_module,
     write_weights,
 )
 from jaxvision.interop.torchvision import from_state_dict
@@ -20,10 +22,12 @@ __all__ = [
     "Head",
     "WeightsHeader",
     "darknet_norm",
+    "from_module",
     "from_state_dict",
     "parse_cfg",
     "read_cfg",
     "read_header",
     "read_weights",
+    "to_module",
     "write_weights",
 ]

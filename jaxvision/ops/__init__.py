@@ -70,11 +70,13 @@ from jaxvision.ops.rearrange import ORDERS, channel_shuffle, depth_to_space, spa
 from jaxvision.ops.resize import resize_bicubic, resize_bilinear, resize_nearest
 from jaxvision.ops.roi import assign_levels, multilevel_roi_align, roi_align, roi_pool
 from jaxvision.ops.run_lengths import (
+    Polygons,
     RunLengths,
     compress_counts,
     decode_mask,
     decompress_counts,
     encode_mask,
+    encode_polygons,
     mask_area,
     mask_to_box,
     paired_run_length_iou,
@@ -95,6 +97,7 @@ __all__ = [
     "SSD300",
     "SSD512",
     "SSD_WEIGHTS",
+    "Polygons",
     "RunLengths",
     "adaptive_avg_pool",
     "anchor_shapes",
@@ -128,6 +131,7 @@ __all__ = [
     "elementwise_generalized_box_iou",
     "encode_boxes",
     "encode_mask",
+    "encode_polygons",
     "encode_yolo",
     "encode_yolov1",
     "generalized_box_iou",

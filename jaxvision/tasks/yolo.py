@@ -1,6 +1,6 @@
 """From YOLO's maps to detections: every predictor's box and class scores, then suppression."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -53,6 +53,29 @@ def yolov1_candidates(
     return boxes.reshape(-1, 4), scores.reshape(-1, scores.shape[-1])
 
 
+def yolo_candidates(
+    logits: Array, anchors: Array, *, stride: float, softmax: bool, constrained: bool = True
+) -> Candidates:
+    """What one map with anchors says: sigmoid of the objectness times the classes' probabilities.
+
+    Args:
+      logits: f32[H, W, A, 5 + C]: (tx, ty, tw, th, to, classes).
+      anchors: f32[A, 2], (width, height), pixels.
+      stride: side of a cell, pixels.
+      softmax: whether classes exclude each other; else each has a sigmoid of its own.
+      constrained: see `jaxvision.ops.decode_yolo`.
+    Returns:
+      boxes f32[H W A, 4] and scores f32[H W A, C].
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+    """
+    logits = at_least_float32(check_array("logits", logits, ("H", "W", "A", "5 + C")))
+    boxes = decode_yolo(logits[..., :4], anchors, stride=stride, constrained=constrained)
+    classes = (jax.nn.softmax if softmax else jax.nn.sigmoid)(logits[..., 5:])
+    scores = jax.nn.sigmoid(logits[..., 4:5]) * classes
+    return boxes.reshape(-1, 4), scores.reshape(-1, scores.shape[-1])
+
+
 def yolov2_candidates(
     logits: Array, anchors: Array, *, stride: float, constrained: bool = True
 ) -> Candidates:
@@ -69,7 +92,7 @@ def yolov2_candidates(
       AssertionError: an argument has another shape or dtype.
     Source: Redmon and Farhadi 2017 ("YOLO9000"), section 2; Darknet's region layer.
     """
-    return _candidates(logits, anchors, stride, jax.nn.softmax, constrained=constrained)
+    return yolo_candidates(logits, anchors, stride=stride, softmax=True, constrained=constrained)
 
 
 def yolov3_candidates(
@@ -88,8 +111,8 @@ def yolov3_candidates(
     Source: Redmon and Farhadi 2018 ("YOLOv3"), sections 2.1 to 2.3.
     """
     maps = [
-        _candidates(*of_map, jax.nn.sigmoid)
-        for of_map in zip(logits, anchors, strides, strict=True)
+        yolo_candidates(*of_map, stride=stride, softmax=False)
+        for *of_map, stride in zip(logits, anchors, strides, strict=True)
     ]
     boxes, scores = zip(*maps, strict=True)
     return jnp.concatenate(boxes), jnp.concatenate(scores)
@@ -136,17 +159,3 @@ def detect(
         labels=labels,
         valid=valid,
     )
-
-
-def _candidates(
-    logits: Array,
-    anchors: Array,
-    stride: float,
-    of_classes: Callable[[Array], Array],
-    *,
-    constrained: bool = True,
-) -> Candidates:
-    logits = at_least_float32(check_array("logits", logits, ("H", "W", "A", "5 + C")))
-    boxes = decode_yolo(logits[..., :4], anchors, stride=stride, constrained=constrained)
-    scores = jax.nn.sigmoid(logits[..., 4:5]) * of_classes(logits[..., 5:])
-    return boxes.reshape(-1, 4), scores.reshape(-1, scores.shape[-1])

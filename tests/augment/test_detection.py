@@ -1,7 +1,7 @@
 """Augmentation that moves boxes: against the reference, and against what is painted in the boxes.
 
-In `painted` each box is a white rectangle in a channel of its own, the one of its label. So the
-boxes of a result can be read off its image.
+In `painted` each box is a white rectangle in a channel of its own, the one of its label, or with
+masks a white L. So the boxes and masks of a result can be read off its image.
 """
 
 import functools
@@ -36,7 +36,7 @@ def example_of(image, boxes, labels=None, box_mask=None, partners=None):
     )
 
 
-def painted(seed, *, real=3, rows=5, first=0, channels=3):
+def painted(seed, *, real=3, rows=5, first=0, channels=3, masks=False):
     """An example of `rows` rows, the first `real` real, with labels from `first` on."""
     rng = np.random.default_rng(seed)
     corner = rng.integers(0, (WIDTH - 12, HEIGHT - 12), (rows, 2))
@@ -44,14 +44,21 @@ def painted(seed, *, real=3, rows=5, first=0, channels=3):
     boxes = np.concatenate([corner, opposite], axis=1).astype(np.float32)
     image = np.zeros((HEIGHT, WIDTH, channels), np.uint8)
     labels = (first + np.arange(rows)).astype(np.int32)
-    for (x1, y1, x2, y2), label in zip(boxes[:real].astype(int), labels, strict=False):
-        image[y1:y2, x1:x2, label] = 255
+    shapes = np.zeros((rows, HEIGHT, WIDTH), bool)
+    for (x1, y1, x2, y2), label, shape in zip(
+        boxes[:real].astype(int), labels, shapes, strict=False
+    ):
+        shape[y1:y2, x1:x2] = True
+        if masks:
+            shape[y1 : (y1 + y2) // 2, (x1 + x2) // 2 : x2] = False
+        image[shape, label] = 255
     boxes[real:] = 0
-    return example_of(image, boxes, labels, np.arange(rows) < real)
+    example = example_of(image, boxes, labels, np.arange(rows) < real)
+    return example.replace(masks=shapes if masks else None)
 
 
 def with_junk(example, more):
-    """NaN in the padded rows, and some more of them."""
+    """NaN and full masks in the padded rows, and some more of them."""
     shape = (*example.box_mask.shape[:-1], more)
 
     def pad(x):
@@ -62,6 +69,8 @@ def with_junk(example, more):
     box_mask = np.concatenate([example.box_mask, np.zeros(shape, bool)], -1)
     boxes = np.where(box_mask[..., None], pad(example.boxes), np.nan)
     rows = {name: pad(getattr(example, name)) for name in ("labels", "crowd", "difficult")}
+    if example.masks is not None:
+        rows["masks"] = pad(example.masks) | ~box_mask[..., None, None]
     return example.replace(boxes=boxes, box_mask=box_mask, **rows)
 
 
@@ -108,6 +117,8 @@ def check_close(actual, expected, atol=1e-3):
         np.testing.assert_array_equal(getattr(actual, name), getattr(expected, name), name)
     np.testing.assert_allclose(actual.boxes, expected.boxes, atol=atol)
     np.testing.assert_allclose(actual.image, expected.image, atol=atol)
+    if expected.masks is not None:
+        np.testing.assert_array_equal(actual.masks, expected.masks)
 
 
 def many_keys(number):
@@ -156,7 +167,7 @@ def test_the_same_key_gives_the_same_example_and_others_give_others(name):
 
 @every_op
 def test_padded_rows_stay_dead_and_neither_their_number_nor_what_is_in_them_matters(name):
-    example = painted_with_partners(0, real=1)
+    example = painted_with_partners(0, real=1, masks=True)
     padded = with_junk(example, 4).replace(partners=with_junk(example.partners, 4))
     for key in many_keys(2):
         plain, other = (jax.device_get(compiled(name)(key, x)) for x in (example, padded))
@@ -166,8 +177,10 @@ def test_padded_rows_stay_dead_and_neither_their_number_nor_what_is_in_them_matt
         assert list(actual) == list(expected)
         for label, box in expected.items():
             np.testing.assert_array_equal(actual[label], box)
+        np.testing.assert_array_equal(other.masks[other.box_mask], plain.masks[plain.box_mask])
         for result in (plain, other):
             assert (result.boxes[~result.box_mask] == 0).all()
+            assert not result.masks[~result.box_mask].any()
 
 
 @every_op
@@ -190,9 +203,68 @@ def test_an_example_of_wrong_arrays_is_refused_by_the_name_of_the_array(name):
         ("box_mask", example.labels),
         ("crowd", example.crowd[None]),
         ("difficult", np.zeros(5, np.float32)),
+        ("masks", np.zeros((5, WIDTH, HEIGHT), bool)),
     ):
         with pytest.raises(AssertionError, match=f"^{field} is"):
             OPS[name](jax.random.key(0), example.replace(**{field: wrong}))
+
+
+@functools.lru_cache
+def with_masks_over_keys(name):
+    """The results of 12 keys for an example with masks, and whether they are painted in it."""
+    example = painted_with_partners(4, masks=True, rows=6)
+    run = jax.jit(jax.vmap(lambda key: OPS[name](key, example).replace(partners=None)))
+    results = jax.device_get(run(many_keys(12)))
+    return [jax.tree.map(lambda x, k=k: x[k], results) for k in range(12)]
+
+
+@every_op
+def test_masks_move_as_the_pixels_and_lie_in_their_boxes(name):
+    moved = 0
+    for result in with_masks_over_keys(name):
+        rows = zip(result.labels, result.boxes, result.box_mask, result.masks, strict=True)
+        for label, (x1, y1, x2, y2), real, mask in rows:
+            if not real:
+                assert not mask.any()
+                continue
+            # In a bilinear image a corner's pixel may have a quarter, or lack one.
+            channel = result.image[..., label] / result.image[..., label].max()
+            assert mask[channel > 0.7501].all()
+            assert (channel[mask] > 0.2499).all()
+            y, x = np.nonzero(mask)
+            assert (x + 0.5 >= x1 - 1e-3).all()
+            assert (x + 0.5 <= x2 + 1e-3).all()
+            assert (y + 0.5 >= y1 - 1e-3).all()
+            assert (y + 0.5 <= y2 + 1e-3).all()
+            moved += mask.any()
+    assert moved > 20
+
+
+@every_op
+def test_masks_change_nothing_else(name):
+    example = painted_with_partners(4, masks=True, rows=6)
+    without = example.replace(masks=None, partners=example.partners.replace(masks=None))
+    for key, result in zip(many_keys(2), with_masks_over_keys(name), strict=False):
+        check_close(compiled(name)(key, without), result.replace(masks=None), atol=1e-4)
+
+
+@every_op
+def test_what_describes_the_original_is_left_out(name):
+    def described(example):
+        lead = example.mask.shape
+        return example.replace(
+            area=np.ones((*lead, 5), np.float32), placement=np.ones((*lead, 4), np.float32)
+        )
+
+    example = described(painted_with_partners(0))
+    example = example.replace(partners=described(example.partners))
+    result = jax.eval_shape(OPS[name], jax.random.key(0), example)
+    assert (result.area, result.placement) == (None, None)
+    # So it is where the function is applied sometimes.
+    sometimes = functools.partial(augment.with_probability, function=OPS[name], probability=0.5)
+    result = jax.eval_shape(sometimes, jax.random.key(0), example)
+    assert (result.area, result.placement) == (None, None)
+    assert result.boxes.shape == (5, 4)
 
 
 # Flips.
@@ -205,13 +277,14 @@ def test_flip_boxes_by_hand_and_by_the_reference():
 
 
 def test_random_horizontal_flip_mirrors_image_and_boxes_exactly(transform):
-    example = painted(0)
+    example = painted(0, masks=True)
     flip = transform(augment.random_horizontal_flip)
     result = jax.device_get(flip(jax.random.key(0), example, probability=1.0))
     assert result.image.dtype == np.uint8
     np.testing.assert_array_equal(result.image, reference.flip(example.image))
     assert check_painted(result, atol=0) == 3
-    check_close(result.replace(image=0, boxes=0), example.replace(image=0, boxes=0))
+    masks = reference.each_mask(reference.flip, example.masks)
+    check_close(result.replace(image=0, boxes=0), example.replace(image=0, boxes=0, masks=masks))
 
 
 def test_random_horizontal_flip_happens_with_its_probability():
@@ -259,6 +332,7 @@ def test_clip_and_drop_equals_the_reference():
     corner = rng.uniform(-15, 25, (60, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(0.5, 20, (60, 2))], axis=1)
     example = example_of(np.zeros((20, 24, 3), np.uint8), boxes, box_mask=rng.random(60) < 0.8)
+    example = example.replace(masks=rng.random((60, 20, 24)) < 0.5)
     options = {"least_visible": 0.4, "least_side": 2.0}
     kept = reference.clip_and_drop(example, **options).box_mask.sum()
     assert 10 < kept < example.box_mask.sum() - 10
@@ -377,14 +451,23 @@ every_crop = pytest.mark.parametrize("name", CROPS)
 
 def check_crop(name, run):
     """Asserts that a crop equals the reference at the window that it shows."""
-    example = with_ramps(painted(2))
+    example = with_ramps(painted(2, masks=True))
     result = jax.device_get(run(OPS[name])(jax.random.key(5), example, **CROPS[name], fill=30))
     assert result.image.dtype == np.float32
     window = window_of(result.image)
     boxes = reference.resized_crop_boxes(example.boxes, window, size=(HEIGHT, WIDTH))
     image = reference.resized_crop(example.image, window, fill=30)
-    expected = reference.clip_and_drop(example.replace(image=image, boxes=boxes))
-    check_close(result, expected, atol=0.02)
+    crops = [
+        reference.each_mask(
+            lambda masks, near=near: reference.resized_crop(masks, near, method="nearest", fill=0),
+            example.masks,
+        )
+        for near in (window - 0.02, window + 0.02)
+    ]
+    sure = crops[0] == crops[1]
+    assert sure.mean() > 0.95
+    moved = example.replace(image=image, boxes=boxes, masks=np.where(sure, crops[0], result.masks))
+    check_close(result, reference.clip_and_drop(moved), atol=0.02)
 
 
 def test_random_scale_and_translate_equals_the_reference_at_some_window(transform):
@@ -514,7 +597,7 @@ def decoded(image):
 
 
 def test_mosaic_equals_the_reference_at_some_centre(transform):
-    first, *others = numbered(painted_with_partners(0))
+    first, *others = numbered(painted_with_partners(0, masks=True))
     example = first.replace(partners=stacked(others))
     result = jax.device_get(transform(augment.mosaic)(jax.random.key(1), example))
     assert result.image.dtype == np.uint8
@@ -589,14 +672,17 @@ def test_too_few_partners_are_refused(name, count, message):
 
 @pytest.mark.parametrize("name", ["mosaic", "mixup"])
 def test_partners_of_other_shapes_are_refused(name):
-    example = painted_with_partners(0)
+    example = painted_with_partners(0, masks=True)
     partners = example.partners.replace(boxes=example.partners.boxes[:, :4])
     with pytest.raises(AssertionError, match=r"^partners\.boxes is"):
         OPS[name](jax.random.key(0), example.replace(partners=partners))
+    with pytest.raises(AssertionError, match=r"^partners\.masks: give all examples masks, or none"):
+        OPS[name](jax.random.key(0), example.replace(masks=None))
 
 
 def test_blend_equals_the_reference_and_keeps_the_largest():
-    first, second = painted(0, channels=6), painted(1, first=3, channels=6)
+    first = painted(0, channels=6, masks=True)
+    second = painted(1, first=3, channels=6, masks=True)
     check_op(augment.blend, reference.blend, first, second, np.float32(0.3), atol=1e-4)
     result = augment.blend(first, second, 0.3)
     assert result.box_mask.all()  # five of the six

@@ -7,10 +7,12 @@ import pytest
 from jaxvision.core import InputError
 from jaxvision.data import EvalLoader, TrainLoader
 from jaxvision.data.annotated import AnnotatedImages
+from jaxvision.data.coco import read_coco
 from jaxvision.data.detection import ToDetectionExample
 from jaxvision.data.placement import to_input
 from jaxvision.data.voc import read_voc
-from tests.data.folders import IMAGES, write_voc
+from jaxvision.ops import Polygons, encode_mask
+from tests.data.folders import IMAGES, coco_content, write_coco, write_voc
 
 RECORD = {
     "image": np.full((20, 40, 3), 9, np.uint8),
@@ -42,7 +44,55 @@ def test_an_example_by_hand():
         "difficult": bool,
         "mask": bool,
         "placement": np.float32,
+        "area": np.float32,
     }
+
+
+BOTTOM = np.zeros((20, 40), bool)
+BOTTOM[10:, :30] = True
+MASKS = (encode_mask(BOTTOM), Polygons((np.array([[10, 5], [20, 5], [20, 15], [10, 15]]),)))
+
+
+def test_masks_by_hand():
+    transform = ToDetectionExample((30, 32), num_classes=2, max_boxes=3, masks=True)
+    masks = transform({**RECORD, "masks": MASKS}, "x").masks
+    assert (masks.dtype, masks.shape) == (bool, (3, 30, 32))
+    expected = np.zeros((3, 30, 32), bool)
+    expected[0, 15:23, :24] = True
+    expected[1, 11:19, 8:16] = True
+    np.testing.assert_array_equal(masks, expected)
+
+
+def test_an_image_without_objects_needs_no_masks():
+    nothing = {name: RECORD[name][:0] for name in ("boxes", "labels", "crowd", "difficult")}
+    record = {"image": RECORD["image"], **nothing, "masks": ()}
+    example = ToDetectionExample((30, 32), num_classes=2, max_boxes=3, masks=True)(record, "x")
+    assert example.masks.shape == (3, 30, 32)
+    assert not example.masks.any()
+    assert example.area.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("record", [RECORD, {**RECORD, "masks": None}])
+def test_masks_that_are_asked_for_must_be_there(record):
+    transform = ToDetectionExample((8, 8), num_classes=2, masks=True)
+    with pytest.raises(
+        InputError, match=r"x: does not give a mask for each object: .* config\.data\.masks=False"
+    ):
+        transform(record, "x")
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_areas_are_those_of_the_record_or_of_masks_or_of_boxes(masks):
+    def areas(**given):
+        record = {**RECORD, "masks": MASKS, **given}
+        transform = ToDetectionExample((10, 10), num_classes=2, max_boxes=3, masks=masks)
+        return transform(record, "x").area.tolist()
+
+    assert areas(area=np.array([7.0, 8.5])) == [7, 8.5, 0]
+    assert areas(area=None) == [300, 100, 0]
+    assert areas() == [300, 100, 0]
+    if not masks:
+        assert areas(masks=None) == [800, 100, 0]
 
 
 @pytest.mark.parametrize(
@@ -96,3 +146,26 @@ def test_loaders_take_them(tmp_path):
     with_partners = next(TrainLoader(source, transform, batch_size=2, seed=0, partners=3))
     assert with_partners.partners.image.shape == (2, 3, 16, 16, 3)
     assert with_partners.partners.boxes.shape == (2, 3, 4, 4)
+
+
+def test_loaders_take_masks(tmp_path):
+    content = coco_content()
+    for annotation in content["annotations"]:
+        x, y, width, height = annotation["bbox"]
+        right, bottom = x + width, y + height
+        annotation["segmentation"] = [[x, y, right, y, right, bottom, x, bottom]]
+    listing = read_coco(write_coco(tmp_path, content), tmp_path / "images")
+    source = AnnotatedImages(listing, name="coco")
+    transform = ToDetectionExample((80, 80), num_classes=2, max_boxes=4, masks=True)
+    found = 0
+    for batch in EvalLoader(source, transform, batch_size=2):
+        for place in np.ndindex(2, 4):
+            # All boxes are of whole pixels there.
+            x1, y1, x2, y2 = batch.boxes[place].astype(int)
+            expected = np.zeros((80, 80), bool)
+            expected[y1:y2, x1:x2] = True
+            np.testing.assert_array_equal(batch.masks[place], expected)
+            found += expected.any()
+    assert found == 3
+    batch = next(TrainLoader(source, transform, batch_size=2, seed=0, partners=3))
+    assert batch.partners.masks.shape == (2, 3, 4, 80, 80)

@@ -1,5 +1,6 @@
 """Loaders: every record in its turn, the same for any number of threads, workers and processes."""
 
+import dataclasses
 import json
 
 import jax
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxvision.core import ClassificationBatch, InputError
-from jaxvision.data import EvalLoader, Reading, Share, TrainLoader
+from jaxvision.data import Alternating, EvalLoader, Reading, Share, TrainLoader
 
 READINGS = [Reading(threads=0), Reading(threads=4), Reading(threads=1, ahead=1)]
 
@@ -41,6 +42,17 @@ def to_example(record, where):
         weight=np.float32(1),
         mask=np.True_,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Sized:
+    """As `to_example`, with images of another size."""
+
+    size: int
+
+    def __call__(self, record, where):
+        example = to_example(record, where)
+        return example.replace(image=np.resize(example.image, (self.size, self.size, 1)))
 
 
 def train_loader(count=10, batch_size=4, *, seed=5, broken=None, **options):
@@ -232,3 +244,44 @@ def test_a_seed_out_of_range_is_refused(seed):
 def test_fewer_than_no_readers_are_refused(name):
     with pytest.raises(InputError, match=rf"config.data.{name} is -1: give at least 0"):
         Reading(**{name: -1})
+
+
+def sizes_of(loader, count):
+    return [next(loader).image.shape[1] for _ in range(count)]
+
+
+@pytest.mark.parametrize("reading", [READINGS[0], READINGS[1], Reading(workers=2)])
+def test_alternating_transforms_hold_for_some_batches_each(reading):
+    transform = Alternating(tuple(map(Sized, (2, 4, 6))), every=3, seed=7)
+
+    def loader(**options):
+        return TrainLoader(Toy(10), transform, batch_size=4, seed=5, **options)
+
+    sizes = sizes_of(loader(reading=reading), 36)
+    blocks = np.reshape(sizes, (-1, 3))
+    assert (blocks == blocks[:, :1]).all()
+    assert set(sizes) == {2, 4, 6}
+    assert (np.diff(blocks[:, 0]) == 0).any(), "drawn at random, not in turn"
+    # Every process has the same size, and a run that is resumed goes on with it.
+    for index in range(2):
+        assert sizes_of(loader(share=Share(index, 2)), 6) == sizes[:6]
+    resumed = loader()
+    resumed.set_state({"batches": 7, "records": 10})
+    assert sizes_of(resumed, 8) == sizes[7:15]
+    other = TrainLoader(
+        Toy(10), dataclasses.replace(transform, seed=8), batch_size=4, seed=5, reading=READINGS[0]
+    )
+    assert sizes_of(other, 36) != sizes
+
+
+def test_partners_have_the_size_of_their_example():
+    transform = Alternating(tuple(map(Sized, (2, 4))), every=1, seed=0)
+    loader = TrainLoader(Toy(10), transform, batch_size=2, seed=5, partners=3)
+    for batch in take(loader, 4):
+        assert batch.partners.image.shape == (2, 3, *batch.image.shape[1:])
+
+
+@pytest.mark.parametrize(("transforms", "every"), [((), 1), ((to_example,), 0)])
+def test_alternating_transforms_are_checked(transforms, every):
+    with pytest.raises(InputError, match=r"number of transforms is 0|size_every is 0"):
+        Alternating(transforms, every=every, seed=0)

@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxvision.core import InputError
-from jaxvision.data.placement import PLACEMENTS, Placement, place, to_input, to_original
+from jaxvision.data.placement import (
+    PLACEMENTS,
+    Placement,
+    place,
+    place_mask,
+    to_input,
+    to_original,
+)
 
 
 def test_letterbox_by_hand():
@@ -62,6 +69,49 @@ def test_a_painted_box_is_found_where_it_should_be():
     np.testing.assert_allclose(
         [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], [x1, y1, x2, y2], atol=0.5
     )
+
+
+def test_a_mask_by_hand():
+    mask = np.array([[0, 0, 0, 1, 1, 1], [0, 1, 0, 0, 0, 1]], bool)
+    # 2 x 6 becomes 1 x 3: of each two pixels the second, of the two rows the lower.
+    placed = place_mask(mask, (3, 3), Placement(0.5, 0.5, 0, 1))
+    np.testing.assert_array_equal(placed, np.array([[0, 0, 0], [1, 0, 1], [0, 0, 0]], bool))
+    enlarged = place_mask(mask, (5, 12), Placement(2, 2, 0, 0))
+    np.testing.assert_array_equal(enlarged[:4], mask.repeat(2, axis=0).repeat(2, axis=1))
+    assert not enlarged[4].any()
+
+
+@given(st.sampled_from(sorted(PLACEMENTS)), sides, sides, sides, sides)
+@settings(max_examples=150, deadline=None)
+def test_masks_lie_where_their_image_does(method, height, width, rows, columns):
+    """The pixel in which a centre lies, by the placement itself."""
+    mask = np.random.default_rng(0).random((height, width)) < 0.5
+    image = np.zeros((height, width, 3), np.uint8)
+    _, placement = place(image, (rows, columns), method=method)
+    placed = place_mask(mask, (rows, columns), placement)
+    assert placed.shape == (rows, columns)
+    for row in range(rows):
+        for column in range(columns):
+            centre = np.array([column, row, column, row]) + 0.5
+            x, y, _, _ = to_original(centre, placement)
+            if min(abs(x - round(x)), abs(y - round(y))) > 1e-6:
+                inside = 0 < x < width and 0 < y < height
+                assert placed[row, column] == (inside and mask[int(y), int(x)])
+
+
+def test_a_painted_mask_is_its_image():
+    y, x = np.mgrid[:60, :100]
+    mask = (x - 50) ** 2 / 900 + (y - 25) ** 2 / 200 < 1
+    image = np.repeat(np.uint8(255) * mask[:, :, None], 3, axis=2)
+    # In an enlarged image a corner's pixel may have a quarter of the colour, or lack one; more in
+    # one that is shrunk, which is antialiased.
+    for target, share in (((200, 150), 0.25), ((96, 96), 0.05)):
+        placed, placement = place(image, target, method="letterbox", fill=0)
+        moved = place_mask(mask, target, placement)
+        inside, outside = placed[:, :, 0] > 256 * (1 - share), placed[:, :, 0] < 254 * share
+        assert inside.sum() > 1000
+        assert moved[inside].all()
+        assert not moved[outside].any()
 
 
 def test_an_unknown_way_is_refused():

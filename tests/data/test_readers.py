@@ -1,13 +1,18 @@
 """VOC, COCO and YOLO folders: what is read, and what is refused, with file and reason."""
 
+import math
+import pickle
+import re
+
 import numpy as np
 import pytest
 
 from jaxvision.core import InputError
-from jaxvision.data.annotated import AnnotatedImages, find_problems
+from jaxvision.data.annotated import AnnotatedImages, find_problems, to_run_lengths
 from jaxvision.data.coco import read_coco
 from jaxvision.data.voc import VOC_CLASSES, read_voc
 from jaxvision.data.yolo_txt import read_yolo
+from jaxvision.ops import compress_counts, decode_mask, encode_mask
 from tests.data.folders import (
     CLASSES,
     IMAGES,
@@ -137,6 +142,8 @@ def test_what_is_wrong_in_an_xml(voc, objects, reason):
         ({"category_id": 1}, "annotation 100: there is no category with the id 1"),
         ({"bbox": [1, 2, 3]}, r"annotation 100: bbox is \[1, 2, 3\]: give \[x, y, width, height\]"),
         ({"bbox": None}, "annotation 100: bbox is None"),
+        ({"area": -1}, "annotation 100: area is -1: give square pixels"),
+        ({"area": "9"}, "annotation 100: area is '9'"),
         ({"bbox": [1, 1, 0, 4]}, r"image 9 \(b.png\): box 1 .* has no area"),
     ],
 )
@@ -149,6 +156,99 @@ def test_what_is_wrong_in_a_json(tmp_path, change, reason):
         AnnotatedImages(listing, name="coco")
     dropped = AnnotatedImages(listing, name="coco", drop_bad=True)
     assert len(dropped) == 3 - ("image_id" not in change)
+
+
+def coco_with(tmp_path, *changes):
+    """A json whose annotations are changed: the first two are of image b, the third is of a."""
+    content = coco_content()
+    for annotation, change in zip(content["annotations"], changes, strict=False):
+        annotation |= change
+    return read_coco(write_coco(tmp_path, content), tmp_path / "images")
+
+
+def b_of(listing):
+    return next(x for x in listing.annotations if x.image.stem == "b")
+
+
+BLOCK = np.zeros((20, 40), bool)
+BLOCK[3:9, 12:40] = True
+
+
+@pytest.mark.parametrize("form", ["polygons", "list", "text"])
+def test_segmentations_become_masks(tmp_path, form):
+    counts = encode_mask(BLOCK).counts
+    segmentation = {
+        "polygons": [[12, 3, 30, 3, 30, 9, 12, 9], [26, 3, 26, 9, 40, 9.2, 40, 3.0]],
+        "list": {"size": [20, 40], "counts": counts.tolist()},
+        "text": {"size": [20, 40], "counts": compress_counts(counts).decode()},
+    }[form]
+    whole = [[0, 0, 10, 0, 10, 20, 0, 20]]
+    listing = coco_with(tmp_path, {"segmentation": whole}, {"segmentation": segmentation})
+    source = pickle.loads(pickle.dumps(AnnotatedImages(listing, name="coco")))
+    index = next(i for i in range(3) if "b.png" in source.where(i))
+    masks = [decode_mask(to_run_lengths(mask, (20, 40))) for mask in source[index]["masks"]]
+    expected = np.zeros((20, 40), bool)
+    expected[:, :10] = True
+    np.testing.assert_array_equal(masks, [expected, BLOCK])
+    # An image without objects has no masks to miss; image a has one, without a segmentation.
+    others = {x.image.stem: x.masks for x in listing.annotations}
+    assert (others["c"], others["a"]) == ((), None)
+
+
+@pytest.mark.parametrize("nothing", [{}, {"segmentation": None}, {"segmentation": []}])
+def test_masks_are_of_all_objects_of_an_image_or_of_none(tmp_path, nothing):
+    listing = coco_with(tmp_path, {"segmentation": [[0, 0, 4, 0, 4, 4]]}, nothing)
+    assert listing.problems == ()
+    assert b_of(listing).masks is None
+
+
+def test_areas_are_of_all_objects_of_an_image_or_of_none(tmp_path):
+    listing = coco_with(tmp_path, {"area": None})
+    assert b_of(listing).area is None
+    assert [x.area.tolist() for x in listing.annotations if x.image.stem != "b"] == [[], [1.5]]
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "reason"),
+    [
+        ("3O", "segmentation is neither a list of polygons nor an object of run-lengths"),
+        ([1, 2, 3, 4, 5, 6], r"segmentation\[0\] is no list of x and y in turn"),
+        ([[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5]], r"segmentation\[1\] is no list of x and y"),
+        ([[1, 2, 3, 4, 5, "6"]], r"segmentation\[0\] is no list of x and y in turn"),
+        ([[1, 2, 3, 4]], r"segmentation: corners\[0\] has 2 corners: give at least 3"),
+        ([[]], r"segmentation: corners\[0\] has 0 corners: give at least 3"),
+        ([[1, 2, 3, 4, 5, 10**400]], "segmentation: .* too large"),
+        ([[1, 2, 3, 4, 5, math.nan]], "segmentation: .* has a coordinate that is not finite"),
+        ({"size": [20, 40]}, "segmentation has no size or no counts"),
+        ({"counts": "3O"}, "segmentation has no size or no counts"),
+        ({"size": [20, 40], "counts": [400, 0.5]}, "segmentation has no size or no counts"),
+        ({"size": [20], "counts": [20]}, r"segmentation: size is \(20,\): give \(height, width\)"),
+        ({"size": [20, 40], "counts": []}, "segmentation: counts sum to 0: a mask of 20 x 40"),
+        ({"size": [20, 40], "counts": [10**30]}, "segmentation: .* too large"),
+        ({"size": [20, 40], "counts": "3O`"}, "segmentation: the compressed counts end within"),
+    ],
+)
+def test_what_is_wrong_in_a_segmentation(tmp_path, segmentation, reason):
+    listing = coco_with(tmp_path, {"segmentation": segmentation}, {"segmentation": segmentation})
+    assert [problem.where.rpartition(", ")[2] for problem in listing.problems] == [
+        "annotation 100",
+        "annotation 101",
+    ]
+    for problem in listing.problems:
+        assert re.match(reason, problem.reason), problem.reason
+    assert len(AnnotatedImages(listing, name="coco", drop_bad=True)) == 2
+
+
+def test_run_lengths_of_another_size_than_the_image(tmp_path):
+    counts = {"size": [40, 20], "counts": [800]}
+    listing = coco_with(tmp_path, {"segmentation": counts}, {"segmentation": counts})
+    assert listing.problems == ()
+    with pytest.raises(
+        InputError,
+        match=r"has 2 problems:\n.*image 9 \(b.png\): mask 1 has 20 x 40 pixels, but the image "
+        r".*b.png has 40 x 20\n.*mask 2",
+    ):
+        AnnotatedImages(listing, name="coco")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from jaxvision.core import InputError
-from jaxvision.data import Cached, Subset, hold_out, open_split
+from jaxvision.data import CLASSIFICATION_SOURCES, Cached, Subset, hold_out, open_split
 
 
 class Counting:
@@ -69,13 +69,8 @@ def test_a_fraction_out_of_range_is_refused(fraction):
         hold_out(Counting(10), fraction)
 
 
-@pytest.fixture
-def sources(monkeypatch):
-    """A data source "counting" with the splits train, of 10 records, and test, of 4."""
-    opened = {"train": Counting(10), "test": Counting(4)}
-    table = {"counting": lambda data, split: opened[split]}
-    monkeypatch.setattr("jaxvision.data.SOURCES", table)
-    return opened
+OPENED = {"train": Counting(10), "test": Counting(4)}
+SOURCES = {"counting": lambda data, split: OPENED[split]}
 
 
 def data(**changes):
@@ -84,20 +79,23 @@ def data(**changes):
     )
 
 
-def test_train_and_validation_share_the_training_split(sources):
-    train, validation = (labels(open_split(data(), name)) for name in ("train", "validation"))
+def test_train_and_validation_share_the_training_split():
+    train, validation = (
+        labels(open_split(data(), name, SOURCES)) for name in ("train", "validation")
+    )
     assert (len(train), len(validation)) == (7, 3)
     assert sorted(train + validation) == list(range(10))
-    assert labels(open_split(data(), "test")) == [0, 1, 2, 3]
+    assert labels(open_split(data(), "test", SOURCES)) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(("cache", "times"), [(True, 1), (False, 2)])
-def test_cache_keeps_records(sources, cache, times):
-    test = open_split(data(cache=cache), "test")
+def test_cache_keeps_records(cache, times):
+    OPENED["test"].reads.clear()
+    test = open_split(data(cache=cache), "test", SOURCES)
     assert labels(test) == labels(test) == [0, 1, 2, 3]
-    assert sources["test"].reads == [0, 1, 2, 3] * times
+    assert OPENED["test"].reads == [0, 1, 2, 3] * times
 
 
 def test_an_unknown_source_names_those_there_are():
     with pytest.raises(InputError, match="unknown data source 'csv': known: digits, idx, tfds"):
-        open_split(data(source="csv"), "train")
+        open_split(data(source="csv"), "train", CLASSIFICATION_SOURCES)

@@ -51,6 +51,14 @@ def test_constant():
 def test_step_decay():
     found = rates(schedule__name="step", learning_rate=1.0, schedule__milestones=(0.5, 0.75))
     np.testing.assert_allclose(found[[0, 49, 51, 74, 76, 100]], [1, 1, 0.1, 0.1, 0.01, 0.01], 1e-5)
+    warm = rates(
+        schedule__name="step",
+        learning_rate=1.0,
+        schedule__milestones=(0.5, 0.75),
+        schedule__warmup=0.1,
+    )
+    np.testing.assert_allclose(warm[:11], np.arange(11) / 10, atol=1e-6)
+    np.testing.assert_array_equal(warm[11:], found[11:])
 
 
 def test_cosine_with_warm_up():

@@ -19,6 +19,7 @@ from jaxvision.engine import (
     make_evaluate,
     make_update,
 )
+from jaxvision.engine.evaluate import measured
 from jaxvision.tasks import classification
 from tests.engine.box_task import box_batches, box_task
 
@@ -185,6 +186,69 @@ def test_evaluation_counts_each_real_example_once(kind):
     single = Parallel(kind, jax.devices()[:1])
     alone = make_evaluate(task, parallel=single)(single.replicate(jax.device_get(state)), full)
     assert alone.metrics == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["pmap", "shard_map"])
+def test_what_a_task_collects_is_there_once_and_in_order(kind):
+    def collect(outputs, example):
+        return {"labels": example.labels, "mean": outputs["cells"].mean(), "nothing": None}
+
+    def summarize(collected):
+        return {"images": float(len(collected["labels"]))}
+
+    task = dataclasses.replace(box_task(), collect=collect, summarize=summarize)
+    parallel = Parallel(kind)
+    state = parallel.replicate(init_state(task, sgd(1.0), 0))
+    full = [batch.replace(partners=None) for batch in box_batches(2, 8)]
+    holed = jax.tree.map(np.copy, full[1])
+    holed.mask[[2, 7]] = False  # on different devices
+    found = make_evaluate(task, parallel=parallel)(state, [full[0], holed])
+    assert found.metrics["images"] == 14
+    assert found.collected["nothing"] is None
+    expected = np.concatenate([full[0].labels, full[1].labels[[0, 1, 3, 4, 5, 6]]])
+    np.testing.assert_array_equal(found.collected["labels"], expected)
+    alone = Parallel(kind, jax.devices()[:1])
+    state = alone.replicate(jax.device_get(state))
+    again = make_evaluate(task, parallel=alone)(state, [full[0], holed])
+    np.testing.assert_allclose(again.collected["mean"], found.collected["mean"], rtol=1e-5)
+    assert measured(task, jax.eval_shape(lambda: state), full[0]) == ["score", "images"]
+
+
+def test_a_metric_and_a_number_of_the_summary_may_not_share_a_name():
+    task = dataclasses.replace(
+        box_task(), collect=lambda outputs, example: (), summarize=lambda collected: {"score": 1.0}
+    )
+    parallel = Parallel()
+    state = parallel.replicate(init_state(task, sgd(1.0), 0))
+    with pytest.raises(ValueError, match="registered twice: score"):
+        make_evaluate(task, parallel=parallel)(state, box_batches(1, 8))
+
+
+@pytest.mark.parametrize("kind", ["pmap", "shard_map"])
+def test_the_step_is_compiled_once_for_each_form_of_batch(kind):
+    parallel, optimizer = Parallel(kind), sgd(0.1)
+    task = sized_task()
+    update = make_update(task, optimizer, seed=0, parallel=parallel)
+    state = parallel.replicate(init_state(task, optimizer, 0))
+    for number, size in enumerate([4, 6, 4, 6, 6, 8, 4], start=1):
+        batch = WeightedBatch(
+            total=np.ones((8, size), "f4"), weight=np.ones(8, "f4"), mask=np.ones(8, bool)
+        )
+        state, _ = update(state, parallel.shard(batch))
+        assert update.compilations == [1, 2, 2, 2, 2, 3, 3][number - 1]
+
+
+def sized_task():
+    """One number, drawn to the mean of whatever a batch holds."""
+    return Task(
+        init=lambda key: {"params": {"x": jnp.zeros(())}},
+        augment=lambda key, example: example,
+        prepare=lambda example: example,
+        forward=lambda variables, batch, **_: (batch.total.mean(1) - variables["params"]["x"], {}),
+        loss=lambda outputs, example, **_: {"square": (outputs**2, example.weight)},
+        metrics=lambda outputs, example: {},
+        decode=lambda outputs: outputs,
+    )
 
 
 def test_a_metric_with_an_entry_for_each_class_is_divided_over_the_whole_data():

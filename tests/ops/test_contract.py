@@ -134,11 +134,13 @@ CASES = {
 LIBRARY_SIGNATURES = {"conv_general_dilated"}
 # On the host, of masks as run-lengths: see test_run_lengths.py.
 HOST_ONLY = {
+    "Polygons",
     "RunLengths",
     "compress_counts",
     "decode_mask",
     "decompress_counts",
     "encode_mask",
+    "encode_polygons",
     "mask_area",
     "mask_to_box",
     "paired_run_length_iou",

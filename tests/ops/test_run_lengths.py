@@ -10,17 +10,20 @@ from pycocotools import mask as pycocotools
 from jaxvision import ops
 from jaxvision.core import InputError
 from jaxvision.ops import (
+    Polygons,
     RunLengths,
     compress_counts,
     decode_mask,
     decompress_counts,
     encode_mask,
+    encode_polygons,
     mask_area,
     mask_to_box,
     paired_run_length_iou,
     run_length_iou,
     run_lengths,
 )
+from tests.reference.ops.run_lengths import polygon_mask
 
 masks = arrays.arrays(bool, arrays.array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=9))
 
@@ -114,6 +117,108 @@ def test_many_masks_equal_pycocotools():
     check_against_pycocotools(3000, seed=1)
 
 
+@pytest.mark.parametrize(
+    ("polygons", "rows"),
+    [
+        # Whole pixels.
+        ([[(1, 1), (3, 1), (3, 3), (1, 3)]], ["....", ".##.", ".##.", "...."]),
+        # Turning the other way round, and a corner twice.
+        ([[(1, 1), (1, 3), (1, 3), (3, 3), (3, 1)]], ["....", ".##.", ".##.", "...."]),
+        # From the image's border to border, and beyond.
+        ([[(0, 0), (4, 0), (4, 4), (0, 4)]], ["####"] * 4),
+        ([[(-9, -9), (9, -9), (9, 3), (-9, 3)]], ["####"] * 3 + ["...."]),
+        ([[(5, 0), (9, 0), (9, 4)]], ["...."] * 4),
+        # Middles on the long side stay outside.
+        ([[(0, 0), (4, 0), (0, 4)]], ["###.", "##..", "#...", "...."]),
+        # Left of a middle, at 7 and a half fifths, and right of it: 1.3 and 1.7 are 7 and 9 fifths.
+        ([[(1.3, 0), (3, 0), (3, 4), (1.3, 4)]], [".##."] * 4),
+        ([[(1.7, 0), (3, 0), (3, 4), (1.7, 4)]], ["..#."] * 4),
+        # Without area.
+        ([[(1, 1), (3, 3), (1, 1)]], ["...."] * 4),
+        ([[(2, 2), (2, 2), (2, 2)]], ["...."] * 4),
+        # What one polygon holds twice is outside, what two hold is inside.
+        (
+            [[(0, 0), (4, 0), (4, 4), (0, 4), (0, 0), (3, 0), (3, 3), (0, 3)]],
+            ["...#", "...#", "...#", "####"],
+        ),
+        (
+            [[(0, 0), (3, 0), (3, 3), (0, 3)], [(1, 1), (4, 1), (4, 4), (1, 4)]],
+            ["###.", "####", "####", ".###"],
+        ),
+        # Runs that touch, from polygon to polygon and from column to column.
+        (
+            [[(0, 2), (2, 2), (2, 4), (0, 4)], [(1, 0), (2, 0), (2, 2), (1, 2)]],
+            [".#..", ".#..", "##..", "##.."],
+        ),
+    ],
+)
+def test_polygons_by_hand(polygons, rows):
+    mask = np.array([[pixel == "#" for pixel in row] for row in rows])
+    found = encode_polygons(Polygons(tuple(np.array(x, float) for x in polygons)), (4, 4))
+    np.testing.assert_array_equal(decode_mask(found), mask)
+    np.testing.assert_array_equal(found.counts, encode_mask(mask).counts)
+
+
+def random_polygon(rng, height, width):
+    """Tiny and large ones, partly outside, of whole, half and any coordinates, without area."""
+    corners = rng.integers(3, 9)
+    side = max(height, width)
+    centre = rng.uniform(-0.3, 1.3, 2) * (width, height)
+    spread = rng.choice([0, 0.3, 1, 3, side, 2 * side, 10 * side])
+    polygon = centre + rng.uniform(-0.5, 0.5, (corners, 2)) * spread
+    kind = rng.integers(0, 5)
+    if kind == 0:
+        polygon = polygon.round()
+    elif kind == 1:
+        polygon = (2 * polygon).round() / 2
+    elif kind == 2:
+        polygon = polygon[rng.integers(0, corners, corners)]  # corners that come again
+    elif kind == 3:
+        polygon[:, rng.integers(0, 2)] = centre[0]  # a line
+    return polygon
+
+
+def random_polygons(rng):
+    height, width = rng.integers(1, 40, 2).tolist()
+    number = rng.integers(1, 4)
+    return [random_polygon(rng, height, width) for _ in range(number)], (height, width)
+
+
+def test_random_polygons_equal_the_reference():
+    rng = np.random.default_rng(3)
+    for _ in range(200):
+        polygons, size = random_polygons(rng)
+        found = encode_polygons(Polygons(tuple(polygons)), size)
+        expected = np.any([polygon_mask(polygon, size) for polygon in polygons], axis=0)
+        np.testing.assert_array_equal(decode_mask(found), expected)
+        np.testing.assert_array_equal(found.counts, encode_mask(expected).counts)
+
+
+@pytest.mark.parity
+def test_many_polygons_equal_pycocotools():
+    rng = np.random.default_rng(4)
+    for _ in range(20_000):
+        polygons, (height, width) = random_polygons(rng)
+        flat = [polygon.ravel().tolist() for polygon in polygons]
+        theirs = pycocotools.merge(pycocotools.frPyObjects(flat, height, width))
+        ours = encode_polygons(Polygons(tuple(polygons)), (height, width))
+        assert compress_counts(ours.counts) == theirs["counts"]
+
+
+@pytest.mark.parametrize(
+    ("corners", "message"),
+    [
+        ((), "corners is empty"),
+        ((np.zeros((3, 2)), np.zeros((2, 2))), r"corners\[1\] has 2 corners: give at least 3"),
+        ((np.array([[0, 0], [1, 1], [np.nan, 1]]),), r"corners\[0\] has a coordinate that is not"),
+        ((np.array([[0, 0], [1, 1], [1, 65537]]),), "more than 65536 in magnitude"),
+    ],
+)
+def test_bad_polygons_are_errors(corners, message):
+    with pytest.raises(InputError, match=message):
+        Polygons(corners)
+
+
 def test_counts_need_not_be_the_shortest():
     mask = RunLengths((2, 3), [1, 0, 0, 2, 0, 1, 2, 0])
     np.testing.assert_array_equal(decode_mask(mask), [[False, True, False], [True, True, False]])
@@ -199,6 +304,11 @@ def test_wrong_arguments_are_named():
     for name in ("decode_mask", "mask_area", "mask_to_box"):
         with pytest.raises(AssertionError, match=r"^run_lengths is ndarray"):
             getattr(ops, name)(np.ones((2, 3), bool))
+    for wrong in (np.zeros(6), np.zeros((3, 2), bool), np.zeros((3, 3))):
+        with pytest.raises(AssertionError, match=r"^corners\[0\] "):
+            Polygons((wrong,))
+    with pytest.raises(AssertionError, match=r"^polygons is tuple"):
+        encode_polygons((np.zeros((3, 2)),), (2, 3))
     with pytest.raises(AssertionError, match=r"^masks2\[0\] is ndarray"):
         run_length_iou([mask], [np.ones((2, 3), bool)])
     for wrong in (np.array([True, False]), np.array([1])):

@@ -100,6 +100,11 @@ def resized_crop(image, window, *, method="bilinear", fill=127.0):
     return out
 
 
+def each_mask(function, masks):
+    """The function of an image, on masks [N, H, W]."""
+    return np.moveaxis(function(np.moveaxis(masks, 0, -1)), -1, 0)
+
+
 def resized_crop_boxes(boxes, window, *, size):
     (left, top, right, bottom), (height, width) = map(float, window), size
     moved = [
@@ -140,7 +145,8 @@ def clip_and_drop(example, *, least_visible=0.25, least_side=1.0):
         least_visible=least_visible,
         least_side=least_side,
     )
-    return example.replace(boxes=boxes, box_mask=real)
+    rows = rows_of(example.replace(boxes=boxes, box_mask=real))
+    return with_rows(example, rows)
 
 
 def largest_rows(rows, number):
@@ -154,17 +160,24 @@ def largest_rows(rows, number):
 
 
 def rows_of(example):
-    """(box, real, label, crowd, difficult) of each row."""
-    boxes = np.where(example.box_mask[:, None], np.float64(example.boxes), 0)
-    return list(
-        zip(boxes, example.box_mask, example.labels, example.crowd, example.difficult, strict=True)
-    )
+    """(box, real, label, crowd, difficult, mask) of each row; without masks the last is None."""
+    rows = []
+    for n, real in enumerate(example.box_mask):
+        box = np.float64(example.boxes[n]) if real else np.zeros(4)
+        mask = None if example.masks is None else example.masks[n] & real
+        rows.append((box, real, example.labels[n], example.crowd[n], example.difficult[n], mask))
+    return rows
 
 
 def with_rows(example, rows):
-    boxes, real, labels, crowd, difficult = map(np.array, zip(*rows, strict=True))
+    boxes, real, labels, crowd, difficult, masks = map(np.array, zip(*rows, strict=True))
     return example.replace(
-        boxes=boxes, box_mask=real, labels=labels, crowd=crowd, difficult=difficult
+        boxes=boxes,
+        box_mask=real,
+        labels=labels,
+        crowd=crowd,
+        difficult=difficult,
+        masks=None if example.masks is None else masks,
     )
 
 
@@ -172,17 +185,21 @@ def mosaic(examples, centre, moves):
     """Four examples around a centre, (x, y); each moved by its (x, y)."""
     height, width, _ = examples[0].image.shape
     image, rows = np.empty_like(examples[0].image), []
+    has_masks = examples[0].masks is not None
     for number, (example, (dx, dy)) in enumerate(zip(examples, moves, strict=True)):
         left, right = (0, centre[0]) if number % 2 == 0 else (centre[0], width)
         top, bottom = (0, centre[1]) if number < 2 else (centre[1], height)
+        masks = np.zeros_like(example.masks) if has_masks else None
         for y in range(top, bottom):
             for x in range(left, right):
                 assert 0 <= y - dy < height
                 assert 0 <= x - dx < width
                 image[y, x] = example.image[y - dy, x - dx]
+                if has_masks:
+                    masks[:, y, x] = example.masks[:, y - dy, x - dx]
         moved = np.float64(example.boxes) + np.array([dx, dy, dx, dy])
         boxes, real = clip(moved, example.box_mask, (left, top, right, bottom))
-        rows += rows_of(example.replace(boxes=boxes, box_mask=real))
+        rows += rows_of(example.replace(boxes=boxes, box_mask=real, masks=masks))
     return with_rows(examples[0], largest_rows(rows, len(examples[0].boxes))).replace(image=image)
 
 

@@ -3,6 +3,7 @@
 from jaxvision.interop.darknet.description import Description, parse_cfg, read_cfg
 from jaxvision.interop.darknet.heads import Head
 from jaxvision.interop.darknet.layers import Size
+from jaxvision.interop.darknet.modules import from_module, to_module
 from jaxvision.interop.darknet.network import DarknetNetwork, darknet_norm
 from jaxvision.interop.darknet.weights import (
     WeightsHeader,
@@ -18,9 +19,11 @@ __all__ = [
     "Size",
     "WeightsHeader",
     "darknet_norm",
+    "from_module",
     "parse_cfg",
     "read_cfg",
     "read_header",
     "read_weights",
+    "to_module",
     "write_weights",
 ]

@@ -28,8 +28,11 @@ class YOLOv2(nn.Module):
         the passthrough.
       level: of the predictions, on a map 2^level times smaller than the image.
       convolutions: channels of the 3x3 convolutions conv1, conv2, ... after it.
-      passthrough: channels to which the map of level - 1 is brought by a 1x1 convolution; its 2x2 blocks then become
-        channels, beside the others, before the last of `convolutions`. None: none.
+      passthrough: channels to which the map of level - 1 is brought by a 1x1 convolution; its 2x2
+        blocks then become channels, beside the others, before the last of `convolutions`. None:
+        none.
+      reorg_order: of these channels, see `jaxvision.ops.space_to_depth`; "darknet" for weights that
+        Darknet trained.
       num_classes: C.
       num_anchors: A.
       norm: after each convolution but the last; None gives convolutions with a bias.
@@ -46,6 +49,7 @@ class YOLOv2(nn.Module):
     level: int = 5
     convolutions: tuple[int, ...] = (1024, 1024, 1024)
     passthrough: int | None = 64
+    reorg_order: str = "space_first"
     num_classes: int = 20
     num_anchors: int = 5
     norm: Norm | None = batch_norm
@@ -63,7 +67,7 @@ class YOLOv2(nn.Module):
             x = conv(x, features, 3)
         if self.passthrough is not None:
             fine = conv(maps[f"c{self.level - 1}"], self.passthrough, 1)
-            x = jnp.concatenate([space_to_depth(fine, 2), x], axis=-1)
+            x = jnp.concatenate([space_to_depth(fine, 2, order=self.reorg_order), x], axis=-1)
         x = conv(x, self.convolutions[-1], 3)
         x = conv.linear(x, self.num_anchors * (5 + self.num_classes))
         return {"logits": x.reshape(*x.shape[:3], self.num_anchors, 5 + self.num_classes)}

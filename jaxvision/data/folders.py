@@ -1,0 +1,139 @@
+"""Folders of a user's own, in any of the forms that the readers know, as a config names them."""
+
+import itertools
+import logging
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from jaxvision.core import InputError, lookup
+from jaxvision.data.annotated import AnnotatedImages, Listing
+from jaxvision.data.coco import read_coco
+from jaxvision.data.source import own_split
+from jaxvision.data.voc import read_voc
+from jaxvision.data.yolo_txt import read_yolo
+
+log = logging.getLogger(__name__)
+
+COCO_LAYOUTS = (
+    ("annotations/instances_{split}.json", "{split}"),
+    ("annotations/{split}.json", "images/{split}"),
+    ("annotations/{split}.json", "images"),
+    ("{split}/_annotations.coco.json", "{split}"),
+    ("{split}.json", "images"),
+)
+"""Where the annotations and the images of a split may be, below a folder in COCO's form."""
+
+
+def _voc(folder: pathlib.Path, split: str, data: Any) -> Listing:
+    names = data.class_names or None
+    return read_voc(folder, split, class_names=names, first_pixel=data.first_pixel)
+
+
+def _coco(folder: pathlib.Path, split: str, data: Any) -> Listing:
+    layouts = [[folder / part.format(split=split) for part in layout] for layout in COCO_LAYOUTS]
+    for file, images in layouts:
+        if file.is_file() and images.is_dir():
+            return read_coco(file, images)
+    tried = "".join(f"\n  {file} with {images}" for file, images in layouts)
+    raise InputError(
+        f"no split {split!r} of COCO's form in {folder}: name the folder and the split so that "
+        f"there is one of{tried}"
+    )
+
+
+def _yolo(folder: pathlib.Path, split: str, data: Any) -> Listing:
+    return read_yolo(folder, split, class_names=data.class_names or None)
+
+
+FORMS: dict[str, Callable[[pathlib.Path, str, Any], Listing]] = {
+    "voc": _voc,
+    "coco": _coco,
+    "yolo": _yolo,
+}
+"""Name -> (folder, split, config.data) -> Listing."""
+
+
+def find_form(folder: pathlib.Path, split: str) -> str:
+    """The form that a folder is in, by the names of what is in it.
+
+    Args:
+      folder: of the data.
+      split: as for `list_folder`.
+    Returns:
+      a key of `FORMS`.
+    Raises:
+      InputError: none fits, or several do.
+    """
+    below, _, name = split.split("+")[0].strip().rpartition("/")
+    part = folder / below
+    layouts = [[part / path.format(split=name) for path in layout] for layout in COCO_LAYOUTS]
+    fits = {
+        "voc": (part / "Annotations").is_dir() and (part / "ImageSets").is_dir(),
+        "coco": any(file.is_file() and images.is_dir() for file, images in layouts),
+        "yolo": (part / "labels").is_dir() or (part / f"{name}.txt").is_file(),
+    }
+    found = [form for form, fit in fits.items() if fit]
+    if len(found) != 1:
+        what = f"fits several forms ({', '.join(found)})" if found else "fits no form"
+        raise InputError(
+            f"{part} {what} for the split {name!r}: check folder and split, or give --form, one "
+            f"of {', '.join(FORMS)}"
+        )
+    return found[0]
+
+
+def list_folder(data: Any, split: str) -> Listing:
+    """What a folder has, with all that is wrong with it.
+
+    Args:
+      data: config with `source` (a key of `FORMS`), `dir`, `class_names` (empty: those that the
+        data names) and `first_pixel`.
+      split: its name, or several parts, "VOC2007/trainval+VOC2012/trainval": what is before the
+        last slash is a folder below `dir`.
+    Raises:
+      InputError: there is no such folder or split, or its parts have other classes.
+    """
+    read = lookup(FORMS, data.source, "config.data.source")
+    if not data.dir:
+        raise InputError("config.data.dir is not set: give the folder of the data")
+    listings = []
+    for part in split.split("+"):
+        below, _, name = part.strip().rpartition("/")
+        listings.append(read(pathlib.Path(data.dir).expanduser() / below, name, data))
+    first = listings[0]
+    for listing in listings[1:]:
+        if listing.class_names != first.class_names:
+            raise InputError(
+                f"the parts of {split} have other classes ({', '.join(first.class_names)}; "
+                f"{', '.join(listing.class_names)}): give config.data.class_names"
+            )
+    return Listing(
+        tuple(itertools.chain.from_iterable(listing.annotations for listing in listings)),
+        first.class_names,
+        tuple(itertools.chain.from_iterable(listing.problems for listing in listings)),
+    )
+
+
+def open_folder(data: Any, split: str) -> AnnotatedImages:
+    """The records of a split of a folder.
+
+    Args:
+      data: as for `list_folder`, and `train_split`, `test_split` and `drop_bad`.
+      split: "train" and "test" stand for the config's `train_split` and `test_split`; any other
+        name is the folder's own.
+    Raises:
+      InputError: as `list_folder`; or there are bad records, and they are not to be dropped.
+    """
+    split = own_split(data, split)
+    name = f"{data.dir} {split}"
+    source = AnnotatedImages(list_folder(data, split), name=name, drop_bad=data.drop_bad)
+    if source.dropped:
+        log.warning(
+            "%s: %d records; others are left out, for %d problems (`jaxvision check-data` lists "
+            "them)",
+            name,
+            len(source),
+            len(source.dropped),
+        )
+    return source

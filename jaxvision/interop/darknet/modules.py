@@ -1,0 +1,112 @@
+"""Weights of Darknet's networks in the modules of `jaxvision.models`, and back."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import flax.traverse_util
+import numpy as np
+
+from jaxvision.core import InputError
+
+_Path = tuple[str, ...]
+
+
+def to_module(variables: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
+    """Variables of a `DarknetNetwork` as those of a module for the same network.
+
+    Both have the same layers in the same order; only their names differ. For the weights to mean
+    the same, YOLOv2 needs `reorg_order="darknet"`. (Darknet's Extraction has a leaky ReLU before
+    its last pooling, which the paper's network, ours, has not.)
+
+    Args:
+      variables: from `read_weights`; those of a trunk, a network's first layers, will do.
+      like: of the module, as from `init`: Extraction, Darknet-19, Darknet-53, YOLOv1 to v3 with the
+        norm that the description has. Layers that `variables` lacks stay as they are here.
+    Returns:
+      Variables of the module, in the dtypes of `like`.
+    Raises:
+      InputError: a layer has another shape or other parts, or there are more than the module has.
+    """
+    given = flax.traverse_util.flatten_dict(dict(variables))
+    result = flax.traverse_util.flatten_dict(dict(like))
+    for (source, _), (target, shape) in _pairs(given, result):
+        value = np.asarray(given[source])
+        result[target] = value.reshape(shape).astype(result[target].dtype)
+    return flax.traverse_util.unflatten_dict(result)
+
+
+def from_module(variables: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `to_module`, for `write_weights`.
+
+    Args:
+      variables: of the module.
+      like: of the `DarknetNetwork`, as from `init`.
+    Returns:
+      Variables of the `DarknetNetwork`.
+    Raises:
+      InputError: as `to_module`; or the module has more layers.
+    """
+    given = flax.traverse_util.flatten_dict(dict(variables))
+    result = flax.traverse_util.flatten_dict(dict(like))
+    if len(given) != len(result):
+        raise InputError(
+            f"the module has {len(given)} arrays, and the description needs {len(result)}"
+        )
+    for (target, shape), (source, _) in _pairs(result, given):
+        value = np.asarray(given[source])
+        result[target] = value.reshape(shape).astype(result[target].dtype)
+    return flax.traverse_util.unflatten_dict(result)
+
+
+def _pairs(
+    of_darknet: Mapping[_Path, Any], of_module: Mapping[_Path, Any]
+) -> list[tuple[tuple[_Path, tuple[int, ...]], tuple[_Path, tuple[int, ...]]]]:
+    """Arrays of both that belong together: path and shape of each."""
+    layers, others = _layers(of_darknet, _darknet_place), _layers(of_module, _module_place)
+    if len(layers) > len(others):
+        raise InputError(
+            f"there are {len(layers)} layers with weights, but the module has {len(others)}"
+        )
+    pairs = []
+    for layer, other in zip(layers, others, strict=False):
+        name = "/".join(layer["layer", "kernel"][1:-1])
+        if layer.keys() != other.keys():
+            raise InputError(f"{name} has {_names(layer)}, but the module {_names(other)} there")
+        for part, path in layer.items():
+            shape, wanted = of_darknet[path].shape, of_module[other[part]].shape
+            # A 1x1 convolution after an average pooling may be a fully connected layer.
+            if _squeezed(shape) != _squeezed(wanted):
+                raise InputError(
+                    f"{name}: {part[1]} has the shape {shape}, but the module's "
+                    f"{'/'.join(other[part][1:])} is {wanted}"
+                )
+            pairs.append(((path, shape), (other[part], wanted)))
+    return pairs
+
+
+def _layers(variables: Mapping[_Path, Any], place: Any) -> list[dict[tuple[str, str], _Path]]:
+    """Of each layer with its norm, in order: (convolution or norm, leaf) -> path."""
+    layers: dict[Any, dict[tuple[str, str], _Path]] = {}
+    for path in variables:
+        kind = "norm" if path[-2].startswith("bn") else "layer"
+        layers.setdefault(place(path), {})[kind, path[-1]] = path
+    return [layers[key] for key in sorted(layers)]
+
+
+def _darknet_place(path: _Path) -> int:
+    return int(re.search(r"\d+$", path[-2])[0])
+
+
+def _module_place(path: _Path) -> tuple[bool, bool, int]:
+    """The backbone first, and fully connected layers last."""
+    number = re.search(r"\d+$", path[-2])
+    return path[1] != "backbone", path[-2].startswith("fc"), int(number[0]) if number else 0
+
+
+def _names(layer: Mapping[tuple[str, str], _Path]) -> str:
+    return ", ".join(sorted(f"{kind} {leaf}" for kind, leaf in layer))
+
+
+def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(side for side in shape if side != 1)

@@ -1,0 +1,102 @@
+"""What the tasks share: reading their part of a config, and running a network."""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from flax import linen as nn
+from jax import Array
+
+from jaxvision.core import InputError, Keys, check_range, find_function
+
+Forward = Callable[..., tuple[Any, dict[str, Any]]]
+"""As `jaxvision.core.Task.forward`."""
+
+
+def find_loss(
+    table: Mapping[str, Callable[..., Any]], settings: Any, *arguments: Any, **given: Any
+) -> Callable[..., Any]:
+    """The loss that a config names, with its options.
+
+    Args:
+      table: name -> loss.
+      settings: `config.loss`: name and options.
+      *arguments: with which it will be called.
+      **given: options that the task sets.
+    Raises:
+      InputError: an unknown name, or options that it does not have.
+    """
+    options = dict(settings)
+    name = options.pop("name", None)
+    function = find_function(table, name, "loss")
+    twice = sorted(options.keys() & given.keys())
+    if twice:
+        raise InputError(f"config.loss.{twice[0]} follows from the network: leave it out")
+    try:
+        inspect.signature(function).bind(*arguments, **options, **given)
+    except TypeError as error:
+        raise InputError(f"config.loss: {name} got other options than it has: {error}") from error
+    return partial(function, **options)
+
+
+def model_of(config: Any) -> tuple[str, dict[str, Any]]:
+    """The network's name and fields in a config; groups become plain dicts."""
+    fields = {
+        key: dict(value) if hasattr(value, "items") else value
+        for key, value in config.model.items()
+    }
+    return fields.pop("name"), fields
+
+
+def figures_of_channels(data: Any, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std as figures for each channel.
+
+    Args:
+      data: `config.data`.
+      channels: of the images.
+    Raises:
+      InputError: they are no such figures.
+    """
+    figures = []
+    for name in ("mean", "std"):
+        given = getattr(data, name)
+        try:
+            figures.append(tuple(float(x) for x in given))
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"config.data.{name} is {given!r}: give a figure for each channel, as (0.5,)"
+            ) from error
+    mean, std = figures
+    if not len(mean) == len(std) == channels:
+        raise InputError(
+            f"config.data has {channels} channels, but {len(mean)} figures in mean and "
+            f"{len(std)} in std: give one for each channel"
+        )
+    for x in mean:
+        check_range("config.data.mean", x, more_than=-math.inf, less_than=math.inf)
+    for x in std:
+        check_range("config.data.std", x, more_than=0, less_than=math.inf)
+    return mean, std
+
+
+def forward_of(model: nn.Module) -> Forward:
+    """`forward` of a task whose network sees the images alone."""
+
+    def forward(
+        variables: dict[str, Any], batch: Any, *, keys: Keys | None, step: Array, train: bool
+    ) -> tuple[Any, dict[str, Any]]:
+        del step
+        if not train:
+            return model.apply(variables, batch.image, train=False), {}
+        statistics = [name for name in variables if name != "params"]
+        return model.apply(
+            variables,
+            batch.image,
+            train=True,
+            mutable=statistics,
+            rngs={"dropout": keys.device},
+        )
+
+    return forward

@@ -1,0 +1,158 @@
+"""Our modules are the networks of the published descriptions: the same weights, the same maps."""
+
+import re
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision.core import InputError
+from jaxvision.interop import (
+    DarknetNetwork,
+    darknet_norm,
+    from_module,
+    parse_cfg,
+    read_cfg,
+    to_module,
+)
+from jaxvision.models import create_model
+from tests.models.variables import random_variables
+
+SIZE = 64
+
+# A small YOLOv2 with a passthrough.
+CONV = "[conv]\nbatch_normalize=1\nfilters={}\nsize={}\npad=1\nactivation=leaky\n"
+POOL = "[maxpool]\nsize=2\nstride=2\n"
+SMALL_V2 = (
+    "[net]\nheight=64\nwidth=64\nchannels=3\n"
+    + CONV.format(4, 3)
+    + POOL
+    + CONV.format(8, 3)
+    + POOL
+    + CONV.format(8, 3)
+    + CONV.format(6, 3)
+    + "[route]\nlayers=-4\n"
+    + CONV.format(4, 1)
+    + "[reorg]\nstride=2\n[route]\nlayers=-1,-4\n"
+    + CONV.format(6, 3)
+    + "[conv]\nfilters=16\nsize=1\npad=1\nactivation=linear\n"
+    + "[region]\nanchors=1,2,3,4\nnum=2\nclasses=3\ncoords=4\nsoftmax=1\n"
+)
+
+
+def small_v2(**fields):
+    stages = ((0, ((4, 3),)), (1, ((8, 3),)), (2, ((8, 3),)))
+    return create_model(
+        "yolov2",
+        backbone={"name": "plain_darknet", "stages": stages},
+        level=2,
+        convolutions=(6, 6),
+        passthrough=4,
+        num_classes=3,
+        num_anchors=2,
+        norm=darknet_norm,
+        **{"reorg_order": "darknet", **fields},
+    )
+
+
+def check_same(description, model, names, size=SIZE):
+    """Random weights of the description give the same maps in the module, and come back."""
+    network = DarknetNetwork(description)
+    images = np.random.default_rng(0).uniform(size=(1, size, size, 3)).astype("f4")
+    variables = random_variables(network, images)
+    like = jax.jit(lambda: model.init(jax.random.key(0), images, train=False))()
+    ours = to_module(variables, like)
+
+    @jax.jit
+    def run(variables, ours):
+        return (
+            network.apply(variables, images, train=False),
+            model.apply(ours, images, train=False),
+        )
+
+    expected, maps = run(variables, ours)
+    for name, other in names.items():
+        np.testing.assert_allclose(maps[name], expected[other], rtol=2e-4, atol=2e-4)
+    back = from_module(ours, jax.tree.map(jnp.zeros_like, variables))
+    back = flax.traverse_util.flatten_dict(back)
+    for path, value in flax.traverse_util.flatten_dict(variables).items():
+        np.testing.assert_array_equal(back[path], value, err_msg="/".join(path))
+    return ours
+
+
+def test_a_small_yolov2_equals_its_description():
+    check_same(parse_cfg(SMALL_V2), small_v2(), {"logits": "region12"})
+
+
+def test_the_order_of_the_passthroughs_channels_matters():
+    with pytest.raises(AssertionError, match="Not equal to tolerance"):
+        check_same(parse_cfg(SMALL_V2), small_v2(reorg_order="space_first"), {"logits": "region12"})
+
+
+def test_a_trunk_fills_the_first_layers_and_leaves_the_others():
+    images = np.zeros((1, SIZE, SIZE, 3), "f4")
+    variables = random_variables(DarknetNetwork(parse_cfg(SMALL_V2)), images)
+    like = random_variables(small_v2(), images)
+    trunk = {
+        collection: {name: x for name, x in layers.items() if int(re.search(r"\d+", name)[0]) < 5}
+        for collection, layers in variables.items()
+    }
+    ours = to_module(trunk, like)
+    np.testing.assert_array_equal(
+        ours["params"]["backbone"]["conv3"]["kernel"], variables["params"]["conv4"]["kernel"]
+    )
+    np.testing.assert_array_equal(
+        ours["batch_stats"]["backbone"]["bn3"]["var"], variables["batch_stats"]["bn4"]["var"]
+    )
+    np.testing.assert_array_equal(
+        ours["params"]["conv1"]["kernel"], like["params"]["conv1"]["kernel"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_classes": 4}, r"conv11: .* has the shape .*16.*, but the module's conv4/.* is .*18"),
+        (
+            {"norm": None},
+            "conv0 has layer kernel, .*, but the module layer bias, layer kernel",
+        ),
+        ({"convolutions": (6,)}, r"conv7|there are 7 layers with weights, but the module has 6"),
+    ],
+)
+def test_other_networks_are_refused(fields, message):
+    images = np.zeros((1, SIZE, SIZE, 3), "f4")
+    variables = random_variables(DarknetNetwork(parse_cfg(SMALL_V2)), images)
+    model = small_v2().clone(**fields)
+    like = model.init(jax.random.key(0), images, train=False)
+    with pytest.raises(InputError, match=message):
+        to_module(variables, like)
+
+
+PUBLISHED = {
+    "yolov2": ("yolov2", {"num_classes": 80, "reorg_order": "darknet"}, {"logits": "region31"}),
+    "yolov2-tiny-voc": ("yolov2_tiny", {}, {"logits": "region15"}),
+    "yolov3": (
+        "yolov3",
+        {},
+        {"logits5": "yolo82", "logits4": "yolo94", "logits3": "yolo106"},
+    ),
+    "yolov3-spp": (
+        "yolov3_spp",
+        {},
+        {"logits5": "yolo89", "logits4": "yolo101", "logits3": "yolo113"},
+    ),
+    "yolov3-tiny": ("yolov3_tiny", {}, {"logits5": "yolo16", "logits4": "yolo23"}),
+    "darknet19": ("darknet19", {}, {"logits": "logits"}),
+    "darknet53": ("darknet53", {}, {"logits": "logits"}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_description_and_our_module_give_the_same(name, real_data):
+    model, fields, names = PUBLISHED[name]
+    description = read_cfg(real_data / "darknet" / "cfg" / f"{name}.cfg")
+    check_same(description, create_model(model, norm=darknet_norm, **fields), names)
