@@ -11,6 +11,7 @@ stdout is a summary, as JSON.
 
 import json
 import pathlib
+import sys
 from typing import Any
 
 import jax
@@ -74,9 +75,10 @@ def main(argv: list[str]) -> int:
     images, failed = [], []
     results = detect_in_files(detector, paths, batch_size=min(values.batch_size, len(paths)))
     names = output_names(paths)
-    for name, result in zip(names, tqdm(results, total=len(paths), unit="image"), strict=True):
+    bar = tqdm(results, total=len(paths), unit="image", disable=not sys.stderr.isatty())
+    for name, result in zip(names, bar, strict=True):
         if isinstance(result, Failed):
-            tqdm.write(f"failed: {result.reason}")
+            tqdm.write(f"failed: {result.reason}", file=sys.stderr)
             failed.append({"file": str(result.path), "reason": result.reason})
             continue
         picture = out / f"{name}.png"

@@ -1,0 +1,204 @@
+"""`jaxvision predict`, and what training and evaluating a detector leaves behind."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxvision.cli import main as cli
+from jaxvision.cli.report import class_table
+from jaxvision.core import DetectionBatch, Detections
+from jaxvision.interop import DarknetNetwork, read_cfg, write_weights
+from tests.data.folders import write_voc
+from tests.models.variables import random_variables
+
+CONFIG = pathlib.Path(__file__).parents[1] / "tiny_detector.py"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_voc(tmp_path_factory.mktemp("data") / "mine")
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    """The folder of a finished run of a detector."""
+    workdir = tmp_path_factory.mktemp("run")
+    arguments = [f"--config={CONFIG}", f"--workdir={workdir}", f"--config.data.dir={data}"]
+    assert cli.run("train", ["train", *arguments]) == 0
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def darknet(tmp_path_factory):
+    """Flags that name a description, weights and names."""
+    folder = tmp_path_factory.mktemp("darknet")
+    cfg = folder / "mine.cfg"
+    cfg.write_text(
+        "[net]\nheight=32\nwidth=32\nchannels=3\n"
+        "[conv]\nfilters=14\nsize=3\nstride=8\npad=1\nactivation=linear\n"
+        "[region]\nanchors=1,1,2,1.5\nnum=2\nclasses=2\ncoords=4\nsoftmax=1\n"
+    )
+    description = read_cfg(cfg)
+    images = np.zeros((1, 32, 32, 3), np.float32)
+    variables = random_variables(DarknetNetwork(description), images)
+    write_weights(folder / "mine.weights", description, variables)
+    (folder / "mine.names").write_text("cat\ndog\n")
+    return [f"--{name}={folder / 'mine'}.{name}" for name in ("cfg", "weights", "names")]
+
+
+def test_training_a_detector_leaves_its_classes_a_table_and_pictures(trained, command, capsys):
+    config = json.loads((trained / "config.json").read_text())
+    assert config["data"]["class_names"] == ["cat", "dog"], "found in the data"
+    with Image.open(trained / "predictions_test.png") as picture:
+        assert picture.width > 900
+    metrics = [json.loads(x) for x in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in metrics] == [1, 2, 3, 4]
+    assert {"xy", "wh", "objectness", "no_objectness", "class", "loss"} <= metrics[0].keys()
+
+
+def test_evaluating_a_detector_prints_numbers_and_a_table(trained, command):
+    code, out, err = command("eval", f"--workdir={trained}", "--split=test")
+    assert code == 0
+    result = json.loads(out)
+    assert result.keys() >= {"split", "AP", "AP50", "AP75", "mAP_VOC", "steps", "state_digest"}
+    assert 0 <= result["AP"] <= result["AP50"] <= 1
+    table = [line.split() for line in err.splitlines()]
+    assert ["class", "objects", "AP", "AP50"] in table
+    rows = {row[0]: row[1] for row in table if row}
+    assert (rows["cat"], rows["dog"]) == ("2", "1")
+    assert (trained / "predictions_test.png").stat().st_size > 1000
+
+
+def test_a_finished_run_says_the_same_again(trained, data, command):
+    arguments = [f"--config={CONFIG}", f"--workdir={trained}", f"--config.data.dir={data}"]
+    code, out, err = command("train", *arguments)
+    assert code == 0
+    assert "is finished (4 steps)" in err
+    assert json.loads(out)["steps"] == 4
+
+
+def check_result(out_folder, out, names):
+    """What every prediction leaves; gives its JSON."""
+    result = json.loads((out_folder / "predictions.json").read_text())
+    assert [pathlib.Path(x["file"]).name for x in result["images"]] == names
+    objects = 0
+    for entry in result["images"]:
+        with Image.open(entry["picture"]) as picture, Image.open(entry["file"]) as image:
+            assert picture.size == image.size == (entry["width"], entry["height"])
+        scores = [found["score"] for found in entry["detections"]]
+        assert scores == sorted(scores, reverse=True)
+        for found in entry["detections"]:
+            x, y, width, height = found["bbox"]
+            assert 0 <= x <= x + width <= entry["width"] + 1e-3
+            assert 0 <= y <= y + height <= entry["height"] + 1e-3
+            assert found["label"] in ("cat", "dog")
+        objects += len(scores)
+    summary = json.loads(out.splitlines()[-1])
+    assert summary["images"] == len(names)
+    assert summary["objects"] == objects
+    return result
+
+
+def test_a_run_predicts(trained, data, command, tmp_path):
+    out_folder = tmp_path / "new" / "found"
+    code, out, err = command(
+        "predict",
+        f"--workdir={trained}",
+        f"--out={out_folder}",
+        "--score=0.01",
+        data / "JPEGImages",
+    )
+    assert code == 0
+    assert "the checkpoint of step 4" in err
+    result = check_result(out_folder, out, ["a.png", "b.png", "c.png"])
+    assert result["failed"] == []
+    few = ["predict", f"--workdir={trained}", f"--out={out_folder}", "--score=0.01", "--most=1"]
+    code, out, _ = command(*few, str(data / "JPEGImages" / "[ab].png"))
+    assert code == 0
+    result = check_result(out_folder, out, ["a.png", "b.png"])
+    assert all(len(entry["detections"]) <= 1 for entry in result["images"])
+
+
+def test_darknets_files_predict_and_a_bad_image_does_not_stop_the_rest(
+    darknet, data, command, tmp_path
+):
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 no picture")
+    images = [tmp_path / "broken.jpg", *(data / "JPEGImages" / f"{x}.png" for x in "ba")]
+    code, out, err = command("predict", *darknet, "--out=found", "--score=0.05", *images)
+    assert code == 1
+    assert f"failed: {tmp_path / 'broken.jpg'} cannot be read as an image" in err
+    result = check_result(tmp_path / "found", out, ["b.png", "a.png"])
+    assert [entry["file"] for entry in result["failed"]] == [str(tmp_path / "broken.jpg")]
+    assert sum(len(entry["detections"]) for entry in result["images"]) > 0
+    code, out, _ = command("predict", *darknet, "--out=found", "--score=1", *images[1:])
+    assert code == 0
+    assert json.loads(out)["objects"] == 0
+
+
+def error_of(result):
+    code, out, err = result
+    assert code == 2
+    assert out == ""
+    (line,) = err.splitlines()
+    return line.removeprefix("error: ")
+
+
+def test_wrong_arguments_are_one_line(darknet, trained, data, command, digits, tmp_path):
+    image = data / "JPEGImages" / "a.png"
+    cases = [
+        ([*darknet, image], "no --out: give the folder"),
+        ([*darknet, "--out=x"], "no images: give files, folders or patterns"),
+        ([*darknet[:2], "--out=x", image], "give either --workdir, or all of --cfg, --weights and"),
+        ([*darknet, f"--workdir={trained}", "--out=x", image], "give either --workdir"),
+        (["--out=x", image], "give either --workdir, or all of --cfg"),
+        ([*darknet, "--out=x", "--score=1.5", image], "--score is 1.5"),
+        ([*darknet, "--out=x", "--batch_size=0", image], "--batch_size is 0"),
+        ([*darknet, "--out=x", "nothing.png"], "'nothing.png': there is no such file or folder"),
+        ([*darknet[:2], f"--names={image}", "--out=x", image], f"--names={image} cannot be read"),
+        ([*darknet[:2], f"--names={darknet[0][6:]}", "--out=x", image], "but the network has 2"),
+        ([*darknet, "--ouch=x", image], "Unknown command line flag 'ouch'"),
+    ]
+    for arguments, message in cases:
+        assert message in error_of(command("predict", *arguments))
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_run_of_another_task_finds_nothing(digits, data, command, tmp_path):
+    config = [f"--config.data.dir={digits}", "--config.steps=1", "--workdir=run"]
+    assert command("train", *config)[0] == 0
+    image = data / "JPEGImages" / "a.png"
+    line = error_of(command("predict", "--workdir=run", "--out=x", image))
+    assert "the run in run is for classification: it finds no objects" in line
+
+
+def test_help_tells_the_flags(command):
+    code, out, _ = command("predict", "--help")
+    assert code == 0
+    assert "--score: least score of what is found" in out
+    assert "--cfg=yolov3.cfg" in out
+
+
+def test_the_table_has_a_dash_for_a_class_without_objects():
+    boxes = np.float32([[[0, 0, 10, 10], [20, 20, 30, 40]]])
+    flags = np.zeros((1, 2), bool)
+    objects = DetectionBatch(
+        image=None,
+        boxes=boxes,
+        labels=np.int32([[0, 2]]),
+        box_mask=~flags,
+        crowd=flags,
+        difficult=flags,
+        mask=np.array([True]),
+        area=np.full((1, 2), 100, "f4"),
+    )
+    found = Detections(boxes, np.float32([[0.9, 0.8]]), np.int32([[0, 1]]), ~flags)
+    table = class_table((found, objects), ("cat", "dog", "cow"))
+    assert [line.split() for line in table.splitlines()] == [
+        ["class", "objects", "AP", "AP50"],
+        ["cat", "1", "1.000", "1.000"],
+        ["dog", "0", "-", "-"],
+        ["cow", "1", "0.000", "0.000"],
+    ]
