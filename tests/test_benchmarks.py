@@ -11,6 +11,7 @@ BENCHMARKS = pathlib.Path(__file__).parent.parent / "benchmarks"
 SMALLEST = {
     "coco_ap.py": ["--images=8", "--detections=9", "--classes=2", "--segm-images=2", "--rounds=1"],
     "conv.py": ["--only=pooled", "--rounds=1"],
+    "detect.py": ["--models=yolov2_tiny", "--size=64", "--batches=1", "--pairs=9", "--rounds=1"],
     "engine_overhead.py": ["--batch-size=8", "--steps=1", "--pairs=1"],
     "nms.py": ["--sizes", "64", "--batches", "1", "--rounds=1"],
     "roi.py": ["--boxes=20", "--channels=8", "--height=64", "--width=96", "--rounds=1"],

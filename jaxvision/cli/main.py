@@ -2,6 +2,9 @@
 
 jaxvision train --config=digits_lenet5 --workdir=DIR   train or resume a run
 jaxvision eval --workdir=DIR                           evaluate its best checkpoint
+jaxvision check-data --data=DIR                        list what is wrong with images and boxes
+jaxvision anchors --data=DIR --k=5                     find anchors for a detector by k-means
+jaxvision predict --workdir=DIR --out=DIR photo.jpg    find objects in images
 jaxvision COMMAND --help                               all about one command
 """
 
@@ -11,16 +14,23 @@ from collections.abc import Callable
 
 import absl.logging
 
+from jaxvision.cli import anchors, check_data, predict
 from jaxvision.cli import eval as eval_command
 from jaxvision.cli import train as train_command
 from jaxvision.cli.arguments import HelpAsked
 from jaxvision.core import InputError, lookup
 from jaxvision.engine import DamagedError, NonFiniteError
 
-COMMANDS: dict[str, Callable[[list[str]], None]] = {
+COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "train": train_command.main,
     "eval": eval_command.main,
+    "check-data": check_data.main,
+    "anchors": anchors.main,
+    "predict": predict.main,
 }
+
+
+_GOES_ON = {"train": ": the same command goes on from the last checkpoint"}
 
 
 def run(command: str, argv: list[str]) -> int:
@@ -30,12 +40,13 @@ def run(command: str, argv: list[str]) -> int:
       command: a key of `COMMANDS`.
       argv: its arguments, the program's name first.
     Returns:
-      The exit code: 0; 2 for wrong input; 1 for a run that failed; 130 when interrupted.
+      The exit code: the command's own, or 0; 2 for wrong input; 1 for a run that failed; 130 when
+      interrupted.
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
     absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax tells much of what it does
     try:
-        lookup(COMMANDS, command, "command")(argv)
+        return lookup(COMMANDS, command, "command")(argv) or 0
     except HelpAsked as asked:
         print(asked)
     except InputError as error:
@@ -45,7 +56,7 @@ def run(command: str, argv: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
+        print(f"interrupted{_GOES_ON.get(command, '')}", file=sys.stderr)
         return 130
     return 0
 

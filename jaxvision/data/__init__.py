@@ -1,6 +1,14 @@
 """Floor 2: from files to padded batches of numpy arrays."""
 
-from jaxvision.data.annotated import AnnotatedImages, Annotation, Listing, Problem, find_problems
+from jaxvision.data.annotated import (
+    AnnotatedImages,
+    Annotation,
+    Listing,
+    Problem,
+    find_problems,
+    sort_out,
+    to_run_lengths,
+)
 from jaxvision.data.classification import ToClassificationExample
 from jaxvision.data.coco import COCO_CLASSES, read_coco
 from jaxvision.data.detection import ToDetectionExample
@@ -59,6 +67,8 @@ __all__ = [
     "read_coco",
     "read_voc",
     "read_yolo",
+    "sort_out",
     "to_input",
     "to_original",
+    "to_run_lengths",
 ]

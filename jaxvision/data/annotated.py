@@ -7,7 +7,7 @@ is the source over it, and refuses problems unless told to drop those records.
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -141,6 +141,24 @@ def _wrong_with(box: Sequence[float], width: int, height: int) -> str | None:
     return None
 
 
+def sort_out(
+    annotations: Iterable[Annotation], *, decode: bool = False
+) -> tuple[list[Annotation], list[Problem]]:
+    """The annotations without problems, and the problems of the others.
+
+    Args:
+      annotations: all of them.
+      decode: as for `find_problems`.
+    """
+    sound, problems = [], []
+    for annotation in annotations:
+        found = list(find_problems(annotation, decode=decode))
+        problems += found
+        if not found:
+            sound.append(annotation)
+    return sound, problems
+
+
 class AnnotatedImages:
     """The source over a listing.
 
@@ -157,13 +175,8 @@ class AnnotatedImages:
     """
 
     def __init__(self, listing: Listing, *, name: str, drop_bad: bool = False):
-        problems = list(listing.problems)
-        kept = []
-        for annotation in listing.annotations:
-            found = list(find_problems(annotation))
-            problems += found
-            if not found:
-                kept.append(annotation)
+        kept, found = sort_out(listing.annotations)
+        problems = [*listing.problems, *found]
         if problems and not drop_bad:
             count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
             lines = [f"{name} has {count}:", *(f"  {problem}" for problem in problems[:_SHOWN])]

@@ -3,7 +3,7 @@
 import itertools
 import logging
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxvision.core import InputError, lookup
@@ -30,12 +30,21 @@ def _voc(folder: pathlib.Path, split: str, data: Any) -> Listing:
     return read_voc(folder, split, class_names=names, first_pixel=data.first_pixel)
 
 
+def _coco_places(folder: pathlib.Path, split: str) -> Iterator[tuple[pathlib.Path, pathlib.Path]]:
+    """File and images by each of `COCO_LAYOUTS`."""
+    for file, images in COCO_LAYOUTS:
+        yield folder / file.format(split=split), folder / images.format(split=split)
+
+
+def _has_coco(file: pathlib.Path, images: pathlib.Path) -> bool:
+    return file.is_file() and images.is_dir()
+
+
 def _coco(folder: pathlib.Path, split: str, data: Any) -> Listing:
-    layouts = [[folder / part.format(split=split) for part in layout] for layout in COCO_LAYOUTS]
-    for file, images in layouts:
-        if file.is_file() and images.is_dir():
+    for file, images in _coco_places(folder, split):
+        if _has_coco(file, images):
             return read_coco(file, images)
-    tried = "".join(f"\n  {file} with {images}" for file, images in layouts)
+    tried = "".join(f"\n  {file} with {images}" for file, images in _coco_places(folder, split))
     raise InputError(
         f"no split {split!r} of COCO's form in {folder}: name the folder and the split so that "
         f"there is one of{tried}"
@@ -65,12 +74,10 @@ def find_form(folder: pathlib.Path, split: str) -> str:
     Raises:
       InputError: none fits, or several do.
     """
-    below, _, name = split.split("+")[0].strip().rpartition("/")
-    part = folder / below
-    layouts = [[part / path.format(split=name) for path in layout] for layout in COCO_LAYOUTS]
+    part, name = next(_parts(folder, split))
     fits = {
         "voc": (part / "Annotations").is_dir() and (part / "ImageSets").is_dir(),
-        "coco": any(file.is_file() and images.is_dir() for file, images in layouts),
+        "coco": any(_has_coco(*place) for place in _coco_places(part, name)),
         "yolo": (part / "labels").is_dir() or (part / f"{name}.txt").is_file(),
     }
     found = [form for form, fit in fits.items() if fit]
@@ -81,6 +88,13 @@ def find_form(folder: pathlib.Path, split: str) -> str:
             f"of {', '.join(FORMS)}"
         )
     return found[0]
+
+
+def _parts(folder: pathlib.Path, split: str) -> Iterator[tuple[pathlib.Path, str]]:
+    """Folder and name of each part of a split."""
+    for part in split.split("+"):
+        below, _, name = part.strip().rpartition("/")
+        yield folder / below, name
 
 
 def list_folder(data: Any, split: str) -> Listing:
@@ -97,10 +111,8 @@ def list_folder(data: Any, split: str) -> Listing:
     read = lookup(FORMS, data.source, "config.data.source")
     if not data.dir:
         raise InputError("config.data.dir is not set: give the folder of the data")
-    listings = []
-    for part in split.split("+"):
-        below, _, name = part.strip().rpartition("/")
-        listings.append(read(pathlib.Path(data.dir).expanduser() / below, name, data))
+    folder = pathlib.Path(data.dir).expanduser()
+    listings = [read(*part, data) for part in _parts(folder, split)]
     first = listings[0]
     for listing in listings[1:]:
         if listing.class_names != first.class_names:

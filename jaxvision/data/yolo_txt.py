@@ -41,7 +41,23 @@ def read_yolo(
             annotations.append(read)
         else:
             problems += read
+    problems += _without_image(folder, split, images)
     return Listing(tuple(annotations), names, tuple(problems))
+
+
+def _without_image(
+    folder: pathlib.Path, split: str, images: Sequence[pathlib.Path]
+) -> list[Problem]:
+    """Annotations in the split's folder whose image is missing."""
+    if (folder / f"{split}.txt").is_file():
+        return []  # a list chooses among the images
+    known = {_label_file(folder, image) for image in images}
+    labels = sorted((folder / "labels" / split).rglob("*.txt"))
+    return [
+        Problem(str(file), "there is no image to this annotation")
+        for file in labels
+        if file not in known
+    ]
 
 
 def _images(folder: pathlib.Path, split: str) -> list[pathlib.Path]:

@@ -35,7 +35,7 @@ def train(command, digits, tmp_path):
 
 SETTINGS = [
     ("--config=digits_lenet", "no config 'digits_lenet': did you mean 'digits_lenet5'"),
-    ("--config=", "no config '': known: digits_lenet5, "),
+    ("--config=", "no config '': known: bccd_yolov2, "),
     ("--config.stepz=3", "unknown config key 'stepz' (at 'stepz'): did you mean 'steps'"),
     ("--config.optimizer.lr=3", "unknown config key 'optimizer.lr' (at 'lr'): known: b1, b2, "),
     ("--config.model=lenet5", "config key 'model' is a group: set its keys, such as model.name"),
@@ -76,9 +76,12 @@ SETTINGS = [
     ),
     (
         "--config.data.validation_fraction=0.0001",
-        "split 'validation' is empty: set config.data.validation_fraction above 0",
+        "split 'validation' has no records: raise config.data.validation_fraction",
     ),
-    ("--config.data.validation_fraction=0.9999", "records are left: lower config.data.validation"),
+    (
+        "--config.data.validation_fraction=0.9999",
+        "split 'train' has no records: lower config.data.validation_fraction",
+    ),
     ("--config.data.image_size=0", "config.data.image_size is 0: give at least 1"),
     ("--config.data.image_size=28", "lenet5 takes 32x32 images, got 28x28: resize them (config."),
     ("--config.data.resize=cubic", "unknown config.data.resize 'cubic': did you mean 'bicubic'?"),
@@ -326,7 +329,11 @@ def test_the_console_script_ends_with_the_code_of_its_command(arguments, code, m
 def test_help_of_a_command_has_an_example_and_its_flags(command, name):
     code, out, err = command(name, "--help")
     assert (code, err) == (0, "")
-    assert f"python {name}.py" in out
-    assert "\n  --workdir: " in out
+    if name in ("train", "eval"):
+        assert f"python {name}.py" in out
+        assert "\n  --workdir: " in out
+    else:
+        assert f"\n  jaxvision {name} --" in out
+        assert "\n  --out: " in out
     if name == "train":
         assert all(f" {config}: " in out for config in shipped_configs())

@@ -300,6 +300,26 @@ def test_rounding_in_a_text_does_not_leave_the_image(yolo):
     assert list(find_problems(annotation)) == []
 
 
+def test_a_text_without_an_image_is_a_problem_unless_a_list_chooses(yolo):
+    (yolo / "images" / "train" / "a.png").unlink()
+    (problem,) = read_yolo(yolo, "train").problems
+    assert problem.where.endswith("labels/train/a.txt")
+    assert problem.reason == "there is no image to this annotation"
+    (yolo / "train.txt").write_text("images/train/c.png\n")
+    assert read_yolo(yolo, "train").problems == ()
+
+
+@pytest.mark.parametrize("decode", [True, False])
+def test_a_header_that_promises_too_much_is_a_problem(voc, decode):
+    """Pillow's DecompressionBombError is no OSError."""
+    header = b"BM" + bytes(12) + (40).to_bytes(4, "little") + 2 * (2**20).to_bytes(4, "little")
+    header += b"\1\0\x18\0" + bytes(24)
+    listing = read_voc(voc, "train")
+    listing.annotations[0].image.write_bytes(header)
+    (problem,) = find_problems(listing.annotations[0], decode=decode)
+    assert "cannot be read" in problem.reason
+
+
 def test_images_that_cannot_be_read(tmp_path):
     for listing in read_all(tmp_path):
         first, second, third = listing.annotations
