@@ -19,14 +19,13 @@ def get_config():
     config.best.metric = "AP50"
 
     config.model.name = "yolov2"
-    # `jaxvision anchors --data=BCCD_Dataset/BCCD --split=trainval --k=5 --resize=stretch`
-    config.anchors = ((26, 34), (58, 68), (68, 88), (84, 96), (136, 166))
+    # jaxvision anchors --data=BCCD_Dataset/BCCD --split=trainval --k=5 --resize=stretch
+    config.anchors = ((26.4, 34.2), (65.4, 72.4), (62.5, 91.4), (78.0, 96.1), (140.3, 168.9))
 
     config.data.source = "voc"
     config.data.train_split = "trainval"
     config.data.test_split = "test"
     config.data.class_names = ("Platelets", "RBC", "WBC")
-    config.data.drop_bad = True  # some boxes have no area
     config.data.validation_fraction = 0.0
     config.data.image_size = 416
     config.data.resize = "stretch"

@@ -1,5 +1,6 @@
 """From a config to the pieces that the engine takes."""
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Callable
@@ -34,6 +35,7 @@ from jaxvision.engine import (
     abstract_state,
     make_optimizer,
     read_config,
+    transfer,
 )
 from jaxvision.tasks import TASKS
 
@@ -79,6 +81,27 @@ def set_determinism(config: Any) -> None:
 
 def make_task(config: Any) -> Task:
     return lookup(TASKS, config.task, "task")(config)
+
+
+def starting_from(task: Task, workdir: str, *, say: Callable[[str], None]) -> Task:
+    """The task, its network beginning with the best weights of a run, where they fit.
+
+    Args:
+      task: the task.
+      workdir: folder of the run.
+      say: shows a line to the user.
+    Raises:
+      InputError: there is no such run, or its network has nothing in common with the task's.
+    """
+    folder = pathlib.Path(workdir).expanduser()
+    config = saved_config(folder)
+    parallel = Parallel(devices=jax.local_devices()[:1])
+    best = restore_best(folder, config, make_task(config), parallel)
+    given = jax.device_get(best.state.variables)
+    taken = transfer(jax.eval_shape(task.init, jax.random.key(0)), given)
+    rest = f"; new: {', '.join(taken.own)}" if taken.own else ""
+    say(f"{len(taken.taken)} arrays begin as in {folder}, step {best.step}{rest}")
+    return dataclasses.replace(task, init=lambda key: transfer(task.init(key), given).variables)
 
 
 def make_criterion(config: Any) -> Criterion:

@@ -23,6 +23,8 @@ def default_config(task: str = "classification") -> ConfigDict:
     config.task = task
     config.seed = 0  # of the initialisation, the order of the data and all randomness in training
     config.steps = 1000  # updates in all
+    # folder of another run: its best weights begin this one, for the whole network or the backbone
+    config.init_from = config_dict.placeholder(str)
     config.batch_size = 64  # of the global batch, over all devices and processes
     config.eval_every = 100  # steps between evaluations, each followed by a checkpoint
     config.checkpoint_every = 0  # steps between further checkpoints; 0: none

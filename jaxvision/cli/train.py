@@ -55,7 +55,11 @@ def main(argv: list[str]) -> None:
     assemble.set_determinism(config)
     arguments.join_processes(flags)
     assemble.complete(config)
+    first_process = jax.process_index() == 0
+    tell = say if first_process else lambda line: None
     task = assemble.make_task(config)
+    if config.init_from:
+        task = assemble.starting_from(task, config.init_from, say=tell)
     parallel = Parallel(config.parallel)
     parallel.check_batch_size(config.batch_size)
     run = Run(
@@ -71,8 +75,6 @@ def main(argv: list[str]) -> None:
         log_every=config.log_every,
         defaults=default_config(config.task).to_dict(),
     )
-    first_process = jax.process_index() == 0
-    tell = say if first_process else lambda line: None
     validation = None
     if config.data.validation_fraction:
         validation = assemble.eval_data(config, assemble.open_records(config, "validation"))

@@ -11,6 +11,7 @@ from jaxvision.engine.optimizer import Optimizer, make_optimizer
 from jaxvision.engine.parallel import Parallel
 from jaxvision.engine.progress import say
 from jaxvision.engine.run import Run
+from jaxvision.engine.transfer import Transfer, transfer
 from jaxvision.engine.update import abstract_state, init_state, make_update
 from jaxvision.engine.workdir import read_config
 
@@ -27,6 +28,7 @@ __all__ = [
     "Parallel",
     "Restored",
     "Run",
+    "Transfer",
     "abstract_state",
     "fit",
     "init_state",
@@ -37,4 +39,5 @@ __all__ = [
     "say",
     "state_digest",
     "train_steps",
+    "transfer",
 ]

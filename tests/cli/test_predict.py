@@ -1,15 +1,19 @@
 """`jaxvision predict`, and what training and evaluating a detector leaves behind."""
 
+import functools
 import json
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
+from jaxvision.cli import assemble
 from jaxvision.cli import main as cli
 from jaxvision.cli.report import class_table
 from jaxvision.core import DetectionBatch, Detections
+from jaxvision.engine import Parallel
 from jaxvision.interop import DarknetNetwork, read_cfg, write_weights
 from tests.data.folders import write_voc
 from tests.models.variables import random_variables
@@ -202,3 +206,27 @@ def test_the_table_has_a_dash_for_a_class_without_objects():
         ["dog", "0", "-", "-"],
         ["cow", "1", "0.000", "0.000"],
     ]
+
+
+def params_of(workdir):
+    config = assemble.saved_config(workdir)
+    task, parallel = assemble.make_task(config), Parallel()
+    return jax.device_get(assemble.restore_best(workdir, config, task, parallel).state.params)
+
+
+def test_a_run_begins_with_the_weights_of_another(trained, data, command, tmp_path):
+    config = [f"--config={CONFIG}", f"--config.data.dir={data}", "--config.steps=1"]
+    begins = [f"--config.init_from={trained}", "--config.optimizer.learning_rate=1e-12"]
+    code, _, err = command("train", *config, *begins, "--workdir=new")
+    assert code == 0
+    assert f"begin as in {trained}, step 4" in err
+    assert "; new: " not in err
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, atol=1e-6),
+        params_of(tmp_path / "new"),
+        params_of(trained),
+    )
+    assert json.loads((tmp_path / "new" / "config.json").read_text())["init_from"] == str(trained)
+    code, _, err = command("train", *config, "--config.init_from=nowhere", "--workdir=other")
+    assert code == 2
+    assert "no run in nowhere" in err
