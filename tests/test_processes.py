@@ -13,7 +13,10 @@ import time
 import numpy as np
 import pytest
 
+from tests.data.folders import write_voc
+
 CONFIG = pathlib.Path(__file__).parent / "tiny_config.py"
+DETECTOR = pathlib.Path(__file__).parent / "tiny_detector.py"
 TIMEOUT = 300
 
 
@@ -27,9 +30,9 @@ def start(data_dir):
     """Starts `jaxvision train`; ends what is left over after the test."""
     processes = []
 
-    def start(workdir, *arguments, devices=1, process=None, port=None):
+    def start(workdir, *arguments, config=CONFIG, devices=1, process=None, port=None):
         command = [
-            sys.executable, "-m", "jaxvision", "train", f"--config={CONFIG}",
+            sys.executable, "-m", "jaxvision", "train", f"--config={config}",
             f"--workdir={workdir}", f"--config.data.dir={data_dir}", *arguments,
         ]  # fmt: skip
         if process is not None:
@@ -85,9 +88,9 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def start_two(start, workdir, *arguments):
-    port = free_port()
-    return [start(workdir, *arguments, devices=2, process=i, port=port) for i in range(2)]
+def start_two(start, workdir, *arguments, **options):
+    options |= {"devices": 2, "port": free_port()}
+    return [start(workdir, *arguments, process=i, **options) for i in range(2)]
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +172,26 @@ def test_two_processes_train_the_same_losses_as_one(start, tmp_path, kind):
     command = [sys.executable, "-m", "jaxvision", "eval", f"--workdir={tmp_path / 'two'}"]
     alone = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True)
     assert json.loads(alone.stdout)["accuracy"] == first["accuracy"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["pmap", "shard_map"])
+def test_two_processes_gather_what_a_detector_found(start, tmp_path, kind):
+    data = write_voc(tmp_path / "data")
+    options = (f"--config.data.dir={data}", f"--config.parallel={kind}")
+    both = start_two(start, tmp_path / "run", *options, config=DETECTOR)
+    (result, err), (second, quiet) = [finish(process) for process in both]
+    assert second is None, "only the first process reports"
+    assert "objects" in err
+    assert "objects" not in quiet
+    # The three images, on four devices of two processes, with a filler: as in one process.
+    command = [sys.executable, "-m", "jaxvision", "eval", f"--workdir={tmp_path / 'run'}"]
+    alone = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True)
+    alone = json.loads(alone.stdout)
+    assert alone.keys() == result.keys()
+    assert alone["state_digest"] == result["state_digest"]
+    for name in ("AP", "AP50", "AR100", "mAP_VOC"):
+        assert alone[name] == pytest.approx(result[name], abs=1e-6), name
 
 
 @pytest.mark.slow
