@@ -8,9 +8,9 @@ from jaxvision.cli.config import default_config
 
 def get_config():
     config = default_config("detection")
-    config.steps = 600
-    config.batch_size = 32
-    config.eval_every = 200
+    config.steps = 1700
+    config.batch_size = 16
+    config.eval_every = 850
     config.best.metric = "AP50"
 
     config.model.name = "yolov2"
@@ -26,7 +26,8 @@ def get_config():
     config.model.level = 3
     config.model.convolutions = (128,)
     config.model.passthrough = 32
-    config.anchors = ((9, 17), (15, 25), (21, 33))
+    # jaxvision anchors --config=scenes_yolov2_tiny --k=3
+    config.anchors = ((10.2, 17.6), (15.6, 26.1), (22.1, 35.3))
 
     config.data.source = "scenes"
     config.data.validation_fraction = 0.05
@@ -35,12 +36,16 @@ def get_config():
     config.data.max_boxes = 8
     config.data.cache = True
 
+    config.augment.hue = 0.5  # the test scenes are on a photograph of other colours
+    config.augment.saturation = 2.0
+    config.augment.value = 1.5
+
     config.loss.name = "yolov2_loss"
     config.loss.prior_steps = 50
 
     config.optimizer.name = "adamw"
-    config.optimizer.learning_rate = 3e-3
-    config.optimizer.weight_decay = 0.01
+    config.optimizer.learning_rate = 2e-2
+    config.optimizer.weight_decay = 0.05
     config.optimizer.schedule.name = "one_cycle"
     config.optimizer.schedule.warmup = 0.2
     return config

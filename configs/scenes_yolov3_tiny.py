@@ -1,6 +1,6 @@
 """A small YOLOv3 on the embedded scenes: digits on photographs, 96x96.
 
-    python train.py --config=configs/scenes_yolov3_tiny.py
+python train.py --config=configs/scenes_yolov3_tiny.py
 """
 
 from jaxvision.cli.config import default_config
@@ -41,8 +41,8 @@ def get_config():
     config.loss.name = "yolov3_loss"
 
     config.optimizer.name = "adamw"
-    config.optimizer.learning_rate = 2e-3
-    config.optimizer.weight_decay = 0.01
+    config.optimizer.learning_rate = 2e-2
+    config.optimizer.weight_decay = 0.05
     config.optimizer.schedule.name = "one_cycle"
     config.optimizer.schedule.warmup = 0.2
     return config

@@ -1,6 +1,6 @@
-"""Draws the README's picture from a finished run of digits_lenet5.
+"""Draws the README's pictures from finished runs.
 
-python docs/make_pictures.py runs/digits_lenet5
+python docs/make_pictures.py runs/digits_lenet5 runs/scenes_yolov2_tiny
 """
 
 import json
@@ -10,6 +10,7 @@ import sys
 import jax
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 from jaxvision.cli import assemble
 from jaxvision.engine import Parallel
@@ -17,8 +18,16 @@ from jaxvision.engine import Parallel
 ROWS, COLUMNS = 6, 16
 
 
-def main(workdir):
-    config = assemble.saved_config(workdir)
+def scenes(workdir):
+    """The upper half of the page of predictions that the run left."""
+    with Image.open(workdir / "predictions_test.png") as page:
+        upper = page.crop((0, 0, page.width, page.height // 2)).convert("RGB")
+    target = pathlib.Path(__file__).parent / "scenes.jpg"
+    upper.save(target, quality=88)
+    print(f"wrote {target}")
+
+
+def digits(workdir, config):
     task = assemble.make_task(config)
     parallel = Parallel(devices=jax.devices()[:1])
     state = assemble.restore_best(workdir, config, task, parallel).state
@@ -29,7 +38,8 @@ def main(workdir):
         outputs, _ = task.forward(state.variables, prepared, keys=None, step=0, train=False)
         return jax.vmap(task.decode)(outputs)
 
-    batches = list(assemble.eval_data(config, assemble.open_records(config, "test")))
+    records = assemble.open_records(assemble.open_data(config), "test")
+    batches = list(assemble.eval_data(config, records))
     found = [jax.device_get(predict(batch)) for batch in batches]
     real = np.concatenate([batch.mask for batch in batches])
     images = np.concatenate([batch.image for batch in batches])[real]
@@ -75,5 +85,14 @@ def main(workdir):
     print(f"wrote {target}")
 
 
+def main(workdirs):
+    for workdir in map(pathlib.Path, workdirs):
+        config = assemble.saved_config(workdir)
+        if config.task == "detection":
+            scenes(workdir)
+        else:
+            digits(workdir, config)
+
+
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]))
+    main(sys.argv[1:])

@@ -99,7 +99,8 @@ def look(workdir):
         loss, gradient = jax.value_and_grad(loss_of)(state.params, task.prepare(example))
         return loss, optax.tree.norm(gradient)
 
-    batches = list(assemble.eval_data(config, assemble.open_records(config, "test")))
+    records = assemble.open_records(assemble.open_data(config), "test")
+    batches = list(assemble.eval_data(config, records))
     found = [(b.image, b.label, *jax.device_get(losses_and_norms(b))) for b in batches]
     real = np.concatenate([b.mask for b in batches])
     return [np.concatenate(column)[real] for column in zip(*found, strict=True)]

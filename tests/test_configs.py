@@ -19,7 +19,8 @@ from jaxvision.cli.config import (
 )
 from jaxvision.core import ClassificationBatch, DetectionBatch, InputError
 from jaxvision.data import CLASSIFICATION_SOURCES, DETECTION_SOURCES
-from jaxvision.engine import make_optimizer
+from jaxvision.engine import abstract_state, make_optimizer
+from jaxvision.engine.evaluate import measured
 
 CONFIGS = shipped_configs()
 
@@ -78,6 +79,9 @@ def detection_batch(data):
         crowd=none,
         difficult=none,
         mask=np.ones(2, bool),
+        placement=np.ones((2, 4), np.float32),
+        size=np.ones((2, 2), np.int32),
+        area=np.zeros((2, data.max_boxes), np.float32),
     )
 
 
@@ -113,7 +117,8 @@ def test_a_config_can_be_trained(name):
     every = max(1, config.steps // 1000)
     peak = max(float(optimizer.schedule(step)) for step in range(0, config.steps, every))
     assert peak == pytest.approx(config.optimizer.learning_rate, rel=0.01)
-    make_criterion(config)
+    like = abstract_state(task, optimizer)
+    make_criterion(config).check(measured(task, like, make_batch(data)))
     assert data.source in sources
 
 

@@ -37,6 +37,7 @@ from jaxvision.data.placement import PLACEMENTS
 from jaxvision.engine import say
 from jaxvision.engine.progress import passing
 from jaxvision.ops import average_iou, kmeans_anchors
+from jaxvision.tasks.detection import trained_on
 
 _STARTS = 5  # of k-means, of which the best counts
 _DATA_FLAGS = (*FOLDER_FLAGS, "image_size", "resize", "drop_bad")
@@ -115,7 +116,12 @@ def _of_folder(values: flags.FlagValues) -> tuple[int, np.ndarray]:
             "lists"
         )
     shapes = [
-        _placed(x.boxes[~(x.crowd | x.difficult)], image_size(x), values.image_size, values.resize)
+        _placed(
+            x.boxes[trained_on(x.crowd, x.difficult, difficult_too=False)],
+            image_size(x),
+            values.image_size,
+            values.resize,
+        )
         for x in sound
     ]
     return values.image_size, np.concatenate([np.zeros((0, 2)), *shapes])
@@ -134,11 +140,11 @@ def _of_config(values: flags.FlagValues, name: str) -> tuple[int, np.ndarray]:
         )
     data = config.data
     check_range("config.data.image_size", data.image_size, least=1)
-    records = assemble.open_records(config, "train")
+    records = assemble.open_records(assemble.open_data(config), "train")
     shapes = []
     for index in passing(range(len(records)), "reading records", visible=True):
         record = records[index]
-        trained = ~record["crowd"] & (data.difficult | ~record["difficult"])
+        trained = trained_on(record["crowd"], record["difficult"], difficult_too=data.difficult)
         original = record["image"].shape[:2]
         shapes.append(_placed(record["boxes"][trained], original, data.image_size, data.resize))
     return data.image_size, np.concatenate(shapes)

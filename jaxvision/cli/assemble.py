@@ -20,11 +20,11 @@ from jaxvision.data import (
     Share,
     Source,
     Sources,
+    Splits,
     ToClassificationExample,
     ToDetectionExample,
     TrainLoader,
     Transform,
-    open_split,
 )
 from jaxvision.engine import (
     CHECKPOINTS,
@@ -114,7 +114,11 @@ def _classification(data: Any, size: int) -> ToClassificationExample:
 
 def _detection(data: Any, size: int) -> ToDetectionExample:
     return ToDetectionExample(
-        (size, size), len(data.class_names), max_boxes=data.max_boxes, resize=data.resize
+        (size, size),
+        len(data.class_names),
+        max_boxes=data.max_boxes,
+        resize=data.resize,
+        masks=data.masks,
     )
 
 
@@ -131,25 +135,30 @@ _KINDS = {
 }
 
 
-def open_records(config: Any, split: str) -> Source:
-    """The records of a split of the config's data.
+def open_data(config: Any) -> Splits:
+    """The data of a config; the config gets the names of the classes, if it has none.
+
+    Raises:
+      InputError: the training data cannot be opened, for its class names.
+    """
+    splits = Splits(config.data, lookup(_KINDS, config.task, "task").sources)
+    if "class_names" in config.data and not config.data.class_names:
+        config.data.class_names = tuple(splits.whole("train").class_names)
+    return splits
+
+
+def open_records(splits: Splits, split: str) -> Source:
+    """The records of a split.
 
     Raises:
       InputError: they cannot be opened, or there are none.
     """
-    source = open_split(config.data, split, lookup(_KINDS, config.task, "task").sources)
-    if not len(source):
+    records = splits.open(split)
+    if not len(records):
         lower = {"train": "lower", "validation": "raise"}.get(split)
         advice = f"{lower} config.data.validation_fraction" if lower else "choose another"
         raise InputError(f"split {split!r} has no records: {advice}")
-    return source
-
-
-def complete(config: Any) -> None:
-    """Puts into a config what follows from its data: the names of the classes, if it has none."""
-    if "class_names" in config.data and not config.data.class_names:
-        source = lookup(_KINDS[config.task].sources, config.data.source, "data source")
-        config.data.class_names = tuple(source(config.data, "train").class_names)
+    return records
 
 
 def _share() -> Share:
@@ -160,11 +169,12 @@ def _reading(data: Any) -> Reading:
     return Reading(threads=data.threads, workers=data.workers)
 
 
-def train_data(config: Any, *, partners: int) -> TrainLoader:
+def train_data(config: Any, records: Source, *, partners: int) -> TrainLoader:
     """The training batches.
 
     Args:
       config: of the run.
+      records: from `open_records`.
       partners: other examples that arrive with each one.
     """
     data, transform = config.data, _KINDS[config.task].transform
@@ -174,7 +184,7 @@ def train_data(config: Any, *, partners: int) -> TrainLoader:
     else:
         chosen = transform(data, data.image_size)
     return TrainLoader(
-        open_records(config, "train"),
+        records,
         chosen,
         batch_size=config.batch_size,
         seed=config.seed,

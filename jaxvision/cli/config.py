@@ -108,6 +108,7 @@ def _detection(config: ConfigDict) -> None:
     config.data.drop_bad = False  # leave out records with bad boxes or images, and count them
     config.data.difficult = False  # train on objects that are flagged as difficult too
     config.data.first_pixel = 1  # voc: what the files call an image's first pixel
+    config.data.masks = False  # read the objects' masks too
     config.data.resize = "letterbox"  # keeps the image's form; or "stretch"
     config.data.max_boxes = 100  # to which the boxes of an image are padded
     config.data.sizes = ()  # multi-scale training: sizes instead of image_size, drawn at random

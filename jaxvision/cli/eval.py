@@ -40,12 +40,11 @@ def main(argv: list[str]) -> None:
     parallel = Parallel(config.parallel)
     config.batch_size = parallel.fitting(config.batch_size)
     best = assemble.restore_best(workdir, config, task, parallel)
-    records = assemble.open_records(config, values.split)
+    records = assemble.open_records(assemble.open_data(config), values.split)
     evaluation = make_evaluate(task, parallel=parallel)(
         best.state, assemble.eval_data(config, records)
     )
     if jax.process_index() == 0:
-        report(config, evaluation, records, workdir=workdir, split=values.split)
         result = {
             "split": values.split,
             **evaluation.metrics,
@@ -53,3 +52,4 @@ def main(argv: list[str]) -> None:
             "state_digest": state_digest(best.state),
         }
         print(json.dumps(result), flush=True)
+        report(config, evaluation, records, workdir=workdir, split=values.split)

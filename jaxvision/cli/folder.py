@@ -5,8 +5,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from absl import flags
-from PIL import Image
 
+from jaxvision.cli.report import file_name
 from jaxvision.core import InputError
 from jaxvision.core.files import replacing
 from jaxvision.data import (
@@ -15,6 +15,7 @@ from jaxvision.data import (
     Listing,
     Problem,
     find_form,
+    images,
     list_folder,
     sort_out,
 )
@@ -63,7 +64,11 @@ def read_listing(values: flags.FlagValues) -> Listing:
     folder, names = pathlib.Path(values.data).expanduser(), tuple(values.class_names)
     form = values.form or find_form(folder, values.split)
     data = SimpleNamespace(
-        source=form, dir=folder, class_names=names, first_pixel=values.first_pixel
+        source=form,
+        dir=folder,
+        class_names=names,
+        first_pixel=values.first_pixel,
+        masks=True,  # to be checked with the boxes
     )
     listing = list_folder(data, values.split)
     if names and names != listing.class_names:  # those of COCO are in its file
@@ -89,10 +94,7 @@ def checked(listing: Listing, *, decode: bool) -> tuple[list[Annotation], list[P
 
 def image_size(annotation: Annotation) -> tuple[int, int]:
     """(height, width) of a sound annotation's image."""
-    if annotation.size is not None:
-        return annotation.size
-    with Image.open(annotation.image) as image:
-        return image.height, image.width
+    return annotation.size or images.image_size(annotation.image)
 
 
 def picture_file(values: flags.FlagValues, name: str) -> pathlib.Path:
@@ -104,7 +106,7 @@ def picture_file(values: flags.FlagValues, name: str) -> pathlib.Path:
     """
     folder = pathlib.Path(values.out).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{name}_{values.split.replace('/', '_')}.png"
+    return folder / f"{name}_{file_name(values.split)}.png"
 
 
 def save_picture(figure: Any, file: pathlib.Path) -> None:

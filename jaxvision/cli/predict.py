@@ -12,6 +12,7 @@ stdout is a summary, as JSON.
 import json
 import pathlib
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -68,23 +69,26 @@ def main(argv: list[str]) -> int:
     if not given:
         raise InputError("no images: give files, folders or patterns")
     paths = find_images(given)
-    detector = _detector(values)
     out = pathlib.Path(values.out).expanduser()
+    pictures = [out / f"{name}.png" for name in output_names(paths)]
+    _check_apart(pictures, paths)
+    detector = _detector(values)
     out.mkdir(parents=True, exist_ok=True)
 
-    images, failed = [], []
+    images: list[dict[str, Any]] = []
+    failed: list[dict[str, str]] = []
     results = detect_in_files(detector, paths, batch_size=min(values.batch_size, len(paths)))
-    names = output_names(paths)
     bar = tqdm(results, total=len(paths), unit="image", disable=not sys.stderr.isatty())
-    for name, result in zip(names, bar, strict=True):
-        if isinstance(result, Failed):
-            tqdm.write(f"failed: {result.reason}", file=sys.stderr)
-            failed.append({"file": str(result.path), "reason": result.reason})
-            continue
-        picture = out / f"{name}.png"
-        _draw(result, detector, picture)
-        images.append(_entry(result, detector, picture))
-    replace_text(out / RESULT, json.dumps({"images": images, "failed": failed}, indent=1))
+    try:
+        for picture, result in zip(pictures, bar, strict=True):
+            if isinstance(result, Failed):
+                tqdm.write(f"failed: {result.reason}", file=sys.stderr)
+                failed.append({"file": str(result.path), "reason": result.reason})
+            else:
+                _draw(result, detector, picture)
+                images.append(_entry(result, detector, picture))
+    finally:  # interrupted, it leaves what it has
+        replace_text(out / RESULT, json.dumps({"images": images, "failed": failed}, indent=1))
     summary = {
         "images": len(images),
         "objects": sum(len(entry["detections"]) for entry in images),
@@ -93,6 +97,14 @@ def main(argv: list[str]) -> int:
     }
     print(json.dumps(summary), flush=True)
     return 1 if failed else 0
+
+
+def _check_apart(pictures: Sequence[pathlib.Path], paths: Sequence[pathlib.Path]) -> None:
+    """Raises InputError if a picture would take the place of an image."""
+    images = {path.resolve() for path in paths}
+    for picture in pictures:
+        if picture.resolve() in images:
+            raise InputError(f"{picture} is one of the images: give another folder as --out")
 
 
 def _detector(values: flags.FlagValues) -> Detector:
@@ -136,7 +148,9 @@ def _of_darknet(values: flags.FlagValues) -> Detector:
     names = _names(pathlib.Path(values.names).expanduser(), heads[0].num_classes)
     return Detector(
         predict=predict,
-        variables=read_weights(pathlib.Path(values.weights).expanduser(), description),
+        variables=jax.device_put(
+            read_weights(pathlib.Path(values.weights).expanduser(), description)
+        ),
         image_size=size,
         # As in Darknet: YOLOv1's images were stretched, those of later versions are not.
         resize="stretch" if heads[0].kind == "detection" else "letterbox",

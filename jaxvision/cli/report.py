@@ -15,7 +15,7 @@ from jaxvision.tasks.detection import average_precision
 
 _PICTURES = 8  # images in a page of predictions
 _LEAST_SCORE = 0.3  # of what is drawn there
-_LEAST_SIDE = 320  # pixels: smaller images are enlarged, for the eye
+_SIDES = 320, 640  # pixels: images are brought to such a size, for the eye
 
 
 def report(
@@ -40,7 +40,7 @@ def _detection(
 ) -> None:
     """A table of the classes' average precision, and the first images with what was found."""
     say(class_table(evaluation.collected, config.data.class_names))
-    file = workdir / f"predictions_{split}.png"
+    file = workdir / f"predictions_{file_name(split)}.png"
     pictures = picture_grid(
         _predictions(evaluation.collected, records, config.data.class_names),
         columns=4,
@@ -49,6 +49,11 @@ def _detection(
     with replacing(file, "wb") as stream:
         Image.fromarray(pictures).save(stream, format="png")
     say(f"pictures of predictions: {file}")
+
+
+def file_name(split: str) -> str:
+    """A split's name as a part of a file's: "a/train" is none."""
+    return split.replace("/", "_")
 
 
 def class_table(collected: Any, class_names: tuple[str, ...]) -> str:
@@ -78,8 +83,9 @@ def _predictions(collected: Any, records: Source, class_names: tuple[str, ...]) 
     for index in range(min(_PICTURES, len(records))):
         image = records[index]["image"]
         height, width = image.shape[:2]
-        enlarged = max(1, round(_LEAST_SIDE / max(height, width)))
-        size = (width * enlarged, height * enlarged)
+        least, most = (side / max(height, width) for side in _SIDES)
+        size = [max(1, round(side * min(max(1, least), most))) for side in (width, height)]
+        scale = np.array([size[0] / width, size[1] / height] * 2, np.float32)
         canvas = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
         good = found.valid[index] & (found.scores[index] >= _LEAST_SCORE)
         real = objects.box_mask[index]
@@ -87,7 +93,7 @@ def _predictions(collected: Any, records: Source, class_names: tuple[str, ...]) 
             (found.boxes[index][good], found.labels[index][good], found.scores[index][good]),
             (objects.boxes[index][real], objects.labels[index][real], None),
         ):
-            pictures.append(draw_detections(canvas, boxes * enlarged, labels, scores, class_names))
+            pictures.append(draw_detections(canvas, boxes * scale, labels, scores, class_names))
     return pictures
 
 

@@ -23,9 +23,11 @@ from jaxvision.cli import arguments, assemble
 from jaxvision.cli.config import default_config, find_config
 from jaxvision.cli.report import report
 from jaxvision.engine import (
+    CHECKPOINTS,
     Parallel,
     Run,
     fit,
+    has_checkpoints,
     make_evaluate,
     make_optimizer,
     say,
@@ -54,11 +56,11 @@ def main(argv: list[str]) -> None:
 
     assemble.set_determinism(config)
     arguments.join_processes(flags)
-    assemble.complete(config)
+    splits = assemble.open_data(config)
     first_process = jax.process_index() == 0
     tell = say if first_process else lambda line: None
     task = assemble.make_task(config)
-    if config.init_from:
+    if config.init_from and not has_checkpoints(workdir / CHECKPOINTS):
         task = assemble.starting_from(task, config.init_from, say=tell)
     parallel = Parallel(config.parallel)
     parallel.check_batch_size(config.batch_size)
@@ -75,14 +77,19 @@ def main(argv: list[str]) -> None:
         log_every=config.log_every,
         defaults=default_config(config.task).to_dict(),
     )
+    records = assemble.open_records(splits, "train")
+    train = assemble.train_data(config, records, partners=task.partners)
     validation = None
     if config.data.validation_fraction:
-        validation = assemble.eval_data(config, assemble.open_records(config, "validation"))
+        validation = assemble.eval_data(config, assemble.open_records(splits, "validation"))
+    # Before training, not after it: is there anything to test on?
+    records = assemble.open_records(splits, "test")
+    test = assemble.eval_data(config, records)
     fitted = fit(
         task,
         make_optimizer(config.optimizer, steps=config.steps),
         run,
-        train=assemble.train_data(config, partners=task.partners),
+        train=train,
         validation=validation,
         parallel=parallel,
         say=tell,
@@ -91,16 +98,13 @@ def main(argv: list[str]) -> None:
     if not fitted.finished:
         tell(f"asked to stop: saved after step {steps} in {workdir}; the same command resumes")
         return
-    records = assemble.open_records(config, "test")
-    test = make_evaluate(task, parallel=parallel)(
-        fitted.best, assemble.eval_data(config, records), label="testing"
-    )
+    evaluation = make_evaluate(task, parallel=parallel)(fitted.best, test, label="testing")
     if first_process:
-        report(config, test, records, workdir=workdir, split="test")
         result = {
             "split": "test",
-            **test.metrics,
+            **evaluation.metrics,
             "steps": steps,
             "state_digest": state_digest(fitted.state),
         }
         print(json.dumps(result), flush=True)
+        report(config, evaluation, records, workdir=workdir, split="test")

@@ -45,6 +45,7 @@ class DetectionBatch:
       partners: as in `ClassificationBatch`.
       placement: f32[B, 4], where the original image lies in the network's input: x = scale_x
         x_original + offset_x as (scale_x, scale_y, offset_x, offset_y), or None.
+      size: i32[B, 2], (height, width) of the original image, or None.
       masks: bool[B, N, H, W], the pixels of each object in the network's input, or None.
       area: f32[B, N], square pixels of the original image, by which COCO sorts objects, or None;
         for evaluation only.
@@ -59,6 +60,7 @@ class DetectionBatch:
     mask: Array
     partners: Any = None
     placement: Any = None
+    size: Any = None
     masks: Any = None
     area: Any = None
 

@@ -1,5 +1,12 @@
-"""Floor 2: from files to padded batches of numpy arrays."""
+"""Floor 2: from files to padded batches of numpy arrays.
 
+What needs Grain or TFDS is imported when it is first asked for: all else here runs without them.
+"""
+
+import importlib
+from typing import Any
+
+from jaxvision.core import close_names
 from jaxvision.data.annotated import (
     AnnotatedImages,
     Annotation,
@@ -13,25 +20,26 @@ from jaxvision.data.classification import ToClassificationExample
 from jaxvision.data.coco import COCO_CLASSES, read_coco
 from jaxvision.data.detection import ToDetectionExample
 from jaxvision.data.folders import FORMS, find_form, list_folder, open_folder
-from jaxvision.data.loader import (
-    Alternating,
-    EvalLoader,
-    Reading,
-    Share,
-    TrainLoader,
-    Transform,
-)
+from jaxvision.data.images import ImageError, image_size, read_image
 from jaxvision.data.placement import Placement, place, to_input, to_original
-from jaxvision.data.scenes import open_scenes
 from jaxvision.data.source import Cached, Source, Subset, hold_out
-from jaxvision.data.splits import (
-    CLASSIFICATION_SOURCES,
-    DETECTION_SOURCES,
-    Sources,
-    open_split,
-)
 from jaxvision.data.voc import VOC_CLASSES, read_voc
 from jaxvision.data.yolo_txt import read_yolo
+
+_LATER = {
+    "Alternating": "loader",
+    "EvalLoader": "loader",
+    "Reading": "loader",
+    "Share": "loader",
+    "TrainLoader": "loader",
+    "Transform": "loader",
+    "open_scenes": "scenes",
+    "CLASSIFICATION_SOURCES": "splits",
+    "DETECTION_SOURCES": "splits",
+    "Sources": "splits",
+    "Splits": "splits",
+}
+"""Name -> the module here that has it, and imports Grain or TFDS."""
 
 __all__ = [
     "CLASSIFICATION_SOURCES",
@@ -44,6 +52,7 @@ __all__ = [
     "Annotation",
     "Cached",
     "EvalLoader",
+    "ImageError",
     "Listing",
     "Placement",
     "Problem",
@@ -51,6 +60,7 @@ __all__ = [
     "Share",
     "Source",
     "Sources",
+    "Splits",
     "Subset",
     "ToClassificationExample",
     "ToDetectionExample",
@@ -59,12 +69,13 @@ __all__ = [
     "find_form",
     "find_problems",
     "hold_out",
+    "image_size",
     "list_folder",
     "open_folder",
     "open_scenes",
-    "open_split",
     "place",
     "read_coco",
+    "read_image",
     "read_voc",
     "read_yolo",
     "sort_out",
@@ -72,3 +83,13 @@ __all__ = [
     "to_original",
     "to_run_lengths",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"{__name__} has no {name!r}: {close_names(name, __all__)}")
+    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

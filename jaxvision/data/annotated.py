@@ -6,14 +6,16 @@ is the source over it, and refuses problems unless told to drop those records.
 """
 
 import dataclasses
+import os
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from jaxvision.core import InputError
+from jaxvision.data.boxes import box_problems, clip_boxes
+from jaxvision.data.images import ImageError, image_size, read_image
 from jaxvision.data.source import Record
 from jaxvision.ops import Polygons, RunLengths, encode_polygons
 
@@ -27,14 +29,15 @@ class Annotation:
     Attributes:
       image: the image's file.
       where: names the annotation in messages: its file, and its place there.
-      boxes: f64[G, 4], xyxy, pixels of the image; a pixel's left edge is x, its right edge x + 1.
+      boxes: f64[G, 4], xyxy, pixels of the upright image; a pixel's left edge is x, its right edge
+        x + 1.
       labels: i64[G], indices into the listing's class names.
       crowd: bool[G], regions of many objects (COCO).
       difficult: bool[G], objects that evaluation ignores (VOC).
       area: f64[G], square pixels, by which COCO sorts objects; None: that of the masks or boxes.
       size: (height, width) that the annotation says; None: it says none.
       masks: the mask of each object as the annotation gives it (see `to_run_lengths`); None: it
-        does not give all of them.
+        does not give all of them, or they were not read.
     """
 
     image: pathlib.Path
@@ -88,57 +91,32 @@ class Listing:
 def find_problems(annotation: Annotation, *, decode: bool = False) -> Iterator[Problem]:
     """What is wrong with an image, its boxes or its masks.
 
-    A box may not be turned inside out or without area, and has to lie within the image. Run-lengths
-    have to be those of a mask of the image's size.
+    A box may not be turned inside out or without area, and has to lie within the image; half a
+    pixel beyond it passes for rounding, in whatever form the annotations are, and is cut off by
+    `AnnotatedImages`. Run-lengths have to be those of a mask of the image's size.
 
     Args:
       annotation: of the image.
       decode: read the whole image, not just its header; slow, but finds damage further on.
     """
-    try:
-        with Image.open(annotation.image) as image:
-            width, height = image.size
-            if decode:
-                image.load()
-    except FileNotFoundError:
+    if not os.path.isfile(annotation.image):
         yield Problem(annotation.where, f"there is no image {annotation.image}")
         return
-    except Exception as error:  # a decoder raises whatever the damage makes it stumble over
-        reason = " ".join(str(error).split())
-        yield Problem(str(annotation.image), f"the image cannot be read ({reason})")
+    try:
+        size = read_image(annotation.image).shape[:2] if decode else image_size(annotation.image)
+    except ImageError as error:
+        yield Problem(str(annotation.image), f"the image cannot be read ({error.reason})")
         return
-    if annotation.size not in (None, (height, width)):
+    has = "the image {2} has {1} x {0}".format(*size, annotation.image)
+    if annotation.size not in (None, size):
         said = "{1} x {0}".format(*annotation.size)
-        yield Problem(
-            annotation.where,
-            f"says {said} pixels, but the image {annotation.image} has {width} x {height}",
-        )
-    for number, box in enumerate(annotation.boxes.tolist(), start=1):
-        reason = _wrong_with(box, width, height)
-        if reason:
-            shown = ", ".join(f"{x:g}" for x in box)
-            yield Problem(annotation.where, f"box {number} ({shown}) {reason}")
+        yield Problem(annotation.where, f"says {said} pixels, but {has}, upright")
+    for reason in box_problems(annotation.boxes, size):
+        yield Problem(annotation.where, reason)
     for number, mask in enumerate(annotation.masks or (), start=1):
-        if isinstance(mask, RunLengths) and mask.size != (height, width):
+        if isinstance(mask, RunLengths) and mask.size != size:
             said = "{1} x {0}".format(*mask.size)
-            yield Problem(
-                annotation.where,
-                f"mask {number} has {said} pixels, but the image {annotation.image} has "
-                f"{width} x {height}",
-            )
-
-
-def _wrong_with(box: Sequence[float], width: int, height: int) -> str | None:
-    x1, y1, x2, y2 = box
-    if not np.isfinite(box).all():
-        return "is not finite"
-    if x2 < x1 or y2 < y1:
-        return "is turned inside out (x2 < x1 or y2 < y1)"
-    if x2 == x1 or y2 == y1:
-        return "has no area"
-    if x1 < 0 or y1 < 0 or x2 > width or y2 > height:
-        return f"reaches beyond the image of {width} x {height}"
-    return None
+            yield Problem(annotation.where, f"mask {number} has {said} pixels, but {has}")
 
 
 def sort_out(
@@ -192,21 +170,16 @@ class AnnotatedImages:
         return len(self._annotations)
 
     def __getitem__(self, index: int) -> Record:
-        """A record: "image" u8[H, W, 3], and "boxes", "labels", "crowd", "difficult", "area" and
-        "masks" as in `Annotation`."""
+        """A record: "image" u8[H, W, 3], "boxes" in it, and "labels", "crowd", "difficult", "area"
+        and "masks" as in `Annotation`."""
         annotation = self._annotations[index]
         try:
-            with Image.open(annotation.image) as image:
-                pixels = np.asarray(image.convert("RGB"))
-        except Exception as error:  # likewise
-            reason = " ".join(str(error).split())
-            raise InputError(
-                f"{annotation.image} cannot be read ({reason}): mend or remove it; "
-                "`jaxvision check-data` finds all such images"
-            ) from error
+            image = read_image(annotation.image)
+        except ImageError as error:
+            raise InputError(f"{error}; `jaxvision check-data` finds all such images") from error
         return {
-            "image": pixels,
-            "boxes": annotation.boxes,
+            "image": image,
+            "boxes": clip_boxes(annotation.boxes, image.shape[:2]),
             "labels": annotation.labels,
             "crowd": annotation.crowd,
             "difficult": annotation.difficult,
@@ -216,3 +189,7 @@ class AnnotatedImages:
 
     def where(self, index: int) -> str:
         return self._annotations[index].where
+
+    def box_counts(self) -> list[int]:
+        """How many boxes each record has, without reading its image."""
+        return [len(annotation.boxes) for annotation in self._annotations]

@@ -1,9 +1,9 @@
 """COCO's json files of objects, with a folder of images."""
 
 import json
-import math
 import pathlib
-from collections.abc import Container, Mapping
+import sys
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +27,10 @@ COCO_CLASSES = (
 """The 80 classes of COCO's detection task, by rising category id."""
 
 
+_IDS = (int, str)  # no bool
+_LARGEST = sys.float_info.max
+
+
 class _Object(NamedTuple):
     box: list[float]
     label: int
@@ -35,12 +39,13 @@ class _Object(NamedTuple):
     mask: RunLengths | Polygons | None
 
 
-def read_coco(file: pathlib.Path, images: pathlib.Path) -> Listing:
+def read_coco(file: pathlib.Path, images: pathlib.Path, *, masks: bool = False) -> Listing:
     """The images of a json file.
 
     Args:
       file: with "images", "annotations" and "categories", as instances_val2017.json.
       images: the folder of the images.
+      masks: read the objects' masks too, which need far more memory than all else.
     Returns:
       annotations by rising image id, those of images without objects too; labels follow the rising
       category ids. `iscrowd` becomes `crowd`, `segmentation` the masks: polygons as they are, and
@@ -54,18 +59,18 @@ def read_coco(file: pathlib.Path, images: pathlib.Path) -> Listing:
     categories = {entry["id"]: entry["name"] for entry in content["categories"]}
     labels = {category: label for label, category in enumerate(sorted(categories))}
     problems: list[Problem] = []
-    objects: dict[Any, list[_Object]] = {entry["id"]: [] for entry in content["images"]}
-    if len(objects) < len(content["images"]):
-        raise InputError(f"{file}: two images have the same id")
+    objects: dict[int | str, list[_Object]] = {entry["id"]: [] for entry in content["images"]}
     spoiled = set()
     for entry in content["annotations"]:
+        where, image = f"{file}, annotation {entry.get('id')}", entry.get("image_id")
+        if not _is_one_of(image, objects):
+            problems.append(Problem(where, f"there is no image with the id {image!r}"))
+            continue
         try:
-            found = _object(entry, objects, labels)
+            objects[image].append(_object(entry, labels, masks=masks))
         except InputError as error:
-            problems.append(Problem(f"{file}, annotation {entry.get('id')}", str(error)))
-            spoiled.add(entry.get("image_id"))
-        else:
-            objects[entry["image_id"]].append(found)
+            problems.append(Problem(where, str(error)))
+            spoiled.add(image)
     annotations = tuple(
         _annotation(file, images, entry, objects[entry["id"]])
         for entry in sorted(content["images"], key=lambda entry: entry["id"])
@@ -80,36 +85,67 @@ def _load(file: pathlib.Path) -> dict[str, list[dict[str, Any]]]:
         content = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"{file} cannot be read ({error})") from error
-    needed = {"images": ("id", "file_name"), "annotations": (), "categories": ("id", "name")}
-    for part, keys in needed.items():
+    for part in ("images", "annotations", "categories"):
         entries = content.get(part) if isinstance(content, dict) else None
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise InputError(f"{file} has no list {part!r}: is it COCO's form of objects?")
-        for key in keys:
-            for number, entry in enumerate(entries, start=1):
-                if key not in entry:
-                    raise InputError(f"{file}: entry {number} of {part!r} has no {key!r}")
+    for part, text in (("images", "file_name"), ("categories", "name")):
+        try:
+            _check_entries(content[part], text)
+        except InputError as error:
+            raise InputError(f"{file}, {part!r}, {error}") from error
     return content
 
 
-def _object(entry: dict[str, Any], image_ids: Container[Any], labels: Mapping[Any, int]) -> _Object:
+def _check_entries(entries: Sequence[dict[str, Any]], text: str) -> None:
+    """Raises InputError unless each has a text, and an id of its own.
+
+    The ids have to be whole numbers, or texts, all of them.
+    """
+    numbers: dict[int | str, int] = {}
+    for number, entry in enumerate(entries, start=1):
+        where = f"entry {number}"
+        for key in ("id", text):
+            if key not in entry:
+                raise InputError(f"{where} has no {key!r}: add it")
+        identity = entry["id"]
+        if type(identity) not in _IDS:
+            raise InputError(f"{where}: id is {identity!r}: give a whole number or a text")
+        if type(identity) is not type(entries[0]["id"]):
+            raise InputError(
+                f"{where}: id is {identity!r}, but that of entry 1 is {entries[0]['id']!r}: give "
+                "whole numbers or texts to all"
+            )
+        first = numbers.setdefault(identity, number)
+        if first != number:
+            raise InputError(f"{where}: id is {identity!r}, as that of entry {first}: give another")
+        if type(entry[text]) is not str or not entry[text]:
+            raise InputError(f"{where}: {text} is {entry[text]!r}: give a text")
+
+
+def _is_one_of(identity: Any, known: Container[int | str]) -> bool:
+    return type(identity) in _IDS and identity in known  # others may equal one, or not be hashable
+
+
+def _object(entry: dict[str, Any], labels: Mapping[int | str, int], *, masks: bool) -> _Object:
     """An annotation's object; InputError if it cannot be used."""
-    if entry.get("image_id") not in image_ids:
-        raise InputError(f"there is no image with the id {entry.get('image_id')!r}")
-    if entry.get("category_id") not in labels:
-        raise InputError(f"there is no category with the id {entry.get('category_id')!r}")
-    box, area = entry.get("bbox"), entry.get("area")
-    if not _are_numbers(box) or len(box) != 4:
+    category = entry.get("category_id")
+    if not _is_one_of(category, labels):
+        raise InputError(f"there is no category with the id {category!r}")
+    box, area, crowd = entry.get("bbox"), entry.get("area"), entry.get("iscrowd")
+    if not _are_numbers(box) or len(box) != 4 or not all(abs(x) <= _LARGEST for x in box):
         raise InputError(f"bbox is {box!r}: give [x, y, width, height]")
-    if area is not None and not (_are_numbers([area]) and 0 <= area < math.inf):
+    if area is not None and not (_are_numbers([area]) and 0 <= area <= _LARGEST):
         raise InputError(f"area is {area!r}: give square pixels")
-    x, y, width, height = box
+    if crowd not in (None, 0, 1):
+        raise InputError(f"iscrowd is {crowd!r}: give 0 or 1")
+    x, y, width, height = map(float, box)
     return _Object(
         box=[x, y, x + width, y + height],
-        label=labels[entry["category_id"]],
-        crowd=bool(entry.get("iscrowd", 0)),
+        label=labels[category],
+        crowd=bool(crowd),
         area=area,
-        mask=_mask(entry.get("segmentation")),
+        mask=_mask(entry.get("segmentation")) if masks else None,
     )
 
 
@@ -138,7 +174,8 @@ def _polygons(segmentation: list[Any]) -> Polygons:
 
 
 def _run_lengths(size: Any, counts: Any) -> RunLengths:
-    if not _are_numbers(size, int) or not (isinstance(counts, str) or _are_numbers(counts, int)):
+    known = isinstance(counts, str) or _are_numbers(counts, (int,))
+    if not _are_numbers(size, (int,)) or not known:
         raise InputError(
             'segmentation has no size or no counts: give {"size": [height, width], "counts": text '
             "or whole numbers}"
@@ -151,8 +188,8 @@ def _run_lengths(size: Any, counts: Any) -> RunLengths:
         raise InputError(f"segmentation: {error}") from error
 
 
-def _are_numbers(values: Any, kind: Any = int | float) -> bool:
-    return isinstance(values, list) and all(isinstance(x, kind) for x in values)
+def _are_numbers(values: Any, kinds: Container[type] = (int, float)) -> bool:
+    return isinstance(values, list) and all(type(x) in kinds for x in values)  # no bool
 
 
 def _annotation(

@@ -12,6 +12,14 @@ from jaxvision.data.source import Record
 from jaxvision.ops import RunLengths, decode_mask, mask_area
 
 
+def check_box_count(count: int, max_boxes: int, where: str) -> None:
+    """Raises InputError if a record has too many boxes; `where` names it."""
+    if count > max_boxes:
+        raise InputError(
+            f"{where}: has {count} boxes, more than {max_boxes}: set config.data.max_boxes={count}"
+        )
+
+
 @dataclass(frozen=True)
 class ToDetectionExample:
     """Checks a record and makes it an example of the network's size, its objects padded.
@@ -38,9 +46,9 @@ class ToDetectionExample:
     def __post_init__(self) -> None:
         for side in self.image_size:
             check_range("config.data.image_size", side, least=1)
-        check_range("config.data.num_classes", self.num_classes, least=1)
+        check_range("the number of config.data.class_names", self.num_classes, least=1)
         check_range("config.data.max_boxes", self.max_boxes, least=1)
-        check_range("config.data.fill", self.fill, least=0, most=255)
+        check_range("fill", self.fill, least=0, most=255)
         lookup(PLACEMENTS, self.resize, "config.data.resize")
 
     def __call__(self, record: Record, where: str) -> DetectionBatch:
@@ -61,16 +69,12 @@ class ToDetectionExample:
                 f"{where}: the image is {image.dtype}{list(image.shape)}, not uint8 [H, W, 3]"
             )
         count = len(labels)
-        if count > self.max_boxes:
-            raise InputError(
-                f"{where}: has {count} boxes, more than {self.max_boxes}: set "
-                f"config.data.max_boxes={count}"
-            )
+        check_box_count(count, self.max_boxes, where)
         wrong = np.flatnonzero((labels < 0) | (labels >= self.num_classes))
         if wrong.size:
             raise InputError(
                 f"{where}: label {labels[wrong[0]]} of box {wrong[0] + 1} is out of range "
-                f"0..{self.num_classes - 1}: mend the record or set config.data.num_classes"
+                f"0..{self.num_classes - 1}: mend the record or add to config.data.class_names"
             )
         placed, placement = place(image, self.image_size, method=self.resize, fill=self.fill)
         boxes, masks, areas = np.asarray(record["boxes"]), record.get("masks"), record.get("area")
@@ -100,6 +104,7 @@ class ToDetectionExample:
             difficult=padded(record["difficult"], bool),
             mask=np.True_,
             placement=np.array(placement, np.float32),
+            size=np.array(image.shape[:2], np.int32),
             masks=self._placed(masks, placement) if self.masks else None,
             area=padded(areas, np.float32),
         )

@@ -9,6 +9,7 @@ from typing import Any
 from jaxvision.core import InputError, lookup
 from jaxvision.data.annotated import AnnotatedImages, Listing
 from jaxvision.data.coco import read_coco
+from jaxvision.data.detection import check_box_count
 from jaxvision.data.source import own_split
 from jaxvision.data.voc import read_voc
 from jaxvision.data.yolo_txt import read_yolo
@@ -43,7 +44,7 @@ def _has_coco(file: pathlib.Path, images: pathlib.Path) -> bool:
 def _coco(folder: pathlib.Path, split: str, data: Any) -> Listing:
     for file, images in _coco_places(folder, split):
         if _has_coco(file, images):
-            return read_coco(file, images)
+            return read_coco(file, images, masks=data.masks)
     tried = "".join(f"\n  {file} with {images}" for file, images in _coco_places(folder, split))
     raise InputError(
         f"no split {split!r} of COCO's form in {folder}: name the folder and the split so that "
@@ -102,7 +103,7 @@ def list_folder(data: Any, split: str) -> Listing:
 
     Args:
       data: config with `source` (a key of `FORMS`), `dir`, `class_names` (empty: those that the
-        data names) and `first_pixel`.
+        data names), `first_pixel` and `masks`.
       split: its name, or several parts, "VOC2007/trainval+VOC2012/trainval": what is before the
         last slash is a folder below `dir`.
     Raises:
@@ -131,11 +132,12 @@ def open_folder(data: Any, split: str) -> AnnotatedImages:
     """The records of a split of a folder.
 
     Args:
-      data: as for `list_folder`, and `train_split`, `test_split` and `drop_bad`.
+      data: as for `list_folder`, and `train_split`, `test_split`, `drop_bad` and `max_boxes`.
       split: "train" and "test" stand for the config's `train_split` and `test_split`; any other
         name is the folder's own.
     Raises:
-      InputError: as `list_folder`; or there are bad records, and they are not to be dropped.
+      InputError: as `list_folder`; or there are bad records, and they are not to be dropped; or
+        a record has more boxes than `max_boxes`.
     """
     split = own_split(data, split)
     name = f"{data.dir} {split}"
@@ -148,4 +150,8 @@ def open_folder(data: Any, split: str) -> AnnotatedImages:
             len(source),
             len(source.dropped),
         )
+    counts = source.box_counts()
+    if counts:
+        most = max(counts)
+        check_box_count(most, data.max_boxes, source.where(counts.index(most)))
     return source

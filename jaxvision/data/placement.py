@@ -1,6 +1,6 @@
 """Where an original image lies in the network's input, and back."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -108,18 +108,29 @@ def _paste(image: np.ndarray, result: np.ndarray, placement: Placement) -> None:
     result[top : top + height, left : left + width] = image
 
 
-def to_input(boxes: np.ndarray, placement: Placement) -> np.ndarray:
-    """Boxes of the original, in pixels of the network's input: f[N, 4], xyxy, both ways."""
+def to_input(boxes: Any, placement: Any) -> Any:
+    """Boxes of the original, in pixels of the network's input.
+
+    Args:
+      boxes: f[N, 4], xyxy, of numpy or JAX.
+      placement: `Placement`, or its four numbers as an array, f[4].
+    Returns:
+      f[N, 4].
+    """
     scale, offset = _pairs(placement)
     return boxes * scale + offset
 
 
-def to_original(boxes: np.ndarray, placement: Placement) -> np.ndarray:
+def to_original(boxes: Any, placement: Any) -> Any:
     """The inverse of `to_input`."""
     scale, offset = _pairs(placement)
     return (boxes - offset) / scale
 
 
-def _pairs(placement: Placement) -> tuple[np.ndarray, np.ndarray]:
-    scale_x, scale_y, offset_x, offset_y = placement
-    return np.array([scale_x, scale_y] * 2), np.array([offset_x, offset_y] * 2)
+_ORDER = np.array([0, 1, 0, 1])
+
+
+def _pairs(placement: Any) -> tuple[Any, Any]:
+    """Scale and offset of both corners, [1, 4] each."""
+    numbers = np.asarray(placement) if isinstance(placement, tuple) else placement
+    return numbers[_ORDER][None], numbers[_ORDER + 2][None]

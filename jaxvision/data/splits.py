@@ -26,30 +26,46 @@ DETECTION_SOURCES: Sources = {
 }
 
 
-def open_split(data: Any, split: str, sources: Sources) -> Source:
-    """The records of one split of a config's data.
+class Splits:
+    """The splits of a config's data; what several are cut from is opened once.
 
     Args:
       data: `config.data`; see `jaxvision.cli.config.default_config`.
-      split: "train" and "validation" share the source's training split, of which a fixed random
-        `data.validation_fraction` is for validation; any other is the source's own.
       sources: of the task.
-    Raises:
-      InputError: the data cannot be opened, or has other classes than `data.class_names` (if
-        there are any); says why and what to do.
     """
 
-    def open_source(own: str) -> Source:
-        source = lookup(sources, data.source, "data source")(data, own)
-        _check_class_names(data, source)
-        return source
+    def __init__(self, data: Any, sources: Sources):
+        self._data, self._sources = data, sources
+        self._opened: dict[str, Source] = {}
 
-    if split in ("train", "validation"):
-        train, validation = hold_out(open_source("train"), data.validation_fraction)
-        source = train if split == "train" else validation
-    else:
-        source = open_source(split)
-    return Cached(source) if data.cache else source
+    def whole(self, split: str) -> Source:
+        """A split of the source's own, with all its records.
+
+        Raises:
+          InputError: the data cannot be opened, or has other classes than `data.class_names` (if
+            there are any); says why and what to do.
+        """
+        if split not in self._opened:
+            source = lookup(self._sources, self._data.source, "data source")(self._data, split)
+            _check_class_names(self._data, source)
+            self._opened[split] = source
+        return self._opened[split]
+
+    def open(self, split: str) -> Source:
+        """The records of a split.
+
+        Args:
+          split: "train" and "validation" share the source's training split, of which a fixed random
+            `data.validation_fraction` is for validation; any other is the source's own.
+        Raises:
+          InputError: as `whole`.
+        """
+        if split in ("train", "validation"):
+            parts = hold_out(self.whole("train"), self._data.validation_fraction)
+            source = parts[split == "validation"]
+        else:
+            source = self.whole(split)
+        return Cached(source) if self._data.cache else source
 
 
 def _check_class_names(data: Any, source: Source) -> None:

@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from jaxvision.core import InputError
+from jaxvision.data.boxes import box_problems, clip_boxes
 from jaxvision.data.source import Record, own_split
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's, by the channels that a data set declares
@@ -117,13 +118,14 @@ class TfdsDetectionSource:
 
     Args:
       builder: the data set, prepared as ArrayRecord, with an "image" and a sequence "objects" of
-        "bbox" and "label", perhaps "is_crowd" and "is_difficult": voc, coco, wider_face, ...
+        "bbox" and "label", perhaps "area", "is_crowd" and "is_difficult", as voc and coco.
       split: a TFDS split, such as "test" or "train[:90%]".
 
     Attributes:
       class_names: of the labels.
     Raises:
-      InputError: as `TfdsSource`, or the data set has no such objects.
+      InputError: as `TfdsSource`, or the data set has no such objects; on reading, also a bad box
+        (see `find_problems`).
     """
 
     def __init__(self, builder: tfds.core.DatasetBuilder, split: str):
@@ -136,7 +138,13 @@ class TfdsDetectionSource:
                 f"TFDS data set {builder.name!r} has no image and objects with a bbox: it is not "
                 "for detection"
             )
-        self.class_names = tuple(parts["label"].names) if "label" in parts else ("object",)
+        label = dict(parts.items()).get("label")
+        if not isinstance(label, tfds.features.ClassLabel):
+            raise InputError(
+                f"TFDS data set {builder.name!r} has no names for the classes of its objects (a "
+                "ClassLabel called label): it is not for detection"
+            )
+        self.class_names = tuple(label.names)
         self._records = _Records(builder, split, ["image"])
 
     def __len__(self) -> int:
@@ -144,21 +152,30 @@ class TfdsDetectionSource:
 
     def __getitem__(self, index: int) -> Record:
         """A record: "image" u8[H, W, 3], "boxes" f64[G, 4] (xyxy, pixels), "labels" i64[G], "crowd"
-        and "difficult" bool[G]."""
+        and "difficult" bool[G], "area" f64[G] or None."""
         record = self._records[index]
         objects, image = record["objects"], record["image"]
-        boxes = np.asarray(objects["bbox"], np.float64).reshape(-1, 4)  # y1, x1, y2, x2
-        height, width = image.shape[:2]
+        height, width = size = image.shape[:2]
+        shares = np.asarray(objects["bbox"], np.float64).reshape(-1, 4)  # y1, x1, y2, x2
+        boxes = shares[:, [1, 0, 3, 2]] * np.array([[width, height, width, height]])
+        problem = next(box_problems(boxes, size), None)
+        if problem:
+            raise InputError(
+                f"{self.where(index)}: {problem}: prepare the data set again without it, or read "
+                "its original files (config.data.source), of which config.data.drop_bad leaves "
+                "out what is bad"
+            )
 
         def column(name: str, kind: type) -> np.ndarray:
             return np.asarray(objects.get(name, np.zeros(len(boxes))), kind)
 
         return {
             "image": np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image,
-            "boxes": boxes[:, [1, 0, 3, 2]] * np.array([width, height, width, height]),
+            "boxes": clip_boxes(boxes, size),
             "labels": column("label", np.int64),
             "crowd": column("is_crowd", bool),
             "difficult": column("is_difficult", bool),
+            "area": column("area", np.float64) if "area" in objects else None,
         }
 
     def where(self, index: int) -> str:
@@ -227,9 +244,14 @@ def open_tfds_detection(data: Any, split: str) -> TfdsDetectionSource:
 
     Args:
       data: config with `name` (such as "voc/2007" or "coco/2017"), `dir` (None: TFDS's own),
-        `train_split` and `test_split`.
+        `train_split`, `test_split` and `drop_bad`, which has to be False.
       split: "train" and "test" stand for the config's two splits; any other is a TFDS split.
     Raises:
       InputError: see `TfdsDetectionSource`; also for an unknown name, version or config.
     """
+    if data.drop_bad:
+        raise InputError(
+            "config.data.drop_bad has no effect on TFDS data sets, whose records are checked as "
+            "they are read: leave it out"
+        )
     return TfdsDetectionSource(_builder(data), own_split(data, split))

@@ -1,16 +1,16 @@
 """YOLO's text files: beside each image a file with a line for each object."""
 
+import os
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
 
 from jaxvision.core import InputError
 from jaxvision.data.annotated import Annotation, Listing, Problem
+from jaxvision.data.images import ImageError, image_size
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
-_ROUNDING = 1e-5  # of the image's side: what the digits in the files may be off
 
 
 def read_yolo(
@@ -19,7 +19,7 @@ def read_yolo(
     """The images of a split.
 
     A line is "class x y width height": the class's number, and the centre and size of the box as
-    fractions of the image's width and height. An image without objects has an empty file.
+    fractions of the upright image's width and height. An image without objects has an empty file.
 
     Args:
       folder: with {split}.txt, a line with an image's path for each, relative to the folder; or
@@ -94,14 +94,12 @@ def _label_file(folder: pathlib.Path, image: pathlib.Path) -> pathlib.Path:
 
 def _read(image: pathlib.Path, file: pathlib.Path, num_classes: int) -> Annotation | list[Problem]:
     """A file's annotation, or all that is wrong with it."""
-    try:
-        with Image.open(image) as opened:
-            width, height = opened.size
-    except FileNotFoundError:
+    if not os.path.isfile(image):
         return [Problem(str(image), "there is no such image")]
-    except Exception as error:  # a decoder raises whatever the damage makes it stumble over
-        reason = " ".join(str(error).split())
-        return [Problem(str(image), f"the image cannot be read ({reason})")]
+    try:
+        height, width = image_size(image)
+    except ImageError as error:
+        return [Problem(str(image), f"the image cannot be read ({error.reason})")]
     try:
         lines = file.read_text().splitlines()
     except FileNotFoundError:
@@ -131,12 +129,10 @@ def _read(image: pathlib.Path, file: pathlib.Path, num_classes: int) -> Annotati
     if problems:
         return problems
     boxes = np.array(shares, np.float64).reshape(-1, 4)
-    within = np.clip(boxes, 0, 1)
-    boxes = np.where(np.abs(boxes - within) <= _ROUNDING, within, boxes)
     return Annotation(
         image=image,
         where=str(file),
-        boxes=boxes * np.array([width, height, width, height]),
+        boxes=boxes * np.array([[width, height, width, height]]),
         labels=np.array(labels, np.int64),
         crowd=np.zeros(len(labels), bool),
         difficult=np.zeros(len(labels), bool),

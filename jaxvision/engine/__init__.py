@@ -1,6 +1,6 @@
 """Floor 6: trains any task. Of the project it imports `core` only."""
 
-from jaxvision.engine.checkpoint import Checkpoints, Restored
+from jaxvision.engine.checkpoint import Checkpoints, Restored, has_checkpoints
 from jaxvision.engine.digest import state_digest
 from jaxvision.engine.errors import DamagedError, NonFiniteError
 from jaxvision.engine.evaluate import Evaluation, make_evaluate
@@ -31,6 +31,7 @@ __all__ = [
     "Transfer",
     "abstract_state",
     "fit",
+    "has_checkpoints",
     "init_state",
     "make_evaluate",
     "make_optimizer",

@@ -1,5 +1,6 @@
 """Floor 6: from images in files to predictions, and to pictures of them."""
 
+from jaxvision.data import read_image
 from jaxvision.predict.detector import (
     Detector,
     Failed,
@@ -9,7 +10,7 @@ from jaxvision.predict.detector import (
     predict_of_task,
 )
 from jaxvision.predict.draw import class_color, draw_detections, picture_grid
-from jaxvision.predict.files import find_images, output_names, read_image
+from jaxvision.predict.files import find_images, output_names
 
 __all__ = [
     "Detector",

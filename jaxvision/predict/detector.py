@@ -13,9 +13,8 @@ import numpy as np
 from jax import Array
 
 from jaxvision.core import Detections, InputError, Task, check_array, check_range
-from jaxvision.data import place, to_original
+from jaxvision.data import place, read_image, to_original
 from jaxvision.interop import DarknetNetwork, Description
-from jaxvision.predict.files import read_image
 from jaxvision.tasks.darknet import darknet_candidates
 from jaxvision.tasks.yolo import detect
 

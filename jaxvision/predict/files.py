@@ -1,13 +1,10 @@
-"""Files of images: finding them, reading any of them as RGB, and names for what comes of them."""
+"""Files of images: finding them, and names for what comes of them."""
 
 import glob
 import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-import numpy as np
-from PIL import Image, ImageOps
 
 from jaxvision.core import InputError
 
@@ -32,30 +29,6 @@ def find_images(arguments: Sequence[str]) -> list[Path]:
         for path in _images(argument):
             found.setdefault(path.resolve(), path)
     return list(found.values())
-
-
-def read_image(path: Path | str) -> np.ndarray:
-    """An image as 8-bit RGB, upright.
-
-    The turn in its EXIF data is applied. Grey of 16 bits is scaled (65535 becomes 255); what is
-    transparent is laid on white; of several frames or pages the first is taken.
-
-    Args:
-      path: of the file, in any format that Pillow reads.
-    Returns:
-      u8[H, W, 3].
-    Raises:
-      InputError: there is no such file, it is damaged or no image, or its numbers have no range of
-        their own (float, or more than 16 bits).
-    """
-    try:
-        with Image.open(path) as image:
-            return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
-    except Exception as error:  # a decoder raises whatever the damage makes it stumble over
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(
-            f"{path} cannot be read as an image ({reason}): mend it or leave it out"
-        ) from error
 
 
 def output_names(paths: Sequence[Path | str]) -> list[str]:
@@ -104,15 +77,3 @@ def _images(argument: str) -> list[Path]:
         f"{argument!r}: there is no such file or folder, and no image matches it: give a file, a "
         "folder or a pattern"
     )
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith(("I", "F")):  # integers of 16 or 32 bits, and floats
-        pixels = np.asarray(image)
-        if image.mode == "F" or pixels.min() < 0 or pixels.max() > 65535:
-            raise ValueError(f"numbers of type {pixels.dtype}: store it with 8 or 16 bits")
-        image = Image.fromarray(np.rint(pixels / 257).astype(np.uint8))
-    elif image.has_transparency_data:
-        ground = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(ground, image.convert("RGBA"))
-    return image.convert("RGB")

@@ -10,18 +10,21 @@ import numpy as np
 from jax import Array
 
 from jaxvision import augment as aug
-from jaxvision.core import DetectionBatch, Detections, Task, Terms, check_range
+from jaxvision.core import DetectionBatch, Detections, InputError, Task, Terms, check_range
+from jaxvision.data.placement import to_original
 from jaxvision.metrics import (
     CocoResult,
     DetectionAccumulator,
     coco_average_precision,
     voc_average_precision,
 )
-from jaxvision.tasks.settings import figures_of_channels, forward_of
+from jaxvision.ops import clip_boxes_to_image
+from jaxvision.tasks.settings import check_terms, figures_of_channels, forward_of, naming
 from jaxvision.tasks.yolo import detect
-from jaxvision.tasks.yolo_heads import make_detector
+from jaxvision.tasks.yolo_heads import make_yolo
 
-_ALWAYS = ("AP", "AP50", "AP75")  # the other numbers only where there are objects of their size
+# The other numbers are there only if there are objects of their size.
+_ALWAYS = ("AP", "AP50", "AP75", "mAP_VOC")
 
 
 def detection(config: Any) -> Task:
@@ -29,7 +32,7 @@ def detection(config: Any) -> Task:
 
     `collect` keeps detections and objects in pixels of the original images, and `summarize` gives
     COCO's numbers and "mAP_VOC", VOC's average precision at an IoU of 0.5 (area under the curve).
-    "AP", "AP50" and "AP75" are always there, and 0 if the data has no objects at all.
+    "AP", "AP50", "AP75" and "mAP_VOC" are always there, and 0 if the data has no objects at all.
 
     Args:
       config: with the fields `model` (name and fields), `anchors`, `data` (image_size, sizes,
@@ -41,8 +44,12 @@ def detection(config: Any) -> Task:
     data = config.data
     num_classes = len(data.class_names)
     check_range("the number of config.data.class_names", num_classes, least=1)
+    for name in data.class_names:
+        if "," in name:
+            parts = tuple(part.strip() for part in name.split(","))
+            raise InputError(f"config.data.class_names has {name!r}: give {parts}, in quotes")
     mean, std = figures_of_channels(data, 3)
-    detector = make_detector(config)
+    yolo = make_yolo(config)
     settings = config.detect
     for name in ("score_threshold", "iou_threshold"):
         check_range(f"config.detect.{name}", settings[name], least=0, most=1)
@@ -51,21 +58,19 @@ def detection(config: Any) -> Task:
     size = (data.image_size, data.image_size)
 
     def init(key: Array) -> dict[str, Any]:
-        return detector.model.init(key, jnp.zeros((1, *size, 3)), train=False)
+        return yolo.model.init(key, jnp.zeros((1, *size, 3)), train=False)
 
     def prepare(example: DetectionBatch) -> DetectionBatch:
         return example.replace(image=aug.normalize(example.image, mean=mean, std=std))
 
     def loss(outputs: Any, example: DetectionBatch, *, key: Array, step: Array) -> Terms:
         del key
-        objects = example.box_mask & ~example.crowd
-        if not data.difficult:
-            objects &= ~example.difficult
-        return detector.loss(outputs, example, objects, step)
+        trained = trained_on(example.crowd, example.difficult, difficult_too=data.difficult)
+        return yolo.loss(outputs, example, example.box_mask & trained, step)
 
     def decode(outputs: Any) -> Detections:
         return detect(
-            *detector.candidates(outputs),
+            *yolo.candidates(outputs),
             image_size=size,
             iou_threshold=settings.iou_threshold,
             score_threshold=settings.score_threshold,
@@ -75,16 +80,20 @@ def detection(config: Any) -> Task:
 
     def collect(outputs: Any, example: DetectionBatch) -> tuple[Detections, DetectionBatch]:
         found = decode(outputs)
-        original = partial(_to_original, example.placement)
-        return found.replace(boxes=original(found.boxes)), example.replace(
-            image=None, partners=None, boxes=original(example.boxes)
+        # Beside a letterboxed image there is nothing to be found.
+        boxes = to_original(found.boxes, example.placement)
+        boxes = clip_boxes_to_image(boxes, example.size)
+        objects = to_original(example.boxes, example.placement)
+        return found.replace(boxes=boxes), example.replace(
+            image=None, masks=None, partners=None, boxes=objects
         )
 
-    return Task(
+    augment = _augmentation(config.augment)
+    task = Task(
         init=init,
-        augment=_augmentation(config.augment),
+        augment=augment,
         prepare=prepare,
-        forward=forward_of(detector.model),
+        forward=forward_of(yolo.model),
         loss=loss,
         metrics=lambda outputs, example: {},
         decode=decode,
@@ -92,6 +101,61 @@ def detection(config: Any) -> Task:
         summarize=partial(_summarize, num_classes=num_classes),
         partners=partners_of(config.augment),
     )
+    _try(task, size)
+    return task
+
+
+def trained_on(crowd: Any, difficult: Any, *, difficult_too: bool) -> Any:
+    """Which objects a detector is trained on: no crowds, and the difficult ones only if asked for.
+
+    Args:
+      crowd: bool[...], of numpy or JAX.
+      difficult: bool[...].
+      difficult_too: whether difficult objects count.
+    Returns:
+      bool[...].
+    """
+    return ~crowd if difficult_too else ~(crowd | difficult)
+
+
+def _try(task: Task, size: tuple[int, int]) -> None:
+    """Goes through the task on an empty example, without computing it, for what its options raise.
+
+    Raises:
+      InputError: an option is out of range, or of another kind.
+    """
+    none = jnp.zeros(1, bool)
+    example = DetectionBatch(
+        image=jnp.zeros((*size, 3), jnp.uint8),
+        boxes=jnp.zeros((1, 4)),
+        labels=jnp.zeros(1, jnp.int32),
+        box_mask=none,
+        crowd=none,
+        difficult=none,
+        mask=jnp.bool_(True),
+    )
+    others = jax.tree.map(lambda x: jnp.broadcast_to(x[None], (task.partners, *x.shape)), example)
+    key = jax.random.key(0)
+
+    def outputs_of(key: Array) -> Any:
+        batch = jax.tree.map(lambda x: x[None], example)
+        batch = jax.vmap(task.prepare)(batch)
+        outputs, _ = task.forward(task.init(key), batch, keys=None, step=jnp.int32(0), train=False)
+        return jax.tree.map(lambda x: x[0], outputs)
+
+    def terms_of(outputs: Any) -> Terms:
+        return task.loss(outputs, example, key=key, step=jnp.int32(0))
+
+    augmented = example.replace(partners=others if task.partners else None)
+    with naming("config.augment"):
+        jax.eval_shape(task.augment, key, augmented)
+    with naming("config.model"):
+        outputs = jax.eval_shape(outputs_of, key)
+    with naming("config.loss"):
+        terms = jax.eval_shape(terms_of, outputs)
+        check_terms(terms)
+    with naming("config.detect"):
+        jax.eval_shape(task.decode, outputs)
 
 
 def average_precision(
@@ -119,12 +183,6 @@ def _summarize(
     numbers = {**coco.stats, "mAP_VOC": voc}
     existing = {name: x for name, x in numbers.items() if not np.isnan(x)}
     return {**dict.fromkeys(_ALWAYS, 0.0), **existing}
-
-
-def _to_original(placement: Array, boxes: Array) -> Array:
-    """Boxes in pixels of the original image; see `jaxvision.data.to_original`."""
-    scale, offset = jnp.tile(placement[:2], 2), jnp.tile(placement[2:], 2)
-    return (boxes - offset[None]) / scale[None]
 
 
 def partners_of(settings: Any) -> int:
@@ -172,8 +230,8 @@ def _augmentation(settings: Any) -> Callable[[Array, DetectionBatch], DetectionB
         )
 
     def augment(key: Array, example: DetectionBatch) -> DetectionBatch:
-        # Placement and area tell of an image that is about to change.
-        forgotten = {"placement": None, "area": None}
+        # These tell of an image that is about to change.
+        forgotten = {"placement": None, "size": None, "area": None}
         others = example.partners and example.partners.replace(**forgotten)
         example = example.replace(partners=others, **forgotten)
         for number, step in enumerate(steps):

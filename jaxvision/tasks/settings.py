@@ -1,8 +1,9 @@
 """What the tasks share: reading their part of a config, and running a network."""
 
+import contextlib
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,16 @@ from jaxvision.core import InputError, Keys, check_range, find_function
 
 Forward = Callable[..., tuple[Any, dict[str, Any]]]
 """As `jaxvision.core.Task.forward`."""
+
+
+@contextlib.contextmanager
+def naming(group: str) -> Iterator[None]:
+    """Turns what options raise into an InputError that names their group of the config."""
+    try:
+        yield
+    except (TypeError, ValueError, AssertionError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(f"{group}: {reason}") from error
 
 
 def find_loss(
@@ -39,6 +50,17 @@ def find_loss(
     except TypeError as error:
         raise InputError(f"config.loss: {name} got other options than it has: {error}") from error
     return partial(function, **options)
+
+
+def check_terms(terms: Any) -> None:
+    """Raises InputError if a loss of the user's own returns no named (total, weight) pairs."""
+    pairs = terms.values() if isinstance(terms, dict) else [None]
+    for pair in pairs:
+        shapes = [getattr(x, "shape", None) for x in pair] if isinstance(pair, tuple) else []
+        if shapes != [(), ()]:
+            raise InputError(
+                f"the loss returns {terms}: give name -> (total, weight), two numbers each"
+            )
 
 
 def model_of(config: Any) -> tuple[str, dict[str, Any]]:

@@ -15,7 +15,7 @@ from jaxvision.models import create_model
 from jaxvision.models.detection.yolov1 import YOLOS_V1
 from jaxvision.models.detection.yolov2 import YOLOS_V2
 from jaxvision.models.detection.yolov3 import YOLOS_V3
-from jaxvision.tasks.settings import find_loss, model_of
+from jaxvision.tasks.settings import find_loss, model_of, naming
 from jaxvision.tasks.yolo import (
     Candidates,
     yolov1_candidates,
@@ -27,7 +27,7 @@ Maps = dict[str, Array]
 """What a network gives of one image: f32[H, W, ...] each."""
 
 
-class Detector(NamedTuple):
+class Yolo(NamedTuple):
     """A network with what belongs to its maps.
 
     Attributes:
@@ -41,8 +41,8 @@ class Detector(NamedTuple):
     candidates: Callable[[Maps], Candidates]
 
 
-def make_detector(config: Any) -> Detector:
-    """The detector of a config.
+def make_yolo(config: Any) -> Yolo:
+    """The network of a config, with its loss and its reading.
 
     Args:
       config: with `model`, `anchors`, `loss`, `detect.best_box_only`, `data.image_size` and
@@ -59,7 +59,7 @@ def make_detector(config: Any) -> Detector:
     return makers[name](name, fields, config)
 
 
-def _yolov1(name: str, fields: Mapping[str, Any], config: Any) -> Detector:
+def _yolov1(name: str, fields: Mapping[str, Any], config: Any) -> Yolo:
     if config.anchors:
         raise InputError(f"config.anchors: {name} has none, leave them out")
     model = create_model(name, **fields)
@@ -89,10 +89,10 @@ def _yolov1(name: str, fields: Mapping[str, Any], config: Any) -> Detector:
             **how,
         )
 
-    return Detector(model, total, candidates)
+    return Yolo(model, total, candidates)
 
 
-def _yolov2(name: str, fields: Mapping[str, Any], config: Any) -> Detector:
+def _yolov2(name: str, fields: Mapping[str, Any], config: Any) -> Yolo:
     anchors = _anchors(config, fields)
     model = create_model(name, num_anchors=len(anchors), **fields)
     maps, strides = _probe(model, config.data)
@@ -108,19 +108,19 @@ def _yolov2(name: str, fields: Mapping[str, Any], config: Any) -> Detector:
     def candidates(maps: Maps) -> Candidates:
         return yolov2_candidates(maps["logits"], anchors, stride=stride, **how)
 
-    return Detector(model, total, candidates)
+    return Yolo(model, total, candidates)
 
 
-def _yolov3(name: str, fields: Mapping[str, Any], config: Any) -> Detector:
+def _yolov3(name: str, fields: Mapping[str, Any], config: Any) -> Yolo:
     scales = create_model(name, **fields).scales
-    by_size = sorted(_anchors(config, fields), key=np.prod, reverse=True)
+    by_size = sorted(_anchors(config, fields), key=np.prod)
     if len(by_size) % len(scales):
         raise InputError(
             f"config.anchors has {len(by_size)}: {name} predicts at {len(scales)} scales, so give "
             "as many for each"
         )
-    # The coarsest map gets the largest.
-    anchors = np.array(by_size, np.float32).reshape(len(scales), -1, 2)
+    # The coarsest map, which is the first, gets the largest; on each they rise, as Darknet's do.
+    anchors = np.array(by_size, np.float32).reshape(len(scales), -1, 2)[::-1]
     model = create_model(name, num_anchors=anchors.shape[1], **fields)
     maps, of_map = _probe(model, config.data)
     names = [f"logits{level}" for level, *_ in model.scales]
@@ -137,7 +137,7 @@ def _yolov3(name: str, fields: Mapping[str, Any], config: Any) -> Detector:
     def candidates(maps: Maps) -> Candidates:
         return yolov3_candidates([maps[name] for name in names], list(anchors), strides=strides)
 
-    return Detector(model, total, candidates)
+    return Yolo(model, total, candidates)
 
 
 _OBJECTS = ("boxes", "labels", "box_mask")  # in a call that is only tried for its options
@@ -151,12 +151,16 @@ def _anchors(config: Any, fields: Mapping[str, Any]) -> np.ndarray:
         anchors = np.array(config.anchors, np.float32)
     except (TypeError, ValueError):
         anchors = np.zeros(0)
-    if anchors.ndim != 2 or anchors.shape[1] != 2 or not (anchors > 0).all():
+    if anchors.ndim != 2 or anchors.shape[1] != 2 or not _are_sizes(anchors):
         raise InputError(
             f"config.anchors is {config.anchors!r}: give (width, height) in pixels for each, as "
             "((10, 13), (16, 30)); `jaxvision anchors` finds them"
         )
     return anchors
+
+
+def _are_sizes(anchors: np.ndarray) -> bool:
+    return bool((anchors > 0).all() and np.isfinite(anchors).all())
 
 
 _PROBE = 256  # pixels: a multiple of every network's stride
@@ -173,7 +177,8 @@ def _probe(model: nn.Module, data: Any) -> tuple[Maps, dict[str, int]]:
         maps, _ = model.init_with_output(key, jnp.zeros((1, _PROBE, _PROBE, 3)), train=False)
         return {name: x[0] for name, x in maps.items()}
 
-    maps = jax.eval_shape(run, jax.random.key(0))
+    with naming("config.model"):
+        maps = jax.eval_shape(run, jax.random.key(0))
     strides = {name: _PROBE // x.shape[0] for name, x in maps.items()}
     most = max(strides.values())
     for name, sizes in (("image_size", [data.image_size]), ("sizes", data.sizes)):

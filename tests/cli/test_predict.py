@@ -15,6 +15,7 @@ from jaxvision.cli.report import class_table
 from jaxvision.core import DetectionBatch, Detections
 from jaxvision.engine import Parallel
 from jaxvision.interop import DarknetNetwork, read_cfg, write_weights
+from jaxvision.predict import detect_in_files
 from tests.data.folders import write_voc
 from tests.models.variables import random_variables
 
@@ -142,6 +143,46 @@ def test_darknets_files_predict_and_a_bad_image_does_not_stop_the_rest(
     assert json.loads(out)["objects"] == 0
 
 
+def test_a_picture_never_takes_the_place_of_an_image(darknet, data, command, tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.png").write_bytes((data / "JPEGImages" / f"{name}.png").read_bytes())
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    (tmp_path / "link").symlink_to(tmp_path)
+    for out_folder in (".", "link"):
+        code, _, err = command("predict", *darknet, f"--out={out_folder}", tmp_path)
+        assert code == 2
+        assert "a.png is one of the images: give another folder as --out" in err
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_interrupted_it_leaves_what_it_has(darknet, data, command, tmp_path, monkeypatch):
+    def some(*arguments, **options):
+        results = detect_in_files(*arguments, **options)
+        yield next(results)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jaxvision.cli.predict.detect_in_files", some)
+    code, _, err = command("predict", *darknet, "--out=found", data / "JPEGImages")
+    assert (code, err.splitlines()[-1]) == (130, "interrupted")
+    result = json.loads((tmp_path / "found" / "predictions.json").read_text())
+    assert [pathlib.Path(x["file"]).name for x in result["images"]] == ["a.png"]
+
+
+def test_a_split_of_several_parts_is_evaluated_and_drawn(trained, data, command):
+    code, out, err = command("eval", f"--workdir={trained}", "--split=../mine/train")
+    assert code == 0, err
+    assert json.loads(out)["split"] == "../mine/train"
+    assert (trained / "predictions_.._mine_train.png").is_file()
+
+
+def test_a_test_split_that_is_not_there_is_said_before_training(data, command, tmp_path):
+    arguments = [f"--config={CONFIG}", f"--config.data.dir={data}", "--workdir=run"]
+    code, _, err = command("train", *arguments, "--config.data.test_split=tset")
+    assert code == 2
+    assert "no split 'tset'" in err
+    assert not (tmp_path / "run").exists()
+
+
 def error_of(result):
     code, out, err = result
     assert code == 2
@@ -227,6 +268,13 @@ def test_a_run_begins_with_the_weights_of_another(trained, data, command, tmp_pa
         params_of(trained),
     )
     assert json.loads((tmp_path / "new" / "config.json").read_text())["init_from"] == str(trained)
+    # Once it has begun, it does not need the other one any more.
+    with (tmp_path / "new" / "config.json").open() as file:
+        text = file.read()
+    (tmp_path / "new" / "config.json").write_text(text.replace(str(trained), "gone"))
+    code, _, err = command("train", *config, "--config.init_from=gone", begins[1], "--workdir=new")
+    assert code == 0, err
+    assert "is finished (1 steps)" in err
     code, _, err = command("train", *config, "--config.init_from=nowhere", "--workdir=other")
     assert code == 2
     assert "no run in nowhere" in err

@@ -34,6 +34,7 @@ def test_an_example_by_hand():
     assert example.crowd.tolist() == [False, True, False]
     assert example.difficult.tolist() == [True, False, False]
     np.testing.assert_allclose(example.placement, [0.8, 0.8, 0, 7])
+    assert example.size.tolist() == [20, 40]
     dtypes = {name: x.dtype for name, x in vars(example).items() if x is not None}
     assert dtypes == {
         "image": np.uint8,
@@ -44,6 +45,7 @@ def test_an_example_by_hand():
         "difficult": bool,
         "mask": bool,
         "placement": np.float32,
+        "size": np.int32,
         "area": np.float32,
     }
 
@@ -100,7 +102,10 @@ def test_areas_are_those_of_the_record_or_of_masks_or_of_boxes(masks):
     [
         ({"image": np.zeros((4, 4), np.uint8)}, r"x: the image is uint8\[4, 4\], not uint8 \[H, W"),
         ({"image": np.zeros((4, 4, 3))}, r"x: the image is float64\[4, 4, 3\]"),
-        ({"labels": np.array([1, 2])}, "x: label 2 of box 2 is out of range 0..1"),
+        (
+            {"labels": np.array([1, 2])},
+            "x: label 2 of box 2 .* 0..1: .* config.data.class_names",
+        ),
         ({"labels": np.array([-1, 0])}, "x: label -1 of box 1"),
     ],
 )
@@ -120,9 +125,9 @@ def test_too_many_boxes_are_never_cut_off():
     ("options", "message"),
     [
         ({"image_size": (0, 8)}, "config.data.image_size is 0"),
-        ({"num_classes": 0}, "config.data.num_classes is 0"),
+        ({"num_classes": 0}, "the number of config.data.class_names is 0"),
         ({"max_boxes": 0}, "config.data.max_boxes is 0"),
-        ({"fill": 256}, "config.data.fill is 256"),
+        ({"fill": 256}, "^fill is 256"),
         ({"resize": "crop"}, "unknown config.data.resize 'crop'"),
     ],
 )
@@ -154,7 +159,7 @@ def test_loaders_take_masks(tmp_path):
         x, y, width, height = annotation["bbox"]
         right, bottom = x + width, y + height
         annotation["segmentation"] = [[x, y, right, y, right, bottom, x, bottom]]
-    listing = read_coco(write_coco(tmp_path, content), tmp_path / "images")
+    listing = read_coco(write_coco(tmp_path, content), tmp_path / "images", masks=True)
     source = AnnotatedImages(listing, name="coco")
     transform = ToDetectionExample((80, 80), num_classes=2, max_boxes=4, masks=True)
     found = 0

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from jaxvision.cli.assemble import eval_data
 from jaxvision.cli.config import default_config
 from jaxvision.core import InputError
-from jaxvision.data import DETECTION_SOURCES, list_folder, open_folder, open_split
+from jaxvision.data import DETECTION_SOURCES, Splits, list_folder, open_folder
 from jaxvision.data.folders import COCO_LAYOUTS
 from tests.data.folders import (
     CLASSES,
@@ -27,6 +28,12 @@ def data_of(source, folder, **changes):
     data = default_config("detection").data
     data.update({"source": source, "dir": str(folder), "validation_fraction": 0.0, **changes})
     return data
+
+
+def batches_of(data, source):
+    config = default_config("detection")
+    config.batch_size, config.data = 3, data
+    return eval_data(config, source)
 
 
 def write_coco_like(folder, layout):
@@ -50,7 +57,7 @@ WRITERS = {
 @pytest.mark.parametrize("form", WRITERS)
 def test_a_folder_of_each_form_is_a_source(form, tmp_path):
     folder = WRITERS[form](tmp_path / "mine")
-    source = open_split(data_of(form.split()[0], folder), "train", DETECTION_SOURCES)
+    source = Splits(data_of(form.split()[0], folder), DETECTION_SOURCES).open("train")
     boxes = sorted(len(source[i]["boxes"]) for i in range(len(source)))
     assert boxes == [0, 1, 2]
     assert {source[i]["image"].shape[2] for i in range(3)} == {3}
@@ -79,10 +86,10 @@ def test_parts_with_other_classes_are_refused(tmp_path):
 def test_classes_of_the_config_that_the_data_does_not_have_are_refused(tmp_path):
     folder = WRITERS["coco 0"](tmp_path / "mine")
     right = data_of("coco", folder, class_names=("cat", "dog"))
-    assert len(open_split(right, "train", DETECTION_SOURCES)) == 3
+    assert len(Splits(right, DETECTION_SOURCES).open("train")) == 3
     for names in (("dog", "cat"), ("cat",)):
         with pytest.raises(InputError, match=r"classes of the data are cat, dog, but config.data"):
-            open_split(data_of("coco", folder, class_names=names), "train", DETECTION_SOURCES)
+            Splits(data_of("coco", folder, class_names=names), DETECTION_SOURCES).open("train")
 
 
 def test_bad_records_are_refused_or_left_out_and_counted(tmp_path, caplog):
@@ -95,6 +102,39 @@ def test_bad_records_are_refused_or_left_out_and_counted(tmp_path, caplog):
         source = open_folder(data_of("voc", folder, drop_bad=True), "train")
     assert len(source) == 1
     assert "mine train: 1 records; others are left out, for 2 problems" in caplog.text
+
+
+def test_a_crowded_image_is_named_when_the_data_is_opened(tmp_path):
+    folder = write_voc(tmp_path / "mine")
+    assert len(open_folder(data_of("voc", folder, max_boxes=2), "train")) == 3
+    with pytest.raises(
+        InputError,
+        match=r"mine/Annotations/b.xml: has 2 boxes, more than 1: set config.data.max_bo",
+    ):
+        open_folder(data_of("voc", folder, max_boxes=1), "train")
+    (folder / "ImageSets" / "Main" / "none.txt").write_text("")
+    assert len(open_folder(data_of("voc", folder), "none")) == 0
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_masks_are_read_if_the_config_asks_for_them(tmp_path, asked):
+    content = coco_content()
+    for annotation in content["annotations"]:
+        annotation["segmentation"] = [[0, 0, 4, 0, 4, 4]]
+    folder = WRITERS["coco 0"](tmp_path / "mine")
+    (folder / "annotations" / "instances_train.json").write_text(json.dumps(content))
+    data = data_of("coco", folder, masks=asked, class_names=CLASSES)
+    source = open_folder(data, "train")
+    assert [bool(source[i]["masks"]) for i in range(3)] == [False, asked, asked]
+    (batch,) = batches_of(data, source)
+    assert (batch.masks is not None) == asked
+
+
+def test_masks_that_are_asked_for_and_missing_are_named(tmp_path):
+    data = data_of("voc", write_voc(tmp_path / "mine"), masks=True, class_names=CLASSES)
+    source = open_folder(data, "train")
+    with pytest.raises(InputError, match=r"b.xml: does not give a mask .*config.data.masks=False"):
+        list(batches_of(data, source))
 
 
 def test_names_of_splits_are_the_configs(tmp_path):

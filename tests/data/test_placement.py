@@ -92,8 +92,8 @@ def test_masks_lie_where_their_image_does(method, height, width, rows, columns):
     assert placed.shape == (rows, columns)
     for row in range(rows):
         for column in range(columns):
-            centre = np.array([column, row, column, row]) + 0.5
-            x, y, _, _ = to_original(centre, placement)
+            centre = np.array([[column, row, column, row]]) + 0.5
+            ((x, y, _, _),) = to_original(centre, placement)
             if min(abs(x - round(x)), abs(y - round(y))) > 1e-6:
                 inside = 0 < x < width and 0 < y < height
                 assert placed[row, column] == (inside and mask[int(y), int(x)])

@@ -6,8 +6,10 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxvision.core import InputError
+from jaxvision.data import image_size, read_image
 from jaxvision.data.annotated import AnnotatedImages, find_problems, to_run_lengths
 from jaxvision.data.coco import read_coco
 from jaxvision.data.voc import VOC_CLASSES, read_voc
@@ -144,6 +146,19 @@ def test_what_is_wrong_in_an_xml(voc, objects, reason):
         ({"bbox": None}, "annotation 100: bbox is None"),
         ({"area": -1}, "annotation 100: area is -1: give square pixels"),
         ({"area": "9"}, "annotation 100: area is '9'"),
+        ({"area": 10**400}, "annotation 100: area is 10"),
+        ({"area": True}, "annotation 100: area is True"),
+        ({"bbox": [1, 2, True, 3]}, r"annotation 100: bbox is \[1, 2, True, 3\]"),
+        ({"bbox": [1, 2, 10**400, 3]}, r"annotation 100: bbox is \[1, 2, 10"),
+        ({"bbox": [1, 2, math.nan, 3]}, r"annotation 100: bbox is \[1, 2, nan, 3\]"),
+        ({"bbox": [10**308, 2, 10**308, 3]}, r"image 9 \(b.png\): box 1 .* is not finite"),
+        ({"iscrowd": "0"}, "annotation 100: iscrowd is '0': give 0 or 1"),
+        ({"iscrowd": 2}, "annotation 100: iscrowd is 2"),
+        ({"iscrowd": []}, r"annotation 100: iscrowd is \[\]"),
+        ({"image_id": [9]}, r"annotation 100: there is no image with the id \[9\]"),
+        ({"image_id": "9"}, "annotation 100: there is no image with the id '9'"),
+        ({"image_id": 9.0}, "annotation 100: there is no image with the id 9.0"),
+        ({"category_id": {}}, "annotation 100: there is no category with the id {}"),
         ({"bbox": [1, 1, 0, 4]}, r"image 9 \(b.png\): box 1 .* has no area"),
     ],
 )
@@ -158,12 +173,12 @@ def test_what_is_wrong_in_a_json(tmp_path, change, reason):
     assert len(dropped) == 3 - ("image_id" not in change)
 
 
-def coco_with(tmp_path, *changes):
+def coco_with(tmp_path, *changes, masks=True):
     """A json whose annotations are changed: the first two are of image b, the third is of a."""
     content = coco_content()
     for annotation, change in zip(content["annotations"], changes, strict=False):
         annotation |= change
-    return read_coco(write_coco(tmp_path, content), tmp_path / "images")
+    return read_coco(write_coco(tmp_path, content), tmp_path / "images", masks=masks)
 
 
 def b_of(listing):
@@ -193,6 +208,13 @@ def test_segmentations_become_masks(tmp_path, form):
     # An image without objects has no masks to miss; image a has one, without a segmentation.
     others = {x.image.stem: x.masks for x in listing.annotations}
     assert (others["c"], others["a"]) == ((), None)
+
+
+def test_masks_are_not_read_unless_they_are_asked_for(tmp_path):
+    sound, broken = {"segmentation": [[0, 0, 4, 0, 4, 4]]}, {"segmentation": "3O"}
+    listing = coco_with(tmp_path, sound, broken, sound, masks=False)
+    assert listing.problems == ()
+    assert [x.masks for x in listing.annotations if len(x.labels)] == [None, None]
 
 
 @pytest.mark.parametrize("nothing", [{}, {"segmentation": None}, {"segmentation": []}])
@@ -253,21 +275,49 @@ def test_run_lengths_of_another_size_than_the_image(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [
-        ("{", "cannot be read"),
-        ("[]", "has no list 'images'"),
-        ('{"images": [{"id": 1}], "annotations": [], "categories": []}', "no 'file_name'"),
-        (
-            '{"images": [{"id": 1, "file_name": "a"}, {"id": 1, "file_name": "b"}], '
-            '"annotations": [], "categories": []}',
-            "two images have the same id",
-        ),
-    ],
+    [("{", "cannot be read"), ("[]", "has no list 'images'"), ('{"images": [1]}', "no list 'im")],
 )
 def test_a_json_of_another_form(tmp_path, content, message):
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(InputError, match=message):
         read_coco(tmp_path / "x.json", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "entry", "message"),
+    [
+        ("images", {"id": 1}, "entry 4 has no 'file_name': add it"),
+        ("images", {"file_name": "x.png"}, "entry 4 has no 'id': add it"),
+        ("images", {"id": 1, "file_name": None}, "entry 4: file_name is None: give a text"),
+        ("images", {"id": 1, "file_name": ""}, "entry 4: file_name is '': give a text"),
+        ("images", {"id": 8, "file_name": "x"}, "entry 4: id is 8, as that of entry 2: give an"),
+        ("images", {"id": [1], "file_name": "x"}, r"entry 4: id is \[1\]: give a whole number or"),
+        ("images", {"id": True, "file_name": "x"}, "entry 4: id is True: give a whole number"),
+        ("images", {"id": "1", "file_name": "x"}, "entry 4: id is '1', but that of entry 1 is 9: "),
+        ("categories", {"id": 3, "name": "cow"}, "entry 3: id is 3, as that of entry 2"),
+        ("categories", {"id": "4", "name": "cow"}, "entry 3: id is '4', but that of entry 1 is 17"),
+        ("categories", {"id": None, "name": "cow"}, "entry 3: id is None: give a whole number"),
+        ("categories", {"id": 4, "name": 5}, "entry 3: name is 5: give a text"),
+    ],
+)
+def test_a_bad_image_or_category_in_a_json(tmp_path, part, entry, message):
+    content = coco_content()
+    content[part].append(entry)
+    file = write_coco(tmp_path, content)
+    with pytest.raises(InputError, match=f"^{file}, '{part}', {message}") as error:
+        read_coco(file, tmp_path / "images")
+    assert "\n" not in str(error.value)
+
+
+def test_ids_may_be_texts(tmp_path):
+    content = coco_content()
+    for entry in content["images"]:
+        entry["id"] = f"n{entry['id']}"
+    for entry in content["annotations"]:
+        entry["image_id"] = f"n{entry['image_id']}"
+    listing = read_coco(write_coco(tmp_path, content), tmp_path / "images")
+    assert [len(x.labels) for x in listing.annotations] == [0, 1, 2]
+    assert listing.problems == ()
 
 
 @pytest.mark.parametrize(
@@ -295,9 +345,28 @@ def test_what_is_wrong_in_a_text(yolo, text, reason):
 def test_rounding_in_a_text_does_not_leave_the_image(yolo):
     file = yolo / "labels" / "train" / "a.txt"
     file.write_text("0 0.333333 0.5 0.666667 1.000001")
-    (annotation,) = (x for x in read_yolo(yolo, "train").annotations if x.image.stem == "a")
-    np.testing.assert_allclose(annotation.boxes, [[0, 0, 32 / 3, 16]], atol=1e-4)
-    assert list(find_problems(annotation)) == []
+    source = AnnotatedImages(read_yolo(yolo, "train"), name="yolo")
+    (boxes,) = (source[i]["boxes"] for i in range(3) if "a.txt" in source.where(i))
+    np.testing.assert_allclose(boxes, [[0, 0, 32 / 3, 16]], atol=1e-4)
+    assert (boxes[0, 0], boxes[0, 3]) == (0, 16)
+
+
+def test_half_a_pixel_passes_for_rounding_in_every_form(tmp_path):
+    voc, yolo = write_voc(tmp_path / "voc"), write_yolo(tmp_path / "yolo")
+    (voc / "Annotations" / "a.xml").write_text(voc_xml("a", voc_object(4, -0.25, 16.5, 6, "cat")))
+    (yolo / "labels" / "train" / "a.txt").write_text("0 0.640625 0.1796875 0.78125 0.390625")
+    content = coco_content()
+    content["annotations"][2]["bbox"] = [4, -0.25, 12.5, 6.25]
+    file = write_coco(tmp_path / "coco", content)
+    for listing in (
+        read_voc(voc, "train"),
+        read_coco(file, file.parent / "images"),
+        read_yolo(yolo, "train"),
+    ):
+        source = AnnotatedImages(listing, name="train")
+        (index,) = (i for i, x in enumerate(listing.annotations) if x.image.stem == "a")
+        np.testing.assert_array_equal(listing.annotations[index].boxes, [[4, -0.25, 16.5, 6]])
+        np.testing.assert_array_equal(source[index]["boxes"], [[4, 0, 16, 6]])
 
 
 def test_a_text_without_an_image_is_a_problem_unless_a_list_chooses(yolo):
@@ -307,6 +376,64 @@ def test_a_text_without_an_image_is_a_problem_unless_a_list_chooses(yolo):
     assert problem.reason == "there is no image to this annotation"
     (yolo / "train.txt").write_text("images/train/c.png\n")
     assert read_yolo(yolo, "train").problems == ()
+
+
+def sideways(file):
+    """Makes an image's file one that has to be turned by a quarter to be upright."""
+    with Image.open(file) as image:
+        pixels = np.asarray(image)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.ascontiguousarray(np.rot90(pixels))).save(file, exif=exif)
+
+
+def test_boxes_are_in_the_upright_image(tmp_path):
+    for listing in read_all(tmp_path):
+        for annotation in listing.annotations:
+            sideways(annotation.image)
+        source = AnnotatedImages(listing, name="train")
+        for annotation, index in zip(listing.annotations, range(3), strict=True):
+            np.testing.assert_array_equal(source[index]["image"], paint(annotation.image.stem))
+    # YOLO's boxes are shares of the sides: those of the upright image, too.
+    (b,) = (x for x in read_yolo(tmp_path / "yolo", "train").annotations if x.image.stem == "b")
+    np.testing.assert_allclose(b.boxes, [[0, 0, 10, 20], [12, 3, 40, 9]], atol=1e-4)
+
+
+@pytest.mark.parametrize("decode", [True, False])
+def test_a_size_that_is_not_that_of_the_upright_image_is_a_problem(voc, decode):
+    xml = (voc / "Annotations" / "b.xml").read_text()
+    xml = xml.replace(">40<", ">?<").replace(">20<", ">40<").replace(">?<", ">20<")
+    (voc / "Annotations" / "b.xml").write_text(xml)
+    sideways(voc / "JPEGImages" / "b.png")
+    (problem, *_) = find_problems(read_voc(voc, "train").annotations[0], decode=decode)
+    file = voc / "JPEGImages" / "b.png"
+    assert problem.reason == f"says 20 x 40 pixels, but the image {file} has 40 x 20, upright"
+
+
+@pytest.mark.parametrize("kind", ["16 bits", "transparent", "turned"])
+def test_training_sees_the_pixels_that_prediction_sees(voc, kind):
+    file = voc / "JPEGImages" / "b.png"
+    if kind == "16 bits":
+        Image.fromarray(np.arange(800, dtype=np.uint16).reshape(20, 40) * 80).save(file)
+    elif kind == "transparent":
+        image = Image.fromarray(paint("b"))
+        image.putalpha(Image.fromarray(paint("b")[:, :, 0]))
+        image.save(file)
+    else:
+        sideways(file)
+    annotation = read_voc(voc, "train").annotations[0]
+    source = AnnotatedImages(read_voc(voc, "train"), name="voc")
+    np.testing.assert_array_equal(source[0]["image"], read_image(file))
+    assert len(np.unique(source[0]["image"])) > 200  # nothing is clipped
+    assert image_size(file) == annotation.size == source[0]["image"].shape[:2]
+
+
+def test_numbers_without_a_range_are_found_by_decoding(voc):
+    Image.fromarray(np.zeros((20, 40), np.float32)).save(voc / "JPEGImages" / "b.tif")
+    (voc / "JPEGImages" / "b.png").unlink()
+    (voc / "JPEGImages" / "b.tif").rename(voc / "JPEGImages" / "b.png")
+    (problem,) = find_problems(read_voc(voc, "train").annotations[0], decode=True)
+    assert "cannot be read (numbers of type float32" in problem.reason
 
 
 @pytest.mark.parametrize("decode", [True, False])

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from jaxvision.core import InputError
-from jaxvision.data import CLASSIFICATION_SOURCES, Cached, Subset, hold_out, open_split
+from jaxvision.data import CLASSIFICATION_SOURCES, Cached, Splits, Subset, hold_out
 
 
 class Counting:
@@ -81,21 +81,21 @@ def data(**changes):
 
 def test_train_and_validation_share_the_training_split():
     train, validation = (
-        labels(open_split(data(), name, SOURCES)) for name in ("train", "validation")
+        labels(Splits(data(), SOURCES).open(name)) for name in ("train", "validation")
     )
     assert (len(train), len(validation)) == (7, 3)
     assert sorted(train + validation) == list(range(10))
-    assert labels(open_split(data(), "test", SOURCES)) == [0, 1, 2, 3]
+    assert labels(Splits(data(), SOURCES).open("test")) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(("cache", "times"), [(True, 1), (False, 2)])
 def test_cache_keeps_records(cache, times):
     OPENED["test"].reads.clear()
-    test = open_split(data(cache=cache), "test", SOURCES)
+    test = Splits(data(cache=cache), SOURCES).open("test")
     assert labels(test) == labels(test) == [0, 1, 2, 3]
     assert OPENED["test"].reads == [0, 1, 2, 3] * times
 
 
 def test_an_unknown_source_names_those_there_are():
     with pytest.raises(InputError, match="unknown data source 'csv': known: digits, idx, tfds"):
-        open_split(data(source="csv"), "train", CLASSIFICATION_SOURCES)
+        Splits(data(source="csv"), CLASSIFICATION_SOURCES).open("train")

@@ -13,7 +13,12 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from jaxvision.core import InputError
-from jaxvision.data.tfds_source import TfdsDetectionSource, TfdsSource, open_tfds
+from jaxvision.data.tfds_source import (
+    TfdsDetectionSource,
+    TfdsSource,
+    open_tfds,
+    open_tfds_detection,
+)
 
 GREY = np.arange(20, dtype=np.uint8).reshape(4, 5)
 COLOURS = np.stack([GREY * 3, 255 - GREY, GREY * 9], axis=-1)
@@ -285,16 +290,22 @@ def test_an_image_that_cannot_be_decoded_is_named(tmp_path, monkeypatch):
         source[0]
 
 
+WHOLE = (0.0, 0.0, 1.0, 1.0)  # y1, x1, y2, x2
+
+
 class ToyObjects(tfds.core.GeneratorBasedBuilder):
-    """A grey and a coloured file with objects, in the form of TFDS's coco and voc."""
+    """A coloured file with objects and a grey one without, in the form of TFDS's coco and voc."""
 
     VERSION = tfds.core.Version("1.0.0")
+    LABEL = tfds.features.ClassLabel(names=["cat", "dog"])
+    FIRST = (0.25, 0.2, 1.0, 0.6)
 
     def _info(self):
         parts = {
-            "bbox": tfds.features.BBoxFeature(),
-            "label": tfds.features.ClassLabel(names=["cat", "dog"]),
+            "bbox": tfds.features.Tensor(shape=(4,), dtype=np.float32),  # any, unlike BBoxFeature
             "is_crowd": np.bool_,
+            "area": np.int64,
+            **({"label": self.LABEL} if self.LABEL else {}),
         }
         features = {
             "image": tfds.features.Image(shape=(None, None, 3)),
@@ -306,31 +317,79 @@ class ToyObjects(tfds.core.GeneratorBasedBuilder):
         return {"train": self._generate_examples()}
 
     def _generate_examples(self):
-        box = tfds.features.BBox(ymin=0.25, xmin=0.2, ymax=1.0, xmax=0.6)
-        whole = tfds.features.BBox(0.0, 0.0, 1.0, 1.0)
         objects = [
-            {"bbox": box, "label": "dog", "is_crowd": True},
-            {"bbox": whole, "label": "cat", "is_crowd": False},
+            {"bbox": self.FIRST, "is_crowd": True, "area": 7},
+            {"bbox": WHOLE, "is_crowd": False, "area": 20},
         ]
+        if self.LABEL:
+            objects = [{**x, "label": label} for x, label in zip(objects, (1, 0), strict=True)]
         yield 0, {"image": io.BytesIO(FILES[0]), "objects": objects}
         yield 1, {"image": io.BytesIO(FILES[4]), "objects": []}
 
 
-def test_objects_in_pixels(tmp_path):
-    builder = ToyObjects(data_dir=tmp_path, file_format="array_record")
+def objects_of(folder, **changes):
+    """The source of a `ToyObjects` with other attributes, and its records, the full one first."""
+    with tfds.core.registered.skip_registration():
+        builder = type("ToyObjects", (ToyObjects,), changes)(
+            data_dir=folder, file_format="array_record"
+        )
     builder.download_and_prepare()
     source = TfdsDetectionSource(builder, "train")
+    return source, sorted((source[i] for i in range(2)), key=lambda r: -len(r["boxes"]))
+
+
+def test_objects_in_pixels(tmp_path):
+    source, (full, empty) = objects_of(tmp_path)
     assert source.class_names == ("cat", "dog")
     assert len(source) == 2
-    full, empty = sorted((source[i] for i in range(2)), key=lambda r: -len(r["boxes"]))
     np.testing.assert_array_equal(full["image"], COLOURS)
     np.testing.assert_allclose(full["boxes"], [[1, 1, 3, 4], [0, 0, 5, 4]], rtol=1e-6)
     assert full["labels"].tolist() == [1, 0]
     assert full["crowd"].tolist() == [True, False]
     assert full["difficult"].tolist() == [False, False]
+    assert (full["area"].dtype, full["area"].tolist()) == (float, [7, 20])
     assert empty["boxes"].shape == (0, 4)
+    assert empty["area"].shape == (0,)
     assert empty["image"].shape == (4, 5, 3)
     assert source.where(1) == "toy_objects/1.0.0 train, record 1"
+
+
+@pytest.mark.parametrize(
+    ("box", "reason"),
+    [
+        ((0.75, 0.2, 0.5, 0.6), r"box 1 \(1, 3, 3, 2\) is turned inside out"),
+        ((0.5, 0.2, 0.5, 0.6), r"box 1 \(1, 2, 3, 2\) has no area"),
+        ((0.0, 0.2, float("nan"), 0.6), r"box 1 \(1, 0, 3, nan\) is not finite"),
+        ((0.0, 0.0, 1.25, 1.0), r"box 1 \(0, 0, 5, 5\) reaches beyond the image of 5 x 4"),
+    ],
+)
+def test_a_bad_box_is_named_when_it_is_read(tmp_path, box, reason):
+    match = rf"^toy_objects/1.0.0 train, record .: {reason}.*: prepare the data set again without"
+    with pytest.raises(InputError, match=match) as error:
+        objects_of(tmp_path, FIRST=box)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_beyond_the_image_by_rounding_is_cut_off(tmp_path):
+    _, (full, _) = objects_of(tmp_path, FIRST=(-0.1, 0.0, 1.1, 1.05))
+    np.testing.assert_array_equal(full["boxes"], [[0, 0, 5, 4]] * 2)
+
+
+def test_classes_without_names_are_numbered_if_their_number_is_known(tmp_path):
+    source, _ = objects_of(tmp_path, LABEL=tfds.features.ClassLabel(num_classes=3))
+    assert source.class_names == ("0", "1", "2")
+
+
+@pytest.mark.parametrize("label", [None, tfds.features.Scalar(dtype=np.int64)])
+def test_objects_without_classes_are_not_for_detection(tmp_path, label):
+    with pytest.raises(InputError, match=r"'toy_objects' has no names for the classes of its obj"):
+        objects_of(tmp_path, LABEL=label)
+
+
+def test_records_of_tfds_cannot_be_left_out():
+    data = SimpleNamespace(name="voc/2007", dir=None, drop_bad=True)
+    with pytest.raises(InputError, match=r"config.data.drop_bad has no effect on TFDS data sets"):
+        open_tfds_detection(data, "train")
 
 
 def test_photos_without_objects_are_not_for_detection(tmp_path):

@@ -1,12 +1,14 @@
 """The detection task: what is trained, what is found, and what it is worth."""
 
 import functools
+import importlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxvision import augment as aug
 from jaxvision.cli.config import default_config
 from jaxvision.core import DetectionBatch, Detections, InputError
 from jaxvision.losses import yolov2_loss
@@ -65,6 +67,7 @@ def batch_of(size=2, boxes=4, seed=0, **changes):
         "difficult": np.zeros((size, boxes), bool),
         "mask": np.ones(size, bool),
         "placement": np.tile(np.float32([0.5, 0.25, 2, 0]), (size, 1)),
+        "size": np.tile(np.int32([100, 50]), (size, 1)),
         "area": np.ones((size, boxes), "f4"),
     }
     return DetectionBatch(**{**fields, **changes})
@@ -158,8 +161,8 @@ def test_the_anchors_of_yolov3_go_by_size_the_largest_to_the_coarsest_map():
     )
     # A box as large as its anchor in the only cell of the coarse map with some objectness.
     maps = {name: np.full(x.shape[1:], -9.0, "f4") for name, x in outputs.items()}
-    maps["logits3"][1, 2, 0] = [0, 0, 0, 0, 9, 9, -9, -9]
-    maps["logits2"][3, 3, 1] = [0, 0, 0, 0, 8, 9, -9, -9]
+    maps["logits3"][1, 2, 1] = [0, 0, 0, 0, 9, 9, -9, -9]
+    maps["logits2"][3, 3, 0] = [0, 0, 0, 0, 8, 9, -9, -9]
     for each in (task, detection(shuffled)):
         found = jax.jit(each.decode)(maps)
         sides = found.boxes[:2, 2:] - found.boxes[:2, :2]
@@ -175,7 +178,9 @@ def test_detections_and_objects_are_kept_in_pixels_of_the_original():
     found, objects = jax.jit(jax.vmap(task.collect))(outputs, batch)
     decoded = jax.device_get(jax.jit(jax.vmap(task.decode))(outputs))
     scale, offset = np.float32([0.5, 0.25] * 2), np.float32([2, 0] * 2)
-    np.testing.assert_allclose(found.boxes, (decoded.boxes - offset) / scale, rtol=1e-5, atol=1e-4)
+    expected = np.clip((decoded.boxes - offset) / scale, 0, [50, 100, 50, 100])
+    np.testing.assert_allclose(found.boxes, expected, rtol=1e-5, atol=1e-4)
+    assert (found.boxes[..., 2] == 50).any(), "some reach beyond the original, beside the letterbox"
     np.testing.assert_allclose(objects.boxes, (batch.boxes - offset) / scale, rtol=1e-5, atol=1e-4)
     np.testing.assert_array_equal(found.scores, decoded.scores)
     assert objects.image is None
@@ -204,13 +209,13 @@ def test_what_equals_the_objects_has_an_ap_of_one_whatever_the_padding():
     assert task.summarize((perfect(batch).replace(scores=surer), halved))["AP"] < 1
 
 
-def test_without_any_object_or_image_the_three_numbers_are_zero():
+def test_without_any_object_or_image_the_numbers_are_zero():
     task, batch = task_of("yolov2"), batch_of()
     empty = batch.replace(box_mask=np.zeros_like(batch.box_mask))
     none = jax.tree.map(lambda x: x[:0], batch)
     for each in (empty, none):
         numbers = task.summarize((perfect(each), each))
-        assert numbers == {"AP": 0, "AP50": 0, "AP75": 0}
+        assert numbers == {"AP": 0, "AP50": 0, "AP75": 0, "mAP_VOC": 0}
 
 
 def test_crowds_do_not_count_for_coco_nor_difficult_objects_for_voc():
@@ -248,7 +253,7 @@ def test_all_augmentation_together():
     result = augment(keys, batch.replace(partners=others))
     assert result.image.shape == batch.image.shape
     assert result.boxes.shape == batch.boxes.shape
-    assert result.partners is result.placement is result.area is None
+    assert result.partners is result.placement is result.size is result.area is None
     assert 0 <= result.image.min() < result.image.max() <= 255
     boxes = np.asarray(result.boxes)[np.asarray(result.box_mask)]
     assert len(boxes) > 8, "boxes of partners are among them"
@@ -258,6 +263,115 @@ def test_all_augmentation_together():
     again = augment(keys, batch.replace(partners=others))
     np.testing.assert_array_equal(again.image, result.image)
     assert (np.asarray(result.boxes) != np.asarray(batch.boxes)).any()
+
+
+EVERY_OPTION = {
+    "augment__mosaic": 0.25,
+    "augment__mixup": 0.75,
+    "augment__mixup_alpha": 2.5,
+    "augment__jitter": 0.15,
+    "augment__scale": (0.7, 1.3),
+    "augment__ratio": (0.9, 1.1),
+    "augment__translate": 0.05,
+    "augment__flip": 0.4,
+    "augment__hue": 0.2,
+    "augment__saturation": 1.75,
+    "augment__value": 1.25,
+    "augment__least_visible": 0.35,
+    "augment__least_side": 2.5,
+    "detect__score_threshold": 0.015,
+    "detect__iou_threshold": 0.55,
+    "detect__max_detections": 7,
+    "detect__max_candidates": 70,
+    "detect__best_box_only": True,
+}
+
+
+def test_every_option_arrives_and_every_step_has_a_key_of_its_own(monkeypatch):
+    """No augmentation runs here: what it is called with is noted."""
+    called, keys = {}, {}
+
+    def noting(name):
+        def note(key, thing, *rest, **options):
+            called[name], keys[name] = options, key
+            if rest:  # with_probability: the function that it is to call
+                called[rest[0].func] = rest[0].keywords
+                keys[rest[0].func] = keys[name]
+            return thing
+
+        return note
+
+    task_config = config_of(**EVERY_OPTION)
+    real_mosaic, real_mixup = aug.mosaic, aug.mixup
+    detection(task_config)  # is sound
+    for name in (
+        "with_probability",
+        "random_jitter_crop",
+        "random_scale_and_translate",
+        "random_horizontal_flip",
+        "random_hsv",
+    ):
+        monkeypatch.setattr(aug, name, noting(name))
+    task = detection(task_config)
+    called.clear()
+    keys.clear()
+    example = jax.tree.map(lambda x: x[0], batch_of())
+    task.augment(jax.random.key(3), example)
+    rule = {"least_visible": 0.35, "least_side": 2.5}
+    assert called.pop(real_mosaic) == rule
+    assert called.pop(real_mixup) == {"alpha": 2.5, "partner": 3}
+    assert called.pop("with_probability")["probability"] == 0.75  # of the last, mixup
+    assert called == {
+        "random_jitter_crop": {"jitter": 0.15, **rule},
+        "random_scale_and_translate": {
+            "scale": (0.7, 1.3),
+            "ratio": (0.9, 1.1),
+            "translate": 0.05,
+            **rule,
+        },
+        "random_horizontal_flip": {"probability": 0.4},
+        "random_hsv": {"hue": 0.2, "saturation": 1.75, "value": 1.25},
+    }
+    del keys["with_probability"]
+    drawn = {np.asarray(jax.random.key_data(key)).tobytes() for key in keys.values()}
+    assert len(drawn) == 6
+
+
+def test_options_of_decoding_arrive(monkeypatch):
+    noted = {}
+
+    def detect(boxes, scores, **options):
+        noted.update(options)
+        return boxes, scores
+
+    module = importlib.import_module("jaxvision.tasks.detection")  # not the function of that name
+    monkeypatch.setattr(module, "detect", detect)
+    task = detection(config_of(**EVERY_OPTION))
+    assert noted.pop("image_size") == (SIZE, SIZE)
+    assert noted == {
+        "score_threshold": 0.015,
+        "iou_threshold": 0.55,
+        "max_detections": 7,
+        "max_candidates": 70,
+    }
+    assert task.partners == 4
+
+
+def test_options_of_yolov1s_reading_arrive():
+    maps = {
+        "coordinates": np.full((4, 4, 2, 4), 0.5, "f4"),
+        "confidence": np.tile(np.float32([0.4, 0.6]), (4, 4, 1)),
+        "class_scores": np.tile(np.float32([1, 0, 0]), (4, 4, 1)),
+    }
+    plain = jax.jit(task_of("yolov1").decode)(maps)
+    best = jax.jit(detection(config_of("yolov1", detect__best_box_only=True)).decode)(maps)
+    sizes = jax.jit(detection(config_of("yolov1", loss__predicts_roots=False)).decode)(maps)
+    # A quarter of the image's side, as a root; or half of it. (Those at the border are cut.)
+    for found, side in ((plain, SIZE / 4), (sizes, SIZE / 2)):
+        np.testing.assert_allclose(
+            (found.boxes[:, 2:] - found.boxes[:, :2]).max(axis=0), [side] * 2
+        )
+    assert (np.asarray(best.scores)[np.asarray(best.valid)] > 0.5).all()
 
 
 def test_without_augmentation_an_example_stays_as_it_is():
@@ -277,6 +391,10 @@ def test_partners_are_as_many_as_the_augmentation_takes(mosaic, mixup, partners)
 def my_loss(logits, boxes, labels, box_mask, anchors, step, *, stride, factor=2.0):
     terms = yolov2_loss(logits, boxes, labels, box_mask, anchors, step, stride=stride)
     return {"mine": (factor * terms["class"][0], terms["class"][1])}
+
+
+def a_number(logits, boxes, labels, box_mask, anchors, step, *, stride):
+    return logits.sum()
 
 
 def test_a_loss_of_ones_own():
@@ -315,6 +433,19 @@ def test_a_loss_of_ones_own():
         ("yolov2", {"model__norm": "batchnorm"}, "unknown norm 'batchnorm'.*'batch_norm'"),
         ("yolov2", {"model__backbone": {"stages": ()}}, "the backbone of yolov2 has no name"),
         ("yolov2", {"model__backbone": {"name": "darknet20"}}, "unknown backbone 'darknet20'"),
+        ("yolov2", {"model__reorg_order": "dark"}, "reorg_order|order"),
+        ("yolov2", {"anchors": ((1, 2), (3, float("inf")))}, "give \\(width, height\\) in pixels"),
+        ("yolov2", {"data__class_names": ("cat,dog",)}, r"has 'cat,dog': give \('cat', 'dog'\)"),
+        ("yolov2", {"augment__scale": (0.8,)}, "config.augment: "),
+        ("yolov2", {"augment__jitter": 0.6}, "config.augment: jitter is 0.6"),
+        ("yolov2", {"augment__saturation": 0.5}, "config.augment: saturation is 0.5"),
+        ("yolov2", {"loss__prior_steps": "x"}, "config.loss: "),
+        ("yolov2", {"loss__ignore_threshold": 2.0}, "config.loss: ignore_threshold is 2.0"),
+        (
+            "yolov2",
+            {"loss__name": f"{__name__}:a_number"},
+            "config.loss: the loss returns",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_are_clear_errors(version, changes, message):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxvision.cli.config import default_config
 from jaxvision.core import InputError
 from jaxvision.interop import (
     DarknetNetwork,
@@ -18,6 +19,8 @@ from jaxvision.interop import (
     to_module,
 )
 from jaxvision.models import create_model
+from jaxvision.predict import predict_of_darknet, predict_of_task
+from jaxvision.tasks import detection
 from tests.models.variables import random_variables
 
 SIZE = 64
@@ -156,3 +159,37 @@ def test_a_published_description_and_our_module_give_the_same(name, real_data):
     model, fields, names = PUBLISHED[name]
     description = read_cfg(real_data / "darknet" / "cfg" / f"{name}.cfg")
     check_same(description, create_model(model, norm=darknet_norm, **fields), names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["yolov2", "yolov3", "yolov3-tiny"])
+def test_darknets_weights_find_the_same_in_our_task(name, real_data):
+    """Maps, anchors, decoding and suppression: what `jaxvision predict` finds with either."""
+    model, fields, _ = PUBLISHED[name]
+    text = (real_data / "darknet" / "cfg" / f"{name}.cfg").read_text()
+    text = re.sub(r"(?m)^(width|height)=\d+", rf"\1={SIZE}", text)
+    description = parse_cfg(text)
+    (first, *_) = heads = description.heads()
+    config = default_config("detection")
+    config.model.name, config.loss.name = model, f"{model[:6]}_loss"
+    for key, value in fields.items():
+        if key != "num_classes":
+            config.model[key] = value
+    config.data.class_names = tuple(map(str, range(first.num_classes)))
+    config.data.image_size = SIZE
+    config.anchors = tuple(anchor for head in heads for anchor in head.anchors)
+    config.model.norm = darknet_norm
+    task = detection(config)
+    images = np.random.default_rng(0).integers(0, 256, (1, SIZE, SIZE, 3), np.uint8)
+    network = DarknetNetwork(description)
+    variables = random_variables(network, images / np.float32(255))
+    like = jax.jit(task.init)(jax.random.key(0))
+    options = {"score_threshold": 0.005, "iou_threshold": 0.45, "max_detections": 100}
+    expected = predict_of_darknet(description, **options)(variables, images)
+    found = predict_of_task(task)(to_module(variables, like), images)
+    assert expected.valid.sum() > 10
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-3, atol=1e-4)
+    same = (np.asarray(found.labels) == np.asarray(expected.labels)).mean()
+    assert same > 0.95, "but for ties"
+    close = np.abs(np.asarray(found.boxes) - np.asarray(expected.boxes)).max(axis=-1) < 0.1
+    assert close.mean() > 0.95

@@ -1,0 +1,51 @@
+"""The boxes of annotations, against their image: what is wrong with them, what is rounding."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+ROUNDING = 0.5  # pixels by which a box may reach beyond its image
+
+
+def box_problems(boxes: np.ndarray, size: tuple[int, int]) -> Iterator[str]:
+    """What is wrong with the boxes of an image, if anything is.
+
+    A box may not be turned inside out. It has to lie in the image, up to `ROUNDING`, and what lies
+    there needs an area.
+
+    Args:
+      boxes: f64[G, 4], xyxy, pixels.
+      size: (height, width) of the image.
+    Yields:
+      a line for each bad box, with its number from 1.
+    """
+    for number, (box, inside) in enumerate(
+        zip(boxes.tolist(), clip_boxes(boxes, size).tolist(), strict=True), start=1
+    ):
+        reason = _wrong_with(box, inside, size)
+        if reason:
+            shown = ", ".join(f"{x:g}" for x in box)
+            yield f"box {number} ({shown}) {reason}"
+
+
+def clip_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The parts of boxes that lie in the image; arguments as for `box_problems`."""
+    height, width = size
+    return np.clip(boxes, 0, np.array([[width, height, width, height]]))
+
+
+def _wrong_with(box: Sequence[float], inside: Sequence[float], size: tuple[int, int]) -> str | None:
+    if not all(map(math.isfinite, box)):
+        return "is not finite"
+    x1, y1, x2, y2 = box
+    if x2 < x1 or y2 < y1:
+        return "is turned inside out (x2 < x1 or y2 < y1)"
+    if x2 == x1 or y2 == y1:
+        return "has no area"
+    if any(abs(x - nearest) > ROUNDING for x, nearest in zip(box, inside, strict=True)):
+        return "reaches beyond the image of {1} x {0}".format(*size)
+    x1, y1, x2, y2 = inside
+    if x2 == x1 or y2 == y1:
+        return "has no area in the image"
+    return None

@@ -1,0 +1,108 @@
+"""Files of images: any of them read as upright RGB, and their sizes."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from jaxvision.core import InputError
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF's orientation -> what makes the image upright."""
+_SIDEWAYS = {_TURNS[orientation] for orientation in (5, 6, 7, 8)}
+
+
+class ImageError(InputError):
+    """A file that cannot be read as an image.
+
+    Attributes:
+      path: of the file.
+      reason: why, in a few words.
+    """
+
+    def __init__(self, path: Path | str, reason: str):
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"{self.path} cannot be read as an image ({self.reason}): mend it or leave it out"
+
+
+def read_image(path: Path | str) -> np.ndarray:
+    """An image as 8-bit RGB, upright.
+
+    The turn in its EXIF data is applied, if that stands before the pixels and is sound. Grey of 16
+    bits is scaled (65535 becomes 255); what is transparent is laid on white; of several frames or
+    pages the first is taken.
+
+    Args:
+      path: of the file, in any format that Pillow reads.
+    Returns:
+      u8[H, W, 3].
+    Raises:
+      ImageError: there is no such file, it is damaged or no image, or its numbers have no range of
+        their own (float, or more than 16 bits).
+    """
+    with _opened(path) as image:
+        turn = _turn(image)
+        image.load()
+        rgb = _to_rgb(image)
+        return np.asarray(rgb if turn is None else rgb.transpose(turn))
+
+
+def image_size(path: Path | str) -> tuple[int, int]:
+    """The size that `read_image` gives, by the file's header alone.
+
+    Args:
+      path: of the file.
+    Returns:
+      (height, width).
+    Raises:
+      ImageError: there is no such file, or it is no image.
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        return (width, height) if _turn(image) in _SIDEWAYS else (height, width)
+
+
+@contextlib.contextmanager
+def _opened(path: Path | str) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as image:
+            yield image
+    except Exception as error:  # a decoder raises whatever the damage makes it stumble over
+        raise ImageError(path, " ".join(str(error).split()) or type(error).__name__) from error
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What makes an image upright, of which only the header was read."""
+    if image.format == "TIFF":  # Pillow turns these itself, their size too
+        return None
+    try:
+        # Not image.getexif(): that of a PNG looks behind the pixels, and so decodes them.
+        exif = Image.Image.getexif(image)
+    except Exception:  # damaged; the pixels need not be
+        return None
+    return _TURNS.get(exif.get(ExifTags.Base.Orientation))
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):  # integers of 16 or 32 bits, and floats
+        pixels = np.asarray(image)
+        if image.mode == "F" or pixels.min() < 0 or pixels.max() > 65535:
+            raise ValueError(f"numbers of type {pixels.dtype}: store it with 8 or 16 bits")
+        image = Image.fromarray(np.rint(pixels / 257).astype(np.uint8))
+    elif image.has_transparency_data:
+        ground = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(ground, image.convert("RGBA"))
+    return image if image.mode == "RGB" else image.convert("RGB")
