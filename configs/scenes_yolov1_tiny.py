@@ -1,6 +1,9 @@
 """A small YOLOv1 on the embedded scenes: digits on photographs, 96x96.
 
-python train.py --config=configs/scenes_yolov1_tiny.py
+    python train.py --config=configs/scenes_yolov1_tiny.py
+
+Costs about 5 minutes on 2 cores of an AMD EPYC (2026-11-21). Reached AP50 0.893, AP75 0.656 and
+AP 0.571 on the 500 test scenes, which show other digits on another photograph.
 """
 
 from jaxvision.cli.config import default_config
