@@ -391,7 +391,7 @@ OUT_OF_RANGE = {
     },
     "fast_rcnn_loss": {"beta": NOT_POSITIVE, "box_weight": NEGATIVE},
 }
-UNLIMITED = {"ignore_label", "prior_steps", "predicts_roots"}
+UNLIMITED = {"constrained", "ignore_label", "prior_steps", "predicts_roots"}
 
 
 def test_every_public_loss_is_in_the_table():
