@@ -17,8 +17,13 @@ from jaxvision.cli.config import (
     shipped_configs,
     summary,
 )
-from jaxvision.core import ClassificationBatch, DetectionBatch, InputError
-from jaxvision.data import CLASSIFICATION_SOURCES, DETECTION_SOURCES
+from jaxvision.core import (
+    ClassificationBatch,
+    DetectionBatch,
+    InputError,
+    SegmentationBatch,
+)
+from jaxvision.data import CLASSIFICATION_SOURCES, DETECTION_SOURCES, SEGMENTATION_SOURCES
 from jaxvision.engine import abstract_state, make_optimizer
 from jaxvision.engine.evaluate import measured
 
@@ -85,9 +90,19 @@ def detection_batch(data):
     )
 
 
+def segmentation_batch(data):
+    shape = (2, data.image_size, data.image_size)
+    return SegmentationBatch(
+        image=np.zeros((*shape, 3), np.uint8),
+        labels=np.zeros(shape, np.uint8),
+        mask=np.ones(2, bool),
+    )
+
+
 TASKS = {
     "classification": (CLASSIFICATION_SOURCES, classification_batch),
     "detection": (DETECTION_SOURCES, detection_batch),
+    "segmentation": (SEGMENTATION_SOURCES, segmentation_batch),
 }
 
 
@@ -111,8 +126,11 @@ def test_a_config_can_be_trained(name):
     assert all(total.shape == weight.shape == (2,) for total, weight in terms.values())
     if config.task == "classification":
         assert found["probabilities"].shape == (2, data.num_classes)
-    else:
+    elif config.task == "detection":
         assert found.boxes.shape == (2, config.detect.max_detections, 4)
+    else:
+        assert found.shape[0] == 2
+        assert found.ndim == 3
     optimizer = make_optimizer(config.optimizer, steps=config.steps)
     every = max(1, config.steps // 1000)
     peak = max(float(optimizer.schedule(step)) for step in range(0, config.steps, every))

@@ -1,6 +1,18 @@
 """Floor 2: augmentation on the device."""
 
-from jaxvision.augment.color import hsv_to_rgb, random_hsv, rgb_to_hsv
+from jaxvision.augment.color import (
+    hsv_to_rgb,
+    random_hsv,
+    rgb_to_hsv,
+    rgb_to_ycbcr,
+    ycbcr_to_rgb,
+)
+from jaxvision.augment.degradation import (
+    downscale,
+    downscale_upscale,
+    gaussian_noise,
+    random_gaussian_noise,
+)
 from jaxvision.augment.detection import (
     blend,
     clip_and_drop,
@@ -19,26 +31,47 @@ from jaxvision.augment.image import (
     random_rotation,
     rotate,
 )
-from jaxvision.augment.sampling import resized_crop, resized_crop_boxes
+from jaxvision.augment.sampling import (
+    resized_crop,
+    resized_crop_boxes,
+    scale_and_translate_window,
+    warp,
+)
+from jaxvision.augment.segmentation import (
+    elastic_deformation,
+    random_flip_labelled,
+    random_scale_and_translate_labelled,
+)
 
 __all__ = [
     "blend",
     "clip_and_drop",
+    "downscale",
+    "downscale_upscale",
+    "elastic_deformation",
     "flip_boxes",
+    "gaussian_noise",
     "horizontal_flip",
     "hsv_to_rgb",
     "mixup",
     "mosaic",
     "normalize",
     "pad_and_crop",
+    "random_flip_labelled",
+    "random_gaussian_noise",
     "random_horizontal_flip",
     "random_hsv",
     "random_jitter_crop",
     "random_rotation",
     "random_scale_and_translate",
+    "random_scale_and_translate_labelled",
     "resized_crop",
     "resized_crop_boxes",
     "rgb_to_hsv",
+    "rgb_to_ycbcr",
     "rotate",
+    "scale_and_translate_window",
+    "warp",
     "with_probability",
+    "ycbcr_to_rgb",
 ]

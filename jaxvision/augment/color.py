@@ -8,6 +8,11 @@ from jax import Array
 
 from jaxvision.core import at_least_float32, check_array, check_range
 
+# ITU-R BT.601: the shares of red and blue in the luminance, and the steps that it and the colour
+# differences span, of 255.
+_RED, _BLUE = 0.299, 0.114
+_LUMINANCE, _DIFFERENCE = 219 / 255, 224 / 255
+
 
 def rgb_to_hsv(image: Array) -> Array:
     """Hue, saturation and value of each colour.
@@ -62,6 +67,51 @@ def hsv_to_rgb(image: Array) -> Array:
         return value - value * saturation * jnp.clip(jnp.minimum(k, 4 - k), 0, 1)
 
     return jnp.stack([channel(n) for n in (5, 3, 1)], axis=-1)
+
+
+def rgb_to_ycbcr(image: Array) -> Array:
+    """Luminance and the differences of blue and red from it: MATLAB's rgb2ycbcr of 8-bit images.
+
+    With L = 0.299 R + 0.587 G + 0.114 B: Y = 16 + 219/255 L,
+    Cb = 128 + 224/255 (B - L) / (2 (1 - 0.114)), Cr = 128 + 224/255 (R - L) / (2 (1 - 0.299)).
+    MATLAB rounds 8-bit images afterwards; here nothing is rounded.
+
+    Args:
+      image: uint8 or float [..., 3], RGB in 0..255.
+    Returns:
+      f32[..., 3], Y in 16..235, Cb and Cr in 16..240; half precision is computed in float32.
+    Raises:
+      AssertionError: image has another shape or dtype.
+    Source: Recommendation ITU-R BT.601-7, section 2.5.
+    """
+    image = check_array("image", image, ("...", 3), "number")
+    red, green, blue = jnp.moveaxis(at_least_float32(image), -1, 0)
+    light = _RED * red + (1 - _RED - _BLUE) * green + _BLUE * blue
+    y = 16 + _LUMINANCE * light
+    cb = 128 + _DIFFERENCE / (2 - 2 * _BLUE) * (blue - light)
+    cr = 128 + _DIFFERENCE / (2 - 2 * _RED) * (red - light)
+    return jnp.stack([y, cb, cr], axis=-1)
+
+
+def ycbcr_to_rgb(image: Array) -> Array:
+    """The inverse of `rgb_to_ycbcr`, up to rounding.
+
+    Args:
+      image: uint8 or float [..., 3]: Y, Cb and Cr as `rgb_to_ycbcr` gives them.
+    Returns:
+      f32[..., 3], RGB in 0..255, not clipped: not all of YCbCr is a colour; half precision is
+      computed in float32.
+    Raises:
+      AssertionError: image has another shape or dtype.
+    Source: Recommendation ITU-R BT.601-7, section 2.5.
+    """
+    image = check_array("image", image, ("...", 3), "number")
+    y, cb, cr = jnp.moveaxis(at_least_float32(image), -1, 0)
+    light = (y - 16) / _LUMINANCE
+    blue = light + (2 - 2 * _BLUE) / _DIFFERENCE * (cb - 128)
+    red = light + (2 - 2 * _RED) / _DIFFERENCE * (cr - 128)
+    green = (light - _RED * red - _BLUE * blue) / (1 - _RED - _BLUE)
+    return jnp.stack([red, green, blue], axis=-1)
 
 
 def random_hsv(

@@ -22,7 +22,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.augment.sampling import GREY, resized_crop, resized_crop_boxes
+from jaxvision.augment.sampling import (
+    GREY,
+    resized_crop,
+    resized_crop_boxes,
+    scale_and_translate_window,
+)
 from jaxvision.core import (
     DetectionBatch,
     InputError,
@@ -139,22 +144,10 @@ def random_scale_and_translate(
       ValueError: an option out of its range.
     Source: the defaults are those of Redmon et al. 2016 ("You only look once"), section 2.2.
     """
-    for name, (least, most) in (("scale", scale), ("ratio", ratio)):
-        check_range(f"the first of {name}", least, more_than=0)
-        check_range(f"the second of {name}", most, least=least, less_than=math.inf)
-    check_range("translate", translate, least=0, less_than=math.inf)
     example = _check(example)
-    height, width, _ = example.image.shape
-    scale_key, ratio_key, translate_key = jax.random.split(key, 3)
-    s = jax.random.uniform(scale_key, minval=scale[0], maxval=scale[1])
-    logarithm = jax.random.uniform(ratio_key, minval=math.log(ratio[0]), maxval=math.log(ratio[1]))
-    stretch = jnp.exp(logarithm / 2)
-    t = jax.random.uniform(translate_key, (2,), minval=-translate, maxval=translate)
-    size = jnp.array([width, height], jnp.float32)
-    factor = s * jnp.stack([stretch, 1 / stretch])
-    # The window is what becomes [0, W] x [0, H].
-    centre, half = size * (0.5 - t / factor), size / factor / 2
-    window = jnp.concatenate([centre - half, centre + half])
+    window = scale_and_translate_window(
+        key, example.image.shape[:2], scale=scale, ratio=ratio, translate=translate
+    )
     return _crop(example, window, fill, least_visible, least_side)
 
 

@@ -1,13 +1,14 @@
 """What a window shows of an image, and where its boxes are then."""
 
 import functools
+import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.core import at_least_float32, check_array, lookup
+from jaxvision.core import at_least_float32, check_array, check_range, lookup
 
 GREY = 127.0
 """What lies outside an image, if nothing else is asked for: half of white, as in Darknet."""
@@ -61,6 +62,70 @@ def resized_crop_boxes(boxes: Array, window: Array, *, size: tuple[int, int]) ->
     moved = [(x1 - left) * scale_x, (y1 - top) * scale_y]
     moved += [(x2 - left) * scale_x, (y2 - top) * scale_y]
     return jnp.stack(moved, axis=-1)
+
+
+def scale_and_translate_window(
+    key: Array,
+    size: tuple[int, int],
+    *,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    translate: float,
+) -> Array:
+    """The window of a random change of scale about the image's centre and a move.
+
+    With s uniform in `scale`, r log-uniform in `ratio` and t uniform in [-translate, translate] for
+    each axis, x' = W / 2 + s sqrt(r) (x - W / 2) + t_x W and
+    y' = H / 2 + s / sqrt(r) (y - H / 2) + t_y H; the window is what becomes [0, W] x [0, H].
+
+    Args:
+      key: key[].
+      size: (height, width) of the image.
+      scale: the least and the largest factor, more than 0; more than 1 enlarges.
+      ratio: the least and the largest factor of width over height, more than 0.
+      translate: the largest move, as a share of the side, at least 0.
+    Returns:
+      f32[4], xyxy, pixels, for `resized_crop`.
+    Raises:
+      ValueError: an option out of its range.
+    """
+    for name, (least, most) in (("scale", scale), ("ratio", ratio)):
+        check_range(f"the first of {name}", least, more_than=0)
+        check_range(f"the second of {name}", most, least=least, less_than=math.inf)
+    check_range("translate", translate, least=0, less_than=math.inf)
+    scale_key, ratio_key, translate_key = jax.random.split(key, 3)
+    s = jax.random.uniform(scale_key, minval=scale[0], maxval=scale[1])
+    logarithm = jax.random.uniform(ratio_key, minval=math.log(ratio[0]), maxval=math.log(ratio[1]))
+    stretch = jnp.exp(logarithm / 2)
+    t = jax.random.uniform(translate_key, (2,), minval=-translate, maxval=translate)
+    sides = jnp.array(size[::-1], jnp.float32)
+    factor = s * jnp.stack([stretch, 1 / stretch])
+    centre, half = sides * (0.5 - t / factor), sides / factor / 2
+    return jnp.concatenate([centre - half, centre + half])
+
+
+def warp(image: Array, places: Array, *, method: str = "bilinear", fill: float = GREY) -> Array:
+    """The image's colours at any places.
+
+    Args:
+      image: [H, W, C], numbers or bool.
+      places: f32[..., 2], (x, y), pixels from the image's upper left corner: the centre of the
+        first pixel is (1/2, 1/2).
+      method: "bilinear" between the centres of pixels (beyond the outermost ones the colour stays
+        as it is), or "nearest" for the pixel that a place is in.
+      fill: the value at places outside the image.
+    Returns:
+      [..., C]: float32 if bilinear, the image's dtype if nearest.
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+      ValueError: an unknown method.
+    """
+    image = check_array("image", image, ("H", "W", "C"), "number or bool")
+    x, y = jnp.moveaxis(check_array("places", places, ("...", 2)), -1, 0)
+    height, width, _ = image.shape
+    inside = ((y >= 0) & (y <= height) & (x >= 0) & (x <= width))[..., None]
+    sampled = lookup(_WARPS, method, "method")(image, y, x)
+    return jnp.where(inside, sampled, jnp.asarray(fill, sampled.dtype))
 
 
 # Compiled as a whole, so that an eager call compiles once.
@@ -123,3 +188,27 @@ def _nearest(image: Array, y: Array, x: Array) -> Array:
 
 
 _METHODS = {"bilinear": _bilinear, "nearest": _nearest}
+
+
+def _at(image: Array, row: Array, column: Array) -> Array:
+    """Pixels by whole numbers, those beyond the border from the border."""
+    height, width, _ = image.shape
+    return image[jnp.clip(row, 0, height - 1), jnp.clip(column, 0, width - 1)]
+
+
+def _warp_nearest(image: Array, y: Array, x: Array) -> Array:
+    return _at(image, jnp.floor(y).astype(jnp.int32), jnp.floor(x).astype(jnp.int32))
+
+
+def _warp_bilinear(image: Array, y: Array, x: Array) -> Array:
+    y, x = y - 0.5, x - 0.5
+    top, left = jnp.floor(y), jnp.floor(x)
+    down, right = (y - top)[..., None], (x - left)[..., None]
+    row, column = top.astype(jnp.int32), left.astype(jnp.int32)
+    image = image.astype(jnp.float32)
+    above = _at(image, row, column) * (1 - right) + _at(image, row, column + 1) * right
+    below = _at(image, row + 1, column) * (1 - right) + _at(image, row + 1, column + 1) * right
+    return above * (1 - down) + below * down
+
+
+_WARPS = {"bilinear": _warp_bilinear, "nearest": _warp_nearest}

@@ -14,6 +14,7 @@ from jaxvision.core import InputError, Task, lookup
 from jaxvision.data import (
     CLASSIFICATION_SOURCES,
     DETECTION_SOURCES,
+    SEGMENTATION_SOURCES,
     Alternating,
     EvalLoader,
     Reading,
@@ -23,6 +24,7 @@ from jaxvision.data import (
     Splits,
     ToClassificationExample,
     ToDetectionExample,
+    ToSegmentationExample,
     TrainLoader,
     Transform,
 )
@@ -122,6 +124,10 @@ def _detection(data: Any, size: int) -> ToDetectionExample:
     )
 
 
+def _segmentation(data: Any, size: int) -> ToSegmentationExample:
+    return ToSegmentationExample((size, size), len(data.class_names), resize=data.resize)
+
+
 class _Kind(NamedTuple):
     """Where a task's records come from, and what makes examples of them: (config.data, size)."""
 
@@ -132,6 +138,7 @@ class _Kind(NamedTuple):
 _KINDS = {
     "classification": _Kind(CLASSIFICATION_SOURCES, _classification),
     "detection": _Kind(DETECTION_SOURCES, _detection),
+    "segmentation": _Kind(SEGMENTATION_SOURCES, _segmentation),
 }
 
 

@@ -141,7 +141,38 @@ def _detection(config: ConfigDict) -> None:
     config.detect.best_box_only = False  # YOLOv1: of each cell, only the surest box
 
 
-_PARTS = {"classification": _classification, "detection": _detection}
+def _segmentation(config: ConfigDict) -> None:
+    config.best.metric = "mean_iou"  # or "dice", "pixel_accuracy"
+    config.model.name = "unet"
+
+    # "scenes" (embedded), "folder" (of images and masks), "voc" or "tfds"
+    config.data.source = "scenes"
+    config.data.mask = "segmentation_mask"  # tfds: the masks' key
+    config.data.train_split = "train"  # of a folder or TFDS
+    config.data.test_split = "test"  # likewise
+    config.data.class_names = ()  # of the labels 0, 1, ...; the first is the background
+    config.data.resize = config_dict.placeholder(str)  # "letterbox" or "stretch"; None: refuse
+    config.data.mean = (0.0, 0.0, 0.0)  # per channel, of values in 0..1
+    config.data.std = (1.0, 1.0, 1.0)
+
+    config.augment.scale = (1.0, 1.0)  # least and largest factor
+    config.augment.ratio = (1.0, 1.0)  # least and largest factor of width over height
+    config.augment.translate = 0.0  # the largest move, as a share of the side
+    config.augment.elastic = 0.0  # pixels, of the moves of a coarse grid; 0: none
+    config.augment.flip = 0.0  # probability: left and right
+    config.augment.hue = 0.0  # the largest shift, in turns
+    config.augment.saturation = 1.0  # the largest factor
+    config.augment.value = 1.0  # the largest factor
+
+    # or "binary_cross_entropy" (one class, no background), "file.py:function" of your own
+    config.loss.name = "cross_entropy"
+
+
+_PARTS = {
+    "classification": _classification,
+    "detection": _detection,
+    "segmentation": _segmentation,
+}
 
 
 def documented_keys(task: str = "classification") -> dict[str, str]:

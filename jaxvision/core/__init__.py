@@ -1,7 +1,12 @@
 """Floor 0: the contracts that everything else is built on."""
 
 from jaxvision.core.arrays import at_least_float32, check_array
-from jaxvision.core.batch import ClassificationBatch, DetectionBatch, Detections
+from jaxvision.core.batch import (
+    ClassificationBatch,
+    DetectionBatch,
+    Detections,
+    SegmentationBatch,
+)
 from jaxvision.core.errors import InputError, check_divisible, check_range
 from jaxvision.core.iterator import DataIterator
 from jaxvision.core.registry import close_names, find_function, lookup, merge
@@ -17,6 +22,7 @@ __all__ = [
     "Detections",
     "InputError",
     "Keys",
+    "SegmentationBatch",
     "Task",
     "Terms",
     "TrainState",

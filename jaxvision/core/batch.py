@@ -66,6 +66,23 @@ class DetectionBatch:
 
 
 @flax.struct.dataclass
+class SegmentationBatch:
+    """Images with a class for each pixel.
+
+    Attributes:
+      image: [B, H, W, C], as in `ClassificationBatch`.
+      labels: int[B, H, W], 255 where a pixel does not count.
+      mask: bool[B], False for filler images.
+      partners: as in `ClassificationBatch`.
+    """
+
+    image: Array
+    labels: Array
+    mask: Array
+    partners: Any = None
+
+
+@flax.struct.dataclass
 class Detections:
     """What a detector found, padded to a fixed number.
 

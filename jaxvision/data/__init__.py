@@ -22,6 +22,7 @@ from jaxvision.data.detection import ToDetectionExample
 from jaxvision.data.folders import FORMS, find_form, list_folder, open_folder
 from jaxvision.data.images import ImageError, image_size, read_image
 from jaxvision.data.placement import Placement, place, to_input, to_original
+from jaxvision.data.segmentation import ToSegmentationExample
 from jaxvision.data.source import Cached, Source, Subset, hold_out
 from jaxvision.data.voc import VOC_CLASSES, read_voc
 from jaxvision.data.yolo_txt import read_yolo
@@ -36,6 +37,7 @@ _LATER = {
     "open_scenes": "scenes",
     "CLASSIFICATION_SOURCES": "splits",
     "DETECTION_SOURCES": "splits",
+    "SEGMENTATION_SOURCES": "splits",
     "Sources": "splits",
     "Splits": "splits",
 }
@@ -46,6 +48,7 @@ __all__ = [
     "COCO_CLASSES",
     "DETECTION_SOURCES",
     "FORMS",
+    "SEGMENTATION_SOURCES",
     "VOC_CLASSES",
     "Alternating",
     "AnnotatedImages",
@@ -64,6 +67,7 @@ __all__ = [
     "Subset",
     "ToClassificationExample",
     "ToDetectionExample",
+    "ToSegmentationExample",
     "TrainLoader",
     "Transform",
     "find_form",

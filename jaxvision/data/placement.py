@@ -74,24 +74,27 @@ def place(
     return result, placement
 
 
-def place_mask(mask: np.ndarray, target: tuple[int, int], placement: Placement) -> np.ndarray:
-    """A mask where its image lies in the network's input.
+def place_mask(
+    mask: np.ndarray, target: tuple[int, int], placement: Placement, *, fill: int = 0
+) -> np.ndarray:
+    """A mask, or labels of pixels, where the image lies in the network's input.
 
     A pixel of the result is that of the mask in which its centre lies: row (i + 1/2) H / h of H,
     where h rows are left. An object of less than such a pixel may lose all of its mask.
 
     Args:
-      mask: bool[H, W].
+      mask: [H, W], of bools or numbers.
       target: (height, width).
       placement: of the image, from `place`.
+      fill: what stands beside the image.
     Returns:
-      bool[height, width], False beside the image.
+      [height, width], of the mask's dtype.
     """
     rows, columns = (
         (2 * np.arange(new) + 1) * old // (2 * new)
         for new, old in zip(_placed_size(mask, placement), mask.shape, strict=True)
     )
-    result = np.zeros(target, bool)
+    result = np.full(target, fill, mask.dtype)
     # Columns first: decoded run-lengths lie column by column in memory.
     _paste(mask[:, columns][rows], result, placement)
     return result

@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from jaxvision.data.digits import encode_png, is_test_digit, prepared
-from jaxvision.data.tfds_source import TfdsDetectionSource
+from jaxvision.data.tfds_source import TfdsDetectionSource, TfdsSegmentationSource
 
 SIZE = 96  # pixels a side
 COUNTS = {"train": 4000, "test": 500}
@@ -137,3 +137,9 @@ def open_scenes(data: Any, split: str) -> TfdsDetectionSource:
       InputError: see `TfdsDetectionSource`; also if the folder cannot be written.
     """
     return TfdsDetectionSource(prepared(JaxvisionScenes, data), split)
+
+
+def open_scene_masks(data: Any, split: str) -> TfdsSegmentationSource:
+    """A split of the embedded scenes with the classes of their pixels: 0 the background, 1 + the
+    digit; arguments and errors as those of `open_scenes`."""
+    return TfdsSegmentationSource(prepared(JaxvisionScenes, data), split, mask="mask")

@@ -7,9 +7,14 @@ from jaxvision.core import InputError, lookup
 from jaxvision.data.digits import open_digits
 from jaxvision.data.folders import FORMS, open_folder
 from jaxvision.data.idx import open_idx
-from jaxvision.data.scenes import open_scenes
+from jaxvision.data.mask_folders import open_mask_folder, open_voc_masks
+from jaxvision.data.scenes import open_scene_masks, open_scenes
 from jaxvision.data.source import Cached, Source, hold_out
-from jaxvision.data.tfds_source import open_tfds, open_tfds_detection
+from jaxvision.data.tfds_source import (
+    open_tfds,
+    open_tfds_detection,
+    open_tfds_segmentation,
+)
 
 Sources = Mapping[str, Callable[[Any, str], Source]]
 """Name -> (config.data, split) -> Source."""
@@ -23,6 +28,14 @@ DETECTION_SOURCES: Sources = {
     "scenes": open_scenes,
     "tfds": open_tfds_detection,
     **dict.fromkeys(FORMS, open_folder),
+}
+
+
+SEGMENTATION_SOURCES: Sources = {
+    "scenes": open_scene_masks,
+    "folder": open_mask_folder,
+    "voc": open_voc_masks,
+    "tfds": open_tfds_segmentation,
 }
 
 

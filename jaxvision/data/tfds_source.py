@@ -182,6 +182,44 @@ class TfdsDetectionSource:
         return self._records.where(index)
 
 
+class TfdsSegmentationSource:
+    """The images and masks of one split of a prepared TFDS data set.
+
+    Args:
+      builder: the data set, prepared as ArrayRecord, with an image and a mask of one channel.
+      split: a TFDS split, such as "test" or "train[:90%]".
+      mask: the mask's key, such as "segmentation_mask".
+    Raises:
+      InputError: as `TfdsSource`, or the data set has no such mask.
+    """
+
+    def __init__(self, builder: tfds.core.DatasetBuilder, split: str, *, mask: str):
+        _check_prepared(builder)
+        features = dict(builder.info.features.items())
+        if "image" not in features or mask not in features:
+            raise InputError(
+                f"TFDS data set {builder.name!r} has no image and mask called {mask!r}: it has "
+                f"{', '.join(sorted(features))}: set config.data.mask"
+            )
+        self._mask = mask
+        self._records = _Records(builder, split, ["image", mask])
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> Record:
+        """A record: "image" u8[H, W, 3] and "labels" u8[H, W]."""
+        record = self._records[index]
+        image, mask = record["image"], record[self._mask]
+        return {
+            "image": np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image,
+            "labels": mask[:, :, 0],
+        }
+
+    def where(self, index: int) -> str:
+        return self._records.where(index)
+
+
 def _check_prepared(builder: tfds.core.DatasetBuilder) -> None:
     if not (pathlib.Path(builder.data_dir) / "dataset_info.json").is_file():
         config = f"/{builder.builder_config.name}" if builder.builder_config else ""
@@ -255,3 +293,16 @@ def open_tfds_detection(data: Any, split: str) -> TfdsDetectionSource:
             "they are read: leave it out"
         )
     return TfdsDetectionSource(_builder(data), own_split(data, split))
+
+
+def open_tfds_segmentation(data: Any, split: str) -> TfdsSegmentationSource:
+    """A split of any TFDS data set for segmentation.
+
+    Args:
+      data: config with `name` (such as "oxford_iiit_pet"), `dir` (None: TFDS's own), `mask`,
+        `train_split` and `test_split`.
+      split: "train" and "test" stand for the config's two splits; any other is a TFDS split.
+    Raises:
+      InputError: see `TfdsSegmentationSource`; also for an unknown name, version or config.
+    """
+    return TfdsSegmentationSource(_builder(data), own_split(data, split), mask=data.mask)

@@ -15,6 +15,7 @@ from jaxvision.core import InputError
 # Leaf of the Flax path -> leaf of torch's key.
 _LEAVES = {
     "kernel": "weight",
+    "transposed_kernel": "weight",
     "scale": "weight",
     "bias": "bias",
     "mean": "running_mean",
@@ -22,14 +23,17 @@ _LEAVES = {
 }
 # Buffers that torch keeps and inference does not need.
 _BUFFERS = ("num_batches_tracked",)
-# Axes of a kernel in torch's layout -> ours, by rank: dense OI -> IO, convolution OIHW -> HWIO.
-_KERNEL_AXES = {2: (1, 0), 4: (2, 3, 1, 0)}
+# Axes in torch's layout -> ours, by leaf and rank.
+_AXES = {
+    ("kernel", 2): (1, 0),  # dense: OI -> IO
+    ("kernel", 4): (2, 3, 1, 0),  # convolution: OIHW -> HWIO
+    ("transposed_kernel", 4): (2, 3, 0, 1),  # transposed convolution: IOHW -> HWIO
+}
 
 
 def _from_torch_layout(leaf: str, value: np.ndarray) -> np.ndarray:
-    if leaf == "kernel" and value.ndim in _KERNEL_AXES:
-        return value.transpose(_KERNEL_AXES[value.ndim])
-    return value
+    axes = _AXES.get((leaf, value.ndim))
+    return value if axes is None else value.transpose(axes)
 
 
 def from_state_dict(

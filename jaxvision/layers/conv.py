@@ -5,15 +5,68 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from jax import Array
 
-from jaxvision.ops.convolution import conv_general_dilated
+from jaxvision.ops.convolution import Pair, conv_general_dilated, conv_transpose2d
 
 Conv = functools.partial(nn.Conv, conv_general_dilated_cls=lambda: conv_general_dilated)
 """`flax.linen.Conv`, fast on CPU with groups too (`feature_group_count`)."""
 
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 """Initialisation of He et al. 2015 ("Delving deep into rectifiers", equation 14)."""
+
+
+class ConvTranspose(nn.Module):
+    """`jaxvision.ops.conv_transpose2d` with a bias: torch's ConvTranspose2d.
+
+    The kernel is called "transposed_kernel", since torch keeps its axes in another order than a
+    convolution's. With a stride of the kernel's size `he_normal` keeps the variance if the channels
+    are halved.
+
+    Attributes:
+      features: channels out.
+      kernel_size: (height, width).
+      stride: step between the pixels of the input in the output.
+      padding: rows and columns to cut off on every side.
+      output_padding: rows and columns to add at the bottom and on the right.
+      use_bias: whether to add one.
+      kernel_init: of the kernel [height, width, C, features].
+      dtype: of the computation; None follows the input and the parameters.
+      param_dtype: of the parameters.
+
+    Call:
+      x f32[B, H, W, C] -> [B, (H - 1) stride - 2 padding + height + output_padding, ..., features].
+    """
+
+    features: int
+    kernel_size: tuple[int, int]
+    stride: Pair = 1
+    padding: Pair = 0
+    output_padding: Pair = 0
+    use_bias: bool = True
+    kernel_init: nn.initializers.Initializer = he_normal
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        shape = (*self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param("transposed_kernel", self.kernel_init, shape, self.param_dtype)
+        bias = None
+        if self.use_bias:
+            zeros = nn.initializers.zeros
+            bias = self.param("bias", zeros, (self.features,), self.param_dtype)
+        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+        y = conv_transpose2d(
+            x,
+            kernel,
+            stride=self.stride,
+            padding=self.padding,
+            output_padding=self.output_padding,
+        )
+        return y if bias is None else y + bias[None, None, None]
 
 
 def conv_norm_act(
@@ -25,6 +78,7 @@ def conv_norm_act(
     norm_name: str,
     norm: Callable[..., Array] | None,
     stride: int = 1,
+    padding: int | None = None,
     groups: int = 1,
     act: Callable[[Array], Array] | None = nn.relu,
     dtype: Any = None,
@@ -34,28 +88,29 @@ def conv_norm_act(
 
     A function and not a module: both layers become children of the module that calls it, under
     the two names given, as in torchvision's state dicts. Padding is explicit, as in the published
-    networks: (kernel_size - 1) // 2 on every side ("SAME" differs from it at stride 2).
+    networks ("SAME" differs from it at stride 2).
 
     Args:
       x: [B, H, W, C].
       features: channels out.
-      kernel_size: odd.
+      kernel_size: odd, unless `padding` is given.
       name: the convolution's name.
       norm_name: the norm's name.
       norm: a `jaxvision.layers.Norm` with everything but x and the name filled in, or None.
       stride: of the convolution.
+      padding: zeros on every side; None: (kernel_size - 1) // 2.
       groups: of channels; C for a depthwise convolution.
       act: activation, or None.
       dtype: of the computation.
       param_dtype: of the kernel.
     Returns:
-      [B, ceil(H / stride), ceil(W / stride), features].
+      [B, h, w, features]; without `padding` h = ceil(H / stride), w = ceil(W / stride).
     """
     x = Conv(
         features,
         (kernel_size, kernel_size),
         strides=stride,
-        padding=(kernel_size - 1) // 2,
+        padding=(kernel_size - 1) // 2 if padding is None else padding,
         feature_group_count=groups,
         use_bias=norm is None,
         kernel_init=he_normal,

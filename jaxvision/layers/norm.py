@@ -1,5 +1,6 @@
 """Normalisation layers behind one signature, so that a network can take any of them."""
 
+import math
 from typing import Any, Protocol
 
 import flax.linen as nn
@@ -62,5 +63,45 @@ def batch_norm(
     )(x)
 
 
-NORMS: dict[str, Norm] = {"batch_norm": batch_norm}
+def group_norm(
+    x: Array,
+    *,
+    name: str,
+    train: bool,
+    axis_name: str | None = None,
+    dtype: Any = None,
+    param_dtype: Any = jnp.float32,
+    num_groups: int = 32,
+    epsilon: float = 1e-5,
+) -> Array:
+    """Group normalisation: over all places, and the channels of a group, of one example.
+
+    It does the same in training and in evaluation and on any number of devices, so `train` and
+    `axis_name` change nothing. Parameters and epsilon as in torch.
+
+    Args:
+      x: [B, ..., C].
+      name: the layer's name.
+      train: not used.
+      axis_name: not used.
+      dtype: of the result; None keeps the input's.
+      param_dtype: of scale and bias.
+      num_groups: of channels; for a C that it does not divide, the greatest number that divides
+        both.
+      epsilon: added to the variance.
+    Returns:
+      The shape of x.
+    Source: Wu & He 2018 ("Group normalization"), section 3.
+    """
+    del train, axis_name
+    return nn.GroupNorm(
+        num_groups=math.gcd(num_groups, x.shape[-1]),
+        epsilon=epsilon,
+        dtype=dtype,
+        param_dtype=param_dtype,
+        name=name,
+    )(x)
+
+
+NORMS: dict[str, Norm] = {"batch_norm": batch_norm, "group_norm": group_norm}
 """What the field `norm` of a network may be called in a config."""

@@ -16,6 +16,23 @@ from jaxvision.models.classification.lenet import LENETS
 from jaxvision.models.detection.yolov1 import YOLOS_V1
 from jaxvision.models.detection.yolov2 import YOLOS_V2
 from jaxvision.models.detection.yolov3 import YOLOS_V3
+from jaxvision.models.merging import merge_batch_norm
+from jaxvision.models.restoration.dncnn import DNCNNS
+from jaxvision.models.restoration.srcnn import ESPCNS, SRCNNS
+from jaxvision.models.segmentation.deconvnet import DECONVNETS
+from jaxvision.models.segmentation.resunet import RESUNETS
+from jaxvision.models.segmentation.unet import UNETS
+
+__all__ = [
+    "BACKBONES",
+    "CLASSIFIERS",
+    "DETECTORS",
+    "MODELS",
+    "RESTORERS",
+    "SEGMENTERS",
+    "create_model",
+    "merge_batch_norm",
+]
 
 CLASSIFIERS: dict[str, Callable[..., nn.Module]] = merge(
     DARKNETS, LENETS, MOBILENETS_V2, RESNETS_CIFAR
@@ -25,13 +42,18 @@ CLASSIFIERS: dict[str, Callable[..., nn.Module]] = merge(
 DETECTORS: dict[str, Callable[..., nn.Module]] = merge(YOLOS_V1, YOLOS_V2, YOLOS_V3)
 """Networks that give what the losses of detectors take."""
 
-MODELS = merge(CLASSIFIERS, DETECTORS)
-"""Name -> what builds the module. Every network has the fields `num_classes`, `norm`,
-`axis_name`, `dtype` and `param_dtype`."""
+RESTORERS: dict[str, Callable[..., nn.Module]] = merge(DNCNNS, ESPCNS, SRCNNS)
+"""Networks that give an `image`, as many channels as it had."""
 
+SEGMENTERS: dict[str, Callable[..., nn.Module]] = merge(DECONVNETS, RESUNETS, UNETS)
+"""Networks that give `logits` of each pixel."""
+
+MODELS = merge(CLASSIFIERS, DETECTORS, RESTORERS, SEGMENTERS)
+"""Name -> what builds the module. Every network has the fields `norm`, `axis_name`, `dtype` and
+`param_dtype`; all but the restorers, which know no classes, have `num_classes`."""
 
 BACKBONES = merge(CLASSIFIERS, PLAIN_DARKNETS)
-"""What the field `backbone` of a detector may be called in a config."""
+"""What the field `backbone` of a detector or a U-Net may be called in a config."""
 
 
 def create_model(name: str, **fields: Any) -> nn.Module:

@@ -6,11 +6,13 @@ from typing import Any
 from jaxvision.core import Task
 from jaxvision.tasks.classification import classification
 from jaxvision.tasks.detection import detection
+from jaxvision.tasks.segmentation import segmentation
 
 TASKS: dict[str, Callable[[Any], Task]] = {
     "classification": classification,
     "detection": detection,
+    "segmentation": segmentation,
 }
 """Name -> (config) -> Task."""
 
-__all__ = ["TASKS", "classification", "detection"]
+__all__ = ["TASKS", "classification", "detection", "segmentation"]

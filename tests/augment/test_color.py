@@ -59,6 +59,48 @@ def test_there_and_back_is_the_identity(scale):
     np.testing.assert_allclose(back, COLOURS * scale, atol=2e-6 * scale)
 
 
+YCBCR = 3e-3  # MATLAB's figures have three digits after the point
+
+
+def test_rgb_to_ycbcr_equals_matlabs_figures():
+    image = 255 * COLOURS.reshape(6, 7, 3)
+    check_op(augment.rgb_to_ycbcr, reference.rgb_to_ycbcr, image, atol=YCBCR)
+
+
+def test_ycbcr_to_rgb_equals_the_inverse_of_matlabs_figures():
+    image = 255 * COLOURS.reshape(6, 7, 3)  # most of which is no colour
+    check_op(
+        augment.ycbcr_to_rgb, reference.ycbcr_to_rgb, image, atol=2 * YCBCR, transforms=("jit",)
+    )
+
+
+def test_black_white_and_the_primaries_in_ycbcr_by_hand():
+    rgb = np.array([[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 0, 255]], np.uint8)
+    expected = [[16, 128, 128], [235, 128, 128], [81.481, 90.203, 240], [40.966, 240, 109.786]]
+    actual = augment.rgb_to_ycbcr(rgb)
+    assert actual.dtype == jnp.float32
+    np.testing.assert_allclose(actual, expected, atol=1e-3)
+
+
+def test_to_ycbcr_and_back_is_the_identity():
+    image = 255 * COLOURS
+    back = jax.jit(lambda x: augment.ycbcr_to_rgb(augment.rgb_to_ycbcr(x)))(image)
+    np.testing.assert_allclose(back, image, atol=1e-4)
+
+
+@pytest.mark.parity
+def test_rgb_to_ycbcr_equals_scikit_image():
+    color = pytest.importorskip("skimage.color")
+    image = np.random.default_rng(0).integers(0, 256, (9, 8, 3)).astype(np.uint8)
+    np.testing.assert_allclose(augment.rgb_to_ycbcr(image), color.rgb2ycbcr(image), atol=YCBCR)
+
+
+@pytest.mark.parametrize("convert", [augment.rgb_to_ycbcr, augment.ycbcr_to_rgb])
+def test_ycbcr_of_what_has_not_three_channels_is_an_error_that_names_it(convert):
+    with pytest.raises(AssertionError, match=r"image is float32\[2, 2, 1\]"):
+        convert(np.zeros((2, 2, 1), np.float32))
+
+
 def drawn(count, **options):
     """[count] shifts, factors of saturation, factors of value."""
     image = np.full((1, 1, 3), (100, 80, 70), np.uint8)

@@ -204,7 +204,7 @@ def test_several_processes_by_hand_need_all_their_flags(arguments):
 
 @pytest.mark.parametrize(
     ("task", "own"),
-    [("classification", {"data.num_classes"}), ("detection", set())],
+    [("classification", {"data.num_classes"}), ("detection", set()), ("segmentation", set())],
 )
 def test_every_key_of_the_config_is_documented(task, own):
     """But for those whose name says it all."""

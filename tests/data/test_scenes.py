@@ -9,7 +9,14 @@ import pytest
 import sklearn.datasets
 
 from jaxvision.data.digits import is_test_digit
-from jaxvision.data.scenes import COUNTS, SIZE, JaxvisionScenes, open_scenes, scenes
+from jaxvision.data.scenes import (
+    COUNTS,
+    SIZE,
+    JaxvisionScenes,
+    open_scene_masks,
+    open_scenes,
+    scenes,
+)
 
 
 @pytest.fixture(scope="module")
@@ -83,4 +90,8 @@ def test_the_prepared_set_holds_the_scenes(tmp_path, monkeypatch):
             np.testing.assert_allclose(record["boxes"], boxes, atol=1e-5)
             np.testing.assert_array_equal(record["labels"], labels)
         assert not found
+        masked = open_scene_masks(data, split)
+        found = {record["image"].tobytes(): record for record in (masked[i] for i in range(count))}
+        for image, mask, _, _ in itertools.islice(scenes(split), count):
+            np.testing.assert_array_equal(found.pop(image.tobytes())["labels"], mask)
     assert (tmp_path / JaxvisionScenes.name / "1.0.0").is_dir()

@@ -10,7 +10,7 @@ import pytest
 from jaxvision.augment import normalize
 from jaxvision.core import InputError
 from jaxvision.interop import from_state_dict
-from jaxvision.layers import batch_norm
+from jaxvision.layers import ConvTranspose, batch_norm
 from jaxvision.models import create_model
 from tests.models.variables import random_values
 
@@ -71,6 +71,15 @@ def test_batch_norm_takes_running_statistics_and_leaves_the_counter():
         }
     converted = from_state_dict(state_dict, variables)
     jax.tree.map(np.testing.assert_array_equal, converted, variables)
+
+
+def test_a_transposed_kernel_has_its_axes_in_another_order():
+    # Kernels of 2 x 3 from 4 channels to 5.
+    like = {"params": {"up": {"transposed_kernel": np.zeros((2, 3, 4, 5), np.float32)}}}
+    weight = np.arange(120).reshape(4, 5, 2, 3)
+    kernel = from_state_dict({"up.weight": weight}, like)["params"]["up"]["transposed_kernel"]
+    assert kernel[1, 2, 3, 0] == weight[3, 0, 1, 2]
+    np.testing.assert_array_equal(np.moveaxis(kernel, (2, 3), (0, 1)), weight)
 
 
 def test_a_key_map_translates_names(lenet):
@@ -219,6 +228,25 @@ PARITY = {
 
 def as_numpy(state_dict):
     return {key: value.detach().numpy().copy() for key, value in state_dict.items()}
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(
+    ("kernel_size", "options"),
+    [((2, 2), {"stride": 2}), ((3, 4), {"stride": (2, 3), "padding": 1, "output_padding": (0, 1)})],
+)
+def test_a_transposed_convolution_equals_torchs(kernel_size, options):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    theirs = torch.nn.ConvTranspose2d(4, 6, kernel_size, **options)
+    ours = ConvTranspose(6, kernel_size, **options)
+    x = np.random.default_rng(0).normal(size=(2, 5, 7, 4)).astype(np.float32)
+    like = jax.eval_shape(ours.init, jax.random.key(0), x)
+    variables = from_state_dict(as_numpy(theirs.state_dict()), like)
+    with torch.no_grad():
+        expected = theirs(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
+    y = ours.apply(variables, x).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parity

@@ -10,11 +10,12 @@ import pytest
 
 from jaxvision.core import InputError
 from jaxvision.layers import batch_norm
-from jaxvision.models import CLASSIFIERS, DETECTORS, MODELS, create_model
+from jaxvision.models import CLASSIFIERS, DETECTORS, MODELS, RESTORERS, create_model
 
-FIELDS = {"num_classes", "norm", "axis_name", "dtype", "param_dtype"}
+FIELDS = {"norm", "axis_name", "dtype", "param_dtype"}
 every_model = pytest.mark.parametrize("name", MODELS)
 every_classifier = pytest.mark.parametrize("name", CLASSIFIERS)
+SIZES = dict.fromkeys(DETECTORS, 64) | {"deconvnet": 224, "unet_valid": 188}
 
 
 def shapes_of(name, size=32, **fields):
@@ -28,6 +29,7 @@ def test_every_model_is_a_module_with_the_common_fields(name):
     model = create_model(name, norm=batch_norm, axis_name="batch", dtype=jnp.bfloat16)
     assert isinstance(model, nn.Module)
     assert model.__dataclass_fields__.keys() >= FIELDS
+    assert ("num_classes" in model.__dataclass_fields__) == (name not in RESTORERS)
     assert (model.axis_name, model.dtype) == ("batch", jnp.bfloat16)
 
 
@@ -41,9 +43,9 @@ def test_every_classifier_gives_logits_for_its_classes_and_none_without(name):
 
 @every_model
 def test_no_two_variables_of_a_model_share_a_key_in_torchs_naming(name):
-    _, variables = shapes_of(name, size=64 if name in DETECTORS else 32, norm=batch_norm)
+    _, variables = shapes_of(name, size=SIZES.get(name, 32), norm=batch_norm)
     paths = flax.traverse_util.flatten_dict(variables)
-    torch_leaf = {"kernel": "weight", "scale": "weight"}
+    torch_leaf = dict.fromkeys(("kernel", "transposed_kernel", "scale"), "weight")
     keys = {"_".join([*path[1:-1], torch_leaf.get(path[-1], path[-1])]) for path in paths}
     assert len(keys) == len(paths)
 
@@ -56,8 +58,8 @@ def test_an_unknown_model_is_an_error_that_names_the_close_one(name, close):
 
 @every_model
 def test_an_unknown_field_is_an_error_that_names_the_close_one(name):
-    with pytest.raises(InputError, match=f"{name} has no field 'num_clases'.*'num_classes'"):
-        create_model(name, num_clases=10)
+    with pytest.raises(InputError, match=f"{name} has no field 'param_dtyp'.*'param_dtype'"):
+        create_model(name, param_dtyp=jnp.float32)
 
 
 @pytest.mark.parametrize("field", ["parent", "nonsense"])

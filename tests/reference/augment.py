@@ -5,6 +5,8 @@ import math
 
 import numpy as np
 
+from tests.reference.ops.resize import resize_bicubic
+
 
 def flip(image):
     height, width, _ = image.shape
@@ -67,9 +69,32 @@ def hsv_to_rgb(image):
     return _each_colour(colorsys.hsv_to_rgb, image)
 
 
+# As MATLAB prints them, for colours in 0..1.
+YCBCR = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]])
+
+
+def rgb_to_ycbcr(image):
+    return _each_colour(lambda *rgb: YCBCR @ rgb / 255 + [16, 128, 128], image)
+
+
+def ycbcr_to_rgb(image):
+    return _each_colour(
+        lambda y, cb, cr: np.linalg.solve(YCBCR, [y - 16, cb - 128, cr - 128]) * 255, image
+    )
+
+
 def _each_colour(convert, image):
     colours = [convert(*map(float, colour)) for colour in image.reshape(-1, 3)]
     return np.array(colours, np.float64).reshape(image.shape)
+
+
+def downscale(image, *, factor):
+    height, width = image.shape[-3:-1]
+    return resize_bicubic(image, (height // factor, width // factor))
+
+
+def downscale_upscale(image, *, factor):
+    return resize_bicubic(downscale(image, factor=factor), image.shape[-3:-1])
 
 
 def flip_boxes(boxes, *, width):

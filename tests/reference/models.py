@@ -69,3 +69,45 @@ def resnet_cifar(variables, images, *, blocks, widths):
     pooled = x.mean(axis=(1, 2))
     logits = pooled @ params["fc"]["kernel"] + params["fc"]["bias"]
     return {**maps, "pooled": pooled, "logits": logits}
+
+
+def dncnn(variables, images, *, depth):
+    params, statistics = variables["params"], variables["batch_stats"]
+
+    def convolution(x, number):
+        layer = params[f"conv{number}"]
+        return conv(x, layer["kernel"], padding=1, bias=layer.get("bias", 0))
+
+    x = np.maximum(convolution(images, 1), 0)
+    for number in range(2, depth):
+        name = f"bn{number}"
+        x = np.maximum(batch_norm(convolution(x, number), params[name], statistics[name]), 0)
+    residual = convolution(x, depth)
+    return {"residual": residual, "image": images - residual}
+
+
+def srcnn(variables, images, *, padding):
+    conv1, conv2, conv3 = (variables["params"][f"conv{number}"] for number in (1, 2, 3))
+
+    def convolution(x, layer):
+        zeros = len(layer["kernel"]) // 2 if padding == "same" else 0
+        return conv(x, layer["kernel"], padding=zeros, bias=layer["bias"])
+
+    x = np.maximum(convolution(images, conv1), 0)
+    x = np.maximum(convolution(x, conv2), 0)
+    return {"image": convolution(x, conv3)}
+
+
+def espcn(variables, images, *, factor):
+    conv1, conv2, conv3 = (variables["params"][f"conv{number}"] for number in (1, 2, 3))
+
+    def convolution(x, layer):
+        return conv(x, layer["kernel"], padding=len(layer["kernel"]) // 2, bias=layer["bias"])
+
+    x = convolution(np.tanh(convolution(np.tanh(convolution(images, conv1)), conv2)), conv3)
+    batch, height, width, channels = images.shape
+    out = np.zeros((batch, height * factor, width * factor, channels))
+    for row, column, channel in np.ndindex(out.shape[1:]):
+        cell = (channel * factor + row % factor) * factor + column % factor
+        out[:, row, column, channel] = x[:, row // factor, column // factor, cell]
+    return {"image": out}

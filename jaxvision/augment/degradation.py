@@ -1,0 +1,91 @@
+"""What restoration undoes, on the device: noise, and resolution that was lost."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxvision.core import InputError, at_least_float32, check_array, check_range
+from jaxvision.ops import resize_bicubic
+
+
+def gaussian_noise(key: Array, image: Array, sigma: Array) -> Array:
+    """Adds white Gaussian noise: y = x + sigma n, n standard normal for each pixel and channel.
+
+    Args:
+      key: key[].
+      image: uint8 or float [..., H, W, C], in 0..255.
+      sigma: f32[], standard deviation in the image's units.
+    Returns:
+      f32[..., H, W, C], not clipped.
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+    """
+    image = at_least_float32(check_array("image", image, ("...", "H", "W", "C"), "number"))
+    sigma = check_array("sigma", sigma, (), "number").astype(image.dtype)
+    return image + sigma * jax.random.normal(key, image.shape, image.dtype)
+
+
+def random_gaussian_noise(key: Array, image: Array, *, sigma: tuple[float, float]) -> Array:
+    """Adds white Gaussian noise of a level that is drawn once for the whole image.
+
+    Args:
+      key: key[].
+      image: uint8 or float [..., H, W, C], in 0..255.
+      sigma: the least and the largest standard deviation, in the image's units, drawn uniformly;
+        (25, 25) for a known level, (0, 55) for a blind denoiser.
+    Returns:
+      f32[..., H, W, C], not clipped.
+    Raises:
+      AssertionError: image has another shape or dtype.
+      ValueError: sigma is no such range.
+    Source: Zhang et al. 2017 ("Beyond a Gaussian denoiser"), section IV.A.
+    """
+    least, most = sigma
+    check_range("the first of sigma", least, least=0)
+    check_range("the second of sigma", most, least=least, less_than=math.inf)
+    sigma_key, noise_key = jax.random.split(key)
+    return gaussian_noise(
+        noise_key, image, jax.random.uniform(sigma_key, minval=least, maxval=most)
+    )
+
+
+def downscale(image: Array, *, factor: int) -> Array:
+    """The image at a lower resolution: MATLAB's imresize(image, 1 / factor) on floats.
+
+    Args:
+      image: uint8 or float [..., H, W, C].
+      factor: divides H and W.
+    Returns:
+      f32[..., H / factor, W / factor, C], bicubic with antialiasing, not rounded.
+    Raises:
+      AssertionError: image has another shape or dtype.
+      InputError: the factor is less than 1, or does not divide the sides.
+    Source: see `jaxvision.ops.resize_bicubic`.
+    """
+    image = at_least_float32(check_array("image", image, ("...", "H", "W", "C"), "number"))
+    check_range("factor", factor, least=1)
+    height, width = image.shape[-3:-1]
+    if height % factor or width % factor:
+        raise InputError(
+            f"the image is {height}x{width} pixels: crop it to sides that are multiples of {factor}"
+        )
+    return resize_bicubic(image, (height // factor, width // factor))
+
+
+def downscale_upscale(image: Array, *, factor: int) -> Array:
+    """The image with the detail of a lower resolution: downscaled, and enlarged again bicubically.
+
+    Args:
+      image: uint8 or float [..., H, W, C].
+      factor: divides H and W.
+    Returns:
+      f32[..., H, W, C], not rounded.
+    Raises:
+      AssertionError: image has another shape or dtype.
+      InputError: the factor is less than 1, or does not divide the sides.
+    Source: Dong et al. 2016 ("Image super-resolution using deep convolutional networks"),
+      section 4; see `jaxvision.ops.resize_bicubic`.
+    """
+    return resize_bicubic(downscale(image, factor=factor), jnp.shape(image)[-3:-1])

@@ -1,0 +1,64 @@
+"""DnCNN (Zhang, Zuo, Chen, Meng & Zhang 2017, "Beyond a Gaussian denoiser: residual learning of
+deep CNN for image denoising", section III.A)."""
+
+from functools import partial
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from jaxvision.layers import Conv, Norm, batch_norm, conv_norm_act
+
+
+class DnCNN(nn.Module):
+    """Convolutions at full resolution that predict the noise: 556,097 parameters for DnCNN-S, grey.
+
+    Named conv1, conv2, ... and their norms bn2, bn3, ...; all are 3x3, with zeros beyond the
+    border, and a ReLU follows each but the last. The first and the last have a bias and no norm.
+
+    Attributes:
+      depth: convolutions, at least 2: 17 for a known noise level (DnCNN-S), 20 for a blind one
+        (DnCNN-B).
+      width: channels between them.
+      norm: after the convolutions between the first and the last; None, as after
+        `merge_batch_norm`, gives them a bias.
+      axis_name: mapped axis over which a batch norm synchronises, or None.
+      dtype: of the computation; None follows the input.
+      param_dtype: of the parameters.
+
+    Call:
+      images f32[B, H, W, C], noisy -> {"residual": [B, H, W, C], the noise in them,
+      "image": [B, H, W, C], images - residual}.
+    """
+
+    depth: int = 17
+    width: int = 64
+    norm: Norm | None = batch_norm
+    axis_name: str | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
+        chex.assert_rank(images, 4)
+        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        norm = self.norm and partial(self.norm, train=train, axis_name=self.axis_name, **dtypes)
+        x = images
+        for number in range(1, self.depth):
+            x = conv_norm_act(
+                x,
+                self.width,
+                3,
+                name=f"conv{number}",
+                norm_name=f"bn{number}",
+                norm=norm if number > 1 else None,
+                **dtypes,
+            )
+        last = Conv(images.shape[-1], (3, 3), padding=1, name=f"conv{self.depth}", **dtypes)
+        residual = last(x)
+        return {"residual": residual, "image": images - residual}
+
+
+DNCNNS = {"dncnn_s": DnCNN, "dncnn_b": partial(DnCNN, depth=20)}

@@ -1,0 +1,137 @@
+"""Super-resolution by few convolutions: SRCNN (Dong, Loy, He & Tang 2016, "Image super-resolution
+using deep convolutional networks", section 3) and ESPCN (Shi et al. 2016, "Real-time single image
+and video super-resolution using an efficient sub-pixel convolutional neural network", section
+2)."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from jaxvision.core import check_range, lookup
+from jaxvision.layers import Conv, Norm, conv_norm_act
+from jaxvision.ops import depth_to_space
+
+_PADDINGS: dict[str, Callable[[int], int]] = {
+    "same": lambda kernel_size: (kernel_size - 1) // 2,
+    "valid": lambda kernel_size: 0,
+}
+"""What a field `padding` may be called: side of a kernel -> zeros on each side of the image."""
+
+
+class SRCNN(nn.Module):
+    """Sharpens an image that was enlarged by interpolation.
+
+    The paper's is for luminance, in [0, 1]; 9-1-5 has 8,032 weights there, and 97 biases. Layers
+    are named conv1, conv2, conv3.
+
+    Attributes:
+      kernel_sizes: sides of the convolutions' kernels, odd.
+      widths: channels after each convolution but the last.
+      padding: "same" keeps the size of the image; "valid", as the paper trains, takes off
+        kernel_size - 1 a side for each convolution (33 -> 21 for 9-1-5).
+      norm: after each convolution but the last, as bn1, bn2, or None as in the paper.
+      axis_name: mapped axis over which a batch norm synchronises, or None.
+      dtype: of the computation; None follows the input.
+      param_dtype: of the parameters.
+
+    Call:
+      images f32[B, H, W, C] -> {"image": [B, H, W, C], smaller if valid}.
+
+    Raises:
+      InputError: an unknown padding, or images of which nothing is left.
+    """
+
+    kernel_sizes: tuple[int, ...] = (9, 1, 5)
+    widths: tuple[int, ...] = (64, 32)
+    padding: str = "same"
+    norm: Norm | None = None
+    axis_name: str | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
+        chex.assert_rank(images, 4)
+        return {"image": _convolutions(self, images, images.shape[-1], nn.relu, train)}
+
+
+class ESPCN(nn.Module):
+    """Enlarges an image: convolutions at its own resolution, then channels become pixels.
+
+    Layers are named conv1, conv2, conv3; their activation is tanh. 22,729 parameters for x3 on
+    luminance.
+
+    Attributes:
+      factor: by which the sides grow.
+      kernel_sizes: sides of the convolutions' kernels, odd.
+      widths: channels after each convolution but the last.
+      padding: "same", or "valid", which takes off kernel_size - 1 a side for each convolution,
+        before the enlargement.
+      norm: after each convolution but the last, as bn1, bn2, or None as in the paper.
+      axis_name: mapped axis over which a batch norm synchronises, or None.
+      dtype: of the computation; None follows the input.
+      param_dtype: of the parameters.
+
+    Call:
+      images f32[B, H, W, C] -> {"image": [B, H factor, W factor, C], smaller if valid}. Of several
+      channels each has its pixels side by side before the last step, as for torch's PixelShuffle.
+
+    Raises:
+      InputError: an unknown padding, or images of which nothing is left.
+    """
+
+    factor: int = 3
+    kernel_sizes: tuple[int, ...] = (5, 3, 3)
+    widths: tuple[int, ...] = (64, 32)
+    padding: str = "same"
+    norm: Norm | None = None
+    axis_name: str | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
+        chex.assert_rank(images, 4)
+        depth = images.shape[-1] * self.factor**2
+        x = _convolutions(self, images, depth, nn.tanh, train)
+        return {"image": depth_to_space(x, self.factor, order="channel_first")}
+
+
+def _convolutions(
+    module: SRCNN | ESPCN, x: Array, depth: int, act: Callable[[Array], Array], train: bool
+) -> Array:
+    """All convolutions of a module, the last one, which is linear, of `depth` channels."""
+    padding = lookup(_PADDINGS, module.padding, "padding")
+    lost = sum(size - 1 - 2 * padding(size) for size in module.kernel_sizes)
+    check_range("the smaller side of the images", min(x.shape[1:3]), more_than=lost)
+    dtypes = {"dtype": module.dtype, "param_dtype": module.param_dtype}
+    norm = module.norm and partial(module.norm, train=train, axis_name=module.axis_name, **dtypes)
+    *hidden, last = module.kernel_sizes
+    for number, (size, width) in enumerate(zip(hidden, module.widths, strict=True), start=1):
+        x = conv_norm_act(
+            x,
+            width,
+            size,
+            name=f"conv{number}",
+            norm_name=f"bn{number}",
+            norm=norm,
+            padding=padding(size),
+            act=act,
+            **dtypes,
+        )
+    name = f"conv{len(module.kernel_sizes)}"
+    return Conv(depth, (last, last), padding=padding(last), name=name, **dtypes)(x)
+
+
+SRCNNS = {
+    "srcnn_915": SRCNN,
+    "srcnn_935": partial(SRCNN, kernel_sizes=(9, 3, 5)),
+    "srcnn_955": partial(SRCNN, kernel_sizes=(9, 5, 5)),
+}
+
+ESPCNS = {"espcn": ESPCN}

@@ -1,0 +1,111 @@
+"""DeconvNet (Noh, Hong & Han 2015, "Learning deconvolution network for semantic segmentation")."""
+
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from jaxvision.layers import Conv, ConvTranspose, Norm, batch_norm, conv_norm_act
+from jaxvision.models.segmentation.sides import check_sides
+from jaxvision.ops import max_pool_with_indices, max_unpool
+
+
+class Stage(NamedTuple):
+    """3x3 convolutions at one resolution, before a 2x2 max pooling."""
+
+    channels: int
+    convolutions: int
+
+
+VGG_16 = (Stage(64, 2), Stage(128, 2), Stage(256, 3), Stage(512, 3), Stage(512, 3))
+
+
+class DeconvNet(nn.Module):
+    """VGG-16's convolutions, and their mirror image: unpooling and transposed convolutions.
+
+    A maximum goes back to where the pooling found it. Layers are named as in the paper's table 2:
+    conv1_1, ..., fc6, fc7, fc6_deconv, deconv5_1, ..., deconv1_2, seg_score; the norm after a
+    layer has its name with the ending _bn.
+
+    Attributes:
+      stages: of the way down; the way up has the same in reverse, where the last layer of each
+        has the channels of the stage before.
+      hidden: channels of fc6 and fc7.
+      window: side of the kernels of fc6 and fc6_deconv.
+      num_classes: K; None builds no last layer.
+      norm: after each layer but the last; None gives layers with a bias.
+      axis_name: mapped axis over which a batch norm synchronises, or None.
+      dtype: of the computation; None follows the input.
+      param_dtype: of the parameters.
+
+    Call:
+      images f32[B, H, W, C], sides multiples of 2^n (32), at least window 2^n (224), where n is the
+      number of stages -> {"c{level}": [B, H / 2^level, W / 2^level, channels], what each pooling
+      sees, "fc7": [B, H / 2^n - window + 1, ..., hidden], "d{level}": [B, H / 2^level,
+      W / 2^level, channels], ends of the stages on the way up, "logits": [B, H, W, K]}.
+
+    Raises:
+      InputError: a side of the images is no such multiple.
+    """
+
+    stages: tuple[Stage, ...] = VGG_16
+    hidden: int = 4096
+    window: int = 7
+    num_classes: int | None = 21
+    norm: Norm | None = batch_norm
+    axis_name: str | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
+        chex.assert_rank(images, 4)
+        step = 2 ** len(self.stages)
+        check_sides(images, step, more_than=self.window * step - 1)
+        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+
+        def norm(x: Array, *, name: str) -> Array:
+            return self.norm(x, name=name, train=train, axis_name=self.axis_name, **dtypes)
+
+        def conv(x: Array, features: int, kernel_size: int, name: str, **options: Any) -> Array:
+            options = {"norm": self.norm and norm, "norm_name": f"{name}_bn", **dtypes, **options}
+            return conv_norm_act(x, features, kernel_size, name=name, **options)
+
+        def deconv(x: Array, features: int, kernel_size: int, name: str, padding: int) -> Array:
+            x = ConvTranspose(
+                features,
+                (kernel_size, kernel_size),
+                padding=padding,
+                use_bias=self.norm is None,
+                name=name,
+                **dtypes,
+            )(x)
+            return nn.relu(x if self.norm is None else norm(x, name=f"{name}_bn"))
+
+        x, maps, places = images, {}, []
+        for number, (channels, convolutions) in enumerate(self.stages, start=1):
+            for layer in range(1, convolutions + 1):
+                x = conv(x, channels, 3, f"conv{number}_{layer}")
+            maps[f"c{number - 1}"] = x
+            x, indices = max_pool_with_indices(x, 2)
+            places.append(indices)
+        channels = x.shape[-1]
+        x = conv(x, self.hidden, self.window, "fc6", padding=0)
+        x = maps["fc7"] = conv(x, self.hidden, 1, "fc7")
+        x = deconv(x, channels, self.window, "fc6_deconv", padding=0)
+        for level in reversed(range(len(self.stages))):
+            x = max_unpool(x, places[level], output_size=maps[f"c{level}"].shape[1:3])
+            channels, convolutions = self.stages[level]
+            last = self.stages[max(level - 1, 0)].channels
+            for layer in range(1, convolutions + 1):
+                features = channels if layer < convolutions else last
+                x = deconv(x, features, 3, f"deconv{level + 1}_{layer}", padding=1)
+            maps[f"d{level}"] = x
+        if self.num_classes is not None:
+            maps["logits"] = Conv(self.num_classes, (1, 1), name="seg_score", **dtypes)(x)
+        return maps
+
+
+DECONVNETS = {"deconvnet": DeconvNet}

@@ -1,0 +1,102 @@
+"""Deep residual U-Net (Zhang, Liu & Wang 2018, "Road extraction by deep residual U-Net")."""
+
+from functools import partial
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from jaxvision.core import lookup
+from jaxvision.layers import Conv, Norm, batch_norm, he_normal
+from jaxvision.models.segmentation.sides import check_sides
+from jaxvision.ops import resize_bilinear
+
+DOWNS = {"stride": 2, "bilinear": 1}
+"""What the field `down` may be called -> stride of the first convolution of a level."""
+
+
+class ResUNet(nn.Module):
+    """A U-Net of residual units: norm, ReLU and convolution, twice, and a shortcut.
+
+    The shortcut is a 1x1 convolution where the shape changes; the first unit begins with its
+    convolution. Going up, maps are interpolated and stand beside those of the way down. Layers are
+    named encoder{level} and decoder{level} with the endings norm1, conv1, norm2, conv2 and
+    shortcut, where a map of a level is 2^level times smaller than the image; the last is "head".
+
+    Attributes:
+      widths: channels of the levels.
+      down: "stride", of a level's first convolution, as in the paper, or "bilinear", interpolation
+        before the level.
+      num_classes: K; None builds no head.
+      norm: before each 3x3 convolution but the first; None gives convolutions with a bias.
+      axis_name: mapped axis over which a batch norm synchronises, or None.
+      dtype: of the computation; None follows the input.
+      param_dtype: of the parameters.
+
+    Call:
+      images f32[B, H, W, C], sides multiples of 2^n (8), where n is the last level ->
+      {"c{level}": [B, H / 2^level, W / 2^level, width], units on the way down, "d{level}": the
+      same on the way up, "logits": [B, H, W, K]}.
+
+    Raises:
+      InputError: a side of the images is no such multiple.
+    """
+
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    down: str = "stride"
+    num_classes: int | None = 1
+    norm: Norm | None = batch_norm
+    axis_name: str | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
+        chex.assert_rank(images, 4)
+        down = lookup(DOWNS, self.down, "down")
+        bottom = len(self.widths) - 1
+        check_sides(images, 2**bottom)
+        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+
+        def activated(x: Array, name: str) -> Array:
+            if self.norm is not None:
+                x = self.norm(x, name=name, train=train, axis_name=self.axis_name, **dtypes)
+            return nn.relu(x)
+
+        conv = partial(
+            Conv,
+            kernel_size=(3, 3),
+            padding=1,
+            use_bias=self.norm is None,
+            kernel_init=he_normal,
+            **dtypes,
+        )
+
+        def unit(x: Array, features: int, name: str, *, stride: int = 1, first: bool = False):
+            y = x if first else activated(x, f"{name}_norm1")
+            y = conv(features, strides=stride, name=f"{name}_conv1")(y)
+            y = conv(features, name=f"{name}_conv2")(activated(y, f"{name}_norm2"))
+            if x.shape != y.shape:
+                options = {"strides": stride, "use_bias": False, "name": f"{name}_shortcut"}
+                x = Conv(features, (1, 1), **options, **dtypes)(x)
+            return x + y
+
+        x, maps = images, {}
+        for level, width in enumerate(self.widths):
+            if level > 0 and self.down == "bilinear":
+                x = resize_bilinear(x, [side // 2 for side in x.shape[1:3]])
+            stride = down if level > 0 else 1
+            x = unit(x, width, f"encoder{level}", stride=stride, first=level == 0)
+            maps[f"c{level}"] = x
+        for level in reversed(range(bottom)):
+            fine = maps[f"c{level}"]
+            x = jnp.concatenate([fine, resize_bilinear(x, fine.shape[1:3])], axis=-1)
+            x = maps[f"d{level}"] = unit(x, self.widths[level], f"decoder{level}")
+        if self.num_classes is not None:
+            maps["logits"] = Conv(self.num_classes, (1, 1), name="head", **dtypes)(x)
+        return maps
+
+
+RESUNETS = {"resunet": ResUNet}

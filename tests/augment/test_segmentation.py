@@ -1,0 +1,133 @@
+"""Augmentation of labelled pixels: what is painted moves as its label does."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision.augment import (
+    elastic_deformation,
+    random_flip_labelled,
+    random_scale_and_translate_labelled,
+    warp,
+)
+from jaxvision.core import SegmentationBatch
+
+HEIGHT, WIDTH = 24, 32
+
+
+def example_of(dtype=np.uint8):
+    """Three stripes and a disc, whose colours are 80 times their label."""
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    labels = (x // 12 % 3).astype(np.uint8)
+    labels[(y - 12) ** 2 + (x - 16) ** 2 < 30] = 2
+    image = np.repeat(80 * labels[..., None], 3, axis=2).astype(dtype)
+    return SegmentationBatch(image=image, labels=labels, mask=np.True_)
+
+
+def keys(count):
+    return jax.random.split(jax.random.key(0), count)
+
+
+FUNCTIONS = {
+    "flip": random_flip_labelled,
+    "scale": random_scale_and_translate_labelled,
+    "elastic": lambda key, example: elastic_deformation(key, example, sigma=3.0),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_colours_and_labels_move_together(name):
+    example = example_of()
+    result = jax.jit(jax.vmap(FUNCTIONS[name], (0, None)))(keys(6), example)
+    image, labels = np.asarray(result.image)[..., 0], np.asarray(result.labels)
+    assert labels.dtype == example.labels.dtype
+    assert image.shape == labels.shape == (6, HEIGHT, WIDTH)
+    assert len({x.tobytes() for x in labels}) > 1
+    counted = labels != 255
+    # Far from the borders of what is painted, the colour says the label.
+    near = np.abs(image - 80.0 * labels) < 1
+    assert (near | ~counted).mean() > 0.8
+    assert (image[~counted] == 127).all()
+    for label in range(3):
+        assert ((labels == label) & near).any()
+
+
+def test_with_probability_one_the_flip_is_exact():
+    example = example_of()
+    result = random_flip_labelled(jax.random.key(0), example, probability=1.0)
+    np.testing.assert_array_equal(result.image, example.image[:, ::-1])
+    np.testing.assert_array_equal(result.labels, example.labels[:, ::-1])
+
+
+def test_without_moves_nothing_changes():
+    example = example_of(np.float32)
+    key = jax.random.key(0)
+    for result in (
+        elastic_deformation(key, example, sigma=0.0),
+        random_scale_and_translate_labelled(key, example, scale=(1, 1), translate=0.0),
+    ):
+        np.testing.assert_allclose(result.image, example.image, atol=1e-3)
+        np.testing.assert_array_equal(result.labels, example.labels)
+
+
+def test_the_bend_at_a_point_of_the_grid_is_its_draw_and_smooth_in_between():
+    y, x = np.mgrid[:60, :60] + 0.5
+    image = np.stack([x, y], axis=-1).astype(np.float32)
+    example = SegmentationBatch(image=image, labels=np.zeros((60, 60), np.uint8), mask=np.True_)
+    key = jax.random.key(3)
+    result = np.asarray(elastic_deformation(key, example, sigma=2.0).image)
+    moves = result - image
+    draws = 2.0 * np.asarray(jax.random.normal(key, (3, 3, 2)))
+    # The middle point of the grid is the image's middle, between four pixels.
+    middle = moves[29:31, 29:31].mean(axis=(0, 1))
+    np.testing.assert_allclose(middle, draws[1, 1], atol=0.05)
+    inner = moves[8:-8, 8:-8]
+    assert np.abs(np.diff(inner, axis=0)).max() < 0.4
+    assert np.abs(np.diff(inner, axis=1)).max() < 0.4
+
+
+def test_warp_against_loops():
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(5, 7, 2)).astype(np.float32)
+    places = rng.uniform(-1, 8, (30, 2)).astype(np.float32)
+    expected = np.full((30, 2), -9.0)
+    nearest = np.full((30, 2), -9.0)
+    for k, (x, y) in enumerate(places.astype(float)):
+        if not (0 <= x <= 7 and 0 <= y <= 5):
+            continue
+        nearest[k] = image[min(int(y), 4), min(int(x), 6)]
+        total = np.zeros(2)
+        for row in range(-1, 7):
+            for column in range(-1, 9):
+                share = max(0, 1 - abs(y - 0.5 - row)) * max(0, 1 - abs(x - 0.5 - column))
+                total += share * image[min(max(row, 0), 4), min(max(column, 0), 6)]
+        expected[k] = total
+    np.testing.assert_allclose(warp(image, places, fill=-9.0), expected, atol=1e-5)
+    found = jax.jit(lambda i, p: warp(i, p, method="nearest", fill=-9.0))(image, places)
+    np.testing.assert_array_equal(found, nearest.astype(np.float32))
+    with pytest.raises(ValueError, match="unknown method 'cubic'"):
+        warp(image, places, method="cubic")
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "message"),
+    [
+        (random_flip_labelled, {"probability": 1.5}, "probability is 1.5"),
+        (random_scale_and_translate_labelled, {"scale": (0, 1)}, "first of scale is 0"),
+        (random_scale_and_translate_labelled, {"ratio": (2, 1)}, "second of ratio is 1"),
+        (random_scale_and_translate_labelled, {"translate": -1}, "translate is -1"),
+        (elastic_deformation, {"sigma": -1}, "sigma is -1"),
+        (elastic_deformation, {"grid": 1}, "grid is 1"),
+    ],
+)
+def test_options_out_of_range_are_refused(function, options, message):
+    with pytest.raises(ValueError, match=message):
+        function(jax.random.key(0), example_of(), **options)
+
+
+def test_labels_of_another_shape_or_kind_are_refused():
+    example = example_of()
+    for labels in (example.labels[1:], example.labels.astype(np.float32)):
+        with pytest.raises(AssertionError, match="labels"):
+            random_flip_labelled(jax.random.key(0), example.replace(labels=jnp.asarray(labels)))
