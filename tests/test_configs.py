@@ -112,25 +112,18 @@ def test_a_config_can_be_trained(name):
     task, data = make_task(config), config.data
     sources, make_batch = TASKS[config.task]
 
-    def run(key, batch):
-        example_loss = partial(task.loss, key=None, step=np.int32(0))
-        others = [batch] * task.partners
-        partners = jax.tree.map(lambda *x: np.stack(x, axis=1), *others) if others else None
-        keys = jax.random.split(key, 2)
-        batch = jax.vmap(task.augment)(keys, batch.replace(partners=partners))
-        batch = jax.vmap(task.prepare)(batch)
-        outputs, _ = task.forward(task.init(key), batch, keys=None, step=0, train=False)
-        return jax.vmap(example_loss)(outputs, batch), jax.vmap(task.decode)(outputs)
+    if config.task == "classification":  # the others try their settings when they are made
 
-    terms, found = jax.eval_shape(run, jax.random.key(0), make_batch(data))
-    assert all(total.shape == weight.shape == (2,) for total, weight in terms.values())
-    if config.task == "classification":
+        def run(key, batch):
+            example_loss = partial(task.loss, key=None, step=np.int32(0))
+            batch = jax.vmap(task.augment)(jax.random.split(key, 2), batch)
+            batch = jax.vmap(task.prepare)(batch)
+            outputs, _ = task.forward(task.init(key), batch, keys=None, step=0, train=False)
+            return jax.vmap(example_loss)(outputs, batch), jax.vmap(task.decode)(outputs)
+
+        terms, found = jax.eval_shape(run, jax.random.key(0), make_batch(data))
+        assert all(total.shape == weight.shape == (2,) for total, weight in terms.values())
         assert found["probabilities"].shape == (2, data.num_classes)
-    elif config.task == "detection":
-        assert found.boxes.shape == (2, config.detect.max_detections, 4)
-    else:
-        assert found.shape[0] == 2
-        assert found.ndim == 3
     optimizer = make_optimizer(config.optimizer, steps=config.steps)
     every = max(1, config.steps // 1000)
     peak = max(float(optimizer.schedule(step)) for step in range(0, config.steps, every))

@@ -89,7 +89,13 @@ def resnet_losses():
 
 
 @pytest.mark.parametrize(
-    ("devices", "kind"), [(2, "pmap"), (4, "pmap"), (1, "shard_map"), (4, "shard_map")]
+    ("devices", "kind"),
+    [
+        pytest.param(2, "pmap", marks=pytest.mark.slow),
+        (4, "pmap"),
+        pytest.param(1, "shard_map", marks=pytest.mark.slow),
+        (4, "shard_map"),
+    ],
 )
 def test_losses_do_not_depend_on_the_devices(resnet_losses, devices, kind):
     task, batches, expected, _ = resnet_losses
@@ -99,7 +105,10 @@ def test_losses_do_not_depend_on_the_devices(resnet_losses, devices, kind):
     assert len(set(losses)) == 20
 
 
-@pytest.mark.parametrize(("devices", "kind"), [(2, "pmap"), (4, "pmap"), (4, "shard_map")])
+@pytest.mark.parametrize(
+    ("devices", "kind"),
+    [pytest.param(2, "pmap", marks=pytest.mark.slow), (4, "pmap"), (4, "shard_map")],
+)
 def test_box_task_losses_do_not_depend_on_the_devices(devices, kind):
     """Masks, soft targets, key, step, picker and partners all get through the engine."""
     with jax.enable_x64():

@@ -100,7 +100,10 @@ def one_device(source):
         return train(task_of(), source, 1)
 
 
-@pytest.mark.parametrize(("devices", "kind"), [(4, "pmap"), (2, "shard_map")])
+@pytest.mark.parametrize(
+    ("devices", "kind"),
+    [(4, "pmap"), pytest.param(2, "shard_map", marks=pytest.mark.slow)],
+)
 def test_losses_do_not_depend_on_the_devices(one_device, source, devices, kind):
     """In float64, as rounding in float32 now and then moves an input of a ReLU across 0."""
     expected, _ = one_device

@@ -47,7 +47,8 @@ class UNet(nn.Module):
       padding: "same", or "valid" as in the paper: without padding, so that maps shrink, and those
         from the way down are cropped to those on the way up.
       up: "transposed", a 2x2 transposed convolution, or "bilinear", interpolation and a 1x1
-        convolution; both to the channels of the next level.
+        convolution; both to the channels of the next level. Tiles of an image give the same as the
+        whole with "valid" and "transposed" only: interpolation repeats the pixels of the border.
       dropout: rate at the end of the way down, in training.
       num_classes: K; None builds no head.
       norm: after each 3x3 convolution, or None as in the paper.
