@@ -14,6 +14,12 @@ from jaxvision.ops.convolution import Pair, conv_general_dilated, conv_transpose
 Conv = functools.partial(nn.Conv, conv_general_dilated_cls=lambda: conv_general_dilated)
 """`flax.linen.Conv`, fast on CPU with groups too (`feature_group_count`)."""
 
+PADDINGS: dict[str, Callable[[int], int]] = {
+    "same": lambda kernel_size: (kernel_size - 1) // 2,
+    "valid": lambda kernel_size: 0,
+}
+"""What the field `padding` of a network may be called: side of a kernel -> zeros on every side."""
+
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 """Initialisation of He et al. 2015 ("Delving deep into rectifiers", equation 14)."""
 

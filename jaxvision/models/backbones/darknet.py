@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.layers import Conv, Norm, batch_norm, conv_norm_act
+from jaxvision.layers import Conv, Norm, batch_norm, conv_norm_act, dtypes_of, norm_of
 from jaxvision.ops import max_pool
 
 leaky_relu = partial(nn.leaky_relu, negative_slope=0.1)
@@ -173,10 +173,7 @@ class NumberedConvs:
     """
 
     def __init__(self, module: Any, *, train: bool):
-        self._dtypes = _dtypes(module)
-        self._norm = module.norm and partial(
-            module.norm, train=train, axis_name=module.axis_name, **self._dtypes
-        )
+        self._dtypes, self._norm = dtypes_of(module), norm_of(module, train=train)
         self._numbers = itertools.count(1)
 
     def __call__(self, x: Array, features: int, kernel_size: int, *, stride: int = 1) -> Array:
@@ -201,17 +198,7 @@ class NumberedConvs:
 
 def dense(module: Any, features: int, name: str) -> nn.Dense:
     """A fully connected layer in the dtypes of a module."""
-    return nn.Dense(features, name=name, **_dtypes(module))
-
-
-def as_backbone(module: Any) -> dict[str, Any]:
-    """The fields of a module's backbone: no classifier, and norm and dtypes of the module."""
-    norm = {"norm": module.norm, "axis_name": module.axis_name}
-    return {"num_classes": None, "name": "backbone", **norm, **_dtypes(module)}
-
-
-def _dtypes(module: Any) -> dict[str, Any]:
-    return {"dtype": module.dtype, "param_dtype": module.param_dtype}
+    return nn.Dense(features, name=name, **dtypes_of(module))
 
 
 PLAIN_DARKNETS = {

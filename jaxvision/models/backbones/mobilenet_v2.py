@@ -1,7 +1,6 @@
 """MobileNetV2 (Sandler, Howard, Zhu, Zhmoginov & Chen 2018, "MobileNetV2: inverted residuals and
 linear bottlenecks")."""
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -9,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.layers import Norm, batch_norm, conv_norm_act
+from jaxvision.layers import Norm, batch_norm, conv_norm_act, dtypes_of, norm_of
 
 
 class Stage(NamedTuple):
@@ -74,8 +73,7 @@ class MobileNetV2(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
-        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        norm = partial(self.norm, train=train, axis_name=self.axis_name, **dtypes)
+        dtypes, norm = dtypes_of(self), norm_of(self, train=train)
 
         def conv(x: Array, features: int, kernel_size: int, name: str, last: int, **options: Any):
             """Convolution and norm are the entries `last` and `last` + 1 of a sequence `name`."""

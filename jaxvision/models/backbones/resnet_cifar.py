@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.layers import Norm, batch_norm, conv_norm_act
+from jaxvision.layers import Norm, batch_norm, conv_norm_act, dtypes_of, norm_of
 
 
 def option_a_shortcut(x: Array, features: int, stride: int) -> Array:
@@ -59,8 +59,7 @@ class ResNetCifar(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
-        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        norm = partial(self.norm, train=train, axis_name=self.axis_name, **dtypes)
+        dtypes, norm = dtypes_of(self), norm_of(self, train=train)
         conv = partial(conv_norm_act, kernel_size=3, norm=norm, **dtypes)
 
         x = conv(images, self.widths[0], name="conv1", norm_name="bn1")

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxvision.core import InputError
-from jaxvision.layers import Norm
+from jaxvision.layers import Norm, dtypes_of, norm_of
 
 
 class LeNet5(nn.Module):
@@ -51,15 +51,13 @@ class LeNet5(nn.Module):
                 f"lenet5 takes 32x32 images, got {images.shape[1]}x{images.shape[2]}: "
                 "resize them (config.data.image_size=32)"
             )
-        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        dtypes, norm = dtypes_of(self), norm_of(self, train=train)
 
         def conv(x: Array, features: int, name: str) -> Array:
             return nn.Conv(features, (5, 5), padding="VALID", name=name, **dtypes)(x)
 
         def norm_act(x: Array, name: str) -> Array:
-            if self.norm is not None:
-                x = self.norm(x, name=name, train=train, axis_name=self.axis_name, **dtypes)
-            return self.activation(x)
+            return self.activation(x if norm is None else norm(x, name=name))
 
         c1 = norm_act(conv(images, 6, "c1"), "bn1")
         s2 = nn.avg_pool(c1, (2, 2), strides=(2, 2))

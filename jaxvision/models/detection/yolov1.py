@@ -9,13 +9,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.layers import Norm
+from jaxvision.layers import Norm, as_backbone
 from jaxvision.models.backbones.darknet import (
     EXTRACTION,
     NumberedConvs,
     PlainDarknet,
     Stage,
-    as_backbone,
     dense,
     leaky_relu,
 )

@@ -9,13 +9,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.layers import Norm, batch_norm
+from jaxvision.layers import Norm, as_backbone, batch_norm
 from jaxvision.models.backbones.darknet import (
     DARKNET_19,
     TINY,
     NumberedConvs,
     PlainDarknet,
-    as_backbone,
 )
 from jaxvision.ops import space_to_depth
 

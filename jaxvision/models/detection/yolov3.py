@@ -9,13 +9,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.layers import Norm, batch_norm
+from jaxvision.layers import Norm, as_backbone, batch_norm
 from jaxvision.models.backbones.darknet import (
     TINY,
     Darknet53,
     NumberedConvs,
     PlainDarknet,
-    as_backbone,
 )
 from jaxvision.ops import max_pool, resize_nearest
 

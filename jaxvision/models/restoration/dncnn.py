@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.layers import Conv, Norm, batch_norm, conv_norm_act
+from jaxvision.layers import Conv, Norm, batch_norm, conv_norm_act, dtypes_of, norm_of
 
 
 class DnCNN(nn.Module):
@@ -43,8 +43,8 @@ class DnCNN(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
-        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        norm = self.norm and partial(self.norm, train=train, axis_name=self.axis_name, **dtypes)
+        dtypes = dtypes_of(self)
+        norm = norm_of(self, train=train)
         x = images
         for number in range(1, self.depth):
             x = conv_norm_act(

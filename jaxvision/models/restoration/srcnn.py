@@ -13,14 +13,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxvision.core import check_range, lookup
-from jaxvision.layers import Conv, Norm, conv_norm_act
+from jaxvision.layers import PADDINGS, Conv, Norm, conv_norm_act, dtypes_of, norm_of
 from jaxvision.ops import depth_to_space
-
-_PADDINGS: dict[str, Callable[[int], int]] = {
-    "same": lambda kernel_size: (kernel_size - 1) // 2,
-    "valid": lambda kernel_size: 0,
-}
-"""What a field `padding` may be called: side of a kernel -> zeros on each side of the image."""
 
 
 class SRCNN(nn.Module):
@@ -106,11 +100,10 @@ def _convolutions(
     module: SRCNN | ESPCN, x: Array, depth: int, act: Callable[[Array], Array], train: bool
 ) -> Array:
     """All convolutions of a module, the last one, which is linear, of `depth` channels."""
-    padding = lookup(_PADDINGS, module.padding, "padding")
+    padding = lookup(PADDINGS, module.padding, "padding")
     lost = sum(size - 1 - 2 * padding(size) for size in module.kernel_sizes)
     check_range("the smaller side of the images", min(x.shape[1:3]), more_than=lost)
-    dtypes = {"dtype": module.dtype, "param_dtype": module.param_dtype}
-    norm = module.norm and partial(module.norm, train=train, axis_name=module.axis_name, **dtypes)
+    dtypes = dtypes_of(module)
     *hidden, last = module.kernel_sizes
     for number, (size, width) in enumerate(zip(hidden, module.widths, strict=True), start=1):
         x = conv_norm_act(
@@ -119,7 +112,7 @@ def _convolutions(
             size,
             name=f"conv{number}",
             norm_name=f"bn{number}",
-            norm=norm,
+            norm=norm_of(module, train=train),
             padding=padding(size),
             act=act,
             **dtypes,

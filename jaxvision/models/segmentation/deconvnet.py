@@ -7,7 +7,15 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.layers import Conv, ConvTranspose, Norm, batch_norm, conv_norm_act
+from jaxvision.layers import (
+    Conv,
+    ConvTranspose,
+    Norm,
+    batch_norm,
+    conv_norm_act,
+    dtypes_of,
+    norm_of,
+)
 from jaxvision.models.segmentation.sides import check_sides
 from jaxvision.ops import max_pool_with_indices, max_unpool
 
@@ -64,13 +72,10 @@ class DeconvNet(nn.Module):
         chex.assert_rank(images, 4)
         step = 2 ** len(self.stages)
         check_sides(images, step, more_than=self.window * step - 1)
-        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-
-        def norm(x: Array, *, name: str) -> Array:
-            return self.norm(x, name=name, train=train, axis_name=self.axis_name, **dtypes)
+        dtypes, norm = dtypes_of(self), norm_of(self, train=train)
 
         def conv(x: Array, features: int, kernel_size: int, name: str, **options: Any) -> Array:
-            options = {"norm": self.norm and norm, "norm_name": f"{name}_bn", **dtypes, **options}
+            options = {"norm": norm, "norm_name": f"{name}_bn", **dtypes, **options}
             return conv_norm_act(x, features, kernel_size, name=name, **options)
 
         def deconv(x: Array, features: int, kernel_size: int, name: str, padding: int) -> Array:
@@ -78,11 +83,11 @@ class DeconvNet(nn.Module):
                 features,
                 (kernel_size, kernel_size),
                 padding=padding,
-                use_bias=self.norm is None,
+                use_bias=norm is None,
                 name=name,
                 **dtypes,
             )(x)
-            return nn.relu(x if self.norm is None else norm(x, name=f"{name}_bn"))
+            return nn.relu(x if norm is None else norm(x, name=f"{name}_bn"))
 
         x, maps, places = images, {}, []
         for number, (channels, convolutions) in enumerate(self.stages, start=1):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxvision.core import lookup
-from jaxvision.layers import Conv, Norm, batch_norm, he_normal
+from jaxvision.layers import Conv, Norm, batch_norm, dtypes_of, he_normal, norm_of
 from jaxvision.models.segmentation.sides import check_sides
 from jaxvision.ops import resize_bilinear
 
@@ -58,12 +58,10 @@ class ResUNet(nn.Module):
         down = lookup(DOWNS, self.down, "down")
         bottom = len(self.widths) - 1
         check_sides(images, 2**bottom)
-        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        dtypes, norm = dtypes_of(self), norm_of(self, train=train)
 
         def activated(x: Array, name: str) -> Array:
-            if self.norm is not None:
-                x = self.norm(x, name=name, train=train, axis_name=self.axis_name, **dtypes)
-            return nn.relu(x)
+            return nn.relu(x if norm is None else norm(x, name=name))
 
         conv = partial(
             Conv,

@@ -12,8 +12,18 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxvision.core import InputError, lookup
-from jaxvision.layers import Conv, ConvTranspose, Norm, batch_norm, conv_norm_act
-from jaxvision.models.backbones.darknet import DARKNET_19, PlainDarknet, as_backbone
+from jaxvision.layers import (
+    PADDINGS,
+    Conv,
+    ConvTranspose,
+    Norm,
+    as_backbone,
+    batch_norm,
+    conv_norm_act,
+    dtypes_of,
+    norm_of,
+)
+from jaxvision.models.backbones.darknet import DARKNET_19, PlainDarknet
 from jaxvision.models.segmentation.sides import check_sides
 from jaxvision.ops import max_pool, resize_bilinear
 
@@ -31,9 +41,6 @@ def _bilinear(x: Array, features: int, size: Sequence[int], **options: Any) -> A
 
 UPS = {"transposed": _transposed, "bilinear": _bilinear}
 """What the field `up` may be called: how maps grow."""
-
-PADDINGS = {"valid": 0, "same": 1}
-"""What the field `padding` may be called: zeros around what a 3x3 convolution sees."""
 
 
 class UNet(nn.Module):
@@ -80,7 +87,7 @@ class UNet(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
-        padding = lookup(PADDINGS, self.padding, "padding")
+        padding = lookup(PADDINGS, self.padding, "padding")(3)
         lost = 4 * (1 - padding)  # rows and columns, by two convolutions
         bottom = len(self.widths) - 1
         step = 2**bottom
@@ -169,10 +176,7 @@ class _Parts:
     """
 
     def __init__(self, module: Any, up: str, *, train: bool, padding: int = 1):
-        self._dtypes = {"dtype": module.dtype, "param_dtype": module.param_dtype}
-        self._norm = module.norm and partial(
-            module.norm, train=train, axis_name=module.axis_name, **self._dtypes
-        )
+        self._dtypes, self._norm = dtypes_of(module), norm_of(module, train=train)
         self._padding = padding
         self._up = lookup(UPS, up, "up")
 
