@@ -85,12 +85,14 @@ def conv_norm_act(
     norm: Callable[..., Array] | None,
     stride: int = 1,
     padding: int | None = None,
+    dilation: int = 1,
     groups: int = 1,
+    use_bias: bool | None = None,
     act: Callable[[Array], Array] | None = nn.relu,
     dtype: Any = None,
     param_dtype: Any = None,
 ) -> Array:
-    """A convolution, a norm and an activation; the convolution has a bias if there is no norm.
+    """A convolution, a norm and an activation.
 
     A function and not a module: both layers become children of the module that calls it, under
     the two names given, as in torchvision's state dicts. Padding is explicit, as in the published
@@ -104,8 +106,10 @@ def conv_norm_act(
       norm_name: the norm's name.
       norm: a `jaxvision.layers.Norm` with everything but x and the name filled in, or None.
       stride: of the convolution.
-      padding: zeros on every side; None: (kernel_size - 1) // 2.
+      padding: zeros on every side; None: dilation (kernel_size - 1) / 2.
+      dilation: step between the kernel's taps.
       groups: of channels; C for a depthwise convolution.
+      use_bias: whether the convolution has one; None: if there is no norm.
       act: activation, or None.
       dtype: of the computation.
       param_dtype: of the kernel.
@@ -116,9 +120,10 @@ def conv_norm_act(
         features,
         (kernel_size, kernel_size),
         strides=stride,
-        padding=(kernel_size - 1) // 2 if padding is None else padding,
+        padding=dilation * (kernel_size - 1) // 2 if padding is None else padding,
+        kernel_dilation=dilation,
         feature_group_count=groups,
-        use_bias=norm is None,
+        use_bias=norm is None if use_bias is None else use_bias,
         kernel_init=he_normal,
         dtype=dtype,
         param_dtype=param_dtype,

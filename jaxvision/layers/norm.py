@@ -33,6 +33,7 @@ def batch_norm(
     param_dtype: Any = jnp.float32,
     momentum: float = 0.9,
     epsilon: float = 1e-5,
+    scale_init: nn.initializers.Initializer = nn.initializers.ones,
 ) -> Array:
     """Batch normalisation over all axes but the last (Ioffe & Szegedy 2015).
 
@@ -49,6 +50,7 @@ def batch_norm(
       param_dtype: of scale and bias.
       momentum: share of the running statistics that an update keeps.
       epsilon: added to the variance.
+      scale_init: initialisation of the scale.
     Returns:
       The shape of x.
     """
@@ -57,6 +59,7 @@ def batch_norm(
         axis_name=axis_name,
         momentum=momentum,
         epsilon=epsilon,
+        scale_init=scale_init,
         dtype=dtype,
         param_dtype=param_dtype,
         name=name,
@@ -73,6 +76,7 @@ def group_norm(
     param_dtype: Any = jnp.float32,
     num_groups: int = 32,
     epsilon: float = 1e-5,
+    scale_init: nn.initializers.Initializer = nn.initializers.ones,
 ) -> Array:
     """Group normalisation: over all places, and the channels of a group, of one example.
 
@@ -89,6 +93,7 @@ def group_norm(
       num_groups: of channels; for a C that it does not divide, the greatest number that divides
         both.
       epsilon: added to the variance.
+      scale_init: initialisation of the scale.
     Returns:
       The shape of x.
     Source: Wu & He 2018 ("Group normalization"), section 3.
@@ -97,6 +102,7 @@ def group_norm(
     return nn.GroupNorm(
         num_groups=math.gcd(num_groups, x.shape[-1]),
         epsilon=epsilon,
+        scale_init=scale_init,
         dtype=dtype,
         param_dtype=param_dtype,
         name=name,

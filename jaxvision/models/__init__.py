@@ -11,7 +11,9 @@ from jaxvision.core import InputError, close_names, lookup, merge
 from jaxvision.layers import NORMS
 from jaxvision.models.backbones.darknet import DARKNETS, PLAIN_DARKNETS
 from jaxvision.models.backbones.mobilenet_v2 import MOBILENETS_V2
+from jaxvision.models.backbones.resnet import RESNETS
 from jaxvision.models.backbones.resnet_cifar import RESNETS_CIFAR
+from jaxvision.models.backbones.vgg import VGGS
 from jaxvision.models.classification.lenet import LENETS
 from jaxvision.models.detection.yolov1 import YOLOS_V1
 from jaxvision.models.detection.yolov2 import YOLOS_V2
@@ -20,6 +22,7 @@ from jaxvision.models.merging import merge_batch_norm
 from jaxvision.models.restoration.dncnn import DNCNNS
 from jaxvision.models.restoration.srcnn import ESPCNS, SRCNNS
 from jaxvision.models.segmentation.deconvnet import DECONVNETS
+from jaxvision.models.segmentation.fcn import FCNS
 from jaxvision.models.segmentation.resunet import RESUNETS
 from jaxvision.models.segmentation.unet import UNETS
 
@@ -35,7 +38,7 @@ __all__ = [
 ]
 
 CLASSIFIERS: dict[str, Callable[..., nn.Module]] = merge(
-    DARKNETS, LENETS, MOBILENETS_V2, RESNETS_CIFAR
+    DARKNETS, LENETS, MOBILENETS_V2, RESNETS, RESNETS_CIFAR, VGGS
 )
 """Networks that give `logits` of an image, and the maps before them."""
 
@@ -45,7 +48,7 @@ DETECTORS: dict[str, Callable[..., nn.Module]] = merge(YOLOS_V1, YOLOS_V2, YOLOS
 RESTORERS: dict[str, Callable[..., nn.Module]] = merge(DNCNNS, ESPCNS, SRCNNS)
 """Networks that give an `image`, as many channels as it had."""
 
-SEGMENTERS: dict[str, Callable[..., nn.Module]] = merge(DECONVNETS, RESUNETS, UNETS)
+SEGMENTERS: dict[str, Callable[..., nn.Module]] = merge(DECONVNETS, FCNS, RESUNETS, UNETS)
 """Networks that give `logits` of each pixel."""
 
 MODELS = merge(CLASSIFIERS, DETECTORS, RESTORERS, SEGMENTERS)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxvision.layers import Conv, ConvTranspose, batch_norm, conv_norm_act
+from jaxvision.ops import conv2d
 from jaxvision.testing import check_op
 
 
@@ -16,6 +17,8 @@ class Block(nn.Module):
     groups: int = 1
     stride: int = 1
     padding: int | None = None
+    dilation: int = 1
+    use_bias: bool | None = None
 
     @nn.compact
     def __call__(self, x):
@@ -28,7 +31,9 @@ class Block(nn.Module):
             norm=functools.partial(batch_norm, train=False),
             stride=self.stride,
             padding=self.padding,
+            dilation=self.dilation,
             groups=self.groups,
+            use_bias=self.use_bias,
             param_dtype=jnp.float32,
         )
 
@@ -48,6 +53,24 @@ def test_conv_norm_act_takes_a_padding():
     init = Block(padding=0).init_with_output
     y, _ = jax.eval_shape(init, jax.random.key(0), jnp.ones((1, 5, 6, 4)))
     assert y.shape == (1, 3, 4, 8)
+
+
+@pytest.mark.parametrize(("stride", "padding"), [(1, None), (2, None), (1, 0)])
+def test_a_dilated_conv_norm_act_has_zeros_between_the_taps_of_its_kernel(stride, padding):
+    x = np.random.default_rng(0).normal(size=(2, 7, 8, 4)).astype(np.float32)
+    block = Block(dilation=2, stride=stride, padding=padding)
+    y, variables = block.init_with_output(jax.random.key(0), x)
+    wide = np.zeros((5, 5, 4, 8), np.float32)
+    wide[::2, ::2] = variables["params"]["a_0"]["kernel"]
+    expected = conv2d(x, wide, stride=stride, padding=2 if padding is None else padding)
+    np.testing.assert_allclose(y, np.maximum(expected, 0), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("use_bias", "leaves"), [(None, {"kernel"}), (True, {"kernel", "bias"})])
+def test_conv_norm_act_has_a_bias_besides_the_norm_where_it_is_wanted(use_bias, leaves):
+    init = Block(use_bias=use_bias).init
+    variables = jax.eval_shape(init, jax.random.key(0), jnp.ones((1, 5, 6, 4)))
+    assert variables["params"]["a_0"].keys() == leaves
 
 
 def stamped(variables, x):

@@ -9,7 +9,7 @@ import pytest
 
 from jaxvision.core import InputError
 from jaxvision.models import create_model
-from jaxvision.models.segmentation.deconvnet import Stage
+from jaxvision.models.backbones.vgg import Stage
 from tests.models.test_unet import check_logits, count, images_of
 from tests.models.variables import check_learns, random_variables, shapes_of
 

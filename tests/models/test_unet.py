@@ -126,6 +126,8 @@ def test_any_backbone_is_a_way_down():
             **{f"d{level}": (side, side, width) for level, side, width in maps},
             "logits": (size, size, 2),
         }
+    for backbone in ("resnet18", "resnet50", "vgg16"):  # from level 1 or 0 on
+        assert decoded({"name": backbone}, 64)["d0"] == (64, 64, 4)
     resnet = {"name": "resnet20", "blocks": 1}  # with two maps of one size
     assert decoded(resnet, 28, widths=(6, 5, 4)) == {
         "d3": (14, 14, 6),
@@ -135,6 +137,21 @@ def test_any_backbone_is_a_way_down():
     }
     with pytest.raises(InputError, match="widths has 5 entries: give one for each of the 3 steps"):
         decoded(resnet, 32)
+
+
+def test_norm_and_dtypes_of_a_unet_are_those_of_its_backbone():
+    backbone = {"name": "resnet34"}
+    for norm, collections in ((batch_norm, {"params", "batch_stats"}), (group_norm, {"params"})):
+        fields = {"backbone": backbone, "norm": norm, "dtype": jnp.bfloat16}
+        maps, variables = shapes_of(create_model("unet_backbone", **fields), images_of(1, 70, 64))
+        assert variables.keys() == collections
+        assert {x.dtype for x in jax.tree.leaves(maps)} == {jnp.dtype(jnp.bfloat16)}
+        assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+        levels = {name for level in range(5) for name in (f"c{level + 1}", f"d{level}")}
+        assert maps.keys() == levels | {"logits"}
+        assert maps["logits"].shape == (1, 70, 64, 2)
+        # 21.8 million in a ResNet-34 with its classifier.
+        assert count(variables["params"]["backbone"]) == 21_797_672 - (512 + 1) * 1000
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """DeconvNet (Noh, Hong & Han 2015, "Learning deconvolution network for semantic segmentation")."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import chex
 import flax.linen as nn
@@ -16,18 +16,9 @@ from jaxvision.layers import (
     dtypes_of,
     norm_of,
 )
-from jaxvision.models.segmentation.sides import check_sides
+from jaxvision.models.backbones.vgg import VGG_16, Stage
+from jaxvision.models.sides import check_sides
 from jaxvision.ops import max_pool_with_indices, max_unpool
-
-
-class Stage(NamedTuple):
-    """3x3 convolutions at one resolution, before a 2x2 max pooling."""
-
-    channels: int
-    convolutions: int
-
-
-VGG_16 = (Stage(64, 2), Stage(128, 2), Stage(256, 3), Stage(512, 3), Stage(512, 3))
 
 
 class DeconvNet(nn.Module):

@@ -10,7 +10,7 @@ from jax import Array
 
 from jaxvision.core import lookup
 from jaxvision.layers import Conv, Norm, batch_norm, dtypes_of, he_normal, norm_of
-from jaxvision.models.segmentation.sides import check_sides
+from jaxvision.models.sides import check_sides
 from jaxvision.ops import resize_bilinear
 
 DOWNS = {"stride": 2, "bilinear": 1}

@@ -24,7 +24,7 @@ from jaxvision.layers import (
     norm_of,
 )
 from jaxvision.models.backbones.darknet import DARKNET_19, PlainDarknet
-from jaxvision.models.segmentation.sides import check_sides
+from jaxvision.models.sides import check_sides
 from jaxvision.ops import max_pool, resize_bilinear
 
 
@@ -119,7 +119,9 @@ class BackboneUNet(nn.Module):
 
     Attributes:
       backbone: makes the module "backbone", all of whose maps "c{level}" are used.
-      widths: channels of each step up, from coarse to fine.
+      widths: channels of each step up, from coarse to fine. With fewer than there are steps the
+        logits are interpolated from the last one to the size of the images, as in FCN: cheap, where
+        the finest maps cost most.
       num_classes: K; None builds no head.
       norm: after each 3x3 convolution, in the backbone too; None gives convolutions with a bias.
       axis_name: mapped axis over which a batch norm synchronises, or None.
@@ -131,7 +133,7 @@ class BackboneUNet(nn.Module):
       maps, "d{level}": [B, h, w, width], those of the way up, "logits": [B, H, W, K]}.
 
     Raises:
-      InputError: there are more steps up than `widths`, or fewer.
+      InputError: there are more `widths` than steps up, or none.
     """
 
     backbone: Callable[..., nn.Module] = partial(PlainDarknet, DARKNET_19)
@@ -150,18 +152,18 @@ class BackboneUNet(nn.Module):
         (_, x), *steps = sorted(((int(name[1:]), x) for name, x in maps.items()), reverse=True)
         if all(fine.shape[1:3] != images.shape[1:3] for _, fine in steps):
             steps.append((0, images))
-        if len(steps) != len(self.widths):
+        if not 0 < len(self.widths) <= len(steps):
             raise InputError(
                 f"widths has {len(self.widths)} entries: give one for each of the {len(steps)} "
-                "steps up from the backbone's last map"
+                "steps up from the backbone's last map, or for the first of them"
             )
         parts = _Parts(self, "bilinear", train=train)
-        for (level, fine), width in zip(steps, self.widths, strict=True):
+        for (level, fine), width in zip(steps, self.widths, strict=False):
             name = f"decoder{level}"
             x = parts.grown(x, width, fine.shape[1:3], name)
             x = maps[f"d{level}"] = parts.pair(_beside(fine, x), width, name)
         if self.num_classes is not None:
-            maps["logits"] = parts.head(x, self.num_classes)
+            maps["logits"] = resize_bilinear(parts.head(x, self.num_classes), images.shape[1:3])
         return maps
 
 

@@ -1,0 +1,134 @@
+"""Residual networks (He, Zhang, Ren & Sun 2016, "Deep residual learning for image recognition",
+section 4.1), ResNeXt (Xie, Girshick, Dollár, Tu & He 2017, "Aggregated residual transformations for
+deep neural networks") and Wide ResNet (Zagoruyko & Komodakis 2016, "Wide residual networks")."""
+
+from functools import partial
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from jaxvision.core import InputError
+from jaxvision.layers import Norm, batch_norm, conv_norm_act, dtypes_of, norm_of
+from jaxvision.ops import max_pool
+
+EXPANSION = 4
+"""Channels of a bottleneck block for each of its stage's width."""
+
+
+class ResNet(nn.Module):
+    """Residual blocks of two 3x3 convolutions, or of a 3x3 between two 1x1: the bottleneck.
+
+    As in torchvision, whose names the layers have: a bottleneck's stride is that of its 3x3
+    convolution (the paper's is that of the first 1x1), and a shortcut is a 1x1 convolution only
+    where a stage begins with a stride, or the channels change (the paper's option B).
+
+    Attributes:
+      blocks: of each of the four stages.
+      bottleneck: whether blocks have one.
+      groups: of the 3x3 convolutions of bottlenecks.
+      width_per_group: channels of each of these groups in the first stage, where `widths` is 64;
+        in others in proportion.
+      widths: channels of the stages, times 4 with bottlenecks; the first is the stem's too.
+      replace_stride_with_dilation: for each of the last three stages, whether its convolutions are
+        dilated instead, so that it computes the same on a finer grid.
+      zero_init_residual: let the last norm of each block begin with a scale of zero, so that blocks
+        begin as their shortcuts.
+      num_classes: of the classifier; None builds none.
+      norm: after each convolution; None gives convolutions with a bias.
+      axis_name: mapped axis over which a batch norm synchronises, or None.
+      dtype: of the computation; None follows the input.
+      param_dtype: of the parameters.
+
+    Call:
+      images f32[B, H, W, C] -> {"c1": [B, H/2, W/2, 64], the stem's, "c2": [B, H/4, W/4, 256],
+      "c3": [B, H/8, W/8, 512], "c4": [B, H/16, W/16, 1024], "c5": [B, H/32, W/32, 2048],
+      "pooled": [B, 2048], "logits": [B, num_classes]}; a quarter of the channels from c2 on without
+      bottlenecks. Sizes round up; after a stride that is replaced they are those before.
+
+    Raises:
+      InputError: groups, or another width of them, without bottlenecks; `zero_init_residual`
+        without a norm.
+    """
+
+    blocks: tuple[int, int, int, int]
+    bottleneck: bool = True
+    groups: int = 1
+    width_per_group: int = 64
+    widths: tuple[int, int, int, int] = (64, 128, 256, 512)
+    replace_stride_with_dilation: tuple[bool, bool, bool] = (False, False, False)
+    zero_init_residual: bool = False
+    num_classes: int | None = 1000
+    norm: Norm | None = batch_norm
+    axis_name: str | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
+        chex.assert_rank(images, 4)
+        if not self.bottleneck and (self.groups, self.width_per_group) != (1, 64):
+            raise InputError("groups and width_per_group are of bottlenecks: set bottleneck=True")
+        if self.zero_init_residual and self.norm is None:
+            raise InputError("zero_init_residual is of norms: give a norm")
+        dtypes, norm = dtypes_of(self), norm_of(self, train=train)
+        last_norm = norm
+        if self.zero_init_residual:
+            last_norm = partial(norm, scale_init=nn.initializers.zeros)
+        conv = partial(conv_norm_act, **dtypes)
+
+        def residual(x: Array, width: int, name: str, stride: int, before: int, dilation: int):
+            """A block: its strided convolution is dilated by `before`, those after by `dilation`.
+
+            Where dilation replaces a stride, each then meets the pixels that it would have met.
+            """
+            strided = {"stride": stride, "dilation": before}
+            layers = [(width, 3, strided), (width, 3, {"dilation": dilation})]
+            if self.bottleneck:
+                inner = width * self.width_per_group // 64 * self.groups
+                strided["groups"] = self.groups
+                layers = [(inner, 1, {}), (inner, 3, strided), (EXPANSION * width, 1, {})]
+            y, (features, _, _) = x, layers[-1]
+            for number, (channels, kernel_size, options) in enumerate(layers, start=1):
+                names = {"name": f"{name}_conv{number}", "norm_name": f"{name}_bn{number}"}
+                if number == len(layers):
+                    options = {**options, "act": None, "norm": last_norm}
+                y = conv(y, channels, kernel_size, **{"norm": norm, **names, **options})
+            if stride > 1 or before < dilation or x.shape[-1] != features:
+                names = {"name": f"{name}_downsample_0", "norm_name": f"{name}_downsample_1"}
+                x = conv(x, features, 1, stride=stride, norm=norm, act=None, **names)
+            return nn.relu(x + y)
+
+        x = conv(images, self.widths[0], 7, stride=2, norm=norm, name="conv1", norm_name="bn1")
+        maps, dilation = {"c1": x}, 1
+        x = max_pool(x, 3, stride=2, padding=1)
+        replaced = (False, *self.replace_stride_with_dilation)
+        stages = zip(self.blocks, self.widths, replaced, strict=True)
+        for stage, (blocks, width, dilate) in enumerate(stages, start=1):
+            stride, before = 1 if stage == 1 else 2, dilation
+            if dilate:
+                stride, dilation = 1, dilation * stride
+            for block in range(blocks):
+                x = residual(x, width, f"layer{stage}_{block}", stride, before, dilation)
+                stride, before = 1, dilation
+            maps[f"c{stage + 1}"] = x
+        maps["pooled"] = x.mean(axis=(1, 2))
+        if self.num_classes is not None:
+            maps["logits"] = nn.Dense(self.num_classes, name="fc", **dtypes)(maps["pooled"])
+        return maps
+
+
+RESNETS = {
+    "resnet18": partial(ResNet, blocks=(2, 2, 2, 2), bottleneck=False),
+    "resnet34": partial(ResNet, blocks=(3, 4, 6, 3), bottleneck=False),
+    "resnet50": partial(ResNet, blocks=(3, 4, 6, 3)),
+    "resnet101": partial(ResNet, blocks=(3, 4, 23, 3)),
+    "resnet152": partial(ResNet, blocks=(3, 8, 36, 3)),
+    "resnext50_32x4d": partial(ResNet, blocks=(3, 4, 6, 3), groups=32, width_per_group=4),
+    "resnext101_32x8d": partial(ResNet, blocks=(3, 4, 23, 3), groups=32, width_per_group=8),
+    "resnext101_64x4d": partial(ResNet, blocks=(3, 4, 23, 3), groups=64, width_per_group=4),
+    "wide_resnet50_2": partial(ResNet, blocks=(3, 4, 6, 3), width_per_group=128),
+    "wide_resnet101_2": partial(ResNet, blocks=(3, 4, 23, 3), width_per_group=128),
+}

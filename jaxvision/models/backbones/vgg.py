@@ -1,0 +1,106 @@
+"""VGG (Simonyan & Zisserman 2015, "Very deep convolutional networks for large-scale image
+recognition")."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from jaxvision.layers import Norm, batch_norm, conv_norm_act, dtypes_of, norm_of
+from jaxvision.models.sides import check_sides
+from jaxvision.ops import adaptive_avg_pool, max_pool
+
+
+class Stage(NamedTuple):
+    """3x3 convolutions at one resolution, before a 2x2 max pooling."""
+
+    channels: int
+    convolutions: int
+
+
+VGG_11 = (Stage(64, 1), Stage(128, 1), Stage(256, 2), Stage(512, 2), Stage(512, 2))
+VGG_13 = (Stage(64, 2), Stage(128, 2), Stage(256, 2), Stage(512, 2), Stage(512, 2))
+VGG_16 = (Stage(64, 2), Stage(128, 2), Stage(256, 3), Stage(512, 3), Stage(512, 3))
+VGG_19 = (Stage(64, 2), Stage(128, 2), Stage(256, 4), Stage(512, 4), Stage(512, 4))
+"""The paper's table 1: A, B, D and E."""
+
+
+class VGG(nn.Module):
+    """Stages of 3x3 convolutions with a max pooling after each, and three fully connected layers.
+
+    Layers are named as in torchvision: features_{place} by their place in a sequence of
+    convolution, norm, ReLU and pooling, classifier_0, classifier_3 and classifier_6. As there, the
+    convolutions have a bias with a norm too, and the last map is averaged to 7x7 cells, so that
+    images may have other sizes than 224x224.
+
+    Attributes:
+      stages: of the convolutions.
+      hidden: channels of the first two fully connected layers.
+      dropout: share of these dropped in training.
+      ceil_mode: round up where a pooling halves an odd side, as Caffe does.
+      num_classes: of the last layer; None builds no fully connected one.
+      norm: after each convolution, or None as in the paper.
+      axis_name: mapped axis over which a batch norm synchronises, or None.
+      dtype: of the computation; None follows the input.
+      param_dtype: of the parameters.
+
+    Call:
+      images f32[B, H, W, C], sides at least 2^n (32), where n is the number of stages ->
+      {"c{level}": [B, H / 2^level, W / 2^level, channels], what the pooling after each stage sees,
+      and at level n what the last one gives, "pooled": [B, 49 channels] of that, channel by
+      channel, "logits": [B, num_classes]}. Sizes round down, with `ceil_mode` up. Training takes a
+      key for "dropout", unless that is 0.
+
+    Raises:
+      InputError: the images are smaller than that, without `ceil_mode`.
+    """
+
+    stages: tuple[Stage, ...]
+    hidden: int = 4096
+    dropout: float = 0.5
+    ceil_mode: bool = False
+    num_classes: int | None = 1000
+    norm: Norm | None = None
+    axis_name: str | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
+        chex.assert_rank(images, 4)
+        if not self.ceil_mode:
+            check_sides(images, 1, more_than=2 ** len(self.stages) - 1)
+        dtypes, norm = dtypes_of(self), norm_of(self, train=train)
+        x, maps, place = images, {}, 0
+        for level, (channels, convolutions) in enumerate(self.stages):
+            for _ in range(convolutions):
+                names = {"name": f"features_{place}", "norm_name": f"features_{place + 1}"}
+                x = conv_norm_act(x, channels, 3, norm=norm, use_bias=True, **names, **dtypes)
+                place += 2 if norm is None else 3
+            maps[f"c{level}"] = x
+            x = max_pool(x, 2, ceil_mode=self.ceil_mode)
+            place += 1
+        maps[f"c{len(self.stages)}"] = x
+        x = maps["pooled"] = adaptive_avg_pool(x, 7).transpose(0, 3, 1, 2).reshape(len(x), -1)
+        if self.num_classes is not None:
+            dense = partial(nn.Dense, kernel_init=nn.initializers.normal(0.01), **dtypes)
+            dropout = partial(nn.Dropout, self.dropout, deterministic=not train)
+            for name in ("classifier_0", "classifier_3"):
+                x = dropout()(nn.relu(dense(self.hidden, name=name)(x)))
+            maps["logits"] = dense(self.num_classes, name="classifier_6")(x)
+        return maps
+
+
+VGGS = {
+    "vgg11": partial(VGG, stages=VGG_11),
+    "vgg11_bn": partial(VGG, stages=VGG_11, norm=batch_norm),
+    "vgg13": partial(VGG, stages=VGG_13),
+    "vgg13_bn": partial(VGG, stages=VGG_13, norm=batch_norm),
+    "vgg16": partial(VGG, stages=VGG_16),
+    "vgg16_bn": partial(VGG, stages=VGG_16, norm=batch_norm),
+    "vgg19": partial(VGG, stages=VGG_19),
+    "vgg19_bn": partial(VGG, stages=VGG_19, norm=batch_norm),
+}

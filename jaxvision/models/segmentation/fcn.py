@@ -1,0 +1,227 @@
+"""Fully convolutional networks (Long, Shelhamer & Darrell 2015, "Fully convolutional networks for
+semantic segmentation"): on VGG as in the paper, and on dilated ResNets as in torchvision."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxvision.core import check_range, lookup
+from jaxvision.layers import (
+    Conv,
+    ConvTranspose,
+    Norm,
+    as_backbone,
+    batch_norm,
+    conv_norm_act,
+    dtypes_of,
+    norm_of,
+)
+from jaxvision.models.backbones.resnet import RESNETS
+from jaxvision.models.backbones.vgg import VGG, VGG_16, Stage
+from jaxvision.models.sides import check_sides
+from jaxvision.ops import max_pool, resize_bilinear
+
+
+class FCN(nn.Module):
+    """A head of two convolutions on a backbone's last map, and interpolation to the images' size.
+
+    As in torchvision, with its names: backbone_..., classifier_0, a 3x3 convolution to a quarter of
+    the channels, classifier_1, its norm, and classifier_4, a 1x1 convolution; aux_classifier_...
+
+    Attributes:
+      backbone: makes the module "backbone", of which map c{level} is used.
+      level: see `backbone`.
+      aux: whether to build a second head, on the map before, for another loss in training.
+      dropout: rate before the last convolution of a head, in training.
+      num_classes: K; None builds no head.
+      norm: after each convolution but the last of a head, in the backbone too; None gives
+        convolutions with a bias.
+      axis_name: mapped axis over which a batch norm synchronises, or None.
+      dtype: of the computation; None follows the input.
+      param_dtype: of the parameters.
+
+    Call:
+      images f32[B, H, W, C], of any size that the backbone takes -> {"c{level}": the backbone's
+      maps, "logits": [B, H, W, K], "aux": [B, H, W, K]}. Training takes a key for "dropout", unless
+      that is 0.
+
+    Raises:
+      InputError: the backbone has no such map.
+    """
+
+    backbone: Callable[..., nn.Module]
+    level: int = 5
+    aux: bool = False
+    dropout: float = 0.1
+    num_classes: int | None = 21
+    norm: Norm | None = batch_norm
+    axis_name: str | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
+        chex.assert_rank(images, 4)
+        dtypes, norm = dtypes_of(self), norm_of(self, train=train)
+
+        def head(level: int, name: str) -> Array:
+            x = lookup(features, f"c{level}", "map of the backbone")
+            names = {"name": f"{name}_0", "norm_name": f"{name}_1"}
+            x = conv_norm_act(x, x.shape[-1] // 4, 3, norm=norm, **names, **dtypes)
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            x = Conv(self.num_classes, (1, 1), name=f"{name}_4", **dtypes)(x)
+            return resize_bilinear(x, images.shape[1:3])
+
+        features = self.backbone(**as_backbone(self))(images, train=train)
+        maps = _without_pooled(features)
+        if self.num_classes is not None:
+            maps["logits"] = head(self.level, "classifier")
+            if self.aux:
+                maps["aux"] = head(self.level - 1, "aux_classifier")
+        return maps
+
+
+class Step(NamedTuple):
+    """A transposed convolution by which scores grow; scores of the pooling there are added."""
+
+    name: str
+    level: int  # the scores are then 2^level times smaller than the image
+
+
+FCN_32S = (Step("upscore", 0),)
+FCN_16S = (Step("upscore2", 4), Step("upscore16", 0))
+FCN_8S = (Step("upscore2", 4), Step("upscore_pool4", 3), Step("upscore8", 0))
+
+
+class VGGFCN(nn.Module):
+    """A VGG whose fully connected layers slide over its map, and whose scores grow step by step.
+
+    As the paper's authors released it for Caffe: the images stand in a wide border of zeros,
+    poolings round up, and fc6 has no padding. Of a pooling's scores those are added that lie where
+    the grown ones do, and of the last ones those are kept that lie where the image does. Layers are
+    named as there, fc6, fc7, score_fr, score_pool{level} and as in `steps`, but for VGG's
+    convolutions, which are the module "backbone"; the norm after fc6 is fc6_bn. Scores begin at
+    zero and transposed convolutions as bilinear interpolation, at which the release keeps them.
+
+    Attributes:
+      stages: of the VGG.
+      steps: by which scores grow, the last one to level 0.
+      hidden: channels of fc6 and fc7.
+      window: side of the kernel of fc6.
+      padding: zeros around what the first convolution sees. Where it is too small for grown scores
+        to reach the border of the image (below 81, 73 and 69 in FCN-32s, 16s and 8s), logits there
+        are 0.
+      dropout: rate after fc6 and fc7, in training.
+      num_classes: K; None builds no scores.
+      norm: after each convolution but the scores', or None as in the paper.
+      axis_name: mapped axis over which a batch norm synchronises, or None.
+      dtype: of the computation; None follows the input.
+      param_dtype: of the parameters.
+
+    Call:
+      images f32[B, H, W, C] -> {"c{level}": the VGG's maps of the images within their border,
+      "fc7": [B, h, w, hidden], "logits": [B, H, W, K]}. Training takes a key for "dropout", unless
+      that is 0.
+
+    Raises:
+      InputError: within their border the images are smaller than a window of fc6, or the padding is
+        below 1.
+    """
+
+    stages: tuple[Stage, ...] = VGG_16
+    steps: tuple[Step, ...] = FCN_32S
+    hidden: int = 4096
+    window: int = 7
+    padding: int = 100
+    dropout: float = 0.5
+    num_classes: int | None = 21
+    norm: Norm | None = None
+    axis_name: str | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
+        chex.assert_rank(images, 4)
+        check_range("padding", self.padding, least=1)
+        border, level = self.padding - 1, len(self.stages)  # the first convolution adds one itself
+        check_sides(images, 1, more_than=(self.window - 1) * 2**level - 2 * border)
+        dtypes, norm = dtypes_of(self), norm_of(self, train=train)
+
+        sides = (border, border)
+        framed = jnp.pad(images, ((0, 0), sides, sides, (0, 0)))
+        vgg = VGG(self.stages, ceil_mode=True, **as_backbone(self))
+        maps = _without_pooled(vgg(framed, train=train))
+        x = maps[f"c{level}"]
+        for name, kernel_size in (("fc6", self.window), ("fc7", 1)):
+            names = {"name": name, "norm_name": f"{name}_bn"}
+            x = conv_norm_act(x, self.hidden, kernel_size, padding=0, norm=norm, **names, **dtypes)
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        maps["fc7"] = x
+        if self.num_classes is None:
+            return maps
+
+        score = partial(Conv, self.num_classes, (1, 1), kernel_init=nn.initializers.zeros, **dtypes)
+        grown = partial(
+            ConvTranspose, self.num_classes, use_bias=False, kernel_init=bilinear, **dtypes
+        )
+        x = score(name="score_fr")(x)
+        # The centre of the first score, in cells of the map that the VGG has at this level. The
+        # kernel's centre is factor - 1/2 from its border, that of a cell (factor - 1) / 2.
+        first = (self.window - 1) / 2
+        for name, finer in self.steps:
+            factor = 2 ** (level - finer)
+            x = grown((2 * factor, 2 * factor), stride=factor, name=name)(x)
+            level, first = finer, int(factor * (first - 1 / 2))
+            if level > 0:
+                pooled = max_pool(maps[f"c{level - 1}"], 2, ceil_mode=True)
+                pooled = score(name=f"score_pool{level}")(pooled)
+                x = x + _window_of(pooled, first, x.shape[1:3])
+        maps["logits"] = _window_of(x, border - first, images.shape[1:3])
+        return maps
+
+
+def bilinear(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+    """Initialisation of a transposed convolution: it interpolates each channel by itself.
+
+    Along an axis tap i of k is 1 - |2 i + 1 - k| / k: with a stride of k / 2 those that meet in a
+    pixel sum to 1.
+
+    Args:
+      key: not used.
+      shape: (height, width, C, D) of the kernel.
+      dtype: of the kernel.
+    Returns:
+      dtype[height, width, C, D], zero from a channel to another.
+    Source: Long et al. 2015, section 3.3.
+    """
+    del key
+    height, width = (1 - jnp.abs(2 * jnp.arange(side) + 1 - side) / side for side in shape[:2])
+    taps = height[:, None] * width[None, :]
+    return (taps[:, :, None, None] * jnp.eye(*shape[2:])[None, None]).astype(dtype)
+
+
+def _window_of(x: Array, first: int, size: Sequence[int]) -> Array:
+    """The rows and columns of x from number `first` on, zeros where it has none."""
+    sides = ((-first, first + to - of, 0) for of, to in zip(x.shape[1:3], size, strict=True))
+    return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *sides, (0, 0, 0)))
+
+
+def _without_pooled(maps: dict[str, Array]) -> dict[str, Array]:
+    return {name: x for name, x in maps.items() if name != "pooled"}
+
+
+_DILATED = {"replace_stride_with_dilation": (False, True, True)}
+
+FCNS = {
+    "fcn_resnet50": partial(FCN, backbone=partial(RESNETS["resnet50"], **_DILATED)),
+    "fcn_resnet101": partial(FCN, backbone=partial(RESNETS["resnet101"], **_DILATED)),
+    "fcn32s_vgg16": partial(VGGFCN, steps=FCN_32S),
+    "fcn16s_vgg16": partial(VGGFCN, steps=FCN_16S),
+    "fcn8s_vgg16": partial(VGGFCN, steps=FCN_8S),
+}

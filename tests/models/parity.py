@@ -1,0 +1,52 @@
+"""Networks in torch as a reference, with norms that do something."""
+
+import jax
+import numpy as np
+
+from jaxvision.interop import from_state_dict
+from tests.models.variables import shapes_of
+
+
+def to_torch(torch, images):
+    return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+
+
+def settle(torch, network, images):
+    """Random norms, whose statistics are near those of what the layers see of the images."""
+    norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    with torch.no_grad():
+        for norm in norms:
+            norm.weight.uniform_(0.5, 1.5)
+            norm.bias.uniform_(-0.5, 0.5)
+            norm.momentum = 1.0
+        network.train()(to_torch(torch, images))
+        for norm in norms:
+            norm.running_mean += 0.2 * norm.running_var.sqrt() * torch.randn_like(norm.bias)
+            norm.running_var *= torch.empty_like(norm.bias).uniform_(0.7, 1.4)
+    return network.eval()
+
+
+def check_maps(torch, theirs, ours, images, names):
+    """What both give in evaluation is equal to 1e-4 of the largest.
+
+    Args:
+      torch: the library.
+      theirs: the network in torch; its state dict fits ours.
+      ours: the network.
+      images: f32[B, H, W, C].
+      names: of ours -> of theirs, where that gives a dict, else None.
+    """
+    settle(torch, theirs, images)
+    with torch.no_grad():
+        given = theirs(to_torch(torch, images))
+    state = {key: value.numpy().copy() for key, value in theirs.state_dict().items()}
+    variables = from_state_dict(state, shapes_of(ours, images)[1])
+    maps = jax.jit(lambda variables: ours.apply(variables, images, train=False))(variables)
+    for name, their_name in names.items():
+        expected = (given if their_name is None else given[their_name]).numpy()
+        if expected.ndim == 4:
+            expected = expected.transpose(0, 2, 3, 1)
+        assert maps[name].shape == expected.shape
+        # Not a constant: it has come from the images, and through the whole network.
+        assert expected.std(axis=0).max() > 1e-3 * np.abs(expected).max()
+        assert np.abs(maps[name] - expected).max() <= 1e-4 * np.abs(expected).max(), name

@@ -1,0 +1,168 @@
+"""VGG: published sizes, every map, names, gradients, dropout, torchvision's logits."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision.core import InputError
+from jaxvision.layers import batch_norm
+from jaxvision.models import create_model
+from jaxvision.models.backbones.vgg import Stage
+from tests.models.parity import check_maps
+from tests.models.variables import (
+    check_classifier_learns,
+    check_learns,
+    random_variables,
+    shapes_of,
+)
+from tests.ops.parity import import_torchvision
+
+STAGES = (Stage(4, 1), Stage(6, 2))
+
+
+def tiny(**fields):
+    fields = {"stages": STAGES, "hidden": 16, "num_classes": 3, "dropout": 0.0, **fields}
+    return create_model("vgg16", **fields)
+
+
+def images_of(batch=2, height=9, width=None):
+    shape = (batch, height, width or height, 3)
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("vgg11", 132_863_336),
+        ("vgg11_bn", 132_868_840),
+        ("vgg13", 133_047_848),
+        ("vgg13_bn", 133_053_736),
+        ("vgg16", 138_357_544),
+        ("vgg16_bn", 138_365_992),
+        ("vgg19", 143_667_240),
+        ("vgg19_bn", 143_678_248),
+    ],
+)
+def test_every_vgg_has_its_published_size(name, count):
+    # The paper's table 2 in millions: 133, 133, 138, 144; the exact numbers are torchvision's.
+    _, variables = shapes_of(create_model(name), images_of(1, 224))
+    assert sum(x.size for x in jax.tree.leaves(variables["params"])) == count
+    kernels = [key for key, x in variables["params"].items() if x["bias"].shape and "kernel" in x]
+    assert len(kernels) == int(name[3:5])
+    assert ("batch_stats" in variables) == name.endswith("_bn")
+
+
+def test_layers_are_named_by_their_place():
+    def names(**fields):
+        return set(shapes_of(tiny(**fields), images_of())[1]["params"])
+
+    classifier = {"classifier_0", "classifier_3", "classifier_6"}
+    # Convolution, ReLU, pooling, and convolution, ReLU twice.
+    assert names() == {"features_0", "features_3", "features_5"} | classifier
+    # With a norm after each convolution.
+    convolutions, norms = (0, 4, 7), (1, 5, 8)
+    assert names(norm=batch_norm, num_classes=None) == {
+        f"features_{place}" for place in convolutions + norms
+    }
+
+
+@pytest.mark.parametrize("name", ["vgg11", "vgg16_bn"])
+@pytest.mark.parametrize(
+    ("size", "ceil_mode", "sizes"),
+    [
+        ((224, 192), False, ((224, 192), (112, 96), (56, 48), (28, 24), (14, 12), (7, 6))),
+        ((35, 65), False, ((35, 65), (17, 32), (8, 16), (4, 8), (2, 4), (1, 2))),
+        ((35, 65), True, ((35, 65), (18, 33), (9, 17), (5, 9), (3, 5), (2, 3))),
+        ((1, 1), True, ((1, 1),) * 6),
+    ],
+)
+def test_every_map_in_its_shape(name, size, ceil_mode, sizes):
+    model = create_model(name, num_classes=7, ceil_mode=ceil_mode)
+    maps, _ = shapes_of(model, images_of(2, *size))
+    widths = (64, 128, 256, 512, 512, 512)
+    expected = {f"c{i}": (2, *s, w) for i, (s, w) in enumerate(zip(sizes, widths, strict=True))}
+    assert {key: x.shape for key, x in maps.items()} == {
+        **expected,
+        "pooled": (2, 7 * 7 * 512),
+        "logits": (2, 7),
+    }
+
+
+def test_the_last_map_is_averaged_and_flattened_channel_by_channel():
+    model, images = tiny(num_classes=None), images_of(2, 56, 28)
+    variables = random_variables(model, images)
+    maps = jax.jit(functools.partial(model.apply, train=False))(variables, images)
+    assert maps["c2"].shape == (2, 14, 7, 6)
+    means = np.asarray(maps["c2"]).reshape(2, 7, 2, 7, 6).mean(axis=2)
+    expected = [[means[b, i, j, c] for c, i, j in np.ndindex(6, 7, 7)] for b in range(2)]
+    np.testing.assert_allclose(maps["pooled"], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ((31, 40), r"the height of the images is 31: this network takes 32\b"),
+        ((32, 8), r"the width of the images is 8: this network takes 32\b"),
+    ],
+)
+def test_images_that_are_too_small_are_refused(size, message):
+    with pytest.raises(InputError, match=message):
+        shapes_of(create_model("vgg16"), images_of(1, *size))
+    shapes_of(create_model("vgg16"), images_of(1, 32))
+
+
+def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
+    check_classifier_learns(tiny(), images_of(4))
+
+
+def test_every_parameter_counts_with_a_norm():
+    # In evaluation: in training a norm takes away what the bias before it adds.
+    model, images = tiny(norm=batch_norm), images_of(4)
+    variables = random_variables(model, images)
+
+    def objective(params):
+        maps = model.apply({**variables, "params": params}, images, train=False)
+        return -jax.nn.log_softmax(maps["logits"])[:, 1].sum()
+
+    check_learns(objective, variables["params"])
+
+
+def test_dropout_needs_a_key_in_training_only():
+    model, images = tiny(dropout=0.5), images_of()
+    variables = random_variables(model, images)
+
+    @functools.partial(jax.jit, static_argnames="train")
+    def logits(key, train):
+        rngs = None if key is None else {"dropout": key}
+        return model.apply(variables, images, train=train, rngs=rngs)["logits"]
+
+    quiet = tiny(dropout=0.0).apply(variables, images, train=True)["logits"]
+    np.testing.assert_allclose(logits(None, train=False), quiet, rtol=1e-5, atol=1e-5)
+    with pytest.raises(Exception, match="dropout"):
+        logits(None, train=True)
+    first, second = (logits(jax.random.key(seed), train=True) for seed in (0, 1))
+    assert (first != second).any()
+
+
+def test_bfloat16_computes_in_bfloat16_on_float32_variables():
+    model, images = tiny(dtype=jnp.bfloat16, norm=batch_norm), images_of()
+    variables = random_variables(model, images)
+    maps = jax.jit(functools.partial(model.apply, train=False))(variables, images)
+    assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype("f4")}
+    for name, x in maps.items():
+        assert x.dtype == jnp.bfloat16, name
+        assert jnp.isfinite(x).all(), name
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(("name", "size"), [("vgg11_bn", (64, 70)), ("vgg16", (64, 64))])
+def test_logits_equal_torchvisions(name, size):
+    torch, models = import_torchvision("models")
+    torch.manual_seed(0)
+    theirs = getattr(models, name)(num_classes=10)
+    check_maps(
+        torch, theirs, create_model(name, num_classes=10), images_of(2, *size), {"logits": None}
+    )
