@@ -21,9 +21,17 @@ from jaxvision.core import (
     ClassificationBatch,
     DetectionBatch,
     InputError,
+    LandmarkBatch,
+    RestorationBatch,
     SegmentationBatch,
 )
-from jaxvision.data import CLASSIFICATION_SOURCES, DETECTION_SOURCES, SEGMENTATION_SOURCES
+from jaxvision.data import (
+    CLASSIFICATION_SOURCES,
+    DETECTION_SOURCES,
+    LANDMARK_SOURCES,
+    RESTORATION_SOURCES,
+    SEGMENTATION_SOURCES,
+)
 from jaxvision.engine import abstract_state, make_optimizer
 from jaxvision.engine.evaluate import measured
 
@@ -45,9 +53,15 @@ def test_the_configs_are_there():
         "fashion_mnist_resnet20",
         "tfds_mnist",
         "tfds_cifar10",
+        "folder_unet",
+        "photos_dncnn",
+        "photos_srcnn",
+        "scenes_landmarks",
+        "scenes_unet",
         "scenes_yolov1_tiny",
         "scenes_yolov2_tiny",
         "scenes_yolov3_tiny",
+        "voc_fcn8s",
         "voc_yolov2",
         "voc_yolov3",
         "coco_yolov3",
@@ -58,7 +72,7 @@ def test_the_configs_are_there():
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_config_has_the_keys_of_the_default_and_options_of_its_model_and_loss(name):
     # Options that the model or the loss does not have fail in the next test.
-    free = ("model.", "loss.")
+    free = ("model.", "loss.", "degradation.")
     config = load_config(CONFIGS[name])
     found = {key for key in keys(config) if not key.startswith(free)}
     expected = {key for key in keys(default_config(config.task)) if not key.startswith(free)}
@@ -90,6 +104,28 @@ def detection_batch(data):
     )
 
 
+def landmark_batch(data):
+    number = len(data.class_names)
+    return LandmarkBatch(
+        image=np.zeros((2, data.image_size, data.image_size, 3), np.uint8),
+        points=np.zeros((2, number, 2), np.float32),
+        visible=np.ones((2, number), bool),
+        mask=np.ones(2, bool),
+        placement=np.ones((2, 4), np.float32),
+    )
+
+
+def restoration_batch(data):
+    return RestorationBatch(
+        image=np.zeros((2, data.tile, data.tile, 3), np.uint8),
+        seed=np.zeros(2, np.uint32),
+        photograph=np.zeros(2, np.int32),
+        origin=np.zeros((2, 2), np.int32),
+        size=np.ones((2, 2), np.int32),
+        mask=np.ones(2, bool),
+    )
+
+
 def segmentation_batch(data):
     shape = (2, data.image_size, data.image_size)
     return SegmentationBatch(
@@ -102,6 +138,8 @@ def segmentation_batch(data):
 TASKS = {
     "classification": (CLASSIFICATION_SOURCES, classification_batch),
     "detection": (DETECTION_SOURCES, detection_batch),
+    "landmarks": (LANDMARK_SOURCES, landmark_batch),
+    "restoration": (RESTORATION_SOURCES, restoration_batch),
     "segmentation": (SEGMENTATION_SOURCES, segmentation_batch),
 }
 

@@ -3,6 +3,7 @@
 from jaxvision.augment.color import (
     hsv_to_rgb,
     random_hsv,
+    rgb_to_grey,
     rgb_to_hsv,
     rgb_to_ycbcr,
     ycbcr_to_rgb,
@@ -29,7 +30,12 @@ from jaxvision.augment.image import (
     normalize,
     pad_and_crop,
     random_rotation,
+    random_symmetry,
     rotate,
+)
+from jaxvision.augment.landmarks import (
+    random_flip_landmarks,
+    random_scale_and_translate_landmarks,
 )
 from jaxvision.augment.sampling import (
     resized_crop,
@@ -58,6 +64,7 @@ __all__ = [
     "normalize",
     "pad_and_crop",
     "random_flip_labelled",
+    "random_flip_landmarks",
     "random_gaussian_noise",
     "random_horizontal_flip",
     "random_hsv",
@@ -65,8 +72,11 @@ __all__ = [
     "random_rotation",
     "random_scale_and_translate",
     "random_scale_and_translate_labelled",
+    "random_scale_and_translate_landmarks",
+    "random_symmetry",
     "resized_crop",
     "resized_crop_boxes",
+    "rgb_to_grey",
     "rgb_to_hsv",
     "rgb_to_ycbcr",
     "rotate",

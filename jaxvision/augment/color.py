@@ -69,6 +69,25 @@ def hsv_to_rgb(image: Array) -> Array:
     return jnp.stack([channel(n) for n in (5, 3, 1)], axis=-1)
 
 
+def rgb_to_grey(image: Array) -> Array:
+    """The grey of each colour: 0.299 R + 0.587 G + 0.114 B.
+
+    Args:
+      image: uint8 or float [..., 3], RGB.
+    Returns:
+      f32[..., 1], in the image's units, not rounded; half precision is computed in float32.
+    Raises:
+      AssertionError: image has another shape or dtype.
+    Source: Recommendation ITU-R BT.601-7, section 2.5.1.
+    """
+    image = check_array("image", image, ("...", 3), "number")
+    return _light(*jnp.moveaxis(at_least_float32(image), -1, 0))[..., None]
+
+
+def _light(red: Array, green: Array, blue: Array) -> Array:
+    return _RED * red + (1 - _RED - _BLUE) * green + _BLUE * blue
+
+
 def rgb_to_ycbcr(image: Array) -> Array:
     """Luminance and the differences of blue and red from it: MATLAB's rgb2ycbcr of 8-bit images.
 
@@ -86,7 +105,7 @@ def rgb_to_ycbcr(image: Array) -> Array:
     """
     image = check_array("image", image, ("...", 3), "number")
     red, green, blue = jnp.moveaxis(at_least_float32(image), -1, 0)
-    light = _RED * red + (1 - _RED - _BLUE) * green + _BLUE * blue
+    light = _light(red, green, blue)
     y = 16 + _LUMINANCE * light
     cb = 128 + _DIFFERENCE / (2 - 2 * _BLUE) * (blue - light)
     cr = 128 + _DIFFERENCE / (2 - 2 * _RED) * (red - light)

@@ -25,6 +25,25 @@ def horizontal_flip(key: Array, image: Array, *, probability: float = 0.5) -> Ar
     return jnp.where(jax.random.bernoulli(key, probability), image[:, ::-1], image)
 
 
+def random_symmetry(key: Array, image: Array) -> Array:
+    """One of the eight turns and mirror images of a square, each as likely.
+
+    Args:
+      key: key[].
+      image: [S, S, C].
+    Returns:
+      [S, S, C], the image's dtype.
+    Raises:
+      AssertionError: the image is no square.
+    """
+    chex.assert_rank(image, 3)
+    chex.assert_equal(image.shape[0], image.shape[1])
+    swap, upside_down, mirror = jax.random.bernoulli(key, shape=(3,))
+    image = jnp.where(swap, image.swapaxes(0, 1), image)
+    image = jnp.where(upside_down, image[::-1], image)
+    return jnp.where(mirror, image[:, ::-1], image)
+
+
 def pad_and_crop(key: Array, image: Array, *, padding: int, fill: float = 0) -> Array:
     """Pads every side, then crops the original size at a random offset.
 

@@ -13,10 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxvision.augment.sampling import GREY, resized_crop, scale_and_translate_window, warp
-from jaxvision.core import SegmentationBatch, check_array, check_range
-
-IGNORE = 255
-"""The label of pixels that do not count."""
+from jaxvision.core import IGNORED, SegmentationBatch, check_array, check_range
 
 
 def random_flip_labelled(
@@ -51,7 +48,7 @@ def random_scale_and_translate_labelled(
     ratio: tuple[float, float] = (1.0, 1.0),
     translate: float = 0.2,
     fill: float = GREY,
-    ignore: int = IGNORE,
+    ignore: int = IGNORED,
 ) -> SegmentationBatch:
     """As `random_scale_and_translate`, of an image with labelled pixels.
 
@@ -84,7 +81,7 @@ def elastic_deformation(
     sigma: float = 10.0,
     grid: int = 3,
     fill: float = GREY,
-    ignore: int = IGNORE,
+    ignore: int = IGNORED,
 ) -> SegmentationBatch:
     """Bends the image smoothly: random moves on a coarse grid, cubic in between.
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from jaxvision.cli.config import default_config
@@ -14,19 +15,25 @@ from jaxvision.core import InputError, Task, lookup
 from jaxvision.data import (
     CLASSIFICATION_SOURCES,
     DETECTION_SOURCES,
+    LANDMARK_SOURCES,
+    RESTORATION_SOURCES,
     SEGMENTATION_SOURCES,
     Alternating,
     EvalLoader,
+    RandomPatches,
     Reading,
     Share,
     Source,
     Sources,
     Splits,
+    Tiles,
     ToClassificationExample,
     ToDetectionExample,
+    ToLandmarkExample,
     ToSegmentationExample,
     TrainLoader,
     Transform,
+    to_restoration_example,
 )
 from jaxvision.engine import (
     CHECKPOINTS,
@@ -124,20 +131,51 @@ def _detection(data: Any, size: int) -> ToDetectionExample:
     )
 
 
+def _landmarks(data: Any, size: int) -> ToLandmarkExample:
+    return ToLandmarkExample((size, size), len(data.class_names), resize=data.resize)
+
+
 def _segmentation(data: Any, size: int) -> ToSegmentationExample:
     return ToSegmentationExample((size, size), len(data.class_names), resize=data.resize)
 
 
+def _restoration(data: Any, size: int) -> Transform:
+    return to_restoration_example
+
+
+def _patches(data: Any, photographs: Source) -> RandomPatches:
+    return RandomPatches(photographs, size=data.image_size, count=data.patches)
+
+
+def _tiles(data: Any, photographs: Source) -> Tiles:
+    return Tiles(photographs, size=data.tile, margin=data.margin)
+
+
+def _as_they_are(data: Any, records: Source) -> Source:
+    return records
+
+
 class _Kind(NamedTuple):
-    """Where a task's records come from, and what makes examples of them: (config.data, size)."""
+    """What is a task's own in the way of its data.
+
+    Attributes:
+      sources: where records come from.
+      transform: (config.data, size) -> what makes an example of each.
+      trained_on: (config.data, records) -> the parts of the records to train on.
+      measured_on: likewise, to evaluate on.
+    """
 
     sources: Sources
     transform: Callable[[Any, int], Transform]
+    trained_on: Callable[[Any, Source], Source] = _as_they_are
+    measured_on: Callable[[Any, Source], Source] = _as_they_are
 
 
 _KINDS = {
     "classification": _Kind(CLASSIFICATION_SOURCES, _classification),
     "detection": _Kind(DETECTION_SOURCES, _detection),
+    "landmarks": _Kind(LANDMARK_SOURCES, _landmarks),
+    "restoration": _Kind(RESTORATION_SOURCES, _restoration, _patches, _tiles),
     "segmentation": _Kind(SEGMENTATION_SOURCES, _segmentation),
 }
 
@@ -184,14 +222,15 @@ def train_data(config: Any, records: Source, *, partners: int) -> TrainLoader:
       records: from `open_records`.
       partners: other examples that arrive with each one.
     """
-    data, transform = config.data, _KINDS[config.task].transform
+    data, kind = config.data, _KINDS[config.task]
+    transform = kind.transform
     if data.get("sizes"):
         transforms = tuple(transform(data, size) for size in data.sizes)
         chosen = Alternating(transforms, every=data.size_every, seed=config.seed)
     else:
         chosen = transform(data, data.image_size)
     return TrainLoader(
-        records,
+        kind.trained_on(data, records),
         chosen,
         batch_size=config.batch_size,
         seed=config.seed,
@@ -201,6 +240,24 @@ def train_data(config: Any, records: Source, *, partners: int) -> TrainLoader:
     )
 
 
+def spread_examples(config: Any, records: Source, count: int) -> Any:
+    """Examples from all over the records, as an evaluation sees them, before `Task.prepare`.
+
+    Args:
+      config: of the run.
+      records: from `open_records`.
+      count: how many, or all if there are fewer.
+    Returns:
+      A batch, on the host.
+    """
+    kind = _KINDS[config.task]
+    records = kind.measured_on(config.data, records)
+    transform = kind.transform(config.data, config.data.image_size)
+    chosen = np.linspace(0, len(records) - 1, min(count, len(records))).astype(int)
+    examples = [transform(records[i], records.where(i)) for i in chosen.tolist()]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *examples)
+
+
 def eval_data(config: Any, records: Source) -> EvalLoader:
     """The batches of an evaluation.
 
@@ -208,10 +265,10 @@ def eval_data(config: Any, records: Source) -> EvalLoader:
       config: of the run.
       records: from `open_records`.
     """
-    data = config.data
+    data, kind = config.data, _KINDS[config.task]
     return EvalLoader(
-        records,
-        _KINDS[config.task].transform(data, data.image_size),
+        kind.measured_on(data, records),
+        kind.transform(data, data.image_size),
         batch_size=config.batch_size,
         share=_share(),
         reading=_reading(data),

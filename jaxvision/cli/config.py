@@ -165,12 +165,73 @@ def _segmentation(config: ConfigDict) -> None:
     config.augment.value = 1.0  # the largest factor
 
     # or "binary_cross_entropy" (one class, no background), "file.py:function" of your own
+    # or "binary_cross_entropy", one class without a background; options: the factors
+    # cross_entropy=1, focal=0 and dice=0, class_weights (or positive_weight), gamma, smooth.
+    # Or "file.py:function" of your own
     config.loss.name = "cross_entropy"
+    config.auxiliary = 0.5  # factor of the loss of a network's map "aux", if it has one
+
+
+def _landmarks(config: ConfigDict) -> None:
+    config.best.metric = "pixel_error"
+    config.best.mode = "min"
+    config.model.name = "unet"
+
+    config.data.source = "scenes"  # "scenes" (embedded) or "folder" (of images and a table)
+    config.data.train_split = "train"  # of a folder
+    config.data.test_split = "test"  # likewise
+    config.data.class_names = ()  # of the landmarks, in their order; (): those that the data names
+    config.data.resize = "letterbox"  # keeps the image's form; or "stretch"
+    config.data.mean = (0.0, 0.0, 0.0)  # per channel, of values in 0..1
+    config.data.std = (1.0, 1.0, 1.0)
+
+    config.augment.scale = (1.0, 1.0)  # least and largest factor
+    config.augment.ratio = (1.0, 1.0)  # least and largest factor of width over height
+    config.augment.translate = 0.0  # the largest move, as a share of the side
+    config.augment.flip = 0.0  # probability: left and right
+    # flip: what each landmark becomes in the mirror, such as (1, 0, 2) for two eyes and a nose
+    config.augment.swap = ()
+    config.augment.hue = 0.0  # the largest shift, in turns
+    config.augment.saturation = 1.0  # the largest factor
+    config.augment.value = 1.0  # the largest factor
+
+    # or "heatmap_l2_loss", "file.py:function" of your own
+    config.loss.name = "heatmap_cross_entropy"
+
+    config.decode = ConfigDict()  # how maps become points
+    config.decode.method = "soft_argmax"  # or "argmax", with a parabola through its neighbours
+    # soft_argmax: pixels of the maps either way from the highest that count; 0: all pixels
+    config.decode.radius = 3
+    config.decode.temperature = 1.0  # soft_argmax: by which the maps are divided
+
+
+def _restoration(config: ConfigDict) -> None:
+    config.best.metric = "psnr"  # or "ssim"
+    config.model.name = "dncnn_s"
+
+    config.data.source = "photographs"  # two that are embedded, or "folder"
+    config.data.train_split = "train"  # of a folder: the folder in it
+    config.data.test_split = "test"  # likewise
+    config.data.image_size = 40  # height and width of the patches to train on
+    config.data.patches = 512  # of each photograph, at random places
+    config.data.tile = 128  # height and width of the tiles that cover photographs to be measured
+    config.data.margin = 16  # pixels around what is kept of a tile
+    config.data.color = "rgb"  # or "grey", "luminance": what is restored
+    # "gaussian_noise", "downscale" for networks that enlarge, or "downscale_upscale"
+    config.degradation = ConfigDict()
+    config.degradation.name = "gaussian_noise"  # options: sigma=(25, 25); of the others: factor=3
+
+    config.augment.symmetry = True  # turn and mirror patches: the eight symmetries of a square
+
+    # or "l1_loss", "huber_loss", "smooth_l1_loss", "file.py:function" of your own
+    config.loss.name = "l2_loss"
 
 
 _PARTS = {
     "classification": _classification,
     "detection": _detection,
+    "landmarks": _landmarks,
+    "restoration": _restoration,
     "segmentation": _segmentation,
 }
 

@@ -52,4 +52,4 @@ def main(argv: list[str]) -> None:
             "state_digest": state_digest(best.state),
         }
         print(json.dumps(result), flush=True)
-        report(config, evaluation, records, workdir=workdir, split=values.split)
+        report(config, task, best.state, evaluation, records, workdir=workdir, split=values.split)

@@ -1,14 +1,23 @@
-"""Finds objects in images, with the best checkpoint of a run or with Darknet's weights.
+"""Predicts for images, with the best checkpoint of a run or with Darknet's weights.
 
   jaxvision predict --workdir=runs/mine --out=found photo.jpg folder 'more/**/*.png'
   jaxvision predict --cfg=yolov3.cfg --weights=yolov3.weights --names=coco.names --out=found *.jpg
 
---out gets a picture of each image with its boxes, labels and scores, and predictions.json with
-`label`, `bbox` ([x, y, width, height] in pixels of the image) and `score` of each object. An image
-that cannot be read is reported, and the rest goes on; the exit code is then 1. The last line on
-stdout is a summary, as JSON.
+--out gets predictions.json and, for each image, of a run for
+
+  detection     a picture with boxes; `label`, `bbox` ([x, y, width, height] in pixels of the image)
+                and `score` of each object
+  segmentation  a picture with coloured regions, and in labels/ a palette PNG of the classes; the
+                share of the pixels of each class. Where the training resized nothing, images of any
+                size are cut into overlapping tiles
+  landmarks     a picture with points; `label`, `point` ([x, y]) and `score` of each
+  restoration   the restored image, and in beside/ a picture of both
+
+An image that cannot be read is reported, and the rest goes on; the exit code is then 1. The last
+line on stdout is a summary, as JSON.
 """
 
+import itertools
 import json
 import pathlib
 import sys
@@ -16,27 +25,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from absl import flags
-from PIL import Image
 from tqdm import tqdm
 
 from jaxvision.cli import arguments, assemble
+from jaxvision.cli.results import MAKERS, Maker, detections_maker, write
 from jaxvision.core import InputError, check_range
-from jaxvision.core.files import replace_text, replacing
+from jaxvision.core.files import replace_text
 from jaxvision.engine import Parallel, say
 from jaxvision.interop import read_cfg, read_weights
-from jaxvision.predict import (
-    Detector,
-    Failed,
-    Found,
-    detect_in_files,
-    draw_detections,
-    find_images,
-    output_names,
-    predict_of_darknet,
-    predict_of_task,
-)
+from jaxvision.predict import Failed, Predictor, find_images, output_names, predict_of_darknet
 
 RESULT = "predictions.json"
 _DARKNET = ("cfg", "weights", "names")
@@ -69,73 +67,72 @@ def main(argv: list[str]) -> int:
     if not given:
         raise InputError("no images: give files, folders or patterns")
     paths = find_images(given)
+    maker = _maker(values)
     out = pathlib.Path(values.out).expanduser()
-    pictures = [out / f"{name}.png" for name in output_names(paths)]
-    _check_apart(pictures, paths)
-    detector = _detector(values)
+    files = [
+        [out / pattern.format(name) for pattern in maker.names] for name in output_names(paths)
+    ]
+    _check_apart(files, paths)
     out.mkdir(parents=True, exist_ok=True)
 
     images: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
-    results = detect_in_files(detector, paths, batch_size=min(values.batch_size, len(paths)))
+    results = maker.make(paths, min(values.batch_size, len(paths)))
     bar = tqdm(results, total=len(paths), unit="image", disable=not sys.stderr.isatty())
     try:
-        for picture, result in zip(pictures, bar, strict=True):
+        for path, places, result in zip(paths, files, bar, strict=True):
             if isinstance(result, Failed):
                 tqdm.write(f"failed: {result.reason}", file=sys.stderr)
-                failed.append({"file": str(result.path), "reason": result.reason})
-            else:
-                _draw(result, detector, picture)
-                images.append(_entry(result, detector, picture))
+                failed.append({"file": str(path), "reason": result.reason})
+                continue
+            for place, array in zip(places, result.files, strict=True):
+                write(place, array)
+            height, width = result.size
+            about = {"file": str(path), "picture": str(places[0]), "width": width, "height": height}
+            images.append({**about, **result.entry})
     finally:  # interrupted, it leaves what it has
         replace_text(out / RESULT, json.dumps({"images": images, "failed": failed}, indent=1))
-    summary = {
-        "images": len(images),
-        "objects": sum(len(entry["detections"]) for entry in images),
-        "failed": len(failed),
-        "out": str(out),
-    }
+    summary: dict[str, Any] = {"images": len(images), "failed": len(failed), "out": str(out)}
+    if any("detections" in entry for entry in images):
+        summary["objects"] = sum(len(entry["detections"]) for entry in images)
     print(json.dumps(summary), flush=True)
     return 1 if failed else 0
 
 
-def _check_apart(pictures: Sequence[pathlib.Path], paths: Sequence[pathlib.Path]) -> None:
-    """Raises InputError if a picture would take the place of an image."""
+def _check_apart(files: Sequence[Sequence[pathlib.Path]], paths: Sequence[pathlib.Path]) -> None:
+    """Raises InputError if a file would take the place of an image."""
     images = {path.resolve() for path in paths}
-    for picture in pictures:
-        if picture.resolve() in images:
-            raise InputError(f"{picture} is one of the images: give another folder as --out")
+    for file in itertools.chain.from_iterable(files):
+        if file.resolve() in images:
+            raise InputError(f"{file} is one of the images: give another folder as --out")
 
 
-def _detector(values: flags.FlagValues) -> Detector:
+def _maker(values: flags.FlagValues) -> Maker:
     given = [name for name in _DARKNET if values[name].value]
     if bool(values.workdir) == bool(given) or len(given) not in (0, len(_DARKNET)):
         raise InputError("give either --workdir, or all of --cfg, --weights and --names")
-    return _of_darknet(values) if given else _of_run(values)
+    return detections_maker(_of_darknet(values)) if given else _of_run(values)
 
 
-def _of_run(values: flags.FlagValues) -> Detector:
+def _of_run(values: flags.FlagValues) -> Maker:
     workdir = pathlib.Path(values.workdir).expanduser()
     config = assemble.saved_config(workdir)
-    if config.task != "detection":
-        raise InputError(f"the run in {workdir} is for {config.task}: it finds no objects")
-    config.detect.score_threshold = values.score
-    config.detect.iou_threshold = values.iou
-    config.detect.max_detections = values.most
+    if config.task not in MAKERS:
+        raise InputError(
+            f"the run in {workdir} is for {config.task}: predict takes {', '.join(MAKERS)}"
+        )
+    if config.task == "detection":
+        config.detect.score_threshold = values.score
+        config.detect.iou_threshold = values.iou
+        config.detect.max_detections = values.most
     task = assemble.make_task(config)
     parallel = Parallel(devices=jax.local_devices()[:1])
     best = assemble.restore_best(workdir, config, task, parallel)
     say(f"the checkpoint of step {best.step} in {workdir}")
-    return Detector(
-        predict=predict_of_task(task),
-        variables=best.state.variables,
-        image_size=(config.data.image_size, config.data.image_size),
-        resize=config.data.resize,
-        class_names=tuple(config.data.class_names),
-    )
+    return MAKERS[config.task](config, task, best.state.variables)
 
 
-def _of_darknet(values: flags.FlagValues) -> Detector:
+def _of_darknet(values: flags.FlagValues) -> Predictor:
     description = read_cfg(pathlib.Path(values.cfg).expanduser())
     predict = predict_of_darknet(
         description,
@@ -146,7 +143,7 @@ def _of_darknet(values: flags.FlagValues) -> Detector:
     size = description.image[:2]
     heads = description.heads(*size)
     names = _names(pathlib.Path(values.names).expanduser(), heads[0].num_classes)
-    return Detector(
+    return Predictor(
         predict=predict,
         variables=jax.device_put(
             read_weights(pathlib.Path(values.weights).expanduser(), description)
@@ -167,33 +164,3 @@ def _names(path: pathlib.Path, count: int) -> tuple[str, ...]:
     if len(names) != count:
         raise InputError(f"{path} has {len(names)} names, but the network has {count} classes")
     return names
-
-
-def _draw(found: Found, detector: Detector, picture: pathlib.Path) -> None:
-    drawn = draw_detections(
-        found.image, found.boxes, found.labels, found.scores, detector.class_names
-    )
-    with replacing(picture, "wb") as stream:
-        Image.fromarray(drawn).save(stream, format="png")
-
-
-def _entry(found: Found, detector: Detector, picture: pathlib.Path) -> dict[str, Any]:
-    height, width = found.image.shape[:2]
-    corner, size = found.boxes[:, :2], found.boxes[:, 2:] - found.boxes[:, :2]
-    boxes = np.concatenate([corner, size], axis=1)
-    return {
-        "file": str(found.path),
-        "picture": str(picture),
-        "width": width,
-        "height": height,
-        "detections": [
-            {
-                "label": detector.class_names[label],
-                "bbox": [round(x, 3) for x in box],
-                "score": round(score, 5),
-            }
-            for label, box, score in zip(
-                found.labels.tolist(), boxes.tolist(), found.scores.tolist(), strict=True
-            )
-        ],
-    }

@@ -107,4 +107,4 @@ def main(argv: list[str]) -> None:
             "state_digest": state_digest(fitted.state),
         }
         print(json.dumps(result), flush=True)
-        report(config, evaluation, records, workdir=workdir, split="test")
+        report(config, task, fitted.best, evaluation, records, workdir=workdir, split="test")

@@ -2,9 +2,12 @@
 
 from jaxvision.core.arrays import at_least_float32, check_array
 from jaxvision.core.batch import (
+    IGNORED,
     ClassificationBatch,
     DetectionBatch,
     Detections,
+    LandmarkBatch,
+    RestorationBatch,
     SegmentationBatch,
 )
 from jaxvision.core.errors import InputError, check_divisible, check_range
@@ -16,12 +19,15 @@ from jaxvision.core.weighting import Terms, divide, mean_ratio, sum_terms
 
 __all__ = [
     "AXIS",
+    "IGNORED",
     "ClassificationBatch",
     "DataIterator",
     "DetectionBatch",
     "Detections",
     "InputError",
     "Keys",
+    "LandmarkBatch",
+    "RestorationBatch",
     "SegmentationBatch",
     "Task",
     "Terms",

@@ -65,13 +65,17 @@ class DetectionBatch:
     area: Any = None
 
 
+IGNORED = 255
+"""The label of pixels that do not count."""
+
+
 @flax.struct.dataclass
 class SegmentationBatch:
     """Images with a class for each pixel.
 
     Attributes:
       image: [B, H, W, C], as in `ClassificationBatch`.
-      labels: int[B, H, W], 255 where a pixel does not count.
+      labels: int[B, H, W], `IGNORED` where a pixel does not count.
       mask: bool[B], False for filler images.
       partners: as in `ClassificationBatch`.
     """
@@ -79,6 +83,54 @@ class SegmentationBatch:
     image: Array
     labels: Array
     mask: Array
+    partners: Any = None
+
+
+@flax.struct.dataclass
+class LandmarkBatch:
+    """Images with named points.
+
+    Attributes:
+      image: [B, H, W, C], as in `ClassificationBatch`.
+      points: f32[B, K, 2], xy, pixels of the network input; a pixel's left edge is x, its right
+        edge x + 1.
+      visible: bool[B, K], False for landmarks that are absent, whose points mean nothing.
+      mask: bool[B], False for filler images.
+      partners: as in `ClassificationBatch`.
+      placement: as in `DetectionBatch`.
+    """
+
+    image: Array
+    points: Array
+    visible: Array
+    mask: Array
+    partners: Any = None
+    placement: Any = None
+
+
+@flax.struct.dataclass
+class RestorationBatch:
+    """Squares of photographs, to be spoilt and restored.
+
+    Attributes:
+      image: [B, H, W, 3]. uint8 from the host, unspoilt; after `prepare` float32, what the network
+        gets: spoilt, of H / n rows for a network that enlarges n times, of one channel or three.
+      seed: u32[B], of the noise.
+      photograph: i32[B], the number of the photograph, for the means over photographs.
+      origin: i32[B, 2], (row, column) of the square's corner in it, perhaps beyond its border.
+      size: i32[B, 2], (height, width) of the photograph.
+      mask: bool[B], False for filler images.
+      target: f32[B, H, W, C], the unspoilt image after `prepare`, else None.
+      partners: as in `ClassificationBatch`.
+    """
+
+    image: Array
+    seed: Array
+    photograph: Array
+    origin: Array
+    size: Array
+    mask: Array
+    target: Any = None
     partners: Any = None
 
 

@@ -21,9 +21,12 @@ from jaxvision.data.coco import COCO_CLASSES, read_coco
 from jaxvision.data.detection import ToDetectionExample
 from jaxvision.data.folders import FORMS, find_form, list_folder, open_folder
 from jaxvision.data.images import ImageError, image_size, read_image
+from jaxvision.data.landmarks import ToLandmarkExample
 from jaxvision.data.placement import Placement, place, to_input, to_original
+from jaxvision.data.restoration import RandomPatches, Tiles, to_restoration_example
 from jaxvision.data.segmentation import ToSegmentationExample
 from jaxvision.data.source import Cached, Source, Subset, hold_out
+from jaxvision.data.tiles import cut_tile, tile_origins
 from jaxvision.data.voc import VOC_CLASSES, read_voc
 from jaxvision.data.yolo_txt import read_yolo
 
@@ -37,6 +40,8 @@ _LATER = {
     "open_scenes": "scenes",
     "CLASSIFICATION_SOURCES": "splits",
     "DETECTION_SOURCES": "splits",
+    "LANDMARK_SOURCES": "splits",
+    "RESTORATION_SOURCES": "splits",
     "SEGMENTATION_SOURCES": "splits",
     "Sources": "splits",
     "Splits": "splits",
@@ -48,6 +53,8 @@ __all__ = [
     "COCO_CLASSES",
     "DETECTION_SOURCES",
     "FORMS",
+    "LANDMARK_SOURCES",
+    "RESTORATION_SOURCES",
     "SEGMENTATION_SOURCES",
     "VOC_CLASSES",
     "Alternating",
@@ -59,17 +66,21 @@ __all__ = [
     "Listing",
     "Placement",
     "Problem",
+    "RandomPatches",
     "Reading",
     "Share",
     "Source",
     "Sources",
     "Splits",
     "Subset",
+    "Tiles",
     "ToClassificationExample",
     "ToDetectionExample",
+    "ToLandmarkExample",
     "ToSegmentationExample",
     "TrainLoader",
     "Transform",
+    "cut_tile",
     "find_form",
     "find_problems",
     "hold_out",
@@ -83,8 +94,10 @@ __all__ = [
     "read_voc",
     "read_yolo",
     "sort_out",
+    "tile_origins",
     "to_input",
     "to_original",
+    "to_restoration_example",
     "to_run_lengths",
 ]
 

@@ -9,6 +9,20 @@ from PIL import ExifTags, Image
 
 from jaxvision.core import InputError
 
+IMAGE_SUFFIXES = (
+    ".bmp",
+    ".gif",
+    ".jpeg",
+    ".jpg",
+    ".pgm",
+    ".png",
+    ".ppm",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
+"""By which images are known in folders, in small or capital letters."""
+
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -36,6 +50,11 @@ class ImageError(InputError):
 
     def __str__(self) -> str:
         return f"{self.path} cannot be read as an image ({self.reason}): mend it or leave it out"
+
+
+def images_below(folder: Path) -> list[Path]:
+    """The files with one of `IMAGE_SUFFIXES` in a folder and in the folders in it, sorted."""
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def read_image(path: Path | str) -> np.ndarray:

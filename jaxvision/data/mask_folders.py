@@ -9,10 +9,9 @@ import numpy as np
 from PIL import Image
 
 from jaxvision.core import InputError
-from jaxvision.data.images import ImageError, image_size, read_image
-from jaxvision.data.source import Record, own_split
+from jaxvision.data.images import ImageError, image_size, images_below, read_image
+from jaxvision.data.source import Record, data_folder, own_split
 
-_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _SHOWN = 10  # problems in an error message
 
 
@@ -77,12 +76,16 @@ def _problems(pairs: Sequence[tuple[pathlib.Path, pathlib.Path]]) -> list[str]:
     return problems
 
 
-def _checked(name: str, pairs: Sequence[tuple[pathlib.Path, pathlib.Path]]) -> MaskedImages:
-    problems = _problems(pairs)
+def refuse(name: str, problems: Sequence[str]) -> None:
+    """Raises InputError, listing the first problems, if there are any; `name` is of the data."""
     if problems:
         more = [f"  and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
         lines = [f"  {problem}" for problem in problems[:_SHOWN]]
         raise InputError("\n".join([f"{name} has {len(problems)} problems:", *lines, *more]))
+
+
+def _checked(name: str, pairs: Sequence[tuple[pathlib.Path, pathlib.Path]]) -> MaskedImages:
+    refuse(name, _problems(pairs))
     return MaskedImages(tuple(pairs))
 
 
@@ -97,11 +100,9 @@ def open_mask_folder(data: Any, split: str) -> MaskedImages:
       InputError: there is no such folder, an image has no mask or one of another size, or a file
         cannot be read; lists the first problems.
     """
-    if not data.dir:
-        raise InputError("config.data.dir is not set: give the folder of the data")
-    folder, split = pathlib.Path(data.dir).expanduser(), own_split(data, split)
+    folder, split = data_folder(data), own_split(data, split)
     images, masks = folder / "images" / split, folder / "masks" / split
-    found = sorted(p for p in images.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    found = images_below(images)
     if not found:
         raise InputError(f"no split {split!r}: there are no images in {images}")
     pairs = [(p, (masks / p.relative_to(images)).with_suffix(".png")) for p in found]
@@ -118,9 +119,7 @@ def open_voc_masks(data: Any, split: str) -> MaskedImages:
     Raises:
       InputError: as `open_mask_folder`.
     """
-    if not data.dir:
-        raise InputError("config.data.dir is not set: give the folder of the data")
-    folder, split = pathlib.Path(data.dir).expanduser(), own_split(data, split)
+    folder, split = data_folder(data), own_split(data, split)
     file = folder / "ImageSets" / "Segmentation" / f"{split}.txt"
     try:
         names = file.read_text().split()

@@ -9,6 +9,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from jaxvision.data.digits import encode_png, is_test_digit, prepared
+from jaxvision.data.source import Record
 from jaxvision.data.tfds_source import TfdsDetectionSource, TfdsSegmentationSource
 
 SIZE = 96  # pixels a side
@@ -143,3 +144,42 @@ def open_scene_masks(data: Any, split: str) -> TfdsSegmentationSource:
     """A split of the embedded scenes with the classes of their pixels: 0 the background, 1 + the
     digit; arguments and errors as those of `open_scenes`."""
     return TfdsSegmentationSource(prepared(JaxvisionScenes, data), split, mask="mask")
+
+
+class SceneLandmarks:
+    """The embedded scenes with a landmark for each digit: the centre of its box.
+
+    It is visible where exactly one such digit is in the scene, so that there is no doubt which one
+    is meant.
+
+    Args:
+      scenes: with boxes.
+
+    Attributes:
+      class_names: "digit 0" to "digit 9".
+    """
+
+    def __init__(self, scenes: TfdsDetectionSource):
+        self._scenes = scenes
+        self.class_names = tuple(f"digit {name}" for name in scenes.class_names)
+
+    def __len__(self) -> int:
+        return len(self._scenes)
+
+    def __getitem__(self, index: int) -> Record:
+        """A record: "image" u8[H, W, 3], "points" f64[10, 2] (xy) and "visible" bool[10]."""
+        record = self._scenes[index]
+        boxes, labels = record["boxes"], record["labels"]
+        points = np.zeros((len(self.class_names), 2))
+        points[labels] = (boxes[:, :2] + boxes[:, 2:]) / 2
+        visible = np.bincount(labels, minlength=len(points)) == 1
+        return {"image": record["image"], "points": points, "visible": visible}
+
+    def where(self, index: int) -> str:
+        return self._scenes.where(index)
+
+
+def open_scene_landmarks(data: Any, split: str) -> SceneLandmarks:
+    """A split of the embedded scenes with the centres of their digits, see `SceneLandmarks`;
+    arguments and errors as those of `open_scenes`."""
+    return SceneLandmarks(open_scenes(data, split))

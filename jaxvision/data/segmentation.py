@@ -4,12 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxvision.core import InputError, SegmentationBatch, check_range, lookup
+from jaxvision.core import IGNORED, InputError, SegmentationBatch, check_range, lookup
 from jaxvision.data.placement import PLACEMENTS, place, place_mask
 from jaxvision.data.source import Record
-
-IGNORED = 255
-"""The label of pixels that do not count."""
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """Sources: random access to raw records."""
 
+import pathlib
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from jaxvision.core import check_range
+from jaxvision.core import InputError, check_range
 
 Record = dict[str, Any]
 """One raw record: "image" (uint8 [H, W, C]), "label" (int), or whatever the task needs."""
@@ -45,18 +46,27 @@ class Subset:
 
 
 class Cached:
-    """Keeps every record that was read, for sets that fit into memory."""
+    """Keeps records that were read.
 
-    def __init__(self, source: Source):
-        self._source, self._records = source, {}
+    Args:
+      source: the source.
+      most: records to keep, the last ones read for the first time; None: all of them, for sets that
+        fit into memory.
+    """
+
+    def __init__(self, source: Source, *, most: int | None = None):
+        self._source, self._most, self._records = source, most, {}
 
     def __len__(self) -> int:
         return len(self._source)
 
     def __getitem__(self, index: int) -> Record:
-        if index not in self._records:
-            self._records[index] = self._source[index]
-        return self._records[index]
+        record = self._records.get(index)
+        if record is None:
+            record = self._records[index] = self._source[index]
+            if self._most is not None and len(self._records) > self._most:
+                self._records.pop(next(iter(self._records)), None)
+        return record
 
     def where(self, index: int) -> str:
         return self._source.where(index)
@@ -78,6 +88,19 @@ def hold_out(source: Source, fraction: float) -> tuple[Source, Source]:
     order = np.random.RandomState(0).permutation(len(source))
     held = round(fraction * len(source))
     return Subset(source, np.sort(order[held:])), Subset(source, np.sort(order[:held]))
+
+
+def data_folder(data: Any) -> pathlib.Path:
+    """The folder of a config's data.
+
+    Args:
+      data: config with `dir`.
+    Raises:
+      InputError: it is not set.
+    """
+    if not data.dir:
+        raise InputError("config.data.dir is not set: give the folder of the data")
+    return pathlib.Path(data.dir).expanduser()
 
 
 def own_split(data: Any, split: str) -> str:

@@ -7,8 +7,10 @@ from jaxvision.core import InputError, lookup
 from jaxvision.data.digits import open_digits
 from jaxvision.data.folders import FORMS, open_folder
 from jaxvision.data.idx import open_idx
+from jaxvision.data.landmark_folders import open_landmark_folder
 from jaxvision.data.mask_folders import open_mask_folder, open_voc_masks
-from jaxvision.data.scenes import open_scene_masks, open_scenes
+from jaxvision.data.photographs import open_embedded_photographs, open_photograph_folder
+from jaxvision.data.scenes import open_scene_landmarks, open_scene_masks, open_scenes
 from jaxvision.data.source import Cached, Source, hold_out
 from jaxvision.data.tfds_source import (
     open_tfds,
@@ -29,13 +31,19 @@ DETECTION_SOURCES: Sources = {
     "tfds": open_tfds_detection,
     **dict.fromkeys(FORMS, open_folder),
 }
-
-
 SEGMENTATION_SOURCES: Sources = {
     "scenes": open_scene_masks,
     "folder": open_mask_folder,
     "voc": open_voc_masks,
     "tfds": open_tfds_segmentation,
+}
+RESTORATION_SOURCES: Sources = {
+    "photographs": open_embedded_photographs,
+    "folder": open_photograph_folder,
+}
+LANDMARK_SOURCES: Sources = {
+    "scenes": open_scene_landmarks,
+    "folder": open_landmark_folder,
 }
 
 

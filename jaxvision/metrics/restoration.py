@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxvision.core import at_least_float32, check_array, check_range
+from jaxvision.core import at_least_float32, check_array, check_range, divide
 from jaxvision.ops import conv2d
 
 # Wang et al. 2004, sections III-B and III-C.
 _K1, _K2 = 0.01, 0.03
 _SIGMA = 1.5
-_WINDOW = 11  # pixels a side: the Gaussian is cut off at 3.5 sigma
+SSIM_WINDOW = 11
+"""Pixels a side of a window: the Gaussian is cut off at 3.5 sigma."""
 
 
 def psnr(
@@ -50,8 +51,10 @@ def psnr(
     return jnp.where(identical, max_db, decibels), jnp.ones_like(decibels)
 
 
-def ssim(predicted: Array, target: Array, *, data_range: float) -> tuple[Array, Array]:
-    """Structural similarity, the mean over all windows inside the image and over the channels.
+def ssim(
+    predicted: Array, target: Array, windows: Array | None = None, *, data_range: float
+) -> tuple[Array, Array]:
+    """Structural similarity, the mean over windows inside the image and over the channels.
 
     SSIM = (2 mu_x mu_y + C1) (2 cov_xy + C2) / ((mu_x^2 + mu_y^2 + C1) (var_x + var_y + C2)) of
     each window, with C1 = (0.01 data_range)^2, C2 = (0.03 data_range)^2, and means, variances and
@@ -64,9 +67,10 @@ def ssim(predicted: Array, target: Array, *, data_range: float) -> tuple[Array, 
     Args:
       predicted: f32[H, W, C] or integers, H and W at least 11.
       target: of the same shape.
+      windows: bool[H - 10, W - 10], which windows count, by their first row and column; None: all.
       data_range: the largest value less the smallest, of all possible ones: 255 for uint8.
     Returns:
-      (mean SSIM, in [-1, 1]; 1.0), f32[] both.
+      (mean SSIM, in [-1, 1]; 1.0), f32[] both; (0, 0) where no window counts.
     Raises:
       AssertionError: the arrays differ in shape, are no real numbers or have no channels.
       ValueError: the image is smaller than the window, or data_range is not positive and finite.
@@ -75,8 +79,14 @@ def ssim(predicted: Array, target: Array, *, data_range: float) -> tuple[Array, 
     """
     predicted, target = _images(predicted, target, ("H", "W", "C"), data_range)
     for side, size in zip(("height", "width"), predicted.shape[:2], strict=True):
-        check_range(f"the {side} of predicted and target", size, least=_WINDOW)
-    return _mean_ssim((predicted + target) / data_range, (predicted - target) / data_range)
+        check_range(f"the {side} of predicted and target", size, least=SSIM_WINDOW)
+    inside = tuple(side - SSIM_WINDOW + 1 for side in predicted.shape[:2])
+    windows = jnp.ones(inside, bool) if windows is None else windows
+    windows = check_array("windows", windows, inside, "bool")
+    similarity = _ssim_map((predicted + target) / data_range, (predicted - target) / data_range)
+    count = windows.sum().astype(similarity.dtype)
+    total = jnp.where(windows[:, :, None], similarity, 0).sum() / similarity.shape[-1]
+    return divide(total, count), (count > 0).astype(similarity.dtype)
 
 
 def _images(
@@ -92,8 +102,10 @@ def _images(
 
 
 @jax.jit
-def _mean_ssim(total: Array, difference: Array) -> tuple[Array, Array]:
-    """SSIM by the sum s = x + y and the difference d = x - y of images of range 1.
+def _ssim_map(total: Array, difference: Array) -> Array:
+    """SSIM of each window and channel, by the sum s = x + y and the difference d = x - y.
+
+    The images have range 1.
 
     As 4 mu_x mu_y = mu_s^2 - mu_d^2 and 2 (mu_x^2 + mu_y^2) = mu_s^2 + mu_d^2, and so for the
     variances, SSIM = (1 - 2 mu_d^2 / (mu_s^2 + mu_d^2 + 2 C1)) (1 - 2 var_d / (var_s + var_d +
@@ -109,16 +121,15 @@ def _mean_ssim(total: Array, difference: Array) -> tuple[Array, Array]:
     var_s, var_d = jnp.split(jnp.maximum(square - mean**2, 0), 2, axis=-1)
     luminance = 1 - 2 * mean_d / (mean_s + mean_d + 2 * _K1**2)
     structure = 1 - 2 * var_d / (var_s + var_d + 2 * _K2**2)
-    similarity = (luminance * structure).mean()
-    return similarity, jnp.ones_like(similarity)
+    return luminance * structure
 
 
 def _blur(maps: Array) -> Array:
     """[H, W, D] -> [H - 10, W - 10, D], the Gaussian mean of each window inside."""
     depth = maps.shape[-1]
-    weights = np.exp(-((np.arange(_WINDOW) - _WINDOW // 2) ** 2) / (2 * _SIGMA**2))
+    weights = np.exp(-((np.arange(SSIM_WINDOW) - SSIM_WINDOW // 2) ** 2) / (2 * _SIGMA**2))
     weights = jnp.asarray(weights / weights.sum(), maps.dtype)
-    column = jnp.broadcast_to(weights[:, None, None, None], (_WINDOW, 1, 1, depth))
+    column = jnp.broadcast_to(weights[:, None, None, None], (SSIM_WINDOW, 1, 1, depth))
     # The default of GPUs and TPUs has too few digits for a difference of squares.
     with jax.default_matmul_precision("highest"):
         rows_done = conv2d(maps[None], column, groups=depth)

@@ -45,6 +45,7 @@ from jaxvision.ops.boxes import (
     generalized_box_iou,
 )
 from jaxvision.ops.convolution import conv2d, conv_general_dilated, conv_transpose2d
+from jaxvision.ops.heatmaps import gaussian_heatmaps, heatmap_argmax, soft_argmax
 from jaxvision.ops.matching import (
     FORCED,
     IGNORE,
@@ -134,9 +135,11 @@ __all__ = [
     "encode_polygons",
     "encode_yolo",
     "encode_yolov1",
+    "gaussian_heatmaps",
     "generalized_box_iou",
     "global_avg_pool",
     "grid_anchors",
+    "heatmap_argmax",
     "kmeans_anchors",
     "local_response_norm",
     "mask_area",
@@ -161,6 +164,7 @@ __all__ = [
     "run_length_iou",
     "sample_balanced",
     "shape_iou",
+    "soft_argmax",
     "soft_nms",
     "space_to_depth",
     "ssd_default_boxes",

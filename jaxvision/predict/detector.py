@@ -1,68 +1,19 @@
-"""From images to detections: one compiled function, and files one after the other."""
+"""Objects in files of images; and Darknet's detectors as one compiled function."""
 
-import itertools
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import flax.struct
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxvision.core import Detections, InputError, Task, check_array, check_range
-from jaxvision.data import place, read_image, to_original
+from jaxvision.core import Detections, InputError, check_array
+from jaxvision.data import to_original
 from jaxvision.interop import DarknetNetwork, Description
+from jaxvision.predict.predictor import Failed, Predict, Predicted, Predictor, predict_in_files
 from jaxvision.tasks.darknet import darknet_candidates
 from jaxvision.tasks.yolo import detect
-
-Predict = Callable[[Any, Array], Detections]
-"""(variables, images u8[B, H, W, 3]) -> detections, in pixels of these images."""
-
-
-@dataclass(frozen=True)
-class Detector:
-    """A network that is ready to find objects.
-
-    Attributes:
-      predict: all of it as one compiled function, suppression within.
-      variables: of the network.
-      image_size: (height, width) that it takes.
-      resize: how images are brought to that size, a key of `jaxvision.data.PLACEMENTS`.
-      class_names: of the labels.
-    """
-
-    predict: Predict
-    variables: Any
-    image_size: tuple[int, int]
-    resize: str
-    class_names: tuple[str, ...]
-
-
-@flax.struct.dataclass
-class _Images:
-    """What `Task.prepare` and `Task.forward` need of a batch when nothing but images is known."""
-
-    image: Array
-
-
-def predict_of_task(task: Task) -> Predict:
-    """The prediction of a task, compiled.
-
-    Args:
-      task: whose `prepare` and `forward` look at images only, and whose `decode` gives
-        `Detections`.
-    """
-
-    def predict(variables: Any, images: Array) -> Detections:
-        images = check_array("images", images, ("B", "H", "W", "C"), "number")
-        batch = jax.vmap(task.prepare)(_Images(images))
-        outputs, _ = task.forward(variables, batch, keys=None, step=jnp.int32(0), train=False)
-        return jax.vmap(task.decode)(outputs)
-
-    return jax.jit(predict)
 
 
 def predict_of_darknet(
@@ -124,59 +75,29 @@ class Found(NamedTuple):
     scores: np.ndarray
 
 
-class Failed(NamedTuple):
-    """A file that could not be read, and why."""
-
-    path: pathlib.Path
-    reason: str
-
-
 def detect_in_files(
-    detector: Detector, paths: Sequence[pathlib.Path], *, batch_size: int = 1
+    detector: Predictor, paths: Sequence[pathlib.Path], *, batch_size: int = 1
 ) -> Iterator[Found | Failed]:
     """What a detector finds in files, in their order.
 
     Args:
-      detector: the detector.
+      detector: whose `predict` gives `Detections`.
       paths: of the images.
-      batch_size: images that are looked at together; filled up with black, so that nothing compiles
-        twice.
+      batch_size: as for `predict_in_files`.
     """
-    check_range("batch_size", batch_size, least=1)
-    paths = iter(paths)
-    while batch := list(map(_read, itertools.islice(paths, batch_size))):
-        yield from _detect(detector, batch, batch_size)
+    for result in predict_in_files(detector, paths, batch_size=batch_size):
+        yield _found(result) if isinstance(result, Predicted) else result
 
 
-def _read(path: pathlib.Path) -> tuple[pathlib.Path, np.ndarray] | Failed:
-    try:
-        return path, read_image(path)
-    except InputError as error:
-        return Failed(path, str(error))
-
-
-def _detect(detector: Detector, batch: list[Any], batch_size: int) -> Iterator[Found | Failed]:
-    inputs = np.zeros((batch_size, *detector.image_size, 3), np.uint8)
-    placements = {}
-    for number, item in enumerate(batch):
-        if not isinstance(item, Failed):
-            inputs[number], placements[number] = place(
-                item[1], detector.image_size, method=detector.resize
-            )
-    found = jax.device_get(detector.predict(detector.variables, inputs)) if placements else None
-    for number, item in enumerate(batch):
-        if isinstance(item, Failed):
-            yield item
-            continue
-        path, image = item
-        height, width = image.shape[:2]
-        of_image = jax.tree.map(lambda x, i=number: x[i], found)
-        valid = of_image.valid
-        boxes = to_original(of_image.boxes[valid].astype(np.float64), placements[number])
-        yield Found(
-            path=path,
-            image=image,
-            boxes=np.clip(boxes, 0, [width, height, width, height]),
-            labels=of_image.labels[valid].astype(np.int64),
-            scores=of_image.scores[valid].astype(np.float64),
-        )
+def _found(result: Predicted) -> Found:
+    height, width = result.image.shape[:2]
+    detections = result.outputs
+    valid = detections.valid
+    boxes = to_original(detections.boxes[valid].astype(np.float64), result.placement)
+    return Found(
+        path=result.path,
+        image=result.image,
+        boxes=np.clip(boxes, 0, [width, height, width, height]),
+        labels=detections.labels[valid].astype(np.int64),
+        scores=detections.scores[valid].astype(np.float64),
+    )

@@ -1,4 +1,4 @@
-"""Files of images: finding them, and names for what comes of them."""
+"""Files of images: finding them, names for what comes of them, and writing it."""
 
 import glob
 import itertools
@@ -6,7 +6,12 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from jaxvision.core import InputError
+from jaxvision.core.files import replacing
+from jaxvision.predict.arrays import check_picture
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """By which images are known in folders and patterns, in small or capital letters."""
@@ -56,6 +61,28 @@ def output_names(paths: Sequence[Path | str]) -> list[str]:
             numbers[key] = itertools.count(2)
             names.append(stem)
     return names
+
+
+def write_picture(path: Path | str, image: np.ndarray) -> None:
+    """Writes a picture as a PNG, whole or not at all.
+
+    Args:
+      path: of the file; its suffix is .png.
+      image: u8[H, W, 3], RGB.
+    Raises:
+      AssertionError: the image has another shape or dtype.
+      InputError: another suffix.
+    """
+    write_png(path, Image.fromarray(check_picture("image", image)))
+
+
+def write_png(path: Path | str, image: Image.Image) -> None:
+    """As `write_picture`, an image of Pillow's of any mode."""
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise InputError(f"{path} is to be a PNG: give a name that ends in .png")
+    with replacing(path, "wb") as stream:
+        image.save(stream, format="png")
 
 
 def _images(argument: str) -> list[Path]:

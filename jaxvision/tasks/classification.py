@@ -12,7 +12,14 @@ from jaxvision.core import AXIS, ClassificationBatch, InputError, Task, Terms, c
 from jaxvision.losses import cross_entropy, softmax_focal_loss
 from jaxvision.metrics import top_k_accuracy
 from jaxvision.models import create_model
-from jaxvision.tasks.settings import figures_of_channels, find_loss, forward_of, model_of
+from jaxvision.tasks.settings import (
+    check_pair,
+    figures_of_channels,
+    find_loss,
+    forward_of,
+    model_of,
+    naming,
+)
 
 LOSSES = {"cross_entropy": cross_entropy, "softmax_focal_loss": softmax_focal_loss}
 """What `config.loss.name` may be, besides a function of the user's: (logits f32[K], label, options)
@@ -27,11 +34,8 @@ def _loss(settings: Any, num_classes: int) -> Callable[..., tuple[Array, Array]]
         result = jax.eval_shape(loss, logits, label)
     except InputError as error:
         raise InputError(f"config.loss.{error}") from error
-    numbers = isinstance(result, tuple | list) and all(hasattr(x, "shape") for x in result)
-    if not numbers or [x.shape for x in result] != [(), ()]:
-        raise InputError(
-            f"config.loss: {settings['name']} returns {result}: give (total, weight), two numbers"
-        )
+    with naming("config.loss"):
+        check_pair(result)
     return loss
 
 

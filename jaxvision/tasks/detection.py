@@ -1,6 +1,5 @@
 """Detection: boxes with a class each."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,7 +18,16 @@ from jaxvision.metrics import (
     voc_average_precision,
 )
 from jaxvision.ops import clip_boxes_to_image
-from jaxvision.tasks.settings import check_terms, figures_of_channels, forward_of, naming
+from jaxvision.tasks.settings import (
+    Step,
+    changes_of_color,
+    check_terms,
+    figures_of_channels,
+    forward_of,
+    in_turn,
+    moves_of,
+    naming,
+)
 from jaxvision.tasks.yolo import detect
 from jaxvision.tasks.yolo_heads import make_yolo
 
@@ -190,22 +198,14 @@ def partners_of(settings: Any) -> int:
     return 3 * (settings.mosaic > 0) + (settings.mixup > 0)
 
 
-def _augmentation(settings: Any) -> Callable[[Array, DetectionBatch], DetectionBatch]:
+def _augmentation(settings: Any) -> Step:
     """Several images become one, that is moved and flipped, and then its colours change."""
     for name in ("mosaic", "mixup", "flip"):
         check_range(f"config.augment.{name}", settings[name], least=0, most=1)
     rule = {"least_visible": settings.least_visible, "least_side": settings.least_side}
-    moves = (tuple(settings.scale), tuple(settings.ratio), settings.translate) != (
-        (1, 1),
-        (1, 1),
-        0,
-    )
-    colours = (settings.hue, settings.saturation, settings.value) != (0, 1, 1)
-    steps: list[Callable[[Array, DetectionBatch], DetectionBatch]] = []
+    steps: list[Step] = []
 
-    def sometimes(
-        function: Callable[[Array, DetectionBatch], DetectionBatch], probability: float
-    ) -> Callable[[Array, DetectionBatch], DetectionBatch]:
+    def sometimes(function: Step, probability: float) -> Step:
         return lambda key, example: aug.with_probability(
             key, example, function, probability=probability
         )
@@ -218,24 +218,17 @@ def _augmentation(settings: Any) -> Callable[[Array, DetectionBatch], DetectionB
         steps.append(sometimes(mixup, settings.mixup))
     if settings.jitter:
         steps.append(partial(aug.random_jitter_crop, jitter=settings.jitter, **rule))
-    if moves:
-        how = {"scale": settings.scale, "ratio": settings.ratio, "translate": settings.translate}
-        steps.append(partial(aug.random_scale_and_translate, **how, **rule))
+    if moves := moves_of(settings):
+        steps.append(partial(aug.random_scale_and_translate, **moves, **rule))
     if settings.flip:
         steps.append(partial(aug.random_horizontal_flip, probability=settings.flip))
-    if colours:
-        how = {"hue": settings.hue, "saturation": settings.saturation, "value": settings.value}
-        steps.append(
-            lambda key, example: example.replace(image=aug.random_hsv(key, example.image, **how))
-        )
+    changed = in_turn([*steps, *changes_of_color(settings)])
 
     def augment(key: Array, example: DetectionBatch) -> DetectionBatch:
         # These tell of an image that is about to change.
         forgotten = {"placement": None, "size": None, "area": None}
         others = example.partners and example.partners.replace(**forgotten)
         example = example.replace(partners=others, **forgotten)
-        for number, step in enumerate(steps):
-            example = step(jax.random.fold_in(key, number), example)
-        return example.replace(partners=None)
+        return changed(key, example).replace(partners=None)
 
     return augment

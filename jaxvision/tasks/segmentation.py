@@ -9,103 +9,143 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxvision import augment as aug
-from jaxvision.core import AXIS, SegmentationBatch, Task, Terms, check_range
-from jaxvision.losses import dice_loss, pixel_binary_cross_entropy, pixel_cross_entropy
+from jaxvision.core import AXIS, IGNORED, SegmentationBatch, Task, Terms, check_range
+from jaxvision.losses import (
+    dice_loss,
+    pixel_binary_cross_entropy,
+    pixel_cross_entropy,
+    sigmoid_focal_loss,
+    softmax_focal_loss,
+)
 from jaxvision.metrics import dice_score, mean_iou, pixel_accuracy
 from jaxvision.models import create_model
 from jaxvision.tasks.settings import (
+    Step,
+    changes_of_color,
     check_terms,
     figures_of_channels,
     find_loss,
     forward_of,
+    in_turn,
+    middle,
     model_of,
+    moves_of,
     naming,
 )
 
-IGNORED = 255
-"""The label of pixels that do not count."""
 
-
-def cross_entropy_and_dice(
+def losses_of_classes(
     logits: Array,
     labels: Array,
     *,
     cross_entropy: float = 1.0,
+    focal: float = 0.0,
     dice: float = 0.0,
     class_weights: tuple[float, ...] | None = None,
+    gamma: float = 2.0,
     smooth: float = 1.0,
 ) -> Terms:
-    """Softmax cross entropy of each pixel and the classes' Dice loss, each with a factor.
+    """Softmax cross entropy and focal loss of each pixel and the classes' Dice loss, with factors.
 
     Args:
       logits: f32[H, W, K].
       labels: int[H, W], a class or 255.
       cross_entropy: factor of the cross entropy; 0 leaves it out.
-      dice: factor of the Dice loss; 0 leaves it out.
-      class_weights: see `pixel_cross_entropy`.
+      focal: likewise of the focal loss.
+      dice: likewise of the Dice loss.
+      class_weights: of the cross entropy, see `pixel_cross_entropy`; and of the focal loss.
+      gamma: see `softmax_focal_loss`.
       smooth: see `dice_loss`.
     Returns:
-      {"cross_entropy", "dice"}, as far as they have a factor: (total, weight), f32[].
+      {"cross_entropy", "focal_loss", "dice_loss"}, as far as they have a factor: (total, weight),
+      f32[].
     Raises:
-      ValueError: a factor is negative, or both are 0.
+      ValueError: an option is out of range, or all factors are 0.
     """
-    terms = {}
-    if cross_entropy:
-        how = {"class_weights": class_weights, "ignore_label": IGNORED}
-        terms["cross_entropy"] = cross_entropy, pixel_cross_entropy(logits, labels, **how)
-    if dice:
-        targets = jax.nn.one_hot(labels, logits.shape[-1])
-        probabilities = jax.nn.softmax(logits)
-        loss = dice_loss(probabilities, targets, labels != IGNORED, smooth=smooth)
-        terms["dice"] = dice, loss
-    return _weighted(terms, {"cross_entropy": cross_entropy, "dice": dice})
+    counted = labels != IGNORED
+    classes = jnp.where(counted, labels, 0)
+    targets = jax.nn.one_hot(classes, logits.shape[-1])
+    weighted = {"class_weights": class_weights, "ignore_label": IGNORED}
+    return _with_factors(
+        cross_entropy=(cross_entropy, lambda: pixel_cross_entropy(logits, labels, **weighted)),
+        focal_loss=(
+            focal,
+            lambda: softmax_focal_loss(logits, classes, counted, alpha=class_weights, gamma=gamma),
+        ),
+        dice_loss=(
+            dice,
+            lambda: dice_loss(jax.nn.softmax(logits), targets, counted, smooth=smooth),
+        ),
+    )
 
 
-def binary_cross_entropy_and_dice(
+def losses_of_one_class(
     logits: Array,
     labels: Array,
     *,
     cross_entropy: float = 1.0,
+    focal: float = 0.0,
     dice: float = 0.0,
     positive_weight: float = 1.0,
+    alpha: float | None = 0.25,
+    gamma: float = 2.0,
     smooth: float = 1.0,
 ) -> Terms:
-    """As `cross_entropy_and_dice`, of one class without a channel for the background.
+    """As `losses_of_classes`, of one class without a channel for the background.
 
     Args:
       logits: f32[H, W, 1].
       labels: int[H, W], 0, 1 or 255.
       cross_entropy: factor of the sigmoid cross entropy; 0 leaves it out.
-      dice: factor of the Dice loss; 0 leaves it out.
+      focal: likewise of the focal loss.
+      dice: likewise of the Dice loss.
       positive_weight: see `pixel_binary_cross_entropy`.
+      alpha: see `sigmoid_focal_loss`.
+      gamma: likewise.
       smooth: see `dice_loss`.
     Returns:
-      {"cross_entropy", "dice"}, as far as they have a factor: (total, weight), f32[].
+      {"cross_entropy", "focal_loss", "dice_loss"}, as far as they have a factor: (total, weight),
+      f32[].
     Raises:
-      ValueError: a factor is negative, or both are 0.
+      ValueError: an option is out of range, or all factors are 0.
     """
+    counted, targets = labels != IGNORED, labels == 1
+    weighted = {"positive_weight": positive_weight, "ignore_label": IGNORED}
+    pixels = logits[..., 0]
+    probabilities = jax.nn.sigmoid(logits)
+    return _with_factors(
+        cross_entropy=(
+            cross_entropy,
+            lambda: pixel_binary_cross_entropy(pixels, labels, **weighted),
+        ),
+        focal_loss=(
+            focal,
+            lambda: sigmoid_focal_loss(pixels, targets, counted, alpha=alpha, gamma=gamma),
+        ),
+        dice_loss=(
+            dice,
+            lambda: dice_loss(probabilities, targets[..., None], counted, smooth=smooth),
+        ),
+    )
+
+
+def _with_factors(**parts: tuple[float, Callable[[], tuple[Array, Array]]]) -> Terms:
+    """The terms that have a factor, times it."""
+    for name, (factor, _) in parts.items():
+        check_range(f"the factor of {name}", factor, least=0)
+    factors = [factor for factor, _ in parts.values()]
+    check_range("the sum of the factors", sum(factors), more_than=0)
     terms = {}
-    if cross_entropy:
-        how = {"positive_weight": positive_weight, "ignore_label": IGNORED}
-        loss = pixel_binary_cross_entropy(logits[..., 0], labels, **how)
-        terms["cross_entropy"] = cross_entropy, loss
-    if dice:
-        targets = (labels == 1)[..., None]
-        loss = dice_loss(jax.nn.sigmoid(logits), targets, labels != IGNORED, smooth=smooth)
-        terms["dice"] = dice, loss
-    return _weighted(terms, {"cross_entropy": cross_entropy, "dice": dice})
-
-
-def _weighted(terms: Any, factors: dict[str, float]) -> Terms:
-    for name, factor in factors.items():
-        check_range(name, factor, least=0)
-    check_range("the sum of the factors", sum(factors.values()), more_than=0)
-    return {name: (factor * total, weight) for name, (factor, (total, weight)) in terms.items()}
+    for name, (factor, loss) in parts.items():
+        if factor:
+            total, weight = loss()
+            terms[name] = factor * total, weight
+    return terms
 
 
 LOSSES: dict[str, Callable[..., Terms]] = {
-    "cross_entropy": cross_entropy_and_dice,
-    "binary_cross_entropy": binary_cross_entropy_and_dice,
+    "cross_entropy": losses_of_classes,
+    "binary_cross_entropy": losses_of_one_class,
 }
 """What `config.loss.name` may be, besides a function of the user's: (logits f32[H, W, K], labels
 int[H, W], options) -> terms."""
@@ -115,11 +155,14 @@ def segmentation(config: Any) -> Task:
     """The task of a segmentation config.
 
     With one channel of logits (the loss "binary_cross_entropy") there are two classes, the second
-    where the sigmoid is above 1/2; else a pixel has the class of its highest logit.
+    where the sigmoid is above 1/2; else a pixel has the class of its highest logit. `collect` keeps
+    the intersection and the union of each class. A network's map "aux" has the same loss, times
+    `config.auxiliary`, its terms named aux_...
 
     Args:
       config: with the fields `model` (name and fields), `data` (image_size, class_names, mean,
-        std), `augment` and `loss` (name and options); see `jaxvision.cli.config.default_config`.
+        std), `augment`, `loss` (name and options) and `auxiliary`; see
+        `jaxvision.cli.config.default_config`.
     Raises:
       InputError: a setting that does not fit the others.
     """
@@ -151,12 +194,16 @@ def segmentation(config: Any) -> Task:
         check_terms(jax.eval_shape(example_loss, jnp.zeros(shape), labels))
 
     def prepare(example: SegmentationBatch) -> SegmentationBatch:
-        image = aug.normalize(example.image, mean=mean, std=std)
-        return example.replace(image=image, labels=_cropped(example.labels, shape[:2]))
+        return example.replace(image=aug.normalize(example.image, mean=mean, std=std))
 
     def loss(outputs: Any, example: SegmentationBatch, *, key: Array, step: Array) -> Terms:
         del key, step
-        return example_loss(outputs["logits"], example.labels)
+        labels = middle(example.labels, shape[:2])
+        terms = example_loss(outputs["logits"], labels)
+        if "aux" in outputs:
+            for name, (total, weight) in example_loss(outputs["aux"], labels).items():
+                terms[f"aux_{name}"] = config.auxiliary * total, weight
+        return terms
 
     def decode(outputs: Any) -> Array:
         logits = outputs["logits"]
@@ -165,13 +212,16 @@ def segmentation(config: Any) -> Task:
         return jnp.argmax(logits, axis=-1)
 
     def metrics(outputs: Any, example: SegmentationBatch) -> Terms:
-        found, labels = decode(outputs), example.labels.astype(jnp.int32)
+        found, labels = decode(outputs), middle(example.labels, shape[:2]).astype(jnp.int32)
         how = {"num_classes": num_classes, "ignore_label": IGNORED}
         return {
             "mean_iou": mean_iou(found, labels, **how),
             "dice": dice_score(found, labels, **how),
             "pixel_accuracy": pixel_accuracy(found, labels, ignore_label=IGNORED),
         }
+
+    def collect(outputs: Any, example: SegmentationBatch) -> tuple[Array, Array]:
+        return metrics(outputs, example)["mean_iou"]
 
     return Task(
         init=init,
@@ -181,36 +231,17 @@ def segmentation(config: Any) -> Task:
         loss=loss,
         metrics=metrics,
         decode=decode,
+        collect=collect,
     )
 
 
-def _cropped(labels: Array, size: tuple[int, int]) -> Array:
-    """The middle of the labels, as a network without padding has logits for no more."""
-    top, left = ((have - want) // 2 for have, want in zip(labels.shape, size, strict=True))
-    return labels[top : top + size[0], left : left + size[1]]
-
-
-def _augmentation(settings: Any) -> Callable[[Array, SegmentationBatch], SegmentationBatch]:
+def _augmentation(settings: Any) -> Step:
     """Moved, bent and flipped; then the colours change."""
-    moves = (tuple(settings.scale), tuple(settings.ratio), settings.translate)
-    colours = (settings.hue, settings.saturation, settings.value)
-    steps: list[Callable[[Array, SegmentationBatch], SegmentationBatch]] = []
-    if moves != ((1, 1), (1, 1), 0):
-        how = {"scale": settings.scale, "ratio": settings.ratio, "translate": settings.translate}
-        steps.append(partial(aug.random_scale_and_translate_labelled, **how))
+    steps: list[Step] = []
+    if moves := moves_of(settings):
+        steps.append(partial(aug.random_scale_and_translate_labelled, **moves))
     if settings.elastic:
         steps.append(partial(aug.elastic_deformation, sigma=settings.elastic))
     if settings.flip:
         steps.append(partial(aug.random_flip_labelled, probability=settings.flip))
-    if colours != (0, 1, 1):
-        how = {"hue": settings.hue, "saturation": settings.saturation, "value": settings.value}
-        steps.append(
-            lambda key, example: example.replace(image=aug.random_hsv(key, example.image, **how))
-        )
-
-    def augment(key: Array, example: SegmentationBatch) -> SegmentationBatch:
-        for number, step in enumerate(steps):
-            example = step(jax.random.fold_in(key, number), example)
-        return example
-
-    return augment
+    return in_turn([*steps, *changes_of_color(settings)])

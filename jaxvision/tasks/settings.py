@@ -3,14 +3,19 @@
 import contextlib
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import jax
 from flax import linen as nn
 from jax import Array
 
+from jaxvision import augment as aug
 from jaxvision.core import InputError, Keys, check_range, find_function
+
+Step = Callable[[Array, Any], Any]
+"""(key, example) -> example: a part of an augmentation."""
 
 Forward = Callable[..., tuple[Any, dict[str, Any]]]
 """As `jaxvision.core.Task.forward`."""
@@ -63,6 +68,13 @@ def check_terms(terms: Any) -> None:
             )
 
 
+def check_pair(result: Any) -> None:
+    """Raises InputError if a loss of the user's own returns no pair (total, weight)."""
+    numbers = isinstance(result, tuple | list) and all(hasattr(x, "shape") for x in result)
+    if not numbers or [x.shape for x in result] != [(), ()]:
+        raise InputError(f"the loss returns {result}: give (total, weight), two numbers")
+
+
 def model_of(config: Any) -> tuple[str, dict[str, Any]]:
     """The network's name and fields in a config; groups become plain dicts."""
     fields = {
@@ -101,6 +113,44 @@ def figures_of_channels(data: Any, channels: int) -> tuple[tuple[float, ...], tu
     for x in std:
         check_range("config.data.std", x, more_than=0, less_than=math.inf)
     return mean, std
+
+
+def moves_of(settings: Any) -> dict[str, Any]:
+    """How `config.augment` moves images: scale, ratio and translate; {} if it does not."""
+    scale, ratio, translate = tuple(settings.scale), tuple(settings.ratio), settings.translate
+    if (scale, ratio, translate) == ((1, 1), (1, 1), 0):
+        return {}
+    return {"scale": scale, "ratio": ratio, "translate": translate}
+
+
+def changes_of_color(settings: Any) -> list[Step]:
+    """The step that changes an example's colours as `config.augment` says, if it does."""
+    how = {"hue": settings.hue, "saturation": settings.saturation, "value": settings.value}
+    if tuple(how.values()) == (0, 1, 1):
+        return []
+    return [lambda key, example: example.replace(image=aug.random_hsv(key, example.image, **how))]
+
+
+def in_turn(steps: Sequence[Step]) -> Step:
+    """One step after the other, each with a key of its own."""
+
+    def augment(key: Array, example: Any) -> Any:
+        for number, step in enumerate(steps):
+            example = step(jax.random.fold_in(key, number), example)
+        return example
+
+    return augment
+
+
+def middle(x: Array, size: tuple[int, int]) -> Array:
+    """The middle of targets, as a network without padding gives no more.
+
+    Args:
+      x: [H, W, ...].
+      size: (height, width) of the result.
+    """
+    top, left = ((have - want) // 2 for have, want in zip(x.shape, size, strict=False))
+    return x[top : top + size[0], left : left + size[1]]
 
 
 def forward_of(model: nn.Module) -> Forward:

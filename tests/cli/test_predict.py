@@ -161,7 +161,7 @@ def test_interrupted_it_leaves_what_it_has(darknet, data, command, tmp_path, mon
         yield next(results)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jaxvision.cli.predict.detect_in_files", some)
+    monkeypatch.setattr("jaxvision.cli.results.detect_in_files", some)
     code, _, err = command("predict", *darknet, "--out=found", data / "JPEGImages")
     assert (code, err.splitlines()[-1]) == (130, "interrupted")
     result = json.loads((tmp_path / "found" / "predictions.json").read_text())
@@ -209,14 +209,6 @@ def test_wrong_arguments_are_one_line(darknet, trained, data, command, digits, t
     for arguments, message in cases:
         assert message in error_of(command("predict", *arguments))
     assert not (tmp_path / "x").exists()
-
-
-def test_a_run_of_another_task_finds_nothing(digits, data, command, tmp_path):
-    config = [f"--config.data.dir={digits}", "--config.steps=1", "--workdir=run"]
-    assert command("train", *config)[0] == 0
-    image = data / "JPEGImages" / "a.png"
-    line = error_of(command("predict", "--workdir=run", "--out=x", image))
-    assert "the run in run is for classification: it finds no objects" in line
 
 
 def test_help_tells_the_flags(command):

@@ -13,6 +13,7 @@ from jaxvision.data.scenes import (
     COUNTS,
     SIZE,
     JaxvisionScenes,
+    open_scene_landmarks,
     open_scene_masks,
     open_scenes,
     scenes,
@@ -94,4 +95,11 @@ def test_the_prepared_set_holds_the_scenes(tmp_path, monkeypatch):
         found = {record["image"].tobytes(): record for record in (masked[i] for i in range(count))}
         for image, mask, _, _ in itertools.islice(scenes(split), count):
             np.testing.assert_array_equal(found.pop(image.tobytes())["labels"], mask)
+        with_landmarks = open_scene_landmarks(data, split)
+        assert len(with_landmarks) == count
+        for index in range(count):
+            record = with_landmarks[index]
+            for label in np.flatnonzero(record["visible"]):
+                x1, y1, x2, y2 = source[index]["boxes"][source[index]["labels"] == label][0]
+                np.testing.assert_allclose(record["points"][label], [(x1 + x2) / 2, (y1 + y2) / 2])
     assert (tmp_path / JaxvisionScenes.name / "1.0.0").is_dir()

@@ -50,10 +50,14 @@ def pixels(name, **options):
     )
 
 
-def images(name, axes, *shape):
-    arrays = {"predicted": uniform(*shape), "target": uniform(*shape)}
-    accepts = dict.fromkeys(arrays, ("int32",))
-    return _case(name, arrays, axes, {"data_range": 1.0}, predicted=("predicted",), accepts=accepts)
+def images(name, axes, *shape, **more):
+    arrays = {"predicted": uniform(*shape), "target": uniform(*shape), **more}
+    how = {
+        "predicted": ("predicted",),
+        "accepts": dict.fromkeys(("predicted", "target"), ("int32",)),
+    }
+    how["empty"] = dict.fromkeys(more, False)
+    return _case(name, arrays, axes, {"data_range": 1.0}, **how)
 
 
 CASES = {
@@ -65,7 +69,7 @@ CASES = {
     "mean_iou": pixels("mean_iou", num_classes=3),
     "dice_score": pixels("dice_score", num_classes=3),
     "psnr": images("psnr", "*H W C, *H W C", 5, 6, 3),
-    "ssim": images("ssim", "H W C, H W C", 12, 13, 2),
+    "ssim": images("ssim", "H W C, H W C, 2 3", 12, 13, 2, windows=mask(2, 3)),
     "normalized_landmark_error": _case(
         "normalized_landmark_error",
         {

@@ -8,9 +8,9 @@ from PIL import Image
 from jaxvision.core import Detections, InputError
 from jaxvision.interop import DarknetNetwork, parse_cfg
 from jaxvision.predict import (
-    Detector,
     Failed,
     Found,
+    Predictor,
     detect_in_files,
     predict_of_darknet,
     predict_of_task,
@@ -56,7 +56,7 @@ def files(tmp_path):
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
 def test_boxes_are_in_pixels_of_each_file_and_a_bad_file_stops_nothing(files, batch_size):
-    detector = Detector(fixed, None, (16, 32), "stretch", ("cat", "dog"))
+    detector = Predictor(fixed, None, (16, 32), "stretch", ("cat", "dog"))
     wide, broken, high, small = detect_in_files(detector, files, batch_size=batch_size)
     assert broken == Failed(files[1], broken.reason)
     assert str(files[1]) in broken.reason
@@ -73,7 +73,7 @@ def test_boxes_are_in_pixels_of_each_file_and_a_bad_file_stops_nothing(files, ba
 
 
 def test_boxes_of_a_letterboxed_image_are_clipped_to_it(files):
-    detector = Detector(fixed, None, (16, 16), "letterbox", ("cat", "dog"))
+    detector = Predictor(fixed, None, (16, 16), "letterbox", ("cat", "dog"))
     (high,) = detect_in_files(detector, files[2:3])
     # 64 x 16 stands in columns 6 to 9, four times smaller: of columns 8 to 16, 8 to 10 are in it.
     np.testing.assert_allclose(high.boxes, [[8, 16, 16, 48]])
@@ -82,7 +82,7 @@ def test_boxes_of_a_letterboxed_image_are_clipped_to_it(files):
 def test_the_size_of_batches_changes_nothing(files):
     task, variables = task_of("yolov2"), variables_of("yolov2")
     predict = predict_of_task(task)
-    detector = Detector(predict, variables, (SIZE, SIZE), "letterbox", ("cat", "dog", "cow"))
+    detector = Predictor(predict, variables, (SIZE, SIZE), "letterbox", ("cat", "dog", "cow"))
     results = [list(detect_in_files(detector, files, batch_size=size)) for size in (1, 2, 4)]
     assert sum(len(found.boxes) for found in results[0] if isinstance(found, Found)) > 0
     for result in results[1:]:
@@ -93,7 +93,7 @@ def test_the_size_of_batches_changes_nothing(files):
 
 
 def test_a_batch_of_bad_files_only(tmp_path):
-    detector = Detector(fixed, None, (16, 16), "letterbox", ("cat",))
+    detector = Predictor(fixed, None, (16, 16), "letterbox", ("cat",))
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
     assert [type(x) for x in detect_in_files(detector, paths, batch_size=2)] == [Failed, Failed]
     with pytest.raises(InputError, match="batch_size is 0"):

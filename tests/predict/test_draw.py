@@ -9,7 +9,7 @@ import pytest
 
 from jaxvision.core import InputError
 from jaxvision.predict import class_color, draw_detections, picture_grid
-from jaxvision.predict.draw import text_color
+from jaxvision.predict.colors import text_color
 
 NAMES = [f"class {number}" for number in range(256)]
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)

@@ -1,13 +1,14 @@
-"""Finding images, and names for outputs."""
+"""Finding images, names for outputs, and writing them."""
 
 import os
 import pathlib
 
+import numpy as np
 import pytest
 
 from jaxvision import data, predict
 from jaxvision.core import InputError
-from jaxvision.predict import find_images, output_names
+from jaxvision.predict import find_images, output_names, read_image, write_picture
 
 TREE = ["b.jpg", "a.PNG", "c10.jpeg", "c9.webp", "notes.txt", ".hidden.png", "odd[1].tif"]
 DEEP = ["deep/d.bmp", "deep/deeper/e.gif", "deep/deeper/f.ppm", "empty.png/readme"]
@@ -116,3 +117,20 @@ def test_many_files_of_one_name_take_no_time():
     assert len(set(names)) == 20_000
     assert names[:2] == ["image", "image_2"]
     assert names[-1] == "image_20000"
+
+
+def test_a_picture_is_read_back_as_it_was_written(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    for path in (tmp_path / "a.png", str(tmp_path / "a.png")):
+        write_picture(path, image)
+        np.testing.assert_array_equal(read_image(path), image)
+        image = image[::-1, 1:]
+    assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_pictures_are_png_and_of_bytes(tmp_path):
+    with pytest.raises(InputError, match=r"a\.jpg is to be a PNG: give a name that ends in \.png$"):
+        write_picture(tmp_path / "a.jpg", np.zeros((2, 2, 3), np.uint8))
+    with pytest.raises(AssertionError, match=r"^image is float64\[2, 2, 3\]: give uint8"):
+        write_picture(tmp_path / "a.png", np.zeros((2, 2, 3)))
+    assert not list(tmp_path.iterdir())

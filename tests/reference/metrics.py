@@ -67,7 +67,7 @@ def psnr(predicted, target, *, data_range, max_db=100.0):
     return np.array(decibels), np.array(1.0)
 
 
-def ssim(predicted, target, *, data_range):
+def ssim(predicted, target, windows=None, *, data_range):
     predicted, target = np.float64(predicted), np.float64(target)
     weights = np.array(
         [[np.exp(-(i**2 + j**2) / (2 * 1.5**2)) for j in range(-5, 6)] for i in range(-5, 6)]
@@ -78,6 +78,8 @@ def ssim(predicted, target, *, data_range):
     values = []
     for row in range(height - 10):
         for column in range(width - 10):
+            if windows is not None and not windows[row, column]:
+                continue
             for c in range(channels):
                 x = predicted[row : row + 11, column : column + 11, c]
                 y = target[row : row + 11, column : column + 11, c]
@@ -87,7 +89,7 @@ def ssim(predicted, target, *, data_range):
                 cov = (weights * (x - mx) * (y - my)).sum()
                 luminance = (2 * mx * my + c1) / (mx**2 + my**2 + c1)
                 values.append(luminance * (2 * cov + c2) / (vx + vy + c2))
-    return np.array(sum(values) / len(values)), np.array(1.0)
+    return np.array(sum(values) / max(len(values), 1)), np.array(float(len(values) > 0))
 
 
 def normalized_landmark_error(predicted, target, visible, normalizer):

@@ -11,7 +11,13 @@ import pytest
 from jaxvision.cli.config import default_config
 from jaxvision.core import InputError, SegmentationBatch
 from jaxvision.engine import Optimizer, Parallel, init_state, make_evaluate, make_update
-from jaxvision.losses import dice_loss, pixel_binary_cross_entropy, pixel_cross_entropy
+from jaxvision.losses import (
+    dice_loss,
+    pixel_binary_cross_entropy,
+    pixel_cross_entropy,
+    sigmoid_focal_loss,
+    softmax_focal_loss,
+)
 from jaxvision.tasks import segmentation
 
 SIZE = 16
@@ -65,6 +71,8 @@ def test_the_losses_are_those_of_the_library_with_their_factors():
         config_of(
             loss__cross_entropy=0.5,
             loss__dice=2.0,
+            loss__focal=3.0,
+            loss__gamma=1.5,
             loss__class_weights=weights,
             loss__smooth=0.1,
         )
@@ -74,7 +82,11 @@ def test_the_losses_are_those_of_the_library_with_their_factors():
     np.testing.assert_allclose(terms["cross_entropy"], (0.5 * total, weight), rtol=1e-6)
     targets = jax.nn.one_hot(labels, 3)
     total, weight = dice_loss(jax.nn.softmax(logits), targets, labels != 255, smooth=0.1)
-    np.testing.assert_allclose(terms["dice"], (2 * total, weight), rtol=1e-6)
+    np.testing.assert_allclose(terms["dice_loss"], (2 * total, weight), rtol=1e-6)
+    total, weight = softmax_focal_loss(
+        logits, np.where(labels == 255, 0, labels), labels != 255, alpha=weights, gamma=1.5
+    )
+    np.testing.assert_allclose(terms["focal_loss"], (3 * total, weight), rtol=1e-6)
     assert loss_of(task_of(), logits, example).keys() == {"cross_entropy"}
 
 
@@ -82,14 +94,25 @@ def test_one_class_needs_no_channel_for_the_background():
     example = jax.tree.map(lambda x: x[0], batch_of(classes=2))
     logits = logits_of(1)
     task = segmentation(
-        config_of(2, loss__name="binary_cross_entropy", loss__positive_weight=3.0, loss__dice=1.0)
+        config_of(
+            2,
+            loss__name="binary_cross_entropy",
+            loss__positive_weight=3.0,
+            loss__dice=1.0,
+            loss__focal=1.0,
+            loss__alpha=None,
+        )
     )
     terms = loss_of(task, logits, example)
     expected = pixel_binary_cross_entropy(logits[..., 0], example.labels, positive_weight=3.0)
     np.testing.assert_allclose(terms["cross_entropy"], expected, rtol=1e-6)
     targets = (example.labels == 1)[..., None]
     expected = dice_loss(jax.nn.sigmoid(logits), targets, example.labels != 255)
-    np.testing.assert_allclose(terms["dice"], expected, rtol=1e-6)
+    np.testing.assert_allclose(terms["dice_loss"], expected, rtol=1e-6)
+    expected = sigmoid_focal_loss(
+        logits[..., 0], targets[..., 0], example.labels != 255, alpha=None
+    )
+    np.testing.assert_allclose(terms["focal_loss"], expected, rtol=1e-6)
     np.testing.assert_array_equal(task.decode(outputs_of(logits)), logits[..., 0] > 0)
     metrics = task.metrics(outputs_of(logits), example)
     assert metrics["mean_iou"][0].shape == (2,)
@@ -117,7 +140,7 @@ def test_what_equals_the_labels_is_perfect_and_what_does_not_count_does_not():
 def test_an_image_of_which_nothing_counts_costs_nothing():
     batch = batch_of()
     example = jax.tree.map(lambda x: x[0], batch.replace(labels=np.full_like(batch.labels, 255)))
-    for task in (task_of(), segmentation(config_of(loss__dice=1.0))):
+    for task in (task_of(), segmentation(config_of(loss__dice=1.0, loss__focal=1.0))):
 
         def total(logits, task=task):
             terms = task.loss(outputs_of(logits), example, key=None, step=0)
@@ -132,13 +155,28 @@ def test_labels_are_cropped_to_what_a_network_without_padding_sees():
     config = config_of(model__padding="valid")
     config.data.image_size = 28
     task = segmentation(config)
-    labels = np.arange(28 * 28, dtype=np.int32).reshape(28, 28)
+    labels = np.random.default_rng(0).integers(0, 3, (28, 28), np.uint8)
     example = SegmentationBatch(image=np.zeros((28, 28, 3), np.uint8), labels=labels, mask=np.True_)
-    prepared = task.prepare(example)
-    side = prepared.labels.shape[0]
-    assert side < 28
-    edge = (28 - side) // 2
-    np.testing.assert_array_equal(prepared.labels, labels[edge : edge + side, edge : edge + side])
+    edge = (
+        8  # four convolutions of 3x3, two of them where pixels are twice as wide: 2 (2 + 2 + 2 2)
+    )
+    logits = logits_of(3)[: 28 - 2 * edge, : 28 - 2 * edge]
+    inside = labels[edge:-edge, edge:-edge]
+    expected = pixel_cross_entropy(logits, inside)
+    np.testing.assert_allclose(loss_of(task, logits, example)["cross_entropy"], expected, rtol=1e-6)
+    right = np.eye(3)[inside]
+    total, weight = task.metrics(outputs_of(right), example)["pixel_accuracy"]
+    assert total == weight == inside.size
+
+
+def test_an_auxiliary_map_has_the_same_loss_times_its_factor():
+    example, main, other = jax.tree.map(lambda x: x[0], batch_of()), logits_of(3), logits_of(3, 2)
+    task = segmentation(config_of(auxiliary=0.25, loss__dice=1.0))
+    outputs = {**outputs_of(main), "aux": jnp.asarray(other)}
+    terms = task.loss(outputs, example, key=None, step=0)
+    assert terms.keys() == {"cross_entropy", "dice_loss", "aux_cross_entropy", "aux_dice_loss"}
+    for name, (total, weight) in loss_of(task, other, example).items():
+        np.testing.assert_allclose(terms[f"aux_{name}"], (0.25 * total, weight), rtol=1e-6)
 
 
 def test_all_augmentation_together():
@@ -161,8 +199,14 @@ def test_all_augmentation_together():
     assert 0 <= result.image.min() < result.image.max() <= 255
 
 
+@functools.cache
+def task_of_both():
+    """Both Dice as a loss and Dice as a metric."""
+    return segmentation(config_of(loss__dice=0.5))
+
+
 def train(devices, steps=12):
-    task = task_of()
+    task = task_of_both()
     parallel = Parallel("pmap", jax.devices()[:devices])
     transformation = optax.with_extra_args_support(optax.adam(0.01))
     optimizer = Optimizer(transformation, lambda _: 0.01)
@@ -196,7 +240,7 @@ def test_it_learns_the_same_on_one_device_and_on_four():
         (1, {}, "number of config.data.class_names is 1: give at least 2"),
         (3, {"loss__name": "binary_cross_entropy"}, "with a binary loss is 3: give at most 2"),
         (3, {"loss__name": "crossentropy"}, "unknown loss 'crossentropy'"),
-        (3, {"loss__gamma": 2.0}, "config.loss: cross_entropy got other options"),
+        (3, {"loss__label_smoothing": 0.1}, "config.loss: cross_entropy got other options"),
         (3, {"loss__cross_entropy": 0.0}, "config.loss: the sum of the factors is 0"),
         (3, {"loss__class_weights": (1.0,)}, "config.loss: "),
         (3, {"data__mean": (0.5,)}, "3 channels, but 1 figures in mean"),

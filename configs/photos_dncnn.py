@@ -1,0 +1,33 @@
+"""DnCNN against noise of sigma 25, on the embedded photographs, grey.
+
+    python train.py --config=configs/photos_dncnn.py
+
+TODO
+"""
+
+from jaxvision.cli.config import default_config
+
+
+def get_config():
+    config = default_config("restoration")
+    config.steps = 400
+    config.batch_size = 16
+    config.eval_every = 200
+
+    config.model.name = "dncnn_s"
+    config.model.depth = 17
+    config.model.width = 64
+
+    config.data.source = "photographs"
+    config.data.validation_fraction = 0.0  # there is one photograph to train on, and one to test on
+    config.data.color = "grey"
+    config.data.patches = 6400
+
+    config.degradation.name = "gaussian_noise"
+    config.degradation.sigma = (25.0, 25.0)
+
+    config.optimizer.name = "adam"
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule.name = "one_cycle"
+    config.optimizer.schedule.warmup = 0.1
+    return config

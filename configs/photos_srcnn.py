@@ -1,0 +1,34 @@
+"""SRCNN 9-1-5 for three times the resolution, on the embedded photographs.
+
+    python train.py --config=configs/photos_srcnn.py
+
+TODO
+"""
+
+from jaxvision.cli.config import default_config
+
+
+def get_config():
+    config = default_config("restoration")
+    config.steps = 4000
+    config.batch_size = 16
+    config.eval_every = 1000
+
+    config.model.name = "srcnn_915"
+    config.model.padding = "valid"  # as in the paper: no pixel is made of what is not there
+
+    config.data.source = "photographs"
+    config.data.validation_fraction = 0.0  # there is one photograph to train on, and one to test on
+    config.data.color = "luminance"
+    config.data.image_size = 33
+    config.data.patches = 8000
+    config.data.tile = 126
+    config.data.margin = 15
+
+    config.degradation.name = "downscale_upscale"
+    config.degradation.factor = 3
+
+    config.optimizer.name = "adam"
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule.name = "cosine"
+    return config

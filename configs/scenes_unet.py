@@ -1,0 +1,49 @@
+"""A small U-Net on the embedded scenes: digits on photographs, 96x96.
+
+    python train.py --config=configs/scenes_unet.py
+
+TODO
+"""
+
+from jaxvision.cli.config import default_config
+
+
+def get_config():
+    config = default_config("segmentation")
+    config.steps = 1200
+    config.batch_size = 16
+    config.eval_every = 400
+    config.best.metric = "mean_iou"
+
+    config.model.name = "unet_backbone"
+    config.model.backbone = {
+        "name": "plain_darknet",
+        "stages": (
+            (0, ((16, 3),)),
+            (1, ((32, 3),)),
+            (2, ((64, 3),)),
+            (3, ((128, 3), (64, 1), (128, 3))),
+        ),
+    }
+    config.model.widths = (64, 48)
+
+    config.data.source = "scenes"
+    config.data.validation_fraction = 0.05
+    config.data.image_size = 96
+    config.data.class_names = ("background", *"0123456789")
+    config.data.cache = True
+
+    config.augment.hue = 0.5
+    config.augment.saturation = 2.0
+    config.augment.value = 1.5
+
+    config.loss.name = "cross_entropy"
+    config.loss.dice = 0.0
+    config.loss.class_weights = (0.1,) + (1.0,) * 10
+
+    config.optimizer.name = "adamw"
+    config.optimizer.learning_rate = 2e-2
+    config.optimizer.weight_decay = 0.05
+    config.optimizer.schedule.name = "one_cycle"
+    config.optimizer.schedule.warmup = 0.2
+    return config

@@ -1,0 +1,156 @@
+"""Photographs cut into patches and tiles."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxvision.core import InputError
+from jaxvision.data import RandomPatches, Tiles, cut_tile, tile_origins, to_restoration_example
+from jaxvision.data.photographs import open_embedded_photographs, open_photograph_folder
+
+SIZES = ((12, 20), (16, 8))
+
+
+class Arrays:
+    """A source of photographs in memory; counts how often each is read."""
+
+    def __init__(self, *images):
+        self.images, self.reads = images, []
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        self.reads.append(index)
+        return {"image": self.images[index]}
+
+    def where(self, index):
+        return f"photograph {index}"
+
+
+def photographs():
+    rng = np.random.default_rng(0)
+    return Arrays(*(rng.integers(0, 256, (*size, 3), np.uint8) for size in SIZES))
+
+
+def mirrored(side, place):
+    """Where a walk from 0 that turns at both ends is after |place| steps."""
+    at, step = 0, 1
+    for _ in range(abs(place)):
+        if side == 1:
+            break
+        if not 0 <= at + step < side:
+            step = -step
+        at += step
+    return at
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 4)])
+def test_a_tile_goes_on_as_in_a_mirror(size):
+    image = np.arange(size[0] * size[1]).reshape(size)
+    tile = cut_tile(image, (-4, -7), 12)
+    for row in range(12):
+        for column in range(12):
+            y, x = mirrored(size[0], row - 4), mirrored(size[1], column - 7)
+            assert tile[row, column] == image[y, x]
+
+
+@pytest.mark.parametrize(("tile", "margin"), [(8, 2), (5, 0), (40, 3)])
+def test_what_tiles_keep_covers_an_image_once(tile, margin):
+    seen = np.zeros((13, 20), int)
+    for row, column in tile_origins(seen.shape, tile=tile, margin=margin):
+        assert row >= -margin
+        assert column >= -margin
+        inside = slice(margin, tile - margin)
+        rows, columns = (np.arange(start, start + tile)[inside] for start in (row, column))
+        rows, columns = rows[rows < 13], columns[columns < 20]
+        seen[rows[:, None], columns[None]] += 1
+    assert (seen == 1).all()
+
+
+def test_a_margin_that_leaves_nothing_is_an_error():
+    with pytest.raises(InputError, match=r"margin of a tile is 4: give at least 0 and less than"):
+        list(tile_origins((8, 8), tile=8, margin=4))
+
+
+def test_patches_are_parts_of_their_photograph_and_stay_the_same():
+    source = photographs()
+    patches = RandomPatches(source, size=8, count=5)
+    assert len(patches) == 10
+    origins = set()
+    for index in range(10):
+        record = patches[index]
+        image = source.images[index // 5]
+        row, column = record["origin"]
+        np.testing.assert_array_equal(record["image"], image[row : row + 8, column : column + 8])
+        assert record["size"] == image.shape[:2]
+        assert record["photograph"] == index // 5
+        assert patches.where(index) == f"photograph {index // 5}"
+        np.testing.assert_array_equal(patches[index]["image"], record["image"])
+        origins.add((index // 5, row, column))
+    assert len(origins) > 5
+    assert source.reads == [0, 1], "a photograph is not decoded for each of its patches"
+
+
+def test_tiles_are_where_they_say():
+    source = photographs()
+    tiles = Tiles(source, size=10, margin=2)
+    assert len(tiles) == 2 * 4 + 3 * 2
+    for index in range(len(tiles)):
+        record = tiles[index]
+        image = source.images[record["photograph"]]
+        np.testing.assert_array_equal(record["image"], cut_tile(image, record["origin"], 10))
+        assert tiles.where(index) == f"photograph {record['photograph']}"
+    assert len({tiles[index]["seed"] for index in range(len(tiles))}) == len(tiles)
+
+
+def test_an_example():
+    example = to_restoration_example(Tiles(photographs(), size=10, margin=2)[9], "x")
+    assert example.image.shape == (10, 10, 3)
+    assert example.image.dtype == np.uint8
+    assert example.photograph == 1
+    assert example.origin.tolist() == [-2, 4]
+    assert example.size.tolist() == [16, 8]
+    assert example.seed.dtype == np.uint32
+    assert example.mask
+
+
+def test_bad_photographs_are_clear_errors():
+    grey = Arrays(np.zeros((16, 16), np.uint8))
+    with pytest.raises(InputError, match=r"photograph 0: the image is uint8\[16, 16\], not uint8"):
+        RandomPatches(grey, size=8, count=1)[0]
+    small = RandomPatches(photographs(), size=12, count=3)
+    assert small[0]["image"].shape == (12, 12, 3)
+    with pytest.raises(InputError, match=r"photograph 1 has 8 x 16 pixels, fewer than a patch"):
+        small[3]
+    for options, message in (({"size": 0}, "image_size is 0"), ({"count": 0}, "patches is 0")):
+        with pytest.raises(InputError, match=message):
+            RandomPatches(photographs(), **{"size": 8, "count": 1, **options})
+
+
+def test_the_embedded_photographs():
+    train, test = (open_embedded_photographs(None, split) for split in ("train", "test"))
+    assert train[0]["image"].shape == test[0]["image"].shape == (427, 640, 3)
+    assert (train[0]["image"] != test[0]["image"]).any()
+    assert train.where(0) == "scikit-learn's china.jpg"
+    with pytest.raises(InputError, match=r"unknown split of the embedded photographs 'val'"):
+        open_embedded_photographs(None, "val")
+
+
+def test_a_folder_of_photographs(tmp_path):
+    (tmp_path / "train" / "more").mkdir(parents=True)
+    for name in ("b.png", "more/a.JPG"):
+        Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(tmp_path / "train" / name)
+    (tmp_path / "train" / "notes.txt").write_text("none")
+    data = SimpleNamespace(dir=tmp_path, train_split="train", test_split="held out")
+    source = open_photograph_folder(data, "train")
+    assert [source.where(index) for index in range(2)] == [
+        str(tmp_path / "train" / name) for name in ("b.png", "more/a.JPG")
+    ]
+    assert source[1]["image"].shape == (4, 6, 3)
+    with pytest.raises(InputError, match=r"no split 'held out': there are no images in"):
+        open_photograph_folder(data, "test")
+    with pytest.raises(InputError, match=r"config.data.dir is not set"):
+        open_photograph_folder(SimpleNamespace(dir=None, train_split="a", test_split="b"), "train")
