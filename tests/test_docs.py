@@ -1,19 +1,30 @@
 """The pages in docs/ show code that runs."""
 
+import ast
 import importlib.util
 import pathlib
 import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+
+from jaxvision import interop
+from jaxvision.cli.config import default_config
+from jaxvision.core import InputError
+from tests.models.variables import random_variables
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 SCRIPT = DOCS / "own_loss.py"
 
 
+def blocks_of(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+
+
 def test_the_page_on_losses_shows_what_is_in_its_script():
-    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "losses.md").read_text(), re.DOTALL)
+    blocks = blocks_of("losses.md", "python")
     assert len(blocks) >= 5
     for block in blocks:
         assert block in SCRIPT.read_text(), block
@@ -44,3 +55,61 @@ def test_the_script_trains_by_name_and_draws_the_hardest_digits(tmp_path):
         assert float(loss) > float(mean[1])
         assert float(norm) > float(mean[2])
     assert (tmp_path / "hardest.png").stat().st_size > 10_000
+
+
+@pytest.mark.parity
+def test_the_page_on_weights_runs_and_its_network_equals_the_strangers(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    monkeypatch.chdir(tmp_path)
+    stranger, ten_lines, proof, write, read, _ = blocks_of("weights.md", "python")
+    page = {}
+    exec(stranger + ten_lines + proof, page)
+    from_torch = page.pop("variables")
+    exec(write + read, page)
+    for group in ("params", "batch_stats"):
+        for name, layer in from_torch[group].items():
+            for leaf, value in layer.items():
+                np.testing.assert_array_equal(page["variables"][group][name][leaf], value)
+    # The comparison is one: the weights of another layer give another image.
+    swap = {"2.weight": page["state_dict"]["5.weight"]}
+    page["variables"] = page["from_state_dict"](
+        page["state_dict"] | swap, page["like"], key_map=page["key_map"]
+    )
+    with pytest.raises(AssertionError, match="Not equal to tolerance"):
+        exec(proof, page)
+
+    (session,) = blocks_of("weights.md", "pycon")
+    *lines, shown = session.splitlines()
+    *changes, fails = [line.removeprefix(">>> ") for line in lines]
+    exec("\n".join(changes), page)
+    with pytest.raises(InputError) as error:
+        exec(fails, page)
+    assert shown == f"InputError: {error.value}"
+
+
+def test_the_page_on_weights_reads_darknets_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("yolov3.cfg").write_text(
+        "[net]\nwidth=8\nheight=8\nchannels=3\n"
+        "[convolutional]\nbatch_normalize=1\nfilters=4\nsize=3\npad=1\nactivation=leaky\n"
+    )
+    description = interop.read_cfg("yolov3.cfg")
+    images = np.zeros((1, 8, 8, 3), np.float32)
+    written = random_variables(interop.DarknetNetwork(description), images)
+    interop.write_weights("yolov3.weights", description, written)
+    page = {}
+    exec(blocks_of("weights.md", "python")[-1], page)
+    (kernel,) = (layer["kernel"] for layer in written["params"].values() if "kernel" in layer)
+    assert any(
+        np.array_equal(layer.get("kernel"), kernel) for layer in page["variables"]["params"].values()
+    )
+    assert page["network"].apply(page["variables"], images, train=False)
+
+
+def test_the_page_on_weights_names_a_config_and_a_key_that_exist():
+    text = (DOCS / "weights.md").read_text()
+    (config,) = re.findall(r"--config=(\S+)", text)
+    assert (DOCS.parent / config).is_file()
+    (key,) = set(re.findall(r"config\.(\w+) ?=", text))
+    assert key in default_config()

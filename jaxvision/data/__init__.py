@@ -20,7 +20,7 @@ from jaxvision.data.classification import ToClassificationExample
 from jaxvision.data.coco import COCO_CLASSES, read_coco
 from jaxvision.data.detection import ToDetectionExample
 from jaxvision.data.folders import FORMS, find_form, list_folder, open_folder
-from jaxvision.data.images import ImageError, image_size, read_image
+from jaxvision.data.images import IMAGE_SUFFIXES, ImageError, image_size, read_image
 from jaxvision.data.landmarks import ToLandmarkExample
 from jaxvision.data.placement import Placement, place, to_input, to_original
 from jaxvision.data.restoration import RandomPatches, Tiles, to_restoration_example
@@ -53,6 +53,7 @@ __all__ = [
     "COCO_CLASSES",
     "DETECTION_SOURCES",
     "FORMS",
+    "IMAGE_SUFFIXES",
     "LANDMARK_SOURCES",
     "RESTORATION_SOURCES",
     "SEGMENTATION_SOURCES",

@@ -16,10 +16,8 @@ import numpy as np
 from jaxvision.core import InputError
 from jaxvision.data.boxes import box_problems, clip_boxes
 from jaxvision.data.images import ImageError, image_size, read_image
-from jaxvision.data.source import Record
+from jaxvision.data.source import Record, refuse
 from jaxvision.ops import Polygons, RunLengths, encode_polygons
-
-_SHOWN = 10  # problems in an error message
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -155,13 +153,9 @@ class AnnotatedImages:
     def __init__(self, listing: Listing, *, name: str, drop_bad: bool = False):
         kept, found = sort_out(listing.annotations)
         problems = [*listing.problems, *found]
-        if problems and not drop_bad:
-            count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-            lines = [f"{name} has {count}:", *(f"  {problem}" for problem in problems[:_SHOWN])]
-            if len(problems) > _SHOWN:
-                lines.append(f"  and {len(problems) - _SHOWN} more")
-            lines.append("mend them, or leave those records out with --config.data.drop_bad")
-            raise InputError("\n".join(lines))
+        if not drop_bad:
+            advice = "mend them, or leave those records out with --config.data.drop_bad"
+            refuse(name, problems, advice=advice)
         self.class_names = listing.class_names
         self.dropped = tuple(problems)
         self._annotations = tuple(kept)

@@ -10,7 +10,7 @@ from jaxvision.core import InputError, lookup
 from jaxvision.data.annotated import AnnotatedImages, Listing
 from jaxvision.data.coco import read_coco
 from jaxvision.data.detection import check_box_count
-from jaxvision.data.source import own_split
+from jaxvision.data.source import data_folder, own_split
 from jaxvision.data.voc import read_voc
 from jaxvision.data.yolo_txt import read_yolo
 
@@ -110,9 +110,7 @@ def list_folder(data: Any, split: str) -> Listing:
       InputError: there is no such folder or split, or its parts have other classes.
     """
     read = lookup(FORMS, data.source, "config.data.source")
-    if not data.dir:
-        raise InputError("config.data.dir is not set: give the folder of the data")
-    folder = pathlib.Path(data.dir).expanduser()
+    folder = data_folder(data)
     listings = [read(*part, data) for part in _parts(folder, split)]
     first = listings[0]
     for listing in listings[1:]:

@@ -10,8 +10,7 @@ import numpy as np
 
 from jaxvision.core import InputError
 from jaxvision.data.images import image_size, images_below, read_image
-from jaxvision.data.mask_folders import refuse
-from jaxvision.data.source import Record, data_folder, own_split
+from jaxvision.data.source import Record, data_folder, own_split, refuse
 
 Point = tuple[float, float]
 

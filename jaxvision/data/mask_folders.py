@@ -10,9 +10,7 @@ from PIL import Image
 
 from jaxvision.core import InputError
 from jaxvision.data.images import ImageError, image_size, images_below, read_image
-from jaxvision.data.source import Record, data_folder, own_split
-
-_SHOWN = 10  # problems in an error message
+from jaxvision.data.source import Record, data_folder, own_split, refuse
 
 
 @dataclass(frozen=True)
@@ -74,14 +72,6 @@ def _problems(pairs: Sequence[tuple[pathlib.Path, pathlib.Path]]) -> list[str]:
                 f"{image} has {width} x {height} pixels, but its mask {mask} {columns} x {rows}"
             )
     return problems
-
-
-def refuse(name: str, problems: Sequence[str]) -> None:
-    """Raises InputError, listing the first problems, if there are any; `name` is of the data."""
-    if problems:
-        more = [f"  and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
-        lines = [f"  {problem}" for problem in problems[:_SHOWN]]
-        raise InputError("\n".join([f"{name} has {len(problems)} problems:", *lines, *more]))
 
 
 def _checked(name: str, pairs: Sequence[tuple[pathlib.Path, pathlib.Path]]) -> MaskedImages:

@@ -103,6 +103,26 @@ def data_folder(data: Any) -> pathlib.Path:
     return pathlib.Path(data.dir).expanduser()
 
 
+_SHOWN = 10  # problems in an error message
+
+
+def refuse(name: str, problems: Sequence[Any], *, advice: str | None = None) -> None:
+    """Raises InputError if there are problems, and lists the first of them.
+
+    Args:
+      name: of the data.
+      problems: a line each.
+      advice: the last line of the message.
+    """
+    if not problems:
+        return
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    lines = [f"{name} has {count}:", *(f"  {problem}" for problem in problems[:_SHOWN])]
+    if len(problems) > _SHOWN:
+        lines.append(f"  and {len(problems) - _SHOWN} more")
+    raise InputError("\n".join([*lines, *([advice] if advice else [])]))
+
+
 def own_split(data: Any, split: str) -> str:
     """What a config's data itself calls a split.
 

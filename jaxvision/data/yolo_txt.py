@@ -8,9 +8,7 @@ import numpy as np
 
 from jaxvision.core import InputError
 from jaxvision.data.annotated import Annotation, Listing, Problem
-from jaxvision.data.images import ImageError, image_size
-
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+from jaxvision.data.images import ImageError, image_size, images_below
 
 
 def read_yolo(
@@ -65,7 +63,7 @@ def _images(folder: pathlib.Path, split: str) -> list[pathlib.Path]:
     if file.is_file():
         found = [folder / line.strip() for line in file.read_text().splitlines() if line.strip()]
     else:
-        found = sorted(p for p in images.rglob("*") if p.suffix.lower() in _SUFFIXES)
+        found = images_below(images)
     if not found:
         raise InputError(f"no split {split!r}: there are no images in {images}, and no list {file}")
     return found

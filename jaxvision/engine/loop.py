@@ -36,14 +36,12 @@ class Fitted:
         not finished.
       history: of the evaluations.
       finished: False if the run was asked to stop before its end.
-      compilations: of the training step, in this process.
     """
 
     state: TrainState
     best: TrainState | None
     history: History
     finished: bool
-    compilations: int
 
 
 def train_steps(
@@ -165,7 +163,7 @@ def fit(
         else:
             state, history = restored.state, restored.history
             train.set_state(restored.data)
-        start, compilations = int(state.step), 0
+        start = int(state.step)
         if run.over(start, history):
             say(f"the run in {run.workdir} is finished ({start} steps)")
         else:
@@ -193,10 +191,9 @@ def fit(
                     checkpoints=checkpoints,
                     preemption=preemption,
                 )
-            compilations = update.compilations
         finished = run.over(int(state.step), history)
         # Also of a run that was killed at its end, before its curves were drawn.
         if writes and not (start == int(state.step) and (run.workdir / CURVES).exists()):
             draw_curves(run, history)
         best = checkpoints.restore_best(like).state if finished else None
-    return Fitted(state, best, history, finished, compilations)
+    return Fitted(state, best, history, finished)

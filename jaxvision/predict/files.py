@@ -11,10 +11,8 @@ from PIL import Image
 
 from jaxvision.core import InputError
 from jaxvision.core.files import replacing
+from jaxvision.data import IMAGE_SUFFIXES
 from jaxvision.predict.arrays import check_picture
-
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""By which images are known in folders and patterns, in small or capital letters."""
 
 
 def find_images(arguments: Sequence[str]) -> list[Path]:
@@ -23,7 +21,8 @@ def find_images(arguments: Sequence[str]) -> list[Path]:
     Args:
       arguments: each a file, whatever its suffix; a folder, for the images directly in it; or a
         pattern, for the images that match (`*`, `?`, `[...]`; `**` for any folders: "a/**/*.png").
-        An image in a folder or pattern is a file with one of `SUFFIXES` that is not hidden.
+        An image in a folder or pattern is a file with one of `jaxvision.data.IMAGE_SUFFIXES` that
+        is not hidden.
     Returns:
       the files, no file twice: in the arguments' order, those of one folder or pattern sorted.
     Raises:
@@ -91,14 +90,14 @@ def _images(argument: str) -> list[Path]:
     folder = os.path.isdir(argument)
     pattern = os.path.join(glob.escape(argument), "*") if folder else argument
     matches = sorted(map(Path, glob.glob(pattern, recursive=True)))
-    images = [path for path in matches if path.suffix.lower() in SUFFIXES and path.is_file()]
+    images = [path for path in matches if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
     if images:
         return images
     if folder:
         below = os.path.join(argument, "**", "*")
         raise InputError(
-            f"{argument}: there are no images ({', '.join(SUFFIXES)}) directly in this folder: "
-            f"give another, or {below!r} for those in the folders below it"
+            f"{argument}: there are no images ({', '.join(IMAGE_SUFFIXES)}) directly in this "
+            f"folder: give another, or {below!r} for those in the folders below it"
         )
     raise InputError(
         f"{argument!r}: there is no such file or folder, and no image matches it: give a file, a "

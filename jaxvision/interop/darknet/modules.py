@@ -28,12 +28,8 @@ def to_module(variables: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str
     Raises:
       InputError: a layer has another shape or other parts, or there are more than the module has.
     """
-    given = flax.traverse_util.flatten_dict(dict(variables))
-    result = flax.traverse_util.flatten_dict(dict(like))
-    for (source, _), (target, shape) in _pairs(given, result):
-        value = np.asarray(given[source])
-        result[target] = value.reshape(shape).astype(result[target].dtype)
-    return flax.traverse_util.unflatten_dict(result)
+    given, result = _flat(variables), _flat(like)
+    return _moved(given, result, _pairs(given, result))
 
 
 def from_module(variables: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,22 +43,34 @@ def from_module(variables: Mapping[str, Any], like: Mapping[str, Any]) -> dict[s
     Raises:
       InputError: as `to_module`; or the module has more layers.
     """
-    given = flax.traverse_util.flatten_dict(dict(variables))
-    result = flax.traverse_util.flatten_dict(dict(like))
+    given, result = _flat(variables), _flat(like)
     if len(given) != len(result):
         raise InputError(
             f"the module has {len(given)} arrays, and the description needs {len(result)}"
         )
-    for (target, shape), (source, _) in _pairs(result, given):
+    pairs = [(source, target) for target, source in _pairs(result, given)]
+    return _moved(given, result, pairs)
+
+
+def _flat(variables: Mapping[str, Any]) -> dict[_Path, Any]:
+    return flax.traverse_util.flatten_dict(dict(variables))
+
+
+def _moved(
+    given: Mapping[_Path, Any], like: Mapping[_Path, Any], pairs: list[tuple[_Path, _Path]]
+) -> dict[str, Any]:
+    """Variables as `like`, with what is given where the pairs (source, target) say."""
+    result = dict(like)
+    for source, target in pairs:
         value = np.asarray(given[source])
-        result[target] = value.reshape(shape).astype(result[target].dtype)
+        result[target] = value.reshape(result[target].shape).astype(result[target].dtype)
     return flax.traverse_util.unflatten_dict(result)
 
 
 def _pairs(
     of_darknet: Mapping[_Path, Any], of_module: Mapping[_Path, Any]
-) -> list[tuple[tuple[_Path, tuple[int, ...]], tuple[_Path, tuple[int, ...]]]]:
-    """Arrays of both that belong together: path and shape of each."""
+) -> list[tuple[_Path, _Path]]:
+    """The paths of arrays of both that belong together."""
     layers, others = _layers(of_darknet, _darknet_place), _layers(of_module, _module_place)
     if len(layers) > len(others):
         raise InputError(
@@ -81,7 +89,7 @@ def _pairs(
                     f"{name}: {part[1]} has the shape {shape}, but the module's "
                     f"{'/'.join(other[part][1:])} is {wanted}"
                 )
-            pairs.append(((path, shape), (other[part], wanted)))
+            pairs.append((path, other[part]))
     return pairs
 
 
