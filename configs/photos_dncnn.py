@@ -10,13 +10,13 @@ from jaxvision.cli.config import default_config
 
 def get_config():
     config = default_config("restoration")
-    config.steps = 400
+    config.steps = 900
     config.batch_size = 16
-    config.eval_every = 200
+    config.eval_every = 300
 
     config.model.name = "dncnn_s"
-    config.model.depth = 17
-    config.model.width = 64
+    config.model.depth = 10
+    config.model.width = 32
 
     config.data.source = "photographs"
     config.data.validation_fraction = 0.0  # there is one photograph to train on, and one to test on
@@ -27,7 +27,7 @@ def get_config():
     config.degradation.sigma = (25.0, 25.0)
 
     config.optimizer.name = "adam"
-    config.optimizer.learning_rate = 1e-3
+    config.optimizer.learning_rate = 4e-3
     config.optimizer.schedule.name = "one_cycle"
     config.optimizer.schedule.warmup = 0.1
     return config

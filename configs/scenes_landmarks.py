@@ -2,7 +2,9 @@
 
     python train.py --config=configs/scenes_landmarks.py
 
-TODO figures
+Took 10 min 18 s in all on 2 cores of an AMD EPYC that did other work too (7.5 minutes of one core;
+2026-11-22), the data prepared before. Reached a pixel_error of 2.83 on the 500 test scenes, which
+show other digits on another photograph: the mean distance, in pixels of the 96x96.
 """
 
 from jaxvision.cli.config import default_config
@@ -10,9 +12,9 @@ from jaxvision.cli.config import default_config
 
 def get_config():
     config = default_config("landmarks")
-    config.steps = 1600
+    config.steps = 1500
     config.batch_size = 16
-    config.eval_every = 800
+    config.eval_every = 1500
 
     config.model.name = "unet_backbone"
     config.model.backbone = {
@@ -32,6 +34,9 @@ def get_config():
     config.data.class_names = tuple(f"digit {number}" for number in range(10))
     config.data.cache = True
 
+    config.augment.scale = (0.8, 1.25)
+    config.augment.ratio = (0.8, 1.25)
+    config.augment.translate = 0.1
     config.augment.hue = 0.5  # the test scenes are on a photograph of other colours
     config.augment.saturation = 2.0
     config.augment.value = 1.5

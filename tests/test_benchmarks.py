@@ -15,6 +15,7 @@ SMALLEST = {
     "engine_overhead.py": ["--batch-size=8", "--steps=1", "--pairs=1"],
     "nms.py": ["--sizes", "64", "--batches", "1", "--rounds=1"],
     "roi.py": ["--boxes=20", "--channels=8", "--height=64", "--width=96", "--rounds=1"],
+    "segment.py": ["--size=16", "--batch=1", "--widths", "4", "6", "--rounds=1"],
 }
 SHARED = {"timing.py"}
 

@@ -164,7 +164,6 @@ def _segmentation(config: ConfigDict) -> None:
     config.augment.saturation = 1.0  # the largest factor
     config.augment.value = 1.0  # the largest factor
 
-    # or "binary_cross_entropy" (one class, no background), "file.py:function" of your own
     # or "binary_cross_entropy", one class without a background; options: the factors
     # cross_entropy=1, focal=0 and dice=0, class_weights (or positive_weight), gamma, smooth.
     # Or "file.py:function" of your own

@@ -25,11 +25,15 @@ from jaxvision.metrics import normalized_landmark_error
 from jaxvision.models import SEGMENTERS, create_model
 from jaxvision.ops import gaussian_heatmaps, heatmap_argmax, soft_argmax
 from jaxvision.tasks.settings import (
+    Step,
+    changes_of_color,
     check_terms,
     figures_of_channels,
     find_loss,
     forward_of,
+    in_turn,
     model_of,
+    moves_of,
     naming,
 )
 
@@ -191,26 +195,12 @@ def _stride(image: tuple[int, ...], maps: tuple[int, ...]) -> Array:
     return jnp.array([[width // columns, height // rows]], jnp.float32)
 
 
-def _augmentation(settings: Any) -> Callable[[Array, LandmarkBatch], LandmarkBatch]:
+def _augmentation(settings: Any) -> Step:
     """Moved and flipped; then the colours change."""
-    moves = (tuple(settings.scale), tuple(settings.ratio), settings.translate)
-    colours = (settings.hue, settings.saturation, settings.value)
-    steps: list[Callable[[Array, LandmarkBatch], LandmarkBatch]] = []
-    if moves != ((1, 1), (1, 1), 0):
-        how = {"scale": settings.scale, "ratio": settings.ratio, "translate": settings.translate}
-        steps.append(partial(aug.random_scale_and_translate_landmarks, **how))
+    steps: list[Step] = []
+    if moves := moves_of(settings):
+        steps.append(partial(aug.random_scale_and_translate_landmarks, **moves))
     if settings.flip:
         how = {"probability": settings.flip, "swap": settings.swap}
         steps.append(partial(aug.random_flip_landmarks, **how))
-    if colours != (0, 1, 1):
-        how = {"hue": settings.hue, "saturation": settings.saturation, "value": settings.value}
-        steps.append(
-            lambda key, example: example.replace(image=aug.random_hsv(key, example.image, **how))
-        )
-
-    def augment(key: Array, example: LandmarkBatch) -> LandmarkBatch:
-        for number, step in enumerate(steps):
-            example = step(jax.random.fold_in(key, number), example)
-        return example
-
-    return augment
+    return in_turn([*steps, *changes_of_color(settings)])

@@ -16,7 +16,9 @@ class DnCNN(nn.Module):
     """Convolutions at full resolution that predict the noise: 556,097 parameters for DnCNN-S, grey.
 
     Named conv1, conv2, ... and their norms bn2, bn3, ...; all are 3x3, with zeros beyond the
-    border, and a ReLU follows each but the last. The first and the last have a bias and no norm.
+    border, and a ReLU follows each but the last. The first and the last have a bias and no norm. The
+    norms' scales begin at 0.06, about as large as the release's random ones, sqrt(2 / (9 64)):
+    beginning at 1, the first residuals drown the noise, and training takes long to recover.
 
     Attributes:
       depth: convolutions, at least 2: 17 for a known noise level (DnCNN-S), 20 for a blind one
@@ -35,7 +37,7 @@ class DnCNN(nn.Module):
 
     depth: int = 17
     width: int = 64
-    norm: Norm | None = batch_norm
+    norm: Norm | None = partial(batch_norm, scale_init=nn.initializers.constant(0.06))
     axis_name: str | None = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
