@@ -38,7 +38,7 @@ _FUSED_TAPS = 9
 # Depthwise kernels with more taps than that would take too long to compile.
 _MOST_TAPS = 121
 # Up to so many strips, of at least so many rows each, make up the gradient by a dense kernel.
-_STRIPS, _STRIP_ROWS = 8, 16
+_STRIPS, _STRIP_ROWS = 4, 16
 # With so many rows, the gradient by a depthwise kernel first sums over rows alone, and over the
 # columns of the much smaller result afterwards.
 _MANY_ROWS = 28
@@ -324,7 +324,7 @@ def _dense_gradients(
     rows, _ = _axes(x, kernel, geometry)
     strip = max(_STRIP_ROWS, -(-rows.count // _STRIPS))
     cut = geometry._replace(padding=((0, 0), geometry.padding[1]))
-    like, total = at_least_float32(kernel), 0
+    total = like = jnp.zeros_like(at_least_float32(kernel))
     for first in range(0, rows.count, strip):
         part = at_least_float32(gradient[:, first : first + strip])
         seen = at_least_float32(_pad(x, rows.seen(first, part.shape[1]), (0, 0)))

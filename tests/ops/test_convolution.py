@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,12 @@ CASES = {
         (1, 9, 8, 2),
         (3, 2, 2, 3),
         {"stride": (2, 1), "padding": ((0, 2), (1, 0)), "dilation": (1, 2)},
+    ),
+    "dense, several strips": ((2, 35, 4, 3), (3, 3, 3, 4), {"padding": 1}),
+    "dense, several strips, everything uneven": (
+        (1, 70, 4, 2),
+        (3, 2, 2, 3),
+        {"stride": (2, 1), "padding": ((40, 35), (1, 0)), "dilation": (20, 2)},
     ),
     "pointwise": ((2, 5, 4, 3), (1, 1, 3, 5), {}),
     "pointwise, padded": ((1, 4, 3, 2), (1, 1, 2, 3), {"padding": 1, "stride": 2}),
@@ -242,6 +249,7 @@ def test_one_argument_alone_may_be_batched(name, in_axes):
         ("groups", jnp.bfloat16),
         ("many narrow groups", jnp.float16),
         ("pointwise", jnp.bfloat16),
+        ("dense, several strips", jnp.bfloat16),
     ],
 )
 def test_half_precision_is_summed_up_in_float32(name, dtype):
@@ -339,6 +347,19 @@ def test_each_platform_gets_its_form_and_no_other(name, platform):
             assert not (of_library and groups > 1)
         else:
             assert of_library
+
+
+@pytest.mark.parametrize("platform", ["cuda", "cpu"])
+def test_the_gradient_by_a_dense_kernel_is_in_strips_on_cpu_only(platform):
+    size, kernel_size, options = CASES["dense, several strips"]
+
+    def by_kernel(x, kernel):
+        return jax.grad(lambda kernel: conv2d(x, kernel, **options).sum())(kernel)
+
+    text = lowered(by_kernel, size, kernel_size, platform=platform)
+    # 35 rows are 16, 16 and 3.
+    gradients = re.findall(r"stablehlo.convolution.*-> tensor<3x3x3x4xf32>", text)
+    assert len(gradients) == (3 if platform == "cpu" else 1)
 
 
 @pytest.mark.parametrize("platform", ["cuda", "cpu"])
