@@ -65,7 +65,7 @@ def create_model(name: str, **fields: Any) -> nn.Module:
     Args:
       name: a key of `MODELS`, such as "lenet5".
       **fields: fields of the module, such as `num_classes=10`. `norm` may be a key of `NORMS`, and
-        `backbone` a mapping of the backbone's `name`, a key of `BACKBONES`, and fields of it.
+        `backbone` a key of `BACKBONES`, or a mapping of such a `name` and fields of the backbone.
     Returns:
       A linen module: `__call__(images, *, train) -> dict[str, Array]`.
     Raises:
@@ -85,6 +85,8 @@ def _build(
     norm, backbone = fields.get("norm"), fields.get("backbone")
     if isinstance(norm, str):
         fields = {**fields, "norm": lookup(NORMS, norm, "norm")}
+    if isinstance(backbone, str):
+        backbone = {"name": backbone}
     if isinstance(backbone, Mapping):
         if "name" not in backbone:
             raise InputError(f"the backbone of {name} has no name: {close_names('', BACKBONES)}")

@@ -127,6 +127,8 @@ def landmarks(config: Any) -> Task:
     name, fields = model_of(config)
     lookup(SEGMENTERS, name, "network that gives maps")
     model = create_model(name, num_classes=num_landmarks, axis_name=AXIS, **fields)
+    if getattr(model, "padding", "same") == "valid":
+        raise InputError(f"the maps of {name} lack the border of its images: give one that pads")
     shape = (data.image_size, data.image_size, 3)
 
     def init(key: Array) -> dict[str, Any]:

@@ -16,8 +16,8 @@ class DnCNN(nn.Module):
     """Convolutions at full resolution that predict the noise: 556,097 parameters for DnCNN-S, grey.
 
     Named conv1, conv2, ... and their norms bn2, bn3, ...; all are 3x3, with zeros beyond the
-    border, and a ReLU follows each but the last. The first and the last have a bias and no norm. The
-    norms' scales begin at 0.06, about as large as the release's random ones, sqrt(2 / (9 64)):
+    border, and a ReLU follows each but the last. The first and the last have a bias and no norm.
+    The norms' scales begin at 0.06, about as large as the release's random ones, sqrt(2 / (9 64)):
     beginning at 1, the first residuals drown the noise, and training takes long to recover.
 
     Attributes:

@@ -94,7 +94,7 @@ class DeconvNet(nn.Module):
         for level in reversed(range(len(self.stages))):
             x = max_unpool(x, places[level], output_size=maps[f"c{level}"].shape[1:3])
             channels, convolutions = self.stages[level]
-            last = self.stages[max(level - 1, 0)].channels
+            last, _ = self.stages[max(level - 1, 0)]
             for layer in range(1, convolutions + 1):
                 features = channels if layer < convolutions else last
                 x = deconv(x, features, 3, f"deconv{level + 1}_{layer}", padding=1)
