@@ -10,9 +10,9 @@ from jaxvision.cli.config import default_config
 
 def get_config():
     config = default_config("segmentation")
-    config.steps = 1200
+    config.steps = 1500
     config.batch_size = 16
-    config.eval_every = 400
+    config.eval_every = 500
     config.best.metric = "mean_iou"
 
     config.model.name = "unet_backbone"
@@ -22,10 +22,10 @@ def get_config():
             (0, ((16, 3),)),
             (1, ((32, 3),)),
             (2, ((64, 3),)),
-            (3, ((128, 3), (64, 1), (128, 3))),
+            (3, ((128, 3), (64, 1), (128, 3), (64, 1), (128, 3))),
         ),
     }
-    config.model.widths = (64, 48)
+    config.model.widths = (64, 24)
 
     config.data.source = "scenes"
     config.data.validation_fraction = 0.05
@@ -45,5 +45,5 @@ def get_config():
     config.optimizer.learning_rate = 2e-2
     config.optimizer.weight_decay = 0.05
     config.optimizer.schedule.name = "one_cycle"
-    config.optimizer.schedule.warmup = 0.2
+    config.optimizer.schedule.warmup = 0.1
     return config

@@ -144,7 +144,17 @@ TASKS = {
 }
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+# Their networks have the published sizes: to go through one takes up to 10 seconds.
+LARGE = ("voc_", "coco_", "bccd_", "folder_")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name.startswith(LARGE) else ())
+        for name in CONFIGS
+    ],
+)
 def test_a_config_can_be_trained(name):
     config = load_config(CONFIGS[name])
     task, data = make_task(config), config.data

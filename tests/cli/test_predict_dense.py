@@ -138,6 +138,7 @@ def test_segmentation_gives_pictures_and_labels(kind, data, trained, command, ca
         assert height >= entry["height"]
 
 
+@pytest.mark.slow
 def test_landmarks_give_points(data, trained, command, capsys):
     workdir, result = trained("landmarks", capsys)
     assert 0 <= result["pixel_error"] < 23

@@ -268,6 +268,7 @@ def train(source, devices, steps=20, widths=(4, 8)):
     return make_evaluate(task, parallel=parallel), state, np.array(losses)
 
 
+@pytest.mark.slow
 def test_it_learns_the_same_on_one_device_and_on_four(source):
     _, _, alone = train(source, 1)
     evaluate, state, losses = train(source, 4)

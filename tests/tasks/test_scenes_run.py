@@ -14,6 +14,8 @@ from jaxvision.engine import Optimizer, Parallel, init_state, make_evaluate, mak
 from jaxvision.tasks import detection
 from tests.tasks.test_detection import config_of
 
+pytestmark = pytest.mark.slow
+
 STEPS, BATCH, COUNT = 12, 8, 22
 SIZES = (32, 48)
 
@@ -102,7 +104,7 @@ def one_device(source):
 
 @pytest.mark.parametrize(
     ("devices", "kind"),
-    [(4, "pmap"), pytest.param(2, "shard_map", marks=pytest.mark.slow)],
+    [(4, "pmap"), (2, "shard_map")],
 )
 def test_losses_do_not_depend_on_the_devices(one_device, source, devices, kind):
     """In float64, as rounding in float32 now and then moves an input of a ReLU across 0."""
