@@ -26,6 +26,7 @@ def get_config():
         ),
     }
     config.model.widths = (64, 24)
+    config.model.aux = True
 
     config.data.source = "scenes"
     config.data.validation_fraction = 0.05
@@ -37,6 +38,7 @@ def get_config():
     config.augment.saturation = 2.0
     config.augment.value = 1.5
 
+    config.auxiliary = 1.0
     config.loss.name = "cross_entropy"
     config.loss.dice = 0.0
     config.loss.class_weights = (0.1,) + (1.0,) * 10

@@ -14,6 +14,7 @@ from jaxvision.interop import from_state_dict
 from jaxvision.layers import batch_norm, group_norm
 from jaxvision.models import create_model, merge_batch_norm
 from jaxvision.models.backbones.darknet import Stage
+from jaxvision.ops import resize_bilinear
 from tests.models.variables import check_learns, random_variables, shapes_of
 
 STAGES = (Stage(0, ((4, 3),)), Stage(1, ((6, 3),)))
@@ -135,8 +136,25 @@ def test_any_backbone_is_a_way_down():
         "d1": (28, 28, 4),
         "logits": (28, 28, 2),
     }
-    with pytest.raises(InputError, match="widths has 5 entries: give one for each of the 3 steps"):
-        decoded(resnet, 32)
+    for widths in (fields["widths"], ()):
+        message = f"widths has {len(widths)} entries: give one for each of the 3 steps"
+        with pytest.raises(InputError, match=message):
+            decoded(resnet, 32, widths=widths)
+
+
+def test_a_way_up_may_end_early_and_the_backbone_have_logits_of_its_own():
+    """Both are what 1x1 convolutions give of a map, interpolated."""
+    backbone = {**BACKBONE, "stages": (*STAGES, Stage(2, ((8, 3),)))}
+    fields = {"backbone": backbone, "widths": (4,), "num_classes": 3, "aux": True}
+    images = images_of(1, 32)
+    model = create_model("unet_backbone", **fields)
+    variables = random_variables(model, images)
+    maps = jax.jit(functools.partial(model.apply, train=False))(variables, images)
+    assert maps.keys() == {"c0", "c1", "c2", "d1", "logits", "aux"}
+    for name, source, head in (("logits", "d1", "head"), ("aux", "c2", "aux_head")):
+        layer = variables["params"][head]
+        small = np.asarray(maps[source]) @ layer["kernel"][0, 0] + np.asarray(layer["bias"])
+        np.testing.assert_allclose(maps[name], resize_bilinear(small, (32, 32)), atol=1e-4)
 
 
 def test_norm_and_dtypes_of_a_unet_are_those_of_its_backbone():

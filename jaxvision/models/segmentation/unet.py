@@ -122,6 +122,8 @@ class BackboneUNet(nn.Module):
       widths: channels of each step up, from coarse to fine. With fewer than there are steps the
         logits are interpolated from the last one to the size of the images, as in FCN: cheap, where
         the finest maps cost most.
+      aux: whether there are logits of the backbone's last map too. Trained along, they teach the
+        backbone the classes before the way up has learnt to pass gradients on.
       num_classes: K; None builds no head.
       norm: after each 3x3 convolution, in the backbone too; None gives convolutions with a bias.
       axis_name: mapped axis over which a batch norm synchronises, or None.
@@ -130,7 +132,8 @@ class BackboneUNet(nn.Module):
 
     Call:
       images f32[B, H, W, C], of any size that the backbone takes -> {"c{level}": the backbone's
-      maps, "d{level}": [B, h, w, width], those of the way up, "logits": [B, H, W, K]}.
+      maps, "d{level}": [B, h, w, width], those of the way up, "logits" and perhaps "aux":
+      [B, H, W, K]}.
 
     Raises:
       InputError: there are more `widths` than steps up, or none.
@@ -138,6 +141,7 @@ class BackboneUNet(nn.Module):
 
     backbone: Callable[..., nn.Module] = partial(PlainDarknet, DARKNET_19)
     widths: tuple[int, ...] = (256, 128, 64, 32, 16)
+    aux: bool = False
     num_classes: int | None = 2
     norm: Norm | None = batch_norm
     axis_name: str | None = None
@@ -149,7 +153,9 @@ class BackboneUNet(nn.Module):
         chex.assert_rank(images, 4)
         features = self.backbone(**as_backbone(self))(images, train=train)
         maps = {name: x for name, x in features.items() if re.fullmatch(r"c\d+", name)}
-        (_, x), *steps = sorted(((int(name[1:]), x) for name, x in maps.items()), reverse=True)
+        (_, coarsest), *steps = sorted(
+            ((int(name[1:]), x) for name, x in maps.items()), reverse=True
+        )
         if all(fine.shape[1:3] != images.shape[1:3] for _, fine in steps):
             steps.append((0, images))
         if not 0 < len(self.widths) <= len(steps):
@@ -157,13 +163,17 @@ class BackboneUNet(nn.Module):
                 f"widths has {len(self.widths)} entries: give one for each of the {len(steps)} "
                 "steps up from the backbone's last map, or for the first of them"
             )
-        parts = _Parts(self, "bilinear", train=train)
+        parts, x = _Parts(self, "bilinear", train=train), coarsest
         for (level, fine), width in zip(steps, self.widths, strict=False):
             name = f"decoder{level}"
             x = parts.grown(x, width, fine.shape[1:3], name)
             x = maps[f"d{level}"] = parts.pair(_beside(fine, x), width, name)
         if self.num_classes is not None:
-            maps["logits"] = resize_bilinear(parts.head(x, self.num_classes), images.shape[1:3])
+            logits = {"logits": parts.head(x, self.num_classes)}
+            if self.aux:
+                last = Conv(self.num_classes, (1, 1), name="aux_head", **dtypes_of(self))
+                logits["aux"] = last(coarsest)
+            maps |= {name: resize_bilinear(y, images.shape[1:3]) for name, y in logits.items()}
         return maps
 
 
