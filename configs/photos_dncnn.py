@@ -2,7 +2,10 @@
 
     python train.py --config=configs/photos_dncnn.py
 
-TODO
+Cost 7 minutes on 2 cores of an AMD EPYC that trained another network too (2026-11-22), and reached
+a PSNR of 31.08 dB and an SSIM of 0.771 on the test photograph, "flower", from 20.63 and 0.201; the
+best Gaussian blur reaches 29.4 dB there. The network is smaller than DnCNN-S (depth 17, width 64),
+which learns as much from a photograph but takes ten times as long for a step.
 """
 
 from jaxvision.cli.config import default_config
@@ -10,9 +13,9 @@ from jaxvision.cli.config import default_config
 
 def get_config():
     config = default_config("restoration")
-    config.steps = 900
+    config.steps = 1500
     config.batch_size = 16
-    config.eval_every = 300
+    config.eval_every = 500
 
     config.model.name = "dncnn_s"
     config.model.depth = 10
@@ -27,7 +30,7 @@ def get_config():
     config.degradation.sigma = (25.0, 25.0)
 
     config.optimizer.name = "adam"
-    config.optimizer.learning_rate = 4e-3
+    config.optimizer.learning_rate = 5e-3
     config.optimizer.schedule.name = "one_cycle"
     config.optimizer.schedule.warmup = 0.1
     return config

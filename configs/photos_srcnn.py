@@ -2,7 +2,9 @@
 
     python train.py --config=configs/photos_srcnn.py
 
-TODO
+Cost 1 min 33 s on 2 cores of an AMD EPYC that trained another network too (2026-11-22), and reached
+a PSNR of 33.27 dB and an SSIM of 0.951 on the luminance of the test photograph, "flower"; bicubic
+interpolation gives 32.47 and 0.944.
 """
 
 from jaxvision.cli.config import default_config
