@@ -123,20 +123,7 @@ def restoration(config: Any) -> Task:
             maps, _ = jax.eval_shape(lambda: model.init_with_output(key, images, train=False))
         return jnp.zeros(maps["image"].shape[1:])
 
-    lost = []
-    for setting in ("image_size", "tile"):
-        made, side = restored(spoilt(setting)).shape[0], data[setting]
-        if made > side or (side - made) % 2:
-            raise InputError(
-                f"{name} makes {made} x {made} pixels of squares of {side} x {side} after "
-                f"{config.degradation.name}: change config.model or config.degradation"
-            )
-        lost.append((side - made) // 2)
-    least = lost[1] + SSIM_WINDOW // 2  # so far a window reaches beyond what a tile keeps
-    check_range("config.data.margin", data.margin, least=least, less_than=data.tile / 2)
-    factor = options.get("factor", 1)
-    if data.margin % factor:
-        raise InputError(f"config.data.margin is {data.margin}: give a multiple of {factor}")
+    _check_sides(config, name, lambda setting: restored(spoilt(setting)).shape[0])
     image = restored(images)
     example_loss = find_loss(LOSSES, config.loss, image, image)
     with naming("config.loss"):
@@ -190,6 +177,30 @@ def restoration(config: Any) -> Task:
         collect=collect,
         summarize=_summarize,
     )
+
+
+def _check_sides(config: Any, name: str, made: Callable[[str], int]) -> None:
+    """Raises InputError if patches, tiles, margin and network do not fit together.
+
+    Args:
+      config: of the run.
+      name: of the network.
+      made: setting of `config.data` -> side of what the network makes of squares of that side.
+    """
+    data, lost = config.data, {}
+    for setting in ("image_size", "tile"):
+        result, side = made(setting), data[setting]
+        if result > side or (side - result) % 2:
+            raise InputError(
+                f"{name} makes {result} x {result} pixels of squares of {side} x {side} after "
+                f"{config.degradation.name}: change config.model or config.degradation"
+            )
+        lost[setting] = (side - result) // 2
+    least = lost["tile"] + SSIM_WINDOW // 2  # so far a window reaches beyond what a tile keeps
+    check_range("config.data.margin", data.margin, least=least, less_than=data.tile / 2)
+    factor = config.degradation.get("factor", 1)
+    if data.margin % factor:
+        raise InputError(f"config.data.margin is {data.margin}: give a multiple of {factor}")
 
 
 def _to_uint8(image: Array) -> Array:

@@ -157,6 +157,23 @@ def test_a_way_up_may_end_early_and_the_backbone_have_logits_of_its_own():
         np.testing.assert_allclose(maps[name], resize_bilinear(small, (32, 32)), atol=1e-4)
 
 
+def test_a_head_may_give_all_pixels_under_a_cell():
+    backbone = {**BACKBONE, "stages": (*STAGES, Stage(2, ((8, 3),)))}
+    fields = {"backbone": backbone, "widths": (4,), "num_classes": 3, "grow": "subpixel"}
+    images = images_of(1, 32, 24)
+    model = create_model("unet_backbone", **fields)
+    variables = random_variables(model, images)
+    maps = jax.jit(functools.partial(model.apply, train=False))(variables, images)
+    layer = variables["params"]["head"]
+    cells = np.asarray(maps["d1"]) @ layer["kernel"][0, 0] + np.asarray(layer["bias"])
+    assert cells.shape == (1, 16, 12, 2 * 2 * 3)
+    for row, column in itertools.product(range(2), repeat=2):
+        of_pixel = cells.reshape(1, 16, 12, 2, 2, 3)[:, :, :, row, column]
+        np.testing.assert_allclose(maps["logits"][:, row::2, column::2], of_pixel, atol=1e-4)
+    with pytest.raises(InputError, match="images are 33x24 and the last map 16x12: for subpixel"):
+        sizes_of("unet_backbone", images_of(1, 33, 24), **fields)
+
+
 def test_norm_and_dtypes_of_a_unet_are_those_of_its_backbone():
     backbone = {"name": "resnet34"}
     for norm, collections in ((batch_norm, {"params", "batch_stats"}), (group_norm, {"params"})):

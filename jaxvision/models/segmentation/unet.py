@@ -25,7 +25,7 @@ from jaxvision.layers import (
 )
 from jaxvision.models.backbones.darknet import DARKNET_19, PlainDarknet
 from jaxvision.models.sides import check_sides
-from jaxvision.ops import max_pool, resize_bilinear
+from jaxvision.ops import depth_to_space, max_pool, resize_bilinear
 
 
 def _transposed(x: Array, features: int, size: Sequence[int], **options: Any) -> Array:
@@ -41,6 +41,30 @@ def _bilinear(x: Array, features: int, size: Sequence[int], **options: Any) -> A
 
 UPS = {"transposed": _transposed, "bilinear": _bilinear}
 """What the field `up` may be called: how maps grow."""
+
+
+def _interpolated(
+    linear: Callable[[Array, int], Array], x: Array, features: int, size: Sequence[int]
+) -> Array:
+    """Logits of a map, in another size."""
+    return resize_bilinear(linear(x, features), size)
+
+
+def _subpixel(
+    linear: Callable[[Array, int], Array], x: Array, features: int, size: Sequence[int]
+) -> Array:
+    """Logits of each pixel under a cell of a map."""
+    factor = max(size[0] // x.shape[1], 1)
+    if tuple(size) != tuple(factor * side for side in x.shape[1:3]):
+        raise InputError(
+            f"the images are {size[0]}x{size[1]} and the last map {x.shape[1]}x{x.shape[2]}: for "
+            "subpixel growth give images whose sides are the same multiple of the map's"
+        )
+    return depth_to_space(linear(x, features * factor**2), factor)
+
+
+GROWTHS = {"bilinear": _interpolated, "subpixel": _subpixel}
+"""What the field `grow` may be called: (1x1 convolution, map, K, (H, W)) -> [B, H, W, K]."""
 
 
 class UNet(nn.Module):
@@ -106,7 +130,7 @@ class UNet(nn.Module):
             x = parts.pair(_beside(maps[f"c{level}"], x), width, name)
             maps[f"d{level}"] = x
         if self.num_classes is not None:
-            maps["logits"] = parts.head(x, self.num_classes)
+            maps["logits"] = parts.linear(x, self.num_classes)
         return maps
 
 
@@ -120,8 +144,11 @@ class BackboneUNet(nn.Module):
     Attributes:
       backbone: makes the module "backbone", all of whose maps "c{level}" are used.
       widths: channels of each step up, from coarse to fine. With fewer than there are steps the
-        logits are interpolated from the last one to the size of the images, as in FCN: cheap, where
-        the finest maps cost most.
+        logits grow from the last one to the size of the images, which is cheap: the finest maps
+        cost most.
+      grow: how they do, "bilinear", as in FCN, or "subpixel": the head gives the logits of all
+        pixels under a cell (Wang et al. 2018, "Understanding convolution for semantic
+        segmentation", section 3.1).
       aux: whether there are logits of the backbone's last map too. Trained along, they teach the
         backbone the classes before the way up has learnt to pass gradients on.
       num_classes: K; None builds no head.
@@ -136,11 +163,13 @@ class BackboneUNet(nn.Module):
       [B, H, W, K]}.
 
     Raises:
-      InputError: there are more `widths` than steps up, or none.
+      InputError: there are more `widths` than steps up, or none; or pixels do not divide evenly
+        under cells.
     """
 
     backbone: Callable[..., nn.Module] = partial(PlainDarknet, DARKNET_19)
     widths: tuple[int, ...] = (256, 128, 64, 32, 16)
+    grow: str = "bilinear"
     aux: bool = False
     num_classes: int | None = 2
     norm: Norm | None = batch_norm
@@ -151,12 +180,13 @@ class BackboneUNet(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
+        size = images.shape[1:3]
         features = self.backbone(**as_backbone(self))(images, train=train)
         maps = {name: x for name, x in features.items() if re.fullmatch(r"c\d+", name)}
         (_, coarsest), *steps = sorted(
             ((int(name[1:]), x) for name, x in maps.items()), reverse=True
         )
-        if all(fine.shape[1:3] != images.shape[1:3] for _, fine in steps):
+        if all(fine.shape[1:3] != size for _, fine in steps):
             steps.append((0, images))
         if not 0 < len(self.widths) <= len(steps):
             raise InputError(
@@ -169,11 +199,11 @@ class BackboneUNet(nn.Module):
             x = parts.grown(x, width, fine.shape[1:3], name)
             x = maps[f"d{level}"] = parts.pair(_beside(fine, x), width, name)
         if self.num_classes is not None:
-            logits = {"logits": parts.head(x, self.num_classes)}
+            grow = lookup(GROWTHS, self.grow, "grow")
+            maps["logits"] = grow(partial(parts.linear, name="head"), x, self.num_classes, size)
             if self.aux:
-                last = Conv(self.num_classes, (1, 1), name="aux_head", **dtypes_of(self))
-                logits["aux"] = last(coarsest)
-            maps |= {name: resize_bilinear(y, images.shape[1:3]) for name, y in logits.items()}
+                last = partial(parts.linear, name="aux_head")
+                maps["aux"] = _interpolated(last, coarsest, self.num_classes, size)
         return maps
 
 
@@ -211,9 +241,9 @@ class _Parts:
         """x in another size, with other channels."""
         return self._up(x, features, size, name=f"{name}_up", **self._dtypes)
 
-    def head(self, x: Array, features: int) -> Array:
+    def linear(self, x: Array, features: int, name: str = "head") -> Array:
         """A 1x1 convolution with a bias."""
-        return Conv(features, (1, 1), name="head", **self._dtypes)(x)
+        return Conv(features, (1, 1), name=name, **self._dtypes)(x)
 
 
 def _beside(skip: Array, x: Array) -> Array:
