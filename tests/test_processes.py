@@ -182,7 +182,8 @@ def test_two_processes_gather_what_a_detector_found(start, tmp_path, kind):
     both = start_two(start, tmp_path / "run", *options, config=DETECTOR)
     (result, err), (second, quiet) = [finish(process) for process in both]
     assert second is None, "only the first process reports"
-    assert "objects" in err
+    rows = [line.split()[:2] for line in err.splitlines() if line.startswith(("cat ", "dog "))]
+    assert rows == [["cat", "2"], ["dog", "1"]], "objects of all images, each once"
     assert "objects" not in quiet
     # The three images, on four devices of two processes, with a filler: as in one process.
     command = [sys.executable, "-m", "jaxvision", "eval", f"--workdir={tmp_path / 'run'}"]

@@ -11,7 +11,7 @@ from jaxvision.core import InputError
 from jaxvision.models import create_model
 from jaxvision.models.backbones.vgg import Stage
 from tests.models.test_unet import check_logits, count, images_of
-from tests.models.variables import check_learns, random_variables, shapes_of
+from tests.models.variables import check_network_learns, random_variables, shapes_of
 
 STAGES = (Stage(4, 1), Stage(6, 2))
 
@@ -96,15 +96,7 @@ def test_maxima_go_back_to_where_they_were():
 
 @pytest.mark.parametrize("fields", [{}, {"norm": None}], ids=["norm", "no norm"])
 def test_every_parameter_learns(fields):
-    model, images = tiny(**fields), images_of(2, 16)
-    variables = random_variables(model, images)
-
-    def objective(params):
-        now = {**variables, "params": params}
-        maps, _ = model.apply(now, images, train=True, mutable=["batch_stats"])
-        return -jax.nn.log_softmax(maps["logits"])[..., 1].sum()
-
-    check_learns(objective, variables["params"])
+    check_network_learns(tiny(**fields), images_of(2, 16))
 
 
 def test_bfloat16_computes_in_bfloat16_on_float32_variables():

@@ -15,7 +15,7 @@ from jaxvision.models.backbones.vgg import Stage
 from jaxvision.models.segmentation.fcn import Step, bilinear
 from jaxvision.ops import conv_transpose2d, resize_bilinear
 from tests.models.parity import check_maps
-from tests.models.variables import check_learns, random_variables, shapes_of
+from tests.models.variables import check_network_learns, random_variables, shapes_of
 from tests.ops.parity import import_torchvision
 
 STAGES = (Stage(4, 1), Stage(6, 1), Stage(8, 1))
@@ -270,16 +270,7 @@ def test_scores_begin_at_zero_and_transposed_convolutions_bilinear():
 
 @every_kind
 def test_every_parameter_learns(name):
-    model, images = tiny(name), images_of(4, 40)
-    variables = random_variables(model, images)
-
-    def objective(params):
-        now = {**variables, "params": params}
-        maps, _ = model.apply(now, images, train=True, mutable=["batch_stats"])
-        logits = [maps[key] for key in ("logits", "aux") if key in maps]
-        return sum(-jax.nn.log_softmax(x)[..., 1].sum() for x in logits)
-
-    check_learns(objective, variables["params"])
+    check_network_learns(tiny(name), images_of(4, 40))
 
 
 @every_kind

@@ -15,14 +15,14 @@ from jaxvision.layers import batch_norm, group_norm
 from jaxvision.models import create_model, merge_batch_norm
 from jaxvision.models.backbones.darknet import Stage
 from jaxvision.ops import resize_bilinear
-from tests.models.variables import check_learns, random_variables, shapes_of
+from tests.models.variables import check_network_learns, random_variables, shapes_of
 
 STAGES = (Stage(0, ((4, 3),)), Stage(1, ((6, 3),)))
 BACKBONE = {"name": "plain_darknet", "stages": STAGES}
 TINY = {
     "unet": {"widths": (4, 6)},
     "unet_valid": {"widths": (4, 6), "up": "bilinear", "dropout": 0.0},
-    "unet_backbone": {"backbone": BACKBONE, "widths": (4,), "norm": group_norm},
+    "unet_backbone": {"backbone": BACKBONE, "widths": (4,), "norm": group_norm, "aux": True},
     "resunet": {"widths": (4, 6)},
     "resunet, other ways": {"widths": (4, 6), "down": "bilinear", "norm": None},
 }
@@ -236,15 +236,7 @@ def test_tiles_of_valid_convolutions_are_exact():
 
 @pytest.mark.parametrize("name", TINY)
 def test_every_parameter_learns(name):
-    model, images = tiny(name), images_of(2, 20)
-    variables = random_variables(model, images)
-
-    def objective(params):
-        now = {**variables, "params": params}
-        maps, _ = model.apply(now, images, train=True, mutable=["batch_stats"])
-        return -jax.nn.log_softmax(maps["logits"])[..., 1].sum()
-
-    check_learns(objective, variables["params"])
+    check_network_learns(tiny(name), images_of(2, 20))
 
 
 def test_batch_norms_merge_into_the_convolutions():

@@ -51,3 +51,16 @@ def check_learns(objective, params):
     for path, gradient in jax.tree.leaves_with_path(jax.jit(jax.grad(objective))(params)):
         assert jnp.isfinite(gradient).all(), path
         assert jnp.abs(gradient).max() > 0, path
+
+
+def check_network_learns(model, images):
+    """Every parameter of a network with logits, and perhaps auxiliary ones, learns in training."""
+    variables = random_variables(model, images)
+
+    def objective(params):
+        now = {**variables, "params": params}
+        maps, _ = model.apply(now, images, train=True, mutable=["batch_stats"])
+        logits = [maps[key] for key in ("logits", "aux") if key in maps]
+        return sum(-jax.nn.log_softmax(x)[..., 1].sum() for x in logits)
+
+    check_learns(objective, variables["params"])
