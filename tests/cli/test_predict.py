@@ -247,6 +247,7 @@ def params_of(workdir):
     return jax.device_get(assemble.restore_best(workdir, config, task, parallel).state.params)
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_the_weights_of_another(trained, data, command, tmp_path):
     config = [f"--config={CONFIG}", f"--config.data.dir={data}", "--config.steps=1"]
     begins = [f"--config.init_from={trained}", "--config.optimizer.learning_rate=1e-12"]

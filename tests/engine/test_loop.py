@@ -232,6 +232,7 @@ def plateau_optimizer():
     return make_optimizer(config, steps=12)
 
 
+@pytest.mark.slow
 def test_the_plateau_rule_resumes_where_it_was(tmp_path):
     whole = run_fit(tmp_path / "whole", optimizer=plateau_optimizer())
     rates = [line["learning_rate"] for line in read_lines(tmp_path / "whole")]

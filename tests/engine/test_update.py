@@ -107,7 +107,10 @@ def test_losses_do_not_depend_on_the_devices(resnet_losses, devices, kind):
 
 @pytest.mark.parametrize(
     ("devices", "kind"),
-    [pytest.param(2, "pmap", marks=pytest.mark.slow), (4, "pmap"), (4, "shard_map")],
+    [
+        (4, "pmap"),
+        *(pytest.param(*x, marks=pytest.mark.slow) for x in ((2, "pmap"), (4, "shard_map"))),
+    ],
 )
 def test_box_task_losses_do_not_depend_on_the_devices(devices, kind):
     """Masks, soft targets, key, step, picker and partners all get through the engine."""

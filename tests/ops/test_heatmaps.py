@@ -105,7 +105,12 @@ def test_soft_argmax_by_hand():
 
 
 @pytest.mark.parametrize(
-    "how", [{}, {"temperature": 0.3}, {"radius": 2}, {"radius": 1.5, "temperature": 4.0}]
+    "how",
+    [
+        {"temperature": 0.3},
+        {"radius": 1.5, "temperature": 4.0},
+        *(pytest.param(x, marks=pytest.mark.slow) for x in ({}, {"radius": 2})),
+    ],
 )
 def test_soft_argmax_equals_the_reference(how):
     transforms = TRANSFORMS if how == {"radius": 2} else ["jit"]

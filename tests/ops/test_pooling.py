@@ -159,6 +159,7 @@ def test_max_pool_takes_integers_and_hands_nan_on():
         assert jnp.isnan(actual).sum() == size**2
 
 
+@pytest.mark.slow
 def test_max_pool_of_a_window_of_more_cells_than_a_byte_counts():
     x = maps((1, 1, 258, 1), ties=True)
     x[0, 0, 256] = 9

@@ -82,10 +82,11 @@ THRESHOLDS = np.float32([0, 0.25, 1 / 3, 0.5, 0.7, 1])
         (1, 500, None),
         (2, 2000, None),
         (5, 2500, None),
-        (13, 2500, None),
         (13, 1000, 4),  # several tiles, the last one not full
-        (40, 1500, 8),
-        pytest.param(40, 300, 1, marks=pytest.mark.slow),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in ((13, 2500, None), (40, 1500, 8), (40, 300, 1))
+        ),
     ],
 )
 def test_equal_to_a_plain_loop(monkeypatch, count, cases, tile):

@@ -187,9 +187,8 @@ def run(name, devices, steps=30):
     return task, parallel, state, np.array(losses)
 
 
-@pytest.mark.parametrize(
-    "name", ["noise", *(pytest.param(x, marks=pytest.mark.slow) for x in ("srcnn", "espcn"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["noise", "srcnn", "espcn"])
 def test_it_learns_the_same_on_one_device_and_on_four(name):
     _, _, _, alone = run(name, 1)
     task, parallel, state, losses = run(name, 4)

@@ -191,6 +191,7 @@ def test_perfect_maps_of_the_scenes_have_an_ap_of_one(name):
     assert len(detections) == len(objects)
 
 
+@pytest.mark.slow
 def test_bccd_loses_what_shares_a_predictor_or_is_suppressed(real_data):
     """Box by box: nothing else is lost on the way from the files to detections."""
     source = AnnotatedImages(read_voc(real_data / "bccd", "trainval"), name="bccd")
