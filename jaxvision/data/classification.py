@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from jaxvision.core import ClassificationBatch, InputError, check_range, lookup
-from jaxvision.data.source import Record
+from jaxvision.data.source import Record, image_of
 
 RESIZE = {
     "nearest": Image.Resampling.NEAREST,
@@ -67,11 +67,7 @@ class ToClassificationExample:
         Raises:
           InputError: wrong size, channels or label.
         """
-        image, label = np.asarray(record["image"]), record["label"]
-        if image.dtype != np.uint8 or image.ndim != 3:
-            raise InputError(
-                f"{where}: the image is {image.dtype}{list(image.shape)}, not uint8 HWC"
-            )
+        image, label = image_of(record, where, channels=None), record["label"]
         if image.shape[2] != self.channels:
             raise InputError(
                 f"{where}: the image has {image.shape[2]} channels instead of {self.channels}: "

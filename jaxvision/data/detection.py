@@ -8,7 +8,7 @@ import numpy as np
 from jaxvision.core import DetectionBatch, InputError, check_range, lookup
 from jaxvision.data.annotated import to_run_lengths
 from jaxvision.data.placement import PLACEMENTS, Placement, place, place_mask, to_input
-from jaxvision.data.source import Record
+from jaxvision.data.source import Record, image_of
 from jaxvision.ops import RunLengths, decode_mask, mask_area
 
 
@@ -63,11 +63,7 @@ class ToDetectionExample:
           InputError: an image of another form, a label out of range, too many boxes, or no masks
             where they are asked for.
         """
-        image, labels = np.asarray(record["image"]), np.asarray(record["labels"])
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise InputError(
-                f"{where}: the image is {image.dtype}{list(image.shape)}, not uint8 [H, W, 3]"
-            )
+        image, labels = image_of(record, where), np.asarray(record["labels"])
         count = len(labels)
         check_box_count(count, self.max_boxes, where)
         wrong = np.flatnonzero((labels < 0) | (labels >= self.num_classes))

@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxvision.core import InputError, LandmarkBatch, check_range, lookup
 from jaxvision.data.placement import PLACEMENTS, place, to_input
-from jaxvision.data.source import Record
+from jaxvision.data.source import Record, image_of
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,8 @@ class ToLandmarkExample:
           InputError: an image of another form, another number of landmarks, or a visible one
             outside the image.
         """
-        image, points = np.asarray(record["image"]), np.asarray(record["points"])
+        image, points = image_of(record, where), np.asarray(record["points"])
         visible = np.asarray(record["visible"])
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise InputError(
-                f"{where}: the image is {image.dtype}{list(image.shape)}, not uint8 [H, W, 3]"
-            )
         if points.shape != (self.num_landmarks, 2) or visible.shape != points.shape[:1]:
             raise InputError(
                 f"{where}: points are {list(points.shape)} and visible {list(visible.shape)}, not "

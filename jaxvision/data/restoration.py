@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from jaxvision.core import InputError, RestorationBatch, check_range
-from jaxvision.data.source import Cached, Record, Source
+from jaxvision.data.source import Cached, Record, Source, image_of
 from jaxvision.data.tiles import cut_tile, tile_origins
 
 _OPEN = 4  # photographs that are kept decoded
@@ -88,13 +88,7 @@ class Tiles:
 
 
 def _image_of(photographs: Source, number: int) -> np.ndarray:
-    image = np.asarray(photographs[number]["image"])
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise InputError(
-            f"{photographs.where(number)}: the image is {image.dtype}{list(image.shape)}, not "
-            "uint8 [H, W, 3]"
-        )
-    return image
+    return image_of(photographs[number], photographs.where(number))
 
 
 def _record(

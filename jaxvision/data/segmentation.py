@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxvision.core import IGNORED, InputError, SegmentationBatch, check_range, lookup
 from jaxvision.data.placement import PLACEMENTS, place, place_mask
-from jaxvision.data.source import Record
+from jaxvision.data.source import Record, image_of
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,7 @@ class ToSegmentationExample:
         Raises:
           InputError: an image of another form, labels of another size or out of range.
         """
-        image, labels = np.asarray(record["image"]), np.asarray(record["labels"])
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise InputError(
-                f"{where}: the image is {image.dtype}{list(image.shape)}, not uint8 [H, W, 3]"
-            )
+        image, labels = image_of(record, where), np.asarray(record["labels"])
         if labels.shape != image.shape[:2]:
             (height, width), (rows, columns) = image.shape[:2], labels.shape[:2]
             raise InputError(

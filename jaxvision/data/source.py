@@ -103,6 +103,25 @@ def data_folder(data: Any) -> pathlib.Path:
     return pathlib.Path(data.dir).expanduser()
 
 
+def image_of(record: Record, where: str, *, channels: int | None = 3) -> np.ndarray:
+    """The image of a record, u8[H, W, channels].
+
+    Args:
+      record: with "image".
+      where: names the record in messages.
+      channels: that it must have, or None for any.
+    Raises:
+      InputError: it has another form.
+    """
+    image = np.asarray(record["image"])
+    if image.dtype != np.uint8 or image.ndim != 3 or channels not in (None, image.shape[2]):
+        raise InputError(
+            f"{where}: the image is {image.dtype}{list(image.shape)}, not uint8 "
+            f"[H, W, {channels or 'C'}]"
+        )
+    return image
+
+
 _SHOWN = 10  # problems in an error message
 
 

@@ -38,50 +38,38 @@ from jaxvision.tasks.settings import (
 )
 
 
-def cross_entropy_of_gaussians(
-    logits: Array, points: Array, visible: Array, *, sigma: float = 1.0
+def _to_gaussians(
+    term: str,
+    loss: Callable[[Array, Array, Array], tuple[Array, Array]],
+    maps: Array,
+    points: Array,
+    visible: Array,
+    *,
+    sigma: float = 1.0,
 ) -> Terms:
-    """Cross entropy of each visible landmark's pixel, its targets a Gaussian.
+    """A loss whose targets are Gaussians around the points.
 
     Args:
-      logits: f32[h, w, K].
+      term: its name in the progress and the curves.
+      loss: (maps, targets f32[h, w, K], visible) -> (total, weight).
+      maps: f32[h, w, K].
       points: f32[K, 2], pixels of the maps.
       visible: bool[K].
-      sigma: pixels of the maps.
-    Returns:
-      {"cross_entropy": (total, weight)}; see `heatmap_cross_entropy`.
+      sigma: of the Gaussians, pixels of the maps.
     Raises:
       ValueError: sigma is out of range.
     """
-    targets = gaussian_heatmaps(points, size=logits.shape[:2], sigma=sigma)
-    return {"cross_entropy": heatmap_cross_entropy(logits, targets, visible)}
-
-
-def squares_to_gaussians(
-    heatmaps: Array, points: Array, visible: Array, *, sigma: float = 1.0
-) -> Terms:
-    """Squared error of each pixel of the visible landmarks' maps to Gaussians of height 1.
-
-    Args:
-      heatmaps: f32[h, w, K].
-      points: f32[K, 2], pixels of the maps.
-      visible: bool[K].
-      sigma: pixels of the maps.
-    Returns:
-      {"l2": (total, weight)}; see `heatmap_l2_loss`.
-    Raises:
-      ValueError: sigma is out of range.
-    """
-    targets = gaussian_heatmaps(points, size=heatmaps.shape[:2], sigma=sigma)
-    return {"l2": heatmap_l2_loss(heatmaps, targets, visible)}
+    targets = gaussian_heatmaps(points, size=maps.shape[:2], sigma=sigma)
+    return {term: loss(maps, targets, visible)}
 
 
 LOSSES: dict[str, Callable[..., Terms]] = {
-    "heatmap_cross_entropy": cross_entropy_of_gaussians,
-    "heatmap_l2_loss": squares_to_gaussians,
+    "heatmap_cross_entropy": partial(_to_gaussians, "cross_entropy", heatmap_cross_entropy),
+    "heatmap_l2_loss": partial(_to_gaussians, "l2", heatmap_l2_loss),
 }
 """What `config.loss.name` may be, besides a function of the user's: (logits f32[h, w, K], points
-f32[K, 2] in pixels of the maps, visible bool[K], options) -> terms."""
+f32[K, 2] in pixels of the maps, visible bool[K], options) -> terms. The option of these is sigma=1,
+of the Gaussians, in pixels of the maps."""
 
 
 def _softly(logits: Array, heatmaps: Array, settings: Any) -> Array:

@@ -98,12 +98,12 @@ def test_a_label_out_of_range_is_refused_with_the_fix(label):
 @pytest.mark.parametrize("dtype", [np.float32, np.uint16, bool])
 def test_another_dtype_is_refused(dtype):
     message = error_of(TRANSFORM, record(dtype=dtype))
-    assert f"the image is {np.dtype(dtype)}[6, 6, 1], not uint8 HWC" in message
+    assert f"the image is {np.dtype(dtype)}[6, 6, 1], not uint8 [H, W, C]" in message
 
 
 def test_another_rank_is_refused():
     flat = {"image": np.zeros((6, 6), np.uint8), "label": 0}
-    assert "the image is uint8[6, 6], not uint8 HWC" in error_of(TRANSFORM, flat)
+    assert "the image is uint8[6, 6], not uint8 [H, W, C]" in error_of(TRANSFORM, flat)
 
 
 @pytest.mark.parametrize("field", ["image_size", "num_classes"])
