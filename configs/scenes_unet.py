@@ -40,7 +40,7 @@ def get_config():
     config.augment.saturation = 2.0
     config.augment.value = 1.5
 
-    config.auxiliary = 1.0
+    config.auxiliary.factor = 1.0
     config.loss.name = "cross_entropy"
     config.loss.class_weights = (0.1,) + (1.0,) * 10
 

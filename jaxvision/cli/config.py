@@ -168,7 +168,11 @@ def _segmentation(config: ConfigDict) -> None:
     # cross_entropy=1, focal=0 and dice=0, class_weights (or positive_weight), gamma, smooth.
     # Or "file.py:function" of your own
     config.loss.name = "cross_entropy"
-    config.auxiliary = 0.5  # factor of the loss of a network's map "aux", if it has one
+
+    # the loss of a network's map "aux", if it has one: besides the factor, a config file may set
+    # options of the loss that differ there
+    config.auxiliary = ConfigDict()
+    config.auxiliary.factor = 0.5
 
 
 def _landmarks(config: ConfigDict) -> None:

@@ -156,12 +156,12 @@ def segmentation(config: Any) -> Task:
 
     With one channel of logits (the loss "binary_cross_entropy") there are two classes, the second
     where the sigmoid is above 1/2; else a pixel has the class of its highest logit. `collect` keeps
-    the intersection and the union of each class. A network's map "aux" has the same loss, times
-    `config.auxiliary`, its terms named aux_...
+    the intersection and the union of each class. A network's map "aux" has the same loss, but for
+    the options in `config.auxiliary`, times the factor there; its terms are named aux_...
 
     Args:
       config: with the fields `model` (name and fields), `data` (image_size, class_names, mean,
-        std), `augment`, `loss` (name and options) and `auxiliary`; see
+        std), `augment`, `loss` (name and options) and `auxiliary` (factor and options); see
         `jaxvision.cli.config.default_config`.
     Raises:
       InputError: a setting that does not fit the others.
@@ -188,10 +188,19 @@ def segmentation(config: Any) -> Task:
                 jax.random.key(0), jnp.zeros((1, *size, 3)), train=False
             )[0]
         )["logits"].shape[1:]
-    labels = jax.ShapeDtypeStruct(shape[:2], jnp.uint8)
-    example_loss = find_loss(LOSSES, config.loss, jnp.zeros(shape), labels)
-    with naming("config.loss"):
-        check_terms(jax.eval_shape(example_loss, jnp.zeros(shape), labels))
+    options = dict(config.auxiliary)
+    factor = options.pop("factor")
+    check_range("config.auxiliary.factor", factor, least=0)
+
+    def checked_loss(group: str, settings: dict[str, Any]) -> Callable[..., Terms]:
+        logits, labels = jnp.zeros(shape), jnp.zeros(shape[:2], jnp.uint8)
+        loss = find_loss(LOSSES, settings, logits, labels)
+        with naming(group):
+            check_terms(jax.eval_shape(loss, logits, labels))
+        return loss
+
+    example_loss = checked_loss("config.loss", dict(config.loss))
+    auxiliary_loss = checked_loss("config.auxiliary", {**config.loss, **options})
 
     def prepare(example: SegmentationBatch) -> SegmentationBatch:
         return example.replace(image=aug.normalize(example.image, mean=mean, std=std))
@@ -201,8 +210,8 @@ def segmentation(config: Any) -> Task:
         labels = middle(example.labels, shape[:2])
         terms = example_loss(outputs["logits"], labels)
         if "aux" in outputs:
-            for name, (total, weight) in example_loss(outputs["aux"], labels).items():
-                terms[f"aux_{name}"] = config.auxiliary * total, weight
+            for name, (total, weight) in auxiliary_loss(outputs["aux"], labels).items():
+                terms[f"aux_{name}"] = factor * total, weight
         return terms
 
     def decode(outputs: Any) -> Array:

@@ -143,7 +143,7 @@ def test_any_backbone_is_a_way_down():
 
 
 def test_a_way_up_may_end_early_and_the_backbone_have_logits_of_its_own():
-    """Both are what 1x1 convolutions give of a map, interpolated."""
+    """Both are what 1x1 convolutions give of a map, interpolated; the first is their sum."""
     backbone = {**BACKBONE, "stages": (*STAGES, Stage(2, ((8, 3),)))}
     fields = {"backbone": backbone, "widths": (4,), "num_classes": 3, "aux": True}
     images = images_of(1, 32)
@@ -151,10 +151,15 @@ def test_a_way_up_may_end_early_and_the_backbone_have_logits_of_its_own():
     variables = random_variables(model, images)
     maps = jax.jit(functools.partial(model.apply, train=False))(variables, images)
     assert maps.keys() == {"c0", "c1", "c2", "d1", "logits", "aux"}
-    for name, source, head in (("logits", "d1", "head"), ("aux", "c2", "aux_head")):
+
+    def grown(source, head):
         layer = variables["params"][head]
         small = np.asarray(maps[source]) @ layer["kernel"][0, 0] + np.asarray(layer["bias"])
-        np.testing.assert_allclose(maps[name], resize_bilinear(small, (32, 32)), atol=1e-4)
+        return resize_bilinear(small, (32, 32))
+
+    last = grown("c2", "aux_head")
+    np.testing.assert_allclose(maps["aux"], last, atol=1e-4)
+    np.testing.assert_allclose(maps["logits"], grown("d1", "head") + last, atol=1e-4)
 
 
 def test_a_head_may_give_all_pixels_under_a_cell():

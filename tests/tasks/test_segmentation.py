@@ -169,14 +169,26 @@ def test_labels_are_cropped_to_what_a_network_without_padding_sees():
     assert total == weight == inside.size
 
 
-def test_an_auxiliary_map_has_the_same_loss_times_its_factor():
+@pytest.mark.parametrize("options", [{}, {"class_weights": (0.1, 1.0, 2.0), "dice": 2.0}])
+def test_an_auxiliary_map_has_the_same_loss_but_for_its_factor_and_options(options):
     example, main, other = jax.tree.map(lambda x: x[0], batch_of()), logits_of(3), logits_of(3, 2)
-    task = segmentation(config_of(auxiliary=0.25, loss__dice=1.0))
+    changes = {f"auxiliary__{name}": value for name, value in options.items()}
+    task = segmentation(config_of(auxiliary__factor=0.25, loss__dice=1.0, **changes))
+    alone = segmentation(
+        config_of(**{f"loss__{name}": value for name, value in {"dice": 1.0, **options}.items()})
+    )
     outputs = {**outputs_of(main), "aux": jnp.asarray(other)}
     terms = task.loss(outputs, example, key=None, step=0)
     assert terms.keys() == {"cross_entropy", "dice_loss", "aux_cross_entropy", "aux_dice_loss"}
-    for name, (total, weight) in loss_of(task, other, example).items():
+    for name, (total, weight) in loss_of(alone, other, example).items():
         np.testing.assert_allclose(terms[f"aux_{name}"], (0.25 * total, weight), rtol=1e-6)
+    for name, term in loss_of(segmentation(config_of(loss__dice=1.0)), main, example).items():
+        np.testing.assert_allclose(terms[name], term, rtol=1e-6)
+
+
+def test_a_wrong_option_of_the_auxiliary_loss_is_named():
+    with pytest.raises(InputError, match=r"config\.auxiliary: .*class_weights"):
+        segmentation(config_of(auxiliary__class_weights=(1.0, 2.0)))
 
 
 def test_all_augmentation_together():
@@ -220,6 +232,7 @@ def train(devices, steps=12):
     return task, parallel, state, np.array(losses)
 
 
+@pytest.mark.slow
 def test_it_learns_the_same_on_one_device_and_on_four():
     _, _, _, alone = train(1)
     task, parallel, state, losses = train(4)

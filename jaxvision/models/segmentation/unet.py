@@ -149,8 +149,9 @@ class BackboneUNet(nn.Module):
       grow: how they do, "bilinear", as in FCN, or "subpixel": the head gives the logits of all
         pixels under a cell (Wang et al. 2018, "Understanding convolution for semantic
         segmentation", section 3.1).
-      aux: whether there are logits of the backbone's last map too. Trained along, they teach the
-        backbone the classes before the way up has learnt to pass gradients on.
+      aux: whether there are logits of the backbone's last map too, which are added to the others,
+        as in FCN, and given by themselves. With a loss of their own they teach the backbone the
+        classes before the way up has learnt to pass gradients on.
       num_classes: K; None builds no head.
       norm: after each 3x3 convolution, in the backbone too; None gives convolutions with a bias.
       axis_name: mapped axis over which a batch norm synchronises, or None.
@@ -204,6 +205,7 @@ class BackboneUNet(nn.Module):
             if self.aux:
                 last = partial(parts.linear, name="aux_head")
                 maps["aux"] = _interpolated(last, coarsest, self.num_classes, size)
+                maps["logits"] = maps["logits"] + maps["aux"]
         return maps
 
 
