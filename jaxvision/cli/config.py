@@ -169,10 +169,9 @@ def _segmentation(config: ConfigDict) -> None:
     # Or "file.py:function" of your own
     config.loss.name = "cross_entropy"
 
-    # the loss of a network's map "aux", if it has one: besides the factor, a config file may set
-    # options of the loss that differ there
+    # the loss of a network's map "aux": besides the factor, options of the loss that differ there
     config.auxiliary = ConfigDict()
-    config.auxiliary.factor = 0.5
+    config.auxiliary.factor = 0.5  # by which it is multiplied
 
 
 def _landmarks(config: ConfigDict) -> None:
