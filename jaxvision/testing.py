@@ -49,8 +49,9 @@ def transformed(fn: Callable[..., Any], transform: str) -> Callable[..., Any]:
         mapped = jax.vmap(bound) if transform == "vmap" else jax.pmap(bound)
 
         def repeat(x: Any) -> Any:
-            x = jnp.asarray(x)
-            return jnp.broadcast_to(x[None], (copies, *x.shape))
+            x = _to_numpy(x)
+            stack = jnp.stack if isinstance(x, jax.Array) else np.stack
+            return stack([x] * copies)
 
         results = jax.tree.map(_fetch, mapped(*jax.tree.map(repeat, args)))
         first = jax.tree.map(lambda x: x[0], results)
@@ -119,7 +120,8 @@ def check_finite_gradients(
     def total(*args: Any) -> jax.Array:
         return sum(jnp.sum(x) for x in jax.tree.leaves(fn(*args)))
 
-    chex.assert_tree_all_finite(jax.grad(total, argnums=tuple(argnums))(*args))
+    gradients = jax.jit(jax.grad(total, argnums=tuple(argnums)))(*args)
+    chex.assert_tree_all_finite(jax.device_get(gradients))
 
 
 def check_padding_invariance(
@@ -179,18 +181,18 @@ def check_padding_invariance(
         gradients, values = jax.grad(total, argnums=floating, has_aux=True)(*args)
         return values, gradients
 
-    values, gradients = values_and_gradients(*args)
-    padded_values, padded_gradients = values_and_gradients(*padded_args)
+    values, gradients = jax.device_get(values_and_gradients(*args))
+    padded_values, padded_gradients = jax.device_get(values_and_gradients(*padded_args))
     chex.assert_trees_all_close(padded_values, values, rtol=rtol, atol=atol)
     for position, plain, with_padding in zip(floating, gradients, padded_gradients, strict=True):
         if position in padded:
             # The rows added must get a zero gradient.
             plain = jax.tree.map(
-                lambda g: jnp.concatenate([g, jnp.zeros((extra, *g.shape[1:]), g.dtype)]), plain
+                lambda g: np.concatenate([g, np.zeros((extra, *g.shape[1:]), g.dtype)]), plain
             )
         chex.assert_trees_all_close(with_padding, plain, rtol=rtol, atol=atol)
 
 
 def _is_floating(tree: Any) -> bool:
     leaves = jax.tree.leaves(tree)
-    return bool(leaves) and all(jnp.issubdtype(jnp.asarray(x).dtype, jnp.floating) for x in leaves)
+    return bool(leaves) and all(jnp.issubdtype(jnp.result_type(x), jnp.floating) for x in leaves)

@@ -80,12 +80,18 @@ THRESHOLDS = np.float32([0, 0.25, 1 / 3, 0.5, 0.7, 1])
     [
         (0, 10, None),
         (1, 500, None),
-        (2, 2000, None),
-        (5, 2500, None),
-        (13, 1000, 4),  # several tiles, the last one not full
+        (2, 500, None),
+        (5, 500, None),
+        (13, 300, 4),  # several tiles, the last one not full
         *(
             pytest.param(*case, marks=pytest.mark.slow)
-            for case in ((13, 2500, None), (40, 1500, 8), (40, 300, 1))
+            for case in (
+                (2, 2000, None),
+                (5, 2500, None),
+                (13, 2500, 4),
+                (40, 1500, 8),
+                (40, 300, 1),
+            )
         ),
     ],
 )
