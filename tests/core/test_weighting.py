@@ -31,7 +31,7 @@ def test_divide_takes_numpy_numbers_and_arrays_too():
 
 def test_divide_by_no_weight_has_a_finite_gradient():
     gradient = jax.grad(divide)(jnp.float32(0), jnp.float32(0))
-    assert jnp.isfinite(gradient)
+    assert np.isfinite(gradient)
 
 
 def _slow_sum_terms(terms, mask):

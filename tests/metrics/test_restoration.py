@@ -122,7 +122,7 @@ def test_values_far_outside_of_the_range_stay_finite():
     x, y = rng.choice(np.float32([-1e6, 0, 1e6]), (2, 12, 12, 1))
     for metric in (psnr, ssim):
         bound = jax.jit(functools.partial(metric, data_range=1))
-        assert jnp.isfinite(bound(x, y)[0])
+        assert np.isfinite(bound(x, y)[0])
         check_finite_gradients(bound, x, y)
     assert abs(ssim(x, y, data_range=1)[0]) <= 1
 

@@ -7,7 +7,7 @@ import pytest
 
 from jaxvision.models import create_model
 from jaxvision.models.backbones.darknet import PlainDarknet, Stage
-from tests.models.variables import check_classifier_learns, shapes_of
+from tests.models.variables import check_network_learns, shapes_of
 
 # A pooling of stride 2, one of stride 1, and a 1x1 convolution.
 PLAIN = (Stage(0, ((4, 3),)), Stage(1, ((6, 3), (4, 1))), Stage(1, ((8, 3),)))
@@ -71,7 +71,7 @@ def test_without_a_norm_convolutions_have_a_bias():
 
 @pytest.mark.parametrize("name", TINY)
 def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(name):
-    check_classifier_learns(TINY[name], images_of(4, 16))
+    check_network_learns(TINY[name], images_of(4, 16))
 
 
 def test_the_slope_below_zero_is_a_tenth():

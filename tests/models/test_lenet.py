@@ -11,7 +11,7 @@ from jaxvision.core import InputError
 from jaxvision.layers import batch_norm
 from jaxvision.models import create_model
 from jaxvision.testing import check_op
-from tests.models.variables import check_classifier_learns, random_variables, shapes_of
+from tests.models.variables import check_network_learns, random_variables, shapes_of
 from tests.reference import models as reference
 
 
@@ -72,7 +72,7 @@ def test_without_a_norm_training_and_evaluation_are_the_same():
 
 
 def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
-    check_classifier_learns(create_model("lenet5"), images_of(4))
+    check_network_learns(create_model("lenet5"), images_of(4))
 
 
 def test_bfloat16_computes_in_bfloat16_on_float32_parameters():

@@ -12,7 +12,7 @@ from jaxvision.layers import batch_norm
 from jaxvision.models import create_model
 from jaxvision.models.backbones.resnet_cifar import option_a_shortcut
 from jaxvision.testing import check_op
-from tests.models.variables import check_classifier_learns, random_variables, shapes_of
+from tests.models.variables import check_network_learns, random_variables, shapes_of
 from tests.reference import models as reference
 
 TINY = {"blocks": 1, "widths": (4, 6, 9)}
@@ -96,7 +96,7 @@ def test_training_updates_every_statistic_and_evaluation_none():
     before = jax.tree.leaves_with_path(variables["batch_stats"])
     after, evaluated = map(jax.tree.leaves, statistics())
     for (path, old), new, same in zip(before, after, evaluated, strict=True):
-        assert jnp.abs(new - old).max() > 1e-3, path
+        assert np.abs(np.asarray(new) - old).max() > 1e-3, path
         np.testing.assert_array_equal(same, old)
 
 
@@ -116,7 +116,7 @@ def test_convolutions_start_as_in_he_et_al_and_norms_as_the_identity():
 
 
 def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
-    check_classifier_learns(tiny(), images_of(4))
+    check_network_learns(tiny(), images_of(4))
 
 
 @pytest.mark.parametrize("train", [False, True])
@@ -127,10 +127,10 @@ def test_bfloat16_computes_in_bfloat16_on_float32_variables(train):
     maps, statistics = run(variables, images)
     for leaf in jax.tree.leaves((variables, statistics)):
         assert leaf.dtype == jnp.float32
-        assert jnp.isfinite(leaf).all()
+        assert np.isfinite(leaf).all()
     for name, x in maps.items():
         assert x.dtype == jnp.bfloat16, name
-        assert jnp.isfinite(x).all(), name
+        assert np.isfinite(x).all(), name
 
 
 class Normed(nn.Module):

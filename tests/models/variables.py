@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 
@@ -34,23 +33,11 @@ def random_variables(model, images):
     return random_values(shapes_of(model, images)[1])
 
 
-def check_classifier_learns(model, images):
-    """Every parameter gets a finite gradient that is not zero, in training."""
-    variables = random_variables(model, images)
-
-    def objective(params):
-        now = {**variables, "params": params}
-        maps, _ = model.apply(now, images, train=True, mutable=["batch_stats"])
-        return -jax.nn.log_softmax(maps["logits"])[:, 1].sum()
-
-    check_learns(objective, variables["params"])
-
-
 def check_learns(objective, params):
     """Every parameter gets a finite gradient of the objective that is not zero."""
     for path, gradient in jax.tree.leaves_with_path(jax.jit(jax.grad(objective))(params)):
-        assert jnp.isfinite(gradient).all(), path
-        assert jnp.abs(gradient).max() > 0, path
+        assert np.isfinite(gradient).all(), path
+        assert np.abs(gradient).max() > 0, path
 
 
 def check_network_learns(model, images):

@@ -66,7 +66,7 @@ _GRADIENT = jax.jit(jax.grad(lambda x: _OP(x).sum()))
 @given(arrays(np.float32, (2, 6), elements=st.floats(-1e6, 1e6, width=32, allow_subnormal=False)))
 def test_any_values_equal_the_reference(x):
     np.testing.assert_allclose(_OP(x), reference.local_response_norm(x), rtol=1e-4, atol=1e-6)
-    assert jnp.isfinite(_GRADIENT(x)).all()
+    assert np.isfinite(_GRADIENT(x)).all()
 
 
 def test_gradients_equal_finite_differences_and_precision_stays():

@@ -209,8 +209,8 @@ def test_a_step_in_training_has_finite_gradients():
 
     gradients = jax.jit(jax.grad(objective))(variables["params"])
     for path, gradient in jax.tree.leaves_with_path(gradients):
-        assert jnp.isfinite(gradient).all(), path
-        assert jnp.abs(gradient).max() > 0, path
+        assert np.isfinite(gradient).all(), path
+        assert np.abs(gradient).max() > 0, path
 
 
 @pytest.mark.parametrize(
