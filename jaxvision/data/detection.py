@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxvision.core import DetectionBatch, InputError, check_range, lookup
+from jaxvision.core import DetectionBatch, InputError, check_range
 from jaxvision.data.annotated import to_run_lengths
-from jaxvision.data.placement import PLACEMENTS, Placement, place, place_mask, to_input
+from jaxvision.data.placement import Placement, check_placing, place, place_mask, to_input
 from jaxvision.data.source import Record, image_of
 from jaxvision.ops import RunLengths, decode_mask, mask_area
 
@@ -44,12 +44,9 @@ class ToDetectionExample:
     masks: bool = False
 
     def __post_init__(self) -> None:
-        for side in self.image_size:
-            check_range("config.data.image_size", side, least=1)
+        check_placing(self.image_size, method=self.resize, fill=self.fill)
         check_range("the number of config.data.class_names", self.num_classes, least=1)
         check_range("config.data.max_boxes", self.max_boxes, least=1)
-        check_range("fill", self.fill, least=0, most=255)
-        lookup(PLACEMENTS, self.resize, "config.data.resize")
 
     def __call__(self, record: Record, where: str) -> DetectionBatch:
         """One example: a `DetectionBatch` without its batch axis.

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxvision.core import InputError, LandmarkBatch, check_range, lookup
-from jaxvision.data.placement import PLACEMENTS, place, to_input
+from jaxvision.core import InputError, LandmarkBatch, check_range
+from jaxvision.data.placement import check_placing, place, to_input
 from jaxvision.data.source import Record, image_of
 
 
@@ -29,11 +29,8 @@ class ToLandmarkExample:
     fill: int = 127
 
     def __post_init__(self) -> None:
-        for side in self.image_size:
-            check_range("config.data.image_size", side, least=1)
+        check_placing(self.image_size, method=self.resize, fill=self.fill)
         check_range("the number of config.data.class_names", self.num_landmarks, least=1)
-        check_range("fill", self.fill, least=0, most=255)
-        lookup(PLACEMENTS, self.resize, "config.data.resize")
 
     def __call__(self, record: Record, where: str) -> LandmarkBatch:
         """One example: a `LandmarkBatch` without its batch axis.

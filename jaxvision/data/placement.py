@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from jaxvision.core import lookup
+from jaxvision.core import check_range, lookup
 
 
 class Placement(NamedTuple):
@@ -45,6 +45,15 @@ def stretch(size: tuple[int, int], target: tuple[int, int]) -> Placement:
 
 
 PLACEMENTS = {"letterbox": letterbox, "stretch": stretch}
+
+
+def check_placing(target: tuple[int, int], *, method: str | None, fill: int) -> None:
+    """Raises InputError if `place` cannot take these; a method of None resizes nothing."""
+    for side in target:
+        check_range("config.data.image_size", side, least=1)
+    check_range("fill", fill, least=0, most=255)
+    if method is not None:
+        lookup(PLACEMENTS, method, "config.data.resize")
 
 
 def place(

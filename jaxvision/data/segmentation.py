@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxvision.core import IGNORED, InputError, SegmentationBatch, check_range, lookup
-from jaxvision.data.placement import PLACEMENTS, place, place_mask
+from jaxvision.core import IGNORED, InputError, SegmentationBatch, check_range
+from jaxvision.data.placement import PLACEMENTS, check_placing, place, place_mask
 from jaxvision.data.source import Record, image_of
 
 
@@ -30,12 +30,8 @@ class ToSegmentationExample:
     fill: int = 127
 
     def __post_init__(self) -> None:
-        for side in self.image_size:
-            check_range("config.data.image_size", side, least=1)
+        check_placing(self.image_size, method=self.resize, fill=self.fill)
         check_range("config.data.num_classes", self.num_classes, least=1, most=IGNORED)
-        check_range("fill", self.fill, least=0, most=255)
-        if self.resize is not None:
-            lookup(PLACEMENTS, self.resize, "config.data.resize")
 
     def __call__(self, record: Record, where: str) -> SegmentationBatch:
         """One example: a `SegmentationBatch` without its batch axis.
