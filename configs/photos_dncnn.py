@@ -12,12 +12,12 @@ from jaxvision.cli.config import default_config
 
 def get_config():
     config = default_config("restoration")
-    config.steps = 1500
+    config.steps = 1300
     config.batch_size = 16
-    config.eval_every = 500
+    config.eval_every = 1300
 
     config.model.name = "dncnn_s"
-    config.model.depth = 10
+    config.model.depth = 8
     config.model.width = 32
 
     config.data.source = "photographs"
