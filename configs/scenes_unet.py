@@ -2,9 +2,9 @@
 
     python train.py --config=configs/scenes_unet.py
 
-The first try, not the last: 8 min 36 s on 2 cores of an AMD EPYC that trained another network too
-(2026-11-22) for a mean IoU of 0.532 and Dice of 0.687 on the 500 test scenes, which show other
-digits on another photograph. The weights of the classes teach the digits sooner, and make them fat.
+Costs 4 min 57 s in all on 2 cores of an AMD EPYC (2026-11-22), preparation of the data and
+compilation included. Reached a mean IoU of 0.706 and Dice of 0.825 on the 500 test scenes, which
+show other digits on another photograph. Longer it gets better.
 """
 
 from jaxvision.cli.config import default_config
