@@ -72,7 +72,7 @@ def test_the_configs_are_there():
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_config_has_the_keys_of_the_default_and_options_of_its_model_and_loss(name):
     # Options that the model or the loss does not have fail in the next test.
-    free = ("model.", "loss.", "degradation.")
+    free = ("model.", "loss.", "auxiliary.", "degradation.")
     config = load_config(CONFIGS[name])
     found = {key for key in keys(config) if not key.startswith(free)}
     expected = {key for key in keys(default_config(config.task)) if not key.startswith(free)}
