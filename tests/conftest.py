@@ -1,21 +1,24 @@
 """Settings of the whole suite: four CPU devices, strict ranks, a compilation cache."""
 
+import gc
 import importlib.metadata
 import os
 import pathlib
 import tempfile
 
 # Before JAX starts; processes that tests start inherit these, not the devices. Most of the time
-# goes into compiling, so everything is cached and little is optimised; .ci/run runs the slow tests
-# and those of parity with an empty XLA_FLAGS, as users compile. The fusion emitters take another
-# half of that time; other releases lack their switch, and abort on a flag that they do not know.
+# goes into tracing and compiling, so everything is cached and little is optimised; .ci/run runs the
+# slow tests and those of parity with an empty XLA_FLAGS, as users compile. The fusion emitters take
+# another half of that time; other releases may lack the switches, and abort on a flag that they do
+# not know.
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(tempfile.gettempdir()) / "jaxvision-test-cache")
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
+    "--xla_llvm_disable_expensive_passes=true --xla_cpu_parallel_codegen_split_count=1"
     if importlib.metadata.version("jaxlib").startswith("0.10.")
     else "--xla_backend_optimization_level=0",
 )
@@ -25,6 +28,8 @@ import pytest
 
 from jaxvision.testing import TRANSFORMS, transformed
 
+# What tracing makes stays for long: to look through it for garbage less often saves a tenth.
+gc.set_threshold(200_000, 50, 100)
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

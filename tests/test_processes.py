@@ -107,6 +107,7 @@ def uninterrupted(reference, start):
     return reference
 
 
+@pytest.mark.slow
 def test_a_run_prints_plain_lines_and_one_json_line(uninterrupted):
     assert uninterrupted["result"].keys() == {"split", "accuracy", "steps", "state_digest"}
     assert uninterrupted["result"]["steps"] == 60

@@ -140,6 +140,7 @@ def test_a_loader_is_its_own_iterator():
     assert loader.get_state() == {"batches": 1, "records": 10}
 
 
+@pytest.mark.slow
 def test_worker_processes_read_the_same_batches():
     loader = train_loader(partners=1, reading=Reading(workers=2))
     loader.set_state({"batches": 3, "records": 10})
