@@ -198,6 +198,7 @@ def test_help(command):
     assert "\n      --config.data.image_size=96" in out
 
 
+@pytest.mark.slow
 def test_bccd(command, tmp_path, real_data):
     """The boxes of the images of 640x480 as their text has them, in a letterbox of 416 x 312."""
     folder = real_data / "bccd"

@@ -284,6 +284,7 @@ def test_help(command):
         assert f"\n  --{name}: " in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", BCCD_IMAGES)
 def test_bccd(command, tmp_path, real_data, split):
     """Counted in the text of the annotations."""

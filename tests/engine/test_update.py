@@ -93,8 +93,7 @@ def resnet_losses():
     [
         pytest.param(2, "pmap", marks=pytest.mark.slow),
         (4, "pmap"),
-        pytest.param(1, "shard_map", marks=pytest.mark.slow),
-        (4, "shard_map"),
+        *(pytest.param(count, "shard_map", marks=pytest.mark.slow) for count in (1, 4)),
     ],
 )
 def test_losses_do_not_depend_on_the_devices(resnet_losses, devices, kind):

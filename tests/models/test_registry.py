@@ -13,8 +13,17 @@ from jaxvision.layers import batch_norm
 from jaxvision.models import CLASSIFIERS, DETECTORS, MODELS, RESTORERS, create_model
 
 FIELDS = {"norm", "axis_name", "dtype", "param_dtype"}
-every_model = pytest.mark.parametrize("name", MODELS)
-every_classifier = pytest.mark.parametrize("name", CLASSIFIERS)
+
+
+def each(names):
+    """The deepest take seconds to trace."""
+    deep = ("101", "152", "yolov3")
+    slow = [pytest.mark.slow if any(part in name for part in deep) else () for name in names]
+    return [pytest.param(name, marks=marks) for name, marks in zip(names, slow, strict=True)]
+
+
+every_model = pytest.mark.parametrize("name", each(MODELS))
+every_classifier = pytest.mark.parametrize("name", each(CLASSIFIERS))
 SIZES = dict.fromkeys(DETECTORS, 64) | {"deconvnet": 224, "unet_valid": 188}
 
 

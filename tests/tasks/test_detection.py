@@ -45,7 +45,10 @@ def config_of(version="yolov2", **changes):
 
 
 VERSIONS = ("yolov1", "yolov2", "yolov3")
-every_version = pytest.mark.parametrize("version", VERSIONS)
+every_version = pytest.mark.parametrize(
+    "version",
+    [pytest.param(v, marks=() if v == "yolov2" else pytest.mark.slow) for v in VERSIONS],
+)
 
 
 @functools.cache  # as compiling takes longer than all the rest
@@ -243,6 +246,7 @@ AUGMENTED = {
 }
 
 
+@pytest.mark.slow
 def test_all_augmentation_together():
     task = detection(config_of(**AUGMENTED))
     assert task.partners == 4

@@ -147,6 +147,7 @@ def test_wrong_images_are_named():
         init(jnp.zeros((1, 10, 16, 3)))
 
 
+@pytest.mark.slow
 def test_all_published_descriptions_build_with_the_formats_sizes_and_counts(real_data):
     paths = sorted((real_data / "darknet" / "cfg").glob("*.cfg"))
     assert len(paths) == 18
