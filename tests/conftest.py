@@ -9,16 +9,14 @@ import tempfile
 # Before JAX starts; processes that tests start inherit these, not the devices. Most of the time
 # goes into tracing and compiling, so everything is cached and little is optimised; .ci/run runs the
 # slow tests and those of parity with an empty XLA_FLAGS, as users compile. The fusion emitters take
-# another half of that time; other releases may lack the switches, and abort on a flag that they do
-# not know.
+# another half of that time; other releases lack their switch, and abort on a flag that they do not know.
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(tempfile.gettempdir()) / "jaxvision-test-cache")
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
-    "--xla_cpu_parallel_codegen_split_count=1"
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
     if importlib.metadata.version("jaxlib").startswith("0.10.")
     else "--xla_backend_optimization_level=0",
 )
