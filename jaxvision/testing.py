@@ -107,7 +107,7 @@ def check_op(
 def check_finite_gradients(
     fn: Callable[..., Any], *args: Any, argnums: Sequence[int] = (0,)
 ) -> None:
-    """Asserts that the sum of all of fn's outputs has finite gradients.
+    """Asserts that the sum of all of fn's outputs has finite gradients, under jit.
 
     Args:
       fn: arrays in, a pytree of arrays out.

@@ -37,11 +37,11 @@ class RandomPatches:
           InputError: the photograph is smaller than the square.
         """
         number = index // self._count
-        image = _image_of(self._photographs, number)
+        image = image_of(self._photographs[number], self.where(index))
         height, width = image.shape[:2]
         if min(height, width) < self._size:
             raise InputError(
-                f"{self._photographs.where(number)} has {width} x {height} pixels, fewer than a "
+                f"{self.where(index)} has {width} x {height} pixels, fewer than a "
                 f"patch: leave it out, or lower config.data.image_size from {self._size}"
             )
         # RandomState's stream is frozen by numpy's compatibility policy.
@@ -70,7 +70,9 @@ class Tiles:
             (number, origin)
             for number in range(len(photographs))
             for origin in tile_origins(
-                _image_of(self._photographs, number).shape[:2], tile=size, margin=margin
+                image_of(self._photographs[number], photographs.where(number)).shape[:2],
+                tile=size,
+                margin=margin,
             )
         ]
 
@@ -80,15 +82,11 @@ class Tiles:
     def __getitem__(self, index: int) -> Record:
         """A record, see `to_restoration_example`."""
         number, origin = self._places[index]
-        image = _image_of(self._photographs, number)
+        image = image_of(self._photographs[number], self.where(index))
         return _record(image, origin, self._size, number, seed=index)
 
     def where(self, index: int) -> str:
         return self._photographs.where(self._places[index][0])
-
-
-def _image_of(photographs: Source, number: int) -> np.ndarray:
-    return image_of(photographs[number], photographs.where(number))
 
 
 def _record(

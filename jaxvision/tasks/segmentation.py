@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxvision import augment as aug
-from jaxvision.core import AXIS, IGNORED, SegmentationBatch, Task, Terms, check_range
+from jaxvision.core import AXIS, IGNORED, InputError, SegmentationBatch, Task, Terms, check_range
 from jaxvision.losses import (
     dice_loss,
     pixel_binary_cross_entropy,
@@ -183,14 +183,20 @@ def segmentation(config: Any) -> Task:
         return model.init(key, jnp.zeros((1, *size, 3)), train=False)
 
     with naming("config.model"):
-        shape = jax.eval_shape(
+        maps = jax.eval_shape(
             lambda: model.init_with_output(
                 jax.random.key(0), jnp.zeros((1, *size, 3)), train=False
             )[0]
-        )["logits"].shape[1:]
+        )
+    shape = maps["logits"].shape[1:]
     options = dict(config.auxiliary)
     factor = options.pop("factor")
     check_range("config.auxiliary.factor", factor, least=0)
+    if options and "aux" not in maps:
+        raise InputError(
+            f'config.auxiliary.{min(options)} is of the loss of a map "aux", but '
+            f"config.model.name={name!r} gives none: leave it out"
+        )
 
     def checked_loss(group: str, settings: dict[str, Any]) -> Callable[..., Terms]:
         logits, labels = jnp.zeros(shape), jnp.zeros(shape[:2], jnp.uint8)
@@ -200,7 +206,8 @@ def segmentation(config: Any) -> Task:
         return loss
 
     example_loss = checked_loss("config.loss", dict(config.loss))
-    auxiliary_loss = checked_loss("config.auxiliary", {**config.loss, **options})
+    if "aux" in maps:
+        auxiliary_loss = checked_loss("config.auxiliary", {**config.loss, **options})
 
     def prepare(example: SegmentationBatch) -> SegmentationBatch:
         return example.replace(image=aug.normalize(example.image, mean=mean, std=std))
@@ -209,7 +216,7 @@ def segmentation(config: Any) -> Task:
         del key, step
         labels = middle(example.labels, shape[:2])
         terms = example_loss(outputs["logits"], labels)
-        if "aux" in outputs:
+        if "aux" in maps:
             for name, (total, weight) in auxiliary_loss(outputs["aux"], labels).items():
                 terms[f"aux_{name}"] = factor * total, weight
         return terms

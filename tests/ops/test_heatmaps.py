@@ -107,9 +107,12 @@ def test_soft_argmax_by_hand():
 @pytest.mark.parametrize(
     "how",
     [
+        {"radius": 2},
         {"temperature": 0.3},
-        {"radius": 1.5, "temperature": 4.0},
-        *(pytest.param(x, marks=pytest.mark.slow) for x in ({}, {"radius": 2})),
+        *(
+            pytest.param(x, marks=pytest.mark.slow)
+            for x in ({}, {"radius": 1.5, "temperature": 4.0})
+        ),
     ],
 )
 def test_soft_argmax_equals_the_reference(how):

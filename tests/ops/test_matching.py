@@ -220,7 +220,6 @@ def test_padding_changes_no_grid():
 # Sampling
 
 
-@pytest.mark.slow
 def test_samples_equal_the_reference():
     labels = np.random.default_rng(7).integers(0, 3, 40)
     args = jax.random.key(0), labels == 1, labels == 0

@@ -35,6 +35,14 @@ def config_of(classes=3, **changes):
     return config
 
 
+def config_with_aux(**changes):
+    config = config_of(model__name="unet_backbone", **changes)
+    config.model.backbone = {"name": "plain_darknet", "stages": ((1, ((4, 3),)), (2, ((4, 3),)))}
+    config.model.widths = (4,)
+    config.model.aux = True
+    return config
+
+
 def batch_of(size=4, classes=3, seed=0, **changes):
     """Images in which the colour says the class, with some pixels that do not count."""
     rng = np.random.default_rng(seed)
@@ -157,9 +165,7 @@ def test_labels_are_cropped_to_what_a_network_without_padding_sees():
     task = segmentation(config)
     labels = np.random.default_rng(0).integers(0, 3, (28, 28), np.uint8)
     example = SegmentationBatch(image=np.zeros((28, 28, 3), np.uint8), labels=labels, mask=np.True_)
-    edge = (
-        8  # four convolutions of 3x3, two of them where pixels are twice as wide: 2 (2 + 2 + 2 2)
-    )
+    edge = 8  # four convolutions of 3x3, two of them where pixels are twice as wide
     logits = logits_of(3)[: 28 - 2 * edge, : 28 - 2 * edge]
     inside = labels[edge:-edge, edge:-edge]
     expected = pixel_cross_entropy(logits, inside)
@@ -173,7 +179,7 @@ def test_labels_are_cropped_to_what_a_network_without_padding_sees():
 def test_an_auxiliary_map_has_the_same_loss_but_for_its_factor_and_options(options):
     example, main, other = jax.tree.map(lambda x: x[0], batch_of()), logits_of(3), logits_of(3, 2)
     changes = {f"auxiliary__{name}": value for name, value in options.items()}
-    task = segmentation(config_of(auxiliary__factor=0.25, loss__dice=1.0, **changes))
+    task = segmentation(config_with_aux(auxiliary__factor=0.25, loss__dice=1.0, **changes))
     alone = segmentation(
         config_of(**{f"loss__{name}": value for name, value in {"dice": 1.0, **options}.items()})
     )
@@ -188,7 +194,12 @@ def test_an_auxiliary_map_has_the_same_loss_but_for_its_factor_and_options(optio
 
 def test_a_wrong_option_of_the_auxiliary_loss_is_named():
     with pytest.raises(InputError, match=r"config\.auxiliary: .*class_weights"):
-        segmentation(config_of(auxiliary__class_weights=(1.0, 2.0)))
+        segmentation(config_with_aux(auxiliary__class_weights=(1.0, 2.0)))
+
+
+def test_options_of_an_auxiliary_loss_that_is_not_there_are_an_error():
+    with pytest.raises(InputError, match=r"config\.auxiliary\.dice .*'unet' gives none"):
+        segmentation(config_of(auxiliary__dice=1.0))
 
 
 def test_all_augmentation_together():
