@@ -4,7 +4,10 @@
 
 Costs 4 min 57 s in all on 2 cores of an AMD EPYC (2026-11-22), preparation of the data and
 compilation included. Reached a mean IoU of 0.706 and Dice of 0.825 on the 500 test scenes, which
-show other digits on another photograph. Longer it gets better.
+show other digits on another photograph. Longer it gets better: a mean IoU of 0.779 with
+
+    --config.steps=16000 --config.eval_every=8000 --config.augment.translate=0.1
+    --config.augment.scale="(0.85,1.2)" --config.augment.ratio="(0.85,1.2)"
 """
 
 from jaxvision.cli.config import default_config
