@@ -1,8 +1,18 @@
 """Floor 2: what the families share in linen."""
 
+from jaxvision.layers.attention import (
+    attention,
+    feed_forward,
+    from_windows,
+    gelu,
+    relative_position_index,
+    self_attention,
+    to_windows,
+)
+from jaxvision.layers.blocks import drop_path, make_divisible, run_block, squeeze_excite
 from jaxvision.layers.conv import PADDINGS, Conv, ConvTranspose, conv_norm_act, he_normal
 from jaxvision.layers.fields import as_backbone, dtypes_of, norm_of
-from jaxvision.layers.norm import NORMS, Norm, batch_norm, group_norm
+from jaxvision.layers.norm import NORMS, Norm, batch_norm, group_norm, instance_norm, layer_norm
 
 __all__ = [
     "NORMS",
@@ -11,10 +21,23 @@ __all__ = [
     "ConvTranspose",
     "Norm",
     "as_backbone",
+    "attention",
     "batch_norm",
     "conv_norm_act",
+    "drop_path",
     "dtypes_of",
+    "feed_forward",
+    "from_windows",
+    "gelu",
     "group_norm",
     "he_normal",
+    "instance_norm",
+    "layer_norm",
+    "make_divisible",
     "norm_of",
+    "relative_position_index",
+    "run_block",
+    "self_attention",
+    "squeeze_excite",
+    "to_windows",
 ]

@@ -10,6 +10,7 @@ from flax.linen.dtypes import promote_dtype
 from jax import Array
 
 from jaxvision.ops.convolution import Pair, conv_general_dilated, conv_transpose2d
+from jaxvision.ops.static import pair
 
 Conv = functools.partial(nn.Conv, conv_general_dilated_cls=lambda: conv_general_dilated)
 """`flax.linen.Conv`, fast on CPU with groups too (`feature_group_count`)."""
@@ -78,17 +79,18 @@ class ConvTranspose(nn.Module):
 def conv_norm_act(
     x: Array,
     features: int,
-    kernel_size: int,
+    kernel_size: Pair,
     *,
     name: str,
     norm_name: str,
     norm: Callable[..., Array] | None,
     stride: int = 1,
-    padding: int | None = None,
+    padding: Pair | None = None,
     dilation: int = 1,
     groups: int = 1,
     use_bias: bool | None = None,
     act: Callable[[Array], Array] | None = nn.relu,
+    kernel_init: nn.initializers.Initializer = he_normal,
     dtype: Any = None,
     param_dtype: Any = None,
 ) -> Array:
@@ -101,30 +103,35 @@ def conv_norm_act(
     Args:
       x: [B, H, W, C].
       features: channels out.
-      kernel_size: odd, unless `padding` is given.
+      kernel_size: of both sides, or (height, width); odd, unless `padding` is given.
       name: the convolution's name.
       norm_name: the norm's name.
       norm: a `jaxvision.layers.Norm` with everything but x and the name filled in, or None.
       stride: of the convolution.
-      padding: zeros on every side; None: dilation (kernel_size - 1) / 2.
+      padding: zeros on every side, or (above and below, left and right); None:
+        dilation (kernel_size - 1) / 2.
       dilation: step between the kernel's taps.
       groups: of channels; C for a depthwise convolution.
       use_bias: whether the convolution has one; None: if there is no norm.
       act: activation, or None.
+      kernel_init: of the kernel.
       dtype: of the computation.
       param_dtype: of the kernel.
     Returns:
       [B, h, w, features]; without `padding` h = ceil(H / stride), w = ceil(W / stride).
     """
+    sides = pair("kernel_size", kernel_size)
+    if padding is None:
+        padding = [dilation * (side - 1) // 2 for side in sides]
     x = Conv(
         features,
-        (kernel_size, kernel_size),
+        sides,
         strides=stride,
-        padding=dilation * (kernel_size - 1) // 2 if padding is None else padding,
+        padding=[(zeros, zeros) for zeros in pair("padding", padding, least=0)],
         kernel_dilation=dilation,
         feature_group_count=groups,
         use_bias=norm is None if use_bias is None else use_bias,
-        kernel_init=he_normal,
+        kernel_init=kernel_init,
         dtype=dtype,
         param_dtype=param_dtype,
         name=name,

@@ -109,5 +109,91 @@ def group_norm(
     )(x)
 
 
-NORMS: dict[str, Norm] = {"batch_norm": batch_norm, "group_norm": group_norm}
+def layer_norm(
+    x: Array,
+    *,
+    name: str,
+    train: bool,
+    axis_name: str | None = None,
+    dtype: Any = None,
+    param_dtype: Any = jnp.float32,
+    epsilon: float = 1e-5,
+    scale_init: nn.initializers.Initializer = nn.initializers.ones,
+) -> Array:
+    """Layer normalisation: over the channels of one place.
+
+    It does the same in training and in evaluation and on any number of devices, so `train` and
+    `axis_name` change nothing. Parameters and epsilon as in torch.
+
+    Args:
+      x: [..., C].
+      name: the layer's name.
+      train: not used.
+      axis_name: not used.
+      dtype: of the result; None keeps the input's.
+      param_dtype: of scale and bias.
+      epsilon: added to the variance.
+      scale_init: initialisation of the scale.
+    Returns:
+      The shape of x.
+    Source: Ba, Kiros & Hinton 2016 ("Layer normalization"), section 3.
+    """
+    del train, axis_name
+    return nn.LayerNorm(
+        epsilon=epsilon,
+        scale_init=scale_init,
+        use_fast_variance=False,
+        dtype=dtype,
+        param_dtype=param_dtype,
+        name=name,
+    )(x)
+
+
+def instance_norm(
+    x: Array,
+    *,
+    name: str,
+    train: bool,
+    axis_name: str | None = None,
+    dtype: Any = None,
+    param_dtype: Any = jnp.float32,
+    epsilon: float = 1e-5,
+    scale_init: nn.initializers.Initializer = nn.initializers.ones,
+) -> Array:
+    """Instance normalisation: over all places of one channel of one example.
+
+    It does the same in training and in evaluation and on any number of devices, so `train` and
+    `axis_name` change nothing. Epsilon as in torch; scale and bias are there, as with torch's
+    `affine=True`.
+
+    Args:
+      x: [B, ..., C].
+      name: the layer's name.
+      train: not used.
+      axis_name: not used.
+      dtype: of the result; None keeps the input's.
+      param_dtype: of scale and bias.
+      epsilon: added to the variance.
+      scale_init: initialisation of the scale.
+    Returns:
+      The shape of x.
+    Source: Ulyanov, Vedaldi & Lempitsky 2016 ("Instance normalization"), equation 1.
+    """
+    del train, axis_name
+    return nn.InstanceNorm(
+        epsilon=epsilon,
+        scale_init=scale_init,
+        use_fast_variance=False,
+        dtype=dtype,
+        param_dtype=param_dtype,
+        name=name,
+    )(x)
+
+
+NORMS: dict[str, Norm] = {
+    "batch_norm": batch_norm,
+    "group_norm": group_norm,
+    "instance_norm": instance_norm,
+    "layer_norm": layer_norm,
+}
 """What the field `norm` of a network may be called in a config."""

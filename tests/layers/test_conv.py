@@ -11,6 +11,7 @@ import pytest
 from jaxvision.layers import Conv, ConvTranspose, batch_norm, conv_norm_act
 from jaxvision.ops import conv2d
 from jaxvision.testing import check_op
+from tests.marks import slow_but
 
 
 class Block(nn.Module):
@@ -118,7 +119,7 @@ def test_dtypes_of_a_transposed_convolution():
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
 @pytest.mark.parametrize("options", [{}, {"strides": 2, "padding": 1}, {"padding": "CIRCULAR"}])
-@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("size", slow_but([1, 3], [3]))
 def test_conv_is_linens_in_variables_values_and_gradients(groups, options, size):
     x = np.random.default_rng(0).normal(size=(2, 7, 6, 4)).astype(np.float32)
     ours, theirs = (

@@ -1,4 +1,4 @@
-"""Group normalisation: by hand, against the reference, and independent of the batch."""
+"""Norms within one example: by hand, against the reference, and independent of the batch."""
 
 import functools
 
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvision.layers import NORMS, group_norm
+from jaxvision.layers import NORMS, Norm, group_norm
 from jaxvision.testing import check_op
 from tests.reference import layers as reference
 
@@ -80,5 +80,22 @@ def test_half_precision_is_computed_in_single():
     np.testing.assert_allclose(y.astype(jnp.float32), expected, rtol=0.01, atol=0.02)
 
 
-def test_configs_can_name_it():
+class Plain(nn.Module):
+    norm: Norm
+
+    @nn.compact
+    def __call__(self, x):
+        return self.norm(x, name="norm", train=False, axis_name=None, dtype=None, param_dtype="f4")
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "instance_norm"])
+def test_the_other_norms_equal_the_reference(name):
+    variables, x = variables_of(6), maps_of(6) + 100  # a mean that is large beside the deviation
+    found = jax.jit(Plain(NORMS[name]).apply)(variables, x)
+    expected = getattr(reference, name)(x, **variables["params"]["norm"])
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_configs_can_name_them():
     assert NORMS["group_norm"] is group_norm
+    assert NORMS.keys() == {"batch_norm", "group_norm", "instance_norm", "layer_norm"}
