@@ -9,22 +9,39 @@ import flax.linen as nn
 
 from jaxvision.core import InputError, close_names, lookup, merge
 from jaxvision.layers import NORMS
+from jaxvision.models.backbones.alexnet import ALEXNETS
+from jaxvision.models.backbones.convnext import CONVNEXTS
 from jaxvision.models.backbones.darknet import DARKNETS, PLAIN_DARKNETS
+from jaxvision.models.backbones.densenet import DENSENETS
+from jaxvision.models.backbones.efficientnet import EFFICIENTNETS
+from jaxvision.models.backbones.googlenet import GOOGLENETS
+from jaxvision.models.backbones.inception_v3 import INCEPTIONS_V3
+from jaxvision.models.backbones.maxvit import MAXVITS
+from jaxvision.models.backbones.mnasnet import MNASNETS
 from jaxvision.models.backbones.mobilenet_v2 import MOBILENETS_V2
+from jaxvision.models.backbones.mobilenet_v3 import MOBILENETS_V3
+from jaxvision.models.backbones.regnet import REGNETS
 from jaxvision.models.backbones.resnet import RESNETS
 from jaxvision.models.backbones.resnet_cifar import RESNETS_CIFAR
+from jaxvision.models.backbones.shufflenet_v2 import SHUFFLENETS_V2
+from jaxvision.models.backbones.squeezenet import SQUEEZENETS
+from jaxvision.models.backbones.swin import SWINS
 from jaxvision.models.backbones.vgg import VGGS
+from jaxvision.models.backbones.vit import VITS
 from jaxvision.models.classification.lenet import LENETS
+from jaxvision.models.compiling import compiler_options
 from jaxvision.models.detection.yolov1 import YOLOS_V1
 from jaxvision.models.detection.yolov2 import YOLOS_V2
 from jaxvision.models.detection.yolov3 import YOLOS_V3
 from jaxvision.models.merging import merge_batch_norm
+from jaxvision.models.published import input_size
 from jaxvision.models.restoration.dncnn import DNCNNS
 from jaxvision.models.restoration.srcnn import ESPCNS, SRCNNS
 from jaxvision.models.segmentation.deconvnet import DECONVNETS
 from jaxvision.models.segmentation.fcn import FCNS
 from jaxvision.models.segmentation.resunet import RESUNETS
 from jaxvision.models.segmentation.unet import UNETS
+from jaxvision.models.summary import Summary, summarize
 
 __all__ = [
     "BACKBONES",
@@ -33,12 +50,35 @@ __all__ = [
     "MODELS",
     "RESTORERS",
     "SEGMENTERS",
+    "Summary",
+    "compiler_options",
     "create_model",
+    "input_size",
     "merge_batch_norm",
+    "summarize",
 ]
 
 CLASSIFIERS: dict[str, Callable[..., nn.Module]] = merge(
-    DARKNETS, LENETS, MOBILENETS_V2, RESNETS, RESNETS_CIFAR, VGGS
+    ALEXNETS,
+    CONVNEXTS,
+    DARKNETS,
+    DENSENETS,
+    EFFICIENTNETS,
+    GOOGLENETS,
+    INCEPTIONS_V3,
+    LENETS,
+    MAXVITS,
+    MNASNETS,
+    MOBILENETS_V2,
+    MOBILENETS_V3,
+    REGNETS,
+    RESNETS,
+    RESNETS_CIFAR,
+    SHUFFLENETS_V2,
+    SQUEEZENETS,
+    SWINS,
+    VGGS,
+    VITS,
 )
 """Networks that give `logits` of an image, and the maps before them."""
 

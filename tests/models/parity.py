@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from jaxvision.interop import from_state_dict
+from jaxvision.interop import from_state_dict, to_state_dict
 from tests.models.variables import shapes_of
 
 
@@ -12,9 +12,15 @@ def to_torch(torch, images):
 
 
 def settle(torch, network, images):
-    """Random norms, whose statistics are near those of what the layers see of the images."""
+    """No parameter is constant or small, and statistics are near those of what the layers see."""
     norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     with torch.no_grad():
+        for name, values in network.named_parameters():
+            leaf = name.rpartition(".")[2]
+            if not leaf.endswith(("weight", "bias")):  # Tables, tokens and scales.
+                values += torch.empty_like(values).uniform_(-1, 1)
+            elif values.min() == values.max():  # Zeros and ones.
+                values += torch.empty_like(values).uniform_(-0.5, 0.5)
         for norm in norms:
             norm.weight.uniform_(0.5, 1.5)
             norm.bias.uniform_(-0.5, 0.5)
@@ -24,6 +30,15 @@ def settle(torch, network, images):
             norm.running_mean += 0.2 * norm.running_var.sqrt() * torch.randn_like(norm.bias)
             norm.running_var *= torch.empty_like(norm.bias).uniform_(0.7, 1.4)
     return network.eval()
+
+
+def check_round_trip(state, back):
+    """A state dict has come back whole, but for counters of batches."""
+    assert {key: x.shape for key, x in back.items()} == {key: x.shape for key, x in state.items()}
+    for key, value in state.items():
+        if not key.endswith("num_batches_tracked"):
+            np.testing.assert_allclose(back[key], value, rtol=0, atol=1e-6, err_msg=key)
+            assert back[key].dtype == value.dtype
 
 
 def check_maps(torch, theirs, ours, images, names):
@@ -41,6 +56,7 @@ def check_maps(torch, theirs, ours, images, names):
         given = theirs(to_torch(torch, images))
     state = {key: value.numpy().copy() for key, value in theirs.state_dict().items()}
     variables = from_state_dict(state, shapes_of(ours, images)[1])
+    check_round_trip(state, to_state_dict(variables, model=ours))
     maps = jax.jit(lambda variables: ours.apply(variables, images, train=False))(variables)
     for name, their_name in names.items():
         expected = (given if their_name is None else given[their_name]).numpy()

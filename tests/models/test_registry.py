@@ -10,21 +10,50 @@ import pytest
 
 from jaxvision.core import InputError
 from jaxvision.layers import batch_norm
-from jaxvision.models import CLASSIFIERS, DETECTORS, MODELS, RESTORERS, create_model
+from jaxvision.models import (
+    CLASSIFIERS,
+    DETECTORS,
+    MODELS,
+    RESTORERS,
+    SEGMENTERS,
+    create_model,
+    input_size,
+)
+from tests.marks import slow_but
 
 FIELDS = {"norm", "axis_name", "dtype", "param_dtype"}
 
 
-def each(names):
-    """The deepest take seconds to trace."""
-    deep = ("101", "152", "yolov3")
-    slow = [pytest.mark.slow if any(part in name for part in deep) else () for name in names]
-    return [pytest.param(name, marks=marks) for name, marks in zip(names, slow, strict=True)]
+# Quick to trace; of the others it takes seconds.
+QUICK = {
+    "alexnet",
+    "darknet19",
+    "lenet5",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "resnet18",
+    "resnet20",
+    "shufflenet_v2_x0_5",
+    "squeezenet1_0",
+    "vgg11",
+    *DETECTORS,
+    *RESTORERS,
+    *SEGMENTERS,
+} - {"yolov3", "yolov3_spp", "fcn_resnet50", "fcn_resnet101"}
 
 
-every_model = pytest.mark.parametrize("name", each(MODELS))
-every_classifier = pytest.mark.parametrize("name", each(CLASSIFIERS))
-SIZES = dict.fromkeys(DETECTORS, 64) | {"deconvnet": 224, "unet_valid": 188}
+every_model = pytest.mark.parametrize("name", slow_but(MODELS, QUICK))
+every_classifier = pytest.mark.parametrize(
+    "name", slow_but(CLASSIFIERS, QUICK & CLASSIFIERS.keys())
+)
+SIZES = {
+    **dict.fromkeys(DETECTORS, 64),
+    **{name: input_size(name)[0] for name in CLASSIFIERS if name.startswith(("vit", "maxvit"))},
+    "alexnet": 63,
+    "deconvnet": 224,
+    "inception_v3": 75,
+    "unet_valid": 188,
+}
 
 
 def shapes_of(name, size=32, **fields):
@@ -44,10 +73,11 @@ def test_every_model_is_a_module_with_the_common_fields(name):
 
 @every_classifier
 def test_every_classifier_gives_logits_for_its_classes_and_none_without(name):
-    maps, _ = shapes_of(name, num_classes=3)
+    size = SIZES.get(name, 32)
+    maps, _ = shapes_of(name, size=size, num_classes=3)
     assert maps["logits"].shape == (2, 3)
     assert maps["pooled"].ndim == 2
-    assert "logits" not in shapes_of(name, num_classes=None)[0]
+    assert "logits" not in shapes_of(name, size=size, num_classes=None)[0]
 
 
 @every_model

@@ -15,6 +15,7 @@ from jaxvision.layers import batch_norm, group_norm
 from jaxvision.models import create_model, merge_batch_norm
 from jaxvision.models.backbones.darknet import Stage
 from jaxvision.ops import resize_bilinear
+from tests.marks import slow_but
 from tests.models.variables import check_network_learns, random_variables, shapes_of
 
 STAGES = (Stage(0, ((4, 3),)), Stage(1, ((6, 3),)))
@@ -112,6 +113,7 @@ def test_options_of_a_unet(up):
         assert ("bias" in params["decoder0_conv2"]) == (norm is None)
 
 
+@pytest.mark.slow
 def test_any_backbone_is_a_way_down():
     fields = {"widths": (8, 7, 6, 5, 4), "num_classes": 2}
 
@@ -239,7 +241,7 @@ def test_tiles_of_valid_convolutions_are_exact():
     np.testing.assert_allclose(tile, whole[:, 2:6, 4:8], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", slow_but(TINY, ["unet", "unet_backbone"]))
 def test_every_parameter_learns(name):
     check_network_learns(tiny(name), images_of(2, 20))
 

@@ -12,6 +12,7 @@ from jaxvision.layers import batch_norm
 from jaxvision.models import create_model
 from jaxvision.models.backbones.vgg import Stage
 from tests.models.parity import check_maps
+from tests.models.training import check_remat
 from tests.models.variables import (
     check_learns,
     check_network_learns,
@@ -116,6 +117,21 @@ def test_images_that_are_too_small_are_refused(size, message):
 
 def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
     check_network_learns(tiny(), images_of(4))
+
+
+def test_recomputed_stages_give_the_same():
+    check_remat(tiny(norm=batch_norm), tiny(norm=batch_norm, remat=True), images_of(4))
+
+
+def test_act_follows_every_convolution_and_hidden_layer():
+    calls = []
+
+    def act(x):
+        calls.append(x.shape[-1])
+        return x
+
+    shapes_of(tiny(act=act), images_of())
+    assert calls == [4, 6, 6, 16, 16]
 
 
 def test_every_parameter_counts_with_a_norm():

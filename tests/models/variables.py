@@ -47,7 +47,7 @@ def check_network_learns(model, images):
     def objective(params):
         now = {**variables, "params": params}
         maps, _ = model.apply(now, images, train=True, mutable=["batch_stats"])
-        logits = [maps[key] for key in ("logits", "aux") if key in maps]
+        logits = [x for key, x in maps.items() if key == "logits" or key.startswith("aux")]
         return sum(-jax.nn.log_softmax(x)[..., 1].sum() for x in logits)
 
     check_learns(objective, variables["params"])

@@ -1,6 +1,8 @@
 """MobileNetV2 (Sandler, Howard, Zhu, Zhmoginov & Chen 2018, "MobileNetV2: inverted residuals and
 linear bottlenecks")."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -8,7 +10,16 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.layers import Norm, batch_norm, conv_norm_act, dtypes_of, norm_of
+from jaxvision.layers import (
+    Norm,
+    batch_norm,
+    conv_norm_act,
+    drop_path,
+    dtypes_of,
+    make_divisible,
+    norm_of,
+    run_block,
+)
 
 
 class Stage(NamedTuple):
@@ -18,27 +29,18 @@ class Stage(NamedTuple):
     channels: int
     blocks: int
     stride: int
-    level: str | None = None
-    """The map's name where the next row begins with a stride."""
 
 
 STAGES = (
-    Stage(1, 16, 1, 1, "c1"),
-    Stage(6, 24, 2, 2, "c2"),
-    Stage(6, 32, 3, 2, "c3"),
+    Stage(1, 16, 1, 1),
+    Stage(6, 24, 2, 2),
+    Stage(6, 32, 3, 2),
     Stage(6, 64, 4, 2),
-    Stage(6, 96, 3, 1, "c4"),
+    Stage(6, 96, 3, 1),
     Stage(6, 160, 3, 2),
-    Stage(6, 320, 1, 1, "c5"),
+    Stage(6, 320, 1, 1),
 )
 STEM_CHANNELS, HEAD_CHANNELS = 32, 1280
-
-
-def scaled(channels: int, width: float) -> int:
-    """Channels times a width multiplier: a multiple of 8 near it, and at least 90 % of it."""
-    exact = channels * width
-    rounded = max(8, int(exact + 4) // 8 * 8)
-    return rounded if rounded >= 0.9 * exact else rounded + 8
 
 
 class MobileNetV2(nn.Module):
@@ -49,7 +51,11 @@ class MobileNetV2(nn.Module):
       width: multiplier of all channels; of the last convolution's only where it is above 1.
       num_classes: of the classifier; None builds none.
       dropout: share of the pooled features dropped in training.
-      norm: after each convolution.
+      drop_path: share of the images for which the last block is its shortcut in training, if it has
+        one; for those before it in proportion to their place.
+      act: activation.
+      remat: compute blocks a second time in the backward pass, for less memory.
+      norm: after each convolution; None gives convolutions with a bias.
       axis_name: mapped axis over which a batch norm synchronises, or None.
       dtype: of the computation; None follows the input.
       param_dtype: of the parameters.
@@ -58,14 +64,18 @@ class MobileNetV2(nn.Module):
       images f32[B, H, W, C] -> {"c1": [B, H/2, W/2, 16], "c2": [B, H/4, W/4, 24],
       "c3": [B, H/8, W/8, 32], "c4": [B, H/16, W/16, 96], "c5": [B, H/32, W/32, 320],
       "pooled": [B, 1280], "logits": [B, num_classes]}; the maps are the last bottlenecks of their
-      sizes, which round up. Training takes a key for "dropout", unless that is 0.
+      sizes, which round up. Training takes a key for "dropout", unless `dropout` and `drop_path`
+      are 0.
     """
 
     stages: tuple[Stage, ...] = STAGES
     width: float = 1.0
     num_classes: int | None = 1000
     dropout: float = 0.2
-    norm: Norm = batch_norm
+    drop_path: float = 0.0
+    act: Callable[[Array], Array] = nn.relu6
+    remat: bool = False
+    norm: Norm | None = batch_norm
     axis_name: str | None = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
@@ -78,28 +88,38 @@ class MobileNetV2(nn.Module):
         def conv(x: Array, features: int, kernel_size: int, name: str, last: int, **options: Any):
             """Convolution and norm are the entries `last` and `last` + 1 of a sequence `name`."""
             names = {"name": f"{name}_{last}", "norm_name": f"{name}_{last + 1}"}
-            options = {"act": nn.relu6, **dtypes, **names, **options}
+            options = {"act": self.act, **dtypes, **names, **options}
             return conv_norm_act(x, features, kernel_size, norm=norm, **options)
 
-        x = conv(images, scaled(STEM_CHANNELS, self.width), 3, "features_0", 0, stride=2)
-        maps, index = {}, 0
-        for stage in self.stages:
-            features = scaled(stage.channels, self.width)
-            for block in range(stage.blocks):
-                index += 1
-                prefix, part = f"features_{index}_conv", 0
-                stride = stage.stride if block == 0 else 1
-                y, inner = x, x.shape[-1] * stage.expansion
-                if stage.expansion > 1:
-                    y = conv(y, inner, 1, f"{prefix}_0", 0)
-                    part = 1
-                y = conv(y, inner, 3, f"{prefix}_{part}", 0, stride=stride, groups=inner)
-                y = conv(y, features, 1, prefix, part + 1, act=None)
-                x = x + y if x.shape == y.shape else y
-            if stage.level is not None:
-                maps[stage.level] = x
-        head = scaled(HEAD_CHANNELS, max(1.0, self.width))
-        x = conv(x, head, 1, f"features_{index + 1}", 0)
+        def inverted(
+            x: Array, *, expansion: int, features: int, stride: int, drop: float, name: str
+        ):
+            y, part, inner = x, 0, x.shape[-1] * expansion
+            if expansion > 1:
+                y = conv(y, inner, 1, f"{name}_0", 0)
+                part = 1
+            y = conv(y, inner, 3, f"{name}_{part}", 0, stride=stride, groups=inner)
+            y = conv(y, features, 1, name, part + 1, act=None)
+            if stride > 1 or x.shape[-1] != features:
+                return y
+            return x + drop_path(y, drop, train=train)
+
+        x = conv(images, make_divisible(STEM_CHANNELS * self.width), 3, "features_0", 0, stride=2)
+        maps, level, done = {}, 1, 0
+        for expansion, channels, blocks, stride in self.stages:
+            if stride > 1:
+                maps[f"c{level}"] = x
+                level += 1
+            how = {"expansion": expansion, "features": make_divisible(channels * self.width)}
+            for _ in range(blocks):
+                done += 1
+                how["drop"] = self.drop_path * done / sum(stage.blocks for stage in self.stages)
+                how["name"] = f"features_{done}_conv"
+                x = run_block(self, partial(inverted, stride=stride, **how), x)
+                stride = 1
+        maps[f"c{level}"] = x
+        head = make_divisible(HEAD_CHANNELS * max(1.0, self.width))
+        x = conv(x, head, 1, f"features_{done + 1}", 0)
         maps["pooled"] = x.mean(axis=(1, 2))
         if self.num_classes is not None:
             y = nn.Dropout(self.dropout, deterministic=not train)(maps["pooled"])

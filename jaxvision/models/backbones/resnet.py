@@ -2,6 +2,7 @@
 section 4.1), ResNeXt (Xie, Girshick, Dollár, Tu & He 2017, "Aggregated residual transformations for
 deep neural networks") and Wide ResNet (Zagoruyko & Komodakis 2016, "Wide residual networks")."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,15 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxvision.core import InputError
-from jaxvision.layers import Norm, batch_norm, conv_norm_act, dtypes_of, norm_of
+from jaxvision.layers import (
+    Norm,
+    batch_norm,
+    conv_norm_act,
+    drop_path,
+    dtypes_of,
+    norm_of,
+    run_block,
+)
 from jaxvision.ops import max_pool
 
 EXPANSION = 4
@@ -36,7 +45,11 @@ class ResNet(nn.Module):
         dilated instead, so that it computes the same on a finer grid.
       zero_init_residual: let the last norm of each block begin with a scale of zero, so that blocks
         begin as their shortcuts.
+      drop_path: share of the images for which the last block is its shortcut in training; for those
+        before it in proportion to their place.
       num_classes: of the classifier; None builds none.
+      act: activation.
+      remat: compute blocks a second time in the backward pass, for less memory.
       norm: after each convolution; None gives convolutions with a bias.
       axis_name: mapped axis over which a batch norm synchronises, or None.
       dtype: of the computation; None follows the input.
@@ -46,7 +59,8 @@ class ResNet(nn.Module):
       images f32[B, H, W, C] -> {"c1": [B, H/2, W/2, 64], the stem's, "c2": [B, H/4, W/4, 256],
       "c3": [B, H/8, W/8, 512], "c4": [B, H/16, W/16, 1024], "c5": [B, H/32, W/32, 2048],
       "pooled": [B, 2048], "logits": [B, num_classes]}; a quarter of the channels from c2 on without
-      bottlenecks. Sizes round up; after a stride that is replaced they are those before.
+      bottlenecks. Sizes round up; after a stride that is replaced they are those before. Training
+      takes a key for "dropout", unless `drop_path` is 0.
 
     Raises:
       InputError: groups, or another width of them, without bottlenecks; `zero_init_residual`
@@ -60,7 +74,10 @@ class ResNet(nn.Module):
     widths: tuple[int, int, int, int] = (64, 128, 256, 512)
     replace_stride_with_dilation: tuple[bool, bool, bool] = (False, False, False)
     zero_init_residual: bool = False
+    drop_path: float = 0.0
     num_classes: int | None = 1000
+    act: Callable[[Array], Array] = nn.relu
+    remat: bool = False
     norm: Norm | None = batch_norm
     axis_name: str | None = None
     dtype: Any = None
@@ -77,9 +94,11 @@ class ResNet(nn.Module):
         last_norm = norm
         if self.zero_init_residual:
             last_norm = partial(norm, scale_init=nn.initializers.zeros)
-        conv = partial(conv_norm_act, **dtypes)
+        conv = partial(conv_norm_act, act=self.act, **dtypes)
 
-        def residual(x: Array, width: int, name: str, stride: int, before: int, dilation: int):
+        def residual(
+            x: Array, *, width: int, name: str, stride: int, before: int, dilation: int, drop: float
+        ):
             """A block: its strided convolution is dilated by `before`, those after by `dilation`.
 
             Where dilation replaces a stride, each then meets the pixels that it would have met.
@@ -99,10 +118,10 @@ class ResNet(nn.Module):
             if stride > 1 or before < dilation or x.shape[-1] != features:
                 names = {"name": f"{name}_downsample_0", "norm_name": f"{name}_downsample_1"}
                 x = conv(x, features, 1, stride=stride, norm=norm, act=None, **names)
-            return nn.relu(x + y)
+            return self.act(x + drop_path(y, drop, train=train))
 
         x = conv(images, self.widths[0], 7, stride=2, norm=norm, name="conv1", norm_name="bn1")
-        maps, dilation = {"c1": x}, 1
+        maps, dilation, done = {"c1": x}, 1, 0
         x = max_pool(x, 3, stride=2, padding=1)
         replaced = (False, *self.replace_stride_with_dilation)
         stages = zip(self.blocks, self.widths, replaced, strict=True)
@@ -111,7 +130,11 @@ class ResNet(nn.Module):
             if dilate:
                 stride, dilation = 1, dilation * stride
             for block in range(blocks):
-                x = residual(x, width, f"layer{stage}_{block}", stride, before, dilation)
+                how = {"stride": stride, "before": before, "dilation": dilation}
+                done += 1
+                how["drop"] = self.drop_path * done / sum(self.blocks)
+                how["name"] = f"layer{stage}_{block}"
+                x = run_block(self, partial(residual, width=width, **how), x)
                 stride, before = 1, dilation
             maps[f"c{stage + 1}"] = x
         maps["pooled"] = x.mean(axis=(1, 2))

@@ -1,6 +1,7 @@
 """VGG (Simonyan & Zisserman 2015, "Very deep convolutional networks for large-scale image
 recognition")."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.layers import Norm, batch_norm, conv_norm_act, dtypes_of, norm_of
+from jaxvision.layers import Norm, batch_norm, conv_norm_act, dtypes_of, norm_of, run_block
 from jaxvision.models.sides import check_sides
 from jaxvision.ops import adaptive_avg_pool, max_pool
 
@@ -42,6 +43,8 @@ class VGG(nn.Module):
       dropout: share of these dropped in training.
       ceil_mode: round up where a pooling halves an odd side, as Caffe does.
       num_classes: of the last layer; None builds no fully connected one.
+      act: activation.
+      remat: compute stages a second time in the backward pass, for less memory.
       norm: after each convolution, or None as in the paper.
       axis_name: mapped axis over which a batch norm synchronises, or None.
       dtype: of the computation; None follows the input.
@@ -63,6 +66,8 @@ class VGG(nn.Module):
     dropout: float = 0.5
     ceil_mode: bool = False
     num_classes: int | None = 1000
+    act: Callable[[Array], Array] = nn.relu
+    remat: bool = False
     norm: Norm | None = None
     axis_name: str | None = None
     dtype: Any = None
@@ -74,22 +79,27 @@ class VGG(nn.Module):
         if not self.ceil_mode:
             check_sides(images, 1, more_than=2 ** len(self.stages) - 1)
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)
+        step = 2 if norm is None else 3
+        conv = partial(conv_norm_act, norm=norm, use_bias=True, act=self.act, **dtypes)
+
+        def convolved(x: Array, *, stage: Stage, place: int):
+            for first in range(place, place + step * stage.convolutions, step):
+                names = {"name": f"features_{first}", "norm_name": f"features_{first + 1}"}
+                x = conv(x, stage.channels, 3, **names)
+            return x
+
         x, maps, place = images, {}, 0
-        for level, (channels, convolutions) in enumerate(self.stages):
-            for _ in range(convolutions):
-                names = {"name": f"features_{place}", "norm_name": f"features_{place + 1}"}
-                x = conv_norm_act(x, channels, 3, norm=norm, use_bias=True, **names, **dtypes)
-                place += 2 if norm is None else 3
-            maps[f"c{level}"] = x
+        for level, stage in enumerate(self.stages):
+            x = maps[f"c{level}"] = run_block(self, partial(convolved, stage=stage, place=place), x)
             x = max_pool(x, 2, ceil_mode=self.ceil_mode)
-            place += 1
+            place += step * stage.convolutions + 1
         maps[f"c{len(self.stages)}"] = x
         x = maps["pooled"] = adaptive_avg_pool(x, 7).transpose(0, 3, 1, 2).reshape(len(x), -1)
         if self.num_classes is not None:
             dense = partial(nn.Dense, kernel_init=nn.initializers.normal(0.01), **dtypes)
             dropout = partial(nn.Dropout, self.dropout, deterministic=not train)
             for name in ("classifier_0", "classifier_3"):
-                x = dropout()(nn.relu(dense(self.hidden, name=name)(x)))
+                x = dropout()(self.act(dense(self.hidden, name=name)(x)))
             maps["logits"] = dense(self.num_classes, name="classifier_6")(x)
         return maps
 

@@ -1,0 +1,119 @@
+"""DenseNet (Huang, Liu, van der Maaten & Weinberger 2017, "Densely connected convolutional
+networks")."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from jaxvision.layers import Conv, Norm, batch_norm, dtypes_of, norm_of, run_block
+from jaxvision.models.sides import check_sides
+from jaxvision.ops import avg_pool, max_pool
+
+
+class DenseNet(nn.Module):
+    """Blocks in which each layer sees what all layers before it in the block have computed.
+
+    The paper's DenseNet-BC: a layer is a 1x1 and a 3x3 convolution, and between two blocks a
+    transition halves the channels and the resolution. Layers are named as in torchvision.
+
+    Attributes:
+      blocks: layers of each.
+      growth_rate: channels that a layer adds, k in the paper.
+      stem_channels: of the first convolution.
+      bottleneck: channels of the 1x1 convolution of a layer for each one that the layer adds.
+      dropout: share of what each layer adds that is dropped in training.
+      num_classes: of the classifier; None builds none.
+      act: activation, before each convolution but the first.
+      remat: compute layers, and the concatenation of what they see, a second time in the backward
+        pass: memory is then linear in the number of layers of a block and not quadratic.
+      norm: before each activation; None gives convolutions with a bias.
+      axis_name: mapped axis over which a batch norm synchronises, or None.
+      dtype: of the computation; None follows the input.
+      param_dtype: of the parameters.
+
+    Call:
+      images f32[B, H, W, C], sides at least 2^(n+1) - 3 (29), where n is the number of blocks ->
+      {"c1": [B, H/2, W/2, 64], the stem's, "c2": [B, H/4, W/4, 256], "c3": [B, H/8, W/8, 512],
+      "c4": [B, H/16, W/16, 1024], "c5": [B, H/32, W/32, 1024], "pooled": [B, 1024],
+      "logits": [B, num_classes]}, the channels those of DenseNet-121; from c2 on each map is all of
+      a block after norm and activation. The first two halvings round up, those after down. Training
+      takes a key for "dropout", unless that is 0.
+
+    Raises:
+      InputError: the images are smaller than that.
+    """
+
+    blocks: tuple[int, ...]
+    growth_rate: int = 32
+    stem_channels: int = 64
+    bottleneck: int = 4
+    dropout: float = 0.0
+    num_classes: int | None = 1000
+    act: Callable[[Array], Array] = nn.relu
+    remat: bool = False
+    norm: Norm | None = batch_norm
+    axis_name: str | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
+        chex.assert_rank(images, 4)
+        check_sides(images, 1, more_than=2 ** (len(self.blocks) + 1) - 4)
+        dtypes, norm = dtypes_of(self), norm_of(self, train=train)
+
+        def conv(x: Array, features: int, kernel_size: int, *, name: str, stride: int = 1):
+            return Conv(
+                features,
+                (kernel_size, kernel_size),
+                strides=stride,
+                padding=kernel_size // 2,
+                use_bias=norm is None,
+                kernel_init=nn.initializers.variance_scaling(2.0, "fan_in", "normal"),
+                name=name,
+                **dtypes,
+            )(x)
+
+        def norm_act(x: Array, *, name: str):
+            return self.act(x if norm is None else norm(x, name=name))
+
+        def layer(seen: tuple[Array, ...], *, name: str):
+            y = norm_act(jnp.concatenate(seen, axis=-1), name=f"{name}_norm1")
+            y = conv(y, self.bottleneck * self.growth_rate, 1, name=f"{name}_conv1")
+            y = conv(norm_act(y, name=f"{name}_norm2"), self.growth_rate, 3, name=f"{name}_conv2")
+            return nn.Dropout(self.dropout, deterministic=not train)(y)
+
+        x = conv(images, self.stem_channels, 7, name="features_conv0", stride=2)
+        x = norm_act(x, name="features_norm0")
+        maps, last = {"c1": x}, len(self.blocks)
+        x = max_pool(x, 3, stride=2, padding=1)
+        for block, layers in enumerate(self.blocks, start=1):
+            seen = (x,)
+            for number in range(1, layers + 1):
+                name = f"features_denseblock{block}_denselayer{number}"
+                seen += (run_block(self, partial(layer, name=name), seen),)
+            name = f"features_transition{block}"
+            x = jnp.concatenate(seen, axis=-1)
+            x = norm_act(x, name=f"{name}_norm" if block < last else "features_norm5")
+            maps[f"c{block + 1}"] = x
+            if block < last:
+                x = avg_pool(conv(x, x.shape[-1] // 2, 1, name=f"{name}_conv"), 2)
+        maps["pooled"] = x.mean(axis=(1, 2))
+        if self.num_classes is not None:
+            init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+            dense = nn.Dense(self.num_classes, kernel_init=init, name="classifier", **dtypes)
+            maps["logits"] = dense(maps["pooled"])
+        return maps
+
+
+DENSENETS = {
+    "densenet121": partial(DenseNet, blocks=(6, 12, 24, 16)),
+    "densenet161": partial(DenseNet, blocks=(6, 12, 36, 24), growth_rate=48, stem_channels=96),
+    "densenet169": partial(DenseNet, blocks=(6, 12, 32, 32)),
+    "densenet201": partial(DenseNet, blocks=(6, 12, 48, 32)),
+}

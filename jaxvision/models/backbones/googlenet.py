@@ -1,0 +1,176 @@
+"""GoogLeNet (Szegedy, Liu, Jia, Sermanet, Reed, Anguelov, Erhan, Vanhoucke & Rabinovich 2015,
+"Going deeper with convolutions"), with batch normalisation (Ioffe & Szegedy 2015)."""
+
+from collections.abc import Callable
+from functools import partial
+from string import ascii_lowercase
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxvision.layers import Norm, batch_norm, conv_norm_act, dtypes_of, norm_of, run_block
+from jaxvision.models.sides import check_sides
+from jaxvision.ops import adaptive_avg_pool, global_avg_pool, max_pool
+
+
+class Inception(NamedTuple):
+    """The channels of a module's branches: a row of the paper's table 1."""
+
+    direct: int
+    """Of a 1x1 convolution."""
+    small: tuple[int, int]
+    """Of a 1x1 and the 3x3 after it."""
+    large: tuple[int, int]
+    """Of a 1x1 and what is 5x5 in the paper, after it."""
+    pooled: int
+    """Of a 1x1 after a max pooling."""
+    aux: str | None = None
+    """The auxiliary classifier on the module."""
+
+
+STAGES = (
+    (
+        Inception(64, (96, 128), (16, 32), 32),
+        Inception(128, (128, 192), (32, 96), 64),
+    ),
+    (
+        Inception(192, (96, 208), (16, 48), 64, aux="aux1"),
+        Inception(160, (112, 224), (24, 64), 64),
+        Inception(128, (128, 256), (24, 64), 64),
+        Inception(112, (144, 288), (32, 64), 64, aux="aux2"),
+        Inception(256, (160, 320), (32, 128), 128),
+    ),
+    (
+        Inception(256, (160, 320), (32, 128), 128),
+        Inception(384, (192, 384), (48, 128), 128),
+    ),
+)
+STEM = (64, 64, 192)
+AUX_CHANNELS, AUX_HIDDEN, AUX_BINS = 128, 1024, 4
+"""Of an auxiliary classifier: its convolution, its first dense layer, and the side of its map."""
+
+# What ImageNet's images are normalised by for most networks: mean and standard deviation of RGB.
+_IMAGENET = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]], np.float32)
+
+
+def renormalize(images: Array) -> Array:
+    """RGB images of ImageNet's mean and deviation, f32[B, H, W, 3] -> with both 0.5 instead.
+
+    That is what weights from TensorFlow have been trained on.
+    """
+    mean, deviation = _IMAGENET[:, None, None, None].astype(images.dtype)
+    return images * (deviation / 0.5) + (mean - 0.5) / 0.5
+
+
+class GoogLeNet(nn.Module):
+    """Inception modules: convolutions of several sizes side by side, joined.
+
+    Layers are named as in torchvision, inception3a_branch2_0_conv, its norm with bn. As there, a
+    norm takes the place of local response normalisation, the branch that has 5x5 in the paper has
+    3x3, and auxiliary classifiers average to 4x4 cells whatever the size.
+
+    Attributes:
+      stages: the modules of each size of map.
+      width: multiplier of all channels.
+      num_classes: of the classifiers; None builds none.
+      aux: whether to build the auxiliary classifiers too, for more losses in training.
+      dropout: share of the pooled features dropped in training.
+      dropout_aux: share of the first dense layer's, in an auxiliary classifier.
+      transform_input: take images normalised as for other networks, with weights that were trained
+        on another mean and deviation: see `renormalize`.
+      act: activation.
+      remat: compute modules a second time in the backward pass, for less memory.
+      norm: after each convolution; None gives convolutions with a bias.
+      axis_name: mapped axis over which a batch norm synchronises, or None.
+      dtype: of the computation; None follows the input.
+      param_dtype: of the parameters.
+
+    Call:
+      images f32[B, H, W, C], sides at least 15 -> {"c1": [B, H/2, W/2, 64], "c2": [B, H/4, W/4,
+      192], "c3": [B, H/8, W/8, 480], "c4": [B, H/16, W/16, 832], "c5": [B, H/32, W/32, 1024], what
+      the pooling after each size sees, "pooled": [B, 1024], "logits": [B, num_classes], and in
+      training with `aux` "aux1" and "aux2": [B, num_classes]}. The first side rounds up, and so
+      does the last; the others are ceil((n - 1) / 2) of the n before. Training takes a key for
+      "dropout", unless these shares are 0.
+
+    Raises:
+      InputError: the images are smaller than that.
+    """
+
+    stages: tuple[tuple[Inception, ...], ...] = STAGES
+    width: float = 1.0
+    num_classes: int | None = 1000
+    aux: bool = False
+    dropout: float = 0.2
+    dropout_aux: float = 0.7
+    transform_input: bool = False
+    act: Callable[[Array], Array] = nn.relu
+    remat: bool = False
+    norm: Norm | None = partial(batch_norm, epsilon=1e-3)
+    axis_name: str | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
+        chex.assert_rank(images, 4)
+        check_sides(images, 1, more_than=14)
+        dtypes, norm = dtypes_of(self), norm_of(self, train=train)
+        init = nn.initializers.normal(0.01)
+        dense = partial(nn.Dense, kernel_init=init, **dtypes)
+
+        def scaled(channels: int) -> int:
+            return max(1, round(channels * self.width))
+
+        def conv(x: Array, channels: int, kernel_size: int, *, name: str, stride: int = 1) -> Array:
+            names = {"name": f"{name}_conv", "norm_name": f"{name}_bn"}
+            how = {"stride": stride, "norm": norm, "act": self.act, "kernel_init": init}
+            return conv_norm_act(x, scaled(channels), kernel_size, **names, **how, **dtypes)
+
+        def inception(x: Array, *, channels: Inception, name: str) -> Array:
+            branches = [conv(x, channels.direct, 1, name=f"{name}_branch1")]
+            for branch, (inner, outer) in ((2, channels.small), (3, channels.large)):
+                y = conv(x, inner, 1, name=f"{name}_branch{branch}_0")
+                branches.append(conv(y, outer, 3, name=f"{name}_branch{branch}_1"))
+            y = max_pool(x, 3, stride=1, padding=1)
+            branches.append(conv(y, channels.pooled, 1, name=f"{name}_branch4_1"))
+            return jnp.concatenate(branches, axis=-1)
+
+        def auxiliary(x: Array, *, name: str) -> Array:
+            x = conv(adaptive_avg_pool(x, AUX_BINS), AUX_CHANNELS, 1, name=f"{name}_conv")
+            x = x.transpose(0, 3, 1, 2).reshape(len(x), -1)
+            x = self.act(dense(scaled(AUX_HIDDEN), name=f"{name}_fc1")(x))
+            x = nn.Dropout(self.dropout_aux, deterministic=not train)(x)
+            return dense(self.num_classes, name=f"{name}_fc2")(x)
+
+        pool = partial(max_pool, stride=2, ceil_mode=True)
+        first, second, third = STEM
+        x = renormalize(images) if self.transform_input else images
+        maps = {"c1": conv(x, first, 7, stride=2, name="conv1")}
+        x = conv(pool(maps["c1"], 3), second, 1, name="conv2")
+        x = maps["c2"] = conv(x, third, 3, name="conv3")
+        # Their parameters are there in evaluation too, however the network was initialised.
+        with_aux = self.aux and self.num_classes is not None
+        with_aux = with_aux and (train or self.is_initializing())
+        for stage, modules in enumerate(self.stages, start=3):
+            x = pool(x, 2 if stage == 5 else 3)
+            for letter, channels in zip(ascii_lowercase, modules, strict=False):
+                name = f"inception{stage}{letter}"
+                x = run_block(self, partial(inception, channels=channels, name=name), x)
+                if with_aux and channels.aux is not None:
+                    logits = auxiliary(x, name=channels.aux)
+                    if train:
+                        maps[channels.aux] = logits
+            maps[f"c{stage}"] = x
+        x = maps["pooled"] = global_avg_pool(x)
+        if self.num_classes is not None:
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            maps["logits"] = dense(self.num_classes, name="fc")(x)
+        return maps
+
+
+GOOGLENETS = {"googlenet": GoogLeNet}

@@ -1,0 +1,174 @@
+"""MobileNetV3 (Howard, Sandler, Chu, Chen, Chen, Tan, Wang, Zhu, Pang, Vasudevan, Le & Adam 2019,
+"Searching for MobileNetV3")."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from jaxvision.layers import (
+    Norm,
+    batch_norm,
+    conv_norm_act,
+    drop_path,
+    dtypes_of,
+    make_divisible,
+    norm_of,
+    run_block,
+    squeeze_excite,
+)
+
+
+class Block(NamedTuple):
+    """A row of the paper's tables 1 and 2: its columns k, exp size, #out, SE, NL (is HS) and s."""
+
+    kernel_size: int
+    expanded: int
+    channels: int
+    squeeze: bool
+    hard_swish: bool
+    stride: int
+
+
+LARGE = (
+    Block(3, 16, 16, False, False, 1),
+    Block(3, 64, 24, False, False, 2),
+    Block(3, 72, 24, False, False, 1),
+    Block(5, 72, 40, True, False, 2),
+    Block(5, 120, 40, True, False, 1),
+    Block(5, 120, 40, True, False, 1),
+    Block(3, 240, 80, False, True, 2),
+    Block(3, 200, 80, False, True, 1),
+    Block(3, 184, 80, False, True, 1),
+    Block(3, 184, 80, False, True, 1),
+    Block(3, 480, 112, True, True, 1),
+    Block(3, 672, 112, True, True, 1),
+    Block(5, 672, 160, True, True, 2),
+    Block(5, 960, 160, True, True, 1),
+    Block(5, 960, 160, True, True, 1),
+)
+SMALL = (
+    Block(3, 16, 16, True, False, 2),
+    Block(3, 72, 24, False, False, 2),
+    Block(3, 88, 24, False, False, 1),
+    Block(5, 96, 40, True, True, 2),
+    Block(5, 240, 40, True, True, 1),
+    Block(5, 240, 40, True, True, 1),
+    Block(5, 120, 48, True, True, 1),
+    Block(5, 144, 48, True, True, 1),
+    Block(5, 288, 96, True, True, 2),
+    Block(5, 576, 96, True, True, 1),
+    Block(5, 576, 96, True, True, 1),
+)
+STEM_CHANNELS, HEAD_EXPANSION, SQUEEZE_REDUCTION = 16, 6, 4
+
+
+class MobileNetV3(nn.Module):
+    """Inverted residual blocks, some with channels recalibrated, and hard swishes.
+
+    As in torchvision, whose names the layers have, squeeze-and-excite has a quarter of a block's
+    expanded channels.
+
+    Attributes:
+      blocks: rows of the paper's table 1 or 2, without the first and the last ones.
+      hidden: channels of the classifier's first layer.
+      width: multiplier of all channels.
+      dilated: let the last stride be 1, and the convolutions from there on be dilated by 2.
+      num_classes: of the classifier; None builds none.
+      dropout: share of the hidden features dropped in training.
+      drop_path: share of the images for which the last block is its shortcut in training, if it has
+        one; for those before it in proportion to their place.
+      act: activation where the tables say HS; where they say RE, it is a ReLU.
+      remat: compute blocks a second time in the backward pass, for less memory.
+      norm: after each convolution; None gives convolutions with a bias.
+      axis_name: mapped axis over which a batch norm synchronises, or None.
+      dtype: of the computation; None follows the input.
+      param_dtype: of the parameters.
+
+    Call:
+      images f32[B, H, W, C] -> {"c1": [B, H/2, W/2, 16], "c2": [B, H/4, W/4, 24],
+      "c3": [B, H/8, W/8, 40], "c4": [B, H/16, W/16, 112], "c5": [B, H/32, W/32, 160],
+      "pooled": [B, 960], "logits": [B, num_classes]}; of the small network 16, 16, 24, 48, 96 and
+      576 channels. The maps are the last blocks of their sizes (c1 of the small network is the
+      stem's), which round up; with `dilated` there is no c5, and c4 is the last block's. Training
+      takes a key for "dropout", unless `dropout` and `drop_path` are 0.
+    """
+
+    blocks: tuple[Block, ...]
+    hidden: int
+    width: float = 1.0
+    dilated: bool = False
+    num_classes: int | None = 1000
+    dropout: float = 0.2
+    drop_path: float = 0.0
+    act: Callable[[Array], Array] = nn.hard_swish
+    remat: bool = False
+    norm: Norm | None = partial(batch_norm, epsilon=1e-3, momentum=0.99)
+    axis_name: str | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
+        chex.assert_rank(images, 4)
+        dtypes, norm = dtypes_of(self), norm_of(self, train=train)
+
+        def conv(x: Array, features: int, kernel_size: int, name: str, **options: Any):
+            names = {"name": f"{name}_0", "norm_name": f"{name}_1"}
+            options = {"act": self.act, **dtypes, **names, **options}
+            return conv_norm_act(x, features, kernel_size, norm=norm, **options)
+
+        def scaled(channels: int):
+            return make_divisible(channels * self.width)
+
+        def inverted(x: Array, *, block: Block, dilation: int, drop: float, name: str):
+            features, inner = scaled(block.channels), scaled(block.expanded)
+            act = self.act if block.hard_swish else nn.relu
+            y, part = x, 0
+            if inner != x.shape[-1]:
+                y = conv(y, inner, 1, f"{name}_{part}", act=act)
+                part += 1
+            stride = 1 if dilation > 1 else block.stride
+            how = {"stride": stride, "dilation": dilation, "groups": inner, "act": act}
+            y = conv(y, inner, block.kernel_size, f"{name}_{part}", **how)
+            part += 1
+            if block.squeeze:
+                squeezed = make_divisible(inner // SQUEEZE_REDUCTION)
+                how = {"gate": nn.hard_sigmoid, **dtypes}
+                y = squeeze_excite(y, squeezed, name=f"{name}_{part}", **how)
+                part += 1
+            y = conv(y, features, 1, f"{name}_{part}", act=None)
+            if block.stride > 1 or x.shape[-1] != features:
+                return y
+            return x + drop_path(y, drop, train=train)
+
+        x = conv(images, scaled(STEM_CHANNELS), 3, "features_0", stride=2)
+        last = max(place for place, block in enumerate(self.blocks) if block.stride > 1)
+        maps, level, count = {}, 1, len(self.blocks)
+        for place, block in enumerate(self.blocks):
+            dilation = 2 if self.dilated and place >= last else 1
+            if block.stride > dilation:
+                maps[f"c{level}"] = x
+                level += 1
+            how = {"dilation": dilation, "drop": self.drop_path * (place + 1) / count}
+            how["name"] = f"features_{place + 1}_block"
+            x = run_block(self, partial(inverted, block=block, **how), x)
+        maps[f"c{level}"] = x
+        x = conv(x, HEAD_EXPANSION * x.shape[-1], 1, f"features_{count + 1}")
+        maps["pooled"] = x.mean(axis=(1, 2))
+        if self.num_classes is not None:
+            dense = partial(nn.Dense, kernel_init=nn.initializers.normal(0.01), **dtypes)
+            y = self.act(dense(scaled(self.hidden), name="classifier_0")(maps["pooled"]))
+            y = nn.Dropout(self.dropout, deterministic=not train)(y)
+            maps["logits"] = dense(self.num_classes, name="classifier_3")(y)
+        return maps
+
+
+MOBILENETS_V3 = {
+    "mobilenet_v3_large": partial(MobileNetV3, blocks=LARGE, hidden=1280),
+    "mobilenet_v3_small": partial(MobileNetV3, blocks=SMALL, hidden=1024),
+}

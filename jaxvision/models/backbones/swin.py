@@ -1,0 +1,235 @@
+"""Swin Transformer (Liu, Lin, Cao, Hu, Wei, Zhang, Lin & Guo 2021, "Swin Transformer: hierarchical
+vision transformer using shifted windows") and its second version (Liu et al. 2022, "Swin
+Transformer V2: scaling up capacity and resolution")."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxvision.core import InputError, check_range
+from jaxvision.layers import (
+    Norm,
+    conv_norm_act,
+    drop_path,
+    dtypes_of,
+    feed_forward,
+    from_windows,
+    gelu,
+    layer_norm,
+    norm_of,
+    relative_position_index,
+    run_block,
+    self_attention,
+    to_windows,
+)
+from jaxvision.models.sides import check_sides
+
+PATCH = 4
+"""Side of the patches that the first layer embeds."""
+HIDDEN = 512
+"""Channels of the second version's network of position biases."""
+
+
+def shifted_regions(height: int, width: int, window: int, shifts: tuple[int, int]) -> np.ndarray:
+    """What keeps cells apart that the cyclic shift has put into one window.
+
+    Args:
+      height: of the map.
+      width: of the map.
+      window: side of the windows, which divides both.
+      shifts: cells by which the map was moved up and left.
+    Returns:
+      f32[windows, window^2, window^2]: 0 for two cells that were neighbours before the shift, -100
+      for others.
+    Source: Liu et al. 2021, section 3.2, figure 4; -100 is the authors' implementation's.
+    """
+    regions = []
+    for side, shift in zip((height, width), shifts, strict=True):
+        bounds = [side - window, side - shift] if shift else []
+        regions.append(np.searchsorted(bounds, np.arange(side), side="right"))
+    labels = 3 * regions[0][:, None] + regions[1][None]
+    labels = to_windows(labels[None, :, :, None], window)[0, :, :, 0]
+    return np.where(labels[:, :, None] == labels[:, None], 0, -100).astype(np.float32)
+
+
+def log_offsets(window: int) -> np.ndarray:
+    """All offsets between the cells of a window, -8 to 8, and then on a scale of logarithms.
+
+    Args:
+      window: its side.
+    Returns:
+      f32[(2 window - 1)^2, 2], row by row: (vertical, horizontal), each from -log2(9) / 3 to that.
+    Source: Liu et al. 2022, equation 4.
+    """
+    linear = 8 * np.arange(1 - window, window) / (window - 1)
+    offsets = np.sign(linear) * np.log2(1 + np.abs(linear)) / np.log2(8)
+    pairs = np.meshgrid(offsets, offsets, indexing="ij")
+    return np.stack(pairs, axis=-1).reshape(-1, 2).astype(np.float32)
+
+
+class SwinTransformer(nn.Module):
+    """Blocks of attention within windows, which every second block shifts by half their side.
+
+    As in torchvision, maps are padded with zeros, below and on the right, to whole windows in each
+    block and to even sides between stages. Layers have its names too: features_0 embeds patches,
+    then stages and the layers between them take turns.
+
+    The second version puts the norms after attention and dense layers instead of before, compares
+    directions instead of vectors, and learns position biases as a function of the offset.
+
+    Attributes:
+      blocks: of each stage.
+      width: channels of the first stage; each stage doubles them.
+      window: side of the windows.
+      head_width: channels of each head of the attention.
+      version: 1 or 2.
+      dropout: share dropped in training of what attention gives, and after each dense layer of the
+        blocks.
+      drop_path: share of the images for which the last block is its shortcuts in training; for
+        those before it in proportion, from 0.
+      num_classes: of the classifier; None builds none.
+      act: activation.
+      remat: compute blocks a second time in the backward pass, for less memory.
+      norm: in the blocks, between stages, and after the first and the last; None is without.
+      axis_name: mapped axis over which a batch norm synchronises, or None.
+      dtype: of the computation; None follows the input.
+      param_dtype: of the parameters.
+
+    Call:
+      images f32[B, H, W, C], sides at least 4 -> {"c2": [B, H/4, W/4, width],
+      "c3": [B, H/8, W/8, 2 width], "c4": [B, H/16, W/16, 4 width], "c5": [B, H/32, W/32, 8 width],
+      what stages give, "pooled": [B, 8 width], the mean of the last after a norm,
+      "logits": [B, num_classes]}. H/4 rounds down, later sizes up. Training takes a key for
+      "dropout", unless `dropout` and `drop_path` are 0.
+
+    Raises:
+      InputError: smaller images; another version; windows of less than 2; a `head_width` that does
+        not divide the width.
+    """
+
+    blocks: tuple[int, ...]
+    width: int
+    window: int = 7
+    head_width: int = 32
+    version: int = 1
+    dropout: float = 0.0
+    drop_path: float = 0.0
+    num_classes: int | None = 1000
+    act: Callable[[Array], Array] = gelu
+    remat: bool = False
+    norm: Norm | None = layer_norm
+    axis_name: str | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
+        chex.assert_rank(images, 4)
+        check_sides(images, 1, more_than=PATCH - 1)
+        check_range("window", self.window, least=2)
+        if self.version not in (1, 2):
+            raise InputError(f"there is no version {self.version} of Swin: give 1 or 2")
+        if self.width % self.head_width:
+            raise InputError(f"heads of {self.head_width} channels cannot share {self.width}")
+        norm = norm_of(self, train=train) or (lambda x, *, name: x)
+        # torch's truncated normal ends a hundred deviations away.
+        normal = nn.initializers.normal(0.02)
+        layers = {"kernel_init": normal, **dtypes_of(self)}
+        second, window = self.version == 2, self.window
+
+        def position_bias(name: str, heads: int) -> Array:
+            """f32[1, 1, heads, window^2, window^2]."""
+            options = {"kernel_init": normal, "param_dtype": self.param_dtype}
+            if second:
+                hidden = nn.relu(nn.Dense(HIDDEN, name=f"{name}_cpb_mlp_0", **options)(offsets))
+                dense = nn.Dense(heads, use_bias=False, name=f"{name}_cpb_mlp_2", **options)
+                table = 16 * nn.sigmoid(dense(hidden))
+            else:
+                name, shape = f"{name}_relative_position_bias_table", (len(offsets), heads)
+                table = self.param(name, normal, shape, self.param_dtype)
+            return table.astype(jnp.float32)[index].transpose(2, 0, 1)[None, None]
+
+        def window_attention(x: Array, *, name: str, shift: int, bias: Array, scale: Array | None):
+            _, height, width, _ = x.shape
+            x = jnp.pad(x, ((0, 0), (0, -height % window), (0, -width % window), (0, 0)))
+            sides = x.shape[1:3]
+            shifts = tuple(shift if side > window else 0 for side in sides)
+            if any(shifts):
+                x = jnp.roll(x, [-shift for shift in shifts], axis=(1, 2))
+                bias = bias + shifted_regions(*sides, window, shifts)[None, :, None]
+            options = {"bias": bias, "scale": scale, "cosine": second, **layers}
+            heads, names = x.shape[-1] // self.head_width, (f"{name}_qkv", f"{name}_proj")
+            x = self_attention(to_windows(x, window), heads, names=names, **options)
+            x = from_windows(x, *sides)
+            if any(shifts):
+                x = jnp.roll(x, shifts, axis=(1, 2))
+            return nn.Dropout(self.dropout, deterministic=not train)(x[:, :height, :width])
+
+        def block(x: Array, *, name: str, rate: float, **how: Any):
+            mlp = {"names": (f"{name}_mlp_0", f"{name}_mlp_3"), "act": self.act, **layers}
+            branches = {
+                "norm1": partial(window_attention, name=f"{name}_attn", **how),
+                "norm2": partial(feed_forward, dropout=self.dropout, train=train, **mlp),
+            }
+            for norm_name, branch in branches.items():
+                normed = partial(norm, name=f"{name}_{norm_name}")
+                y = normed(branch(x)) if second else branch(normed(x))
+                x = x + drop_path(y, rate, train=train)
+            return x
+
+        def merge(x: Array, *, name: str):
+            """A cell of each 2x2, with twice the channels."""
+            x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
+            batch, height, width, channels = x.shape
+            x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
+            x = x.transpose(0, 1, 3, 4, 2, 5).reshape(batch, height // 2, width // 2, -1)
+            dense = nn.Dense(2 * channels, use_bias=False, name=f"{name}_reduction", **layers)
+            normed = partial(norm, name=f"{name}_norm")
+            return normed(dense(x)) if second else dense(normed(x))
+
+        index, offsets = relative_position_index(window), log_offsets(window)
+        patches = {"name": "features_0_0", "norm_name": "features_0_2", "use_bias": True}
+        patches["kernel_init"] = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+        patches |= {"padding": 0, "norm": norm, "act": None, **dtypes_of(self)}
+        x = conv_norm_act(images, self.width, PATCH, stride=PATCH, **patches)
+        maps, done, last = {}, 0, max(1, sum(self.blocks) - 1)
+        for stage, blocks in enumerate(self.blocks):
+            if stage > 0:
+                x = merge(x, name=f"features_{2 * stage}")
+            heads = x.shape[-1] // self.head_width
+            for number in range(blocks):
+                name, scale = f"features_{2 * stage + 1}_{number}", None
+                if second:
+                    init, shape = nn.initializers.constant(np.log(10)), (heads, 1, 1)
+                    scale = self.param(f"{name}_attn_logit_scale", init, shape, self.param_dtype)
+                    scale = jnp.exp(jnp.minimum(scale.astype(jnp.float32), np.log(100)))
+                    scale = scale[None, None]
+                how = {"name": name, "shift": number % 2 * (window // 2), "scale": scale}
+                how["bias"] = position_bias(f"{name}_attn", heads)
+                how["rate"] = self.drop_path * done / last
+                x = run_block(self, partial(block, **how), x)
+                done += 1
+            maps[f"c{stage + 2}"] = x
+        maps["pooled"] = norm(x, name="norm").mean(axis=(1, 2))
+        if self.num_classes is not None:
+            maps["logits"] = nn.Dense(self.num_classes, name="head", **layers)(maps["pooled"])
+        return maps
+
+
+SwinTransformerV2 = partial(SwinTransformer, version=2, window=8)
+"""The second version, with its windows for images of 256x256."""
+
+SWINS = {
+    "swin_t": partial(SwinTransformer, blocks=(2, 2, 6, 2), width=96, drop_path=0.2),
+    "swin_s": partial(SwinTransformer, blocks=(2, 2, 18, 2), width=96, drop_path=0.3),
+    "swin_b": partial(SwinTransformer, blocks=(2, 2, 18, 2), width=128, drop_path=0.5),
+    "swin_v2_t": partial(SwinTransformerV2, blocks=(2, 2, 6, 2), width=96, drop_path=0.2),
+    "swin_v2_s": partial(SwinTransformerV2, blocks=(2, 2, 18, 2), width=96, drop_path=0.3),
+    "swin_v2_b": partial(SwinTransformerV2, blocks=(2, 2, 18, 2), width=128, drop_path=0.5),
+}

@@ -1,0 +1,24 @@
+"""XLA's options that make some networks faster on some platforms, as measured."""
+
+from typing import Any
+
+import jax
+
+# On CPUs XLA hands convolutions to a library that runs some of them on one core only. Without it
+# some networks are faster and others slower: `benchmarks/backbones.py --options` tells.
+_OWN_LOOPS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INVALID"}
+
+# (network, whether it trains) -> options.
+_ON_CPU: dict[tuple[str, bool], dict[str, Any]] = {}
+
+
+def compiler_options(name: str, *, train: bool) -> dict[str, Any]:
+    """Options for `jax.jit(..., compiler_options=...)`, or `lowered.compile(...)`, of a network.
+
+    Args:
+      name: a key of `MODELS`.
+      train: of a training step; else of an evaluation.
+    Returns:
+      Option -> value; none where the defaults do best, or nothing was measured.
+    """
+    return _ON_CPU.get((name, train), {}) if jax.default_backend() == "cpu" else {}

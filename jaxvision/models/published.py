@@ -1,0 +1,38 @@
+"""At which sizes of image the networks were published."""
+
+_USUAL = (224, 224, 3)
+_OTHERS = {
+    **dict.fromkeys(("efficientnet_v2_m", "efficientnet_v2_l"), (480, 480, 3)),
+    **dict.fromkeys(("fcn_resnet50", "fcn_resnet101"), (520, 520, 3)),
+    **dict.fromkeys(("fcn32s_vgg16", "fcn16s_vgg16", "fcn8s_vgg16"), (500, 500, 3)),
+    **dict.fromkeys(("resunet", "unet", "unet_backbone"), (256, 256, 3)),
+    **dict.fromkeys(("srcnn_915", "srcnn_935", "srcnn_955"), (33, 33, 1)),
+    **dict.fromkeys(("swin_v2_t", "swin_v2_s", "swin_v2_b"), (256, 256, 3)),
+    **dict.fromkeys(("yolov1", "fast_yolov1"), (448, 448, 3)),
+    **dict.fromkeys(("yolov2", "yolov2_tiny", "yolov3", "yolov3_tiny"), (416, 416, 3)),
+    "darknet53": (256, 256, 3),
+    "dncnn_b": (50, 50, 1),
+    "dncnn_s": (40, 40, 1),
+    "efficientnet_b1": (240, 240, 3),
+    "efficientnet_b2": (288, 288, 3),
+    "efficientnet_b3": (300, 300, 3),
+    "efficientnet_b4": (380, 380, 3),
+    "efficientnet_b5": (456, 456, 3),
+    "efficientnet_b6": (528, 528, 3),
+    "efficientnet_b7": (600, 600, 3),
+    "efficientnet_v2_s": (384, 384, 3),
+    "espcn": (17, 17, 1),
+    "inception_v3": (299, 299, 3),
+    "lenet5": (32, 32, 1),
+    "resnet20": (32, 32, 3),
+    "unet_valid": (572, 572, 1),
+    "yolov3_spp": (608, 608, 3),
+}
+
+
+def input_size(name: str) -> tuple[int, int, int]:
+    """(height, width, channels) of the images of the network called `name`.
+
+    Of torchvision's networks those that its weights were evaluated at; of the others the papers'.
+    """
+    return _OTHERS.get(name, _USUAL)

@@ -1,0 +1,108 @@
+"""AlexNet: the published size, every map, gradients, dropout, torchvision's logits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision.core import InputError
+from jaxvision.layers import batch_norm
+from jaxvision.models import create_model
+from jaxvision.models.backbones.alexnet import Layer
+from tests.models.parity import check_maps
+from tests.models.training import check_bfloat16, check_dropout
+from tests.models.variables import check_network_learns, shapes_of
+from tests.ops.parity import import_torchvision
+
+STAGES = (
+    (Layer(0, 4, 11, stride=4, padding=2),),
+    (Layer(3, 4, 5, padding=2),),
+    (Layer(6, 6, 3), Layer(8, 6, 3), Layer(10, 8, 3)),
+)
+TINY = {"stages": STAGES, "hidden": 16, "num_classes": 3, "dropout": 0.0}
+
+
+def tiny(**fields):
+    return create_model("alexnet", **{**TINY, **fields})
+
+
+def images_of(batch=2, height=63, width=None):
+    shape = (batch, height, width or height, 3)
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def test_alexnet_has_its_published_size():
+    # "One weird trick" has no number; this is torchvision's.
+    _, variables = shapes_of(create_model("alexnet"), images_of(1))
+    assert sum(x.size for x in jax.tree.leaves(variables)) == 61_100_840
+    assert variables["params"].keys() == {
+        *(f"features_{place}" for place in (0, 3, 6, 8, 10)),
+        *(f"classifier_{place}" for place in (1, 4, 6)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("size", "sizes"),
+    [
+        ((224, 192), ((55, 47), (27, 23), (13, 11), (6, 5))),
+        ((63, 101), ((15, 24), (7, 11), (3, 5), (1, 2))),
+    ],
+)
+def test_every_map_in_its_shape(size, sizes):
+    maps, _ = shapes_of(create_model("alexnet", num_classes=7), images_of(2, *size))
+    widths = (64, 192, 256, 256)
+    expected = {
+        f"c{i}": (2, *s, w) for i, (s, w) in enumerate(zip(sizes, widths, strict=True), start=2)
+    }
+    assert {key: x.shape for key, x in maps.items()} == {
+        **expected,
+        "pooled": (2, 6 * 6 * 256),
+        "logits": (2, 7),
+    }
+
+
+def test_without_classes_there_are_convolutions_only():
+    maps, variables = shapes_of(tiny(num_classes=None), images_of())
+    assert maps.keys() == {"c2", "c3", "c4", "c5", "pooled"}
+    assert all(key.startswith("features") for key in variables["params"])
+
+
+def test_a_norm_takes_the_place_of_the_bias():
+    _, variables = shapes_of(tiny(norm=batch_norm), images_of())
+    places = {f"features_{place}" for place in (0, 3, 6, 8, 10)}
+    assert variables["batch_stats"].keys() == {f"{place}_bn" for place in places}
+    assert all(variables["params"][place].keys() == {"kernel"} for place in places)
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ((62, 80), r"the height of the images is 62: this network takes 63\b"),
+        ((63, 8), r"the width of the images is 8: this network takes 63\b"),
+    ],
+)
+def test_images_that_are_too_small_are_refused(size, message):
+    with pytest.raises(InputError, match=message):
+        shapes_of(tiny(), images_of(1, *size))
+
+
+def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
+    check_network_learns(tiny(), images_of(4))
+
+
+def test_dropout_needs_a_key_in_training_only():
+    check_dropout(tiny(dropout=0.5), images_of())
+
+
+def test_bfloat16_computes_in_bfloat16_on_float32_variables():
+    check_bfloat16(tiny(dtype=jnp.bfloat16), images_of())
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("size", [(64, 75), (224, 192)])
+def test_logits_equal_torchvisions(size):
+    torch, models = import_torchvision("models")
+    torch.manual_seed(0)
+    theirs = models.alexnet(num_classes=10)
+    ours = create_model("alexnet", num_classes=10)
+    check_maps(torch, theirs, ours, images_of(2, *size), {"logits": None})

@@ -1,0 +1,133 @@
+"""DenseNets: published sizes, every map, what layers see, gradients, torchvision's logits."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision.core import InputError
+from jaxvision.models import create_model
+from tests.models.parity import check_maps
+from tests.models.training import check_bfloat16, check_remat, check_training_step, train
+from tests.models.variables import check_network_learns, random_variables, shapes_of
+from tests.ops.parity import import_torchvision
+
+TINY = {"blocks": (1, 2), "growth_rate": 2, "stem_channels": 4, "bottleneck": 2, "num_classes": 3}
+
+
+def tiny(**fields):
+    return create_model("densenet121", **{**TINY, **fields})
+
+
+def images_of(batch=2, height=16, width=None):
+    shape = (batch, height, width or height, 3)
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("densenet121", 7_978_856),
+        pytest.param("densenet161", 28_681_000, marks=pytest.mark.slow),
+        pytest.param("densenet169", 14_149_480, marks=pytest.mark.slow),
+        pytest.param("densenet201", 20_013_928, marks=pytest.mark.slow),
+    ],
+)
+def test_every_densenet_has_its_published_size(name, count):
+    # torchvision's numbers; the layers with weights are those of the name.
+    params = shapes_of(create_model(name), images_of(1, 32))[1]["params"]
+    assert sum(x.size for x in jax.tree.leaves(params)) == count
+    assert sum("kernel" in x for x in params.values()) == int(name.removeprefix("densenet"))
+
+
+@pytest.mark.parametrize(
+    ("size", "sizes"),
+    [
+        ((224, 192), ((112, 96), (56, 48), (28, 24), (14, 12), (7, 6))),
+        ((29, 61), ((15, 31), (8, 16), (4, 8), (2, 4), (1, 2))),
+        ((33, 97), ((17, 49), (9, 25), (4, 12), (2, 6), (1, 3))),
+    ],
+)
+def test_every_map_in_its_shape(size, sizes):
+    model = create_model("densenet121", blocks=(1, 2, 1, 2), num_classes=7)
+    maps, _ = shapes_of(model, images_of(2, *size), train=True)
+    # A block adds 32 channels a layer, and the transition after it halves them all.
+    widths = (64, 96, 48 + 64, 56 + 32, 44 + 64)
+    expected = {
+        f"c{i}": (2, *s, w) for i, (s, w) in enumerate(zip(sizes, widths, strict=True), start=1)
+    }
+    assert {key: x.shape for key, x in maps.items()} == {
+        **expected,
+        "pooled": (2, 108),
+        "logits": (2, 7),
+    }
+
+
+def test_without_classes_there_is_no_classifier():
+    maps, variables = shapes_of(tiny(num_classes=None), images_of())
+    assert maps.keys() == {"c1", "c2", "c3", "pooled"}
+    assert "classifier" not in variables["params"]
+
+
+def test_without_norms_convolutions_have_a_bias():
+    _, variables = shapes_of(tiny(norm=None), images_of())
+    assert variables.keys() == {"params"}
+    assert all({"kernel", "bias"} == layer.keys() for layer in variables["params"].values())
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ((28, 40), r"the height of the images is 28: this network takes 29\b"),
+        ((64, 3), r"the width of the images is 3: this network takes 29\b"),
+    ],
+)
+def test_images_that_are_too_small_are_refused(size, message):
+    with pytest.raises(InputError, match=message):
+        shapes_of(create_model("densenet121"), images_of(1, *size))
+
+
+def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
+    check_network_learns(tiny(), images_of(4))
+
+
+def test_recomputed_layers_give_the_same():
+    check_remat(tiny(), tiny(remat=True), images_of(4))
+
+
+def test_dropout_needs_a_key_in_training_only():
+    model, images = tiny(dropout=0.5), images_of()
+    variables = random_variables(model, images)
+    jax.eval_shape(functools.partial(model.apply, train=False), variables, images)
+    with pytest.raises(Exception, match="dropout"):
+        jax.eval_shape(functools.partial(train, model), variables, images)
+    run = jax.jit(lambda key: train(model, variables, images, key)[0])
+    first, second = (run(jax.random.key(seed)) for seed in (0, 1))
+    np.testing.assert_array_equal(first["c1"], second["c1"])
+    # Half of what the only layer of the first block adds is missing, before norm and activation.
+    assert (first["c2"] != second["c2"]).any()
+
+
+def test_bfloat16_computes_in_bfloat16_on_float32_variables():
+    check_bfloat16(tiny(dtype=jnp.bfloat16), images_of())
+
+
+@pytest.mark.parity
+def test_logits_equal_torchvisions():
+    torch, models = import_torchvision("models")
+    torch.manual_seed(0)
+    theirs = models.densenet121(num_classes=10)
+    ours = create_model("densenet121", num_classes=10)
+    check_maps(torch, theirs, ours, images_of(2, 64, 75), {"logits": None})
+
+
+@pytest.mark.parity
+def test_a_step_of_training_equals_torchvisions():
+    torch, models = import_torchvision("models")
+    torch.manual_seed(0)
+    # As published, but for the number of layers.
+    theirs = models.DenseNet(32, (3, 2, 2, 3), 64, num_classes=10)
+    ours = create_model("densenet121", blocks=(3, 2, 2, 3), num_classes=10)
+    check_training_step(torch, theirs, ours, images_of(4, 64, 75))

@@ -1,0 +1,165 @@
+"""GoogLeNet: the published size, every map, auxiliary classifiers, torchvision's logits."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision.core import InputError
+from jaxvision.models import create_model
+from jaxvision.models.backbones.googlenet import Inception, renormalize
+from tests.models.parity import check_maps
+from tests.models.training import check_bfloat16, check_training_step, train
+from tests.models.variables import check_network_learns, random_variables, shapes_of
+from tests.ops.parity import import_torchvision
+
+# Two stages of one module, each with an auxiliary classifier.
+STAGES = (
+    (Inception(64, (96, 128), (64, 64), 64, aux="aux1"),),
+    (Inception(64, (64, 96), (64, 64), 64, aux="aux2"),),
+)
+TINY = {"stages": STAGES, "width": 1 / 16, "num_classes": 3, "dropout": 0.0, "dropout_aux": 0.0}
+
+
+def tiny(**fields):
+    return create_model("googlenet", **{**TINY, **fields})
+
+
+def images_of(batch=2, height=31, width=None):
+    shape = (batch, height, width or height, 3)
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def test_googlenet_has_its_published_size():
+    # torchvision's numbers; the published one is without the auxiliary classifiers.
+    _, variables = shapes_of(create_model("googlenet", aux=True), images_of(1))
+    sizes = {
+        name: sum(x.size for x in layer.values()) for name, layer in variables["params"].items()
+    }
+    assert sum(sizes.values()) == 13_004_888
+    assert sum(n for name, n in sizes.items() if not name.startswith("aux")) == 6_624_904
+
+
+def check_shapes(maps, sizes, widths):
+    expected = {
+        f"c{i}": (2, *s, w) for i, (s, w) in enumerate(zip(sizes, widths, strict=True), start=1)
+    }
+    heads = {"pooled": (2, widths[-1]), **dict.fromkeys(("logits", "aux1", "aux2"), (2, 7))}
+    assert {key: x.shape for key, x in maps.items()} == {**expected, **heads}
+
+
+def test_every_map_in_its_shape():
+    model = create_model("googlenet", num_classes=7, aux=True)
+    maps, _ = shapes_of(model, images_of(2, 224, 192), train=True)
+    sizes = ((112, 96), (56, 48), (28, 24), (14, 12), (7, 6))
+    check_shapes(maps, sizes, (64, 192, 480, 832, 1024))
+
+
+@pytest.mark.parametrize(
+    ("size", "sizes"),
+    [
+        ((15, 65), ((8, 33), (4, 16), (2, 8), (1, 4), (1, 2))),
+        ((101, 16), ((51, 8), (25, 4), (12, 2), (6, 1), (3, 1))),
+    ],
+)
+def test_maps_of_other_sizes(size, sizes):
+    stages = (*STAGES, (STAGES[0][0]._replace(aux=None),))
+    model = tiny(num_classes=7, aux=True, stages=stages)
+    maps, _ = shapes_of(model, images_of(2, *size), train=True)
+    check_shapes(maps, sizes, (4, 12, 20, 18, 20))
+
+
+def test_auxiliary_logits_depend_on_training_and_the_variables_do_not():
+    model = tiny(aux=True)
+    (maps, evaluated), (_, trained) = (
+        shapes_of(model, images_of(1, size), train=train)
+        for size, train in ((15, False), (64, True))
+    )
+    assert jax.tree.map(jnp.shape, evaluated) == jax.tree.map(jnp.shape, trained)
+    assert not any(key.startswith("aux") for key in maps)
+    assert "aux2_fc2" in evaluated["params"]
+
+
+def test_without_classes_there_is_no_classifier():
+    maps, variables = shapes_of(tiny(num_classes=None, aux=True), images_of(), train=True)
+    assert maps.keys() == {"c1", "c2", "c3", "c4", "pooled"}
+    assert not any("fc" in key or "aux" in key for key in variables["params"])
+
+
+def test_without_a_norm_convolutions_have_a_bias():
+    _, variables = shapes_of(tiny(norm=None, aux=True), images_of())
+    assert variables.keys() == {"params"}
+    assert all(layer.keys() == {"kernel", "bias"} for layer in variables["params"].values())
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ((14, 20), r"the height of the images is 14: this network takes 15\b"),
+        ((15, 8), r"the width of the images is 8: this network takes 15\b"),
+    ],
+)
+def test_images_that_are_too_small_are_refused(size, message):
+    with pytest.raises(InputError, match=message):
+        shapes_of(tiny(), images_of(1, *size))
+
+
+def test_renormalized_images_have_a_mean_and_deviation_of_half():
+    mean, deviation = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+    images = np.random.default_rng(0).uniform(size=(2, 15, 15, 3)).astype(np.float32)
+    normalized = (images - mean) / deviation
+    np.testing.assert_allclose(renormalize(normalized), (images - 0.5) / 0.5, atol=1e-6)
+    variables = random_variables(tiny(), images)
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def first_map(images, transform_input):
+        model = tiny(transform_input=transform_input)
+        return model.apply(variables, images, train=False)["c1"]
+
+    expected = first_map(2 * images - 1, False)
+    np.testing.assert_allclose(first_map(normalized, True), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
+    check_network_learns(tiny(aux=True), images_of(8))
+
+
+@pytest.mark.parametrize(
+    ("field", "dropped"), [("dropout", {"logits"}), ("dropout_aux", {"aux1", "aux2"})]
+)
+def test_each_classifier_has_dropout_of_its_own_in_training_only(field, dropped):
+    model, images = tiny(aux=True, **{field: 0.5}), images_of()
+    variables = random_variables(model, images)
+    run = jax.jit(lambda key: train(model, variables, images, key)[0])
+    first, second = (run(jax.random.key(seed)) for seed in (0, 1))
+    assert {name for name in first if (first[name] != second[name]).any()} == dropped
+    with pytest.raises(Exception, match="dropout"):
+        jax.eval_shape(functools.partial(train, model), variables, images)
+    jax.eval_shape(functools.partial(model.apply, train=False), variables, images)
+
+
+def test_bfloat16_computes_in_bfloat16_on_float32_variables():
+    check_bfloat16(tiny(dtype=jnp.bfloat16, aux=True, transform_input=True), images_of())
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("transform_input", [False, True])
+def test_logits_equal_torchvisions(transform_input):
+    torch, models = import_torchvision("models")
+    torch.manual_seed(0)
+    options = {"num_classes": 10, "transform_input": transform_input}
+    theirs = models.googlenet(**options, init_weights=False)
+    ours = create_model("googlenet", **options, aux=True)
+    check_maps(torch, theirs, ours, images_of(2, 64, 75), {"logits": None})
+
+
+@pytest.mark.parity
+def test_a_training_step_equals_torchvisions():
+    torch, models = import_torchvision("models")
+    torch.manual_seed(0)
+    theirs = models.googlenet(num_classes=10, init_weights=False)
+    ours = create_model("googlenet", num_classes=10, aux=True, dropout=0.0, dropout_aux=0.0)
+    names = {"logits": "logits", "aux1": "aux_logits1", "aux2": "aux_logits2"}
+    check_training_step(torch, theirs, ours, images_of(4, 96, 107), names)

@@ -1,0 +1,125 @@
+"""MaxViT: published size, every map, what is dropped, gradients, torchvision's logits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision.core import InputError
+from jaxvision.models import create_model
+from tests.models.parity import check_maps
+from tests.models.training import check_bfloat16, check_remat, check_training_step, train
+from tests.models.variables import check_network_learns, random_variables, shapes_of
+from tests.ops.parity import import_torchvision
+
+TINY = {"blocks": (1, 1), "widths": (4, 8), "stem": 4, "window": 2, "head_width": 4}
+ONE_STAGE = {"blocks": (1,), "widths": (4,)}
+
+
+def tiny(**fields):
+    return create_model("maxvit_t", **{**TINY, "drop_path": 0.0, "num_classes": 3, **fields})
+
+
+def images_of(batch=2, height=16, width=None):
+    shape = (batch, height, width or height, 3)
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.slow
+def test_maxvit_has_its_published_size():
+    _, variables = shapes_of(create_model("maxvit_t"), images_of(1, 224))
+    assert sum(x.size for x in jax.tree.leaves(variables["params"])) == 30_919_624
+
+
+def test_every_map_in_its_shape():
+    maps, _ = shapes_of(tiny(), images_of(2, 16, 32), train=True)
+    assert {name: x.shape for name, x in maps.items()} == {
+        "c1": (2, 8, 16, 4),
+        "c2": (2, 4, 8, 4),
+        "c3": (2, 2, 4, 8),
+        "pooled": (2, 8),
+        "logits": (2, 3),
+    }
+
+
+def test_without_classes_there_is_no_classifier():
+    maps, variables = shapes_of(tiny(num_classes=None), images_of())
+    assert maps.keys() == {"c1", "c2", "c3", "pooled"}
+    assert not [name for name in variables["params"] if name.startswith("classifier")]
+
+
+def test_without_a_norm_convolutions_have_none():
+    _, variables = shapes_of(tiny(**ONE_STAGE, norm=None), images_of())
+    assert variables.keys() == {"params"}
+    assert "bias" in variables["params"]["stem_0_0"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "images", "message"),
+    [
+        ({}, images_of(1, 16, 24), "the width of the images is 24: this network takes 16 or 32"),
+        ({"head_width": 8}, images_of(), "heads of 8 channels cannot share"),
+    ],
+)
+def test_images_and_fields_that_do_not_fit(fields, images, message):
+    with pytest.raises(InputError, match=message):
+        shapes_of(tiny(**fields), images)
+
+
+@pytest.mark.slow
+def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
+    check_network_learns(tiny(), images_of())
+
+
+def test_a_block_that_is_dropped_is_its_shortcuts():
+    model, images = tiny(**{**ONE_STAGE, "blocks": (2,)}, drop_path=1.0), images_of(2, 8)
+    variables = random_variables(model, images)
+    dropped, _ = jax.jit(lambda key: train(model, variables, images, key))(jax.random.key(0))
+    expected, _ = jax.jit(lambda: train(tiny(**ONE_STAGE), variables, images))()
+    np.testing.assert_allclose(dropped["c2"], expected["c2"], rtol=1e-5, atol=1e-6)
+    kept = jax.jit(lambda: train(tiny(**{**ONE_STAGE, "blocks": (2,)}), variables, images))()[0]
+    assert np.abs(kept["c2"] - expected["c2"]).max() > 0.01
+
+
+def test_dropout_acts_in_training_only():
+    model, images = tiny(**ONE_STAGE, dropout=0.5), images_of(2, 8)
+    variables = random_variables(model, images)
+    run = jax.jit(lambda key: train(model, variables, images, key)[0]["logits"])
+    first, other = (run(jax.random.key(seed)) for seed in (0, 1))
+    assert (first != other).any()
+    jax.eval_shape(lambda: model.apply(variables, images, train=False))  # Takes no key.
+
+
+@pytest.mark.slow
+def test_recomputed_blocks_are_equal():
+    check_remat(tiny(**ONE_STAGE), tiny(**ONE_STAGE, remat=True), images_of(2, 8))
+
+
+def test_bfloat16_computes_in_bfloat16_on_float32_variables():
+    check_bfloat16(tiny(**ONE_STAGE, dtype=jnp.bfloat16), images_of(2, 8))
+
+
+@pytest.mark.parity
+def test_logits_equal_torchvisions():
+    torch, models = import_torchvision("models")
+    torch.manual_seed(0)
+    theirs, ours = models.maxvit_t(num_classes=10), create_model("maxvit_t", num_classes=10)
+    check_maps(torch, theirs, ours, images_of(2, 224), {"logits": None})
+
+
+@pytest.mark.parity
+def test_a_training_step_equals_torchvisions():
+    torch, models = import_torchvision("models")
+    torch.manual_seed(0)
+    theirs = models.MaxVit(
+        input_size=(32, 32),
+        stem_channels=8,
+        partition_size=2,
+        block_channels=[8, 12],
+        block_layers=[1, 2],
+        head_dim=4,
+        stochastic_depth_prob=0.0,
+        num_classes=10,
+    )
+    fields = {"blocks": (1, 2), "widths": (8, 12), "stem": 8, "num_classes": 10}
+    check_training_step(torch, theirs, tiny(**fields), images_of(4, 32))

@@ -1,0 +1,139 @@
+"""MobileNetV3: published sizes, every map, gradients, chance, dtypes, torchvision's logits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision.models import create_model
+from jaxvision.models.backbones.mobilenet_v3 import Block
+from tests.models.parity import check_maps
+from tests.models.training import (
+    check_bfloat16,
+    check_dropout,
+    check_dropped_block,
+    check_remat,
+    check_training_step,
+)
+from tests.models.variables import check_network_learns, shapes_of
+from tests.ops.parity import import_torchvision
+
+# With and without an expansion, recalibration, hard swishes and a shortcut.
+TINY = (Block(3, 16, 16, True, False, 2), Block(5, 32, 16, False, True, 1))
+
+
+def tiny(**fields):
+    fields = {
+        "blocks": TINY,
+        "hidden": 16,
+        "width": 0.5,
+        "num_classes": 3,
+        "dropout": 0.0,
+        **fields,
+    }
+    return create_model("mobilenet_v3_small", **fields)
+
+
+def images_of(batch=2, height=17, width=None):
+    shape = (batch, height, width or height, 3)
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "widths"),
+    [
+        ("mobilenet_v3_large", 5_483_032, (16, 24, 40, 112, 160, 960)),
+        ("mobilenet_v3_small", 2_542_856, (16, 16, 24, 48, 96, 576)),
+    ],
+)
+def test_every_mobilenet_v3_has_its_published_size(name, count, widths):
+    # torchvision's numbers.
+    maps, variables = shapes_of(create_model(name), images_of(1, 224, 193))
+    assert sum(x.size for x in jax.tree.leaves(variables["params"])) == count
+    sizes = ((112, 97), (56, 49), (28, 25), (14, 13), (7, 7))
+    expected = {
+        f"c{i}": (1, *s, w)
+        for i, (s, w) in enumerate(zip(sizes, widths[:-1], strict=True), start=1)
+    }
+    pooled = {"pooled": (1, widths[-1]), "logits": (1, 1000)}
+    assert {key: x.shape for key, x in maps.items()} == {**expected, **pooled}
+
+
+@pytest.mark.parametrize(
+    ("size", "sizes"),
+    [((65, 31), ((33, 16), (17, 8))), ((1, 1), ((1, 1), (1, 1)))],
+)
+def test_every_map_in_its_shape(size, sizes):
+    maps, _ = shapes_of(tiny(), images_of(2, *size), train=True)
+    assert {name: x.shape for name, x in maps.items()} == {
+        "c1": (2, *sizes[0], 8),
+        "c2": (2, *sizes[1], 8),
+        "pooled": (2, 48),
+        "logits": (2, 3),
+    }
+
+
+def test_without_classes_there_is_no_classifier():
+    maps, variables = shapes_of(tiny(num_classes=None, norm=None), images_of())
+    assert maps.keys() == {"c1", "c2", "pooled"}
+    assert not any(name.startswith("classifier") for name in variables["params"])
+
+
+def test_act_is_what_its_docstring_says():
+    calls = []
+
+    def act(x):
+        calls.append(x.shape)
+        return x
+
+    shapes_of(tiny(act=act), images_of())
+    # The stem's, two of the second block, the head's and the hidden layer's.
+    assert len(calls) == 5
+
+
+def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
+    check_network_learns(tiny(), images_of(4))
+
+
+@pytest.mark.slow
+def test_recomputed_blocks_give_the_same():
+    check_remat(tiny(), tiny(remat=True), images_of(4))
+
+
+def test_dropout_is_random_in_training_only():
+    check_dropout(tiny(dropout=0.5), images_of())
+
+
+def test_a_dropped_block_is_its_shortcut():
+    where = {"norm": "features_2_block_2_1", "name": "c2"}
+    check_dropped_block(tiny(), tiny(drop_path=1.0), images_of(), **where)
+
+
+def test_bfloat16_computes_in_bfloat16_on_float32_variables():
+    check_bfloat16(tiny(dtype=jnp.bfloat16), images_of())
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(
+    ("name", "dilated", "width"),
+    [
+        ("mobilenet_v3_small", False, 1.0),
+        ("mobilenet_v3_small", True, 0.75),
+        ("mobilenet_v3_large", False, 1.0),
+    ],
+)
+def test_logits_equal_torchvisions(name, dilated, width):
+    torch, models = import_torchvision("models")
+    torch.manual_seed(0)
+    theirs = getattr(models, name)(num_classes=10, dilated=dilated, width_mult=width)
+    ours = create_model(name, num_classes=10, dilated=dilated, width=width)
+    check_maps(torch, theirs, ours, images_of(2, 64, 75), {"logits": None})
+
+
+@pytest.mark.parity
+def test_a_step_of_training_equals_torchvisions():
+    torch, models = import_torchvision("models")
+    torch.manual_seed(0)
+    theirs = models.mobilenet_v3_small(num_classes=10)
+    ours = create_model("mobilenet_v3_small", num_classes=10, dropout=0.0, drop_path=0.0)
+    check_training_step(torch, theirs, ours, images_of(4, 64, 75))

@@ -1,0 +1,123 @@
+"""ShuffleNetV2: published sizes, every map, kept channels, gradients, torchvision's logits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision.core import InputError
+from jaxvision.models import create_model
+from tests.models.parity import check_maps
+from tests.models.training import check_bfloat16, check_remat, check_training_step
+from tests.models.variables import check_network_learns, random_variables, shapes_of
+from tests.ops.parity import import_torchvision
+
+TINY = {"blocks": (2,), "widths": (4, 8, 6), "num_classes": 3}
+
+
+def tiny(**fields):
+    return create_model("shufflenet_v2_x1_0", **{**TINY, **fields})
+
+
+def images_of(batch=2, height=17, width=None):
+    shape = (batch, height, width or height, 3)
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "widths"),
+    [
+        ("shufflenet_v2_x0_5", 1_366_792, (24, 24, 48, 96, 192, 1024)),
+        ("shufflenet_v2_x1_0", 2_278_604, (24, 24, 116, 232, 464, 1024)),
+        ("shufflenet_v2_x1_5", 3_503_624, (24, 24, 176, 352, 704, 1024)),
+        ("shufflenet_v2_x2_0", 7_393_996, (24, 24, 244, 488, 976, 2048)),
+    ],
+)
+def test_every_shufflenet_has_its_published_size(name, count, widths):
+    # The paper's table 5; the exact numbers are torchvision's.
+    maps, variables = shapes_of(create_model(name), images_of(1))
+    assert sum(x.size for x in jax.tree.leaves(variables["params"])) == count
+    assert tuple(x.shape[-1] for key, x in maps.items() if key != "logits") == widths
+
+
+@pytest.mark.parametrize(
+    ("size", "sizes"),
+    [
+        ((224, 192), ((112, 96), (56, 48), (28, 24))),
+        ((65, 97), ((33, 49), (17, 25), (9, 13))),
+        ((1, 1), ((1, 1),) * 3),
+    ],
+)
+def test_every_map_in_its_shape(size, sizes):
+    maps, _ = shapes_of(tiny(), images_of(2, *size), train=True)
+    expected = {
+        f"c{i}": (2, *s, w) for i, (s, w) in enumerate(zip(sizes, (4, 4, 8), strict=True), 1)
+    }
+    assert {key: x.shape for key, x in maps.items()} == {
+        **expected,
+        "pooled": (2, 6),
+        "logits": (2, 3),
+    }
+
+
+def test_without_classes_there_is_no_classifier_and_without_norms_there_are_biases():
+    maps, variables = shapes_of(tiny(num_classes=None, norm=None), images_of())
+    assert maps.keys() == {"c1", "c2", "c3", "pooled"}
+    assert variables.keys() == {"params"}
+    assert "fc" not in variables["params"]
+    assert all({"kernel", "bias"} == layer.keys() for layer in variables["params"].values())
+
+
+def test_a_unit_keeps_half_of_the_channels():
+    # They are the first half of what it sees, and every other channel of what it gives.
+    images = images_of()
+    deeper, shallower = tiny(), tiny(blocks=(1,))
+    variables = random_variables(deeper, images)
+    fewer = jax.tree.map(lambda _: None, shapes_of(shallower, images)[1])
+    without = {kind: {name: variables[kind][name] for name in fewer[kind]} for kind in fewer}
+    run = jax.jit(
+        lambda model, variables: model.apply(variables, images, train=False)["c3"],
+        static_argnums=0,
+    )
+    given, seen = run(deeper, variables), run(shallower, without)
+    np.testing.assert_allclose(given[..., ::2], seen[..., :4], rtol=1e-5, atol=1e-6)
+    assert (given[..., 1::2] >= 0).all()
+    assert np.abs(given[..., 1::2] - seen[..., 4:]).max() > 0.1
+
+
+@pytest.mark.parametrize("widths", [(4, 6), (4, 8, 12, 6), (4, 7, 6)])
+def test_widths_that_do_not_fit(widths):
+    message = "an even one for each of the 1 stages, and the last"
+    with pytest.raises(InputError, match=message):
+        shapes_of(tiny(widths=widths), images_of())
+
+
+def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
+    check_network_learns(tiny(), images_of(4))
+
+
+def test_recomputed_units_give_the_same():
+    check_remat(tiny(blocks=(1,)), tiny(blocks=(1,), remat=True), images_of(4))
+
+
+def test_bfloat16_computes_in_bfloat16_on_float32_variables():
+    check_bfloat16(tiny(dtype=jnp.bfloat16), images_of())
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "shufflenet_v2_x1_0"])
+def test_logits_equal_torchvisions(name):
+    torch, models = import_torchvision("models")
+    torch.manual_seed(0)
+    theirs = getattr(models, name)(num_classes=10)
+    ours = create_model(name, num_classes=10)
+    check_maps(torch, theirs, ours, images_of(2, 64, 75), {"logits": None})
+
+
+@pytest.mark.parity
+def test_a_step_of_training_equals_torchvisions():
+    torch, models = import_torchvision("models")
+    torch.manual_seed(0)
+    theirs = models.shufflenet_v2_x0_5(num_classes=10)
+    ours = create_model("shufflenet_v2_x0_5", num_classes=10)
+    check_training_step(torch, theirs, ours, images_of(4, 64, 75))

@@ -1,0 +1,142 @@
+"""SqueezeNet: published sizes, every map, gradients, memory, dropout, torchvision's logits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision.core import InputError
+from jaxvision.layers import batch_norm
+from jaxvision.models import create_model
+from jaxvision.models.backbones.squeezenet import Fire
+from tests.models.parity import check_maps
+from tests.models.training import check_bfloat16, check_dropout, check_remat
+from tests.models.variables import check_network_learns, shapes_of
+from tests.ops.parity import import_torchvision
+
+STAGES = ((Fire(4, 6),), (Fire(4, 8),))
+
+
+def tiny(**fields):
+    fields = {"stem": 6, "stages": STAGES, "num_classes": 3, "dropout": 0.0, **fields}
+    return create_model("squeezenet1_1", **fields)
+
+
+def images_of(batch=2, height=33, width=None):
+    shape = (batch, height, width or height, 3)
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("squeezenet1_0", 1_248_424), ("squeezenet1_1", 1_235_496)]
+)
+def test_every_squeezenet_has_its_published_size(name, count):
+    # The paper's table 1 has 1,248,424; the other number is torchvision's.
+    _, variables = shapes_of(create_model(name), images_of(1))
+    assert sum(x.size for x in jax.tree.leaves(variables)) == count
+
+
+@pytest.mark.parametrize(
+    ("name", "places"),
+    [
+        ("squeezenet1_0", (3, 4, 5, 7, 8, 9, 10, 12)),
+        ("squeezenet1_1", (3, 4, 6, 7, 9, 10, 11, 12)),
+    ],
+)
+def test_layers_are_named_by_their_place(name, places):
+    _, variables = shapes_of(create_model(name), images_of(1))
+    assert variables["params"].keys() == {
+        "features_0",
+        "classifier_1",
+        *(
+            f"features_{at}_{part}"
+            for at in places
+            for part in ("squeeze", "expand1x1", "expand3x3")
+        ),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "stem", "widths", "size", "sizes"),
+    [
+        (
+            "squeezenet1_0",
+            96,
+            (256, 512, 512),
+            (224, 192),
+            ((109, 93), (54, 46), (27, 23), (13, 11)),
+        ),
+        ("squeezenet1_0", 96, (256, 512, 512), (21, 40), ((8, 17), (4, 8), (2, 4), (1, 2))),
+        (
+            "squeezenet1_1",
+            64,
+            (128, 256, 512),
+            (224, 192),
+            ((111, 95), (55, 47), (27, 23), (13, 11)),
+        ),
+        ("squeezenet1_1", 64, (128, 256, 512), (17, 40), ((8, 19), (4, 9), (2, 4), (1, 2))),
+    ],
+)
+def test_every_map_in_its_shape(name, stem, widths, size, sizes):
+    maps, _ = shapes_of(create_model(name, num_classes=7), images_of(2, *size))
+    widths = (stem, *widths)
+    expected = {
+        f"c{i}": (2, *s, w) for i, (s, w) in enumerate(zip(sizes, widths, strict=True), start=1)
+    }
+    assert {key: x.shape for key, x in maps.items()} == {
+        **expected,
+        "pooled": (2, 512),
+        "logits": (2, 7),
+    }
+
+
+def test_without_classes_there_is_no_classifier():
+    maps, variables = shapes_of(tiny(num_classes=None), images_of())
+    assert maps.keys() == {"c1", "c2", "c3", "pooled"}
+    assert "classifier_1" not in variables["params"]
+
+
+def test_a_norm_takes_the_place_of_the_bias_but_in_the_classifier():
+    _, variables = shapes_of(tiny(norm=batch_norm), images_of())
+    params, norms = variables["params"], variables["batch_stats"].keys()
+    with_bias = {name for name, layer in params.items() if "bias" in layer}
+    assert with_bias == norms | {"classifier_1"}
+    assert norms == {f"{name}_bn" for name in params.keys() - with_bias}
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        ("squeezenet1_0", (20, 40), r"the height of the images is 20: this network takes 21\b"),
+        ("squeezenet1_1", (17, 16), r"the width of the images is 16: this network takes 17\b"),
+    ],
+)
+def test_images_that_are_too_small_are_refused(name, size, message):
+    with pytest.raises(InputError, match=message):
+        shapes_of(create_model(name), images_of(1, *size))
+
+
+def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
+    check_network_learns(tiny(), images_of(4))
+
+
+def test_computing_modules_a_second_time_changes_nothing():
+    check_remat(tiny(), tiny(remat=True), images_of())
+
+
+def test_dropout_needs_a_key_in_training_only():
+    check_dropout(tiny(dropout=0.5), images_of())
+
+
+def test_bfloat16_computes_in_bfloat16_on_float32_variables():
+    check_bfloat16(tiny(dtype=jnp.bfloat16), images_of())
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", ["squeezenet1_0", "squeezenet1_1"])
+def test_logits_equal_torchvisions(name):
+    torch, models = import_torchvision("models")
+    torch.manual_seed(0)
+    theirs = getattr(models, name)(num_classes=10)
+    ours = create_model(name, num_classes=10)
+    check_maps(torch, theirs, ours, images_of(2, 64, 75), {"logits": None})

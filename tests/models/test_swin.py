@@ -1,0 +1,164 @@
+"""Swins of both versions: published sizes, every map, shifts, gradients, torchvision's logits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision.core import InputError
+from jaxvision.models import create_model
+from jaxvision.models.backbones.swin import log_offsets, shifted_regions
+from tests.models.parity import check_maps
+from tests.models.training import check_bfloat16, check_remat, train
+from tests.models.variables import check_network_learns, random_variables, shapes_of
+from tests.ops.parity import import_torchvision
+
+TINY = {"blocks": (2, 1), "width": 4, "window": 2, "head_width": 2, "drop_path": 0.0}
+each_version = pytest.mark.parametrize("version", [1, 2])
+
+
+def tiny(**fields):
+    return create_model("swin_t", **{**TINY, "num_classes": 3, **fields})
+
+
+def images_of(batch=2, height=15, width=21):
+    shape = (batch, height, width, 3)
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("swin_t", 28_288_354),
+        pytest.param("swin_s", 49_606_258, marks=pytest.mark.slow),
+        pytest.param("swin_b", 87_768_224, marks=pytest.mark.slow),
+        pytest.param("swin_v2_t", 28_351_570, marks=pytest.mark.slow),
+        pytest.param("swin_v2_s", 49_737_442, marks=pytest.mark.slow),
+        pytest.param("swin_v2_b", 87_930_848, marks=pytest.mark.slow),
+    ],
+)
+def test_every_swin_has_its_published_size(name, count):
+    _, variables = shapes_of(create_model(name), images_of(1, 32, 32))
+    assert sum(x.size for x in jax.tree.leaves(variables)) == count
+
+
+@pytest.mark.parametrize(
+    ("size", "sizes"),
+    [
+        ((224, 192), ((56, 48), (28, 24), (14, 12), (7, 6))),
+        ((65, 103), ((16, 25), (8, 13), (4, 7), (2, 4))),
+        ((4, 4), ((1, 1),) * 4),
+    ],
+)
+def test_every_map_in_its_shape(size, sizes):
+    model = tiny(blocks=(1, 1, 1, 1), window=7)
+    maps, _ = shapes_of(model, images_of(2, *size), train=True)
+    assert {name: x.shape for name, x in maps.items()} == {
+        "c2": (2, *sizes[0], 4),
+        "c3": (2, *sizes[1], 8),
+        "c4": (2, *sizes[2], 16),
+        "c5": (2, *sizes[3], 32),
+        "pooled": (2, 32),
+        "logits": (2, 3),
+    }
+
+
+def test_parameters_do_not_depend_on_the_size_of_the_images():
+    one, many = (shapes_of(tiny(), images_of(1, size, size))[1] for size in (4, 30))
+    assert jax.tree.map(jnp.shape, one) == jax.tree.map(jnp.shape, many)
+
+
+def test_without_classes_there_is_no_classifier():
+    maps, variables = shapes_of(tiny(num_classes=None), images_of())
+    assert maps.keys() == {"c2", "c3", "pooled"}
+    assert "head" not in variables["params"]
+
+
+def test_without_a_norm_there_is_none():
+    _, variables = shapes_of(tiny(norm=None), images_of())
+    assert "scale" not in {path[-1].key for path, _ in jax.tree.leaves_with_path(variables)}
+
+
+@pytest.mark.parametrize(
+    ("fields", "images", "message"),
+    [
+        ({}, images_of(1, 3, 8), "the height of the images is 3: this network takes 4"),
+        ({"version": 3}, images_of(), "there is no version 3 of Swin"),
+        ({"window": 1}, images_of(), "window"),
+        ({"head_width": 3}, images_of(), "heads of 3 channels cannot share 4"),
+    ],
+)
+def test_images_and_fields_that_do_not_fit(fields, images, message):
+    with pytest.raises(InputError, match=message):
+        shapes_of(tiny(**fields), images)
+
+
+@pytest.mark.parametrize("shifts", [(1, 1), (0, 1), (1, 0)])
+def test_cells_are_apart_that_a_shift_has_brought_together(shifts):
+    height, width, window = 6, 9, 3
+    given = shifted_regions(height, width, window, shifts)
+    number = 0
+    for top in range(0, height, window):
+        for left in range(0, width, window):
+            cells = [(top + y, left + x) for y in range(window) for x in range(window)]
+            before = [((y + shifts[0]) % height, (x + shifts[1]) % width) for y, x in cells]
+            for i, j in np.ndindex(len(cells), len(cells)):
+                moved = np.subtract(before[i], before[j]) != np.subtract(cells[i], cells[j])
+                assert given[number, i, j] == (-100 if moved.any() else 0)
+            number += 1
+    assert len(given) == number
+
+
+def test_offsets_on_a_scale_of_logarithms():
+    # 8 is a whole window away: log2(9) / 3; half of that is 4: log2(5) / 3.
+    given = log_offsets(3).reshape(5, 5, 2)
+    scale = np.array([-1.0566417, -0.7739760, 0, 0.7739760, 1.0566417])
+    np.testing.assert_allclose(given[:, :, 0], np.repeat(scale[:, None], 5, axis=1), rtol=1e-6)
+    np.testing.assert_allclose(given[:, :, 1], np.repeat(scale[None], 5, axis=0), rtol=1e-6)
+
+
+@each_version
+def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(version):
+    check_network_learns(tiny(version=version), images_of())
+
+
+def test_a_block_that_is_dropped_is_its_shortcuts():
+    model, images = tiny(blocks=(2,), drop_path=1.0), images_of()
+    variables = random_variables(model, images)
+    dropped, _ = jax.jit(lambda key: train(model, variables, images, key))(jax.random.key(0))
+    expected, _ = jax.jit(lambda: train(tiny(blocks=(1,)), variables, images))()
+    np.testing.assert_allclose(dropped["c2"], expected["c2"], rtol=1e-5, atol=1e-6)
+    kept = jax.jit(lambda: model.apply(variables, images, train=False))()
+    assert np.abs(kept["c2"] - expected["c2"]).max() > 0.01
+
+
+def test_dropout_acts_in_training_only():
+    model, images = tiny(blocks=(1,), dropout=0.5), images_of()
+    variables = random_variables(model, images)
+    run = jax.jit(lambda key: train(model, variables, images, key)[0]["logits"])
+    first, other = (run(jax.random.key(seed)) for seed in (0, 1))
+    assert (first != other).any()
+    jax.eval_shape(lambda: model.apply(variables, images, train=False))  # Takes no key.
+
+
+def test_recomputed_blocks_are_equal():
+    fields = {"blocks": (1,), "version": 2}
+    check_remat(tiny(**fields), tiny(**fields, remat=True), images_of())
+
+
+@each_version
+def test_bfloat16_computes_in_bfloat16_on_float32_variables(version):
+    check_bfloat16(tiny(blocks=(1,), version=version, dtype=jnp.bfloat16), images_of())
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", ["swin_t", "swin_v2_t"])
+def test_logits_equal_torchvisions(name):
+    # At this size maps are larger than a window in both directions, in one, and in none.
+    torch, models = import_torchvision("models")
+    torch.manual_seed(0)
+    theirs = getattr(models, name)(num_classes=10)
+    if name == "swin_v2_t":
+        theirs.features[1][0].attn.logit_scale.data += 4  # More than its bound.
+    ours = create_model(name, num_classes=10)
+    check_maps(torch, theirs, ours, images_of(2, 37, 75), {"logits": None})

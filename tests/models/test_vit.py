@@ -1,0 +1,129 @@
+"""Vision transformers: published sizes, tokens, dropout, gradients, torchvision's logits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision.core import InputError
+from jaxvision.models import create_model
+from tests.models.parity import check_maps
+from tests.models.training import check_bfloat16, check_remat, train
+from tests.models.variables import check_network_learns, random_variables, shapes_of
+from tests.ops.parity import import_torchvision
+
+TINY = {"patch_size": 4, "blocks": 2, "width": 8, "heads": 2, "image_size": 12, "num_classes": 3}
+
+
+def tiny(**fields):
+    return create_model("vit_b_16", **{**TINY, **fields})
+
+
+def images_of(batch=2, height=12, width=None):
+    shape = (batch, height, width or height, 3)
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("vit_b_16", 86_567_656),
+        ("vit_b_32", 88_224_232),
+        pytest.param("vit_l_16", 304_326_632, marks=pytest.mark.slow),
+        pytest.param("vit_l_32", 306_535_400, marks=pytest.mark.slow),
+        pytest.param("vit_h_14", 632_045_800, marks=pytest.mark.slow),
+    ],
+)
+def test_every_vit_has_its_published_size(name, count):
+    _, variables = shapes_of(create_model(name), images_of(1, 224))
+    assert sum(x.size for x in jax.tree.leaves(variables)) == count
+
+
+def test_every_map_in_its_shape():
+    maps, variables = shapes_of(tiny(), images_of(), train=True)
+    shapes = {name: x.shape for name, x in maps.items()}
+    assert shapes == {"tokens": (2, 10, 8), "pooled": (2, 8), "logits": (2, 3)}
+    assert variables["params"]["encoder_pos_embedding"].shape == (1, 10, 8)
+
+
+def test_without_classes_there_is_no_classifier():
+    maps, variables = shapes_of(tiny(num_classes=None), images_of())
+    assert maps.keys() == {"tokens", "pooled"}
+    assert "heads_head" not in variables["params"]
+
+
+def test_without_a_norm_there_is_none():
+    _, variables = shapes_of(tiny(norm=None), images_of())
+    assert "scale" not in {path[-1].key for path, _ in jax.tree.leaves_with_path(variables)}
+
+
+@pytest.mark.parametrize(
+    ("fields", "images", "message"),
+    [
+        ({}, images_of(1, 12, 16), "the images are 12x16: this network takes 12x12"),
+        ({"patch_size": 5}, images_of(), "patches of 5 pixels do not divide an image_size of 12"),
+        ({"heads": 3}, images_of(), "3 heads cannot share 8 channels"),
+    ],
+)
+def test_images_and_fields_that_do_not_fit(fields, images, message):
+    with pytest.raises(InputError, match=message):
+        shapes_of(tiny(**fields), images)
+
+
+def test_classes_begin_alike():
+    model = tiny(blocks=1)
+    run = jax.jit(lambda key: model.init_with_output(key, images_of(), train=False))
+    maps, variables = run(jax.random.key(0))
+    assert (maps["logits"] == 0).all()
+    assert (variables["params"]["class_token"] == 0).all()
+    assert 0.01 < variables["params"]["encoder_pos_embedding"].std() < 0.03
+
+
+def test_the_pooled_token_is_the_first_and_knows_where_patches_are():
+    model, images = tiny(), images_of()
+    variables = random_variables(model, images)
+    run = jax.jit(lambda images: model.apply(variables, images, train=False))
+    maps, swapped = run(images), run(np.roll(images, 4, axis=2))
+    np.testing.assert_array_equal(maps["pooled"], maps["tokens"][:, 0])
+    assert np.abs(maps["pooled"] - swapped["pooled"]).max() > 0.01
+
+
+def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
+    check_network_learns(tiny(), images_of())
+
+
+def test_a_block_that_is_dropped_is_its_shortcuts():
+    model, images = tiny(drop_path=1.0), images_of()
+    variables = random_variables(model, images)
+    dropped, _ = jax.jit(lambda key: train(model, variables, images, key))(jax.random.key(0))
+    expected, _ = jax.jit(lambda: train(tiny(blocks=1), variables, images))()
+    np.testing.assert_allclose(dropped["tokens"], expected["tokens"], rtol=1e-5, atol=1e-6)
+    kept = jax.jit(lambda: model.apply(variables, images, train=False))()
+    assert np.abs(kept["tokens"] - expected["tokens"]).max() > 0.01
+
+
+def test_dropout_acts_in_training_only():
+    model, images = tiny(blocks=1, dropout=0.5), images_of()
+    variables = random_variables(model, images)
+    run = jax.jit(lambda key: train(model, variables, images, key)[0]["logits"])
+    first, other = (run(jax.random.key(seed)) for seed in (0, 1))
+    assert (first != other).any()
+    jax.eval_shape(lambda: model.apply(variables, images, train=False))  # Takes no key.
+
+
+def test_recomputed_blocks_are_equal():
+    check_remat(tiny(blocks=1), tiny(blocks=1, remat=True), images_of())
+
+
+def test_bfloat16_computes_in_bfloat16_on_float32_variables():
+    check_bfloat16(tiny(dtype=jnp.bfloat16), images_of())
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", ["vit_b_16", "vit_b_32"])
+def test_logits_equal_torchvisions(name):
+    torch, models = import_torchvision("models")
+    torch.manual_seed(0)
+    theirs = getattr(models, name)(num_classes=10, image_size=64)
+    ours = create_model(name, num_classes=10, image_size=64)
+    check_maps(torch, theirs, ours, images_of(2, 64), {"logits": None})

@@ -1,0 +1,116 @@
+"""What any network does in training: chance, recomputing, half precision, statistics."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision.interop import from_state_dict
+from tests.models.parity import settle, to_torch
+from tests.models.variables import random_variables, shapes_of
+
+
+def train(model, variables, images, key=None):
+    """The maps in training, and the new statistics."""
+    rngs = None if key is None else {"dropout": key}
+    return model.apply(variables, images, train=True, mutable=["batch_stats"], rngs=rngs)
+
+
+def check_dropout(model, images):
+    """Logits are random in training only, and then need a key; nothing before them is."""
+    variables = random_variables(model, images)
+    jax.eval_shape(functools.partial(model.apply, train=False), variables, images)
+    with pytest.raises(Exception, match="dropout"):
+        jax.eval_shape(functools.partial(train, model), variables, images)
+    run = jax.jit(lambda key: train(model, variables, images, key)[0])
+    first, again, other = (run(jax.random.key(seed)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first["logits"], again["logits"])
+    np.testing.assert_array_equal(first["pooled"], other["pooled"])
+    assert (first["logits"] != other["logits"]).any()
+
+
+def check_dropped_block(whole, dropping, images, *, norm, name):
+    """A block that is dropped does what it does with a last norm of zero.
+
+    Args:
+      whole: the network.
+      dropping: the same, which drops its last block always and no other ever.
+      images: f32[B, H, W, C].
+      norm: the name of that block's last norm.
+      name: of a map after it.
+    """
+    variables = random_variables(whole, images)
+    jax.eval_shape(functools.partial(dropping.apply, train=False), variables, images)
+    nothing = {key: jnp.zeros_like(x) for key, x in variables["params"][norm].items()}
+    without = {**variables, "params": {**variables["params"], norm: nothing}}
+    run = jax.jit(lambda variables: train(whole, variables, images)[0][name])
+    dropped, _ = jax.jit(functools.partial(train, dropping))(variables, images, jax.random.key(0))
+    np.testing.assert_allclose(dropped[name], run(without), rtol=1e-5, atol=1e-5)
+    assert np.abs(dropped[name] - run(variables)).max() > 0.1
+
+
+def check_remat(plain, recomputed, images):
+    """Maps, statistics and gradients are equal, and the second model does recompute."""
+    variables = random_variables(plain, images)
+
+    def loss(params, model):
+        maps, statistics = train(model, {**variables, "params": params}, images)
+        return -jax.nn.log_softmax(maps["logits"])[..., 1].sum(), (maps, statistics)
+
+    run = jax.value_and_grad(loss, has_aux=True)
+    params = variables["params"]
+    assert "remat" in str(jax.make_jaxpr(lambda params: loss(params, recomputed))(params))
+    results = [jax.jit(run, static_argnums=1)(params, model) for model in (plain, recomputed)]
+    chex.assert_trees_all_close(*results, rtol=1e-3, atol=1e-4)
+
+
+def check_bfloat16(model, images):
+    """A model of dtype bfloat16 gives that, finite, from variables that stay float32."""
+    variables = random_variables(model, images)
+    maps, statistics = jax.jit(functools.partial(train, model))(variables, images)
+    assert {x.dtype for x in jax.tree.leaves((variables, statistics))} == {jnp.dtype("f4")}
+    for name, x in maps.items():
+        assert x.dtype == jnp.bfloat16, name
+        assert np.isfinite(x).all(), name
+
+
+def check_training_step(torch, theirs, ours, images, names=None):
+    """Logits in training, and what they do to running means, are torch's; nothing is dropped.
+
+    Args:
+      torch: the library.
+      theirs: the network in torch; its state dict fits ours.
+      ours: the network, without anything dropped.
+      images: f32[B, H, W, C].
+      names: of ours -> of theirs, where that gives several logits; None where it gives an array.
+    """
+    norms = [m for m in theirs.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    settle(torch, theirs, images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    for module in theirs.modules():
+        if isinstance(module, torch.nn.Dropout) or type(module).__name__ == "StochasticDepth":
+            module.p = 0.0
+    like = shapes_of(ours, images)[1]
+
+    def converted():
+        state = {key: value.numpy().copy() for key, value in theirs.state_dict().items()}
+        return from_state_dict(state, like)
+
+    before = converted()
+    with torch.no_grad():
+        given = theirs.train()(to_torch(torch, images))
+    after = converted()
+    maps, statistics = jax.jit(functools.partial(train, ours))(before, images)
+    for name, their_name in (names or {"logits": None}).items():
+        expected = (given if their_name is None else getattr(given, their_name)).numpy()
+        assert np.abs(maps[name] - expected).max() <= 1e-4 * np.abs(expected).max(), name
+    for name, norm in after["batch_stats"].items():
+        start = before["batch_stats"][name]["mean"]
+        moved = norm["mean"] - start
+        ours_moved = statistics["batch_stats"][name]["mean"] - start
+        assert np.abs(ours_moved - moved).max() <= 1e-2 * np.abs(moved).max(), name
