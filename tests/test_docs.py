@@ -12,7 +12,9 @@ import pytest
 
 from jaxvision import interop
 from jaxvision.cli.config import default_config
+from jaxvision.cli.main import COMMANDS
 from jaxvision.core import InputError
+from jaxvision.models import create_model
 from tests.models.variables import random_variables
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
@@ -30,6 +32,7 @@ def test_the_page_on_losses_shows_what_is_in_its_script():
         assert block in SCRIPT.read_text(), block
 
 
+@pytest.mark.slow
 def test_the_losses_of_the_page_are_proven():
     spec = importlib.util.spec_from_file_location("own_loss", SCRIPT)
     module = importlib.util.module_from_spec(spec)
@@ -62,7 +65,7 @@ def test_the_page_on_weights_runs_and_its_network_equals_the_strangers(tmp_path,
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
     monkeypatch.chdir(tmp_path)
-    stranger, ten_lines, proof, write, read, _ = blocks_of("weights.md", "python")
+    _, stranger, ten_lines, proof, write, read, _ = blocks_of("weights.md", "python")
     page = {}
     exec(stranger + ten_lines + proof, page)
     from_torch = page.pop("variables")
@@ -85,6 +88,18 @@ def test_the_page_on_weights_runs_and_its_network_equals_the_strangers(tmp_path,
     assert shown == f"InputError: {error.value}"
 
 
+@pytest.mark.slow
+def test_the_page_on_weights_reads_torchvisions_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images = np.zeros((1, 32, 32, 3), np.float32)
+    written = random_variables(create_model("resnet18", num_classes=10), images)
+    interop.write_state_dict("resnet18.safetensors", interop.to_state_dict(written))
+    page = {"images": images}
+    exec(blocks_of("weights.md", "python")[0], page)
+    jax.tree.map(np.testing.assert_array_equal, page["variables"], written)
+    assert page["logits"].shape == (1, 10)
+
+
 def test_the_page_on_weights_reads_darknets_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pathlib.Path("yolov3.cfg").write_text(
@@ -101,9 +116,10 @@ def test_the_page_on_weights_reads_darknets_files(tmp_path, monkeypatch):
     assert page["network"].apply(page["variables"], images, train=False)
 
 
-def test_the_page_on_weights_names_a_config_and_a_key_that_exist():
+def test_the_page_on_weights_names_configs_keys_and_commands_that_exist():
     text = (DOCS / "weights.md").read_text()
-    (config,) = re.findall(r"--config=(\S+)", text)
-    assert (DOCS.parent / config).is_file()
-    (key,) = set(re.findall(r"config\.(\w+) ?=", text))
-    assert key in default_config()
+    for config in re.findall(r"--config=(\S+)", text):
+        assert (DOCS.parent / config).is_file()
+    for group in {key.partition(".")[0] for key in re.findall(r"config\.(\w+)[. =]", text)}:
+        assert group in default_config()
+    assert set(re.findall(r"^\$ jaxvision (\S+)", text, re.MULTILINE)) <= COMMANDS.keys()

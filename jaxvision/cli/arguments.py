@@ -97,11 +97,17 @@ def parse_with_rest(values: flags.FlagValues, argv: list[str], usage: str) -> li
         listed = "\n".join(f"  --{name}: {values[name].help}" for name in values if "." not in name)
         raise HelpAsked(f"{usage.strip()}\n\nFlags:\n{listed}")
     try:
-        return values(argv)[1:]
+        return values([_with_underscores(item) for item in argv])[1:]
     except flags.UnrecognizedFlagError as error:
         raise InputError(f"{error} (--help lists the flags)") from error
     except flags.Error as error:
         raise InputError(" ".join(str(error).split())) from error
+
+
+def _with_underscores(item: str) -> str:
+    """--to-torch is --to_torch."""
+    match = re.fullmatch(r"--(\w[\w-]*)((?:=.*)?)", item, re.DOTALL)
+    return f"--{match[1].replace('-', '_')}{match[2]}" if match else item
 
 
 def take_config(argv: list[str], default: str) -> tuple[str, list[str]]:

@@ -1,7 +1,7 @@
 """Floor 6: trains any task. Of the project it imports `core` only."""
 
+from jaxvision.core.digest import state_digest
 from jaxvision.engine.checkpoint import Checkpoints, Restored, has_checkpoints
-from jaxvision.engine.digest import state_digest
 from jaxvision.engine.errors import DamagedError, NonFiniteError
 from jaxvision.engine.evaluate import Evaluation, make_evaluate
 from jaxvision.engine.history import Criterion

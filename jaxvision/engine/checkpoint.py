@@ -23,8 +23,8 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import PolicyCheckpointInfo, PreservationContext
 
 from jaxvision.core import TrainState
+from jaxvision.core.digest import array_digests, file_digests, json_digest
 from jaxvision.core.files import replace_text
-from jaxvision.engine.digest import array_digests, file_digests, json_digest
 from jaxvision.engine.errors import DamagedError, NonFiniteError
 from jaxvision.engine.history import Criterion, History
 from jaxvision.engine.parallel import Parallel

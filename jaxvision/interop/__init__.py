@@ -14,20 +14,38 @@ from jaxvision.interop.darknet import (
     to_module,
     write_weights,
 )
-from jaxvision.interop.torchvision import from_state_dict
+from jaxvision.interop.hub import download_weights
+from jaxvision.interop.state_files import SUFFIXES, read_state_dict, write_state_dict
+from jaxvision.interop.torchvision import from_state_dict, named_alike, to_state_dict
+from jaxvision.interop.variables import (
+    is_variables,
+    load_weights,
+    restore_variables,
+    save_variables,
+)
 
 __all__ = [
+    "SUFFIXES",
     "DarknetNetwork",
     "Description",
     "Head",
     "WeightsHeader",
     "darknet_norm",
+    "download_weights",
     "from_module",
     "from_state_dict",
+    "is_variables",
+    "load_weights",
+    "named_alike",
     "parse_cfg",
     "read_cfg",
     "read_header",
+    "read_state_dict",
     "read_weights",
+    "restore_variables",
+    "save_variables",
     "to_module",
+    "to_state_dict",
+    "write_state_dict",
     "write_weights",
 ]

@@ -4,13 +4,21 @@ The rule that makes one conversion serve every family: a parameter's Flax path, 
 equals its key in the torch state dict with "." turned into "_", but for the leaf's name.
 """
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import flax.linen as nn
 import flax.traverse_util
 import numpy as np
 
 from jaxvision.core import InputError
+from jaxvision.layers import relative_position_index
+from jaxvision.models.backbones.maxvit import MaxViT
+from jaxvision.models.backbones.swin import SwinTransformer, log_offsets
+
+KeyMap = Callable[[str], str | None]
+Path = tuple[str, ...]
 
 # Leaf of the Flax path -> leaf of torch's key.
 _LEAVES = {
@@ -21,8 +29,8 @@ _LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
-# Buffers that torch keeps and inference does not need.
-_BUFFERS = ("num_batches_tracked",)
+# Buffers that torch keeps and we compute.
+_BUFFERS = ("num_batches_tracked", "relative_position_index", "relative_coords_table")
 # Axes in torch's layout -> ours, by leaf and rank.
 _AXES = {
     ("kernel", 2): (1, 0),  # dense: OI -> IO
@@ -31,16 +39,29 @@ _AXES = {
 }
 
 
+def _key(path: tuple[str, ...]) -> str:
+    """The joined key of a variable: torch's, with "_" for every dot."""
+    _, *modules, leaf = path
+    return "_".join([*modules, _LEAVES.get(leaf, leaf)])
+
+
 def _from_torch_layout(leaf: str, value: np.ndarray) -> np.ndarray:
     axes = _AXES.get((leaf, value.ndim))
     return value if axes is None else value.transpose(axes)
+
+
+def _to_torch_layout(leaf: str, value: np.ndarray) -> np.ndarray:
+    axes = _AXES.get((leaf, value.ndim))
+    return value if axes is None else value.transpose(np.argsort(axes))
 
 
 def from_state_dict(
     state_dict: Mapping[str, np.ndarray],
     variables: Mapping[str, Any],
     *,
-    key_map: Callable[[str], str] | None = None,
+    prefix: str = "",
+    key_map: KeyMap | None = None,
+    keep: Collection[Path] = (),
 ) -> dict[str, Any]:
     """Variables with the values of a torch state dict.
 
@@ -48,39 +69,36 @@ def from_state_dict(
       state_dict: key -> array, such as the contents of an npz file.
       variables: the network's variables (or their shapes, from `jax.eval_shape`); gives the
         structure, the shapes and the dtypes.
-      key_map: from the file's key to torchvision's, for weights with other names; for a prefix
-        such as "module.", `lambda key: key.removeprefix("module.")`.
+      prefix: taken off the file's keys where they have it, such as "module.".
+      key_map: from the file's key without its prefix to torchvision's, for weights with other
+        names; None leaves a key out.
+      keep: paths in `variables` that stay as they are, whatever the file has for them.
     Returns:
       A tree like `variables`, of numpy arrays.
     Raises:
       InputError: keys missing, left over, of another shape or given twice, all of them in one
         message.
     """
-    key_map = key_map or (lambda key: key)
-    given, twice = {}, []
-    for key, value in state_dict.items():
-        if key.endswith(_BUFFERS):
-            continue
-        wanted = key_map(key).replace(".", "_")
-        if wanted in given:
-            twice.append(f"{given[wanted][0]} and {key} for {wanted}")
-        given[wanted] = (key, np.asarray(value))
+    given, twice = _by_joined_key(state_dict, prefix, key_map)
+    kept = {_key(path) for path in keep}
     missing, misshapen, converted = [], [], {}
     for path, like in flax.traverse_util.flatten_dict(dict(variables)).items():
-        _, *modules, leaf = path
-        wanted = "_".join([*modules, _LEAVES.get(leaf, leaf)])
+        wanted = _key(path)
+        if wanted in kept:
+            converted[path] = like
+            continue
         if wanted not in given:
             missing.append(wanted)
             continue
         key, value = given.pop(wanted)
-        value = _from_torch_layout(leaf, value)
+        value = _from_torch_layout(path[-1], value)
         if value.shape != like.shape:
             misshapen.append(f"{key} {value.shape} for {'/'.join(path)} {like.shape}")
             continue
         converted[path] = value.astype(like.dtype)
     problems = {
         "missing": missing,
-        "left over": [key for key, _ in given.values()],
+        "left over": [key for joined, (key, _) in given.items() if joined not in kept],
         "of another shape": misshapen,
         "given twice": twice,
     }
@@ -88,3 +106,102 @@ def from_state_dict(
         listed = "; ".join(f"{what}: {', '.join(keys)}" for what, keys in problems.items() if keys)
         raise InputError(f"the weights do not fit the network: {listed}")
     return flax.traverse_util.unflatten_dict(converted)
+
+
+def named_alike(
+    state_dict: Mapping[str, np.ndarray], variables: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """What a state dict has under the names of a network's variables, in our layout.
+
+    Args:
+      state_dict: key -> array.
+      variables: of the network, or their shapes.
+    Returns:
+      A tree like `variables`, of what was found, in the file's shapes; and the other keys.
+    """
+    given, _ = _by_joined_key(state_dict, "", None)
+    found = {}
+    for path in flax.traverse_util.flatten_dict(dict(variables)):
+        if _key(path) in given:
+            _, value = given.pop(_key(path))
+            found[path] = _from_torch_layout(path[-1], value)
+    return flax.traverse_util.unflatten_dict(found), [key for key, _ in given.values()]
+
+
+def _by_joined_key(
+    state_dict: Mapping[str, np.ndarray], prefix: str, key_map: KeyMap | None
+) -> tuple[dict[str, tuple[str, np.ndarray]], list[str]]:
+    """Joined key -> (the file's key, array), without buffers; and what is given twice."""
+    given, twice = {}, []
+    for key, value in state_dict.items():
+        name = key.removeprefix(prefix)
+        if key_map is not None:
+            name = key_map(name)
+        if name is None or key.endswith(_BUFFERS):
+            continue
+        joined = name.replace(".", "_")
+        if joined in given:
+            twice.append(f"{given[joined][0]} and {key} for {joined}")
+        given[joined] = (key, np.asarray(value))
+    return given, twice
+
+
+def to_state_dict(
+    variables: Mapping[str, Any], *, model: nn.Module | None = None
+) -> dict[str, np.ndarray]:
+    """A network's variables as torch's state dict, the inverse of `from_state_dict`.
+
+    Args:
+      variables: of the network.
+      model: the network: with it Swin and MaxViT get their index tables too, which torchvision
+        keeps as buffers.
+    Returns:
+      key -> array, with the keys of torchvision's module, if it has the network; a batch norm's
+      counter of batches is 0.
+    """
+    state_dict = {}
+    for path, value in flax.traverse_util.flatten_dict(dict(variables)).items():
+        key = _dotted(_key(path))
+        state_dict[key] = _to_torch_layout(path[-1], np.asarray(value))
+        if path[-1] == "var":
+            counter = key.removesuffix("running_var") + "num_batches_tracked"
+            state_dict[counter] = np.zeros((), np.int64)
+    if isinstance(model, SwinTransformer | MaxViT):
+        state_dict |= _index_tables(model, state_dict)
+    return state_dict
+
+
+def _index_tables(
+    model: SwinTransformer | MaxViT, state_dict: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """What follows from the windows: we compute it, torchvision keeps it in each attention."""
+    window, side = model.window, 2 * model.window - 1
+    second = isinstance(model, SwinTransformer) and model.version == 2
+    index = relative_position_index(window)
+    tables = {"relative_position_index": index if isinstance(model, MaxViT) else index.ravel()}
+    if second:
+        tables["relative_coords_table"] = log_offsets(window).reshape(1, side, side, 2)
+    parameter = "logit_scale" if second else "relative_position_bias_table"
+    attentions = [
+        key.removesuffix(parameter) for key in state_dict if key.endswith(f".{parameter}")
+    ]
+    return {base + name: table for base in attentions for name, table in tables.items()}
+
+
+# Parts of torchvision's keys that have a "_" of their own; every other "_" stands for a dot.
+_COMPOUNDS = (
+    r"Conv2d_\d\w_\dx\d|Mixed_\d\w|branch\dx\d(?:x\d|dbl)?_\d[ab]?|branch_pool",  # Inception v3
+    r"trunk_output",  # RegNet
+    r"layer_scale",  # ConvNeXt
+    r"class_token|conv_proj|encoder_layer_\d+|in_proj_(?:weight|bias)|ln_\d",  # ViT
+    r"out_proj|pos_embedding|self_attention",
+    r"cpb_mlp|logit_scale|relative_position_bias_table",  # Swin
+    r"attn_layer|conv_[abc]|grid_attention|mlp_layer|pre_norm",  # MaxViT
+    r"squeeze_excitation|to_qkv|window_attention",
+    r"running_(?:mean|var)",
+)
+_PART = re.compile(f"(?:{'|'.join(_COMPOUNDS)})(?=_|$)|[^_]+")
+
+
+def _dotted(joined: str) -> str:
+    return ".".join(_PART.findall(joined))

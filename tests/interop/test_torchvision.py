@@ -137,6 +137,7 @@ def test_two_keys_with_one_name_are_an_error(lenet):
         from_state_dict(state_dict, lenet, key_map=lambda key: key.removeprefix("module."))
 
 
+@pytest.mark.slow
 def test_trained_resnet20_classifies_915_of_1000_real_images(real_data):
     weights = np.load(real_data / "resnet20_cifar10" / "resnet20.npz")
     sample = np.load(real_data / "cifar10_sample" / "cifar10_sample.npz")

@@ -114,6 +114,7 @@ def test_a_trunk_fills_the_first_layers_and_leaves_the_others():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

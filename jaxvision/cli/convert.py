@@ -1,0 +1,81 @@
+"""Converts weights of a network, from torch's layout to an Orbax checkpoint and back.
+
+  jaxvision convert resnet50 resnet50.safetensors weights            to the folder weights
+  jaxvision convert resnet50 hub:timm/resnet50.tv_in1k weights       from the Hugging Face hub
+  jaxvision convert resnet50 --to-torch weights resnet50.pth         and back
+  jaxvision convert resnet50 --to-torch runs/mine resnet50.npz       the best of a run
+
+Files of torch's layout end in .safetensors or .npz, or in .pth, .pt or .bin where torch is
+installed. All arrays of the file and all of the network must meet; what does not is listed. What
+this writes is read by `jaxvision.load_weights` and by `config.init_from`. The last line on stdout
+is the result, as JSON.
+"""
+
+import json
+import pathlib
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from absl import flags
+
+from jaxvision.cli import arguments, assemble
+from jaxvision.core import InputError
+from jaxvision.engine import Parallel
+from jaxvision.interop import (
+    download_weights,
+    is_variables,
+    load_weights,
+    save_variables,
+    to_state_dict,
+    write_state_dict,
+)
+from jaxvision.models import create_model, input_size
+
+_HUB = "hub:"
+
+
+def main(argv: list[str]) -> None:
+    """The command; its result goes to stdout."""
+    values = flags.FlagValues()
+    flags.DEFINE_boolean(
+        "to_torch", False, "from a checkpoint to a file in torch's layout", flag_values=values
+    )
+    flags.DEFINE_integer(
+        "num_classes", None, "of the weights; the network's own if left out", flag_values=values
+    )
+    flags.DEFINE_string(
+        "prefix", "", "taken off the file's keys, such as module.", flag_values=values
+    )
+    given = arguments.parse_with_rest(values, argv, __doc__)
+    if len(given) != 3:
+        raise InputError("give a network, what to convert and where to write it (see --help)")
+    name, origin, out = given
+    fields = {} if values.num_classes is None else {"num_classes": values.num_classes}
+    source = _checkpoint(pathlib.Path(origin).expanduser()) if values.to_torch else _file(origin)
+    model = create_model(name, **fields)
+    variables = load_weights(model, source, prefix=values.prefix, input_size=input_size(name))
+    if values.to_torch:
+        state_dict = to_state_dict(variables, model=model)
+        write_state_dict(pathlib.Path(out).expanduser(), state_dict)
+    else:
+        save_variables(pathlib.Path(out).expanduser(), variables)
+    arrays = jax.tree.leaves(variables)
+    result = {"model": name, "arrays": len(arrays), "elements": sum(x.size for x in arrays)}
+    print(json.dumps({**result, "out": out}), flush=True)
+
+
+def _file(origin: str) -> pathlib.Path:
+    if origin.startswith(_HUB):
+        return download_weights(origin.removeprefix(_HUB))
+    return pathlib.Path(origin).expanduser()
+
+
+def _checkpoint(folder: pathlib.Path) -> pathlib.Path | Mapping[str, np.ndarray]:
+    """What `load_weights` takes: the folder, or of a run the best weights."""
+    if is_variables(folder):
+        return folder
+    config = assemble.saved_config(folder)
+    parallel = Parallel(devices=jax.local_devices()[:1])
+    best = assemble.restore_best(folder, config, assemble.make_task(config), parallel)
+    return to_state_dict(best.state.variables)

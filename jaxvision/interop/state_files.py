@@ -1,0 +1,113 @@
+"""Files of torch state dicts: safetensors and npz, and torch's own where torch is installed."""
+
+import pathlib
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from jaxvision.core import InputError
+from jaxvision.core.files import replacing
+
+_TORCH = (".pth", ".pt", ".bin")
+SUFFIXES = (".safetensors", ".npz", *_TORCH)
+"""Of files that `read_state_dict` and `write_state_dict` take."""
+
+# Where the scripts of torch's users keep the weights in a larger file.
+_LEVELS = ("state_dict", "model", "model_state_dict")
+
+
+def read_state_dict(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+    """The arrays of a file by their keys.
+
+    Args:
+      path: of a .safetensors or .npz file, or one that torch has saved (.pth, .pt, .bin; needs
+        torch, which reads it with `weights_only=True`): a state dict, or a dict that has one under
+        "state_dict", "model" or "model_state_dict".
+    Returns:
+      key -> array, as in the file; bfloat16 of torch's files becomes float32.
+    Raises:
+      InputError: no such file, another suffix, a damaged file, or torch is needed and missing.
+    """
+    path = pathlib.Path(path)
+    _check_suffix(path)
+    if not path.is_file():
+        raise InputError(f"there is no file {path}")
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.numpy.load_file(path)
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return dict(file)
+    except (safetensors.SafetensorError, zipfile.BadZipFile, ValueError, OSError) as error:
+        raise InputError(f"{path} cannot be read ({error}): save it again") from error
+    return _read_torch(path)
+
+
+def write_state_dict(path: str | pathlib.Path, state_dict: Mapping[str, np.ndarray]) -> None:
+    """Writes a file that `read_state_dict` reads, whole or not at all.
+
+    Args:
+      path: of the file; its suffix says of which kind.
+      state_dict: key -> array.
+    Raises:
+      InputError: another suffix, or torch is needed and missing.
+    """
+    path = pathlib.Path(path)
+    _check_suffix(path)
+    if path.suffix in _TORCH:
+        torch = _torch(path)
+        tensors = {key: torch.from_numpy(np.array(value)) for key, value in state_dict.items()}
+    with replacing(path, "wb") as file:
+        if path.suffix == ".safetensors":
+            # It writes an array's memory as it lies there.
+            in_order = {key: np.asarray(value, order="C") for key, value in state_dict.items()}
+            file.write(safetensors.numpy.save(in_order))
+        elif path.suffix == ".npz":
+            np.savez(file, **state_dict)
+        else:
+            torch.save(tensors, file)
+
+
+def _check_suffix(path: pathlib.Path) -> None:
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{path} is no file of weights: they end in {', '.join(SUFFIXES)}")
+
+
+def _torch(path: pathlib.Path) -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise InputError(
+            f"{path} is of torch, which is not installed: `pip install torch`, or save the weights "
+            "as .safetensors or .npz where it is"
+        ) from error
+    return torch
+
+
+def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
+    torch = _torch(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged or a foreign pickle makes it raise
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(
+            f"{path} cannot be read ({reason}): save the state dict alone, "
+            "`torch.save(model.state_dict(), path)`"
+        ) from error
+    for level in _LEVELS:
+        if isinstance(content, dict) and isinstance(content.get(level), dict):
+            content = content[level]
+    if not isinstance(content, dict) or not all(
+        isinstance(x, torch.Tensor) for x in content.values()
+    ):
+        raise InputError(
+            f"{path} holds no state dict: save one with `torch.save(model.state_dict(), path)`"
+        )
+    return {
+        key: (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+        for key, value in content.items()
+    }

@@ -1,0 +1,145 @@
+"""Variables of a network in a folder of Orbax's, and from any file of weights."""
+
+import pathlib
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from jax import Array
+
+from jaxvision.core import InputError
+from jaxvision.core.digest import array_digests, json_digest
+from jaxvision.interop.state_files import read_state_dict
+from jaxvision.interop.torchvision import KeyMap, Path, from_state_dict, to_state_dict
+
+_VARIABLES, _META = "variables", "meta"
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    handlers = {_VARIABLES: ocp.StandardCheckpointHandler(), _META: ocp.JsonCheckpointHandler()}
+    return ocp.Checkpointer(ocp.CompositeCheckpointHandler(**handlers))
+
+
+def is_variables(folder: str | pathlib.Path) -> bool:
+    """Whether a folder is one that `save_variables` wrote."""
+    folder = pathlib.Path(folder)
+    return (folder / _VARIABLES).is_dir() and (folder / _META).is_dir()
+
+
+def save_variables(folder: str | pathlib.Path, variables: Mapping[str, Any]) -> None:
+    """Writes a network's variables to a folder, whole or not at all.
+
+    Args:
+      folder: that is not there yet.
+      variables: collection -> nested names -> arrays.
+    Raises:
+      InputError: there is something already.
+    """
+    folder = pathlib.Path(folder)
+    if folder.exists():
+        raise InputError(f"{folder} is there already: give another name, or remove it first")
+    host = jax.device_get(dict(variables))
+    flat = flax.traverse_util.flatten_dict(host, sep="/")
+    meta = {
+        "arrays": array_digests(host),
+        "shapes": {path: [list(x.shape), jnp.dtype(x.dtype).name] for path, x in flat.items()},
+    }
+    meta["digest"] = json_digest(meta)
+    parts = {_VARIABLES: ocp.args.StandardSave(host), _META: ocp.args.JsonSave(meta)}
+    with _checkpointer() as checkpointer:
+        checkpointer.save(folder.absolute(), ocp.args.Composite(**parts))
+
+
+def restore_variables(folder: str | pathlib.Path) -> dict[str, Any]:
+    """The variables that `save_variables` wrote, numpy arrays.
+
+    Raises:
+      InputError: the folder is no such one, or is damaged.
+    """
+    folder = pathlib.Path(folder)
+    if not is_variables(folder):
+        raise InputError(f"{folder} holds no variables: give what `jaxvision convert` wrote")
+    try:
+        with _checkpointer() as checkpointer:
+            read = partial(checkpointer.restore, folder.absolute())
+            meta = read(ocp.args.Composite(**{_META: ocp.args.JsonRestore()}))[_META]
+            if json_digest({key: meta[key] for key in meta if key != "digest"}) != meta["digest"]:
+                raise ValueError("its metadata is not what was saved")
+            flat = {
+                path: jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(dtype))
+                for path, (shape, dtype) in meta["shapes"].items()
+            }
+            like = flax.traverse_util.unflatten_dict(flat, sep="/")
+            args = ocp.args.Composite(**{_VARIABLES: ocp.args.StandardRestore(like)})
+            variables = jax.device_get(read(args)[_VARIABLES])
+        if array_digests(variables) != meta["arrays"]:
+            raise ValueError("its arrays are not what was saved")
+    except Exception as error:  # whatever a damaged file makes a reader raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{folder} is damaged ({reason}): convert the weights again") from error
+    return variables
+
+
+def head_paths(model: nn.Module, images: jax.ShapeDtypeStruct) -> set[Path]:
+    """The variables whose shapes depend on `num_classes`.
+
+    Args:
+      model: the network.
+      images: [B, H, W, C] that it takes.
+    """
+    one, two = (_shapes(model.clone(num_classes=count), images) for count in (1, 2))
+    one, two = map(flax.traverse_util.flatten_dict, (one, two))
+    return {path for path, x in one.items() if x.shape != two[path].shape}
+
+
+def _shapes(model: nn.Module, images: jax.ShapeDtypeStruct) -> dict[str, Any]:
+    return jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
+
+
+def load_weights(
+    model: nn.Module,
+    source: str | pathlib.Path | Mapping[str, np.ndarray],
+    *,
+    prefix: str = "",
+    key_map: KeyMap | None = None,
+    new_head: Array | None = None,
+    input_size: tuple[int, int, int] = (224, 224, 3),
+) -> dict[str, Any]:
+    """A network's variables from a file of weights.
+
+    Args:
+      model: the network.
+      source: path of a state dict in torch's layout (.safetensors, .npz; .pth, .pt and .bin where
+        torch is installed), or of a folder that `jaxvision convert` or `save_variables` wrote; or a
+        state dict.
+      prefix: taken off the file's keys where they have it, such as "module.".
+      key_map: from the file's key without its prefix to torchvision's; None leaves a key out. Like
+        `prefix`, of state dicts.
+      new_head: a key: the layers whose shape depends on `num_classes` are drawn at random and the
+        file's are left out. Without it they come from the file.
+      input_size: (height, width, channels) of an image that the network takes.
+    Returns:
+      Variables for `model.apply`, numpy arrays.
+    Raises:
+      InputError: the file cannot be read, or does not fit the network: all that is missing, left
+        over or of another shape, in one message.
+    """
+    images = jax.ShapeDtypeStruct((1, *input_size), jnp.float32)
+    variables, head = _shapes(model, images), set()
+    if new_head is not None:
+        head = head_paths(model, images)
+        init = jax.jit(partial(model.init, train=False))
+        variables = jax.device_get(init(new_head, jnp.zeros(images.shape)))
+    if isinstance(source, Mapping):
+        state_dict = source
+    elif pathlib.Path(source).is_dir():
+        state_dict = to_state_dict(restore_variables(source))
+    else:
+        state_dict = read_state_dict(source)
+    return from_state_dict(state_dict, variables, prefix=prefix, key_map=key_map, keep=head)

@@ -1,0 +1,99 @@
+"""`jaxvision convert`: to an Orbax checkpoint and back, and what training begins with."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from jaxvision.cli import assemble
+from jaxvision.engine import Parallel
+from jaxvision.interop import (
+    load_weights,
+    read_state_dict,
+    restore_variables,
+    to_state_dict,
+    write_state_dict,
+)
+from jaxvision.models import create_model
+from tests.models.variables import random_variables
+
+NAME, CLASSES = "resnet20", 10
+
+
+@pytest.fixture(scope="module")
+def state():
+    return to_state_dict(random_variables(create_model(NAME), np.zeros((1, 32, 32, 3), "f4")))
+
+
+def test_to_a_checkpoint_and_back(command, tmp_path, state):
+    prefixed = {f"module.{key}": value for key, value in state.items()}
+    write_state_dict(tmp_path / "given.safetensors", prefixed)
+    code, out, err = command("convert", NAME, "given.safetensors", "weights", "--prefix=module.")
+    assert code == 0, err
+    result = json.loads(out)
+    variables = restore_variables(tmp_path / "weights")
+    arrays = jax.tree.leaves(variables)
+    assert result == {
+        "model": NAME,
+        "arrays": len(arrays),
+        "elements": sum(x.size for x in arrays),
+        "out": "weights",
+    }
+    code, _, err = command("convert", NAME, "--to-torch", "weights", "back.npz")
+    assert code == 0, err
+    back = read_state_dict(tmp_path / "back.npz")
+    assert back.keys() == state.keys()
+    for key, value in state.items():
+        np.testing.assert_array_equal(back[key], value)
+    found = load_weights(create_model(NAME), tmp_path / "weights", input_size=(32, 32, 3))
+    jax.tree.map(np.testing.assert_array_equal, found, variables)
+    code, _, err = command("convert", NAME, "given.safetensors", "weights", "--prefix=module.")
+    assert code == 2
+    assert "weights is there already" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([NAME], "give a network, what to convert and where to write it"),
+        (["resnet21", "given.npz", "out"], "unknown model 'resnet21'"),
+        ([NAME, "gone.npz", "out"], "there is no file gone.npz"),
+        ([NAME, "given.npz", "out", "--num_classes=3"], "another shape: fc.bias"),
+        (["resnet18", "given.npz", "out"], "the weights do not fit the network: missing: "),
+        ([NAME, "--to-torch", "nothing", "out.npz"], "no run in nothing"),
+    ],
+)
+def test_what_cannot_be_converted(command, tmp_path, state, arguments, message):
+    write_state_dict(tmp_path / "given.npz", state)
+    code, _, err = command("convert", *arguments)
+    assert code == 2
+    assert message in err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_training_begins_with_a_file(command, tmp_path, digits, state):
+    write_state_dict(tmp_path / "given.npz", {**state, "extra.weight": np.zeros(2)})
+    train = [
+        "train",
+        "--config=digits_lenet5",
+        f"--config.data.dir={digits}",
+        f"--config.model.name={NAME}",
+        "--config.steps=1",
+        "--config.batch_size=4",
+        "--config.optimizer.learning_rate=1e-12",
+    ]
+    code, _, err = command(*train, "--config.init_from=given.npz", "--workdir=one")
+    assert code == 0, err
+    assert "begin as in given.npz" in err
+    assert "not taken from there: extra.weight" in err
+    assert "; new: conv1/kernel" in err  # digits are grey
+    config = assemble.saved_config(tmp_path / "one")
+    task = assemble.make_task(config)
+    best = assemble.restore_best(tmp_path / "one", config, task, Parallel())
+    after = to_state_dict(best.state.variables)
+    assert after.keys() == state.keys()
+    for key in state.keys() - {"conv1.weight"}:
+        if not key.endswith(("running_mean", "running_var")):
+            np.testing.assert_allclose(after[key], state[key], atol=1e-6)

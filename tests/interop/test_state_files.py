@@ -1,0 +1,93 @@
+"""Files of state dicts: what is written comes back; what cannot be read is named."""
+
+import sys
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from jaxvision.core import InputError
+from jaxvision.interop import read_state_dict, write_state_dict
+
+STATE = {
+    "fc.weight": np.arange(6, dtype=np.float32).reshape(2, 3).T,  # not contiguous
+    "bn.num_batches_tracked": np.array(3),
+}
+
+
+def check_equal(found, expected):
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert found[key].dtype == value.dtype
+        np.testing.assert_array_equal(found[key], value)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_what_is_written_comes_back(tmp_path, suffix):
+    file = tmp_path / f"weights{suffix}"
+    write_state_dict(file, {"old": np.zeros(2)})
+    write_state_dict(file, STATE)
+    check_equal(read_state_dict(str(file)), STATE)
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+def test_a_safetensors_file_may_hold_bfloat16(tmp_path):
+    file, half = tmp_path / "weights.safetensors", np.arange(4).astype("bfloat16")
+    safetensors.numpy.save_file({"x": half}, file)
+    check_equal(read_state_dict(file), {"x": half})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("weights.h5", b"", r"weights.h5 is no file of weights: they end in \.safetensors, \.npz"),
+        ("gone.npz", None, "there is no file .*gone.npz"),
+        ("cut.npz", b"PK\x03\x04", "cut.npz cannot be read .*save it again"),
+        ("text.npz", b"hello", "text.npz cannot be read"),
+        ("cut.safetensors", b"12", "cut.safetensors cannot be read"),
+    ],
+)
+def test_what_cannot_be_read(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_state_dict(tmp_path / name)
+
+
+def test_torchs_files_need_torch(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (tmp_path / "weights.pth").write_bytes(b"")
+    for act in (read_state_dict, lambda path: write_state_dict(path, STATE)):
+        with pytest.raises(InputError, match=r"torch, which is not installed.*or save the weights"):
+            act(tmp_path / "weights.pth")
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("level", [None, "state_dict", "model"])
+def test_torchs_files_come_back(tmp_path, zipped, level):
+    torch = pytest.importorskip("torch")
+    file = tmp_path / "weights.pt"
+    content = {key: torch.from_numpy(np.array(value)) for key, value in STATE.items()}
+    content["half"] = torch.ones(3, dtype=torch.bfloat16)
+    if level is not None:
+        content = {level: content, "epoch": 3}
+    torch.save(content, file, _use_new_zipfile_serialization=zipped)
+    check_equal(read_state_dict(file), {**STATE, "half": np.ones(3, np.float32)})
+    write_state_dict(file, STATE)
+    check_equal(read_state_dict(file), STATE)
+
+
+@pytest.mark.parity
+def test_torchs_files_that_are_no_state_dicts(tmp_path):
+    torch = pytest.importorskip("torch")
+    file = tmp_path / "weights.pth"
+    torch.save(torch.nn.Linear(2, 2), file)
+    with pytest.raises(InputError, match=r"cannot be read .*torch\.save\(model\.state_dict\(\)"):
+        read_state_dict(file)
+    torch.save([1, 2], file)
+    with pytest.raises(InputError, match="holds no state dict"):
+        read_state_dict(file)
+    file.write_bytes(b"nonsense")
+    with pytest.raises(InputError, match=r"weights\.pth cannot be read"):
+        read_state_dict(file)

@@ -1,0 +1,100 @@
+"""All of torchvision's classifiers beside ours, at their published sizes, as a table.
+
+  python -m tests.models.torchvision_table [--only 'resnet*' ...] >> FILE
+
+For each network: parameters of both; multiply-adds of ours, and torchvision's figure (which it
+calls GFLOPS); and how far the logits are apart, in parts of the largest, for 2 images of noise and
+random weights with statistics near what the layers see. Ours take torch's state dict, and give it
+back whole. Needs torch and torchvision. The last line says where it ran.
+"""
+
+import argparse
+import fnmatch
+import gc
+import importlib.metadata
+import sys
+
+import jax
+import numpy as np
+
+from jaxvision.interop import from_state_dict, to_state_dict
+from jaxvision.models import create_model, input_size, summarize
+from tests.models.parity import check_round_trip, settle, to_torch
+from tests.models.variables import shapes_of
+from tests.ops.parity import import_torchvision
+
+WITH_AUX = ("googlenet", "inception_v3")
+
+
+def published(models, name):
+    """(parameters, multiply-adds) of torchvision's table: of weights at the network's size."""
+    for weights in models.get_model_weights(name):
+        if weights.meta.get("min_size") is not None and weights.transforms().crop_size == [
+            input_size(name)[0]
+        ]:
+            return weights.meta["num_params"], weights.meta["_ops"] * 1e9
+    raise ValueError(f"torchvision has no figures of {name} at {input_size(name)}")
+
+
+def logits_apart(torch, models, name):
+    """The largest difference of the logits, in parts of the largest."""
+    aux = {"init_weights": False} if name in WITH_AUX else {}
+    theirs = models.get_model(name, **aux)
+    ours = create_model(name, **({"aux": True} if aux else {}))
+    images = np.random.default_rng(0).normal(size=(2, *input_size(name))).astype(np.float32)
+    settle(torch, theirs, images)
+    with torch.no_grad():
+        expected = theirs(to_torch(torch, images)).numpy()
+    state = {key: value.numpy() for key, value in theirs.state_dict().items()}
+    variables = from_state_dict(state, shapes_of(ours, images)[1])
+    check_round_trip(state, to_state_dict(variables, model=ours))
+    run = jax.jit(lambda variables, images: ours.apply(variables, images, train=False)["logits"])
+    found = np.asarray(run(variables, images))
+    if not np.ptp(expected, axis=0).max() > 1e-3 * np.abs(expected).max():
+        raise ValueError(f"the logits of {name} do not depend on the images")
+    return np.abs(found - expected).max() / np.abs(expected).max()
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", default=["*"], help="patterns of names")
+    arguments = parser.parse_args()
+    torch, models = import_torchvision("models")
+    names = [
+        name
+        for name in models.list_models(module=models)
+        if any(fnmatch.fnmatch(name, pattern) for pattern in arguments.only)
+    ]
+    print("| network | input | parameters | multiply-adds, G | torchvision's | logits apart |")
+    print("|---|---|---|---|---|---|")
+    for name in names:
+        torch.manual_seed(0)
+        summary = summarize(create_model(name), input_size(name))
+        params, macs = published(models, name)
+        if name == "inception_v3":  # of which torchvision counts the auxiliary head's parameters
+            with_aux = summarize(create_model(name, aux=True), input_size(name))
+            summary = summary._replace(params=with_aux.params)
+        if params != summary.params:
+            sys.exit(f"{name} has {summary.params:,} parameters, torchvision's {params:,}")
+        if abs(summary.macs - macs) > max(0.01 * macs, 0.006e9):
+            sys.exit(f"{name} has {summary.macs:,} multiply-adds, torchvision's {macs:,}")
+        height, width, _ = input_size(name)
+        print(
+            f"| {name} | {height}x{width} | {params:,} | {summary.macs / 1e9:.3f} | "
+            f"{macs / 1e9:.3f} | {logits_apart(torch, models, name):.1e} |",
+            flush=True,
+        )
+        jax.clear_caches()
+        gc.collect()
+    versions = [
+        f"{x} {importlib.metadata.version(x)}" for x in ("jax", "torch", "torchvision", "numpy")
+    ]
+    print(
+        f"\n{len(names)} networks; float32 on {jax.devices()[0].device_kind}; {', '.join(versions)}"
+    )
+
+
+if __name__ == "__main__":
+    main()
