@@ -34,6 +34,7 @@ from jaxvision.data import (
 )
 from jaxvision.engine import abstract_state, make_optimizer
 from jaxvision.engine.evaluate import measured
+from tests.marks import slow_but
 
 CONFIGS = shipped_configs()
 
@@ -54,6 +55,8 @@ def test_the_configs_are_there():
         "tfds_mnist",
         "tfds_cifar10",
         "folder_unet",
+        "imagenet_resnet50",
+        "imagenet_resnet50_bfloat16",
         "photos_dncnn",
         "photos_srcnn",
         "scenes_landmarks",
@@ -148,10 +151,7 @@ TASKS = {
 QUICK = ("digits_lenet5", "photos_srcnn", "scenes_landmarks", "scenes_unet", "scenes_yolov2_tiny")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in CONFIGS],
-)
+@pytest.mark.parametrize("name", slow_but(CONFIGS, QUICK))
 def test_a_config_can_be_trained(name):
     config = load_config(CONFIGS[name])
     task, data = make_task(config), config.data

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +20,7 @@ from jaxvision.data import (
     SEGMENTATION_SOURCES,
     Alternating,
     EvalLoader,
+    Random,
     RandomPatches,
     Reading,
     Share,
@@ -45,6 +46,13 @@ from jaxvision.engine import (
     make_optimizer,
     read_config,
     transfer,
+)
+from jaxvision.interop import (
+    SUFFIXES,
+    is_variables,
+    named_alike,
+    read_state_dict,
+    restore_variables,
 )
 from jaxvision.tasks import TASKS
 
@@ -92,24 +100,62 @@ def make_task(config: Any) -> Task:
     return lookup(TASKS, config.task, "task")(config)
 
 
-def starting_from(task: Task, workdir: str, *, say: Callable[[str], None]) -> Task:
-    """The task, its network beginning with the best weights of a run, where they fit.
+class _Weights(NamedTuple):
+    """Variables to begin with.
 
-    Args:
-      task: the task.
-      workdir: folder of the run.
-      say: shows a line to the user.
-    Raises:
-      InputError: there is no such run, or its network has nothing in common with the task's.
+    Attributes:
+      variables: of another network, or some of them.
+      origin: names them in messages.
+      left: keys of the file that the network has no variable for.
     """
-    folder = pathlib.Path(workdir).expanduser()
+
+    variables: dict[str, Any]
+    origin: str
+    left: Sequence[str] = ()
+
+
+def _weights_of_run(folder: pathlib.Path) -> _Weights:
     config = saved_config(folder)
     parallel = Parallel(devices=jax.local_devices()[:1])
     best = restore_best(folder, config, make_task(config), parallel)
-    given = jax.device_get(best.state.variables)
-    taken = transfer(jax.eval_shape(task.init, jax.random.key(0)), given)
+    return _Weights(jax.device_get(best.state.variables), f"{folder}, step {best.step}")
+
+
+def _weights_of_file(path: pathlib.Path, like: dict[str, Any]) -> _Weights:
+    """Of a state dict for a network like `like`, or for its backbone."""
+    state_dict = read_state_dict(path)
+    found, left = named_alike(state_dict, like)
+    if "params" not in found:
+        backbone = {name: tree["backbone"] for name, tree in like.items() if "backbone" in tree}
+        found, left = named_alike(state_dict, backbone)
+    return _Weights(found, str(path), left)
+
+
+def starting_from(task: Task, origin: str, *, say: Callable[[str], None]) -> Task:
+    """The task, its network beginning with weights of another, where they fit.
+
+    Args:
+      task: the task.
+      origin: folder of a run, whose best weights they are; or of variables, as `jaxvision convert`
+        writes them; or a file of weights in torch's layout.
+      say: shows lines to the user: what is new, and what was not taken.
+    Raises:
+      InputError: there is no such run or file, or it has nothing in common with the task's network.
+    """
+    path = pathlib.Path(origin).expanduser()
+    like = jax.eval_shape(task.init, jax.random.key(0))
+    if is_variables(path):
+        weights = _Weights(restore_variables(path), str(path))
+    elif path.suffix in SUFFIXES:
+        weights = _weights_of_file(path, like)
+    else:
+        weights = _weights_of_run(path)
+    given = weights.variables
+    taken = transfer(like, given)
     rest = f"; new: {', '.join(taken.own)}" if taken.own else ""
-    say(f"{len(taken.taken)} arrays begin as in {folder}, step {best.step}{rest}")
+    say(f"{len(taken.taken)} arrays begin as in {weights.origin}{rest}")
+    if weights.left:
+        say(f"not taken from there: {', '.join(weights.left)}")
     return dataclasses.replace(task, init=lambda key: transfer(task.init(key), given).variables)
 
 
@@ -117,8 +163,21 @@ def make_criterion(config: Any) -> Criterion:
     return Criterion(config.best.metric, config.best.mode, config.best.patience)
 
 
-def _classification(data: Any, size: int) -> ToClassificationExample:
-    return ToClassificationExample(size, data.channels, data.num_classes, resize=data.resize)
+def _classification(data: Any, size: int, **how: Any) -> ToClassificationExample:
+    return ToClassificationExample(
+        size,
+        data.channels,
+        data.num_classes,
+        resize=data.resize,
+        shorter_side=data.shorter_side,
+        **how,
+    )
+
+
+def _random_windows(config: Any, size: int) -> Transform | Random:
+    if config.augment.crop_scale is None:
+        return _classification(config.data, size)
+    return Random(_classification(config.data, size, crop_scale=config.augment.crop_scale))
 
 
 def _detection(data: Any, size: int) -> ToDetectionExample:
@@ -163,16 +222,18 @@ class _Kind(NamedTuple):
       transform: (config.data, size) -> what makes an example of each.
       trained_on: (config.data, records) -> the parts of the records to train on.
       measured_on: likewise, to evaluate on.
+      drawing: (config, size) -> what makes an example to train on, where it is not `transform`.
     """
 
     sources: Sources
     transform: Callable[[Any, int], Transform]
     trained_on: Callable[[Any, Source], Source] = _as_they_are
     measured_on: Callable[[Any, Source], Source] = _as_they_are
+    drawing: Callable[[Any, int], Transform | Random] | None = None
 
 
 _KINDS = {
-    "classification": _Kind(CLASSIFICATION_SOURCES, _classification),
+    "classification": _Kind(CLASSIFICATION_SOURCES, _classification, drawing=_random_windows),
     "detection": _Kind(DETECTION_SOURCES, _detection),
     "landmarks": _Kind(LANDMARK_SOURCES, _landmarks),
     "restoration": _Kind(RESTORATION_SOURCES, _restoration, _patches, _tiles),
@@ -227,6 +288,8 @@ def train_data(config: Any, records: Source, *, partners: int) -> TrainLoader:
     if data.get("sizes"):
         transforms = tuple(transform(data, size) for size in data.sizes)
         chosen = Alternating(transforms, every=data.size_every, seed=config.seed)
+    elif kind.drawing is not None:
+        chosen = kind.drawing(config, data.image_size)
     else:
         chosen = transform(data, data.image_size)
     return TrainLoader(

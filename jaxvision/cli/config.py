@@ -23,7 +23,7 @@ def default_config(task: str = "classification") -> ConfigDict:
     config.task = task
     config.seed = 0  # of the initialisation, the order of the data and all randomness in training
     config.steps = 1000  # updates in all
-    # folder of another run: its best weights begin this one, for the whole network or the backbone
+    # begin with the weights of a run, of `jaxvision convert`, or of a file in torch's layout
     config.init_from = config_dict.placeholder(str)
     config.batch_size = 64  # of the global batch, over all devices and processes
     config.eval_every = 100  # steps between evaluations, each followed by a checkpoint
@@ -81,13 +81,20 @@ def _classification(config: ConfigDict) -> None:
     config.best.metric = "accuracy"
     config.model.name = "lenet5"
 
-    config.data.source = "digits"  # "digits" (embedded), "idx" (MNIST's format) or "tfds"
+    # "digits" (embedded), "folder" (of images, DIR/SPLIT/CLASS/), "idx" (MNIST's format) or "tfds"
+    config.data.source = "digits"
+    config.data.train_split = "train"  # of a folder or TFDS
+    config.data.test_split = "test"  # likewise
     config.data.resize = config_dict.placeholder(str)  # nearest, bilinear, bicubic; None: refuse
+    # pixels to which the shorter side is resized, before the middle is taken; None: resize it all
+    config.data.shorter_side = config_dict.placeholder(int)
     config.data.channels = 1  # 1: grey, 3: RGB
     config.data.num_classes = 10
     config.data.mean = (0.5,)  # per channel, of values in 0..1
     config.data.std = (0.5,)
 
+    # least and largest share of the image that a random window shows, instead of the middle
+    config.augment.crop_scale = config_dict.placeholder(tuple)
     config.augment.flip = False  # left and right
     config.augment.padding = 0  # pixels on each side before a random crop
     config.augment.degrees = 0.0  # of a random rotation either way

@@ -16,7 +16,7 @@ from jaxvision.data.annotated import (
     sort_out,
     to_run_lengths,
 )
-from jaxvision.data.classification import ToClassificationExample
+from jaxvision.data.classification import ToClassificationExample, random_window
 from jaxvision.data.coco import COCO_CLASSES, read_coco
 from jaxvision.data.detection import ToDetectionExample
 from jaxvision.data.folders import FORMS, find_form, list_folder, open_folder
@@ -33,6 +33,7 @@ from jaxvision.data.yolo_txt import read_yolo
 _LATER = {
     "Alternating": "loader",
     "EvalLoader": "loader",
+    "Random": "loader",
     "Reading": "loader",
     "Share": "loader",
     "TrainLoader": "loader",
@@ -67,6 +68,7 @@ __all__ = [
     "Listing",
     "Placement",
     "Problem",
+    "Random",
     "RandomPatches",
     "Reading",
     "Share",
@@ -90,6 +92,7 @@ __all__ = [
     "open_folder",
     "open_scenes",
     "place",
+    "random_window",
     "read_coco",
     "read_image",
     "read_voc",

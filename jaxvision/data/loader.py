@@ -86,6 +86,18 @@ class Alternating:
         return self.transforms[rng.randint(len(self.transforms))]
 
 
+@dataclass(frozen=True)
+class Random:
+    """A transform that draws.
+
+    Attributes:
+      transform: (record, where, rng) -> one example; what rng draws follows from the seed, the
+        epoch and the example's place in it.
+    """
+
+    transform: Callable[[Record, str, np.random.RandomState], Any]
+
+
 def _stack(examples: list[Any]) -> Any:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *examples)
 
@@ -104,24 +116,30 @@ class _TrainBatches:
     """Batch number -> this process's part of it. Picklable, for worker processes."""
 
     source: Source
-    transform: Transform | Alternating
+    transform: Transform | Alternating | Random
     batch_size: int
     seed: int
     share: Share
     partners: int
 
-    def _example(self, index: int, transform: Transform) -> Any:
-        return transform(self.source[index], self.source.where(index))
+    def _example(self, index: int, transform: Transform | Random, *place: int) -> Any:
+        record, where = self.source[index], self.source.where(index)
+        if isinstance(transform, Random):
+            return transform.transform(record, where, np.random.RandomState((self.seed, *place)))
+        return transform(record, where)
 
-    def _at(self, position: int, transform: Transform) -> Any:
+    def _at(self, position: int, transform: Transform | Random) -> Any:
         """The example at a place in the endless shuffled stream of all processes."""
         epoch, place = divmod(position, len(self.source))
         order = _epoch_order(len(self.source), self.seed, epoch)
-        example = self._example(int(order[place]), transform)
+        example = self._example(int(order[place]), transform, epoch, place, 0)
         if self.partners:
             rng = np.random.RandomState((self.seed, epoch, place))
             chosen = rng.randint(len(self.source), size=self.partners)
-            others = [self._example(int(i), transform) for i in chosen]
+            others = [
+                self._example(int(i), transform, epoch, place, number)
+                for number, i in enumerate(chosen, start=1)
+            ]
             example = example.replace(partners=_stack(others))
         return example
 
@@ -176,7 +194,7 @@ class TrainLoader:
 
     Args:
       source: the records.
-      transform: makes an example of each; or several that alternate.
+      transform: makes an example of each; or several that alternate, or one that draws.
       batch_size: of the global batch, over all processes.
       seed: of the order and the partners.
       share: this process's part of each batch.
@@ -191,7 +209,7 @@ class TrainLoader:
     def __init__(
         self,
         source: Source,
-        transform: Transform | Alternating,
+        transform: Transform | Alternating | Random,
         *,
         batch_size: int,
         seed: int,

@@ -7,6 +7,7 @@ from jaxvision.core import InputError, lookup
 from jaxvision.data.digits import open_digits
 from jaxvision.data.folders import FORMS, open_folder
 from jaxvision.data.idx import open_idx
+from jaxvision.data.image_folders import open_image_folder
 from jaxvision.data.landmark_folders import open_landmark_folder
 from jaxvision.data.mask_folders import open_mask_folder, open_voc_masks
 from jaxvision.data.photographs import open_embedded_photographs, open_photograph_folder
@@ -23,6 +24,7 @@ Sources = Mapping[str, Callable[[Any, str], Source]]
 
 CLASSIFICATION_SOURCES: Sources = {
     "digits": open_digits,
+    "folder": open_image_folder,
     "idx": open_idx,
     "tfds": open_tfds,
 }

@@ -269,12 +269,13 @@ def open_tfds(data: Any, split: str) -> TfdsSource:
     """A split of any TFDS data set for classification.
 
     Args:
-      data: config with `name` (such as "mnist" or "cifar10:3.0.2") and `dir` (None: TFDS's own).
-      split: a TFDS split.
+      data: config with `name` (such as "mnist" or "cifar10:3.0.2"), `dir` (None: TFDS's own),
+        `train_split` and `test_split`.
+      split: "train" and "test" stand for the config's two splits; any other is a TFDS split.
     Raises:
       InputError: see `TfdsSource`; also for an unknown name, version or config.
     """
-    return TfdsSource(_builder(data), split)
+    return TfdsSource(_builder(data), own_split(data, split))
 
 
 def open_tfds_detection(data: Any, split: str) -> TfdsDetectionSource:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from jaxvision.core import InputError
-from jaxvision.data.classification import RESIZE, ToClassificationExample
+from jaxvision.data.classification import RESIZE, ToClassificationExample, random_window
 
 TRANSFORM = ToClassificationExample(image_size=6, channels=1, num_classes=10)
 WHERE = "a/file.gz, record 7"
@@ -116,3 +116,77 @@ def test_settings_below_1_are_refused(field, value):
 def test_an_unknown_way_to_resize_names_the_close_one():
     with pytest.raises(InputError, match=r"unknown config.data.resize 'cubic': did you mean 'bic"):
         changed(resize="cubic")
+
+
+def test_the_middle_of_a_resized_image():
+    tall = changed(resize="bilinear", shorter_side=8)(record(height=21, width=10), WHERE).image
+    pixels = Image.fromarray(record(height=21, width=10)["image"][..., 0])
+    resized = np.asarray(pixels.resize((8, 16), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(tall[..., 0], resized[5:11, 1:7])
+
+
+def test_the_middle_of_an_image_of_its_size_is_that_image():
+    good = record()
+    example = changed(resize="bilinear", shorter_side=6)(good, WHERE)
+    np.testing.assert_array_equal(example.image, good["image"])
+
+
+@pytest.mark.parametrize("size", [(40, 60), (7, 300), (300, 7), (1, 1)])
+def test_random_windows_lie_within_the_image_and_have_its_share(size):
+    rng, shares = np.random.RandomState(0), []
+    for _ in range(300):
+        top, left, height, width = random_window(size, rng, scale=(0.1, 0.5))
+        assert height > 0
+        assert width > 0
+        assert 0 <= top <= size[0] - height
+        assert 0 <= left <= size[1] - width
+        if min(size) > 30:
+            assert 0.7 < width / height < 1.45  # 3/4 to 4/3, up to the pixel
+        shares.append(height * width / (size[0] * size[1]))
+    if min(size) > 30:
+        assert min(shares) > 0.09
+        assert max(shares) < 0.52
+        assert 0.28 < np.mean(shares) < 0.32
+
+
+def test_an_image_too_long_for_any_window_gives_the_largest_in_its_middle():
+    window = random_window((10, 100), np.random.RandomState(0), scale=(0.9, 1.0))
+    assert window == (0, 43, 10, 13)
+    window = random_window((100, 10), np.random.RandomState(0), scale=(0.9, 1.0))
+    assert window == (43, 0, 13, 10)
+
+
+def test_a_window_is_drawn_in_training_only():
+    transform = changed(resize="bilinear", crop_scale=(0.1, 0.5))
+    big = record(height=30, width=30)
+    whole = transform(big, WHERE).image
+    np.testing.assert_array_equal(whole, changed(resize="bilinear")(big, WHERE).image)
+    first, again, other = (
+        transform(big, WHERE, np.random.RandomState(seed)).image for seed in (0, 0, 1)
+    )
+    assert first.shape == (6, 6, 1)
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    top, left, height, width = random_window((30, 30), np.random.RandomState(0), scale=(0.1, 0.5))
+    part = Image.fromarray(big["image"][..., 0]).crop((left, top, left + width, top + height))
+    # Resized by itself the part does not see its neighbours, so only the middle is the same.
+    expected = np.asarray(part.resize((6, 6), Image.Resampling.BILINEAR))
+    np.testing.assert_allclose(first[2:4, 2:4, 0], expected[2:4, 2:4], atol=1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"shorter_side": 8}, "set config.data.resize to one of nearest, bilinear, bicubic"),
+        ({"crop_scale": (0.1, 1.0)}, "set config.data.resize to one of"),
+        ({"resize": "bilinear", "shorter_side": 5}, "config.data.shorter_side is 5"),
+        ({"resize": "bilinear", "crop_scale": (0.5, 1.1)}, "config.augment.crop_scale is 1.1"),
+        (
+            {"resize": "bilinear", "crop_scale": (0.5, 0.4)},
+            "least config.augment.crop_scale is 0.5",
+        ),
+    ],
+)
+def test_windows_that_cannot_be(fields, message):
+    with pytest.raises(InputError, match=message):
+        changed(**fields)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from jaxvision.core import ClassificationBatch, InputError
-from jaxvision.data import Alternating, EvalLoader, Reading, Share, TrainLoader
+from jaxvision.data import Alternating, EvalLoader, Random, Reading, Share, TrainLoader
 
+WHOLE = Share()
 READINGS = [Reading(threads=0), Reading(threads=4), Reading(threads=1, ahead=1)]
 
 
@@ -148,7 +149,9 @@ def test_worker_processes_read_the_same_batches():
     assert loader.get_state() == {"batches": 8, "records": 10}
 
 
-@pytest.mark.parametrize("reading", [*READINGS, Reading(workers=1)])
+@pytest.mark.parametrize(
+    "reading", [*READINGS, pytest.param(Reading(workers=1), marks=pytest.mark.slow)]
+)
 def test_an_error_in_reading_comes_out_as_it_was_raised(reading):
     loader = train_loader(broken=3, reading=reading)
     with pytest.raises(InputError) as error:
@@ -251,7 +254,9 @@ def sizes_of(loader, count):
     return [next(loader).image.shape[1] for _ in range(count)]
 
 
-@pytest.mark.parametrize("reading", [READINGS[0], READINGS[1], Reading(workers=2)])
+@pytest.mark.parametrize(
+    "reading", [*READINGS[:2], pytest.param(Reading(workers=2), marks=pytest.mark.slow)]
+)
 def test_alternating_transforms_hold_for_some_batches_each(reading):
     transform = Alternating(tuple(map(Sized, (2, 4, 6))), every=3, seed=7)
 
@@ -286,3 +291,30 @@ def test_partners_have_the_size_of_their_example():
 def test_alternating_transforms_are_checked(transforms, every):
     with pytest.raises(InputError, match=r"number of transforms is 0|size_every is 0"):
         Alternating(transforms, every=every, seed=0)
+
+
+def drawn(record, where, rng):
+    """As `to_example`, with a drawn number in place of the pixels."""
+    example = to_example(record, where)
+    return example.replace(image=np.full((1,), rng.randint(1 << 30)))
+
+
+@pytest.mark.parametrize("partners", [0, 2])
+def test_what_is_drawn_follows_from_the_place_alone(partners):
+    def batches(reading, share=WHOLE, seed=5):
+        options = {"batch_size": 4, "seed": seed, "share": share, "partners": partners}
+        loader = TrainLoader(Toy(10), Random(drawn), reading=reading, **options)
+        return [next(loader) for _ in range(5)]
+
+    expected = batches(READINGS[0])
+    for reading in READINGS[1:]:
+        jax.tree.map(np.testing.assert_array_equal, batches(reading), expected)
+    halves = [batches(READINGS[0], Share(index, 2)) for index in range(2)]
+    together = jax.tree.map(lambda a, b: np.concatenate([a, b]), *halves)
+    jax.tree.map(np.testing.assert_array_equal, together, expected)
+    numbers = np.concatenate([batch.image.ravel() for batch in expected])
+    assert len(np.unique(numbers)) == len(numbers)  # another one in each epoch, too
+    assert (batches(READINGS[0], seed=6)[0].image != expected[0].image).all()
+    if partners:
+        others = np.concatenate([batch.partners.image.ravel() for batch in expected])
+        assert len(np.unique([*numbers, *others])) == len(numbers) + len(others)

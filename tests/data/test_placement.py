@@ -81,6 +81,7 @@ def test_a_mask_by_hand():
     assert not enlarged[4].any()
 
 
+@pytest.mark.slow
 @given(st.sampled_from(sorted(PLACEMENTS)), sides, sides, sides, sides)
 @settings(max_examples=150, deadline=None)
 def test_masks_lie_where_their_image_does(method, height, width, rows, columns):

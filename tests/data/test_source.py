@@ -97,5 +97,7 @@ def test_cache_keeps_records(cache, times):
 
 
 def test_an_unknown_source_names_those_there_are():
-    with pytest.raises(InputError, match="unknown data source 'csv': known: digits, idx, tfds"):
+    with pytest.raises(
+        InputError, match="unknown data source 'csv': known: digits, folder, idx, tfds"
+    ):
         Splits(data(source="csv"), CLASSIFICATION_SOURCES).open("train")

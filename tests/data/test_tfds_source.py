@@ -99,7 +99,8 @@ def prepare(builder, folder, **options):
 
 
 def open_named(name, folder, split="train"):
-    return open_tfds(SimpleNamespace(name=name, dir=str(folder)), split)
+    parts = {"train_split": "train", "test_split": "test"}
+    return open_tfds(SimpleNamespace(name=name, dir=str(folder), **parts), split)
 
 
 def error_of(name, folder, split="train"):
@@ -200,7 +201,8 @@ def no_network(*args, **options):
 
 socket.socket.connect = socket.getaddrinfo = no_network
 try:
-    open_tfds(SimpleNamespace(name="mnist", dir=sys.argv[1]), "train")
+    data = SimpleNamespace(name="mnist", dir=sys.argv[1], train_split="train", test_split="test")
+    open_tfds(data, "train")
 except InputError as error:
     print(error)
 print("tensorflow" in sys.modules)

@@ -1,0 +1,74 @@
+"""Folders of images by class: what is in them, and what is wrong with them."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxvision.core import InputError
+from jaxvision.data import CLASSIFICATION_SOURCES
+from jaxvision.data.image_folders import open_image_folder
+
+
+def write(path, color, size=(4, 6)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, color).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write(tmp_path / "train" / "dog" / "b.png", (0, 0, 255))
+    write(tmp_path / "train" / "cat" / "z.png", (255, 0, 0))
+    write(tmp_path / "train" / "cat" / "deeper" / "a.PNG", (0, 255, 0))
+    (tmp_path / "train" / "cat" / "notes.txt").write_text("no image")
+    write(tmp_path / "val" / "dog" / "x.png", (10, 20, 30))
+    return tmp_path
+
+
+def data_of(folder, **changes):
+    fields = {"dir": str(folder), "train_split": "train", "test_split": "val", "num_classes": 2}
+    return SimpleNamespace(**{**fields, "channels": 3, **changes})
+
+
+def test_classes_are_the_folders_in_their_order(folder):
+    source = open_image_folder(data_of(folder), "train")
+    assert source.class_names == ("cat", "dog")
+    assert [source.where(i) for i in range(len(source))] == [
+        str(folder / "train" / name) for name in ("cat/deeper/a.PNG", "cat/z.png", "dog/b.png")
+    ]
+    assert [source[i]["label"] for i in range(3)] == [0, 0, 1]
+    assert source[0]["image"].shape == (6, 4, 3)
+    np.testing.assert_array_equal(source[2]["image"][0, 0], [0, 0, 255])
+    assert CLASSIFICATION_SOURCES["folder"] is open_image_folder
+
+
+def test_a_split_may_lack_a_class_but_numbers_stay(folder):
+    source = open_image_folder(data_of(folder), "test")
+    assert len(source) == 1
+    assert source[0]["label"] == 1
+
+
+def test_grey_images_are_as_pillows(folder):
+    source = open_image_folder(data_of(folder, channels=1), "test")
+    expected = np.asarray(Image.open(source.where(0)).convert("L"))
+    np.testing.assert_array_equal(source[0]["image"][..., 0], expected)
+
+
+@pytest.mark.parametrize(
+    ("split", "changes", "message"),
+    [
+        ("train", {"num_classes": 3}, r"2 classes \(folders\): set config.data.num_classes=2"),
+        ("train", {"dir": None}, "config.data.dir is not set"),
+        ("train", {"train_split": "gone"}, "there is no folder .*gone"),
+        ("gone", {}, "there is no folder .*gone"),
+        ("train", {"train_split": "train/cat/deeper"}, "there are no folders in .*deeper"),
+        ("more", {}, "more has classes that the training split lacks: fox"),
+        ("empty", {}, "there are no images in the folders in .*empty"),
+    ],
+)
+def test_what_is_wrong_with_a_folder(folder, split, changes, message):
+    write(folder / "more" / "fox" / "a.png", (0, 0, 0))
+    (folder / "empty" / "cat").mkdir(parents=True)
+    with pytest.raises(InputError, match=message):
+        open_image_folder(data_of(folder, **changes), split)
