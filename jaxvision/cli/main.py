@@ -5,6 +5,8 @@ jaxvision eval --workdir=DIR                           evaluate its best checkpo
 jaxvision check-data --data=DIR                        list what is wrong with images and boxes
 jaxvision anchors --data=DIR --k=5                     find anchors for a detector by k-means
 jaxvision predict --workdir=DIR --out=DIR photo.jpg    find objects in images
+jaxvision models                                       list the networks
+jaxvision convert resnet50 weights.safetensors DIR     take weights from torch's layout, or back
 jaxvision COMMAND --help                               all about one command
 """
 
@@ -14,7 +16,7 @@ from collections.abc import Callable
 
 import absl.logging
 
-from jaxvision.cli import anchors, check_data, predict
+from jaxvision.cli import anchors, check_data, convert, models, predict
 from jaxvision.cli import eval as eval_command
 from jaxvision.cli import train as train_command
 from jaxvision.cli.arguments import HelpAsked
@@ -27,6 +29,8 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "check-data": check_data.main,
     "anchors": anchors.main,
     "predict": predict.main,
+    "models": models.main,
+    "convert": convert.main,
 }
 
 
