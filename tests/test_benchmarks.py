@@ -6,9 +6,13 @@ import sys
 
 import pytest
 
+# They start processes of their own: one after the other.
+pytestmark = pytest.mark.xdist_group("processes")
+
 BENCHMARKS = pathlib.Path(__file__).parent.parent / "benchmarks"
 # Script -> arguments that make it short.
 SMALLEST = {
+    "backbones.py": ["--models", "resnet18", "--size=32", "--batch=2", "--rounds=1"],
     "coco_ap.py": ["--images=8", "--detections=9", "--classes=2", "--segm-images=2", "--rounds=1"],
     "conv.py": ["--only=pooled", "--rounds=1"],
     "detect.py": ["--models=yolov2_tiny", "--size=64", "--batches=1", "--pairs=9", "--rounds=1"],
@@ -17,7 +21,7 @@ SMALLEST = {
     "roi.py": ["--boxes=20", "--channels=8", "--height=64", "--width=96", "--rounds=1"],
     "segment.py": ["--size=16", "--batch=1", "--widths", "4", "6", "--rounds=1"],
 }
-SHARED = {"timing.py"}
+SHARED = {"timing.py", "versus_torch.py"}
 
 
 def run(script, *arguments):

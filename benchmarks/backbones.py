@@ -1,0 +1,138 @@
+"""Classifiers, forward and a training step, beside torchvision's: milliseconds and ratios.
+
+  python benchmarks/backbones.py [--models resnet18 vgg16 ...] [--batch 8] [--rounds 5]
+                                 [--dtype bfloat16] [--torch-compile] [--options NAME=VALUE ...]
+
+Ours have the weights of torchvision's networks, and nothing is dropped out. "forward" is the logits
+of an evaluation, "train" a step: cross entropy, gradients, and SGD with momentum. Before anything
+is timed the logits must agree, and the losses of two steps. Then both run in turns, and a figure is
+the median over the rounds. "x" is our time over torchvision's: below 1 ours is faster. "compile"
+is what the compiler takes for ours, once.
+
+XLA's options are those of `jaxvision.models.compiler_options`; --options tries others, for all.
+Both run on the GPU if torch sees one too (torch's arrays then channels last), else on the CPU. In
+bfloat16 parameters stay float32, and torch's networks run under its autocast.
+"""
+
+import argparse
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from timing import machine, median_ms
+from versus_torch import AGREES, WAYS, Ours, Torchs, check_agreement, same_device, torch
+
+from jaxvision.models import compiler_options, create_model
+
+MODELS = (
+    "resnet18",
+    "resnet50",
+    "mobilenet_v2",
+    "vgg16",
+    "densenet121",
+    "efficientnet_b0",
+    "resnext50_32x4d",
+)
+CLASSES = 1000
+
+
+def torchvision_models():
+    """torchvision.models, or None."""
+    if torch is None:
+        return None
+    try:
+        return importlib.import_module("torchvision.models")
+    except ImportError:
+        return None
+    except RuntimeError:  # without its compiled operators it asks what they are like
+        for name in ("nms", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool"):
+            torch.library.define(f"torchvision::{name}", "(Tensor x) -> Tensor")
+            torch.library.define(f"torchvision::_{name}_backward", "(Tensor x) -> Tensor")
+        torch.library.define("torchvision::qnms", "(Tensor x) -> Tensor")
+        torch.library.define("torchvision::deform_conv2d", "(Tensor x) -> Tensor")
+        torch.library.define("torchvision::_deform_conv2d_backward", "(Tensor x) -> Tensor")
+        return importlib.import_module("torchvision.models")
+
+
+def without_chance(name, **fields):
+    """Our network, with nothing dropped."""
+    known = create_model(name).__dataclass_fields__
+    off = {field: 0.0 for field in ("dropout", "drop_path") if field in known}
+    return create_model(name, num_classes=CLASSES, **off, **fields)
+
+
+def theirs_without_chance(models, name):
+    network = models.get_model(name, num_classes=CLASSES)
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout) or type(module).__name__ == "StochasticDepth":
+            module.p = 0.0
+    return network
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", nargs="+", default=list(MODELS))
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--dtype", choices=list(AGREES), default="float32")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--torch-compile", action="store_true")
+    parser.add_argument("--options", nargs="*", help="NAME=VALUE of XLA, instead of the table's")
+    asked = parser.parse_args()
+    same_device()
+    models = torchvision_models()
+    if models is None:
+        print("torchvision is not installed: its columns are left out")
+
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(asked.batch, asked.size, asked.size, 3)).astype(np.float32)
+    labels = rng.integers(0, CLASSES, asked.batch).astype(np.int32)
+    print("| network | way | ours ms | torchvision ms | x | compile s |")
+    print("|---|---|---|---|---|---|")
+    for name in asked.models:
+        options = {way: compiler_options(name, train=way == "train") for way in WAYS}
+        if asked.options is not None:
+            tried = dict(item.split("=", 1) for item in asked.options)
+            options = dict.fromkeys(WAYS, tried)
+        model, networks = without_chance(name, dtype=jnp.dtype(asked.dtype)), {}
+        state_dict = None
+        if models is not None:
+            torch.manual_seed(0)
+            networks["torchvision"] = Torchs(
+                theirs_without_chance(models, name),
+                images,
+                labels,
+                dtype=asked.dtype,
+                compiled=asked.torch_compile,
+                channels_last=jax.default_backend() == "gpu",
+            )
+            state_dict = networks["torchvision"].state_dict()
+        ours = Ours(model, images, labels, state_dict=state_dict, compiler_options=options)
+        if models is not None:
+            check_agreement(ours, networks["torchvision"], asked.dtype)
+        networks["ours"] = ours
+        calls = {(way, who): getattr(net, way) for way in WAYS for who, net in networks.items()}
+        ms = median_ms(calls, rounds=asked.rounds, warmup=1)
+        for way in WAYS:
+            other = ms.get((way, "torchvision"))
+            figures = [f"{other:.1f}", f"{ms[way, 'ours'] / other:.2f}"] if other else ["", ""]
+            row = [
+                name,
+                way,
+                f"{ms[way, 'ours']:.1f}",
+                *figures,
+                f"{ours.compile_seconds[way]:.1f}",
+            ]
+            print(f"| {' | '.join(row)} |", flush=True)
+        jax.clear_caches()
+    print(
+        f"batch {asked.batch}, {asked.size} x {asked.size}, {asked.dtype}, {asked.rounds} rounds; "
+        f"{machine('torch', 'torchvision')}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""A network of ours and the same one in torch: compiled, checked against each other, and run."""
+
+import functools
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxvision.interop import from_state_dict
+
+try:
+    import torch
+except ImportError:
+    torch = None
+
+WAYS = ("forward", "train")
+LEARNING_RATE, MOMENTUM = 0.01, 0.9
+# What rounding may do. A GPU multiplies float32 with 10 bits.
+AGREES = {"float32": 0.01, "bfloat16": 0.1}
+
+
+class Ours:
+    """A network of the library, compiled.
+
+    Args:
+      model: gives "logits" [B, ..., K].
+      images: f32[B, H, W, C].
+      labels: i32[B, ...], classes.
+      state_dict: torch's weights, or None for random ones.
+      compiler_options: way -> options of XLA.
+    """
+
+    def __init__(self, model, images, labels, *, state_dict=None, compiler_options=None):
+        tx = optax.sgd(LEARNING_RATE, momentum=MOMENTUM)
+
+        def forward(params, others, images):
+            return model.apply({"params": params, **others}, images, train=False)["logits"]
+
+        def step(params, others, opt_state, images, labels):
+            def objective(params):
+                maps, changed = model.apply(
+                    {"params": params, **others}, images, train=True, mutable=list(others)
+                )
+                logits = maps["logits"].astype(jnp.float32)
+                losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+                return losses.mean(), changed
+
+            (loss, others), grads = jax.value_and_grad(objective, has_aux=True)(params)
+            updates, opt_state = tx.update(grads, opt_state, params)
+            return optax.apply_updates(params, updates), others, opt_state, loss
+
+        init = functools.partial(model.init, train=False)
+        if state_dict is None:
+            variables = jax.jit(init)(jax.random.key(0), images)
+        else:
+            variables = from_state_dict(state_dict, jax.eval_shape(init, jax.random.key(0), images))
+        variables = jax.device_put(variables)
+        params = variables.pop("params")
+        self._state = params, variables, tx.init(params)
+        self._images, self._labels = jax.device_put((images, labels))
+        options = compiler_options or {}
+        self.compile_seconds = {}
+        self._forward = self._compiled(
+            "forward", jax.jit(forward), options, *self._state[:2], self._images
+        )
+        self._step = self._compiled(
+            "train",
+            jax.jit(step, donate_argnums=(0, 1, 2)),
+            options,
+            *self._state,
+            self._images,
+            self._labels,
+        )
+
+    def _compiled(self, way, jitted, options, *args):
+        lowered = jitted.lower(*args)
+        began = time.perf_counter()
+        compiled = lowered.compile(compiler_options=options.get(way))
+        self.compile_seconds[way] = time.perf_counter() - began
+        return compiled
+
+    def forward(self):
+        """Logits [B, ..., K] of an evaluation."""
+        return jax.block_until_ready(self._forward(*self._state[:2], self._images))
+
+    def train(self):
+        """A step; its loss, before it."""
+        *self._state, loss = jax.block_until_ready(
+            self._step(*self._state, self._images, self._labels)
+        )
+        return loss
+
+
+class Torchs:
+    """The same in torch, with its own initial weights.
+
+    Args:
+      network: gives logits [B, K, ...].
+      images: f32[B, H, W, C].
+      labels: i32[B, ...].
+      dtype: "float32", or "bfloat16" for torch's autocast.
+      compiled: whether through torch.compile.
+      channels_last: whether its arrays are in that order in memory.
+    """
+
+    def __init__(
+        self, network, images, labels, *, dtype="float32", compiled=False, channels_last=False
+    ):
+        self._device = "cuda" if jax.default_backend() == "gpu" else "cpu"
+        self._autocast = functools.partial(
+            torch.autocast, self._device, torch.bfloat16, enabled=dtype == "bfloat16"
+        )
+        order = torch.channels_last if channels_last else torch.contiguous_format
+        self._plain = network.to(self._device, memory_format=order)
+        self._network = torch.compile(self._plain) if compiled else self._plain
+        self._optimizer = torch.optim.SGD(self._plain.parameters(), LEARNING_RATE, MOMENTUM)
+        images = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+        self._images = images.to(self._device, memory_format=order)
+        self._labels = torch.from_numpy(labels).long().to(self._device)
+
+    def state_dict(self):
+        """Copies, in numpy."""
+        state = self._plain.state_dict()
+        return {key: value.cpu().numpy().copy() for key, value in state.items()}
+
+    def forward(self):
+        """Logits [B, ..., K] of an evaluation."""
+        self._network.eval()
+        with torch.no_grad(), self._autocast():
+            logits = self._network(self._images)
+        self._wait()
+        return logits.movedim(1, -1)
+
+    def train(self):
+        """A step; its loss, before it."""
+        self._network.train()
+        self._optimizer.zero_grad()
+        with self._autocast():
+            logits = self._network(self._images)
+        loss = torch.nn.functional.cross_entropy(logits.float(), self._labels)
+        loss.backward()
+        self._optimizer.step()
+        self._wait()
+        return loss.detach()
+
+    def _wait(self):
+        if self._device == "cuda":
+            torch.cuda.synchronize()
+
+
+def same_device():
+    """Keeps JAX on the CPU where torch sees no GPU."""
+    if torch is not None and not torch.cuda.is_available():
+        jax.config.update("jax_platforms", "cpu")
+
+
+def check_agreement(ours, theirs, dtype):
+    """How far logits and the losses of two steps are apart, in parts of the largest value.
+
+    Ends the program if the networks are not the same.
+    """
+
+    def off_by(ours, theirs):
+        ours, theirs = np.asarray(ours, np.float32), theirs.float().cpu().numpy()
+        return np.abs(ours - theirs).max() / np.abs(theirs).max()
+
+    off = {
+        "logits": off_by(ours.forward(), theirs.forward()),
+        "first loss": off_by(ours.train(), theirs.train()),
+        "second loss": off_by(ours.train(), theirs.train()),
+    }
+    if not max(off.values()) <= AGREES[dtype]:
+        raise SystemExit(f"the networks differ by more than {AGREES[dtype]}: {off}")
+    return off
