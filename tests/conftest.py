@@ -26,6 +26,7 @@ import jax
 import pytest
 
 from jaxvision.testing import TRANSFORMS, transformed
+from tests.marks import slow_but
 
 # What tracing makes stays for long: to look through it for garbage less often saves a tenth.
 gc.set_threshold(200_000, 50, 100)
@@ -44,9 +45,12 @@ def pytest_xdist_auto_num_workers(config):
     return min(os.cpu_count() or 1, 8)
 
 
-@pytest.fixture(params=TRANSFORMS)
+@pytest.fixture(params=slow_but(TRANSFORMS, ["jit", "vmap", "pmap"]))
 def transform(request):
-    """Runs a function eagerly, under jit, vmap and pmap: `transform(fn)(*args)`."""
+    """Runs a function eagerly, under jit, vmap and pmap: `transform(fn)(*args)`.
+
+    Eagerly takes longest, as each operation is compiled by itself: these are slow tests.
+    """
     return lambda fn: transformed(fn, request.param)
 
 

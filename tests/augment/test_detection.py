@@ -155,6 +155,7 @@ every_op = pytest.mark.parametrize("name", OPS)
 # What all of them promise.
 
 
+@pytest.mark.slow
 @every_op
 def test_the_same_key_gives_the_same_example_and_others_give_others(name):
     example = painted_with_partners(0)
@@ -218,6 +219,7 @@ def with_masks_over_keys(name):
     return [jax.tree.map(lambda x, k=k: x[k], results) for k in range(12)]
 
 
+@pytest.mark.slow
 @every_op
 def test_masks_move_as_the_pixels_and_lie_in_their_boxes(name):
     moved = 0

@@ -38,6 +38,7 @@ def numpy_average_iou(shapes, anchors):
     return total / len(shapes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("resize", "expected"), [("letterbox", LETTERBOX), ("stretch", STRETCH)])
 def test_as_many_anchors_as_boxes_are_the_boxes(command, tmp_path, resize, expected):
     folder = write_voc(tmp_path / "mine")
@@ -107,6 +108,7 @@ def test_the_boxes_of_a_config(command, config, resize, expected):
     np.testing.assert_allclose(result["anchors"], expected, atol=0.01)
 
 
+@pytest.mark.slow
 def test_of_a_config_too_what_training_leaves_out_is_left_out(command, config, tmp_path):
     folder = write_voc(tmp_path / "voc")
     objects = "".join(

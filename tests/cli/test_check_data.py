@@ -219,6 +219,7 @@ def test_difficult_objects_and_sizes_are_counted(command, tmp_path):
     assert result["classes"] == {"cat": 3, "dog": 1}
 
 
+@pytest.mark.slow
 def test_class_names_and_the_first_pixel_reach_the_reader(command, tmp_path):
     folder = write_voc(tmp_path / "mine")
     result, _ = result_of(command, f"--data={folder}", "--class_names=dog,cow,cat")

@@ -54,6 +54,7 @@ def darknet(tmp_path_factory):
     return [f"--{name}={folder / 'mine'}.{name}" for name in ("cfg", "weights", "names")]
 
 
+@pytest.mark.slow
 def test_training_a_detector_leaves_its_classes_a_table_and_pictures(trained, command, capsys):
     config = json.loads((trained / "config.json").read_text())
     assert config["data"]["class_names"] == ["cat", "dog"], "found in the data"

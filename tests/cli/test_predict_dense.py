@@ -151,13 +151,8 @@ def test_landmarks_give_points(data, trained, command, capsys):
         assert size_of(entry["picture"]) == (entry["width"], entry["height"])
 
 
-@pytest.mark.parametrize(
-    ("kind", "factor"),
-    [
-        ("denoising", 1),
-        *(pytest.param(kind, 3, marks=pytest.mark.slow) for kind in ("srcnn", "espcn")),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "factor"), [("denoising", 1), ("srcnn", 3), ("espcn", 3)])
 def test_restoration_gives_photographs(kind, factor, data, trained, command, capsys):
     workdir, result = trained(kind, capsys)
     assert {"psnr", "ssim", "psnr_before", "ssim_before"} <= result.keys()

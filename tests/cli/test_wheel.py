@@ -10,7 +10,8 @@ import pytest
 
 from jaxvision.cli.config import shipped_configs
 
-pytestmark = pytest.mark.slow
+# They start processes of their own: one after the other.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
 
 ROOT = pathlib.Path(__file__).parents[2]
 

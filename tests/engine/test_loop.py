@@ -24,6 +24,7 @@ from jaxvision.engine import (
 )
 from tests.engine.box_task import box_batches, box_task
 from tests.engine.stream import Stream
+from tests.marks import slow_but
 
 OPTIMIZER = Optimizer(
     optax.with_extra_args_support(optax.sgd(0.01, momentum=0.9)), lambda step: 0.01
@@ -121,7 +122,7 @@ def test_a_finished_run_says_so_and_gives_the_same(whole):
     assert (workdir / "metrics.jsonl").read_bytes() == before
 
 
-@pytest.mark.parametrize("after", [3, 7, 11])
+@pytest.mark.parametrize("after", slow_but([3, 7, 11], [7]))
 def test_an_interrupted_run_ends_with_the_same_bits(whole, tmp_path, after):
     with pytest.raises(InterruptedRunError):
         run_fit(tmp_path, stream=Breaking(BATCHES, after))
@@ -205,7 +206,10 @@ def task_breaking_at(bad_step):
     return dataclasses.replace(task, loss=loss)
 
 
-@pytest.mark.parametrize(("bad_step", "last_good"), [(6, 4), (8, 4), (3, None)])
+@pytest.mark.parametrize(
+    ("bad_step", "last_good"),
+    [(6, 4), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((8, 4), (3, None)))],
+)
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, bad_step, last_good):
     with pytest.raises(NonFiniteError, match=rf"step {bad_step}: .*prior = nan") as caught:
         run_fit(tmp_path, task=task_breaking_at(bad_step), eval_every=4)

@@ -104,13 +104,8 @@ def test_losses_do_not_depend_on_the_devices(resnet_losses, devices, kind):
     assert len(set(losses)) == 20
 
 
-@pytest.mark.parametrize(
-    ("devices", "kind"),
-    [
-        (4, "pmap"),
-        *(pytest.param(*x, marks=pytest.mark.slow) for x in ((2, "pmap"), (4, "shard_map"))),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("devices", "kind"), [(2, "pmap"), (4, "pmap"), (4, "shard_map")])
 def test_box_task_losses_do_not_depend_on_the_devices(devices, kind):
     """Masks, soft targets, key, step, picker and partners all get through the engine."""
     with jax.enable_x64():

@@ -13,6 +13,7 @@ from jaxvision import losses
 from tests import contract
 from tests.contract import Case
 from tests.makers import boxes, mask, normal, uniform, whole
+from tests.marks import slow_but
 from tests.reference import losses as reference
 from tests.reference import losses_detection as detection
 
@@ -323,6 +324,10 @@ CASES |= {
         },
     ),
 }
+# Those that take seconds to trace; of the detectors' losses two are quick.
+LONG = {"yolov1_loss", "yolov3_loss", "ssd_multibox_loss", "fast_rcnn_loss", "mask_rcnn_loss"}
+every_loss = pytest.mark.parametrize("name", slow_but(CASES, CASES.keys() - LONG))
+
 PADDED = [name for name, case in CASES.items() if case.padded]
 
 
@@ -398,17 +403,17 @@ def test_every_public_loss_is_in_the_table():
     assert set(losses.__all__) == set(CASES)
 
 
-@pytest.mark.parametrize("name", CASES)
+@every_loss
 def test_one_example_equals_the_reference(name):
     contract.check_one_example(CASES[name])
 
 
-@pytest.mark.parametrize("name", CASES)
+@every_loss
 def test_a_batch_equals_its_examples_and_shards_add_up_to_it(name):
     contract.check_batch(CASES[name])
 
 
-@pytest.mark.parametrize("name", PADDED)
+@pytest.mark.parametrize("name", slow_but(PADDED, set(PADDED) - LONG))
 def test_padding_changes_neither_value_nor_gradient(name):
     contract.check_padding(CASES[name])
 
@@ -418,7 +423,7 @@ def test_filler_changes_nothing_where_an_example_has_no_padding(name):
     contract.check_filler(CASES[name])
 
 
-@pytest.mark.parametrize("name", CASES)
+@every_loss
 def test_the_extremes_and_nothing_at_all_give_finite_values_and_gradients(name):
     contract.check_extremes(CASES[name])
 
@@ -428,6 +433,7 @@ def test_a_wrong_shape_or_dtype_names_the_argument(name, argument):
     contract.check_errors(FORMS[name], argument)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_half_precision_is_computed_in_float32(name):
     contract.check_half_precision(CASES[name])

@@ -294,6 +294,7 @@ def test_few_and_equal_shapes(distance):
     np.testing.assert_array_equal(none, np.zeros((4, 2)))
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, max_examples=30)
 @given(
     arrays(np.float32, (9, 2), elements=st.floats(-1, 1e6, width=32)),
@@ -336,6 +337,7 @@ def blood_cells(real_data):
     return np.float32(shapes)
 
 
+@pytest.mark.slow
 def test_clusters_by_iou_cover_real_boxes_better_than_by_sse(blood_cells):
     keys = jax.random.split(jax.random.key(0), 10)
     figures = {}

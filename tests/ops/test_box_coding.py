@@ -120,6 +120,7 @@ _DELTAS = jax.jit(encode_boxes)
 _DELTA_GRADIENTS = jax.jit(jax.grad(lambda *boxes: encode_boxes(*boxes).sum(), argnums=(0, 1)))
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, max_examples=50)
 @given(any_boxes(4), any_boxes(4))
 def test_deltas_of_any_boxes_are_finite(boxes, anchors):

@@ -9,6 +9,7 @@ from jax.test_util import check_grads
 
 from jaxvision import ops
 from jaxvision.testing import check_finite_gradients, check_op
+from tests.marks import slow_but
 from tests.ops.boxes import HARD, any_boxes, random_boxes
 from tests.reference.ops import boxes as reference
 
@@ -59,7 +60,7 @@ def test_by_hand():
         np.testing.assert_allclose(getattr(ops, f"elementwise_{name}")(a, b), value, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", MEASURES)
+@pytest.mark.parametrize("name", slow_but(MEASURES, ["box_iou", "complete_box_iou"]))
 def test_boxes_without_area_give_0_and_no_gradient(name):
     measure = getattr(ops, name)
     values = measure(HARD, HARD)
@@ -74,6 +75,7 @@ def test_boxes_without_area_give_0_and_no_gradient(name):
             assert jnp.abs(gradient[WITH_AREA]).sum(axis=1).min() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ELEMENTWISE)
 def test_gradients_equal_finite_differences(name):
     with jax.enable_x64(True):
@@ -120,6 +122,7 @@ _ALL = jax.jit(lambda a, b: jnp.stack([getattr(ops, name)(a, b) for name in MEAS
 _ALL_GRADIENTS = jax.jit(jax.grad(lambda a, b: _ALL(a, b).sum(), argnums=(0, 1)))
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, max_examples=50)
 @given(any_boxes(4), any_boxes(3))
 def test_any_boxes_give_bounded_values_and_finite_gradients(boxes1, boxes2):

@@ -15,6 +15,7 @@ from jax.test_util import check_grads
 
 from jaxvision.ops.convolution import conv2d, conv_general_dilated, conv_transpose2d
 from jaxvision.testing import TRANSFORMS, check_op
+from tests.marks import slow_but
 from tests.reference.ops import convolution as reference
 
 # Name -> (size of x, size of the kernel, options). Odd sizes, so that strides leave a rest.
@@ -82,7 +83,17 @@ CASES = {
     ),
     "no image": ((0, 5, 5, 4), (3, 3, 1, 4), {"groups": 4}),
 }
-every_case = pytest.mark.parametrize(("size", "kernel_size", "options"), CASES.values(), ids=CASES)
+# Each form with all that is uneven about it.
+QUICK = {
+    "dense, everything uneven",
+    "dense, several strips, everything uneven",
+    "pointwise, padded",
+    "depthwise, dilated",
+    "depthwise 5x4, everything uneven",
+    "groups, everything uneven",
+    "many narrow groups",
+}
+every_case = pytest.mark.parametrize("name", slow_but(CASES, QUICK))
 
 TRANSPOSED = {
     "2x2 at stride 2": ((2, 3, 4, 3), (2, 2, 3, 5), {"stride": 2}),
@@ -170,7 +181,8 @@ def test_conv2d_equals_the_reference(name):
 
 
 @every_case
-def test_conv2d_has_the_values_and_gradients_of_the_library(size, kernel_size, options):
+def test_conv2d_has_the_values_and_gradients_of_the_library(name):
+    size, kernel_size, options = CASES[name]
     with jax.enable_x64(True):
         arrays = normal(*size, dtype=np.float64), normal(*kernel_size, dtype=np.float64)
         actual, expected = (
@@ -180,6 +192,7 @@ def test_conv2d_has_the_values_and_gradients_of_the_library(size, kernel_size, o
         assert largest_difference(actual, expected) < 1e-13
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, max_examples=6)
 @given(
     size=st.tuples(st.integers(6, 9), st.integers(6, 9)),
@@ -201,6 +214,7 @@ def test_any_convolution_equals_the_library(size, kernel_size, stride, dilation,
     assert largest_difference(actual, expected) < 3e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "order"), [("depthwise, strided", 2), ("depthwise 5x5, strided", 1), ("groups", 1)]
 )
@@ -241,6 +255,7 @@ def test_one_argument_alone_may_be_batched(name, in_axes):
             assert largest_difference(actual, jax.tree.leaves(one)) < 3e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [
@@ -289,6 +304,7 @@ def test_conv_transpose2d_equals_the_reference(size, kernel_size, options):
     )
 
 
+@pytest.mark.slow
 @every_transposed
 def test_conv_transpose2d_has_the_gradients_of_finite_differences(size, kernel_size, options):
     with jax.enable_x64(True):

@@ -128,6 +128,7 @@ def test_what_is_far_away_draws_only_without_a_radius():
     assert np.abs(np.asarray(soft_argmax(10 * maps)) - expected).max() > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("radius", [None, 2])
 def test_soft_argmax_has_the_gradient_of_finite_differences(radius):
     with jax.enable_x64():

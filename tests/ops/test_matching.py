@@ -79,6 +79,7 @@ def test_matches_equal_the_reference(forced):
     check_op(match_anchors, reference.match_anchors, iou, mask, **options)
 
 
+@pytest.mark.slow
 @quick
 @given(arrays(np.float32, (7, 4), elements=eighths), arrays(bool, 4))
 def test_any_matches_equal_the_reference(iou, mask):

@@ -47,6 +47,7 @@ def test_resize_equals_the_reference(form, size):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_single_cells_and_many_terms(form):
     # The gradient of the first, and the second, have more terms than are summed one by one.
@@ -139,6 +140,7 @@ def test_nearest_keeps_labels_and_masks(dtype):
         np.testing.assert_array_equal(actual, reference.resize_nearest(x, size))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_gradients_equal_finite_differences_and_precision_stays(form):
     with jax.enable_x64(True):

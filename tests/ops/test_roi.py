@@ -13,6 +13,7 @@ from jax.test_util import check_grads
 
 from jaxvision.ops import roi
 from jaxvision.testing import TRANSFORMS, check_finite_gradients, check_op
+from tests.marks import slow_but
 from tests.ops.boxes import HARD, random_boxes
 from tests.ops.parity import import_torchvision
 from tests.reference.ops import roi as reference
@@ -53,7 +54,7 @@ def gradient_of(op):
     ]
 
 
-@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("options", slow_but(OPTIONS, OPTIONS[:1]))
 def test_align_equals_the_reference_in_value_and_gradient(options):
     options = options | {"spatial_scale": 0.25}
     op, expected, expected_gradient = (
@@ -318,6 +319,7 @@ def test_gradients_equal_finite_differences():
         np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
 def test_half_precision_is_computed_in_float32(dtype):
     features = jnp.asarray(feature_map(), dtype)

@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 from jaxvision import ops
 from jaxvision.ops import suppression
 from jaxvision.testing import TRANSFORMS, check_op
+from tests.marks import slow_but
 from tests.ops.boxes import HARD, any_boxes, random_boxes
 from tests.reference.ops import suppression as reference
 
@@ -128,6 +129,7 @@ def test_equal_to_a_plain_loop(monkeypatch, count, cases, tile):
             np.testing.assert_array_equal(valid[case], expected[1], err_msg=f"case {case}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [255, 256, 257, 700])
 @pytest.mark.parametrize("size", [10, 256, 1000])
 def test_equal_to_a_plain_loop_around_the_size_of_a_tile(count, size):
@@ -221,7 +223,7 @@ def test_classes_far_apart_and_far_out_do_not_mix():
 
 
 @pytest.mark.parametrize("per_class", [False, True])
-@pytest.mark.parametrize("max_candidates", [None, 7, 1000])
+@pytest.mark.parametrize("max_candidates", slow_but([None, 7, 1000], [7]))
 def test_multiclass_equals_the_reference(per_class, max_candidates):
     rng = np.random.default_rng(0)
     boxes, scores = hard_cases(rng, 3, 12)

@@ -155,6 +155,7 @@ def test_difficult_objects_are_trained_on_if_the_config_says_so():
     assert (crowd["class"][0] == 0).all()
 
 
+@pytest.mark.slow
 def test_the_anchors_of_yolov3_go_by_size_the_largest_to_the_coarsest_map():
     task, shuffled = task_of("yolov3"), config_of("yolov3")
     shuffled.anchors = tuple(shuffled.anchors[i] for i in (2, 0, 3, 1))
@@ -485,6 +486,7 @@ RUNGS = {
 }
 
 
+@pytest.mark.slow
 def test_every_rung_from_yolo_to_yolov2_is_a_change_of_the_config():
     shapes = {}
     for rung, (version, changes) in RUNGS.items():

@@ -115,6 +115,7 @@ def measure(task, batch, images):
     return task.summarize(jax.device_get(collect(images, batch)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", [0, 1])
 def test_the_measure_of_tiles_is_that_of_the_whole_photographs(lost):
     """Against PSNR and SSIM of the photographs, put together from the tiles by hand."""
@@ -157,6 +158,7 @@ def test_the_measure_of_tiles_is_that_of_the_whole_photographs(lost):
         assert numbers[name] == pytest.approx(np.mean(values), rel=tolerance), name
 
 
+@pytest.mark.slow
 def test_a_perfect_photograph_and_none_at_all():
     task = task_of("espcn")
     batch = jax.vmap(task.prepare)(batch_of(Tiles(crops((24, 30)), size=TILE, margin=MARGIN)))

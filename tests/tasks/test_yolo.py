@@ -162,6 +162,7 @@ def found_in(version, boxes, labels, image_size, **options):
         yield found.boxes[found.valid], found.scores[found.valid], found.labels[found.valid]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VERSIONS)
 def test_perfect_maps_of_the_scenes_have_an_ap_of_one(name):
     version, boxes, labels, shared = VERSIONS[name], [], [], 0
