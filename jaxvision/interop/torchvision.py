@@ -198,6 +198,7 @@ _COMPOUNDS = (
     r"cpb_mlp|logit_scale|relative_position_bias_table",  # Swin
     r"attn_layer|conv_[abc]|grid_attention|mlp_layer|pre_norm",  # MaxViT
     r"squeeze_excitation|to_qkv|window_attention",
+    r"aux_classifier",  # FCN
     r"running_(?:mean|var)",
 )
 _PART = re.compile(f"(?:{'|'.join(_COMPOUNDS)})(?=_|$)|[^_]+")

@@ -382,4 +382,4 @@ def test_logits_equal_those_of_the_release_in_torch(name):
     theirs = torch_fcn(torch, name, widths, hidden, classes)
     stages = tuple(map(Stage, widths, (2, 2, 3, 3, 3)))
     ours = create_model(name, stages=stages, hidden=hidden, num_classes=classes)
-    check_maps(torch, theirs, ours, images_of(2, 63, 90), {"logits": None})
+    check_maps(torch, theirs, ours, images_of(2, 63, 90), {"logits": None}, round_trip=False)
