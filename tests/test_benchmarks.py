@@ -12,7 +12,7 @@ pytestmark = pytest.mark.xdist_group("processes")
 BENCHMARKS = pathlib.Path(__file__).parent.parent / "benchmarks"
 # Script -> arguments that make it short.
 SMALLEST = {
-    "backbones.py": ["--models", "resnet18", "--size=32", "--batch=2", "--rounds=1"],
+    "backbones.py": ["--models", "resnet18", "--size=64", "--batch=8", "--rounds=1"],
     "coco_ap.py": ["--images=8", "--detections=9", "--classes=2", "--segm-images=2", "--rounds=1"],
     "conv.py": ["--only=pooled", "--rounds=1"],
     "detect.py": ["--models=yolov2_tiny", "--size=64", "--batches=1", "--pairs=9", "--rounds=1"],

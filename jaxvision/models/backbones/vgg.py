@@ -82,17 +82,19 @@ class VGG(nn.Module):
         step = 2 if norm is None else 3
         conv = partial(conv_norm_act, norm=norm, use_bias=True, act=self.act, **dtypes)
 
-        def convolved(x: Array, *, stage: Stage, place: int):
-            for first in range(place, place + step * stage.convolutions, step):
-                names = {"name": f"features_{first}", "norm_name": f"features_{first + 1}"}
-                x = conv(x, stage.channels, 3, **names)
+        def convolved(x: Array, *, channels: int, places: range):
+            for place in places:
+                names = {"name": f"features_{place}", "norm_name": f"features_{place + 1}"}
+                x = conv(x, channels, 3, **names)
             return x
 
         x, maps, place = images, {}, 0
-        for level, stage in enumerate(self.stages):
-            x = maps[f"c{level}"] = run_block(self, partial(convolved, stage=stage, place=place), x)
+        for level, (channels, convolutions) in enumerate(self.stages):
+            places = range(place, place + step * convolutions, step)
+            stage = partial(convolved, channels=channels, places=places)
+            x = maps[f"c{level}"] = run_block(self, stage, x)
             x = max_pool(x, 2, ceil_mode=self.ceil_mode)
-            place += step * stage.convolutions + 1
+            place = places.stop + 1
         maps[f"c{len(self.stages)}"] = x
         x = maps["pooled"] = adaptive_avg_pool(x, 7).transpose(0, 3, 1, 2).reshape(len(x), -1)
         if self.num_classes is not None:
