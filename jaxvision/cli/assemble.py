@@ -100,6 +100,18 @@ def make_task(config: Any) -> Task:
     return lookup(TASKS, config.task, "task")(config)
 
 
+def restore_run(workdir: pathlib.Path) -> Restored:
+    """The best checkpoint of the run in a folder, by its own config, on one device.
+
+    Raises:
+      InputError: there is no run, or it has no checkpoint.
+      DamagedError: none of its checkpoints is sound.
+    """
+    config = saved_config(workdir)
+    parallel = Parallel(devices=jax.local_devices()[:1])
+    return restore_best(workdir, config, make_task(config), parallel)
+
+
 class _Weights(NamedTuple):
     """Variables to begin with.
 
@@ -115,9 +127,7 @@ class _Weights(NamedTuple):
 
 
 def _weights_of_run(folder: pathlib.Path) -> _Weights:
-    config = saved_config(folder)
-    parallel = Parallel(devices=jax.local_devices()[:1])
-    best = restore_best(folder, config, make_task(config), parallel)
+    best = restore_run(folder)
     return _Weights(jax.device_get(best.state.variables), f"{folder}, step {best.step}")
 
 

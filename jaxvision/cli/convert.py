@@ -21,7 +21,6 @@ from absl import flags
 
 from jaxvision.cli import arguments, assemble
 from jaxvision.core import InputError
-from jaxvision.engine import Parallel
 from jaxvision.interop import (
     download_weights,
     is_variables,
@@ -75,7 +74,4 @@ def _checkpoint(folder: pathlib.Path) -> pathlib.Path | Mapping[str, np.ndarray]
     """What `load_weights` takes: the folder, or of a run the best weights."""
     if is_variables(folder):
         return folder
-    config = assemble.saved_config(folder)
-    parallel = Parallel(devices=jax.local_devices()[:1])
-    best = assemble.restore_best(folder, config, assemble.make_task(config), parallel)
-    return to_state_dict(best.state.variables)
+    return to_state_dict(assemble.restore_run(folder).state.variables)

@@ -10,7 +10,14 @@ from jaxvision.layers.attention import (
     to_windows,
 )
 from jaxvision.layers.blocks import drop_path, make_divisible, run_block, squeeze_excite
-from jaxvision.layers.conv import PADDINGS, Conv, ConvTranspose, conv_norm_act, he_normal
+from jaxvision.layers.conv import (
+    PADDINGS,
+    Conv,
+    ConvTranspose,
+    conv_in_sequence,
+    conv_norm_act,
+    he_normal,
+)
 from jaxvision.layers.fields import as_backbone, dtypes_of, norm_of
 from jaxvision.layers.norm import NORMS, Norm, batch_norm, group_norm, instance_norm, layer_norm
 
@@ -23,6 +30,7 @@ __all__ = [
     "as_backbone",
     "attention",
     "batch_norm",
+    "conv_in_sequence",
     "conv_norm_act",
     "drop_path",
     "dtypes_of",

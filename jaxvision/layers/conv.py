@@ -139,3 +139,22 @@ def conv_norm_act(
     if norm is not None:
         x = norm(x, name=norm_name)
     return x if act is None else act(x)
+
+
+def conv_in_sequence(
+    x: Array, features: int, kernel_size: Pair, sequence: str, place: int = 0, **options: Any
+) -> Array:
+    """`conv_norm_act` whose layers are two neighbours in a sequence, as in torchvision's networks.
+
+    Args:
+      x: [B, H, W, C].
+      features: channels out.
+      kernel_size: as of `conv_norm_act`.
+      sequence: its name; the layers are {sequence}_{place} and {sequence}_{place + 1}.
+      place: of the convolution.
+      **options: of `conv_norm_act`.
+    Returns:
+      As `conv_norm_act`.
+    """
+    names = {"name": f"{sequence}_{place}", "norm_name": f"{sequence}_{place + 1}"}
+    return conv_norm_act(x, features, kernel_size, **names, **options)

@@ -1,6 +1,8 @@
 """Normalisation layers behind one signature, so that a network can take any of them."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import flax.linen as nn
@@ -66,128 +68,65 @@ def batch_norm(
     )(x)
 
 
-def group_norm(
-    x: Array,
-    *,
-    name: str,
-    train: bool,
-    axis_name: str | None = None,
-    dtype: Any = None,
-    param_dtype: Any = jnp.float32,
-    num_groups: int = 32,
-    epsilon: float = 1e-5,
-    scale_init: nn.initializers.Initializer = nn.initializers.ones,
-) -> Array:
+def group_norm(x: Array, *, num_groups: int = 32, **fields: Any) -> Array:
     """Group normalisation: over all places, and the channels of a group, of one example.
-
-    It does the same in training and in evaluation and on any number of devices, so `train` and
-    `axis_name` change nothing. Parameters and epsilon as in torch.
 
     Args:
       x: [B, ..., C].
-      name: the layer's name.
-      train: not used.
-      axis_name: not used.
-      dtype: of the result; None keeps the input's.
-      param_dtype: of scale and bias.
       num_groups: of channels; for a C that it does not divide, the greatest number that divides
         both.
-      epsilon: added to the variance.
-      scale_init: initialisation of the scale.
+      **fields: name, train, axis_name, dtype, param_dtype, epsilon and scale_init as of
+        `batch_norm`. It does the same in training and in evaluation and on any number of devices,
+        so `train` and `axis_name` change nothing.
     Returns:
       The shape of x.
     Source: Wu & He 2018 ("Group normalization"), section 3.
     """
-    del train, axis_name
-    return nn.GroupNorm(
-        num_groups=math.gcd(num_groups, x.shape[-1]),
-        epsilon=epsilon,
-        scale_init=scale_init,
-        dtype=dtype,
-        param_dtype=param_dtype,
-        name=name,
-    )(x)
+    layer = partial(nn.GroupNorm, num_groups=math.gcd(num_groups, x.shape[-1]))
+    return _within_example(layer, x, **fields)
 
 
-def layer_norm(
-    x: Array,
-    *,
-    name: str,
-    train: bool,
-    axis_name: str | None = None,
-    dtype: Any = None,
-    param_dtype: Any = jnp.float32,
-    epsilon: float = 1e-5,
-    scale_init: nn.initializers.Initializer = nn.initializers.ones,
-) -> Array:
+def layer_norm(x: Array, **fields: Any) -> Array:
     """Layer normalisation: over the channels of one place.
-
-    It does the same in training and in evaluation and on any number of devices, so `train` and
-    `axis_name` change nothing. Parameters and epsilon as in torch.
 
     Args:
       x: [..., C].
-      name: the layer's name.
-      train: not used.
-      axis_name: not used.
-      dtype: of the result; None keeps the input's.
-      param_dtype: of scale and bias.
-      epsilon: added to the variance.
-      scale_init: initialisation of the scale.
+      **fields: as of `group_norm`.
     Returns:
       The shape of x.
     Source: Ba, Kiros & Hinton 2016 ("Layer normalization"), section 3.
     """
-    del train, axis_name
-    return nn.LayerNorm(
-        epsilon=epsilon,
-        scale_init=scale_init,
-        use_fast_variance=False,
-        dtype=dtype,
-        param_dtype=param_dtype,
-        name=name,
-    )(x)
+    return _within_example(partial(nn.LayerNorm, use_fast_variance=False), x, **fields)
 
 
-def instance_norm(
+def instance_norm(x: Array, **fields: Any) -> Array:
+    """Instance normalisation: over all places of one channel of one example.
+
+    Scale and bias are there, as with torch's `affine=True`.
+
+    Args:
+      x: [B, ..., C].
+      **fields: as of `group_norm`.
+    Returns:
+      The shape of x.
+    Source: Ulyanov, Vedaldi & Lempitsky 2016 ("Instance normalization"), equation 1.
+    """
+    return _within_example(partial(nn.InstanceNorm, use_fast_variance=False), x, **fields)
+
+
+def _within_example(
+    layer: Callable[..., nn.Module],
     x: Array,
     *,
     name: str,
     train: bool,
     axis_name: str | None = None,
-    dtype: Any = None,
-    param_dtype: Any = jnp.float32,
     epsilon: float = 1e-5,
-    scale_init: nn.initializers.Initializer = nn.initializers.ones,
+    **fields: Any,
 ) -> Array:
-    """Instance normalisation: over all places of one channel of one example.
-
-    It does the same in training and in evaluation and on any number of devices, so `train` and
-    `axis_name` change nothing. Epsilon as in torch; scale and bias are there, as with torch's
-    `affine=True`.
-
-    Args:
-      x: [B, ..., C].
-      name: the layer's name.
-      train: not used.
-      axis_name: not used.
-      dtype: of the result; None keeps the input's.
-      param_dtype: of scale and bias.
-      epsilon: added to the variance.
-      scale_init: initialisation of the scale.
-    Returns:
-      The shape of x.
-    Source: Ulyanov, Vedaldi & Lempitsky 2016 ("Instance normalization"), equation 1.
-    """
+    """A norm that sees one example at a time, with torch's epsilon."""
     del train, axis_name
-    return nn.InstanceNorm(
-        epsilon=epsilon,
-        scale_init=scale_init,
-        use_fast_variance=False,
-        dtype=dtype,
-        param_dtype=param_dtype,
-        name=name,
-    )(x)
+    return layer(name=name, epsilon=epsilon, **fields)(x)
 
 
 NORMS: dict[str, Norm] = {

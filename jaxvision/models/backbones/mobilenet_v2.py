@@ -13,7 +13,7 @@ from jax import Array
 from jaxvision.layers import (
     Norm,
     batch_norm,
-    conv_norm_act,
+    conv_in_sequence,
     drop_path,
     dtypes_of,
     make_divisible,
@@ -84,12 +84,7 @@ class MobileNetV2(nn.Module):
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)
-
-        def conv(x: Array, features: int, kernel_size: int, name: str, last: int, **options: Any):
-            """Convolution and norm are the entries `last` and `last` + 1 of a sequence `name`."""
-            names = {"name": f"{name}_{last}", "norm_name": f"{name}_{last + 1}"}
-            options = {"act": self.act, **dtypes, **names, **options}
-            return conv_norm_act(x, features, kernel_size, norm=norm, **options)
+        conv = partial(conv_in_sequence, norm=norm, act=self.act, **dtypes)
 
         def inverted(
             x: Array, *, expansion: int, features: int, stride: int, drop: float, name: str

@@ -13,7 +13,7 @@ from jax import Array
 from jaxvision.layers import (
     Norm,
     batch_norm,
-    conv_norm_act,
+    conv_in_sequence,
     drop_path,
     dtypes_of,
     make_divisible,
@@ -116,11 +116,7 @@ class MobileNetV3(nn.Module):
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)
-
-        def conv(x: Array, features: int, kernel_size: int, name: str, **options: Any):
-            names = {"name": f"{name}_0", "norm_name": f"{name}_1"}
-            options = {"act": self.act, **dtypes, **names, **options}
-            return conv_norm_act(x, features, kernel_size, norm=norm, **options)
+        conv = partial(conv_in_sequence, norm=norm, act=self.act, **dtypes)
 
         def scaled(channels: int):
             return make_divisible(channels * self.width)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxvision.core import InputError
-from jaxvision.layers import Norm, batch_norm, conv_norm_act, dtypes_of, norm_of, run_block
+from jaxvision.layers import Norm, batch_norm, conv_in_sequence, dtypes_of, norm_of, run_block
 from jaxvision.ops import channel_shuffle, max_pool
 
 
@@ -65,12 +65,7 @@ class ShuffleNetV2(nn.Module):
         init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
         options = {"kernel_init": init, **dtypes_of(self)}
         norm = norm_of(self, train=train)
-
-        def conv(x: Array, features: int, kernel_size: int, name: str, place: int, **others: Any):
-            """Convolution and norm are the entries `place` and `place` + 1 of a sequence `name`."""
-            names = {"name": f"{name}_{place}", "norm_name": f"{name}_{place + 1}"}
-            others = {"act": self.act, **options, **names, **others}
-            return conv_norm_act(x, features, kernel_size, norm=norm, **others)
+        conv = partial(conv_in_sequence, norm=norm, act=self.act, **options)
 
         def depthwise(x: Array, name: str, place: int, *, stride: int):
             channels = x.shape[-1]

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.layers import Norm, batch_norm, conv_norm_act, dtypes_of, norm_of, run_block
+from jaxvision.layers import Norm, batch_norm, conv_in_sequence, dtypes_of, norm_of, run_block
 from jaxvision.models.sides import check_sides
 from jaxvision.ops import adaptive_avg_pool, max_pool
 
@@ -80,12 +80,11 @@ class VGG(nn.Module):
             check_sides(images, 1, more_than=2 ** len(self.stages) - 1)
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)
         step = 2 if norm is None else 3
-        conv = partial(conv_norm_act, norm=norm, use_bias=True, act=self.act, **dtypes)
+        conv = partial(conv_in_sequence, norm=norm, use_bias=True, act=self.act, **dtypes)
 
         def convolved(x: Array, *, channels: int, places: range):
             for place in places:
-                names = {"name": f"features_{place}", "norm_name": f"features_{place + 1}"}
-                x = conv(x, channels, 3, **names)
+                x = conv(x, channels, 3, "features", place)
             return x
 
         x, maps, place = images, {}, 0

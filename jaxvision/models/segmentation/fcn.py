@@ -17,6 +17,7 @@ from jaxvision.layers import (
     Norm,
     as_backbone,
     batch_norm,
+    conv_in_sequence,
     conv_norm_act,
     dtypes_of,
     norm_of,
@@ -71,8 +72,7 @@ class FCN(nn.Module):
 
         def head(level: int, name: str) -> Array:
             x = lookup(features, f"c{level}", "map of the backbone")
-            names = {"name": f"{name}_0", "norm_name": f"{name}_1"}
-            x = conv_norm_act(x, x.shape[-1] // 4, 3, norm=norm, **names, **dtypes)
+            x = conv_in_sequence(x, x.shape[-1] // 4, 3, name, norm=norm, **dtypes)
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
             x = Conv(self.num_classes, (1, 1), name=f"{name}_4", **dtypes)(x)
             return resize_bilinear(x, images.shape[1:3])
