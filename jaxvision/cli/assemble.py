@@ -131,23 +131,26 @@ def _weights_of_run(folder: pathlib.Path) -> _Weights:
     return _Weights(jax.device_get(best.state.variables), f"{folder}, step {best.step}")
 
 
-def _weights_of_file(path: pathlib.Path, like: dict[str, Any]) -> _Weights:
+def _weights_of_file(path: pathlib.Path, like: dict[str, Any], prefix: str) -> _Weights:
     """Of a state dict for a network like `like`, or for its backbone."""
     state_dict = read_state_dict(path)
-    found, left = named_alike(state_dict, like)
+    found, left = named_alike(state_dict, like, prefix=prefix)
     if "params" not in found:
         backbone = {name: tree["backbone"] for name, tree in like.items() if "backbone" in tree}
-        found, left = named_alike(state_dict, backbone)
+        found, left = named_alike(state_dict, backbone, prefix=prefix)
     return _Weights(found, str(path), left)
 
 
-def starting_from(task: Task, origin: str, *, say: Callable[[str], None]) -> Task:
+def starting_from(
+    task: Task, origin: str, *, prefix: str = "", say: Callable[[str], None]
+) -> Task:
     """The task, its network beginning with weights of another, where they fit.
 
     Args:
       task: the task.
       origin: folder of a run, whose best weights they are; or of variables, as `jaxvision convert`
         writes them; or a file of weights in torch's layout.
+      prefix: taken off the keys of such a file where they have it.
       say: shows lines to the user: what is new, and what was not taken.
     Raises:
       InputError: there is no such run or file, or it has nothing in common with the task's network.
@@ -157,7 +160,7 @@ def starting_from(task: Task, origin: str, *, say: Callable[[str], None]) -> Tas
     if is_variables(path):
         weights = _Weights(restore_variables(path), str(path))
     elif path.suffix in SUFFIXES:
-        weights = _weights_of_file(path, like)
+        weights = _weights_of_file(path, like, prefix)
     else:
         weights = _weights_of_run(path)
     given = weights.variables

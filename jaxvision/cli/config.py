@@ -25,6 +25,7 @@ def default_config(task: str = "classification") -> ConfigDict:
     config.steps = 1000  # updates in all
     # begin with the weights of a run, of `jaxvision convert`, or of a file in torch's layout
     config.init_from = config_dict.placeholder(str)
+    config.init_prefix = ""  # taken off such a file's keys where they have it: "module."
     config.batch_size = 64  # of the global batch, over all devices and processes
     config.eval_every = 100  # steps between evaluations, each followed by a checkpoint
     config.checkpoint_every = 0  # steps between further checkpoints; 0: none

@@ -61,7 +61,8 @@ def main(argv: list[str]) -> None:
     tell = say if first_process else lambda line: None
     task = assemble.make_task(config)
     if config.init_from and not has_checkpoints(workdir / CHECKPOINTS):
-        task = assemble.starting_from(task, config.init_from, say=tell)
+        origin, prefix = config.init_from, config.init_prefix
+        task = assemble.starting_from(task, origin, prefix=prefix, say=tell)
     parallel = Parallel(config.parallel)
     parallel.check_batch_size(config.batch_size)
     run = Run(

@@ -109,17 +109,18 @@ def from_state_dict(
 
 
 def named_alike(
-    state_dict: Mapping[str, np.ndarray], variables: Mapping[str, Any]
+    state_dict: Mapping[str, np.ndarray], variables: Mapping[str, Any], *, prefix: str = ""
 ) -> tuple[dict[str, Any], list[str]]:
     """What a state dict has under the names of a network's variables, in our layout.
 
     Args:
       state_dict: key -> array.
       variables: of the network, or their shapes.
+      prefix: taken off the file's keys where they have it.
     Returns:
       A tree like `variables`, of what was found, in the file's shapes; and the other keys.
     """
-    given, _ = _by_joined_key(state_dict, "", None)
+    given, _ = _by_joined_key(state_dict, prefix, None)
     found = {}
     for path in flax.traverse_util.flatten_dict(dict(variables)):
         if _key(path) in given:

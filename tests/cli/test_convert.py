@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxvision.cli import assemble
+from jaxvision.cli.config import default_config
 from jaxvision.engine import Parallel
 from jaxvision.interop import (
     load_weights,
@@ -70,6 +71,50 @@ def test_what_cannot_be_converted(command, tmp_path, state, arguments, message):
     assert code == 2
     assert message in err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "fields", "prefix"),
+    [
+        ("classification", "vgg11_bn", {"hidden": 4}, "module."),
+        pytest.param(
+            *("detection", "yolov2", {"backbone": {"name": "vgg11_bn"}}, "backbone.body."),
+            marks=pytest.mark.slow,
+        ),
+        ("segmentation", "unet_backbone", {"backbone": {"name": "vgg11_bn"}, "widths": (4,)}, ""),
+    ],
+)
+def test_a_classifiers_file_begins_a_network(tmp_path, task, name, fields, prefix):
+    stages = {"stages": ((4, 1), (8, 1), (8, 1), (8, 1), (8, 1))}
+    classifier = create_model("vgg11_bn", num_classes=3, hidden=4, **stages)
+    variables = random_variables(classifier, np.zeros((1, 32, 32, 3), "f4"))
+    given = {prefix + key: value for key, value in to_state_dict(variables).items()}
+    write_state_dict(tmp_path / "given.npz", given)
+    config = default_config(task)
+    config.model.name, config.data.image_size = name, 64
+    with config.unlocked():
+        config.model.update(fields)
+        config.model.get("backbone", config.model).update(stages)
+    if task == "classification":
+        config.data.update({"num_classes": 3, "channels": 3, "mean": (0.5,) * 3, "std": (0.5,) * 3})
+    else:
+        config.data.class_names = ("one", "two", "three")
+    if task == "detection":
+        config.anchors = ((10, 13), (16, 30))
+    lines = []
+    origin = {"origin": str(tmp_path / "given.npz"), "prefix": prefix}
+    begun = assemble.starting_from(assemble.make_task(config), say=lines.append, **origin)
+    params = begun.init(jax.random.key(0))["params"]
+    for layer, values in variables["params"].items():
+        if layer.startswith("features") or task == "classification":
+            found = params.get("backbone", params)[layer]
+            jax.tree.map(np.testing.assert_array_equal, found, values)
+    if task == "classification":
+        assert "new:" not in lines[0]
+        assert not lines[1:]
+    else:
+        assert "new: " in lines[0]
+        assert f"{prefix}classifier.0.weight" in lines[1]
 
 
 @pytest.mark.slow
