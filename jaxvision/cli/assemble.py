@@ -141,9 +141,7 @@ def _weights_of_file(path: pathlib.Path, like: dict[str, Any], prefix: str) -> _
     return _Weights(found, str(path), left)
 
 
-def starting_from(
-    task: Task, origin: str, *, prefix: str = "", say: Callable[[str], None]
-) -> Task:
+def starting_from(task: Task, origin: str, *, prefix: str = "", say: Callable[[str], None]) -> Task:
     """The task, its network beginning with weights of another, where they fit.
 
     Args:

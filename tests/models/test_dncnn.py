@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvision.core import InputError
 from jaxvision.interop import from_state_dict
 from jaxvision.layers import batch_norm
 from jaxvision.models import create_model, merge_batch_norm
@@ -79,50 +78,6 @@ def test_in_bfloat16_what_is_left_of_the_image_keeps_its_digits():
         "image": jnp.float32,
     }
     assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
-
-
-@pytest.mark.parametrize(
-    ("name", "fields"),
-    [("dncnn_s", TINY), ("darknet53", {"blocks": (1,), "widths": (3, 4), "num_classes": 2})],
-    ids=["dncnn", "darknet"],
-)
-def test_merged_norms_change_no_map(name, fields):
-    images = images_of(channels=3, height=8, width=8)
-    model, merged = (create_model(name, **fields, norm=norm) for norm in (batch_norm, None))
-    variables = random_variables(model, images)
-    without = merge_batch_norm(variables)
-    assert jax.tree.structure(without) == jax.tree.structure(shapes_of(merged, images)[1])
-    actual, expected = run(merged)(without, images), run(model)(variables, images)
-    for key, value in expected.items():
-        scale = np.abs(value).max()
-        np.testing.assert_allclose(actual[key], value, atol=1e-5 * scale, err_msg=key)
-
-
-def test_a_merged_norm_by_hand():
-    conv = {"kernel": np.float32([3, 5]).reshape(1, 1, 1, 2), "bias": np.float32([1, 0])}
-    norm = {"scale": np.float32([4, 6]), "bias": np.float32([7, 8])}
-    statistics = {"mean": np.float32([2, 1]), "var": np.float32([3, 8])}
-    merged = merge_batch_norm(
-        {
-            "params": {"backbone": {"a_conv1": conv, "a_bn1": norm}},
-            "batch_stats": {"backbone": {"a_bn1": statistics}},
-        },
-        epsilon=1,
-    )
-    # Factors 4 / sqrt(3 + 1) and 6 / sqrt(8 + 1).
-    assert merged.keys() == {"params"}
-    assert merged["params"].keys() == {"backbone"}
-    assert merged["params"]["backbone"].keys() == {"a_conv1"}
-    layer = merged["params"]["backbone"]["a_conv1"]
-    np.testing.assert_allclose(layer["kernel"].ravel(), [6, 10])
-    np.testing.assert_allclose(layer["bias"], [5, 6])
-
-
-def test_a_norm_without_a_convolution_is_named():
-    model = create_model("lenet5", norm=batch_norm)
-    variables = random_variables(model, np.zeros((1, 32, 32, 1), np.float32))
-    with pytest.raises(InputError, match="the batch norm bn1 has no convolution"):
-        merge_batch_norm(variables)
 
 
 def a_strangers_dncnn(torch, bias, *, depth, width, channels=1):

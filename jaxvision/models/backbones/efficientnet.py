@@ -126,6 +126,7 @@ class EfficientNet(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
+        stages = [Stage(*row) for row in self.stages]  # a config may give plain tuples
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)
         conv = partial(conv_in_sequence, norm=norm, act=self.act, **dtypes)
 
@@ -158,9 +159,9 @@ class EfficientNet(nn.Module):
             return x + drop_path(y, drop, train=train)
 
         x = conv(images, scaled(self.stem), 3, "features_0", stride=2)
-        counts = [math.ceil(stage.blocks * self.depth) for stage in self.stages]
+        counts = [math.ceil(stage.blocks * self.depth) for stage in stages]
         maps, level, done = {}, 1, 0
-        for place, (stage, blocks) in enumerate(zip(self.stages, counts, strict=True), start=1):
+        for place, (stage, blocks) in enumerate(zip(stages, counts, strict=True), start=1):
             if stage.stride > 1:
                 maps[f"c{level}"] = x
                 level += 1

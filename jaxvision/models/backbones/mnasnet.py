@@ -85,6 +85,7 @@ class MNASNet(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
+        stages = [Stage(*row) for row in self.stages]  # a config may give plain tuples
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)
         conv = partial(conv_in_sequence, norm=norm, act=self.act, **dtypes)
 
@@ -105,14 +106,14 @@ class MNASNet(nn.Module):
         x = conv(x, stem, 3, "layers", 3, groups=stem)
         x = conv(x, scaled(SEPARABLE_CHANNELS), 1, "layers", 6, act=None)
         maps, level, place, done = {}, 1, 8, 0
-        for stage in self.stages:
+        for stage in stages:
             if stage.stride > 1:
                 maps[f"c{level}"] = x
                 level += 1
             for block in range(stage.blocks):
                 done += 1
                 how = {"stride": stage.stride if block == 0 else 1}
-                how["drop"] = self.drop_path * done / sum(stage.blocks for stage in self.stages)
+                how["drop"] = self.drop_path * done / sum(stage.blocks for stage in stages)
                 how["name"] = f"layers_{place}_{block}_layers"
                 x = run_block(self, partial(inverted, stage=stage, **how), x)
             place += 1

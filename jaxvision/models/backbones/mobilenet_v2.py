@@ -83,6 +83,7 @@ class MobileNetV2(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
+        stages = [Stage(*row) for row in self.stages]  # a config may give plain tuples
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)
         conv = partial(conv_in_sequence, norm=norm, act=self.act, **dtypes)
 
@@ -101,14 +102,14 @@ class MobileNetV2(nn.Module):
 
         x = conv(images, make_divisible(STEM_CHANNELS * self.width), 3, "features_0", 0, stride=2)
         maps, level, done = {}, 1, 0
-        for expansion, channels, blocks, stride in self.stages:
+        for expansion, channels, blocks, stride in stages:
             if stride > 1:
                 maps[f"c{level}"] = x
                 level += 1
             how = {"expansion": expansion, "features": make_divisible(channels * self.width)}
             for _ in range(blocks):
                 done += 1
-                how["drop"] = self.drop_path * done / sum(stage.blocks for stage in self.stages)
+                how["drop"] = self.drop_path * done / sum(stage.blocks for stage in stages)
                 how["name"] = f"features_{done}_conv"
                 x = run_block(self, partial(inverted, stride=stride, **how), x)
                 stride = 1

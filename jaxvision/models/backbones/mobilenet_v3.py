@@ -115,6 +115,7 @@ class MobileNetV3(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
+        blocks = [Block(*row) for row in self.blocks]  # a config may give plain tuples
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)
         conv = partial(conv_in_sequence, norm=norm, act=self.act, **dtypes)
 
@@ -143,9 +144,9 @@ class MobileNetV3(nn.Module):
             return x + drop_path(y, drop, train=train)
 
         x = conv(images, scaled(STEM_CHANNELS), 3, "features_0", stride=2)
-        last = max(place for place, block in enumerate(self.blocks) if block.stride > 1)
-        maps, level, count = {}, 1, len(self.blocks)
-        for place, block in enumerate(self.blocks):
+        last = max(place for place, block in enumerate(blocks) if block.stride > 1)
+        maps, level, count = {}, 1, len(blocks)
+        for place, block in enumerate(blocks):
             dilation = 2 if self.dilated and place >= last else 1
             if block.stride > dilation:
                 maps[f"c{level}"] = x

@@ -120,7 +120,7 @@ class RegNet(nn.Module):
             return self.act(x + drop_path(y, drop, train=train))
 
         x = conv(images, self.stem_channels, 3, "stem", stride=2)
-        maps, done, depth = {"c1": x}, 0, sum(stage.blocks for stage in self.stages)
+        maps, done, depth = {"c1": x}, 0, sum(blocks for blocks, _, _ in self.stages)
         for number, (blocks, width, group_width) in enumerate(self.stages, start=1):
             if width % group_width:
                 raise InputError(
