@@ -10,6 +10,13 @@ def slow_but(cases, quick):
       cases: values of a parameter, or tuples of those of several.
       quick: some of them.
     """
-    unknown = [case for case in quick if case not in list(cases)]
+    cases = list(cases)
+    unknown = [case for case in quick if case not in cases]
     assert not unknown, unknown
-    return [pytest.param(case, marks=() if case in quick else pytest.mark.slow) for case in cases]
+    return [
+        pytest.param(
+            *(case if isinstance(case, tuple) else (case,)),
+            marks=() if case in quick else pytest.mark.slow,
+        )
+        for case in cases
+    ]

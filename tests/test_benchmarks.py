@@ -6,9 +6,6 @@ import sys
 
 import pytest
 
-# They start processes of their own: one after the other.
-pytestmark = pytest.mark.xdist_group("processes")
-
 BENCHMARKS = pathlib.Path(__file__).parent.parent / "benchmarks"
 # Script -> arguments that make it short.
 SMALLEST = {

@@ -15,9 +15,6 @@ import pytest
 
 from tests.data.folders import write_voc
 
-# They start processes of their own: one after the other.
-pytestmark = pytest.mark.xdist_group("processes")
-
 CONFIG = pathlib.Path(__file__).parent / "tiny_config.py"
 DETECTOR = pathlib.Path(__file__).parent / "tiny_detector.py"
 TIMEOUT = 300

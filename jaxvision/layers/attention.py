@@ -11,7 +11,7 @@ import numpy as np
 from flax.linen.dtypes import promote_dtype
 from jax import Array, lax
 
-from jaxvision.core import InputError
+from jaxvision.core import InputError, at_least_float32
 
 gelu = functools.partial(nn.gelu, approximate=False)
 """x times the normal distribution's share below x (Hendrycks & Gimpel 2016, "Gaussian error linear
@@ -40,10 +40,11 @@ def attention(
         None: D^-0.5.
       bias: likewise such an array, or None.
     Returns:
-      [..., Q, heads, V], in value's dtype; the softmax is one of float32.
+      [..., Q, heads, V], in value's dtype; the softmax is one of float32 at least.
     Source: Vaswani et al. 2017 ("Attention is all you need"), equation 1.
     """
-    scores = jnp.einsum("...qhd,...khd->...hqk", query, key, preferred_element_type=jnp.float32)
+    wide = jnp.promote_types(query.dtype, jnp.float32)
+    scores = jnp.einsum("...qhd,...khd->...hqk", query, key, preferred_element_type=wide)
     scores = scores * (query.shape[-1] ** -0.5 if scale is None else scale)
     if bias is not None:
         scores = scores + bias
@@ -109,7 +110,7 @@ def _promote_without_key_bias(x: Array, kernel: Array, bias: Array, *, dtype: An
 
 
 def _unit(x: Array) -> Array:
-    wide = x.astype(jnp.float32)
+    wide = at_least_float32(x)
     squared = jnp.square(wide).sum(-1, keepdims=True)
     return (wide * lax.rsqrt(jnp.maximum(squared, 1e-24))).astype(x.dtype)
 

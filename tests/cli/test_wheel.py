@@ -11,7 +11,7 @@ import pytest
 from jaxvision.cli.config import shipped_configs
 
 # They start processes of their own: one after the other.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -4,7 +4,16 @@ import jax
 import numpy as np
 
 from jaxvision.interop import from_state_dict, to_state_dict
+from jaxvision.models import create_model
 from tests.models.variables import shapes_of
+from tests.ops.parity import import_torchvision
+
+
+def torchvision_network(name, **fields):
+    """(torch, torchvision's network of a name, of the same numbers each time)."""
+    torch, models = import_torchvision("models")
+    torch.manual_seed(0)
+    return torch, getattr(models, name)(**fields)
 
 
 def to_torch(torch, images):
@@ -68,3 +77,9 @@ def check_maps(torch, theirs, ours, images, names, *, round_trip=True):
         # Not a constant: it has come from the images, and through the whole network.
         assert expected.std(axis=0).max() > 1e-3 * np.abs(expected).max()
         assert np.abs(maps[name] - expected).max() <= 1e-4 * np.abs(expected).max(), name
+
+
+def check_torchvision_logits(name, images):
+    """check_maps of the logits of torchvision's network of a name, and of ours, of 10 classes."""
+    torch, theirs = torchvision_network(name, num_classes=10)
+    check_maps(torch, theirs, create_model(name, num_classes=10), images, {"logits": None})

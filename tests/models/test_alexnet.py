@@ -1,18 +1,16 @@
 """AlexNet: the published size, every map, gradients, dropout, torchvision's logits."""
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from jaxvision.core import InputError
 from jaxvision.layers import batch_norm
 from jaxvision.models import create_model
 from jaxvision.models.backbones.alexnet import Layer
-from tests.models.parity import check_maps
+from tests.models.parity import check_torchvision_logits
+from tests.models.structure import check_shapes, size_of
 from tests.models.training import check_bfloat16, check_dropout
-from tests.models.variables import check_network_learns, shapes_of
-from tests.ops.parity import import_torchvision
+from tests.models.variables import check_network_learns, image_maker, shapes_of
 
 STAGES = (
     (Layer(0, 4, 11, stride=4, padding=2),),
@@ -20,21 +18,17 @@ STAGES = (
     (Layer(6, 6, 3), Layer(8, 6, 3), Layer(10, 8, 3)),
 )
 TINY = {"stages": STAGES, "hidden": 16, "num_classes": 3, "dropout": 0.0}
+images_of = image_maker(63)
 
 
 def tiny(**fields):
     return create_model("alexnet", **{**TINY, **fields})
 
 
-def images_of(batch=2, height=63, width=None):
-    shape = (batch, height, width or height, 3)
-    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
-
-
 def test_alexnet_has_its_published_size():
     # "One weird trick" has no number; this is torchvision's.
     _, variables = shapes_of(create_model("alexnet"), images_of(1))
-    assert sum(x.size for x in jax.tree.leaves(variables)) == 61_100_840
+    assert size_of(variables) == 61_100_840
     assert variables["params"].keys() == {
         *(f"features_{place}" for place in (0, 3, 6, 8, 10)),
         *(f"classifier_{place}" for place in (1, 4, 6)),
@@ -51,14 +45,7 @@ def test_alexnet_has_its_published_size():
 def test_every_map_in_its_shape(size, sizes):
     maps, _ = shapes_of(create_model("alexnet", num_classes=7), images_of(2, *size))
     widths = (64, 192, 256, 256)
-    expected = {
-        f"c{i}": (2, *s, w) for i, (s, w) in enumerate(zip(sizes, widths, strict=True), start=2)
-    }
-    assert {key: x.shape for key, x in maps.items()} == {
-        **expected,
-        "pooled": (2, 6 * 6 * 256),
-        "logits": (2, 7),
-    }
+    check_shapes(maps, 2, sizes, widths, first=2, pooled=6 * 6 * 256, logits=7)
 
 
 def test_without_classes_there_are_convolutions_only():
@@ -101,8 +88,4 @@ def test_bfloat16_computes_in_bfloat16_on_float32_variables():
 @pytest.mark.parity
 @pytest.mark.parametrize("size", [(64, 75), (224, 192)])
 def test_logits_equal_torchvisions(size):
-    torch, models = import_torchvision("models")
-    torch.manual_seed(0)
-    theirs = models.alexnet(num_classes=10)
-    ours = create_model("alexnet", num_classes=10)
-    check_maps(torch, theirs, ours, images_of(2, *size), {"logits": None})
+    check_torchvision_logits("alexnet", images_of(2, *size))

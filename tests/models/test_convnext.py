@@ -2,26 +2,21 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from jaxvision.core import InputError
 from jaxvision.models import create_model
-from tests.models.parity import check_maps
-from tests.models.training import check_bfloat16, check_remat, train
-from tests.models.variables import check_network_learns, random_variables, shapes_of
-from tests.ops.parity import import_torchvision
+from tests.models.parity import check_torchvision_logits
+from tests.models.structure import check_shapes, check_without_classes, size_of
+from tests.models.training import check_bfloat16, check_dropped_last_block, check_remat
+from tests.models.variables import check_network_learns, image_maker, shapes_of
 
 TINY = {"blocks": (1, 1), "widths": (4, 6), "drop_path": 0.0, "num_classes": 3}
+images_of = image_maker(16)
 
 
 def tiny(**fields):
     return create_model("convnext_tiny", **{**TINY, **fields})
-
-
-def images_of(batch=2, height=16, width=None):
-    shape = (batch, height, width or height, 3)
-    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +30,7 @@ def images_of(batch=2, height=16, width=None):
 )
 def test_every_convnext_has_its_published_size(name, count):
     _, variables = shapes_of(create_model(name), images_of(1, 32))
-    assert sum(x.size for x in jax.tree.leaves(variables)) == count
+    assert size_of(variables) == count
 
 
 @pytest.mark.parametrize(
@@ -47,22 +42,14 @@ def test_every_convnext_has_its_published_size(name, count):
     ],
 )
 def test_every_map_in_its_shape(size, sizes):
-    fields = {"blocks": (1, 1, 1, 1), "widths": (4, 6, 8, 10)}
-    maps, _ = shapes_of(tiny(**fields), images_of(2, *size), train=True)
-    assert {name: x.shape for name, x in maps.items()} == {
-        "c2": (2, *sizes[0], 4),
-        "c3": (2, *sizes[1], 6),
-        "c4": (2, *sizes[2], 8),
-        "c5": (2, *sizes[3], 10),
-        "pooled": (2, 10),
-        "logits": (2, 3),
-    }
+    widths = (4, 6, 8, 10)
+    model = tiny(blocks=(1, 1, 1, 1), widths=widths)
+    maps, _ = shapes_of(model, images_of(2, *size), train=True)
+    check_shapes(maps, 2, sizes, widths, first=2, pooled=10, logits=3)
 
 
 def test_without_classes_there_is_no_classifier():
-    maps, variables = shapes_of(tiny(num_classes=None), images_of())
-    assert maps.keys() == {"c2", "c3", "pooled"}
-    assert not [name for name in variables["params"] if name.startswith("classifier")]
+    check_without_classes(tiny(), images_of(), {"c2", "c3", "pooled"}, "classifier")
 
 
 def test_without_a_norm_there_is_none():
@@ -89,14 +76,9 @@ def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
 
 
 def test_a_block_that_is_dropped_is_its_shortcut():
-    model, images = tiny(blocks=(2,), widths=(4,), drop_path=1.0), images_of(2, 8)
-    variables = random_variables(model, images)
-    dropped, _ = jax.jit(lambda key: train(model, variables, images, key))(jax.random.key(0))
-    without = tiny(blocks=(1,), widths=(4,))
-    expected, _ = jax.jit(lambda: train(without, variables, images))()
-    np.testing.assert_allclose(dropped["c2"], expected["c2"], rtol=1e-5, atol=1e-6)
-    kept = jax.jit(lambda: model.apply(variables, images, train=False))()
-    assert np.abs(kept["c2"] - expected["c2"]).max() > 0.01
+    dropping = tiny(blocks=(2,), widths=(4,), drop_path=1.0)
+    shallower = tiny(blocks=(1,), widths=(4,))
+    check_dropped_last_block(dropping, shallower, images_of(2, 8), "c2")
 
 
 @pytest.mark.slow
@@ -112,8 +94,4 @@ def test_bfloat16_computes_in_bfloat16_on_float32_variables():
 
 @pytest.mark.parity
 def test_logits_equal_torchvisions():
-    torch, models = import_torchvision("models")
-    torch.manual_seed(0)
-    theirs = models.convnext_tiny(num_classes=10)
-    ours = create_model("convnext_tiny", num_classes=10)
-    check_maps(torch, theirs, ours, images_of(2, 64, 75), {"logits": None})
+    check_torchvision_logits("convnext_tiny", images_of(2, 64, 75))

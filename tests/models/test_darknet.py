@@ -7,6 +7,7 @@ import pytest
 
 from jaxvision.models import create_model
 from jaxvision.models.backbones.darknet import PlainDarknet, Stage
+from tests.models.structure import size_of
 from tests.models.variables import check_network_learns, shapes_of
 
 # A pooling of stride 2, one of stride 1, and a 1x1 convolution.
@@ -22,10 +23,6 @@ def images_of(batch=2, size=32):
     return np.random.default_rng(0).normal(size=(batch, size, size, 3)).astype(np.float32)
 
 
-def count(tree):
-    return sum(x.size for x in jax.tree.leaves(tree))
-
-
 @pytest.mark.parametrize(
     ("name", "parameters", "statistics"),
     # The floats of the published darknet19.weights (83,427,104 bytes and a header) and of
@@ -38,8 +35,8 @@ def count(tree):
 )
 def test_published_sizes(name, parameters, statistics):
     _, variables = shapes_of(create_model(name), images_of(1, 64))
-    assert count(variables["params"]) == parameters
-    assert count(variables["batch_stats"]) == statistics
+    assert size_of(variables["params"]) == parameters
+    assert size_of(variables["batch_stats"]) == statistics
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 from jaxvision.core import InputError
 from jaxvision.models import create_model
 from jaxvision.models.backbones.vgg import Stage
-from tests.models.test_unet import check_logits, count, images_of
+from tests.models.structure import size_of
+from tests.models.test_unet import check_logits, images_of
 from tests.models.variables import check_network_learns, random_variables, shapes_of
 
 STAGES = (Stage(4, 1), Stage(6, 2))
@@ -25,7 +26,7 @@ def test_the_papers_deconvnet():
     maps, variables = shapes_of(create_model("deconvnet"), images_of(1, 224))
     params = variables["params"]
     # Section 3.2: 252 million in 13 + 2 convolutions, as many mirrored, and the last 1x1.
-    assert round(count(params), -6) == 252_000_000
+    assert round(size_of(params), -6) == 252_000_000
     kernels = [name for name in params if not name.endswith("_bn")]
     assert len(kernels) == 15 + 14 + 1
     assert {key: x.shape[1:] for key, x in maps.items()} == {
@@ -47,8 +48,8 @@ def test_the_papers_deconvnet():
 def test_vggs_weights_fit_the_way_down():
     _, variables = shapes_of(create_model("deconvnet", norm=None), images_of(1, 224))
     down = {name: x for name, x in variables["params"].items() if name.startswith("conv")}
-    assert count(down) == 14_714_688
-    assert count(variables["params"]["fc6"]) == 7 * 7 * 512 * 4096 + 4096
+    assert size_of(down) == 14_714_688
+    assert size_of(variables["params"]["fc6"]) == 7 * 7 * 512 * 4096 + 4096
 
 
 def test_larger_images_and_no_classes():

@@ -9,21 +9,17 @@ import pytest
 
 from jaxvision.core import InputError
 from jaxvision.models import create_model
-from tests.models.parity import check_maps
+from tests.models.parity import check_torchvision_logits, torchvision_network
+from tests.models.structure import check_shapes, check_without_classes, check_without_norm, size_of
 from tests.models.training import check_bfloat16, check_remat, check_training_step, train
-from tests.models.variables import check_network_learns, random_variables, shapes_of
-from tests.ops.parity import import_torchvision
+from tests.models.variables import check_network_learns, image_maker, random_variables, shapes_of
 
 TINY = {"blocks": (1, 2), "growth_rate": 2, "stem_channels": 4, "bottleneck": 2, "num_classes": 3}
+images_of = image_maker(16)
 
 
 def tiny(**fields):
     return create_model("densenet121", **{**TINY, **fields})
-
-
-def images_of(batch=2, height=16, width=None):
-    shape = (batch, height, width or height, 3)
-    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +34,7 @@ def images_of(batch=2, height=16, width=None):
 def test_every_densenet_has_its_published_size(name, count):
     # torchvision's numbers; the layers with weights are those of the name.
     params = shapes_of(create_model(name), images_of(1, 32))[1]["params"]
-    assert sum(x.size for x in jax.tree.leaves(params)) == count
+    assert size_of(params) == count
     assert sum("kernel" in x for x in params.values()) == int(name.removeprefix("densenet"))
 
 
@@ -55,26 +51,15 @@ def test_every_map_in_its_shape(size, sizes):
     maps, _ = shapes_of(model, images_of(2, *size), train=True)
     # A block adds 32 channels a layer, and the transition after it halves them all.
     widths = (64, 96, 48 + 64, 56 + 32, 44 + 64)
-    expected = {
-        f"c{i}": (2, *s, w) for i, (s, w) in enumerate(zip(sizes, widths, strict=True), start=1)
-    }
-    assert {key: x.shape for key, x in maps.items()} == {
-        **expected,
-        "pooled": (2, 108),
-        "logits": (2, 7),
-    }
+    check_shapes(maps, 2, sizes, widths, pooled=108, logits=7)
 
 
 def test_without_classes_there_is_no_classifier():
-    maps, variables = shapes_of(tiny(num_classes=None), images_of())
-    assert maps.keys() == {"c1", "c2", "c3", "pooled"}
-    assert "classifier" not in variables["params"]
+    check_without_classes(tiny(), images_of(), {"c1", "c2", "c3", "pooled"}, "classifier")
 
 
 def test_without_norms_convolutions_have_a_bias():
-    _, variables = shapes_of(tiny(norm=None), images_of())
-    assert variables.keys() == {"params"}
-    assert all({"kernel", "bias"} == layer.keys() for layer in variables["params"].values())
+    check_without_norm(tiny(), images_of())
 
 
 @pytest.mark.parametrize(
@@ -116,18 +101,13 @@ def test_bfloat16_computes_in_bfloat16_on_float32_variables():
 
 @pytest.mark.parity
 def test_logits_equal_torchvisions():
-    torch, models = import_torchvision("models")
-    torch.manual_seed(0)
-    theirs = models.densenet121(num_classes=10)
-    ours = create_model("densenet121", num_classes=10)
-    check_maps(torch, theirs, ours, images_of(2, 64, 75), {"logits": None})
+    check_torchvision_logits("densenet121", images_of(2, 64, 75))
 
 
 @pytest.mark.parity
 def test_a_step_of_training_equals_torchvisions():
-    torch, models = import_torchvision("models")
-    torch.manual_seed(0)
     # As published, but for the number of layers.
-    theirs = models.DenseNet(32, (3, 2, 2, 3), 64, num_classes=10)
+    fields = {"growth_rate": 32, "block_config": (3, 2, 2, 3), "num_init_features": 64}
+    torch, theirs = torchvision_network("DenseNet", **fields, num_classes=10)
     ours = create_model("densenet121", blocks=(3, 2, 2, 3), num_classes=10)
     check_training_step(torch, theirs, ours, images_of(4, 64, 75))

@@ -1,22 +1,26 @@
 """EfficientNet: published sizes, every map, gradients, chance, dtypes, torchvision's logits."""
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from jaxvision.models import create_model
 from jaxvision.models.backbones.efficientnet import Stage
-from tests.models.parity import check_maps
+from tests.marks import slow_but
+from tests.models.parity import check_torchvision_logits
+from tests.models.structure import (
+    act_channels,
+    check_published_size,
+    check_shapes,
+    check_without_classes,
+)
 from tests.models.training import (
     check_bfloat16,
     check_dropout,
     check_dropped_block,
     check_remat,
-    check_training_step,
+    check_torchvision_step,
 )
-from tests.models.variables import check_network_learns, shapes_of
-from tests.ops.parity import import_torchvision
+from tests.models.variables import check_network_learns, image_maker, shapes_of
 
 # Both kinds of blocks, with and without an expansion; only the last has a shortcut.
 TINY = (
@@ -25,6 +29,7 @@ TINY = (
     Stage(3, 1, 8, 1, 2),
     Stage(5, 2, 8, 1, 1),
 )
+images_of = image_maker(17)
 
 
 def tiny(**fields):
@@ -33,56 +38,25 @@ def tiny(**fields):
     return create_model("efficientnet_b0", **fields)
 
 
-def images_of(batch=2, height=17, width=None):
-    shape = (batch, height, width or height, 3)
-    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+SIZES = [
+    ("efficientnet_b0", 5_288_548, (16, 24, 40, 112, 320, 1280)),
+    ("efficientnet_b1", 7_794_184, (16, 24, 40, 112, 320, 1280)),
+    ("efficientnet_b2", 9_109_994, (16, 24, 48, 120, 352, 1408)),
+    ("efficientnet_b3", 12_233_232, (24, 32, 48, 136, 384, 1536)),
+    ("efficientnet_b4", 19_341_616, (24, 32, 56, 160, 448, 1792)),
+    ("efficientnet_b5", 30_389_784, (24, 40, 64, 176, 512, 2048)),
+    ("efficientnet_b6", 43_040_704, (32, 40, 72, 200, 576, 2304)),
+    ("efficientnet_b7", 66_347_960, (32, 48, 80, 224, 640, 2560)),
+    ("efficientnet_v2_s", 21_458_488, (24, 48, 64, 160, 256, 1280)),
+    ("efficientnet_v2_m", 54_139_356, (24, 48, 80, 176, 512, 1280)),
+    ("efficientnet_v2_l", 118_515_272, (32, 64, 96, 224, 640, 1280)),
+]
 
 
-@pytest.mark.parametrize(
-    ("name", "count", "widths"),
-    [
-        ("efficientnet_b0", 5_288_548, (16, 24, 40, 112, 320, 1280)),
-        pytest.param(
-            "efficientnet_b1", 7_794_184, (16, 24, 40, 112, 320, 1280), marks=pytest.mark.slow
-        ),
-        pytest.param(
-            "efficientnet_b2", 9_109_994, (16, 24, 48, 120, 352, 1408), marks=pytest.mark.slow
-        ),
-        pytest.param(
-            "efficientnet_b3", 12_233_232, (24, 32, 48, 136, 384, 1536), marks=pytest.mark.slow
-        ),
-        pytest.param(
-            "efficientnet_b4", 19_341_616, (24, 32, 56, 160, 448, 1792), marks=pytest.mark.slow
-        ),
-        pytest.param(
-            "efficientnet_b5", 30_389_784, (24, 40, 64, 176, 512, 2048), marks=pytest.mark.slow
-        ),
-        pytest.param(
-            "efficientnet_b6", 43_040_704, (32, 40, 72, 200, 576, 2304), marks=pytest.mark.slow
-        ),
-        pytest.param(
-            "efficientnet_b7", 66_347_960, (32, 48, 80, 224, 640, 2560), marks=pytest.mark.slow
-        ),
-        ("efficientnet_v2_s", 21_458_488, (24, 48, 64, 160, 256, 1280)),
-        pytest.param(
-            "efficientnet_v2_m", 54_139_356, (24, 48, 80, 176, 512, 1280), marks=pytest.mark.slow
-        ),
-        pytest.param(
-            "efficientnet_v2_l", 118_515_272, (32, 64, 96, 224, 640, 1280), marks=pytest.mark.slow
-        ),
-    ],
-)
+@pytest.mark.parametrize(("name", "count", "widths"), slow_but(SIZES, [SIZES[0], SIZES[8]]))
 def test_every_efficientnet_has_its_published_size(name, count, widths):
     # torchvision's numbers.
-    maps, variables = shapes_of(create_model(name), images_of(1, 224, 193))
-    assert sum(x.size for x in jax.tree.leaves(variables["params"])) == count
-    sizes = ((112, 97), (56, 49), (28, 25), (14, 13), (7, 7))
-    expected = {
-        f"c{i}": (1, *s, w)
-        for i, (s, w) in enumerate(zip(sizes, widths[:-1], strict=True), start=1)
-    }
-    pooled = {"pooled": (1, widths[-1]), "logits": (1, 1000)}
-    assert {key: x.shape for key, x in maps.items()} == {**expected, **pooled}
+    check_published_size(name, count, widths)
 
 
 @pytest.mark.parametrize(
@@ -91,30 +65,16 @@ def test_every_efficientnet_has_its_published_size(name, count, widths):
 )
 def test_every_map_in_its_shape(size, sizes):
     maps, _ = shapes_of(tiny(), images_of(2, *size), train=True)
-    assert {name: x.shape for name, x in maps.items()} == {
-        "c1": (2, *sizes[0], 8),
-        "c2": (2, *sizes[1], 8),
-        "pooled": (2, 1280),
-        "logits": (2, 3),
-    }
+    check_shapes(maps, 2, sizes, (8, 8), pooled=1280, logits=3)
 
 
 def test_without_classes_there_is_no_classifier():
-    maps, variables = shapes_of(tiny(num_classes=None, norm=None), images_of())
-    assert maps.keys() == {"c1", "c2", "pooled"}
-    assert not any(name.startswith("classifier") for name in variables["params"])
+    check_without_classes(tiny(norm=None), images_of(), {"c1", "c2", "pooled"}, "classifier")
 
 
 def test_act_is_what_its_docstring_says():
-    calls = []
-
-    def act(x):
-        calls.append(x.shape)
-        return x
-
-    shapes_of(tiny(act=act), images_of())
     # The stem's; one and one; two with the recalibration's, and three; the head's.
-    assert len(calls) == 9
+    assert len(act_channels(tiny(), images_of())) == 9
 
 
 def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
@@ -146,17 +106,9 @@ def test_bfloat16_computes_in_bfloat16_on_float32_variables():
 )
 def test_logits_equal_torchvisions(name, size):
     # With fewer pixels, torch's own logits of the second differ from those of double precision.
-    torch, models = import_torchvision("models")
-    torch.manual_seed(0)
-    theirs = getattr(models, name)(num_classes=10)
-    ours = create_model(name, num_classes=10)
-    check_maps(torch, theirs, ours, images_of(2, *size), {"logits": None})
+    check_torchvision_logits(name, images_of(2, *size))
 
 
 @pytest.mark.parity
 def test_a_step_of_training_equals_torchvisions():
-    torch, models = import_torchvision("models")
-    torch.manual_seed(0)
-    theirs = models.efficientnet_b0(num_classes=10)
-    ours = create_model("efficientnet_b0", num_classes=10, dropout=0.0, drop_path=0.0)
-    check_training_step(torch, theirs, ours, images_of(4, 64, 75))
+    check_torchvision_step("efficientnet_b0", images_of(4, 64, 75), dropout=0.0, drop_path=0.0)

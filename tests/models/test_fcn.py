@@ -15,6 +15,7 @@ from jaxvision.models.backbones.vgg import Stage
 from jaxvision.models.segmentation.fcn import Step, bilinear
 from jaxvision.ops import conv_transpose2d, resize_bilinear
 from tests.models.parity import check_maps
+from tests.models.structure import size_of
 from tests.models.variables import check_network_learns, random_variables, shapes_of
 from tests.ops.parity import import_torchvision
 
@@ -44,10 +45,6 @@ def images_of(batch=1, height=32, width=None, channels=3):
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
-def count(tree):
-    return sum(x.size for x in jax.tree.leaves(tree))
-
-
 @pytest.mark.parametrize(
     ("name", "aux", "published"),
     [
@@ -58,7 +55,7 @@ def count(tree):
 )
 def test_the_size_and_the_maps_of_torchvisions(name, aux, published):
     maps, variables = shapes_of(create_model(name, aux=aux), images_of(1, 65, 97))
-    assert count(variables["params"]) == published
+    assert size_of(variables["params"]) == published
     heads = {key for key in variables["params"] if key != "backbone"}
     assert heads == {
         f"{head}_{place}"
@@ -103,7 +100,7 @@ def test_the_size_and_the_maps_of_the_papers(name, layers):
     maps, variables = shapes_of(create_model(name), images_of(1, 500, 375))
     params = variables["params"]
     assert params.keys() == {"backbone", "fc6", "fc7", "score_fr", *layers}
-    assert count(params) == sum(VGG_FCN[layer] for layer in ("score_fr", *layers))
+    assert size_of(params) == sum(VGG_FCN[layer] for layer in ("score_fr", *layers))
     assert round(VGG_FCN["score_fr"], -6) == 134_000_000
     # The release's sizes: 698, and halves of it rounded up.
     assert {key: x.shape[1:] for key, x in maps.items()} == {

@@ -10,10 +10,10 @@ import pytest
 from jaxvision.core import InputError
 from jaxvision.models import create_model
 from jaxvision.models.backbones.googlenet import Inception, renormalize
-from tests.models.parity import check_maps
+from tests.models.parity import check_maps, torchvision_network
+from tests.models.structure import check_shapes, check_without_norm
 from tests.models.training import check_bfloat16, check_training_step, train
-from tests.models.variables import check_network_learns, random_variables, shapes_of
-from tests.ops.parity import import_torchvision
+from tests.models.variables import check_network_learns, image_maker, random_variables, shapes_of
 
 # Two stages of one module, each with an auxiliary classifier.
 STAGES = (
@@ -21,15 +21,11 @@ STAGES = (
     (Inception(64, (64, 96), (64, 64), 64, aux="aux2"),),
 )
 TINY = {"stages": STAGES, "width": 1 / 16, "num_classes": 3, "dropout": 0.0, "dropout_aux": 0.0}
+images_of = image_maker(31)
 
 
 def tiny(**fields):
     return create_model("googlenet", **{**TINY, **fields})
-
-
-def images_of(batch=2, height=31, width=None):
-    shape = (batch, height, width or height, 3)
-    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
 def test_googlenet_has_its_published_size():
@@ -42,19 +38,12 @@ def test_googlenet_has_its_published_size():
     assert sum(n for name, n in sizes.items() if not name.startswith("aux")) == 6_624_904
 
 
-def check_shapes(maps, sizes, widths):
-    expected = {
-        f"c{i}": (2, *s, w) for i, (s, w) in enumerate(zip(sizes, widths, strict=True), start=1)
-    }
-    heads = {"pooled": (2, widths[-1]), **dict.fromkeys(("logits", "aux1", "aux2"), (2, 7))}
-    assert {key: x.shape for key, x in maps.items()} == {**expected, **heads}
-
-
 def test_every_map_in_its_shape():
     model = create_model("googlenet", num_classes=7, aux=True)
     maps, _ = shapes_of(model, images_of(2, 224, 192), train=True)
     sizes = ((112, 96), (56, 48), (28, 24), (14, 12), (7, 6))
-    check_shapes(maps, sizes, (64, 192, 480, 832, 1024))
+    widths = (64, 192, 480, 832, 1024)
+    check_shapes(maps, 2, sizes, widths, pooled=1024, logits=7, aux1=7, aux2=7)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +57,8 @@ def test_maps_of_other_sizes(size, sizes):
     stages = (*STAGES, (STAGES[0][0]._replace(aux=None),))
     model = tiny(num_classes=7, aux=True, stages=stages)
     maps, _ = shapes_of(model, images_of(2, *size), train=True)
-    check_shapes(maps, sizes, (4, 12, 20, 18, 20))
+    widths = (4, 12, 20, 18, 20)
+    check_shapes(maps, 2, sizes, widths, pooled=20, logits=7, aux1=7, aux2=7)
 
 
 def test_auxiliary_logits_depend_on_training_and_the_variables_do_not():
@@ -89,9 +79,7 @@ def test_without_classes_there_is_no_classifier():
 
 
 def test_without_a_norm_convolutions_have_a_bias():
-    _, variables = shapes_of(tiny(norm=None, aux=True), images_of())
-    assert variables.keys() == {"params"}
-    assert all(layer.keys() == {"kernel", "bias"} for layer in variables["params"].values())
+    check_without_norm(tiny(aux=True), images_of())
 
 
 @pytest.mark.parametrize(
@@ -147,19 +135,15 @@ def test_bfloat16_computes_in_bfloat16_on_float32_variables():
 @pytest.mark.parity
 @pytest.mark.parametrize("transform_input", [False, True])
 def test_logits_equal_torchvisions(transform_input):
-    torch, models = import_torchvision("models")
-    torch.manual_seed(0)
     options = {"num_classes": 10, "transform_input": transform_input}
-    theirs = models.googlenet(**options, init_weights=False)
+    torch, theirs = torchvision_network("googlenet", **options, init_weights=False)
     ours = create_model("googlenet", **options, aux=True)
     check_maps(torch, theirs, ours, images_of(2, 64, 75), {"logits": None})
 
 
 @pytest.mark.parity
 def test_a_training_step_equals_torchvisions():
-    torch, models = import_torchvision("models")
-    torch.manual_seed(0)
-    theirs = models.googlenet(num_classes=10, init_weights=False)
+    torch, theirs = torchvision_network("googlenet", num_classes=10, init_weights=False)
     ours = create_model("googlenet", num_classes=10, aux=True, dropout=0.0, dropout_aux=0.0)
     names = {"logits": "logits", "aux1": "aux_logits1", "aux2": "aux_logits2"}
     check_training_step(torch, theirs, ours, images_of(4, 96, 107), names)

@@ -2,16 +2,15 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from jaxvision.core import InputError
 from jaxvision.models import create_model
 from jaxvision.models.backbones.inception_v3 import AVERAGE, MAXIMUM, Layer, Module
-from tests.models.parity import check_maps
+from tests.models.parity import check_maps, torchvision_network
+from tests.models.structure import check_shapes, check_without_norm, size_of
 from tests.models.training import check_bfloat16, check_dropout, check_training_step
-from tests.models.variables import check_network_learns, shapes_of
-from tests.ops.parity import import_torchvision
+from tests.models.variables import check_network_learns, image_maker, shapes_of
 
 # Few layers, of every kind of step.
 POOLED = Module("Mixed_5b", ((Layer("branch1x1", 64),), (AVERAGE, Layer("branch_pool", 64))))
@@ -25,42 +24,27 @@ TINY = {
     "num_classes": 3,
     "dropout": 0.0,
 }
+images_of = image_maker(75)
 
 
 def tiny(**fields):
     return create_model("inception_v3", **{**TINY, **fields})
 
 
-def images_of(batch=2, height=75, width=None):
-    shape = (batch, height, width or height, 3)
-    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
-
-
 def test_inception_v3_has_its_published_size():
     # torchvision's number; Keras has no auxiliary classifier, and no scales of norms.
     _, variables = shapes_of(create_model("inception_v3", aux=True), images_of(1, 299))
     params = variables["params"]
-    assert sum(x.size for x in jax.tree.leaves(params)) == 27_161_264
+    assert size_of(params) == 27_161_264
     rest = {name: layer for name, layer in params.items() if not name.startswith("Aux")}
     scales = sum(layer["scale"].size for layer in rest.values() if "scale" in layer)
-    assert sum(x.size for x in jax.tree.leaves(rest)) - scales == 23_817_352
-
-
-def check_shapes(maps, sizes, widths):
-    expected = {
-        f"c{i}": (2, *s, w) for i, (s, w) in enumerate(zip(sizes, widths, strict=True), start=1)
-    }
-    assert {key: x.shape for key, x in maps.items()} == {
-        **expected,
-        "pooled": (2, widths[-1]),
-        "logits": (2, 7),
-    }
+    assert size_of(rest) - scales == 23_817_352
 
 
 def test_every_map_in_its_shape():
     maps, _ = shapes_of(create_model("inception_v3", num_classes=7), images_of(2, 299, 224))
     sizes = ((147, 109), (71, 52), (35, 25), (17, 12), (8, 5))
-    check_shapes(maps, sizes, (64, 192, 288, 768, 2048))
+    check_shapes(maps, 2, sizes, (64, 192, 288, 768, 2048), pooled=2048, logits=7)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +56,7 @@ def test_every_map_in_its_shape():
 )
 def test_maps_of_other_sizes(size, sizes):
     maps, _ = shapes_of(tiny(num_classes=7), images_of(2, *size))
-    check_shapes(maps, sizes, (4, 12, 8, 12, 8))
+    check_shapes(maps, 2, sizes, (4, 12, 8, 12, 8), pooled=8, logits=7)
 
 
 def test_the_auxiliary_classifier_gives_logits_in_training_only():
@@ -91,9 +75,7 @@ def test_without_classes_there_is_no_classifier():
 
 
 def test_without_a_norm_convolutions_have_a_bias():
-    _, variables = shapes_of(tiny(norm=None, aux=True), images_of(1, 299))
-    assert variables.keys() == {"params"}
-    assert all(layer.keys() == {"kernel", "bias"} for layer in variables["params"].values())
+    check_without_norm(tiny(aux=True), images_of(1, 299))
 
 
 @pytest.mark.parametrize(
@@ -131,19 +113,16 @@ def test_bfloat16_computes_in_bfloat16_on_float32_variables():
 @pytest.mark.parity
 @pytest.mark.parametrize("transform_input", [False, True])
 def test_logits_equal_torchvisions(transform_input):
-    torch, models = import_torchvision("models")
-    torch.manual_seed(0)
     options = {"num_classes": 10, "transform_input": transform_input}
-    theirs = models.inception_v3(**options, aux_logits=False, init_weights=False)
+    theirs_only = {"aux_logits": False, "init_weights": False}
+    torch, theirs = torchvision_network("inception_v3", **options, **theirs_only)
     ours = create_model("inception_v3", **options)
     check_maps(torch, theirs, ours, images_of(2, 75, 96), {"logits": None})
 
 
 @pytest.mark.parity
 def test_a_training_step_equals_torchvisions():
-    torch, models = import_torchvision("models")
-    torch.manual_seed(0)
-    theirs = models.inception_v3(num_classes=10, init_weights=False)
+    torch, theirs = torchvision_network("inception_v3", num_classes=10, init_weights=False)
     ours = create_model("inception_v3", num_classes=10, aux=True, dropout=0.0)
     names = {"logits": "logits", "aux": "aux_logits"}
     check_training_step(torch, theirs, ours, images_of(4, 299), names)

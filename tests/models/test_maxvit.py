@@ -7,45 +7,39 @@ import pytest
 
 from jaxvision.core import InputError
 from jaxvision.models import create_model
-from tests.models.parity import check_maps
-from tests.models.training import check_bfloat16, check_remat, check_training_step, train
-from tests.models.variables import check_network_learns, random_variables, shapes_of
-from tests.ops.parity import import_torchvision
+from tests.models.parity import check_torchvision_logits, torchvision_network
+from tests.models.structure import check_shapes, check_without_classes, size_of
+from tests.models.training import (
+    check_bfloat16,
+    check_inner_dropout,
+    check_remat,
+    check_training_step,
+    train,
+)
+from tests.models.variables import check_network_learns, image_maker, random_variables, shapes_of
 
 TINY = {"blocks": (1, 1), "widths": (4, 8), "stem": 4, "window": 2, "head_width": 4}
 ONE_STAGE = {"blocks": (1,), "widths": (4,)}
+images_of = image_maker(16)
 
 
 def tiny(**fields):
     return create_model("maxvit_t", **{**TINY, "drop_path": 0.0, "num_classes": 3, **fields})
 
 
-def images_of(batch=2, height=16, width=None):
-    shape = (batch, height, width or height, 3)
-    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
-
-
 @pytest.mark.slow
 def test_maxvit_has_its_published_size():
     _, variables = shapes_of(create_model("maxvit_t"), images_of(1, 224))
-    assert sum(x.size for x in jax.tree.leaves(variables["params"])) == 30_919_624
+    assert size_of(variables["params"]) == 30_919_624
 
 
 def test_every_map_in_its_shape():
     maps, _ = shapes_of(tiny(), images_of(2, 16, 32), train=True)
-    assert {name: x.shape for name, x in maps.items()} == {
-        "c1": (2, 8, 16, 4),
-        "c2": (2, 4, 8, 4),
-        "c3": (2, 2, 4, 8),
-        "pooled": (2, 8),
-        "logits": (2, 3),
-    }
+    check_shapes(maps, 2, ((8, 16), (4, 8), (2, 4)), (4, 4, 8), pooled=8, logits=3)
 
 
 def test_without_classes_there_is_no_classifier():
-    maps, variables = shapes_of(tiny(num_classes=None), images_of())
-    assert maps.keys() == {"c1", "c2", "c3", "pooled"}
-    assert not [name for name in variables["params"] if name.startswith("classifier")]
+    check_without_classes(tiny(), images_of(), {"c1", "c2", "c3", "pooled"}, "classifier")
 
 
 def test_without_a_norm_convolutions_have_none():
@@ -82,12 +76,7 @@ def test_a_block_that_is_dropped_is_its_shortcuts():
 
 
 def test_dropout_acts_in_training_only():
-    model, images = tiny(**ONE_STAGE, dropout=0.5), images_of(2, 8)
-    variables = random_variables(model, images)
-    run = jax.jit(lambda key: train(model, variables, images, key)[0]["logits"])
-    first, other = (run(jax.random.key(seed)) for seed in (0, 1))
-    assert (first != other).any()
-    jax.eval_shape(lambda: model.apply(variables, images, train=False))  # Takes no key.
+    check_inner_dropout(tiny(**ONE_STAGE, dropout=0.5), images_of(2, 8))
 
 
 @pytest.mark.slow
@@ -101,17 +90,13 @@ def test_bfloat16_computes_in_bfloat16_on_float32_variables():
 
 @pytest.mark.parity
 def test_logits_equal_torchvisions():
-    torch, models = import_torchvision("models")
-    torch.manual_seed(0)
-    theirs, ours = models.maxvit_t(num_classes=10), create_model("maxvit_t", num_classes=10)
-    check_maps(torch, theirs, ours, images_of(2, 224), {"logits": None})
+    check_torchvision_logits("maxvit_t", images_of(2, 224))
 
 
 @pytest.mark.parity
 def test_a_training_step_equals_torchvisions():
-    torch, models = import_torchvision("models")
-    torch.manual_seed(0)
-    theirs = models.MaxVit(
+    torch, theirs = torchvision_network(
+        "MaxVit",
         input_size=(32, 32),
         stem_channels=8,
         partition_size=2,

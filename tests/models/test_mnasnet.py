@@ -1,34 +1,33 @@
 """MnasNet: published sizes, every map, gradients, chance, dtypes, torchvision's logits."""
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from jaxvision.models import create_model
 from jaxvision.models.backbones.mnasnet import Stage
-from tests.models.parity import check_maps
+from tests.models.parity import check_torchvision_logits
+from tests.models.structure import (
+    act_channels,
+    check_published_size,
+    check_shapes,
+    check_without_classes,
+)
 from tests.models.training import (
     check_bfloat16,
     check_dropout,
     check_dropped_block,
     check_remat,
-    check_training_step,
+    check_torchvision_step,
 )
-from tests.models.variables import check_network_learns, shapes_of
-from tests.ops.parity import import_torchvision
+from tests.models.variables import check_network_learns, image_maker, shapes_of
 
 TINY = (Stage(5, 2, 16, 2, 2),)
+images_of = image_maker(17)
 
 
 def tiny(**fields):
     fields = {"stages": TINY, "width": 0.5, "num_classes": 3, "dropout": 0.0, **fields}
     return create_model("mnasnet1_0", **fields)
-
-
-def images_of(batch=2, height=17, width=None):
-    shape = (batch, height, width or height, 3)
-    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
 @pytest.mark.parametrize(
@@ -42,15 +41,7 @@ def images_of(batch=2, height=17, width=None):
 )
 def test_every_mnasnet_has_its_published_size(name, count, widths):
     # torchvision's numbers.
-    maps, variables = shapes_of(create_model(name), images_of(1, 224, 193))
-    assert sum(x.size for x in jax.tree.leaves(variables["params"])) == count
-    sizes = ((112, 97), (56, 49), (28, 25), (14, 13), (7, 7))
-    expected = {
-        f"c{i}": (1, *s, w)
-        for i, (s, w) in enumerate(zip(sizes, widths[:-1], strict=True), start=1)
-    }
-    pooled = {"pooled": (1, widths[-1]), "logits": (1, 1000)}
-    assert {key: x.shape for key, x in maps.items()} == {**expected, **pooled}
+    check_published_size(name, count, widths)
 
 
 @pytest.mark.parametrize(
@@ -59,30 +50,16 @@ def test_every_mnasnet_has_its_published_size(name, count, widths):
 )
 def test_every_map_in_its_shape(size, sizes):
     maps, _ = shapes_of(tiny(), images_of(2, *size), train=True)
-    assert {name: x.shape for name, x in maps.items()} == {
-        "c1": (2, *sizes[0], 8),
-        "c2": (2, *sizes[1], 8),
-        "pooled": (2, 1280),
-        "logits": (2, 3),
-    }
+    check_shapes(maps, 2, sizes, (8, 8), pooled=1280, logits=3)
 
 
 def test_without_classes_there_is_no_classifier():
-    maps, variables = shapes_of(tiny(num_classes=None, norm=None), images_of())
-    assert maps.keys() == {"c1", "c2", "pooled"}
-    assert not any(name.startswith("classifier") for name in variables["params"])
+    check_without_classes(tiny(norm=None), images_of(), {"c1", "c2", "pooled"}, "classifier")
 
 
 def test_act_is_what_its_docstring_says():
-    calls = []
-
-    def act(x):
-        calls.append(x.shape)
-        return x
-
-    shapes_of(tiny(act=act), images_of())
     # The stem's two, two of each block, and the head's.
-    assert len(calls) == 7
+    assert len(act_channels(tiny(), images_of())) == 7
 
 
 def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
@@ -110,17 +87,9 @@ def test_bfloat16_computes_in_bfloat16_on_float32_variables():
 @pytest.mark.parity
 @pytest.mark.parametrize("name", ["mnasnet0_5", "mnasnet1_3"])
 def test_logits_equal_torchvisions(name):
-    torch, models = import_torchvision("models")
-    torch.manual_seed(0)
-    theirs = getattr(models, name)(num_classes=10)
-    ours = create_model(name, num_classes=10)
-    check_maps(torch, theirs, ours, images_of(2, 64, 75), {"logits": None})
+    check_torchvision_logits(name, images_of(2, 64, 75))
 
 
 @pytest.mark.parity
 def test_a_step_of_training_equals_torchvisions():
-    torch, models = import_torchvision("models")
-    torch.manual_seed(0)
-    theirs = models.mnasnet0_5(num_classes=10)
-    ours = create_model("mnasnet0_5", num_classes=10, dropout=0.0, drop_path=0.0)
-    check_training_step(torch, theirs, ours, images_of(4, 64, 75))
+    check_torchvision_step("mnasnet0_5", images_of(4, 64, 75), dropout=0.0, drop_path=0.0)

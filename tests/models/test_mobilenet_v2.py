@@ -1,14 +1,13 @@
 """MobileNetV2: the published size, every map, gradients, chance, dtypes, torchvision's logits."""
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from jaxvision.layers import make_divisible
 from jaxvision.models import create_model
 from jaxvision.models.backbones.mobilenet_v2 import Stage
-from tests.models.parity import check_maps
+from tests.models.parity import check_maps, torchvision_network
+from tests.models.structure import act_channels, check_shapes, check_without_classes, size_of
 from tests.models.training import (
     check_bfloat16,
     check_dropout,
@@ -16,20 +15,15 @@ from tests.models.training import (
     check_remat,
     check_training_step,
 )
-from tests.models.variables import check_network_learns, shapes_of
-from tests.ops.parity import import_torchvision
+from tests.models.variables import check_network_learns, image_maker, shapes_of
 
 TINY = (Stage(1, 8, 1, 1), Stage(2, 16, 2, 2))
+images_of = image_maker(17)
 
 
 def tiny(**fields):
     fields = {"stages": TINY, "width": 0.5, "num_classes": 3, "dropout": 0.0, **fields}
     return create_model("mobilenet_v2", **fields)
-
-
-def images_of(batch=2, height=17, width=None):
-    shape = (batch, height, width or height, 3)
-    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +38,7 @@ def test_mobilenet_v2_has_its_published_size(width, count, widths):
     # The paper's table 4: 3.4 and 6.9 million; the exact numbers are torchvision's and Keras's.
     model = create_model("mobilenet_v2", width=width)
     maps, variables = shapes_of(model, images_of(1, 224))
-    assert sum(x.size for x in jax.tree.leaves(variables["params"])) == count
+    assert size_of(variables["params"]) == count
     assert tuple(x.shape[-1] for name, x in maps.items() if name != "logits") == widths
 
 
@@ -53,27 +47,14 @@ def test_mobilenet_v2_has_its_published_size(width, count, widths):
     [((224, 192), ((112, 96), (56, 48))), ((65, 31), ((33, 16), (17, 8))), ((1, 1), ((1, 1),) * 2)],
 )
 def test_every_map_in_its_shape(size, sizes):
-    maps, variables = shapes_of(tiny(), images_of(2, *size), train=True)
-    assert {name: x.shape for name, x in maps.items()} == {
-        "c1": (2, *sizes[0], 8),
-        "c2": (2, *sizes[1], 8),
-        "pooled": (2, 1280),
-        "logits": (2, 3),
-    }
-    maps, variables = shapes_of(tiny(num_classes=None, norm=None), images_of(2, *size))
-    assert maps.keys() == {"c1", "c2", "pooled"}
-    assert "classifier_1" not in variables["params"]
+    maps, _ = shapes_of(tiny(), images_of(2, *size), train=True)
+    check_shapes(maps, 2, sizes, (8, 8), pooled=1280, logits=3)
+    images = images_of(2, *size)
+    check_without_classes(tiny(norm=None), images, {"c1", "c2", "pooled"}, "classifier")
 
 
 def test_act_follows_every_convolution_but_the_linear_ones():
-    calls = []
-
-    def act(x):
-        calls.append(x.shape[-1])
-        return x
-
-    shapes_of(tiny(act=act), images_of())
-    assert calls == [16, 16, 16, 16, 16, 16, 1280]
+    assert act_channels(tiny(), images_of()) == [16, 16, 16, 16, 16, 16, 1280]
 
 
 @pytest.mark.parametrize(
@@ -109,17 +90,13 @@ def test_bfloat16_computes_in_bfloat16_on_float32_variables():
 @pytest.mark.parametrize("width", [0.35, 0.75])
 def test_logits_equal_torchvisions(width):
     # At 0.35 a block with a stride has as many channels out as in, and no shortcut.
-    torch, models = import_torchvision("models")
-    torch.manual_seed(0)
-    theirs = models.mobilenet_v2(num_classes=10, width_mult=width)
+    torch, theirs = torchvision_network("mobilenet_v2", num_classes=10, width_mult=width)
     ours = create_model("mobilenet_v2", num_classes=10, width=width)
     check_maps(torch, theirs, ours, images_of(2, 64, 75), {"logits": None})
 
 
 @pytest.mark.parity
 def test_a_step_of_training_equals_torchvisions():
-    torch, models = import_torchvision("models")
-    torch.manual_seed(0)
+    torch, theirs = torchvision_network("mobilenet_v2", num_classes=10, width_mult=0.5)
     ours = create_model("mobilenet_v2", num_classes=10, width=0.5, dropout=0.0)
-    theirs = models.mobilenet_v2(num_classes=10, width_mult=0.5)
     check_training_step(torch, theirs, ours, images_of(4, 64, 75))

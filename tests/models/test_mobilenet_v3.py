@@ -1,25 +1,29 @@
 """MobileNetV3: published sizes, every map, gradients, chance, dtypes, torchvision's logits."""
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from jaxvision.models import create_model
 from jaxvision.models.backbones.mobilenet_v3 import Block
-from tests.models.parity import check_maps
+from tests.models.parity import check_maps, torchvision_network
+from tests.models.structure import (
+    act_channels,
+    check_published_size,
+    check_shapes,
+    check_without_classes,
+)
 from tests.models.training import (
     check_bfloat16,
     check_dropout,
     check_dropped_block,
     check_remat,
-    check_training_step,
+    check_torchvision_step,
 )
-from tests.models.variables import check_network_learns, shapes_of
-from tests.ops.parity import import_torchvision
+from tests.models.variables import check_network_learns, image_maker, shapes_of
 
 # With and without an expansion, recalibration, hard swishes and a shortcut.
 TINY = (Block(3, 16, 16, True, False, 2), Block(5, 32, 16, False, True, 1))
+images_of = image_maker(17)
 
 
 def tiny(**fields):
@@ -34,11 +38,6 @@ def tiny(**fields):
     return create_model("mobilenet_v3_small", **fields)
 
 
-def images_of(batch=2, height=17, width=None):
-    shape = (batch, height, width or height, 3)
-    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
-
-
 @pytest.mark.parametrize(
     ("name", "count", "widths"),
     [
@@ -48,15 +47,7 @@ def images_of(batch=2, height=17, width=None):
 )
 def test_every_mobilenet_v3_has_its_published_size(name, count, widths):
     # torchvision's numbers.
-    maps, variables = shapes_of(create_model(name), images_of(1, 224, 193))
-    assert sum(x.size for x in jax.tree.leaves(variables["params"])) == count
-    sizes = ((112, 97), (56, 49), (28, 25), (14, 13), (7, 7))
-    expected = {
-        f"c{i}": (1, *s, w)
-        for i, (s, w) in enumerate(zip(sizes, widths[:-1], strict=True), start=1)
-    }
-    pooled = {"pooled": (1, widths[-1]), "logits": (1, 1000)}
-    assert {key: x.shape for key, x in maps.items()} == {**expected, **pooled}
+    check_published_size(name, count, widths)
 
 
 @pytest.mark.parametrize(
@@ -65,30 +56,16 @@ def test_every_mobilenet_v3_has_its_published_size(name, count, widths):
 )
 def test_every_map_in_its_shape(size, sizes):
     maps, _ = shapes_of(tiny(), images_of(2, *size), train=True)
-    assert {name: x.shape for name, x in maps.items()} == {
-        "c1": (2, *sizes[0], 8),
-        "c2": (2, *sizes[1], 8),
-        "pooled": (2, 48),
-        "logits": (2, 3),
-    }
+    check_shapes(maps, 2, sizes, (8, 8), pooled=48, logits=3)
 
 
 def test_without_classes_there_is_no_classifier():
-    maps, variables = shapes_of(tiny(num_classes=None, norm=None), images_of())
-    assert maps.keys() == {"c1", "c2", "pooled"}
-    assert not any(name.startswith("classifier") for name in variables["params"])
+    check_without_classes(tiny(norm=None), images_of(), {"c1", "c2", "pooled"}, "classifier")
 
 
 def test_act_is_what_its_docstring_says():
-    calls = []
-
-    def act(x):
-        calls.append(x.shape)
-        return x
-
-    shapes_of(tiny(act=act), images_of())
     # The stem's, two of the second block, the head's and the hidden layer's.
-    assert len(calls) == 5
+    assert len(act_channels(tiny(), images_of())) == 5
 
 
 def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
@@ -123,17 +100,12 @@ def test_bfloat16_computes_in_bfloat16_on_float32_variables():
     ],
 )
 def test_logits_equal_torchvisions(name, dilated, width):
-    torch, models = import_torchvision("models")
-    torch.manual_seed(0)
-    theirs = getattr(models, name)(num_classes=10, dilated=dilated, width_mult=width)
-    ours = create_model(name, num_classes=10, dilated=dilated, width=width)
+    fields = {"num_classes": 10, "dilated": dilated}
+    torch, theirs = torchvision_network(name, **fields, width_mult=width)
+    ours = create_model(name, **fields, width=width)
     check_maps(torch, theirs, ours, images_of(2, 64, 75), {"logits": None})
 
 
 @pytest.mark.parity
 def test_a_step_of_training_equals_torchvisions():
-    torch, models = import_torchvision("models")
-    torch.manual_seed(0)
-    theirs = models.mobilenet_v3_small(num_classes=10)
-    ours = create_model("mobilenet_v3_small", num_classes=10, dropout=0.0, drop_path=0.0)
-    check_training_step(torch, theirs, ours, images_of(4, 64, 75))
+    check_torchvision_step("mobilenet_v3_small", images_of(4, 64, 75), dropout=0.0, drop_path=0.0)

@@ -10,13 +10,20 @@ import pytest
 from jaxvision.core import InputError
 from jaxvision.models import create_model
 from jaxvision.models.backbones.regnet import Stage, quantised_stages
-from tests.models.parity import check_maps
-from tests.models.training import check_bfloat16, check_remat, check_training_step, train
-from tests.models.variables import check_network_learns, random_variables, shapes_of
-from tests.ops.parity import import_torchvision
+from tests.marks import slow_but
+from tests.models.parity import check_torchvision_logits
+from tests.models.structure import (
+    check_shapes,
+    check_without_classes,
+    check_without_norm,
+    size_of,
+)
+from tests.models.training import check_bfloat16, check_remat, check_torchvision_step, train
+from tests.models.variables import check_network_learns, image_maker, random_variables, shapes_of
 
 STAGES = (Stage(1, 8, 4), Stage(2, 12, 4))
 SHALLOWER = (Stage(1, 8, 4), Stage(1, 12, 4))
+images_of = image_maker(17)
 
 
 def tiny(**fields):
@@ -24,35 +31,31 @@ def tiny(**fields):
     return create_model("regnet_y_400mf", **fields)
 
 
-def images_of(batch=2, height=17, width=None):
-    shape = (batch, height, width or height, 3)
-    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+SIZES = {
+    "regnet_x_400mf": 5_495_976,
+    "regnet_x_800mf": 7_259_656,
+    "regnet_x_1_6gf": 9_190_136,
+    "regnet_x_3_2gf": 15_296_552,
+    "regnet_x_8gf": 39_572_648,
+    "regnet_x_16gf": 54_278_536,
+    "regnet_x_32gf": 107_811_560,
+    "regnet_y_400mf": 4_344_144,
+    "regnet_y_800mf": 6_432_512,
+    "regnet_y_1_6gf": 11_202_430,
+    "regnet_y_3_2gf": 19_436_338,
+    "regnet_y_8gf": 39_381_472,
+    "regnet_y_16gf": 83_590_140,
+    "regnet_y_32gf": 145_046_770,
+    "regnet_y_128gf": 644_812_894,
+}
+QUICK = ("regnet_x_800mf", "regnet_y_800mf", "regnet_y_8gf")
 
 
-@pytest.mark.parametrize(
-    ("name", "count"),
-    [
-        pytest.param("regnet_x_400mf", 5_495_976, marks=pytest.mark.slow),
-        ("regnet_x_800mf", 7_259_656),
-        pytest.param("regnet_x_1_6gf", 9_190_136, marks=pytest.mark.slow),
-        pytest.param("regnet_x_3_2gf", 15_296_552, marks=pytest.mark.slow),
-        pytest.param("regnet_x_8gf", 39_572_648, marks=pytest.mark.slow),
-        pytest.param("regnet_x_16gf", 54_278_536, marks=pytest.mark.slow),
-        pytest.param("regnet_x_32gf", 107_811_560, marks=pytest.mark.slow),
-        pytest.param("regnet_y_400mf", 4_344_144, marks=pytest.mark.slow),
-        ("regnet_y_800mf", 6_432_512),
-        pytest.param("regnet_y_1_6gf", 11_202_430, marks=pytest.mark.slow),
-        pytest.param("regnet_y_3_2gf", 19_436_338, marks=pytest.mark.slow),
-        ("regnet_y_8gf", 39_381_472),
-        pytest.param("regnet_y_16gf", 83_590_140, marks=pytest.mark.slow),
-        pytest.param("regnet_y_32gf", 145_046_770, marks=pytest.mark.slow),
-        pytest.param("regnet_y_128gf", 644_812_894, marks=pytest.mark.slow),
-    ],
-)
-def test_every_regnet_has_its_published_size(name, count):
+@pytest.mark.parametrize("name", slow_but(SIZES, QUICK))
+def test_every_regnet_has_its_published_size(name):
     # torchvision's numbers.
     params = shapes_of(create_model(name), images_of(1))[1]["params"]
-    assert sum(x.size for x in jax.tree.leaves(params)) == count
+    assert size_of(params) == SIZES[name]
 
 
 @pytest.mark.parametrize(
@@ -89,22 +92,12 @@ def test_a_group_is_no_wider_than_its_stage():
 )
 def test_every_map_in_its_shape(size, sizes):
     maps, _ = shapes_of(tiny(), images_of(2, *size), train=True)
-    expected = {
-        f"c{i}": (2, *s, w) for i, (s, w) in enumerate(zip(sizes, (4, 8, 12), strict=True), start=1)
-    }
-    assert {key: x.shape for key, x in maps.items()} == {
-        **expected,
-        "pooled": (2, 12),
-        "logits": (2, 3),
-    }
+    check_shapes(maps, 2, sizes, (4, 8, 12), pooled=12, logits=3)
 
 
 def test_without_classes_there_is_no_classifier_and_without_norms_there_are_biases():
-    maps, variables = shapes_of(tiny(num_classes=None, norm=None), images_of())
-    assert maps.keys() == {"c1", "c2", "c3", "pooled"}
-    assert variables.keys() == {"params"}
-    assert "fc" not in variables["params"]
-    assert all({"kernel", "bias"} == layer.keys() for layer in variables["params"].values())
+    check_without_classes(tiny(norm=None), images_of(), {"c1", "c2", "c3", "pooled"}, "fc")
+    check_without_norm(tiny(num_classes=None), images_of())
 
 
 def test_squeeze_excitation_is_narrower_than_what_its_block_takes():
@@ -155,17 +148,9 @@ def test_bfloat16_computes_in_bfloat16_on_float32_variables():
 @pytest.mark.parity
 @pytest.mark.parametrize("name", ["regnet_x_800mf", "regnet_y_400mf"])
 def test_logits_equal_torchvisions(name):
-    torch, models = import_torchvision("models")
-    torch.manual_seed(0)
-    theirs = getattr(models, name)(num_classes=10)
-    ours = create_model(name, num_classes=10)
-    check_maps(torch, theirs, ours, images_of(2, 64, 75), {"logits": None})
+    check_torchvision_logits(name, images_of(2, 64, 75))
 
 
 @pytest.mark.parity
 def test_a_step_of_training_equals_torchvisions():
-    torch, models = import_torchvision("models")
-    torch.manual_seed(0)
-    theirs = models.regnet_y_400mf(num_classes=10)
-    ours = create_model("regnet_y_400mf", num_classes=10)
-    check_training_step(torch, theirs, ours, images_of(4, 64, 75))
+    check_torchvision_step("regnet_y_400mf", images_of(4, 64, 75))

@@ -11,23 +11,20 @@ from jaxvision.core import InputError
 from jaxvision.layers import group_norm
 from jaxvision.models import create_model
 from tests.marks import slow_but
-from tests.models.parity import check_maps
-from tests.models.variables import check_network_learns, random_variables, shapes_of
-from tests.ops.parity import import_torchvision
+from tests.models.parity import check_torchvision_logits
+from tests.models.structure import check_shapes, check_without_classes, size_of
+from tests.models.training import check_bfloat16
+from tests.models.variables import check_network_learns, image_maker, random_variables, shapes_of
 
 TINY = {"blocks": (1, 1, 1, 1), "widths": (4, 4, 6, 8), "num_classes": 3}
 BASIC = {"bottleneck": False}
 GROUPED = {"groups": 2, "width_per_group": 32}
 every_block = pytest.mark.parametrize("fields", [BASIC, GROUPED], ids=["basic", "grouped"])
+images_of = image_maker(33)
 
 
 def tiny(**fields):
     return create_model("resnet50", **{**TINY, **fields})
-
-
-def images_of(batch=2, height=33, width=None):
-    shape = (batch, height, width or height, 3)
-    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
 def params_of(name, **fields):
@@ -52,7 +49,7 @@ SIZES = {
 def test_every_resnet_has_its_published_size(name):
     # torchvision's numbers; the layers with weights are those of the name.
     params = params_of(name)
-    assert sum(x.size for x in jax.tree.leaves(params)) == SIZES[name]
+    assert size_of(params) == SIZES[name]
     kernels = [key for key, x in params.items() if "kernel" in x and "downsample" not in key]
     depth = name.split("_")[0 if name.startswith("res") else 1].lstrip("resnxt")
     assert len(kernels) == int(depth)
@@ -72,20 +69,11 @@ def test_every_map_in_its_shape(name, size, sizes):
     maps, _ = shapes_of(model, images_of(2, *size), train=True)
     times = {"resnet18": 1, "resnet50": 4}[name]
     widths = (64, *(times * width for width in (64, 128, 256, 512)))
-    expected = {
-        f"c{i}": (2, *s, w) for i, (s, w) in enumerate(zip(sizes, widths, strict=True), start=1)
-    }
-    assert {key: x.shape for key, x in maps.items()} == {
-        **expected,
-        "pooled": (2, widths[-1]),
-        "logits": (2, 7),
-    }
+    check_shapes(maps, 2, sizes, widths, pooled=widths[-1], logits=7)
 
 
 def test_without_classes_there_is_no_classifier():
-    maps, variables = shapes_of(tiny(num_classes=None), images_of())
-    assert maps.keys() == {"c1", "c2", "c3", "c4", "c5", "pooled"}
-    assert "fc" not in variables["params"]
+    check_without_classes(tiny(), images_of(), {"c1", "c2", "c3", "c4", "c5", "pooled"}, "fc")
 
 
 @pytest.mark.parametrize(("name", "first"), [("resnet34", 2), ("resnet50", 1)])
@@ -159,21 +147,10 @@ def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(fields):
 
 
 def test_bfloat16_computes_in_bfloat16_on_float32_variables():
-    model, images = tiny(**BASIC, dtype=jnp.bfloat16), images_of()
-    variables = random_variables(model, images)
-    run = jax.jit(functools.partial(model.apply, train=True, mutable=["batch_stats"]))
-    maps, statistics = run(variables, images)
-    assert {x.dtype for x in jax.tree.leaves((variables, statistics))} == {jnp.dtype("f4")}
-    for name, x in maps.items():
-        assert x.dtype == jnp.bfloat16, name
-        assert np.isfinite(x).all(), name
+    check_bfloat16(tiny(**BASIC, dtype=jnp.bfloat16), images_of())
 
 
 @pytest.mark.parity
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnext50_32x4d"])
 def test_logits_equal_torchvisions(name):
-    torch, models = import_torchvision("models")
-    torch.manual_seed(0)
-    theirs = getattr(models, name)(num_classes=10)
-    ours = create_model(name, num_classes=10)
-    check_maps(torch, theirs, ours, images_of(2, 64, 75), {"logits": None})
+    check_torchvision_logits(name, images_of(2, 64, 75))

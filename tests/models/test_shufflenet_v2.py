@@ -7,21 +7,17 @@ import pytest
 
 from jaxvision.core import InputError
 from jaxvision.models import create_model
-from tests.models.parity import check_maps
-from tests.models.training import check_bfloat16, check_remat, check_training_step
-from tests.models.variables import check_network_learns, random_variables, shapes_of
-from tests.ops.parity import import_torchvision
+from tests.models.parity import check_torchvision_logits
+from tests.models.structure import check_shapes, check_without_classes, check_without_norm, size_of
+from tests.models.training import check_bfloat16, check_remat, check_torchvision_step
+from tests.models.variables import check_network_learns, image_maker, random_variables, shapes_of
 
 TINY = {"blocks": (2,), "widths": (4, 8, 6), "num_classes": 3}
+images_of = image_maker(17)
 
 
 def tiny(**fields):
     return create_model("shufflenet_v2_x1_0", **{**TINY, **fields})
-
-
-def images_of(batch=2, height=17, width=None):
-    shape = (batch, height, width or height, 3)
-    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +32,7 @@ def images_of(batch=2, height=17, width=None):
 def test_every_shufflenet_has_its_published_size(name, count, widths):
     # The paper's table 5; the exact numbers are torchvision's.
     maps, variables = shapes_of(create_model(name), images_of(1))
-    assert sum(x.size for x in jax.tree.leaves(variables["params"])) == count
+    assert size_of(variables["params"]) == count
     assert tuple(x.shape[-1] for key, x in maps.items() if key != "logits") == widths
 
 
@@ -50,22 +46,12 @@ def test_every_shufflenet_has_its_published_size(name, count, widths):
 )
 def test_every_map_in_its_shape(size, sizes):
     maps, _ = shapes_of(tiny(), images_of(2, *size), train=True)
-    expected = {
-        f"c{i}": (2, *s, w) for i, (s, w) in enumerate(zip(sizes, (4, 4, 8), strict=True), 1)
-    }
-    assert {key: x.shape for key, x in maps.items()} == {
-        **expected,
-        "pooled": (2, 6),
-        "logits": (2, 3),
-    }
+    check_shapes(maps, 2, sizes, (4, 4, 8), pooled=6, logits=3)
 
 
 def test_without_classes_there_is_no_classifier_and_without_norms_there_are_biases():
-    maps, variables = shapes_of(tiny(num_classes=None, norm=None), images_of())
-    assert maps.keys() == {"c1", "c2", "c3", "pooled"}
-    assert variables.keys() == {"params"}
-    assert "fc" not in variables["params"]
-    assert all({"kernel", "bias"} == layer.keys() for layer in variables["params"].values())
+    check_without_classes(tiny(norm=None), images_of(), {"c1", "c2", "c3", "pooled"}, "fc")
+    check_without_norm(tiny(num_classes=None), images_of())
 
 
 def test_a_unit_keeps_half_of_the_channels():
@@ -107,17 +93,9 @@ def test_bfloat16_computes_in_bfloat16_on_float32_variables():
 @pytest.mark.parity
 @pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "shufflenet_v2_x1_0"])
 def test_logits_equal_torchvisions(name):
-    torch, models = import_torchvision("models")
-    torch.manual_seed(0)
-    theirs = getattr(models, name)(num_classes=10)
-    ours = create_model(name, num_classes=10)
-    check_maps(torch, theirs, ours, images_of(2, 64, 75), {"logits": None})
+    check_torchvision_logits(name, images_of(2, 64, 75))
 
 
 @pytest.mark.parity
 def test_a_step_of_training_equals_torchvisions():
-    torch, models = import_torchvision("models")
-    torch.manual_seed(0)
-    theirs = models.shufflenet_v2_x0_5(num_classes=10)
-    ours = create_model("shufflenet_v2_x0_5", num_classes=10)
-    check_training_step(torch, theirs, ours, images_of(4, 64, 75))
+    check_torchvision_step("shufflenet_v2_x0_5", images_of(4, 64, 75))

@@ -1,30 +1,24 @@
 """SqueezeNet: published sizes, every map, gradients, memory, dropout, torchvision's logits."""
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from jaxvision.core import InputError
 from jaxvision.layers import batch_norm
 from jaxvision.models import create_model
 from jaxvision.models.backbones.squeezenet import Fire
-from tests.models.parity import check_maps
+from tests.models.parity import check_torchvision_logits
+from tests.models.structure import check_shapes, check_without_classes, size_of
 from tests.models.training import check_bfloat16, check_dropout, check_remat
-from tests.models.variables import check_network_learns, shapes_of
-from tests.ops.parity import import_torchvision
+from tests.models.variables import check_network_learns, image_maker, shapes_of
 
 STAGES = ((Fire(4, 6),), (Fire(4, 8),))
+images_of = image_maker(33)
 
 
 def tiny(**fields):
     fields = {"stem": 6, "stages": STAGES, "num_classes": 3, "dropout": 0.0, **fields}
     return create_model("squeezenet1_1", **fields)
-
-
-def images_of(batch=2, height=33, width=None):
-    shape = (batch, height, width or height, 3)
-    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +27,7 @@ def images_of(batch=2, height=33, width=None):
 def test_every_squeezenet_has_its_published_size(name, count):
     # The paper's table 1 has 1,248,424; the other number is torchvision's.
     _, variables = shapes_of(create_model(name), images_of(1))
-    assert sum(x.size for x in jax.tree.leaves(variables)) == count
+    assert size_of(variables) == count
 
 
 @pytest.mark.parametrize(
@@ -79,21 +73,11 @@ def test_layers_are_named_by_their_place(name, places):
 )
 def test_every_map_in_its_shape(name, stem, widths, size, sizes):
     maps, _ = shapes_of(create_model(name, num_classes=7), images_of(2, *size))
-    widths = (stem, *widths)
-    expected = {
-        f"c{i}": (2, *s, w) for i, (s, w) in enumerate(zip(sizes, widths, strict=True), start=1)
-    }
-    assert {key: x.shape for key, x in maps.items()} == {
-        **expected,
-        "pooled": (2, 512),
-        "logits": (2, 7),
-    }
+    check_shapes(maps, 2, sizes, (stem, *widths), pooled=512, logits=7)
 
 
 def test_without_classes_there_is_no_classifier():
-    maps, variables = shapes_of(tiny(num_classes=None), images_of())
-    assert maps.keys() == {"c1", "c2", "c3", "pooled"}
-    assert "classifier_1" not in variables["params"]
+    check_without_classes(tiny(), images_of(), {"c1", "c2", "c3", "pooled"}, "classifier")
 
 
 def test_a_norm_takes_the_place_of_the_bias_but_in_the_classifier():
@@ -135,8 +119,4 @@ def test_bfloat16_computes_in_bfloat16_on_float32_variables():
 @pytest.mark.parity
 @pytest.mark.parametrize("name", ["squeezenet1_0", "squeezenet1_1"])
 def test_logits_equal_torchvisions(name):
-    torch, models = import_torchvision("models")
-    torch.manual_seed(0)
-    theirs = getattr(models, name)(num_classes=10)
-    ours = create_model(name, num_classes=10)
-    check_maps(torch, theirs, ours, images_of(2, 64, 75), {"logits": None})
+    check_torchvision_logits(name, images_of(2, 64, 75))

@@ -8,10 +8,16 @@ import pytest
 from jaxvision.core import InputError
 from jaxvision.models import create_model
 from jaxvision.models.backbones.swin import log_offsets, shifted_regions
-from tests.models.parity import check_maps
-from tests.models.training import check_bfloat16, check_remat, train
-from tests.models.variables import check_network_learns, random_variables, shapes_of
-from tests.ops.parity import import_torchvision
+from tests.marks import slow_but
+from tests.models.parity import check_maps, torchvision_network
+from tests.models.structure import check_shapes, check_without_classes, size_of
+from tests.models.training import (
+    check_bfloat16,
+    check_dropped_last_block,
+    check_inner_dropout,
+    check_remat,
+)
+from tests.models.variables import check_network_learns, shapes_of
 
 TINY = {"blocks": (2, 1), "width": 4, "window": 2, "head_width": 2, "drop_path": 0.0}
 each_version = pytest.mark.parametrize("version", [1, 2])
@@ -26,20 +32,20 @@ def images_of(batch=2, height=15, width=21):
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
-@pytest.mark.parametrize(
-    ("name", "count"),
-    [
-        ("swin_t", 28_288_354),
-        pytest.param("swin_s", 49_606_258, marks=pytest.mark.slow),
-        pytest.param("swin_b", 87_768_224, marks=pytest.mark.slow),
-        pytest.param("swin_v2_t", 28_351_570, marks=pytest.mark.slow),
-        pytest.param("swin_v2_s", 49_737_442, marks=pytest.mark.slow),
-        pytest.param("swin_v2_b", 87_930_848, marks=pytest.mark.slow),
-    ],
-)
-def test_every_swin_has_its_published_size(name, count):
+SIZES = {
+    "swin_t": 28_288_354,
+    "swin_s": 49_606_258,
+    "swin_b": 87_768_224,
+    "swin_v2_t": 28_351_570,
+    "swin_v2_s": 49_737_442,
+    "swin_v2_b": 87_930_848,
+}
+
+
+@pytest.mark.parametrize("name", slow_but(SIZES, ["swin_t"]))
+def test_every_swin_has_its_published_size(name):
     _, variables = shapes_of(create_model(name), images_of(1, 32, 32))
-    assert sum(x.size for x in jax.tree.leaves(variables)) == count
+    assert size_of(variables) == SIZES[name]
 
 
 @pytest.mark.parametrize(
@@ -53,14 +59,7 @@ def test_every_swin_has_its_published_size(name, count):
 def test_every_map_in_its_shape(size, sizes):
     model = tiny(blocks=(1, 1, 1, 1), window=7)
     maps, _ = shapes_of(model, images_of(2, *size), train=True)
-    assert {name: x.shape for name, x in maps.items()} == {
-        "c2": (2, *sizes[0], 4),
-        "c3": (2, *sizes[1], 8),
-        "c4": (2, *sizes[2], 16),
-        "c5": (2, *sizes[3], 32),
-        "pooled": (2, 32),
-        "logits": (2, 3),
-    }
+    check_shapes(maps, 2, sizes, (4, 8, 16, 32), first=2, pooled=32, logits=3)
 
 
 def test_parameters_do_not_depend_on_the_size_of_the_images():
@@ -69,9 +68,7 @@ def test_parameters_do_not_depend_on_the_size_of_the_images():
 
 
 def test_without_classes_there_is_no_classifier():
-    maps, variables = shapes_of(tiny(num_classes=None), images_of())
-    assert maps.keys() == {"c2", "c3", "pooled"}
-    assert "head" not in variables["params"]
+    check_without_classes(tiny(), images_of(), {"c2", "c3", "pooled"}, "head")
 
 
 def test_without_a_norm_there_is_none():
@@ -123,22 +120,12 @@ def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(version):
 
 
 def test_a_block_that_is_dropped_is_its_shortcuts():
-    model, images = tiny(blocks=(2,), drop_path=1.0), images_of()
-    variables = random_variables(model, images)
-    dropped, _ = jax.jit(lambda key: train(model, variables, images, key))(jax.random.key(0))
-    expected, _ = jax.jit(lambda: train(tiny(blocks=(1,)), variables, images))()
-    np.testing.assert_allclose(dropped["c2"], expected["c2"], rtol=1e-5, atol=1e-6)
-    kept = jax.jit(lambda: model.apply(variables, images, train=False))()
-    assert np.abs(kept["c2"] - expected["c2"]).max() > 0.01
+    dropping, shallower = tiny(blocks=(2,), drop_path=1.0), tiny(blocks=(1,))
+    check_dropped_last_block(dropping, shallower, images_of(), "c2")
 
 
 def test_dropout_acts_in_training_only():
-    model, images = tiny(blocks=(1,), dropout=0.5), images_of()
-    variables = random_variables(model, images)
-    run = jax.jit(lambda key: train(model, variables, images, key)[0]["logits"])
-    first, other = (run(jax.random.key(seed)) for seed in (0, 1))
-    assert (first != other).any()
-    jax.eval_shape(lambda: model.apply(variables, images, train=False))  # Takes no key.
+    check_inner_dropout(tiny(blocks=(1,), dropout=0.5), images_of())
 
 
 def test_recomputed_blocks_are_equal():
@@ -155,9 +142,7 @@ def test_bfloat16_computes_in_bfloat16_on_float32_variables(version):
 @pytest.mark.parametrize("name", ["swin_t", "swin_v2_t"])
 def test_logits_equal_torchvisions(name):
     # At this size maps are larger than a window in both directions, in one, and in none.
-    torch, models = import_torchvision("models")
-    torch.manual_seed(0)
-    theirs = getattr(models, name)(num_classes=10)
+    torch, theirs = torchvision_network(name, num_classes=10)
     if name == "swin_v2_t":
         theirs.features[1][0].attn.logit_scale.data += 4  # More than its bound.
     ours = create_model(name, num_classes=10)

@@ -16,6 +16,7 @@ from jaxvision.models import create_model, merge_batch_norm
 from jaxvision.models.backbones.darknet import Stage
 from jaxvision.ops import resize_bilinear
 from tests.marks import slow_but
+from tests.models.structure import size_of
 from tests.models.variables import check_network_learns, random_variables, shapes_of
 
 STAGES = (Stage(0, ((4, 3),)), Stage(1, ((6, 3),)))
@@ -38,10 +39,6 @@ def images_of(batch=1, height=32, width=None, channels=3):
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
-def count(tree):
-    return sum(x.size for x in jax.tree.leaves(tree))
-
-
 def sizes_of(name, images, **fields):
     maps, _ = shapes_of(create_model(name, **fields), images)
     return {key: x.shape[1:] for key, x in maps.items()}
@@ -52,7 +49,7 @@ def test_the_papers_unet():
     assert variables.keys() == {"params"}
     # 23 convolutional layers; figure 1's sizes of maps. The number is that of other libraries.
     assert len(variables["params"]) == 23
-    assert count(variables) == 31_030_658
+    assert size_of(variables) == 31_030_658
     assert {key: x.shape[1:] for key, x in maps.items()} == {
         "c0": (568, 568, 64),
         "c1": (280, 280, 128),
@@ -72,7 +69,7 @@ def test_the_papers_resunet():
     shortcuts = {name: x for name, x in variables["params"].items() if "shortcut" in name}
     assert len(shortcuts) == 7
     # Table 1's sizes, and 7.8 million parameters in the units; projections are not in that number.
-    assert round(count(variables["params"]) - count(shortcuts), -5) == 7_800_000
+    assert round(size_of(variables["params"]) - size_of(shortcuts), -5) == 7_800_000
     assert {key: x.shape[1:] for key, x in maps.items()} == {
         "c0": (224, 224, 64),
         "c1": (112, 112, 128),
@@ -193,7 +190,7 @@ def test_norm_and_dtypes_of_a_unet_are_those_of_its_backbone():
         assert maps.keys() == levels | {"logits"}
         assert maps["logits"].shape == (1, 70, 64, 2)
         # 21.8 million in a ResNet-34 with its classifier.
-        assert count(variables["params"]["backbone"]) == 21_797_672 - (512 + 1) * 1000
+        assert size_of(variables["params"]["backbone"]) == 21_797_672 - (512 + 1) * 1000
 
 
 @pytest.mark.parametrize(

@@ -11,27 +11,24 @@ from jaxvision.core import InputError
 from jaxvision.layers import batch_norm
 from jaxvision.models import create_model
 from jaxvision.models.backbones.vgg import Stage
-from tests.models.parity import check_maps
+from tests.models.parity import check_torchvision_logits
+from tests.models.structure import act_channels, check_shapes, size_of
 from tests.models.training import check_remat
 from tests.models.variables import (
     check_learns,
     check_network_learns,
+    image_maker,
     random_variables,
     shapes_of,
 )
-from tests.ops.parity import import_torchvision
 
 STAGES = (Stage(4, 1), Stage(6, 2))
+images_of = image_maker(9)
 
 
 def tiny(**fields):
     fields = {"stages": STAGES, "hidden": 16, "num_classes": 3, "dropout": 0.0, **fields}
     return create_model("vgg16", **fields)
-
-
-def images_of(batch=2, height=9, width=None):
-    shape = (batch, height, width or height, 3)
-    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +47,7 @@ def images_of(batch=2, height=9, width=None):
 def test_every_vgg_has_its_published_size(name, count):
     # The paper's table 2 in millions: 133, 133, 138, 144; the exact numbers are torchvision's.
     _, variables = shapes_of(create_model(name), images_of(1, 224))
-    assert sum(x.size for x in jax.tree.leaves(variables["params"])) == count
+    assert size_of(variables["params"]) == count
     kernels = [key for key, x in variables["params"].items() if x["bias"].shape and "kernel" in x]
     assert len(kernels) == int(name[3:5])
     assert ("batch_stats" in variables) == name.endswith("_bn")
@@ -84,12 +81,7 @@ def test_every_map_in_its_shape(name, size, ceil_mode, sizes):
     model = create_model(name, num_classes=7, ceil_mode=ceil_mode)
     maps, _ = shapes_of(model, images_of(2, *size))
     widths = (64, 128, 256, 512, 512, 512)
-    expected = {f"c{i}": (2, *s, w) for i, (s, w) in enumerate(zip(sizes, widths, strict=True))}
-    assert {key: x.shape for key, x in maps.items()} == {
-        **expected,
-        "pooled": (2, 7 * 7 * 512),
-        "logits": (2, 7),
-    }
+    check_shapes(maps, 2, sizes, widths, first=0, pooled=7 * 7 * 512, logits=7)
 
 
 def test_the_last_map_is_averaged_and_flattened_channel_by_channel():
@@ -124,14 +116,7 @@ def test_recomputed_stages_give_the_same():
 
 
 def test_act_follows_every_convolution_and_hidden_layer():
-    calls = []
-
-    def act(x):
-        calls.append(x.shape[-1])
-        return x
-
-    shapes_of(tiny(act=act), images_of())
-    assert calls == [4, 6, 6, 16, 16]
+    assert act_channels(tiny(), images_of()) == [4, 6, 6, 16, 16]
 
 
 def test_every_parameter_counts_with_a_norm():
@@ -176,9 +161,4 @@ def test_bfloat16_computes_in_bfloat16_on_float32_variables():
 @pytest.mark.parity
 @pytest.mark.parametrize(("name", "size"), [("vgg11_bn", (64, 70)), ("vgg16", (64, 64))])
 def test_logits_equal_torchvisions(name, size):
-    torch, models = import_torchvision("models")
-    torch.manual_seed(0)
-    theirs = getattr(models, name)(num_classes=10)
-    check_maps(
-        torch, theirs, create_model(name, num_classes=10), images_of(2, *size), {"logits": None}
-    )
+    check_torchvision_logits(name, images_of(2, *size))

@@ -7,21 +7,22 @@ import pytest
 
 from jaxvision.core import InputError
 from jaxvision.models import create_model
-from tests.models.parity import check_maps
-from tests.models.training import check_bfloat16, check_remat, train
-from tests.models.variables import check_network_learns, random_variables, shapes_of
-from tests.ops.parity import import_torchvision
+from tests.models.parity import check_maps, torchvision_network
+from tests.models.structure import check_without_classes, size_of
+from tests.models.training import (
+    check_bfloat16,
+    check_dropped_last_block,
+    check_inner_dropout,
+    check_remat,
+)
+from tests.models.variables import check_network_learns, image_maker, random_variables, shapes_of
 
 TINY = {"patch_size": 4, "blocks": 2, "width": 8, "heads": 2, "image_size": 12, "num_classes": 3}
+images_of = image_maker(12)
 
 
 def tiny(**fields):
     return create_model("vit_b_16", **{**TINY, **fields})
-
-
-def images_of(batch=2, height=12, width=None):
-    shape = (batch, height, width or height, 3)
-    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def images_of(batch=2, height=12, width=None):
 )
 def test_every_vit_has_its_published_size(name, count):
     _, variables = shapes_of(create_model(name), images_of(1, 224))
-    assert sum(x.size for x in jax.tree.leaves(variables)) == count
+    assert size_of(variables) == count
 
 
 def test_every_map_in_its_shape():
@@ -47,9 +48,7 @@ def test_every_map_in_its_shape():
 
 
 def test_without_classes_there_is_no_classifier():
-    maps, variables = shapes_of(tiny(num_classes=None), images_of())
-    assert maps.keys() == {"tokens", "pooled"}
-    assert "heads_head" not in variables["params"]
+    check_without_classes(tiny(), images_of(), {"tokens", "pooled"}, "heads_head")
 
 
 def test_without_a_norm_there_is_none():
@@ -93,22 +92,11 @@ def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
 
 
 def test_a_block_that_is_dropped_is_its_shortcuts():
-    model, images = tiny(drop_path=1.0), images_of()
-    variables = random_variables(model, images)
-    dropped, _ = jax.jit(lambda key: train(model, variables, images, key))(jax.random.key(0))
-    expected, _ = jax.jit(lambda: train(tiny(blocks=1), variables, images))()
-    np.testing.assert_allclose(dropped["tokens"], expected["tokens"], rtol=1e-5, atol=1e-6)
-    kept = jax.jit(lambda: model.apply(variables, images, train=False))()
-    assert np.abs(kept["tokens"] - expected["tokens"]).max() > 0.01
+    check_dropped_last_block(tiny(drop_path=1.0), tiny(blocks=1), images_of(), "tokens")
 
 
 def test_dropout_acts_in_training_only():
-    model, images = tiny(blocks=1, dropout=0.5), images_of()
-    variables = random_variables(model, images)
-    run = jax.jit(lambda key: train(model, variables, images, key)[0]["logits"])
-    first, other = (run(jax.random.key(seed)) for seed in (0, 1))
-    assert (first != other).any()
-    jax.eval_shape(lambda: model.apply(variables, images, train=False))  # Takes no key.
+    check_inner_dropout(tiny(blocks=1, dropout=0.5), images_of())
 
 
 def test_recomputed_blocks_are_equal():
@@ -122,8 +110,6 @@ def test_bfloat16_computes_in_bfloat16_on_float32_variables():
 @pytest.mark.parity
 @pytest.mark.parametrize("name", ["vit_b_16", "vit_b_32"])
 def test_logits_equal_torchvisions(name):
-    torch, models = import_torchvision("models")
-    torch.manual_seed(0)
-    theirs = getattr(models, name)(num_classes=10, image_size=64)
-    ours = create_model(name, num_classes=10, image_size=64)
-    check_maps(torch, theirs, ours, images_of(2, 64), {"logits": None})
+    fields = {"num_classes": 10, "image_size": 64}
+    torch, theirs = torchvision_network(name, **fields)
+    check_maps(torch, theirs, create_model(name, **fields), images_of(2, 64), {"logits": None})

@@ -13,7 +13,8 @@ from jaxvision.models import create_model
 from jaxvision.models.backbones.darknet import Darknet53, PlainDarknet, Stage
 from jaxvision.models.detection.yolov3 import Scale, spatial_pyramid
 from jaxvision.ops import max_pool
-from tests.models.test_darknet import count, images_of
+from tests.models.structure import size_of
+from tests.models.test_darknet import images_of
 from tests.models.variables import check_learns, random_variables, shapes_of
 
 STAGES = (Stage(1, ((4, 3),)), *(Stage(level, ((4, 1),)) for level in (2, 3, 4, 5)))
@@ -60,8 +61,8 @@ def tiny(name, **fields):
 )
 def test_published_sizes(name, parameters, statistics):
     _, variables = shapes_of(create_model(name), images_of(1, 448 if "v1" in name else 64))
-    assert count(variables["params"]) == parameters
-    assert count(variables.get("batch_stats", {})) == statistics
+    assert size_of(variables["params"]) == parameters
+    assert size_of(variables.get("batch_stats", {})) == statistics
 
 
 @pytest.mark.parametrize(

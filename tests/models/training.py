@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from jaxvision.interop import from_state_dict
-from tests.models.parity import settle, to_torch
+from jaxvision.models import create_model
+from tests.models.parity import settle, to_torch, torchvision_network
 from tests.models.variables import random_variables, shapes_of
 
 
@@ -32,6 +33,15 @@ def check_dropout(model, images):
     assert (first["logits"] != other["logits"]).any()
 
 
+def check_inner_dropout(model, images):
+    """Logits are random in training only, and what comes before them may be too."""
+    variables = random_variables(model, images)
+    run = jax.jit(lambda key: train(model, variables, images, key)[0]["logits"])
+    first, other = (run(jax.random.key(seed)) for seed in (0, 1))
+    assert (first != other).any()
+    jax.eval_shape(lambda: model.apply(variables, images, train=False))  # Takes no key.
+
+
 def check_dropped_block(whole, dropping, images, *, norm, name):
     """A block that is dropped does what it does with a last norm of zero.
 
@@ -50,6 +60,23 @@ def check_dropped_block(whole, dropping, images, *, norm, name):
     dropped, _ = jax.jit(functools.partial(train, dropping))(variables, images, jax.random.key(0))
     np.testing.assert_allclose(dropped[name], run(without), rtol=1e-5, atol=1e-5)
     assert np.abs(dropped[name] - run(variables)).max() > 0.1
+
+
+def check_dropped_last_block(dropping, shallower, images, name):
+    """A network that drops its last block is the one without it, but in evaluation.
+
+    Args:
+      dropping: the network, which drops its last block always and no other ever.
+      shallower: the same without that block.
+      images: f32[B, H, W, C].
+      name: of a map after it.
+    """
+    variables = random_variables(dropping, images)
+    dropped, _ = jax.jit(lambda key: train(dropping, variables, images, key))(jax.random.key(0))
+    expected, _ = jax.jit(lambda: train(shallower, variables, images))()
+    np.testing.assert_allclose(dropped[name], expected[name], rtol=1e-5, atol=1e-6)
+    kept = jax.jit(lambda: dropping.apply(variables, images, train=False))()
+    assert np.abs(kept[name] - expected[name]).max() > 0.01
 
 
 def check_remat(plain, recomputed, images):
@@ -114,3 +141,9 @@ def check_training_step(torch, theirs, ours, images, names=None):
         moved = norm["mean"] - start
         ours_moved = statistics["batch_stats"][name]["mean"] - start
         assert np.abs(ours_moved - moved).max() <= 1e-2 * np.abs(moved).max(), name
+
+
+def check_torchvision_step(name, images, **fields):
+    """check_training_step of torchvision's network of a name, and of ours with these fields."""
+    torch, theirs = torchvision_network(name, num_classes=10)
+    check_training_step(torch, theirs, create_model(name, num_classes=10, **fields), images)

@@ -1,9 +1,19 @@
-"""Variables for tests: sane, random, and made without compiling anything."""
+"""Images and variables for tests: sane, random, and made without compiling anything."""
 
 import functools
 
 import jax
 import numpy as np
+
+
+def image_maker(size):
+    """images_of(batch, height, width): noise; square of that size, where no other is given."""
+
+    def images_of(batch=2, height=size, width=None):
+        shape = (batch, height, width or height, 3)
+        return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+    return images_of
 
 
 def shapes_of(model, images, *, train=False):

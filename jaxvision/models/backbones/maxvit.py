@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.core import InputError
+from jaxvision.core import InputError, at_least_float32
 from jaxvision.layers import (
     Norm,
     batch_norm,
@@ -117,7 +117,7 @@ class MaxViT(nn.Module):
 
         def partition_attention(x: Array, *, grid: bool, name: str, rate: float, table: Array):
             sides, channels = x.shape[1:3], x.shape[-1]
-            bias = table.astype(jnp.float32)[index].transpose(2, 0, 1)[None, None]
+            bias = at_least_float32(table)[index].transpose(2, 0, 1)[None, None]
             names = tuple(f"{name}_attn_layer_1_{part}" for part in ("to_qkv", "merge"))
             options = {"names": names, "scale": channels**-0.5, "bias": bias, **layers}
             x = to_windows(x, self.window, grid=grid)

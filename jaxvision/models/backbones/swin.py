@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxvision.core import InputError, check_range
+from jaxvision.core import InputError, at_least_float32, check_range
 from jaxvision.layers import (
     Norm,
     conv_norm_act,
@@ -153,7 +153,7 @@ class SwinTransformer(nn.Module):
             else:
                 name, shape = f"{name}_relative_position_bias_table", (len(offsets), heads)
                 table = self.param(name, normal, shape, self.param_dtype)
-            return table.astype(jnp.float32)[index].transpose(2, 0, 1)[None, None]
+            return at_least_float32(table)[index].transpose(2, 0, 1)[None, None]
 
         def window_attention(x: Array, *, name: str, shift: int, bias: Array, scale: Array | None):
             _, height, width, _ = x.shape
@@ -208,7 +208,7 @@ class SwinTransformer(nn.Module):
                 if second:
                     init, shape = nn.initializers.constant(np.log(10)), (heads, 1, 1)
                     scale = self.param(f"{name}_attn_logit_scale", init, shape, self.param_dtype)
-                    scale = jnp.exp(jnp.minimum(scale.astype(jnp.float32), np.log(100)))
+                    scale = jnp.exp(jnp.minimum(at_least_float32(scale), np.log(100)))
                     scale = scale[None, None]
                 how = {"name": name, "shift": number % 2 * (window // 2), "scale": scale}
                 how["bias"] = position_bias(f"{name}_attn", heads)
