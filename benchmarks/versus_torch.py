@@ -16,7 +16,7 @@ except ImportError:
     torch = None
 
 WAYS = ("forward", "train")
-LEARNING_RATE, MOMENTUM = 0.01, 0.9
+LEARNING_RATE, MOMENTUM = 0.001, 0.9
 # What rounding may do. A GPU multiplies float32 with 10 bits.
 AGREES = {"float32": 0.01, "bfloat16": 0.1}
 

@@ -19,11 +19,20 @@ from jaxvision.layers.conv import (
     he_normal,
 )
 from jaxvision.layers.fields import as_backbone, dtypes_of, norm_of
-from jaxvision.layers.norm import NORMS, Norm, batch_norm, group_norm, instance_norm, layer_norm
+from jaxvision.layers.norm import (
+    NORMS,
+    BatchNorm,
+    Norm,
+    batch_norm,
+    group_norm,
+    instance_norm,
+    layer_norm,
+)
 
 __all__ = [
     "NORMS",
     "PADDINGS",
+    "BatchNorm",
     "Conv",
     "ConvTranspose",
     "Norm",

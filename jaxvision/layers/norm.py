@@ -7,7 +7,10 @@ from typing import Any, Protocol
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax import Array
+from flax.linen.dtypes import canonicalize_dtype
+from jax import Array, lax
+
+from jaxvision.ops import batch_norm as normalize_batch
 
 
 class Norm(Protocol):
@@ -37,11 +40,7 @@ def batch_norm(
     epsilon: float = 1e-5,
     scale_init: nn.initializers.Initializer = nn.initializers.ones,
 ) -> Array:
-    """Batch normalisation over all axes but the last (Ioffe & Szegedy 2015).
-
-    With `axis_name`, batch statistics are means over the devices of that mapped axis. Parameters
-    and defaults as in torch, with one difference: the running variance is the biased one, smaller
-    by the factor (n - 1) / n over n values a channel.
+    """Batch normalisation over all axes but the last (Ioffe & Szegedy 2015): `BatchNorm`.
 
     Args:
       x: [..., C].
@@ -56,8 +55,7 @@ def batch_norm(
     Returns:
       The shape of x.
     """
-    return nn.BatchNorm(
-        use_running_average=not train,
+    return BatchNorm(
         axis_name=axis_name,
         momentum=momentum,
         epsilon=epsilon,
@@ -65,7 +63,56 @@ def batch_norm(
         dtype=dtype,
         param_dtype=param_dtype,
         name=name,
-    )(x)
+    )(x, train=train)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all axes but the last, by `jaxvision.ops.batch_norm`.
+
+    Variables are those of `flax.linen.BatchNorm`. Defaults are torch's, with one difference: the
+    running variance is the biased one, smaller by the factor (n - 1) / n over n values a channel.
+
+    Attributes:
+      momentum: share of the running statistics that an update keeps.
+      epsilon: added to the variance.
+      scale_init: initialisation of the scale.
+      axis_name: mapped axis, over whose devices batch statistics are means, or None.
+      dtype: of the result; None follows the input and the parameters.
+      param_dtype: of scale and bias; running statistics are float32.
+
+    Call:
+      x float[..., C] -> [..., C]; with `train` by the statistics of this batch, which move the
+      running ones, else by the running ones.
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    scale_init: nn.initializers.Initializer = nn.initializers.ones
+    axis_name: str | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        shape = x.shape[-1:]
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+        var = self.variable("batch_stats", "var", jnp.ones, shape)
+        scale = self.param("scale", self.scale_init, shape, self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, shape, self.param_dtype)
+        dtype = canonicalize_dtype(x, scale, bias, dtype=self.dtype)
+        if not train:
+            factor = scale * lax.rsqrt(var.value + self.epsilon)
+            centre, factor, bias = (
+                jnp.expand_dims(values, range(x.ndim - 1)) for values in (mean.value, factor, bias)
+            )
+            return ((x - centre) * factor + bias).astype(dtype)
+        # Initialisation has no mapped axis.
+        axis_name = None if self.is_initializing() else self.axis_name
+        y, *batch = normalize_batch(x, scale, bias, epsilon=self.epsilon, axis_name=axis_name)
+        if not self.is_initializing():
+            for running, now in zip((mean, var), batch, strict=True):
+                running.value = self.momentum * running.value + (1 - self.momentum) * now
+        return y.astype(dtype)
 
 
 def group_norm(x: Array, *, num_groups: int = 32, **fields: Any) -> Array:

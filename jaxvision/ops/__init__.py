@@ -58,7 +58,7 @@ from jaxvision.ops.matching import (
     sample_balanced,
     yolov1_responsible,
 )
-from jaxvision.ops.normalization import local_response_norm
+from jaxvision.ops.normalization import batch_norm, local_response_norm
 from jaxvision.ops.pooling import (
     adaptive_avg_pool,
     avg_pool,
@@ -106,6 +106,7 @@ __all__ = [
     "assign_to_grid",
     "average_iou",
     "avg_pool",
+    "batch_norm",
     "batched_nms",
     "best_anchor",
     "box_area",

@@ -1,15 +1,17 @@
-"""Norms within one example: by hand, against the reference, and independent of the batch."""
+"""Norms: batch norm beside flax's, those within one example by hand, against the reference, and independent of the batch."""
 
 import functools
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvision.layers import NORMS, Norm, group_norm
+from jaxvision.layers import NORMS, BatchNorm, Norm, group_norm
 from jaxvision.testing import check_op
+from tests.models.variables import random_values
 from tests.reference import layers as reference
 
 
@@ -94,6 +96,23 @@ def test_the_other_norms_equal_the_reference(name):
     found = jax.jit(Plain(NORMS[name]).apply)(variables, x)
     expected = getattr(reference, name)(x, **variables["params"]["norm"])
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [None, jnp.bfloat16])
+@pytest.mark.parametrize("train", [False, True])
+def test_batch_norm_does_as_flaxs(train, dtype):
+    x = maps_of(6).astype(dtype)
+    ours, theirs = BatchNorm(dtype=dtype), nn.BatchNorm(momentum=0.9, dtype=dtype)
+    variables = ours.init(jax.random.key(0), x, train=train)
+    chex.assert_trees_all_equal(
+        variables, theirs.init(jax.random.key(0), x, use_running_average=not train)
+    )
+    variables = random_values(jax.eval_shape(lambda: variables))
+    run = functools.partial(ours.apply, variables, x, train=train, mutable=["batch_stats"])
+    wanted = theirs.apply(variables, x, use_running_average=not train, mutable=["batch_stats"])
+    found = run()
+    assert found[0].dtype == wanted[0].dtype
+    chex.assert_trees_all_close(found, wanted, rtol=1e-2 if dtype else 1e-5, atol=1e-5)
 
 
 def test_configs_can_name_them():

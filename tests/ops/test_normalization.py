@@ -1,4 +1,4 @@
-"""Local response normalisation: the window's edges, extremes, and torch."""
+"""Normalisation: by hand, over devices, gradients, the window's edges, extremes, and torch."""
 
 import functools
 
@@ -26,6 +26,93 @@ OPTIONS = [
 
 def maps(shape=(2, 3, 2, 7), seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32) * 3
+
+
+def norm_arguments(shape=(4, 3, 2, 5)):
+    rng = np.random.default_rng(1)
+    scale, bias = rng.uniform(0.5, 2, shape[-1]), rng.normal(size=shape[-1])
+    return maps(shape) + np.arange(shape[-1], dtype="f4"), np.float32(scale), np.float32(bias)
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 2, 5), (7, 3), (1, 1)])
+def test_batch_norm_equals_the_reference(shape):
+    check_op(
+        normalization.batch_norm,
+        reference.batch_norm,
+        *norm_arguments(shape),
+        rtol=1e-4,
+        atol=1e-4,
+        transforms=("jit",) if shape[0] < 4 else TRANSFORMS,
+    )
+
+
+def test_batch_norm_by_hand():
+    x, scale, bias = np.float32([[1], [3], [8]]), np.float32([2]), np.float32([10])
+    # Mean 4, deviations -3, -1 and 4, variance 26 / 3; with 1 / 3 added to it, its root is 3.
+    y, mean, var = normalization.batch_norm(x, scale, bias, epsilon=1 / 3)
+    np.testing.assert_allclose(y, [[8], [10 - 2 / 3], [10 + 8 / 3]], rtol=1e-5)
+    np.testing.assert_allclose((mean, var), [[4], [26 / 3]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("transform", [jax.vmap, jax.pmap])
+def test_batch_norm_over_a_mapped_axis_is_that_of_the_whole_batch(transform):
+    x, scale, bias = norm_arguments()
+    weights = maps(x.shape, seed=2)
+
+    def objective(x, scale, bias, weights, axis_name=None):
+        y, mean, var = normalization.batch_norm(x, scale, bias, axis_name=axis_name)
+        return (y * weights).sum(), (y, mean, var)
+
+    run = jax.value_and_grad(objective, argnums=(0, 1, 2), has_aux=True)
+    (_, (y, *statistics)), (by_x, *by_others) = jax.jit(run)(x, scale, bias, weights)
+    mapped = transform(
+        functools.partial(run, axis_name="batch"), axis_name="batch", in_axes=(0, None, None, 0)
+    )
+    (_, (parts, *shared)), (by_parts, *by_shared) = mapped(
+        x[:, None], scale, bias, weights[:, None]
+    )
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+    close(parts[:, 0], y)
+    close(by_parts[:, 0], by_x)
+    for found, expected in zip(shared, statistics, strict=True):
+        close(found, np.stack([expected] * len(x)))
+    for found, expected in zip(by_shared, by_others, strict=True):
+        close(found.sum(axis=0), expected)
+
+
+def test_gradients_of_batch_norm_equal_finite_differences():
+    def plain(x, scale, bias):
+        mean, var = x.mean((0, 1, 2), keepdims=True), x.var((0, 1, 2), keepdims=True)
+        return scale[None, None, None] * (x - mean) / jnp.sqrt(var + 1e-5) + bias[None, None, None]
+
+    with jax.enable_x64(True):
+        arguments = [np.float64(array) for array in norm_arguments()]
+        weights = maps(arguments[0].shape, seed=2)
+        op, expected = (
+            jax.jit(lambda *arrays, fn=fn: (fn(*arrays) * weights).sum())
+            for fn in (lambda *arrays: normalization.batch_norm(*arrays)[0], plain)
+        )
+        check_grads(op, arguments, order=1, modes=["rev"])
+        found, wanted = (jax.grad(fn, argnums=(0, 1, 2))(*arguments) for fn in (op, expected))
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9), found, wanted
+        )
+    # The same value everywhere has no variance.
+    check_finite_gradients(
+        lambda x: normalization.batch_norm(x, *arguments[1:])[0], np.ones((3, 5))
+    )
+    nothing = jax.grad(lambda x: sum(normalization.batch_norm(x, *arguments[1:])[1]))(maps((3, 5)))
+    assert not nothing.any()
+
+
+def test_batch_norm_of_half_precision_is_computed_in_single():
+    x, scale, bias = norm_arguments()
+    half = jnp.asarray(x * 300, jnp.float16)  # whose squares leave float16
+    found = normalization.batch_norm(half, scale, bias)
+    expected = normalization.batch_norm(half.astype("f4"), scale, bias)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    by_x = jax.grad(lambda x: normalization.batch_norm(x, scale, bias)[0].max())(half)
+    assert by_x.dtype == jnp.float16
 
 
 @pytest.mark.parametrize("options", OPTIONS)
