@@ -1,4 +1,4 @@
-"""Norms: batch norm beside flax's, those within one example by hand, against the reference, and independent of the batch."""
+"""Norms: batch norm beside flax's; those within an example by hand, and alone as in a batch."""
 
 import functools
 
