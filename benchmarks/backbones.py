@@ -5,9 +5,10 @@
 
 Ours have the weights of torchvision's networks, and nothing is dropped out. "forward" is the logits
 of an evaluation, "train" a step: cross entropy, gradients, and SGD with momentum. Before anything
-is timed the logits must agree, and the losses of two steps. Then both run in turns, and a figure is
-the median over the rounds. "x" is our time over torchvision's: below 1 ours is faster. "compile"
-is what the compiler takes for ours, once.
+is timed the logits must agree, and the losses of two steps. Then both run in turns, each twice, of
+which the second time counts, as in a loop of its own; a figure is the median over the rounds. "x"
+is our time over torchvision's: below 1 ours is faster. "compile" is what the compiler takes for
+ours, once.
 
 XLA's options are those of `jaxvision.models.compiler_options`; --options tries others, for all.
 Both run on the GPU if torch sees one too (torch's arrays then channels last), else on the CPU. In
@@ -115,7 +116,7 @@ def main():
             check_agreement(ours, networks["torchvision"], asked.dtype)
         networks["ours"] = ours
         calls = {(way, who): getattr(net, way) for way in WAYS for who, net in networks.items()}
-        ms = median_ms(calls, rounds=asked.rounds, warmup=1)
+        ms = median_ms(calls, rounds=asked.rounds, warmup=0, settle=1)
         for way in WAYS:
             other = ms.get((way, "torchvision"))
             figures = [f"{other:.1f}", f"{ms[way, 'ours'] / other:.2f}"] if other else ["", ""]

@@ -31,19 +31,23 @@ def machine(*packages: str) -> str:
     return f"{devices}, {os.cpu_count()} cores of {cpu_name()}; {', '.join(versions)}"
 
 
-def median_ms(calls: dict, *, rounds: int, warmup: int = 2) -> dict:
+def median_ms(calls: dict, *, rounds: int, warmup: int = 2, settle: int = 0) -> dict:
     """Median milliseconds of each call; all are made in turn, round by round.
 
     Args:
       calls: name -> function without arguments that returns when its work is done.
       rounds: measured.
       warmup: rounds before, not measured.
+      settle: calls right before each measured one. What needs much memory gets it back from the
+        system after another has run, which takes longer than in a loop of its own.
     """
     times = {name: [] for name in calls}
     for turn in range(warmup + rounds):
         # In turns of changing order, so that none always follows the same other.
         names = list(calls) if turn % 2 else list(reversed(calls))
         for name in names:
+            for _ in range(settle):
+                calls[name]()
             began = time.perf_counter()
             calls[name]()
             if turn >= warmup:

@@ -5,11 +5,23 @@ from typing import Any
 import jax
 
 # On CPUs XLA hands convolutions to a library that runs some of them on one core only. Without it
-# some networks are faster and others slower: `benchmarks/backbones.py --options` tells.
+# evaluation is faster and most training is slower: `benchmarks/backbones.py --options` tells.
 _OWN_LOOPS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INVALID"}
+_EVALUATED = (
+    "densenet121",
+    "efficientnet_b0",
+    "mobilenet_v2",
+    "resnet18",
+    "resnet50",
+    "resnext50_32x4d",
+    "vgg16",
+)
 
 # (network, whether it trains) -> options.
-_ON_CPU: dict[tuple[str, bool], dict[str, Any]] = {}
+_ON_CPU: dict[tuple[str, bool], dict[str, Any]] = {
+    **{(name, False): _OWN_LOOPS for name in _EVALUATED},
+    ("resnet18", True): _OWN_LOOPS,
+}
 
 
 def compiler_options(name: str, *, train: bool) -> dict[str, Any]:
@@ -21,4 +33,4 @@ def compiler_options(name: str, *, train: bool) -> dict[str, Any]:
     Returns:
       Option -> value; none where the defaults do best, or nothing was measured.
     """
-    return _ON_CPU.get((name, train), {}) if jax.default_backend() == "cpu" else {}
+    return dict(_ON_CPU.get((name, train), {})) if jax.default_backend() == "cpu" else {}
