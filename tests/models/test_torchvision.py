@@ -7,6 +7,7 @@ import pytest
 
 from jaxvision.interop import from_state_dict
 from jaxvision.models import create_model
+from tests.models import torchvision_table
 from tests.models.parity import settle, to_torch, torchvision_network
 from tests.models.variables import shapes_of
 
@@ -58,3 +59,11 @@ def test_logits_equal_torchvisions_in_double_precision(name):
     assert found.dtype == np.float64
     assert np.ptp(expected, axis=0).max() > 1e-3 * np.abs(expected).max()
     assert np.abs(found - expected).max() <= 1e-9 * np.abs(expected).max()
+
+
+@pytest.mark.parity
+def test_the_table_of_all_networks(capsys):
+    torchvision_table.main(["--only", "squeezenet1_1"])
+    row = capsys.readouterr().out.splitlines()[2].strip("| ").split(" | ")
+    assert row[:5] == ["squeezenet1_1", "224x224", "1,235,496", "0.349", "0.349"]
+    assert 0 < float(row[5]) < 1e-4 < float(row[6]) < 0.1

@@ -3,9 +3,10 @@
   python -m tests.models.torchvision_table [--only 'resnet*' ...] >> FILE
 
 For each network: parameters of both; multiply-adds of ours, and torchvision's figure (which it
-calls GFLOPS); and how far the logits are apart, in parts of the largest, for 2 images of noise and
-random weights with statistics near what the layers see. Ours take torch's state dict, and give it
-back whole. Needs torch and torchvision. The last line says where it ran.
+calls GFLOPS); and how far the logits are off, in parts of the largest, for 2 images of noise and
+random weights with statistics near what the layers see, in float32, and with ours in bfloat16. Ours
+take torch's state dict, and give it back whole. Needs torch and torchvision. The last line says
+where it ran.
 """
 
 import argparse
@@ -13,8 +14,10 @@ import fnmatch
 import gc
 import importlib.metadata
 import sys
+from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxvision.interop import from_state_dict, to_state_dict
@@ -36,39 +39,47 @@ def published(models, name):
     raise ValueError(f"torchvision has no figures of {name} at {input_size(name)}")
 
 
-def logits_apart(torch, models, name):
-    """The largest difference of the logits, in parts of the largest."""
+def logits_off(torch, models, name):
+    """How far the logits are off, in parts of the largest: in float32, and in bfloat16."""
     aux = {"init_weights": False} if name in WITH_AUX else {}
     theirs = models.get_model(name, **aux)
-    ours = create_model(name, **({"aux": True} if aux else {}))
+    fields = {"aux": True} if aux else {}
     images = np.random.default_rng(0).normal(size=(2, *input_size(name))).astype(np.float32)
     settle(torch, theirs, images)
     with torch.no_grad():
         expected = theirs(to_torch(torch, images)).numpy()
-    state = {key: value.numpy() for key, value in theirs.state_dict().items()}
-    variables = from_state_dict(state, shapes_of(ours, images)[1])
-    check_round_trip(state, to_state_dict(variables, model=ours))
-    run = jax.jit(lambda variables, images: ours.apply(variables, images, train=False)["logits"])
-    found = np.asarray(run(variables, images))
     if not np.ptp(expected, axis=0).max() > 1e-3 * np.abs(expected).max():
         raise ValueError(f"the logits of {name} do not depend on the images")
-    return np.abs(found - expected).max() / np.abs(expected).max()
+    state = {key: value.numpy() for key, value in theirs.state_dict().items()}
+    ours = create_model(name, **fields)
+    variables = from_state_dict(state, shapes_of(ours, images)[1])
+    check_round_trip(state, to_state_dict(variables, model=ours))
+
+    def off(dtype):
+        run = jax.jit(partial(create_model(name, dtype=dtype, **fields).apply, train=False))
+        found = np.asarray(run(variables, images)["logits"], np.float32)
+        if not np.isfinite(found).all():
+            raise ValueError(f"the logits of {name} in {dtype.__name__} are not finite")
+        return np.abs(found - expected).max() / np.abs(expected).max()
+
+    return off(jnp.float32), off(jnp.bfloat16)
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--only", nargs="+", default=["*"], help="patterns of names")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     torch, models = import_torchvision("models")
     names = [
         name
         for name in models.list_models(module=models)
         if any(fnmatch.fnmatch(name, pattern) for pattern in arguments.only)
     ]
-    print("| network | input | parameters | multiply-adds, G | torchvision's | logits apart |")
-    print("|---|---|---|---|---|---|")
+    header = ["network", "input", "parameters", "G multiply-adds", "theirs", "logits", "bfloat16"]
+    print(f"| {' | '.join(header)} |")
+    print("|---|---|---|---|---|---|---|")
     for name in names:
         torch.manual_seed(0)
         summary = summarize(create_model(name), input_size(name))
@@ -81,9 +92,10 @@ def main():
         if abs(summary.macs - macs) > max(0.01 * macs, 0.006e9):
             sys.exit(f"{name} has {summary.macs:,} multiply-adds, torchvision's {macs:,}")
         height, width, _ = input_size(name)
+        single, half = logits_off(torch, models, name)
         print(
             f"| {name} | {height}x{width} | {params:,} | {summary.macs / 1e9:.3f} | "
-            f"{macs / 1e9:.3f} | {logits_apart(torch, models, name):.1e} |",
+            f"{macs / 1e9:.3f} | {single:.1e} | {half:.1e} |",
             flush=True,
         )
         jax.clear_caches()
@@ -91,9 +103,7 @@ def main():
     versions = [
         f"{x} {importlib.metadata.version(x)}" for x in ("jax", "torch", "torchvision", "numpy")
     ]
-    print(
-        f"\n{len(names)} networks; float32 on {jax.devices()[0].device_kind}; {', '.join(versions)}"
-    )
+    print(f"\n{len(names)} networks on {jax.devices()[0].device_kind}; {', '.join(versions)}")
 
 
 if __name__ == "__main__":

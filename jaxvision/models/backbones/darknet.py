@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxvision.layers import Conv, Norm, batch_norm, conv_norm_act, dtypes_of, norm_of
-from jaxvision.ops import max_pool
+from jaxvision.ops import global_avg_pool, max_pool
 
 leaky_relu = partial(nn.leaky_relu, negative_slope=0.1)
 
@@ -103,10 +103,10 @@ class PlainDarknet(nn.Module):
             for features, kernel_size in convolutions:
                 x = conv(x, features, kernel_size, stride=1 if maps or not level else 2)
             maps[f"c{level}"], before = x, level
-        maps["pooled"] = x.mean(axis=(1, 2))
+        maps["pooled"] = global_avg_pool(x)
         if self.num_classes is not None:
             if self.classifier == "conv":
-                maps["logits"] = conv.linear(x, self.num_classes).mean(axis=(1, 2))
+                maps["logits"] = global_avg_pool(conv.linear(x, self.num_classes))
             else:
                 maps["logits"] = dense(self, self.num_classes, "fc")(maps["pooled"])
         return maps
@@ -158,7 +158,7 @@ class Darknet53(nn.Module):
             for _ in range(blocks):
                 x = x + conv(conv(x, width // 2, 1), width, 3)
             maps[f"c{level}"] = x
-        maps["pooled"] = x.mean(axis=(1, 2))
+        maps["pooled"] = global_avg_pool(x)
         if self.num_classes is not None:
             maps["logits"] = dense(self, self.num_classes, "fc")(maps["pooled"])
         return maps

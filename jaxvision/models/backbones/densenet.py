@@ -12,7 +12,7 @@ from jax import Array
 
 from jaxvision.layers import Conv, Norm, batch_norm, dtypes_of, norm_of, run_block
 from jaxvision.models.sides import check_sides
-from jaxvision.ops import avg_pool, max_pool
+from jaxvision.ops import avg_pool, global_avg_pool, max_pool
 
 
 class DenseNet(nn.Module):
@@ -103,7 +103,7 @@ class DenseNet(nn.Module):
             maps[f"c{block + 1}"] = x
             if block < last:
                 x = avg_pool(conv(x, x.shape[-1] // 2, 1, name=f"{name}_conv"), 2)
-        maps["pooled"] = x.mean(axis=(1, 2))
+        maps["pooled"] = global_avg_pool(x)
         if self.num_classes is not None:
             init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
             dense = nn.Dense(self.num_classes, kernel_init=init, name="classifier", **dtypes)

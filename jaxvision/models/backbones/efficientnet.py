@@ -23,6 +23,7 @@ from jaxvision.layers import (
     run_block,
     squeeze_excite,
 )
+from jaxvision.ops import global_avg_pool
 
 
 class Stage(NamedTuple):
@@ -173,7 +174,7 @@ class EfficientNet(nn.Module):
                 done += 1
         maps[f"c{level}"] = x
         x = conv(x, scaled(HEAD_CHANNELS), 1, f"features_{len(counts) + 1}")
-        maps["pooled"] = x.mean(axis=(1, 2))
+        maps["pooled"] = global_avg_pool(x)
         if self.num_classes is not None:
             y = nn.Dropout(self.dropout, deterministic=not train)(maps["pooled"])
             init = nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")

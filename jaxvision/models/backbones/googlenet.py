@@ -158,7 +158,8 @@ class GoogLeNet(nn.Module):
         with_aux = with_aux and (train or self.is_initializing())
         for stage, modules in enumerate(self.stages, start=3):
             x = pool(x, 2 if stage == 5 else 3)
-            for letter, channels in zip(ascii_lowercase, modules, strict=False):
+            for letter, row in zip(ascii_lowercase, modules, strict=False):
+                channels = Inception(*row)  # a config may give plain tuples
                 name = f"inception{stage}{letter}"
                 x = run_block(self, partial(inception, channels=channels, name=name), x)
                 if with_aux and channels.aux is not None:

@@ -20,6 +20,7 @@ from jaxvision.layers import (
     norm_of,
     run_block,
 )
+from jaxvision.ops import global_avg_pool
 
 
 class Stage(NamedTuple):
@@ -119,7 +120,7 @@ class MNASNet(nn.Module):
             place += 1
         maps[f"c{level}"] = x
         x = conv(x, HEAD_CHANNELS, 1, "layers", place)
-        maps["pooled"] = x.mean(axis=(1, 2))
+        maps["pooled"] = global_avg_pool(x)
         if self.num_classes is not None:
             y = nn.Dropout(self.dropout, deterministic=not train)(maps["pooled"])
             init = nn.initializers.variance_scaling(1.0, "fan_out", "uniform")

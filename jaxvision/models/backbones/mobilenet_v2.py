@@ -20,6 +20,7 @@ from jaxvision.layers import (
     norm_of,
     run_block,
 )
+from jaxvision.ops import global_avg_pool
 
 
 class Stage(NamedTuple):
@@ -116,7 +117,7 @@ class MobileNetV2(nn.Module):
         maps[f"c{level}"] = x
         head = make_divisible(HEAD_CHANNELS * max(1.0, self.width))
         x = conv(x, head, 1, f"features_{done + 1}", 0)
-        maps["pooled"] = x.mean(axis=(1, 2))
+        maps["pooled"] = global_avg_pool(x)
         if self.num_classes is not None:
             y = nn.Dropout(self.dropout, deterministic=not train)(maps["pooled"])
             init = nn.initializers.normal(0.01)

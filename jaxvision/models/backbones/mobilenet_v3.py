@@ -21,6 +21,7 @@ from jaxvision.layers import (
     run_block,
     squeeze_excite,
 )
+from jaxvision.ops import global_avg_pool
 
 
 class Block(NamedTuple):
@@ -156,7 +157,7 @@ class MobileNetV3(nn.Module):
             x = run_block(self, partial(inverted, block=block, **how), x)
         maps[f"c{level}"] = x
         x = conv(x, HEAD_EXPANSION * x.shape[-1], 1, f"features_{count + 1}")
-        maps["pooled"] = x.mean(axis=(1, 2))
+        maps["pooled"] = global_avg_pool(x)
         if self.num_classes is not None:
             dense = partial(nn.Dense, kernel_init=nn.initializers.normal(0.01), **dtypes)
             y = self.act(dense(scaled(self.hidden), name="classifier_0")(maps["pooled"]))

@@ -22,6 +22,7 @@ from jaxvision.layers import (
     run_block,
     squeeze_excite,
 )
+from jaxvision.ops import global_avg_pool
 
 
 class Stage(NamedTuple):
@@ -134,7 +135,7 @@ class RegNet(nn.Module):
                 how["groups"] = width // group_width
                 x = run_block(self, partial(residual, width=width, **how), x)
             maps[f"c{number + 1}"] = x
-        maps["pooled"] = x.mean(axis=(1, 2))
+        maps["pooled"] = global_avg_pool(x)
         if self.num_classes is not None:
             init = nn.initializers.normal(0.01)
             dense = nn.Dense(self.num_classes, kernel_init=init, name="fc", **dtypes)

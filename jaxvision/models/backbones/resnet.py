@@ -21,7 +21,7 @@ from jaxvision.layers import (
     norm_of,
     run_block,
 )
-from jaxvision.ops import max_pool
+from jaxvision.ops import global_avg_pool, max_pool
 
 EXPANSION = 4
 """Channels of a bottleneck block for each of its stage's width."""
@@ -137,7 +137,7 @@ class ResNet(nn.Module):
                 x = run_block(self, partial(residual, width=width, **how), x)
                 stride, before = 1, dilation
             maps[f"c{stage + 1}"] = x
-        maps["pooled"] = x.mean(axis=(1, 2))
+        maps["pooled"] = global_avg_pool(x)
         if self.num_classes is not None:
             maps["logits"] = nn.Dense(self.num_classes, name="fc", **dtypes)(maps["pooled"])
         return maps

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxvision.layers import Norm, batch_norm, conv_norm_act, dtypes_of, norm_of
+from jaxvision.ops import global_avg_pool
 
 
 def option_a_shortcut(x: Array, features: int, stride: int) -> Array:
@@ -72,7 +73,7 @@ class ResNetCifar(nn.Module):
                 y = conv(y, width, act=None, name=f"{prefix}_conv2", norm_name=f"{prefix}_bn2")
                 x = nn.relu(y + option_a_shortcut(x, width, stride))
             maps[f"c{stage + 1}"] = x
-        maps["pooled"] = x.mean(axis=(1, 2))
+        maps["pooled"] = global_avg_pool(x)
         if self.num_classes is not None:
             maps["logits"] = nn.Dense(self.num_classes, name="fc", **dtypes)(maps["pooled"])
         return maps

@@ -12,7 +12,7 @@ from jax import Array
 
 from jaxvision.core import InputError
 from jaxvision.layers import Norm, batch_norm, conv_in_sequence, dtypes_of, norm_of, run_block
-from jaxvision.ops import channel_shuffle, max_pool
+from jaxvision.ops import channel_shuffle, global_avg_pool, max_pool
 
 
 class ShuffleNetV2(nn.Module):
@@ -89,7 +89,7 @@ class ShuffleNetV2(nn.Module):
                 how = {"name": f"stage{stage}_{block}", "stride": 2 if block == 0 else 1}
                 x = run_block(self, partial(unit, width=width, **how), x)
             maps[f"c{stage + 1}"] = x
-        maps["pooled"] = conv(x, head, 1, "conv5", 0).mean(axis=(1, 2))
+        maps["pooled"] = global_avg_pool(conv(x, head, 1, "conv5", 0))
         if self.num_classes is not None:
             maps["logits"] = nn.Dense(self.num_classes, name="fc", **options)(maps["pooled"])
         return maps

@@ -97,10 +97,10 @@ class SqueezeNet(nn.Module):
             return conv_norm_act(x, channels, kernel_size, name=name, **options, **dtypes)
 
         def fire(x: Array, *, channels: Fire, name: str) -> Array:
-            x = conv(x, channels.squeeze, 1, name=f"{name}_squeeze")
+            squeeze, expand = channels
+            x = conv(x, squeeze, 1, name=f"{name}_squeeze")
             expanded = [
-                conv(x, channels.expand, size, name=f"{name}_expand{size}x{size}")
-                for size in (1, 3)
+                conv(x, expand, size, name=f"{name}_expand{size}x{size}") for size in (1, 3)
             ]
             return jnp.concatenate(expanded, axis=-1)
 

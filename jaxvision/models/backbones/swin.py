@@ -29,6 +29,7 @@ from jaxvision.layers import (
     to_windows,
 )
 from jaxvision.models.sides import check_sides
+from jaxvision.ops import global_avg_pool
 
 PATCH = 4
 """Side of the patches that the first layer embeds."""
@@ -216,7 +217,7 @@ class SwinTransformer(nn.Module):
                 x = run_block(self, partial(block, **how), x)
                 done += 1
             maps[f"c{stage + 2}"] = x
-        maps["pooled"] = norm(x, name="norm").mean(axis=(1, 2))
+        maps["pooled"] = global_avg_pool(norm(x, name="norm"))
         if self.num_classes is not None:
             maps["logits"] = nn.Dense(self.num_classes, name="head", **layers)(maps["pooled"])
         return maps
