@@ -39,12 +39,22 @@ def published(models, name):
     raise ValueError(f"torchvision has no figures of {name} at {input_size(name)}")
 
 
+def structured_noise(shape):
+    """Noise at all scales: what is finer than a deep network's filters averages out there."""
+    rng, (batch, height, width, channels) = np.random.default_rng(0), shape
+    images = np.zeros(shape, np.float32)
+    for cell in (1, 4, 16, 64):
+        coarse = rng.normal(size=(batch, -(-height // cell), -(-width // cell), channels))
+        images += coarse.repeat(cell, 1).repeat(cell, 2)[:, :height, :width]
+    return images / 2
+
+
 def logits_off(torch, models, name):
     """How far the logits are off, in parts of the largest: in float32, and in bfloat16."""
     aux = {"init_weights": False} if name in WITH_AUX else {}
     theirs = models.get_model(name, **aux)
     fields = {"aux": True} if aux else {}
-    images = np.random.default_rng(0).normal(size=(2, *input_size(name))).astype(np.float32)
+    images = structured_noise((2, *input_size(name)))
     settle(torch, theirs, images)
     with torch.no_grad():
         expected = theirs(to_torch(torch, images)).numpy()
