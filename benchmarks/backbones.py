@@ -5,10 +5,10 @@
 
 Ours have the weights of torchvision's networks, and nothing is dropped out. "forward" is the logits
 of an evaluation, "train" a step: cross entropy, gradients, and SGD with momentum. Before anything
-is timed the logits must agree, and the losses of two steps. Then both run in turns, each twice, of
-which the second time counts, as in a loop of its own; a figure is the median over the rounds. "x"
-is our time over torchvision's: below 1 ours is faster. "compile" is what the compiler takes for
-ours, once.
+is timed the logits must agree, the loss, and what a step takes off it. Then both run in turns, each
+twice, of which the second time counts, as in a loop of its own; a figure is the median over the
+rounds. "x" is our time over torchvision's: below 1 ours is faster. "compile" is what the compiler
+takes for ours, once.
 
 XLA's options are those of `jaxvision.models.compiler_options`; --options tries others, for all.
 Both run on the GPU if torch sees one too (torch's arrays then channels last), else on the CPU. In

@@ -39,8 +39,7 @@ def batch_norm(
     bias = check_array("bias", bias, (x.shape[-1],))
     dtype = jnp.promote_types(jnp.result_type(x, scale, bias), jnp.float32)
     scale, bias = scale.astype(dtype), bias.astype(dtype)
-    y, mean, var = _batch_norm(x, scale, bias, epsilon, axis_name)
-    return y, lax.stop_gradient(mean), lax.stop_gradient(var)
+    return _batch_norm(x, scale, bias, epsilon, axis_name)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
@@ -68,7 +67,7 @@ def _batch_norm_backward(
     gradients: tuple[Array, Array, Array],
 ) -> tuple[Array, Array, Array]:
     x, scale, mean, inverse = kept
-    by_y, _, _ = gradients
+    by_y, _, _ = gradients  # None goes through the statistics.
     centred = x.astype(scale.dtype) - _last(mean, x)
     local = _means((by_y, by_y * centred), None)
     by_mean, by_deviation = local if axis_name is None else lax.pmean(local, axis_name)

@@ -8,7 +8,6 @@ import pytest
 
 from jaxvision.cli import assemble
 from jaxvision.cli.config import default_config
-from jaxvision.engine import Parallel
 from jaxvision.interop import (
     load_weights,
     read_state_dict,
@@ -134,10 +133,7 @@ def test_training_begins_with_a_file(command, tmp_path, digits, state):
     assert "begin as in given.npz" in err
     assert "not taken from there: extra.weight" in err
     assert "; new: conv1/kernel" in err  # digits are grey
-    config = assemble.saved_config(tmp_path / "one")
-    task = assemble.make_task(config)
-    best = assemble.restore_best(tmp_path / "one", config, task, Parallel())
-    after = to_state_dict(best.state.variables)
+    after = to_state_dict(assemble.restore_run(tmp_path / "one").state.variables)
     assert after.keys() == state.keys()
     for key in state.keys() - {"conv1.weight"}:
         if not key.endswith(("running_mean", "running_var")):

@@ -13,7 +13,6 @@ from jaxvision.cli import assemble
 from jaxvision.cli import main as cli
 from jaxvision.cli.report import class_table
 from jaxvision.core import DetectionBatch, Detections
-from jaxvision.engine import Parallel
 from jaxvision.interop import DarknetNetwork, read_cfg, write_weights
 from jaxvision.predict import detect_in_files
 from tests.data.folders import write_voc
@@ -243,9 +242,7 @@ def test_the_table_has_a_dash_for_a_class_without_objects():
 
 
 def params_of(workdir):
-    config = assemble.saved_config(workdir)
-    task, parallel = assemble.make_task(config), Parallel()
-    return jax.device_get(assemble.restore_best(workdir, config, task, parallel).state.params)
+    return jax.device_get(assemble.restore_run(workdir).state.params)
 
 
 @pytest.mark.slow

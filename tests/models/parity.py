@@ -20,6 +20,17 @@ def to_torch(torch, images):
     return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
 
 
+def outputs_of(torch, network, images):
+    """What a network gives, in numpy."""
+    with torch.no_grad():
+        return jax.tree.map(lambda x: x.numpy(), network(to_torch(torch, images)))
+
+
+def state_of(network):
+    """A network's state dict, in numpy."""
+    return {key: value.numpy() for key, value in network.state_dict().items()}
+
+
 def settle(torch, network, images):
     """No parameter is constant or small, and statistics are near those of what the layers see."""
     norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
@@ -30,15 +41,20 @@ def settle(torch, network, images):
                 values += torch.empty_like(values).uniform_(-1, 1)
             elif values.min() == values.max():  # Zeros and ones.
                 values += torch.empty_like(values).uniform_(-0.5, 0.5)
-        for norm in norms:
-            norm.weight.uniform_(0.5, 1.5)
-            norm.bias.uniform_(-0.5, 0.5)
-            norm.momentum = 1.0
-        network.train()(to_torch(torch, images))
-        for norm in norms:
-            norm.running_mean += 0.2 * norm.running_var.sqrt() * torch.randn_like(norm.bias)
-            norm.running_var *= torch.empty_like(norm.bias).uniform_(0.7, 1.4)
-    return network.eval()
+        for norm in norms:  # Around zero, rounding would grow by a fifth at each norm and ReLU.
+            norm.bias.uniform_(0.5, 1.5)
+
+    def see(norm, inputs):
+        var, mean = torch.var_mean(inputs[0], dim=(0, 2, 3), correction=0)
+        var = var.clamp(min=0.1 * var.mean())  # Of few values some hardly vary.
+        norm.running_mean = mean + 0.2 * var.sqrt() * torch.randn_like(mean)
+        norm.running_var = var * torch.empty_like(var).uniform_(0.7, 1.4)
+
+    # One after another: what a layer sees is what those before it give with statistics of theirs.
+    hooks = [norm.register_forward_pre_hook(see) for norm in norms]
+    outputs_of(torch, network.eval(), images)
+    for hook in hooks:
+        hook.remove()
 
 
 def check_round_trip(state, back):
@@ -62,15 +78,13 @@ def check_maps(torch, theirs, ours, images, names, *, round_trip=True):
       round_trip: whether their state dict comes back whole, as torchvision's do.
     """
     settle(torch, theirs, images)
-    with torch.no_grad():
-        given = theirs(to_torch(torch, images))
-    state = {key: value.numpy().copy() for key, value in theirs.state_dict().items()}
+    given, state = outputs_of(torch, theirs, images), state_of(theirs)
     variables = from_state_dict(state, shapes_of(ours, images)[1])
     if round_trip:
         check_round_trip(state, to_state_dict(variables, model=ours))
     maps = jax.jit(lambda variables: ours.apply(variables, images, train=False))(variables)
     for name, their_name in names.items():
-        expected = (given if their_name is None else given[their_name]).numpy()
+        expected = given if their_name is None else given[their_name]
         if expected.ndim == 4:
             expected = expected.transpose(0, 2, 3, 1)
         assert maps[name].shape == expected.shape

@@ -117,7 +117,7 @@ def test_logits_equal_torchvisions(transform_input):
     theirs_only = {"aux_logits": False, "init_weights": False}
     torch, theirs = torchvision_network("inception_v3", **options, **theirs_only)
     ours = create_model("inception_v3", **options)
-    check_maps(torch, theirs, ours, images_of(2, 75, 96), {"logits": None})
+    check_maps(torch, theirs, ours, images_of(8, 75, 96), {"logits": None})
 
 
 @pytest.mark.parity

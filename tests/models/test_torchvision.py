@@ -8,7 +8,7 @@ import pytest
 from jaxvision.interop import from_state_dict
 from jaxvision.models import create_model
 from tests.models import torchvision_table
-from tests.models.parity import settle, to_torch, torchvision_network
+from tests.models.parity import outputs_of, settle, state_of, torchvision_network
 from tests.models.variables import shapes_of
 
 # Side of the images.
@@ -43,9 +43,7 @@ def test_logits_equal_torchvisions_in_double_precision(name):
     side = SMALL[name]
     images = np.random.default_rng(0).normal(size=(2, side, side, 3))
     settle(torch, theirs.double(), images)
-    with torch.no_grad():
-        expected = theirs(to_torch(torch, images)).numpy()
-    state = {key: value.numpy() for key, value in theirs.state_dict().items()}
+    expected, state = outputs_of(torch, theirs, images), state_of(theirs)
     with jax.enable_x64(True):
         ours = create_model(name, num_classes=10, dtype=jnp.float64, param_dtype=jnp.float64)
         # Flax keeps statistics in float32.

@@ -114,11 +114,7 @@ def check_training_step(torch, theirs, ours, images, names=None):
       images: f32[B, H, W, C].
       names: of ours -> of theirs, where that gives several logits; None where it gives an array.
     """
-    norms = [m for m in theirs.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
     settle(torch, theirs, images)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
     for module in theirs.modules():
         if isinstance(module, torch.nn.Dropout) or type(module).__name__ == "StochasticDepth":
             module.p = 0.0
