@@ -6,7 +6,7 @@ For each network: parameters of both; multiply-adds of ours, and torchvision's f
 calls GFLOPS); and how far the logits are off, in parts of the largest, for 2 images of noise and
 random weights with statistics near what the layers see: in float32, with ours in bfloat16, and in
 float32 at a second size of images, if the network takes one. Ours take torch's state dict, and give
-it back whole. It ends at the first network that does not hold. Needs torch and torchvision, and 12
+it back whole. It ends at the first network that does not hold. Needs torch and torchvision, and 13
 GB of memory. The last line says where it ran.
 """
 
