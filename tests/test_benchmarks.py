@@ -4,7 +4,9 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
 BENCHMARKS = pathlib.Path(__file__).parent.parent / "benchmarks"
 # Script -> arguments that make it short.
@@ -19,6 +21,12 @@ SMALLEST = {
     "segment.py": ["--size=16", "--batch=1", "--widths", "4", "6", "--rounds=1"],
 }
 SHARED = {"timing.py", "versus_torch.py"}
+# Of those on images of CIFAR-10.
+EXPERIMENTS = {
+    "batch_norm.py": ["--model=plain20", "--steps=2"],
+    "degradation.py": ["--depths", "20", "32", "--steps=2"],
+    "gradients.py": ["--depths", "20"],
+}
 
 
 def run(script, *arguments):
@@ -34,6 +42,26 @@ def run(script, *arguments):
 
 def test_every_benchmark_is_in_the_list():
     assert {path.name for path in BENCHMARKS.glob("*.py")} - SHARED == set(SMALLEST)
+
+
+def test_every_experiment_is_in_the_list():
+    found = {path.name for path in (BENCHMARKS / "claims").glob("*.py")}
+    assert found == {*EXPERIMENTS, "training.py"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", EXPERIMENTS)
+def test_an_experiment_prints_its_table_and_draws(script, tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (32, 32, 32, 3), np.uint8)
+    np.savez(tmp_path / "data.npz", train_x=images, train_y=rng.integers(0, 10, 32))
+    arguments = [f"--data={tmp_path / 'data.npz'}", f"--picture={tmp_path / 'picture.png'}"]
+    arguments += ["--widths", "2", "2", "2", "--batch=8", "--seeds=1", *EXPERIMENTS[script]]
+    lines = run(f"claims/{script}", *arguments).splitlines()
+    assert len([line for line in lines if line.startswith("| ")]) > 3
+    assert "jax " in lines[-1]
+    with Image.open(tmp_path / "picture.png") as picture:
+        assert picture.width > 500
 
 
 @pytest.mark.slow

@@ -10,24 +10,34 @@ import flax.linen as nn
 from jaxvision.core import InputError, close_names, lookup, merge
 from jaxvision.layers import NORMS
 from jaxvision.models.backbones.alexnet import ALEXNETS
+from jaxvision.models.backbones.alexnet_2012 import ALEXNETS_2012
 from jaxvision.models.backbones.convnext import CONVNEXTS
 from jaxvision.models.backbones.darknet import DARKNETS, PLAIN_DARKNETS
 from jaxvision.models.backbones.densenet import DENSENETS
 from jaxvision.models.backbones.efficientnet import EFFICIENTNETS
 from jaxvision.models.backbones.googlenet import GOOGLENETS
+from jaxvision.models.backbones.inception_resnet import INCEPTION_RESNETS
 from jaxvision.models.backbones.inception_v3 import INCEPTIONS_V3
+from jaxvision.models.backbones.inception_v4 import INCEPTIONS_V4
 from jaxvision.models.backbones.maxvit import MAXVITS
 from jaxvision.models.backbones.mnasnet import MNASNETS
+from jaxvision.models.backbones.mobilenet_v1 import MOBILENETS_V1
 from jaxvision.models.backbones.mobilenet_v2 import MOBILENETS_V2
 from jaxvision.models.backbones.mobilenet_v3 import MOBILENETS_V3
+from jaxvision.models.backbones.nasnet import NASNETS
+from jaxvision.models.backbones.nin import NINS
+from jaxvision.models.backbones.preact_resnet import PREACT_RESNETS
 from jaxvision.models.backbones.regnet import REGNETS
 from jaxvision.models.backbones.resnet import RESNETS
 from jaxvision.models.backbones.resnet_cifar import RESNETS_CIFAR
+from jaxvision.models.backbones.shufflenet_v1 import SHUFFLENETS_V1
 from jaxvision.models.backbones.shufflenet_v2 import SHUFFLENETS_V2
 from jaxvision.models.backbones.squeezenet import SQUEEZENETS
 from jaxvision.models.backbones.swin import SWINS
 from jaxvision.models.backbones.vgg import VGGS
 from jaxvision.models.backbones.vit import VITS
+from jaxvision.models.backbones.xception import XCEPTIONS
+from jaxvision.models.backbones.zfnet import ZFNETS
 from jaxvision.models.classification.lenet import LENETS
 from jaxvision.models.compiling import compiler_options
 from jaxvision.models.detection.yolov1 import YOLOS_V1
@@ -60,25 +70,35 @@ __all__ = [
 
 CLASSIFIERS: dict[str, Callable[..., nn.Module]] = merge(
     ALEXNETS,
+    ALEXNETS_2012,
     CONVNEXTS,
     DARKNETS,
     DENSENETS,
     EFFICIENTNETS,
     GOOGLENETS,
     INCEPTIONS_V3,
+    INCEPTIONS_V4,
+    INCEPTION_RESNETS,
     LENETS,
     MAXVITS,
     MNASNETS,
+    MOBILENETS_V1,
     MOBILENETS_V2,
     MOBILENETS_V3,
+    NASNETS,
+    NINS,
+    PREACT_RESNETS,
     REGNETS,
     RESNETS,
     RESNETS_CIFAR,
+    SHUFFLENETS_V1,
     SHUFFLENETS_V2,
     SQUEEZENETS,
     SWINS,
     VGGS,
     VITS,
+    XCEPTIONS,
+    ZFNETS,
 )
 """Networks that give `logits` of an image, and the maps before them."""
 

@@ -158,10 +158,10 @@ def test_an_unknown_model_in_a_config_of_ones_own(train, tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(
         "from jaxvision.cli.config import default_config\n\n\ndef get_config():\n"
-        "    config = default_config()\n    config.model.name = 'resnet21'\n    return config\n"
+        "    config = default_config()\n    config.model.name = 'resnet_20'\n    return config\n"
     )
     message = train(f"--config={path}")
-    assert message.startswith("unknown model 'resnet21': did you mean 'resnet20'")
+    assert message.startswith("unknown model 'resnet_20': did you mean 'resnet20'")
 
 
 def test_a_config_that_fails(train, tmp_path):

@@ -8,12 +8,13 @@ from jaxvision.models import MODELS, create_model, input_size, summarize
 
 
 def test_some_networks_as_a_table(command):
-    code, out, _ = command("models", "resnet20", "lenet*")
+    code, out, _ = command("models", "resnet20", "lenet5*")
     assert code == 0
-    header, lenet, resnet = (line.split() for line in out.splitlines())
+    header, lenet, of_1998, resnet = (line.split() for line in out.splitlines())
     assert header[0] == "network"
     assert header[-5:] == ["c1", "c2", "c3", "c4", "c5"]
     assert lenet[:2] == ["lenet5", "61,706"]
+    assert of_1998[:2] == ["lenet5_1998", "60,000"]
     assert resnet[:2] == ["resnet20", "269,722"]
 
 

@@ -9,10 +9,13 @@ import pytest
 
 from jaxvision.core import InputError
 from jaxvision.models import create_model
+from jaxvision.testing import check_op
+from tests.marks import slow_but
 from tests.models.parity import check_torchvision_logits, torchvision_network
 from tests.models.structure import check_shapes, check_without_classes, check_without_norm, size_of
 from tests.models.training import check_bfloat16, check_remat, check_training_step, train
 from tests.models.variables import check_network_learns, image_maker, random_variables, shapes_of
+from tests.reference import models as reference
 
 TINY = {"blocks": (1, 2), "growth_rate": 2, "stem_channels": 4, "bottleneck": 2, "num_classes": 3}
 images_of = image_maker(16)
@@ -20,6 +23,11 @@ images_of = image_maker(16)
 
 def tiny(**fields):
     return create_model("densenet121", **{**TINY, **fields})
+
+
+def tiny_cifar():
+    fields = {name: TINY[name] for name in ("blocks", "growth_rate", "stem_channels")}
+    return create_model("densenet_cifar_40_12", num_classes=3, **fields)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +46,35 @@ def test_every_densenet_has_its_published_size(name, count):
     assert sum("kernel" in x for x in params.values()) == int(name.removeprefix("densenet"))
 
 
+CIFAR = [
+    ("densenet_cifar_40_12", (40, 12, 16, False), 1_019_722),
+    ("densenet_cifar_100_12", (100, 12, 16, False), 6_979_642),
+    ("densenet_cifar_bc_100_12", (100, 12, 24, True), 769_162),
+    ("densenet_cifar_bc_190_40", (190, 40, 80, True), 25_624_430),
+]
+
+
+@pytest.mark.parametrize(("name", "plan", "count"), slow_but(CIFAR, CIFAR[:1]))
+def test_every_densenet_for_cifar_has_its_published_size(name, plan, count):
+    # The paper's table 2: 1.0, 7.0, 0.8 and 25.6 million. Before each convolution but the first
+    # there is a norm, with two numbers for each channel that it sees.
+    depth, growth, channels, compressed = plan
+    derived = 27 * channels
+    for block in range(3):
+        for _ in range((depth - 4) // (6 if compressed else 3)):
+            seen = 4 * growth if compressed else channels
+            derived += compressed * channels * (2 + seen) + seen * (2 + 9 * growth)
+            channels += growth
+        if block < 2:
+            kept = channels // 2 if compressed else channels
+            derived += channels * (2 + kept)
+            channels = kept
+    derived += 2 * channels + (channels + 1) * 10
+    params = shapes_of(create_model(name), images_of(1, 32))[1]["params"]
+    assert size_of(params) == derived == count
+    assert sum("kernel" in x for x in params.values()) == depth
+
+
 @pytest.mark.parametrize(
     ("size", "sizes"),
     [
@@ -54,12 +91,55 @@ def test_every_map_in_its_shape(size, sizes):
     check_shapes(maps, 2, sizes, widths, pooled=108, logits=7)
 
 
+@pytest.mark.parametrize(
+    ("size", "sizes"),
+    [
+        ((32, 48), ((32, 48), (32, 48), (16, 24), (8, 12))),
+        ((4, 7), ((4, 7), (4, 7), (2, 3), (1, 1))),
+    ],
+)
+def test_every_map_of_a_densenet_for_cifar_in_its_shape(size, sizes):
+    model = create_model("densenet_cifar_40_12", blocks=(1, 2, 1), num_classes=7)
+    maps, _ = shapes_of(model, images_of(2, *size), train=True)
+    check_shapes(maps, 2, sizes, (16, 28, 52, 64), pooled=64, logits=7)
+
+
+def test_a_densenet_for_cifar_equals_the_reference():
+    def network(variables, images):
+        params, statistics = variables["params"], variables["batch_stats"]
+
+        def norm_act(x, name):
+            return np.maximum(reference.batch_norm(x, params[name], statistics[name]), 0)
+
+        maps = {"c1": reference.conv(images, params["features_conv0"]["kernel"], padding=1)}
+        x = maps["c1"]
+        for block, layers in enumerate((1, 2), start=1):
+            for number in range(1, layers + 1):
+                name = f"features_denseblock{block}_denselayer{number}"
+                y, kernel = norm_act(x, f"{name}_norm1"), params[f"{name}_conv1"]["kernel"]
+                x = np.concatenate([x, reference.conv(y, kernel, padding=1)], axis=-1)
+            last = "features_transition1_norm" if block == 1 else "features_norm5"
+            y = maps[f"c{block + 1}"] = norm_act(x, last)
+            if block == 1:
+                kernel = params["features_transition1_conv"]["kernel"]
+                x = reference.average_pool(reference.conv(y, kernel))
+        pooled = y.mean(axis=(1, 2))
+        logits = pooled @ params["classifier"]["kernel"] + params["classifier"]["bias"]
+        return {**maps, "pooled": pooled, "logits": logits}
+
+    model, images = tiny_cifar(), images_of(1, 6, 8)
+    variables = random_variables(model, images)
+    run = functools.partial(model.apply, train=False)
+    check_op(run, network, variables, images, rtol=1e-4, atol=1e-5, transforms=("jit",))
+
+
 def test_without_classes_there_is_no_classifier():
     check_without_classes(tiny(), images_of(), {"c1", "c2", "c3", "pooled"}, "classifier")
 
 
 def test_without_norms_convolutions_have_a_bias():
     check_without_norm(tiny(), images_of())
+    check_without_norm(tiny_cifar(), images_of())
 
 
 @pytest.mark.parametrize(
@@ -74,8 +154,14 @@ def test_images_that_are_too_small_are_refused(size, message):
         shapes_of(create_model("densenet121"), images_of(1, *size))
 
 
+def test_images_that_are_too_small_for_cifars_are_refused():
+    with pytest.raises(InputError, match=r"the height of the images is 3: this network takes 4\b"):
+        shapes_of(create_model("densenet_cifar_40_12"), images_of(1, 3, 32))
+
+
 def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
     check_network_learns(tiny(), images_of(4))
+    check_network_learns(tiny_cifar(), images_of(4, 6))
 
 
 def test_recomputed_layers_give_the_same():

@@ -1,10 +1,13 @@
 """EfficientNet: published sizes, every map, gradients, chance, dtypes, torchvision's logits."""
 
+import math
+
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from jaxvision.models import create_model
-from jaxvision.models.backbones.efficientnet import Stage
+from jaxvision.models import create_model, summarize
+from jaxvision.models.backbones.efficientnet import Scaling, Stage, compound_scaling
 from tests.marks import slow_but
 from tests.models.parity import check_torchvision_logits
 from tests.models.structure import (
@@ -57,6 +60,57 @@ SIZES = [
 def test_every_efficientnet_has_its_published_size(name, count, widths):
     # torchvision's numbers.
     check_published_size(name, count, widths)
+
+
+def test_compound_scaling_by_hand():
+    assert compound_scaling(0) == Scaling(1, 1, 224)
+    depth, width, resolution = compound_scaling(2)
+    assert (depth, width) == pytest.approx((1.2**2, 1.1**2))
+    assert resolution == 296  # 296.24
+    assert compound_scaling(-1, alpha=2, beta=4, gamma=2) == Scaling(0.5, 0.25, 112)
+
+
+PUBLISHED = [
+    # Depth, width and resolution; phi; by how many percent they are more than the law's.
+    ("efficientnet_b1", (1.1, 1.0, 240), 0.5, (0.4, -4.7, 0.0)),
+    ("efficientnet_b2", (1.2, 1.1, 260), 1.0, (0.0, 0.0, 0.8)),
+    ("efficientnet_b3", (1.4, 1.2, 300), 2.0, (-2.8, -0.8, 1.4)),
+    ("efficientnet_b4", (1.8, 1.4, 380), 3.5, (-4.9, 0.3, 4.1)),
+    ("efficientnet_b5", (2.2, 1.6, 456), 4.5, (-3.1, 4.2, 8.6)),
+    ("efficientnet_b6", (2.6, 1.8, 528), 5.5, (-4.6, 6.6, 9.3)),
+    ("efficientnet_b7", (3.1, 2.0, 600), 6.5, (-5.2, 7.6, 7.9)),
+]
+
+
+@pytest.mark.parametrize(("name", "published", "phi", "percent"), PUBLISHED)
+def test_published_networks_are_near_to_compound_scaling(name, published, phi, percent):
+    # Their phi is not published: of all halves this one is the nearest.
+    model = create_model(name)
+    assert (model.depth, model.width) == published[:2]
+
+    def apart(phi):
+        return np.log(published) - np.log(compound_scaling(phi))
+
+    assert min((n / 2 for n in range(20)), key=lambda phi: np.abs(apart(phi)).max()) == phi
+    np.testing.assert_allclose(100 * np.expm1(apart(phi)), percent, atol=0.06)
+
+
+@pytest.mark.slow
+def test_the_scaled_b0_costs_about_two_to_the_phi():
+    # By the law it is 1.92 and not 2.
+    assert math.prod((1.2, 1.1**2, 1.15**2)) == pytest.approx(1.92, abs=1e-3)
+
+    def macs(phi):
+        depth, width, resolution = compound_scaling(phi)
+        model = create_model("efficientnet_b0", depth=depth, width=width)
+        return summarize(model, (resolution, resolution, 3)).macs
+
+    costs = [macs(phi) for phi in range(4)]
+    # Depths round up: at phi = 1 from 16 blocks to 23, which are 20 % more than 1.2 times 16; in
+    # deeper networks it is less. At phi = 1 this costs what the paper has of the B2, 1.0 billion.
+    growth = np.divide(costs, costs[0]) / 2 ** np.arange(4)
+    np.testing.assert_allclose(growth, (1, 1.29, 1.17, 1.05), atol=0.01)
+    assert costs[1] / 1e9 == pytest.approx(1.0, abs=0.05)
 
 
 @pytest.mark.parametrize(

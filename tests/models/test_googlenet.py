@@ -1,4 +1,5 @@
-"""GoogLeNet: the published size, every map, auxiliary classifiers, torchvision's logits."""
+"""GoogLeNet: published sizes, every map, auxiliary classifiers, torchvision's logits; what is
+otherwise in the paper's form."""
 
 import functools
 
@@ -10,10 +11,12 @@ import pytest
 from jaxvision.core import InputError
 from jaxvision.models import create_model
 from jaxvision.models.backbones.googlenet import Inception, renormalize
+from jaxvision.ops import avg_pool, local_response_norm, max_pool
 from tests.models.parity import check_maps, torchvision_network
-from tests.models.structure import check_shapes, check_without_norm
+from tests.models.structure import check_shapes, check_without_norm, size_of
 from tests.models.training import check_bfloat16, check_training_step, train
 from tests.models.variables import check_network_learns, image_maker, random_variables, shapes_of
+from tests.reference import models as reference
 
 # Two stages of one module, each with an auxiliary classifier.
 STAGES = (
@@ -24,8 +27,8 @@ TINY = {"stages": STAGES, "width": 1 / 16, "num_classes": 3, "dropout": 0.0, "dr
 images_of = image_maker(31)
 
 
-def tiny(**fields):
-    return create_model("googlenet", **{**TINY, **fields})
+def tiny(name="googlenet", **fields):
+    return create_model(name, **{**TINY, **fields})
 
 
 def test_googlenet_has_its_published_size():
@@ -130,6 +133,89 @@ def test_each_classifier_has_dropout_of_its_own_in_training_only(field, dropped)
 
 def test_bfloat16_computes_in_bfloat16_on_float32_variables():
     check_bfloat16(tiny(dtype=jnp.bfloat16, aux=True, transform_input=True), images_of())
+
+
+def test_the_papers_network_has_its_published_size():
+    # That of the channels of its table 1, whose own counts are rounded.
+    model = create_model("googlenet_2014", aux=True)
+    params = shapes_of(model, images_of(1, 79))[1]["params"]
+    assert all(layer.keys() == {"kernel", "bias"} for layer in params.values())
+    aux = {key: layer for key, layer in params.items() if key.startswith("aux")}
+    assert (size_of(params), size_of(params) - size_of(aux)) == (13_378_280, 6_998_552)
+    assert params["inception3a_branch2_1_conv"]["kernel"].shape == (3, 3, 96, 128)
+    assert params["inception3a_branch3_1_conv"]["kernel"].shape == (5, 5, 16, 32)
+    assert size_of(aux) == sum(
+        128 * (channels + 1) + 1024 * (4 * 4 * 128 + 1) + 1000 * (1024 + 1)
+        for channels in (512, 528)
+    )
+
+
+def test_every_map_of_the_papers_network_in_its_shape():
+    model = create_model("googlenet_2014", num_classes=7, aux=True)
+    maps, _ = shapes_of(model, images_of(2, 224, 79), train=True)
+    sizes = ((112, 40), (56, 20), (28, 10), (14, 5), (7, 2))
+    widths = (64, 192, 480, 832, 1024)
+    check_shapes(maps, 2, sizes, widths, pooled=1024, logits=7, aux1=7, aux2=7)
+
+
+def test_in_the_paper_a_normalisation_follows_the_first_pooling_and_conv3():
+    model, images = tiny("googlenet_2014"), 100 * images_of()
+    variables = random_variables(model, images)
+    maps = jax.jit(functools.partial(model.apply, train=False))(variables, images)
+
+    def conv(x, name, padding):
+        layer = variables["params"][name]
+        y = reference.conv(np.asarray(x), layer["kernel"], padding=padding, bias=layer["bias"])
+        return np.maximum(y, 0).astype(np.float32)
+
+    normed = functools.partial(local_response_norm, size=5, alpha=5e-4, beta=0.75, k=2.0)
+    x = normed(max_pool(maps["c1"], 3, stride=2, ceil_mode=True))
+    x = conv(conv(x, "conv2_conv", 0), "conv3_conv", 1)
+    np.testing.assert_allclose(maps["c2"], normed(x), rtol=1e-4, atol=1e-4)
+    assert np.abs(normed(x) - 2**-0.75 * x).max() > 0.1
+
+
+def test_in_the_paper_auxiliary_classifiers_see_windows_of_5x5():
+    # 14x14 cells have 4x4 windows of stride 3, which are not those of an even division.
+    model, images = tiny("googlenet_2014", width=1 / 32, aux=True), images_of(1, 224)
+    variables = random_variables(model, images)
+    maps, _ = jax.jit(functools.partial(train, model, variables))(images)
+
+    def dense(x, name):
+        layer = variables["params"][name]
+        return x @ layer["kernel"].reshape(x.shape[-1], -1) + layer["bias"]
+
+    x = np.asarray(avg_pool(maps["c4"], 5, stride=3))
+    assert x.shape[1:3] == (4, 4)
+    x = np.maximum(dense(x, "aux2_conv_conv"), 0).transpose(0, 3, 1, 2).reshape(1, -1)
+    expected = dense(np.maximum(dense(x, "aux2_fc1"), 0), "aux2_fc2")
+    np.testing.assert_allclose(maps["aux2"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_last_pooling_is_larger_in_the_paper():
+    stages = (*STAGES, (STAGES[0][0]._replace(aux=None),))
+    model, images = tiny("googlenet_2014", stages=stages), images_of(1, 64)
+    variables = random_variables(model, images)
+    run = jax.jit(
+        lambda size: model.clone(last_pool=size).apply(variables, images, train=False),
+        static_argnums=0,
+    )
+    published, other = run(3), run(2)
+    assert model.last_pool == 3
+    np.testing.assert_array_equal(published["c4"], other["c4"])
+    assert published["c5"].shape == other["c5"].shape
+    assert (published["c5"] != other["c5"]).any()
+
+
+@pytest.mark.parametrize(("aux", "least"), [(False, 31), (True, 79)])
+def test_images_that_are_too_small_for_the_paper_are_refused(aux, least):
+    images = images_of(1, least - 1, least)
+    with pytest.raises(InputError, match=f"height of the images is {least - 1}: .* {least}"):
+        shapes_of(tiny("googlenet_2014", aux=aux), images)
+
+
+def test_every_parameter_of_the_papers_network_learns():
+    check_network_learns(tiny("googlenet_2014", aux=True), images_of(4, 79))
 
 
 @pytest.mark.parity

@@ -1,6 +1,8 @@
-"""ResNets: published sizes, every map, dilation for strides, gradients, torchvision's logits."""
+"""ResNets: published sizes, every map, dilation for strides, what plain networks lack and what
+squeeze-and-excitation adds, gradients, torchvision's logits."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +21,12 @@ from tests.models.variables import check_network_learns, image_maker, random_var
 TINY = {"blocks": (1, 1, 1, 1), "widths": (4, 4, 6, 8), "num_classes": 3}
 BASIC = {"bottleneck": False}
 GROUPED = {"groups": 2, "width_per_group": 32}
-every_block = pytest.mark.parametrize("fields", [BASIC, GROUPED], ids=["basic", "grouped"])
+PLAIN = {"bottleneck": False, "shortcuts": False}
+SQUEEZED = {"squeeze": 2}
+STRIDED_FIRST = {"stride_in_1x1": True}
+every_block = pytest.mark.parametrize(
+    "fields", [BASIC, GROUPED, STRIDED_FIRST], ids=["basic", "grouped", "strided first"]
+)
 images_of = image_maker(33)
 
 
@@ -32,6 +39,8 @@ def params_of(name, **fields):
 
 
 SIZES = {
+    "plain18": 11_515_688,
+    "plain34": 21_623_848,
     "resnet18": 11_689_512,
     "resnet34": 21_797_672,
     "resnet50": 25_557_032,
@@ -40,19 +49,61 @@ SIZES = {
     "resnext50_32x4d": 25_028_904,
     "resnext101_32x8d": 88_791_336,
     "resnext101_64x4d": 83_455_272,
+    "se_resnet50": 28_088_024,
+    "se_resnet101": 49_326_872,
+    "se_resnet152": 66_821_848,
+    "se_resnext50_32x4d": 27_559_896,
+    "se_resnext101_32x4d": 48_955_416,
     "wide_resnet50_2": 68_883_240,
     "wide_resnet101_2": 126_886_696,
 }
 
 
-@pytest.mark.parametrize("name", slow_but(SIZES, ["resnet18", "resnet50", "resnext50_32x4d"]))
+QUICK = ["plain18", "resnet18", "resnet50", "resnext50_32x4d"]
+
+
+@pytest.mark.parametrize("name", slow_but(SIZES, QUICK))
 def test_every_resnet_has_its_published_size(name):
-    # torchvision's numbers; the layers with weights are those of the name.
+    # torchvision's numbers, where it has the network; the layers with weights are those of the
+    # name.
     params = params_of(name)
     assert size_of(params) == SIZES[name]
-    kernels = [key for key, x in params.items() if "kernel" in x and "downsample" not in key]
-    depth = name.split("_")[0 if name.startswith("res") else 1].lstrip("resnxt")
-    assert len(kernels) == int(depth)
+    layers = [
+        key for key, x in params.items() if "kernel" in x and not re.search("downsam|_se_", key)
+    ]
+    assert len(layers) == int(re.search(r"\d+", name)[0])
+
+
+@pytest.mark.parametrize("name", ["18", "34"])
+def test_a_plain_network_lacks_the_projections_alone(name):
+    # The first three stages' channels meet those of the next in one 1x1 convolution and its norm.
+    projections = sum(64 * 2**i * 128 * 2**i + 2 * 128 * 2**i for i in range(3))
+    assert SIZES[f"resnet{name}"] - SIZES[f"plain{name}"] == projections
+    lacking = params_of(f"resnet{name}").keys() - params_of(f"plain{name}").keys()
+    assert all("downsample" in key for key in lacking)
+    assert len(lacking) == 2 * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks", "millions"),
+    slow_but(
+        [
+            ("se_resnet50", (3, 4, 6, 3), 28.09),
+            ("se_resnet101", (3, 4, 23, 3), 49.33),
+            ("se_resnet152", (3, 8, 36, 3), 66.82),
+            ("se_resnext50_32x4d", (3, 4, 6, 3), 27.56),
+            ("se_resnext101_32x4d", (3, 4, 23, 3), 48.96),
+        ],
+        [("se_resnet50", (3, 4, 6, 3), 28.09)],
+    ),
+)
+def test_squeeze_and_excitation_adds_two_layers_to_each_block(name, blocks, millions):
+    added = 0
+    for count, channels in zip(blocks, (256, 512, 1024, 2048), strict=True):
+        inner = channels // 16
+        added += count * (channels * inner + inner + inner * channels + channels)
+    assert size_of(params_of(name, squeeze=None)) + added == SIZES[name]
+    assert round(SIZES[name] / 1e6, 2) == millions
 
 
 @pytest.mark.parametrize(
@@ -128,12 +179,67 @@ def test_blocks_may_begin_as_their_shortcuts(fields, last):
         assert (scale == expected).all(), name
 
 
+def changed(variables, last, change):
+    """Variables in which what change gives stands for the layers whose names end so."""
+    params = variables["params"].items()
+    params = {key: change(layer) if key.endswith(last) else layer for key, layer in params}
+    return {**variables, "params": params}
+
+
+def times(share):
+    return functools.partial(jax.tree.map, lambda x: share * x)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def after_first_block(model, variables, images):
+    return model.apply(variables, images, train=False)["c2"]
+
+
+def test_blocks_of_a_plain_network_give_nothing_but_what_they_compute():
+    # Where that is zero, a residual network still sees the images.
+    images = images_of()
+    for fields, sees in ((PLAIN, False), (BASIC, True)):
+        model = tiny(**fields)
+        variables = random_variables(model, images)
+        zero = changed(variables, "layer1_0_bn2", times(0))
+        assert (np.ptp(after_first_block(model, zero, images)) > 0.1) == sees
+        assert np.ptp(after_first_block(model, variables, images)) > 0.1
+
+
+@pytest.mark.parametrize(("fields", "last"), [(BASIC, "bn2"), (GROUPED, "bn3")])
+def test_squeeze_and_excitation_scales_a_block_before_the_shortcut_is_added(fields, last):
+    model, without, images = tiny(**fields, **SQUEEZED), tiny(**fields), images_of()
+    variables = random_variables(model, images)
+    fewer = {key: layer for key, layer in variables["params"].items() if "_se_" not in key}
+    for bias, gate in ((100, 1), (0, 0.5), (-200, 0)):
+
+        def constant(layer, bias=bias):
+            return {"kernel": 0 * layer["kernel"], "bias": 0 * layer["bias"] + bias}
+
+        gated = changed(variables, "layer1_0_se_fc2", constant)
+        scaled = changed({**variables, "params": fewer}, f"layer1_0_{last}", times(gate))
+        found, expected = (
+            after_first_block(*network, images) for network in ((model, gated), (without, scaled))
+        )
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+        # Else the gates depend on the images.
+        assert np.abs(after_first_block(model, variables, images) - found).max() > 0.1
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"bottleneck": False, "groups": 2}, "groups and width_per_group are of bottlenecks"),
+        ({"bottleneck": False, "groups": 2}, "groups, width_per_group and stride_in_1x1 are of"),
+        ({"bottleneck": False, "stride_in_1x1": True}, "set bottleneck=True"),
         ({"bottleneck": False, "width_per_group": 128}, "set bottleneck=True"),
         ({"norm": None, "zero_init_residual": True}, "zero_init_residual is of norms"),
+        (
+            {"shortcuts": False, "zero_init_residual": True},
+            "are of shortcuts: set shortcuts=True",
+        ),
+        ({"shortcuts": False, "drop_path": 0.1}, "are of shortcuts: set shortcuts=True"),
+        ({"squeeze": 32}, "squeeze is 32: a block has 16 channels"),
+        ({"squeeze": 0}, "squeeze is 0: a block has 16 channels"),
     ],
 )
 def test_fields_that_do_not_fit(fields, message):
@@ -141,13 +247,18 @@ def test_fields_that_do_not_fit(fields, message):
         shapes_of(tiny(**fields), images_of())
 
 
-@every_block
+@pytest.mark.parametrize(
+    "fields",
+    [BASIC, GROUPED, PLAIN, SQUEEZED],
+    ids=["basic", "grouped", "plain", "squeezed"],
+)
 def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(fields):
     check_network_learns(tiny(**fields), images_of(4))
 
 
-def test_bfloat16_computes_in_bfloat16_on_float32_variables():
-    check_bfloat16(tiny(**BASIC, dtype=jnp.bfloat16), images_of())
+@pytest.mark.parametrize("fields", [BASIC, {**BASIC, **SQUEEZED}], ids=["basic", "squeezed"])
+def test_bfloat16_computes_in_bfloat16_on_float32_variables(fields):
+    check_bfloat16(tiny(**fields, dtype=jnp.bfloat16), images_of())
 
 
 @pytest.mark.parity

@@ -1,6 +1,7 @@
-"""CIFAR ResNets: the published size, every map, batch norm alone and over devices, gradients."""
+"""CIFAR ResNets: published sizes, every map, batch norm alone and over devices, gradients."""
 
 import functools
+import re
 
 import flax.linen as nn
 import jax
@@ -12,6 +13,9 @@ from jaxvision.layers import batch_norm
 from jaxvision.models import create_model
 from jaxvision.models.backbones.resnet_cifar import option_a_shortcut
 from jaxvision.testing import check_op
+from tests.marks import slow_but
+from tests.models.structure import check_without_norm, size_of
+from tests.models.training import check_remat
 from tests.models.variables import check_network_learns, random_variables, shapes_of
 from tests.reference import models as reference
 
@@ -26,15 +30,26 @@ def images_of(batch=2, size=8):
     return np.random.default_rng(0).normal(size=(batch, size, size, 3)).astype(np.float32)
 
 
-def test_resnet20_has_269722_parameters():
-    _, variables = shapes_of(create_model("resnet20"), images_of(1, 32))
-    assert sum(x.size for x in jax.tree.leaves(variables["params"])) == 269_722
+SIZES = {
+    "plain20": 269_722,
+    "plain32": 464_154,
+    "plain44": 658_586,
+    "plain56": 853_018,
+    "resnet20": 269_722,
+    "resnet32": 464_154,
+    "resnet44": 658_586,
+    "resnet56": 853_018,
+    "resnet110": 1_727_962,
+    "resnet1202": 19_421_274,
+}
 
 
-def test_resnet20_has_20_layers_with_weights():
-    _, variables = shapes_of(create_model("resnet20"), images_of(1, 32))
-    kernels = [p for p, _ in jax.tree.leaves_with_path(variables) if "kernel" in str(p)]
-    assert len(kernels) == 20
+@pytest.mark.parametrize("name", slow_but(SIZES, SIZES.keys() - {"resnet1202"}))
+def test_every_network_has_its_published_size(name):
+    # The paper's table 6: 0.27, 0.46, 0.66, 0.85, 1.7 and 19.4 million.
+    params = shapes_of(create_model(name), images_of(1, 32))[1]["params"]
+    assert size_of(params) == SIZES[name]
+    assert sum("kernel" in layer for layer in params.values()) == int(re.search(r"\d+", name)[0])
 
 
 @pytest.mark.parametrize(
@@ -60,12 +75,16 @@ def test_without_classes_there_is_no_classifier():
     assert "fc" not in variables["params"]
 
 
-@pytest.mark.parametrize("size", [8, 7])
-def test_the_network_equals_the_reference(size):
-    model, images = tiny(), images_of(2, size)
+def test_without_norms_convolutions_have_a_bias():
+    check_without_norm(tiny(norm=None), images_of())
+
+
+@pytest.mark.parametrize(("size", "shortcuts"), [(8, True), (7, True), (7, False)])
+def test_the_network_equals_the_reference(size, shortcuts):
+    model, images = tiny(shortcuts=shortcuts), images_of(2, size)
     check_op(
         functools.partial(model.apply, train=False),
-        functools.partial(reference.resnet_cifar, **TINY),
+        functools.partial(reference.resnet_cifar, shortcuts=shortcuts, **TINY),
         random_variables(model, images),
         images,
         rtol=1e-4,
@@ -115,8 +134,13 @@ def test_convolutions_start_as_in_he_et_al_and_norms_as_the_identity():
             np.testing.assert_array_equal(value, start[leaf])
 
 
-def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
-    check_network_learns(tiny(), images_of(4))
+@pytest.mark.parametrize("shortcuts", [True, False])
+def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(shortcuts):
+    check_network_learns(tiny(shortcuts=shortcuts), images_of(4))
+
+
+def test_recomputed_blocks_give_the_same():
+    check_remat(tiny(), tiny(remat=True), images_of(4))
 
 
 @pytest.mark.parametrize("train", [False, True])

@@ -49,7 +49,7 @@ def lenet5(variables, images):
     return {"c1": c1, "c3": c3, "pooled": f6, "logits": logits}
 
 
-def resnet_cifar(variables, images, *, blocks, widths):
+def resnet_cifar(variables, images, *, blocks, widths, shortcuts=True):
     params, statistics = variables["params"], variables["batch_stats"]
 
     def conv_norm(x, conv_name, norm_name, stride=1):
@@ -64,7 +64,8 @@ def resnet_cifar(variables, images, *, blocks, widths):
             stride = 2 if stage > 1 and block == 0 else 1
             y = np.maximum(conv_norm(x, f"{name}_conv1", f"{name}_bn1", stride), 0)
             y = conv_norm(y, f"{name}_conv2", f"{name}_bn2")
-            x = np.maximum(y + option_a_shortcut(x, width, stride), 0)
+            shortcut = option_a_shortcut(x, width, stride) if shortcuts else 0
+            x = np.maximum(y + shortcut, 0)
         maps[f"c{stage + 1}"] = x
     pooled = x.mean(axis=(1, 2))
     logits = pooled @ params["fc"]["kernel"] + params["fc"]["bias"]

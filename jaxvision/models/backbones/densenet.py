@@ -18,14 +18,19 @@ from jaxvision.ops import avg_pool, global_avg_pool, max_pool
 class DenseNet(nn.Module):
     """Blocks in which each layer sees what all layers before it in the block have computed.
 
-    The paper's DenseNet-BC: a layer is a 1x1 and a 3x3 convolution, and between two blocks a
-    transition halves the channels and the resolution. Layers are named as in torchvision.
+    By default the paper's DenseNet-BC for ImageNet: a layer is a 1x1 and a 3x3 convolution, and
+    between two blocks a transition halves the channels and the resolution. Layers are named as in
+    torchvision.
 
     Attributes:
       blocks: layers of each.
       growth_rate: channels that a layer adds, k in the paper.
       stem_channels: of the first convolution.
-      bottleneck: channels of the 1x1 convolution of a layer for each one that the layer adds.
+      bottleneck: channels of the 1x1 convolution of a layer for each one that the layer adds; None:
+        it has no such convolution.
+      compression: share of the channels that a transition keeps, theta in the paper.
+      cifar_stem: whether to begin as for CIFAR: with a 3x3 convolution alone, in place of one of
+        7x7 and stride 2, its norm and activation, and a pooling of stride 2.
       dropout: share of what each layer adds that is dropped in training.
       num_classes: of the classifier; None builds none.
       act: activation, before each convolution but the first.
@@ -37,12 +42,15 @@ class DenseNet(nn.Module):
       param_dtype: of the parameters.
 
     Call:
-      images f32[B, H, W, C], sides at least 2^(n+1) - 3 (29), where n is the number of blocks ->
+      images f32[B, H, W, C], sides at least 2^(n+1) - 3 (29), where n is the number of blocks, or
+      2^(n-1) with `cifar_stem` ->
       {"c1": [B, H/2, W/2, 64], the stem's, "c2": [B, H/4, W/4, 256], "c3": [B, H/8, W/8, 512],
       "c4": [B, H/16, W/16, 1024], "c5": [B, H/32, W/32, 1024], "pooled": [B, 1024],
       "logits": [B, num_classes]}, the channels those of DenseNet-121; from c2 on each map is all of
-      a block after norm and activation. The first two halvings round up, those after down. Training
-      takes a key for "dropout", unless that is 0.
+      a block after norm and activation. The first two halvings round up, those after down. With
+      `cifar_stem` these two are missing: {"c1": [B, H, W, 16], "c2": [B, H, W, 160], "c3": [B, H/2,
+      W/2, 304], "c4": [B, H/4, W/4, 448], ...} for 12 layers a block and a growth rate of 12
+      without compression. Training takes a key for "dropout", unless that is 0.
 
     Raises:
       InputError: the images are smaller than that.
@@ -51,7 +59,9 @@ class DenseNet(nn.Module):
     blocks: tuple[int, ...]
     growth_rate: int = 32
     stem_channels: int = 64
-    bottleneck: int = 4
+    bottleneck: int | None = 4
+    compression: float = 0.5
+    cifar_stem: bool = False
     dropout: float = 0.0
     num_classes: int | None = 1000
     act: Callable[[Array], Array] = nn.relu
@@ -64,7 +74,9 @@ class DenseNet(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
-        check_sides(images, 1, more_than=2 ** (len(self.blocks) + 1) - 4)
+        last = len(self.blocks)
+        least = 2 ** (last - 1) if self.cifar_stem else 2 ** (last + 1) - 3
+        check_sides(images, 1, more_than=least - 1)
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)
 
         def conv(x: Array, features: int, kernel_size: int, *, name: str, stride: int = 1):
@@ -83,15 +95,20 @@ class DenseNet(nn.Module):
             return self.act(x if norm is None else norm(x, name=name))
 
         def layer(seen: tuple[Array, ...], *, name: str):
-            y = norm_act(jnp.concatenate(seen, axis=-1), name=f"{name}_norm1")
-            y = conv(y, self.bottleneck * self.growth_rate, 1, name=f"{name}_conv1")
-            y = conv(norm_act(y, name=f"{name}_norm2"), self.growth_rate, 3, name=f"{name}_conv2")
+            y, place = norm_act(jnp.concatenate(seen, axis=-1), name=f"{name}_norm1"), 1
+            if self.bottleneck is not None:
+                y = conv(y, self.bottleneck * self.growth_rate, 1, name=f"{name}_conv1")
+                y, place = norm_act(y, name=f"{name}_norm2"), 2
+            y = conv(y, self.growth_rate, 3, name=f"{name}_conv{place}")
             return nn.Dropout(self.dropout, deterministic=not train)(y)
 
-        x = conv(images, self.stem_channels, 7, name="features_conv0", stride=2)
-        x = norm_act(x, name="features_norm0")
-        maps, last = {"c1": x}, len(self.blocks)
-        x = max_pool(x, 3, stride=2, padding=1)
+        if self.cifar_stem:
+            x = conv(images, self.stem_channels, 3, name="features_conv0")
+            maps = {"c1": x}
+        else:
+            x = conv(images, self.stem_channels, 7, name="features_conv0", stride=2)
+            maps = {"c1": norm_act(x, name="features_norm0")}
+            x = max_pool(maps["c1"], 3, stride=2, padding=1)
         for block, layers in enumerate(self.blocks, start=1):
             seen = (x,)
             for number in range(1, layers + 1):
@@ -102,7 +119,8 @@ class DenseNet(nn.Module):
             x = norm_act(x, name=f"{name}_norm" if block < last else "features_norm5")
             maps[f"c{block + 1}"] = x
             if block < last:
-                x = avg_pool(conv(x, x.shape[-1] // 2, 1, name=f"{name}_conv"), 2)
+                kept = int(x.shape[-1] * self.compression)
+                x = avg_pool(conv(x, kept, 1, name=f"{name}_conv"), 2)
         maps["pooled"] = global_avg_pool(x)
         if self.num_classes is not None:
             init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -111,9 +129,21 @@ class DenseNet(nn.Module):
         return maps
 
 
+CIFAR = {"cifar_stem": True, "num_classes": 10}
+CIFAR_PLAIN = {**CIFAR, "stem_channels": 16, "bottleneck": None, "compression": 1.0}
+
 DENSENETS = {
     "densenet121": partial(DenseNet, blocks=(6, 12, 24, 16)),
     "densenet161": partial(DenseNet, blocks=(6, 12, 36, 24), growth_rate=48, stem_channels=96),
     "densenet169": partial(DenseNet, blocks=(6, 12, 32, 32)),
     "densenet201": partial(DenseNet, blocks=(6, 12, 48, 32)),
+    # Of the paper's tables 1 and 2, called by their layers and growth rates.
+    "densenet_cifar_40_12": partial(DenseNet, blocks=(12,) * 3, growth_rate=12, **CIFAR_PLAIN),
+    "densenet_cifar_100_12": partial(DenseNet, blocks=(32,) * 3, growth_rate=12, **CIFAR_PLAIN),
+    "densenet_cifar_bc_100_12": partial(
+        DenseNet, blocks=(16,) * 3, growth_rate=12, stem_channels=24, **CIFAR
+    ),
+    "densenet_cifar_bc_190_40": partial(
+        DenseNet, blocks=(31,) * 3, growth_rate=40, stem_channels=80, **CIFAR
+    ),
 }

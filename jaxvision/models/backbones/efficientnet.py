@@ -77,6 +77,36 @@ V2_L = (
     Stage(3, 6, 640, 7, 1),
 )
 HEAD_CHANNELS, SQUEEZE_REDUCTION = 1280, 4
+B0_RESOLUTION = 224
+
+
+class Scaling(NamedTuple):
+    """What a network is scaled by: the fields `depth` and `width`, and the side of its images."""
+
+    depth: float
+    width: float
+    resolution: int
+
+
+def compound_scaling(
+    phi: float, *, alpha: float = 1.2, beta: float = 1.1, gamma: float = 1.15
+) -> Scaling:
+    """How to scale the B0 so that it costs about 2^phi times as much.
+
+    The cost of convolutions grows with depth, width squared and resolution squared. The published
+    B1 to B7 are not exactly that: at a phi of 0.5, 1, 2, 3.5, 4.5, 5.5 and 6.5 (the paper does not
+    tell theirs) they are within a tenth of it.
+
+    Args:
+      phi: any number; 0 scales nothing.
+      alpha: growth of the depth.
+      beta: of the width.
+      gamma: of the resolution; alpha beta^2 gamma^2 is about 2.
+    Returns:
+      depth alpha^phi, width beta^phi, resolution gamma^phi 224 in whole pixels.
+    Source: Tan & Le 2019, equation 3; alpha, beta and gamma are what their search gave.
+    """
+    return Scaling(alpha**phi, beta**phi, round(B0_RESOLUTION * gamma**phi))
 
 
 class EfficientNet(nn.Module):

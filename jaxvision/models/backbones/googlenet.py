@@ -1,5 +1,6 @@
 """GoogLeNet (Szegedy, Liu, Jia, Sermanet, Reed, Anguelov, Erhan, Vanhoucke & Rabinovich 2015,
-"Going deeper with convolutions"), with batch normalisation (Ioffe & Szegedy 2015)."""
+"Going deeper with convolutions"), as published, and with batch normalisation (Ioffe & Szegedy
+2015)."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,8 +14,9 @@ import numpy as np
 from jax import Array
 
 from jaxvision.layers import Norm, batch_norm, conv_norm_act, dtypes_of, norm_of, run_block
+from jaxvision.models.backbones.alexnet_2012 import local_norm
 from jaxvision.models.sides import check_sides
-from jaxvision.ops import adaptive_avg_pool, global_avg_pool, max_pool
+from jaxvision.ops import adaptive_avg_pool, avg_pool, global_avg_pool, max_pool
 
 
 class Inception(NamedTuple):
@@ -25,7 +27,7 @@ class Inception(NamedTuple):
     small: tuple[int, int]
     """Of a 1x1 and the 3x3 after it."""
     large: tuple[int, int]
-    """Of a 1x1 and what is 5x5 in the paper, after it."""
+    """Of a 1x1 and what is 5x5 in the paper, or 3x3, after it."""
     pooled: int
     """Of a 1x1 after a max pooling."""
     aux: str | None = None
@@ -69,20 +71,28 @@ def renormalize(images: Array) -> Array:
 class GoogLeNet(nn.Module):
     """Inception modules: convolutions of several sizes side by side, joined.
 
-    Layers are named as in torchvision, inception3a_branch2_0_conv, its norm with bn. As there, a
-    norm takes the place of local response normalisation, the branch that has 5x5 in the paper has
-    3x3, and auxiliary classifiers average to 4x4 cells whatever the size.
+    Layers are named as in torchvision, inception3a_branch2_0_conv, its norm with bn. By default the
+    network is torchvision's too: a norm takes the place of local response normalisation, the branch
+    that has 5x5 in the paper has 3x3, the last pooling is 2x2, and auxiliary classifiers average to
+    4x4 cells whatever the size. "googlenet_2014" is the paper's.
 
     Attributes:
       stages: the modules of each size of map.
       width: multiplier of all channels.
+      large_kernel: side of the large convolution in a module, 5 in the paper.
+      local_norm: whether local response normalisation comes after the first pooling and before the
+        second, with AlexNet's numbers; the paper has it, and tells none.
+      last_pool: side of the last pooling, 3 in the paper.
       num_classes: of the classifiers; None builds none.
       aux: whether to build the auxiliary classifiers too, for more losses in training.
+      aux_pool: side and stride of an average pooling before these, (5, 3) in the paper; what it
+        gives is averaged to 4x4 cells, which it has with images of 224x224.
       dropout: share of the pooled features dropped in training.
       dropout_aux: share of the first dense layer's, in an auxiliary classifier.
       transform_input: take images normalised as for other networks, with weights that were trained
         on another mean and deviation: see `renormalize`.
       act: activation.
+      kernel_init: of the convolutions; the paper does not tell.
       remat: compute modules a second time in the backward pass, for less memory.
       norm: after each convolution; None gives convolutions with a bias.
       axis_name: mapped axis over which a batch norm synchronises, or None.
@@ -94,8 +104,9 @@ class GoogLeNet(nn.Module):
       192], "c3": [B, H/8, W/8, 480], "c4": [B, H/16, W/16, 832], "c5": [B, H/32, W/32, 1024], what
       the pooling after each size sees, "pooled": [B, 1024], "logits": [B, num_classes], and in
       training with `aux` "aux1" and "aux2": [B, num_classes]}. The first side rounds up, and so
-      does the last; the others are ceil((n - 1) / 2) of the n before. Training takes a key for
-      "dropout", unless these shares are 0.
+      does the last after a 2x2 pooling; the others are ceil((n - 1) / 2) of the n before. In the
+      paper's form sides are at least 31, and 79 with `aux`. Training takes a key for "dropout",
+      unless these shares are 0.
 
     Raises:
       InputError: the images are smaller than that.
@@ -103,12 +114,17 @@ class GoogLeNet(nn.Module):
 
     stages: tuple[tuple[Inception, ...], ...] = STAGES
     width: float = 1.0
+    large_kernel: int = 3
+    local_norm: bool = False
+    last_pool: int = 2
     num_classes: int | None = 1000
     aux: bool = False
+    aux_pool: tuple[int, int] | None = None
     dropout: float = 0.2
     dropout_aux: float = 0.7
     transform_input: bool = False
     act: Callable[[Array], Array] = nn.relu
+    kernel_init: nn.initializers.Initializer = nn.initializers.normal(0.01)
     remat: bool = False
     norm: Norm | None = partial(batch_norm, epsilon=1e-3)
     axis_name: str | None = None
@@ -118,29 +134,38 @@ class GoogLeNet(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
-        check_sides(images, 1, more_than=14)
+        least = self.last_pool - 1  # Of the fourth size of map, an auxiliary classifier's too.
+        if self.aux and self.aux_pool is not None:
+            least = max(least, self.aux_pool[0])
+        check_sides(images, 1, more_than=16 * least - 2)
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)
-        init = nn.initializers.normal(0.01)
-        dense = partial(nn.Dense, kernel_init=init, **dtypes)
+        dense = partial(nn.Dense, kernel_init=nn.initializers.normal(0.01), **dtypes)
 
         def scaled(channels: int) -> int:
             return max(1, round(channels * self.width))
 
         def conv(x: Array, channels: int, kernel_size: int, *, name: str, stride: int = 1) -> Array:
             names = {"name": f"{name}_conv", "norm_name": f"{name}_bn"}
-            how = {"stride": stride, "norm": norm, "act": self.act, "kernel_init": init}
+            how = {"stride": stride, "norm": norm, "act": self.act}
+            how["kernel_init"] = self.kernel_init
             return conv_norm_act(x, scaled(channels), kernel_size, **names, **how, **dtypes)
 
         def inception(x: Array, *, channels: Inception, name: str) -> Array:
             branches = [conv(x, channels.direct, 1, name=f"{name}_branch1")]
-            for branch, (inner, outer) in ((2, channels.small), (3, channels.large)):
+            for branch, (inner, outer), side in (
+                (2, channels.small, 3),
+                (3, channels.large, self.large_kernel),
+            ):
                 y = conv(x, inner, 1, name=f"{name}_branch{branch}_0")
-                branches.append(conv(y, outer, 3, name=f"{name}_branch{branch}_1"))
+                branches.append(conv(y, outer, side, name=f"{name}_branch{branch}_1"))
             y = max_pool(x, 3, stride=1, padding=1)
             branches.append(conv(y, channels.pooled, 1, name=f"{name}_branch4_1"))
             return jnp.concatenate(branches, axis=-1)
 
         def auxiliary(x: Array, *, name: str) -> Array:
+            if self.aux_pool is not None:
+                side, stride = self.aux_pool
+                x = avg_pool(x, side, stride=stride)
             x = conv(adaptive_avg_pool(x, AUX_BINS), AUX_CHANNELS, 1, name=f"{name}_conv")
             x = x.transpose(0, 3, 1, 2).reshape(len(x), -1)
             x = self.act(dense(scaled(AUX_HIDDEN), name=f"{name}_fc1")(x))
@@ -151,13 +176,15 @@ class GoogLeNet(nn.Module):
         first, second, third = STEM
         x = renormalize(images) if self.transform_input else images
         maps = {"c1": conv(x, first, 7, stride=2, name="conv1")}
-        x = conv(pool(maps["c1"], 3), second, 1, name="conv2")
-        x = maps["c2"] = conv(x, third, 3, name="conv3")
+        x = pool(maps["c1"], 3)
+        x = conv(local_norm(x) if self.local_norm else x, second, 1, name="conv2")
+        x = conv(x, third, 3, name="conv3")
+        x = maps["c2"] = local_norm(x) if self.local_norm else x
         # Their parameters are there in evaluation too, however the network was initialised.
         with_aux = self.aux and self.num_classes is not None
         with_aux = with_aux and (train or self.is_initializing())
         for stage, modules in enumerate(self.stages, start=3):
-            x = pool(x, 2 if stage == 5 else 3)
+            x = pool(x, self.last_pool if stage == 5 else 3)
             for letter, row in zip(ascii_lowercase, modules, strict=False):
                 channels = Inception(*row)  # a config may give plain tuples
                 name = f"inception{stage}{letter}"
@@ -174,4 +201,16 @@ class GoogLeNet(nn.Module):
         return maps
 
 
-GOOGLENETS = {"googlenet": GoogLeNet}
+GOOGLENETS = {
+    "googlenet": GoogLeNet,
+    "googlenet_2014": partial(
+        GoogLeNet,
+        large_kernel=5,
+        local_norm=True,
+        last_pool=3,
+        aux_pool=(5, 3),
+        dropout=0.4,
+        kernel_init=nn.initializers.he_normal(),
+        norm=None,
+    ),
+}

@@ -1,6 +1,8 @@
-"""Residual networks (He, Zhang, Ren & Sun 2016, "Deep residual learning for image recognition",
-section 4.1), ResNeXt (Xie, Girshick, Dollár, Tu & He 2017, "Aggregated residual transformations for
-deep neural networks") and Wide ResNet (Zagoruyko & Komodakis 2016, "Wide residual networks")."""
+"""Residual networks, and the plain ones beside them (He, Zhang, Ren & Sun 2016, "Deep residual
+learning for image recognition", section 4.1), ResNeXt (Xie, Girshick, Dollár, Tu & He 2017,
+"Aggregated residual transformations for deep neural networks"), Wide ResNet (Zagoruyko & Komodakis
+2016, "Wide residual networks") and SE-ResNet (Hu, Shen & Sun 2018, "Squeeze-and-excitation
+networks")."""
 
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +22,7 @@ from jaxvision.layers import (
     dtypes_of,
     norm_of,
     run_block,
+    squeeze_excite,
 )
 from jaxvision.ops import global_avg_pool, max_pool
 
@@ -31,8 +34,10 @@ class ResNet(nn.Module):
     """Residual blocks of two 3x3 convolutions, or of a 3x3 between two 1x1: the bottleneck.
 
     As in torchvision, whose names the layers have: a bottleneck's stride is that of its 3x3
-    convolution (the paper's is that of the first 1x1), and a shortcut is a 1x1 convolution only
-    where a stage begins with a stride, or the channels change (the paper's option B).
+    convolution (the paper's: `stride_in_1x1`), and a shortcut is a 1x1 convolution only where a
+    stage begins with a stride, or the channels change (the paper's option B). Layers of
+    squeeze-and-excitation, which torchvision's ResNets lack, are layer{stage}_{block}_se_fc1 and
+    _fc2.
 
     Attributes:
       blocks: of each of the four stages.
@@ -41,6 +46,11 @@ class ResNet(nn.Module):
       width_per_group: channels of each of these groups in the first stage, where `widths` is 64;
         in others in proportion.
       widths: channels of the stages, times 4 with bottlenecks; the first is the stem's too.
+      stride_in_1x1: whether the first 1x1 convolution of a bottleneck has its stride, as in the
+        paper and in weights from Caffe.
+      shortcuts: whether blocks have them; without, this is the paper's plain network.
+      squeeze: channels of a block for each one between the two layers of a squeeze-and-excitation
+        at its end, the SE paper's reduction ratio r; None builds none.
       replace_stride_with_dilation: for each of the last three stages, whether its convolutions are
         dilated instead, so that it computes the same on a finer grid.
       zero_init_residual: let the last norm of each block begin with a scale of zero, so that blocks
@@ -63,8 +73,9 @@ class ResNet(nn.Module):
       takes a key for "dropout", unless `drop_path` is 0.
 
     Raises:
-      InputError: groups, or another width of them, without bottlenecks; `zero_init_residual`
-        without a norm.
+      InputError: groups, another width of them, or `stride_in_1x1` without bottlenecks;
+        `zero_init_residual` without a norm; that or `drop_path` without shortcuts; fewer channels
+        than `squeeze`.
     """
 
     blocks: tuple[int, int, int, int]
@@ -72,6 +83,9 @@ class ResNet(nn.Module):
     groups: int = 1
     width_per_group: int = 64
     widths: tuple[int, int, int, int] = (64, 128, 256, 512)
+    stride_in_1x1: bool = False
+    shortcuts: bool = True
+    squeeze: int | None = None
     replace_stride_with_dilation: tuple[bool, bool, bool] = (False, False, False)
     zero_init_residual: bool = False
     drop_path: float = 0.0
@@ -86,10 +100,17 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
-        if not self.bottleneck and (self.groups, self.width_per_group) != (1, 64):
-            raise InputError("groups and width_per_group are of bottlenecks: set bottleneck=True")
+        of_bottlenecks = (self.groups, self.width_per_group, self.stride_in_1x1)
+        if not self.bottleneck and of_bottlenecks != (1, 64, False):
+            raise InputError(
+                "groups, width_per_group and stride_in_1x1 are of bottlenecks: set bottleneck=True"
+            )
         if self.zero_init_residual and self.norm is None:
             raise InputError("zero_init_residual is of norms: give a norm")
+        if not self.shortcuts and (self.zero_init_residual or self.drop_path):
+            raise InputError(
+                "zero_init_residual and drop_path are of shortcuts: set shortcuts=True"
+            )
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)
         last_norm = norm
         if self.zero_init_residual:
@@ -103,18 +124,28 @@ class ResNet(nn.Module):
 
             Where dilation replaces a stride, each then meets the pixels that it would have met.
             """
-            strided = {"stride": stride, "dilation": before}
-            layers = [(width, 3, strided), (width, 3, {"dilation": dilation})]
+            strided, dilated = {"stride": stride, "dilation": before}, {"dilation": dilation}
+            layers = [(width, 3, strided), (width, 3, dilated)]
             if self.bottleneck:
                 inner = width * self.width_per_group // 64 * self.groups
-                strided["groups"] = self.groups
-                layers = [(inner, 1, {}), (inner, 3, strided), (EXPANSION * width, 1, {})]
+                first, second = {}, strided
+                if self.stride_in_1x1:
+                    first, second = {"stride": stride}, dilated
+                second = {**second, "groups": self.groups}
+                layers = [(inner, 1, first), (inner, 3, second), (EXPANSION * width, 1, {})]
             y, (features, _, _) = x, layers[-1]
             for number, (channels, kernel_size, options) in enumerate(layers, start=1):
                 names = {"name": f"{name}_conv{number}", "norm_name": f"{name}_bn{number}"}
                 if number == len(layers):
                     options = {**options, "act": None, "norm": last_norm}
                 y = conv(y, channels, kernel_size, **{"norm": norm, **names, **options})
+            if self.squeeze is not None:
+                if not 0 < self.squeeze <= features:
+                    raise InputError(f"squeeze is {self.squeeze}: a block has {features} channels")
+                how = {"name": f"{name}_se", "act": self.act, **dtypes}
+                y = squeeze_excite(y, features // self.squeeze, **how)
+            if not self.shortcuts:
+                return self.act(y)
             if stride > 1 or before < dilation or x.shape[-1] != features:
                 names = {"name": f"{name}_downsample_0", "norm_name": f"{name}_downsample_1"}
                 x = conv(x, features, 1, stride=stride, norm=norm, act=None, **names)
@@ -144,6 +175,8 @@ class ResNet(nn.Module):
 
 
 RESNETS = {
+    "plain18": partial(ResNet, blocks=(2, 2, 2, 2), bottleneck=False, shortcuts=False),
+    "plain34": partial(ResNet, blocks=(3, 4, 6, 3), bottleneck=False, shortcuts=False),
     "resnet18": partial(ResNet, blocks=(2, 2, 2, 2), bottleneck=False),
     "resnet34": partial(ResNet, blocks=(3, 4, 6, 3), bottleneck=False),
     "resnet50": partial(ResNet, blocks=(3, 4, 6, 3)),
@@ -152,6 +185,15 @@ RESNETS = {
     "resnext50_32x4d": partial(ResNet, blocks=(3, 4, 6, 3), groups=32, width_per_group=4),
     "resnext101_32x8d": partial(ResNet, blocks=(3, 4, 23, 3), groups=32, width_per_group=8),
     "resnext101_64x4d": partial(ResNet, blocks=(3, 4, 23, 3), groups=64, width_per_group=4),
+    "se_resnet50": partial(ResNet, blocks=(3, 4, 6, 3), squeeze=16),
+    "se_resnet101": partial(ResNet, blocks=(3, 4, 23, 3), squeeze=16),
+    "se_resnet152": partial(ResNet, blocks=(3, 8, 36, 3), squeeze=16),
+    "se_resnext50_32x4d": partial(
+        ResNet, blocks=(3, 4, 6, 3), groups=32, width_per_group=4, squeeze=16
+    ),
+    "se_resnext101_32x4d": partial(
+        ResNet, blocks=(3, 4, 23, 3), groups=32, width_per_group=4, squeeze=16
+    ),
     "wide_resnet50_2": partial(ResNet, blocks=(3, 4, 6, 3), width_per_group=128),
     "wide_resnet101_2": partial(ResNet, blocks=(3, 4, 23, 3), width_per_group=128),
 }

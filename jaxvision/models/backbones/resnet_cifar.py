@@ -1,6 +1,7 @@
-"""Residual networks for CIFAR (He, Zhang, Ren & Sun 2016, "Deep residual learning for image
-recognition", section 4.2)."""
+"""Residual networks for CIFAR, and the plain ones beside them (He, Zhang, Ren & Sun 2016, "Deep
+residual learning for image recognition", section 4.2)."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.layers import Norm, batch_norm, conv_norm_act, dtypes_of, norm_of
+from jaxvision.layers import Norm, batch_norm, conv_norm_act, dtypes_of, norm_of, run_block
 from jaxvision.ops import global_avg_pool
 
 
@@ -36,8 +37,11 @@ class ResNetCifar(nn.Module):
     Attributes:
       blocks: n, basic blocks a stage; 3 is ResNet-20.
       widths: channels of the three stages.
+      shortcuts: whether blocks have them; without, this is the paper's plain network.
       num_classes: of the classifier; None builds none.
-      norm: after each convolution.
+      act: activation.
+      remat: compute blocks a second time in the backward pass, for less memory.
+      norm: after each convolution; None gives convolutions with a bias.
       axis_name: mapped axis over which a batch norm synchronises, or None.
       dtype: of the computation; None follows the input.
       param_dtype: of the parameters.
@@ -51,8 +55,11 @@ class ResNetCifar(nn.Module):
 
     blocks: int
     widths: tuple[int, int, int] = (16, 32, 64)
+    shortcuts: bool = True
     num_classes: int | None = 10
-    norm: Norm = batch_norm
+    act: Callable[[Array], Array] = nn.relu
+    remat: bool = False
+    norm: Norm | None = batch_norm
     axis_name: str | None = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
@@ -63,15 +70,22 @@ class ResNetCifar(nn.Module):
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)
         conv = partial(conv_norm_act, kernel_size=3, norm=norm, **dtypes)
 
-        x = conv(images, self.widths[0], name="conv1", norm_name="bn1")
+        def block(x: Array, *, width: int, name: str, stride: int):
+            first, second = (
+                {"name": f"{name}_conv{number}", "norm_name": f"{name}_bn{number}"}
+                for number in (1, 2)
+            )
+            y = conv(x, width, stride=stride, act=self.act, **first)
+            y = conv(y, width, act=None, **second)
+            return self.act(y + option_a_shortcut(x, width, stride) if self.shortcuts else y)
+
+        x = conv(images, self.widths[0], act=self.act, name="conv1", norm_name="bn1")
         maps = {"c1": x}
         for stage, width in enumerate(self.widths, start=1):
-            for block in range(self.blocks):
-                stride = 2 if stage > 1 and block == 0 else 1
-                prefix = f"layer{stage}_{block}"
-                y = conv(x, width, stride=stride, name=f"{prefix}_conv1", norm_name=f"{prefix}_bn1")
-                y = conv(y, width, act=None, name=f"{prefix}_conv2", norm_name=f"{prefix}_bn2")
-                x = nn.relu(y + option_a_shortcut(x, width, stride))
+            for number in range(self.blocks):
+                stride = 2 if stage > 1 and number == 0 else 1
+                how = {"name": f"layer{stage}_{number}", "stride": stride}
+                x = run_block(self, partial(block, width=width, **how), x)
             maps[f"c{stage + 1}"] = x
         maps["pooled"] = global_avg_pool(x)
         if self.num_classes is not None:
@@ -80,5 +94,14 @@ class ResNetCifar(nn.Module):
 
 
 RESNETS_CIFAR = {
+    "plain20": partial(ResNetCifar, blocks=3, shortcuts=False),
+    "plain32": partial(ResNetCifar, blocks=5, shortcuts=False),
+    "plain44": partial(ResNetCifar, blocks=7, shortcuts=False),
+    "plain56": partial(ResNetCifar, blocks=9, shortcuts=False),
     "resnet20": partial(ResNetCifar, blocks=3),
+    "resnet32": partial(ResNetCifar, blocks=5),
+    "resnet44": partial(ResNetCifar, blocks=7),
+    "resnet56": partial(ResNetCifar, blocks=9),
+    "resnet110": partial(ResNetCifar, blocks=18),
+    "resnet1202": partial(ResNetCifar, blocks=200),
 }

@@ -1,0 +1,150 @@
+"""What the experiments share: CIFAR-10's images, plain training, curves, and where it ran."""
+
+import argparse
+import functools
+import pathlib
+import sys
+
+import jax
+import numpy as np
+import optax
+from matplotlib.figure import Figure
+from tqdm import trange
+
+from jaxvision.models import create_model
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+from timing import machine
+
+MOMENTUM, WEIGHT_DECAY = 0.9, 1e-4
+
+
+def parser(doc, *, steps, widths):
+    """The options of every experiment."""
+    options = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument(
+        "--data", required=True, help="an npz with train_x [N, 32, 32, 3] uint8 and train_y [N]"
+    )
+    options.add_argument("--steps", type=int, default=steps)
+    options.add_argument("--batch", type=int, default=128)
+    options.add_argument("--widths", type=int, nargs=3, default=list(widths))
+    options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--picture", type=pathlib.Path, help="where to draw; none without")
+    return options
+
+
+def cifar(path):
+    """(images f32[N, 32, 32, 3], standardised by channel, labels i32[N])."""
+    try:
+        with np.load(path) as file:
+            images, labels = file["train_x"], file["train_y"]
+    except (OSError, KeyError) as error:
+        raise SystemExit(f"{path}: {error}; it takes an npz with train_x and train_y") from error
+    images = images.astype(np.float32)
+    axes = (0, 1, 2)
+    return (images - images.mean(axes)) / images.std(axes), labels.astype(np.int32).ravel()
+
+
+class Training:
+    """SGD with momentum and weight decay on a network, compiled once for all rates and seeds.
+
+    Args:
+      model: gives "logits" [B, K].
+      images: f32[N, H, W, C].
+      labels: i32[N].
+    """
+
+    def __init__(self, model, images, labels):
+        self._images, self._labels = images, labels
+        self._init = jax.jit(functools.partial(model.init, train=False))
+        self._tx = optax.chain(optax.add_decayed_weights(WEIGHT_DECAY), optax.trace(decay=MOMENTUM))
+
+        def objective(params, others, images, labels):
+            maps, others = model.apply(
+                {"params": params, **others}, images, train=True, mutable=["batch_stats"]
+            )
+            losses = optax.softmax_cross_entropy_with_integer_labels(maps["logits"], labels)
+            return losses.mean(), others
+
+        @functools.partial(jax.jit, donate_argnums=0)
+        def step(state, images, labels, rate):
+            params, others, opt_state = state
+            value_and_grad = jax.value_and_grad(objective, has_aux=True)
+            (loss, others), grads = value_and_grad(params, others, images, labels)
+            updates, opt_state = self._tx.update(grads, opt_state, params)
+            params = jax.tree.map(lambda x, update: x - rate * update, params, updates)
+            return (params, others, opt_state), loss
+
+        self._step = step
+
+    def losses(self, *, steps, batch, rate, seed):
+        """The training loss of each step: f32[steps].
+
+        A tenth of the rate after half of the steps, batches of a new order in each epoch, no
+        augmentation.
+        """
+        variables = self._init(jax.random.key(seed), self._images[:1])
+        params = variables.pop("params")
+        state, rng = (params, variables, self._tx.init(params)), np.random.default_rng(seed)
+        order, found = [], []
+        for number in trange(steps, desc=f"seed {seed}", leave=False, disable=None):
+            if len(order) < batch:
+                order = rng.permutation(len(self._images))
+            now, order = order[:batch], order[batch:]
+            now_rate = np.float32(rate if number < steps // 2 else rate / 10)
+            state, loss = self._step(state, self._images[now], self._labels[now], now_rate)
+            found.append(loss)
+        return np.array(found)
+
+    def losses_of_seeds(self, options, rate):
+        """The losses of each seed, f32[seeds, steps], and the mean of the last tenth of each."""
+        how = {"steps": options.steps, "batch": options.batch, "rate": rate}
+        losses = np.stack([self.losses(seed=seed, **how) for seed in range(options.seeds)])
+        return losses, losses[:, -max(1, options.steps // 10) :].mean(axis=1)
+
+
+def network(name, options, **fields):
+    return create_model(name, widths=tuple(options.widths), **fields)
+
+
+def draw(path, curves, *, x, y, log=False):
+    """A line for each name in curves: the mean over the rows, and between the least and largest.
+
+    Args:
+      path: of the picture, or None.
+      curves: name -> f[rows, points].
+      x: title of the points.
+      y: title of the values.
+      log: whether values have a logarithmic scale.
+    """
+    if path is None:
+        return
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for name, rows in curves.items():
+        points = np.arange(1, rows.shape[1] + 1)
+        (line,) = axes.plot(points, rows.mean(axis=0), label=name)
+        axes.fill_between(
+            points, rows.min(axis=0), rows.max(axis=0), color=line.get_color(), alpha=0.15
+        )
+    axes.set(xlabel=x, ylabel=y, **({"yscale": "log"} if log else {}))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=110)
+    print(f"wrote {path}")
+
+
+def smoothed(losses, window):
+    """[rows, steps] -> means of so many steps in a row, as many as there are."""
+    window = min(window, losses.shape[1])
+    return np.lib.stride_tricks.sliding_window_view(losses, window, axis=1).mean(axis=-1)
+
+
+def where(options):
+    """The line that says what ran and where."""
+    return (
+        f"{options.steps} steps of {options.batch}, widths {options.widths}, "
+        f"{options.seeds} seeds; {machine('flax', 'optax')}"
+    )

@@ -1,0 +1,131 @@
+"""Network in Network (Lin, Chen & Yan 2014, "Network in network"): the paper's for CIFAR, and its
+authors' for ImageNet."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from jaxvision.layers import Norm, conv_norm_act, dtypes_of, norm_of, run_block
+from jaxvision.models.sides import check_sides
+from jaxvision.ops import global_avg_pool, max_pool
+
+
+class Mlpconv(NamedTuple):
+    """A convolution, and 1x1 ones after it: a small network that slides over the image.
+
+    A pooling comes before each but the first.
+    """
+
+    channels: tuple[int, ...]
+    """Of the convolution, and of each 1x1. The last of all is the classifier's, and is not here."""
+    kernel_size: int
+    stride: int = 1
+    padding: int = 1
+    drop: bool = False
+    """Whether a share of its input is dropped in training."""
+
+
+CIFAR = (
+    Mlpconv((192, 160, 96), 5, padding=2),
+    Mlpconv((192, 192, 192), 5, padding=2, drop=True),
+    Mlpconv((192, 192), 3, drop=True),
+)
+IMAGENET = (
+    Mlpconv((96, 96, 96), 11, stride=4, padding=0),
+    Mlpconv((256, 256, 256), 5, padding=2),
+    Mlpconv((384, 384, 384), 3),
+    Mlpconv((1024, 1024), 3, drop=True),
+)
+
+
+class NiN(nn.Module):
+    """Mlpconvs with a 3x3 max pooling of stride 2 between them, and the mean of a map for a class.
+
+    Convolutions are called mlpconv{i}_{j}, both from 1, and so is the classifier, a 1x1 one whose
+    map is averaged; norms are called {name of the convolution}_bn. The paper does not tell how
+    parameters begin: here as in He et al. 2015.
+
+    Attributes:
+      stages: the mlpconvs.
+      num_classes: of the classifier; None builds none.
+      dropout: share dropped in training, of what the stages with `drop` take.
+      act: activation, of the classifier too.
+      remat: compute mlpconvs a second time in the backward pass, for less memory.
+      norm: after each convolution but the classifier, or None as in the paper.
+      axis_name: mapped axis over which a batch norm synchronises, or None.
+      dtype: of the computation; None follows the input.
+      param_dtype: of the parameters.
+
+    Call:
+      images f32[B, H, W, C] -> {"c{i}": [B, H / 2^i, W / 2^i, channels], the map after each
+      mlpconv, i from 0 with a first stride of 1, from 2 with one of 4, "pooled": [B, channels],
+      means of the last map, "logits": [B, num_classes]}. The first side is
+      floor((H + 2 padding - kernel_size) / stride) + 1; a pooling makes ceil((n - 1) / 2) of n.
+      Sides must leave one cell in the end: at least 4 for CIFAR, 39 for ImageNet. The classifier
+      does not see "pooled", but the map before. Training takes a key for "dropout", unless that
+      is 0.
+
+    Raises:
+      InputError: the images are smaller than that.
+    """
+
+    stages: tuple[Mlpconv, ...]
+    num_classes: int | None = 1000
+    dropout: float = 0.5
+    act: Callable[[Array], Array] = nn.relu
+    remat: bool = False
+    norm: Norm | None = None
+    axis_name: str | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
+        chex.assert_rank(images, 4)
+        stages = [Mlpconv(*stage) for stage in self.stages]  # a config may give plain tuples
+        least = 1
+        for stage in reversed(stages):
+            least = stage.stride * (least - 1) + stage.kernel_size - 2 * stage.padding
+            least *= 1 if stage is stages[0] else 2  # A pooling that is to give n cells needs 2 n.
+        check_sides(images, 1, more_than=least - 1)
+        dtypes, norm = dtypes_of(self), norm_of(self, train=train)
+
+        def conv(x: Array, channels: int, kernel_size: int, *, name: str, **options: Any) -> Array:
+            options = {"padding": 0, "norm": norm, "act": self.act, **options}
+            options["kernel_init"] = nn.initializers.he_normal()
+            names = {"name": name, "norm_name": f"{name}_bn"}
+            return conv_norm_act(x, channels, kernel_size, **names, **options, **dtypes)
+
+        def mlpconv(x: Array, *, stage: Mlpconv, name: str) -> Array:
+            first, *others = stage.channels
+            how = {"stride": stage.stride, "padding": stage.padding, "name": f"{name}_1"}
+            x = conv(x, first, stage.kernel_size, **how)
+            for number, channels in enumerate(others, start=2):
+                x = conv(x, channels, 1, name=f"{name}_{number}")
+            return x
+
+        x, maps, level = images, {}, stages[0].stride.bit_length() - 1
+        for number, stage in enumerate(stages, start=1):
+            if number > 1:
+                x = max_pool(x, 3, stride=2, ceil_mode=True)
+            if stage.drop:
+                x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            x = run_block(self, partial(mlpconv, stage=stage, name=f"mlpconv{number}"), x)
+            maps[f"c{level}"] = x
+            level += 1
+        maps["pooled"] = global_avg_pool(x)
+        if self.num_classes is not None:
+            name = f"mlpconv{len(stages)}_{len(stages[-1].channels) + 1}"
+            maps["logits"] = global_avg_pool(conv(x, self.num_classes, 1, name=name, norm=None))
+        return maps
+
+
+NINS = {
+    "nin": partial(NiN, stages=IMAGENET),
+    "nin_cifar": partial(NiN, stages=CIFAR, num_classes=10),
+}
