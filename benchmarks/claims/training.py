@@ -121,7 +121,7 @@ def draw(path, curves, *, x, y, log=False):
     """
     if path is None:
         return
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    figure = Figure(figsize=(8.5, 4.2), layout="constrained")
     axes = figure.subplots()
     for name, rows in curves.items():
         points = np.arange(1, rows.shape[1] + 1)
@@ -131,7 +131,7 @@ def draw(path, curves, *, x, y, log=False):
         )
     axes.set(xlabel=x, ylabel=y, **({"yscale": "log"} if log else {}))
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside right upper")
     figure.savefig(path, dpi=110)
     print(f"wrote {path}")
 
