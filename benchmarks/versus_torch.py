@@ -20,8 +20,10 @@ WAYS = ("forward", "train")
 LEARNING_RATE, MOMENTUM = 1e-4, 0.9
 # What rounding may do to what is computed (a GPU multiplies float32 with 10 bits), and to what a
 # step takes off the loss, which in bfloat16 is lost in it.
-AGREES = {"float32": {"logits": 0.01, "loss": 0.01, "step": 0.05}}
-AGREES["bfloat16"] = {"logits": 0.1, "loss": 0.1}
+AGREES = {
+    "float32": {"logits": 0.01, "loss": 0.01, "step": 0.05},
+    "bfloat16": {"logits": 0.1, "loss": 0.1},
+}
 
 
 class Ours:

@@ -9,17 +9,15 @@ CIFAR-10. The table has it at the first and at the last of these layers, and the
 what becomes of it on the way back.
 """
 
-import functools
-
 import jax
 import numpy as np
-import optax
-from training import cifar, draw, network, parser, where
+from training import cifar, draw, mean_loss, network, parser, start, where
+
+gradient = jax.jit(jax.grad(mean_loss, argnums=1, has_aux=True), static_argnums=0)
 
 
-def layer_of(path):
-    """Sorts conv1, layer1_0_conv1, ... as they come."""
-    name = path[0].key
+def place_of(name):
+    """What sorts conv1, layer1_0_conv1, ... as they come."""
     stage, _, rest = name.removeprefix("layer").partition("_")
     block, _, conv = rest.partition("_")
     return (0, 0, name) if name == "conv1" else (int(stage), int(block), conv)
@@ -27,34 +25,18 @@ def layer_of(path):
 
 def gradient_norms(model, images, labels, seed):
     """|gradient| / |kernel| of each 3x3 convolution, in the order in which they come."""
-    variables = jax.jit(functools.partial(model.init, train=False))(
-        jax.random.key(seed), images[:1]
+    params, others = start(model, images[:1], seed)
+    slopes, _ = gradient(model, params, others, images, labels)
+    layers = sorted((name for name in params if "conv" in name), key=place_of)
+    slopes, kernels = (
+        np.array([np.linalg.norm(tree[name]["kernel"]) for name in layers])
+        for tree in (slopes, params)
     )
-    params = variables.pop("params")
-
-    @jax.jit
-    def gradient(params):
-        def objective(params):
-            maps, _ = model.apply(
-                {"params": params, **variables}, images, train=True, mutable=["batch_stats"]
-            )
-            losses = optax.softmax_cross_entropy_with_integer_labels(maps["logits"], labels)
-            return losses.mean()
-
-        return jax.grad(objective)(params)
-
-    kernels = {
-        layer_of(path): np.linalg.norm(slope) / np.linalg.norm(value)
-        for (path, slope), value in zip(
-            jax.tree.leaves_with_path(gradient(params)), jax.tree.leaves(params), strict=True
-        )
-        if value.ndim == 4
-    }
-    return np.array([kernels[place] for place in sorted(kernels)])
+    return slopes / kernels
 
 
 def main():
-    given = parser(__doc__, steps=0, widths=(16, 32, 64))
+    given = parser(__doc__, widths=(16, 32, 64))
     given.add_argument("--depths", type=int, nargs="+", default=[20, 56])
     options = given.parse_args()
     names = [f"{kind}{depth}" for kind in ("plain", "resnet") for depth in options.depths]

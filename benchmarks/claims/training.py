@@ -19,15 +19,16 @@ from timing import machine
 MOMENTUM, WEIGHT_DECAY = 0.9, 1e-4
 
 
-def parser(doc, *, steps, widths):
-    """The options of every experiment."""
+def parser(doc, *, widths, steps=None):
+    """The options of every experiment; `steps` is for those that train."""
     options = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument(
         "--data", required=True, help="an npz with train_x [N, 32, 32, 3] uint8 and train_y [N]"
     )
-    options.add_argument("--steps", type=int, default=steps)
+    if steps is not None:
+        options.add_argument("--steps", type=int, default=steps)
     options.add_argument("--batch", type=int, default=128)
     options.add_argument("--widths", type=int, nargs=3, default=list(widths))
     options.add_argument("--seeds", type=int, default=3)
@@ -47,6 +48,22 @@ def cifar(path):
     return (images - images.mean(axes)) / images.std(axes), labels.astype(np.int32).ravel()
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def start(model, images, seed):
+    """(params, other variables) as a network begins."""
+    variables = model.init(jax.random.key(seed), images, train=False)
+    return variables.pop("params"), variables
+
+
+def mean_loss(model, params, others, images, labels):
+    """(cross entropy in training, other variables after it)."""
+    maps, others = model.apply(
+        {"params": params, **others}, images, train=True, mutable=["batch_stats"]
+    )
+    losses = optax.softmax_cross_entropy_with_integer_labels(maps["logits"], labels)
+    return losses.mean(), others
+
+
 class Training:
     """SGD with momentum and weight decay on a network, compiled once for all rates and seeds.
 
@@ -57,22 +74,14 @@ class Training:
     """
 
     def __init__(self, model, images, labels):
-        self._images, self._labels = images, labels
-        self._init = jax.jit(functools.partial(model.init, train=False))
+        self._model, self._images, self._labels = model, images, labels
         self._tx = optax.chain(optax.add_decayed_weights(WEIGHT_DECAY), optax.trace(decay=MOMENTUM))
-
-        def objective(params, others, images, labels):
-            maps, others = model.apply(
-                {"params": params, **others}, images, train=True, mutable=["batch_stats"]
-            )
-            losses = optax.softmax_cross_entropy_with_integer_labels(maps["logits"], labels)
-            return losses.mean(), others
 
         @functools.partial(jax.jit, donate_argnums=0)
         def step(state, images, labels, rate):
             params, others, opt_state = state
-            value_and_grad = jax.value_and_grad(objective, has_aux=True)
-            (loss, others), grads = value_and_grad(params, others, images, labels)
+            objective = jax.value_and_grad(functools.partial(mean_loss, model), has_aux=True)
+            (loss, others), grads = objective(params, others, images, labels)
             updates, opt_state = self._tx.update(grads, opt_state, params)
             params = jax.tree.map(lambda x, update: x - rate * update, params, updates)
             return (params, others, opt_state), loss
@@ -85,9 +94,8 @@ class Training:
         A tenth of the rate after half of the steps, batches of a new order in each epoch, no
         augmentation.
         """
-        variables = self._init(jax.random.key(seed), self._images[:1])
-        params = variables.pop("params")
-        state, rng = (params, variables, self._tx.init(params)), np.random.default_rng(seed)
+        params, others = start(self._model, self._images[:1], seed)
+        state, rng = (params, others, self._tx.init(params)), np.random.default_rng(seed)
         order, found = [], []
         for number in trange(steps, desc=f"seed {seed}", leave=False, disable=None):
             if len(order) < batch:
@@ -144,7 +152,8 @@ def smoothed(losses, window):
 
 def where(options):
     """The line that says what ran and where."""
+    steps = f"{options.steps} steps, " if "steps" in options else ""
     return (
-        f"{options.steps} steps of {options.batch}, widths {options.widths}, "
-        f"{options.seeds} seeds; {machine('flax', 'optax')}"
+        f"{steps}batches of {options.batch}, widths {options.widths}, {options.seeds} seeds; "
+        f"{machine('flax', 'optax')}"
     )

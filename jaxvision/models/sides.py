@@ -1,8 +1,20 @@
 """Which sizes of images a network takes."""
 
+from typing import Any
+
 from jax import Array
 
 from jaxvision.core import InputError
+
+
+def side_before(layer: Any, side: int) -> int:
+    """The least side of a map of which a convolution makes one of this side.
+
+    Args:
+      layer: with `kernel_size`, `stride` and `padding`.
+      side: of what it gives.
+    """
+    return layer.stride * (side - 1) + layer.kernel_size - 2 * layer.padding
 
 
 def check_sides(images: Array, step: int, *, remainder: int = 0, more_than: int = 0) -> None:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxvision.models import create_model
+from jaxvision.models import create_model, input_size, summarize
 from tests.models.variables import shapes_of
 
 
@@ -38,6 +38,37 @@ def check_published_size(name, count, widths):
     assert size_of(variables["params"]) == count
     sizes = ((112, 97), (56, 49), (28, 25), (14, 13), (7, 7))
     check_shapes(maps, 1, sizes, widths[:-1], pooled=widths[-1], logits=1000)
+
+
+def check_summary(name, count, billions, sizes, widths):
+    """A network has so many parameters, multiply-adds (to 0.1 G), and maps c1, c2 ... of these.
+
+    Args:
+      name: of a classifier of 1000 classes.
+      count: of parameters.
+      billions: of multiply-adds at its published size.
+      sizes: (height, width) of each map there.
+      widths: channels of each map; the last are the pooled one's too.
+    """
+    summary = summarize(create_model(name), input_size(name))
+    assert summary.params == count
+    assert round(summary.macs / 1e9, 1) == billions
+    maps = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in summary.maps.items()}
+    check_shapes(maps, 1, sizes, widths, pooled=widths[-1], logits=1000)
+
+
+def size_of_chain(before, *layers):
+    """The parameters of convolutions (channels, taps), one after the other, and of their norms."""
+    total = 0
+    for channels, taps in layers:
+        total += before * channels * taps + 2 * channels
+        before = channels
+    return total
+
+
+def plain(rows):
+    """Rows of a table as a config may give them: tuples without names."""
+    return tuple(map(plain, rows)) if isinstance(rows, tuple) else rows
 
 
 def check_without_classes(model, images, maps, classifier):

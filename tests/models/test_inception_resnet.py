@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 
 from jaxvision.core import InputError
-from jaxvision.models import create_model, input_size, summarize
+from jaxvision.models import create_model
 from jaxvision.models.backbones.inception_resnet import STAGES_V2
 from jaxvision.models.backbones.inception_v4 import Layer, Module
-from tests.models.structure import act_channels, check_shapes, check_without_norm
+from tests.models.structure import (
+    act_channels,
+    check_shapes,
+    check_summary,
+    check_without_norm,
+    size_of_chain,
+)
 from tests.models.training import check_bfloat16
 from tests.models.variables import check_network_learns, image_maker, random_variables, shapes_of
 from tests.reference.models import batch_norm
@@ -30,60 +36,43 @@ def tiny(**fields):
     return create_model("inception_resnet_v2", **{**TINY, **fields})
 
 
-def chain(before, *layers):
-    """The parameters of convolutions (channels, taps), one after the other, and of their norms."""
-    total = 0
-    for channels, taps in layers:
-        total += before * channels * taps + 2 * channels
-        before = channels
-    return total
-
-
 def residual(before, *branches):
     """The parameters of a residual module, whose last convolution has a bias and no norm."""
     joined = sum(branch[-1][0] for branch in branches)
-    return sum(chain(before, *branch) for branch in branches) + (joined + 1) * before
+    return sum(size_of_chain(before, *branch) for branch in branches) + (joined + 1) * before
 
 
-def check_size(name, count, macs, widths):
-    summary = summarize(create_model(name), input_size(name))
-    assert summary.params == count
-    assert round(summary.macs / 1e9, 1) == macs
-    sizes = ((147, 147), (71, 71), (35, 35), (17, 17), (8, 8))
-    maps = {name: jax.ShapeDtypeStruct(shape, "f4") for name, shape in summary.maps.items()}
-    check_shapes(maps, 1, sizes, widths, pooled=widths[-1], logits=1000)
-
-
-STEM = chain(3, (32, 9), (32, 9), (64, 9), (80, 1), (192, 9))
+SIZES = ((147, 147), (71, 71), (35, 35), (17, 17), (8, 8))
+STEM = size_of_chain(3, (32, 9), (32, 9), (64, 9), (80, 1), (192, 9))
 
 
 def test_inception_resnet_v1_has_the_size_of_its_figures():
     # No number is published.
     a = residual(256, [(32, 1)], [(32, 1), (32, 9)], [(32, 1), (32, 9), (32, 9)])
-    reduction_a = chain(256, (384, 9)) + chain(256, (192, 1), (192, 9), (256, 9))
+    reduction_a = size_of_chain(256, (384, 9)) + size_of_chain(256, (192, 1), (192, 9), (256, 9))
     b = residual(896, [(128, 1)], [(128, 1), (128, 7), (128, 7)])
-    reduction_b = chain(896, (256, 1), (384, 9)) + chain(896, (256, 1), (256, 9))
-    reduction_b += chain(896, (256, 1), (256, 9), (256, 9))
+    reduction_b = size_of_chain(896, (256, 1), (384, 9)) + size_of_chain(896, (256, 1), (256, 9))
+    reduction_b += size_of_chain(896, (256, 1), (256, 9), (256, 9))
     c = residual(1792, [(192, 1)], [(192, 1), (192, 3), (192, 3)])
-    count = STEM + chain(192, (256, 9)) + 5 * a + reduction_a + 10 * b + reduction_b + 5 * c
+    count = STEM + size_of_chain(192, (256, 9)) + 5 * a + reduction_a + 10 * b + reduction_b + 5 * c
     count += 1793 * 1000
     assert count == 22_756_328
-    check_size("inception_resnet_v1", count, 6.2, (64, 192, 256, 896, 1792))
+    check_summary("inception_resnet_v1", count, 6.2, SIZES, (64, 192, 256, 896, 1792))
 
 
 def test_inception_resnet_v2_has_the_size_of_the_released_network():
-    mixed = chain(192, (96, 1)) + chain(192, (48, 1), (64, 25))
-    mixed += chain(192, (64, 1), (96, 9), (96, 9)) + chain(192, (64, 1))
+    mixed = size_of_chain(192, (96, 1)) + size_of_chain(192, (48, 1), (64, 25))
+    mixed += size_of_chain(192, (64, 1), (96, 9), (96, 9)) + size_of_chain(192, (64, 1))
     a = residual(320, [(32, 1)], [(32, 1), (32, 9)], [(32, 1), (48, 9), (64, 9)])
-    reduction_a = chain(320, (384, 9)) + chain(320, (256, 1), (256, 9), (384, 9))
+    reduction_a = size_of_chain(320, (384, 9)) + size_of_chain(320, (256, 1), (256, 9), (384, 9))
     b = residual(1088, [(192, 1)], [(128, 1), (160, 7), (192, 7)])
-    reduction_b = chain(1088, (256, 1), (384, 9)) + chain(1088, (256, 1), (288, 9))
-    reduction_b += chain(1088, (256, 1), (288, 9), (320, 9))
+    reduction_b = size_of_chain(1088, (256, 1), (384, 9)) + size_of_chain(1088, (256, 1), (288, 9))
+    reduction_b += size_of_chain(1088, (256, 1), (288, 9), (320, 9))
     c = residual(2080, [(192, 1)], [(192, 1), (224, 3), (256, 3)])
     count = STEM + mixed + 10 * a + reduction_a + 20 * b + reduction_b + 10 * c
-    count += chain(2080, (1536, 1)) + 1537 * 1000
+    count += size_of_chain(2080, (1536, 1)) + 1537 * 1000
     assert count == 55_843_464
-    check_size("inception_resnet_v2", count, 13.2, (64, 192, 320, 1088, 1536))
+    check_summary("inception_resnet_v2", count, 13.2, SIZES, (64, 192, 320, 1088, 1536))
 
 
 def test_residual_modules_of_version_2_are_scaled_as_released():

@@ -4,15 +4,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpy.lib.stride_tricks import sliding_window_view
 
 from jaxvision.core import InputError
-from jaxvision.models import create_model, input_size, summarize
+from jaxvision.models import create_model
 from jaxvision.models.backbones.inception_v4 import AVERAGE, MAXIMUM, Layer, Module
-from tests.models.structure import check_shapes, check_without_classes, check_without_norm
+from tests.models.structure import (
+    check_shapes,
+    check_summary,
+    check_without_classes,
+    check_without_norm,
+    plain,
+    size_of_chain,
+)
 from tests.models.training import check_bfloat16, check_dropout, check_remat
 from tests.models.variables import check_network_learns, image_maker, random_variables, shapes_of
 from tests.reference.models import batch_norm
+from tests.reference.ops import convolution, pooling
 
 # Few layers, of every kind of step.
 STAGES = (
@@ -36,37 +43,34 @@ def tiny(**fields):
     return create_model("inception_v4", **{**TINY, **fields})
 
 
-def chain(before, *layers):
-    """The parameters of convolutions (channels, taps), one after the other, and of their norms."""
-    total = 0
-    for channels, taps in layers:
-        total += before * channels * taps + 2 * channels
-        before = channels
-    return total
-
-
 def test_inception_v4_has_its_published_size():
     # The paper has no number: this is what its figures make, and that of the released weights.
-    stem = chain(3, (32, 9), (32, 9), (64, 9)) + chain(64, (96, 9))
-    stem += chain(160, (64, 1), (96, 9)) + chain(160, (64, 1), (64, 7), (64, 7), (96, 9))
-    stem += chain(192, (192, 9))
-    a = 2 * chain(384, (96, 1)) + chain(384, (64, 1), (96, 9))
-    a += chain(384, (64, 1), (96, 9), (96, 9))
-    reduction_a = chain(384, (384, 9)) + chain(384, (192, 1), (224, 9), (256, 9))
-    b = chain(1024, (384, 1)) + chain(1024, (192, 1), (224, 7), (256, 7)) + chain(1024, (128, 1))
-    b += chain(1024, (192, 1), (192, 7), (224, 7), (224, 7), (256, 7))
-    reduction_b = chain(1024, (192, 1), (192, 9))
-    reduction_b += chain(1024, (256, 1), (256, 7), (320, 7), (320, 9))
-    c = 2 * chain(1536, (256, 1)) + chain(1536, (384, 1)) + 2 * chain(384, (256, 3))
-    c += chain(1536, (384, 1), (448, 3), (512, 3)) + 2 * chain(512, (256, 3))
+    stem = size_of_chain(3, (32, 9), (32, 9), (64, 9)) + size_of_chain(64, (96, 9))
+    stem += size_of_chain(160, (64, 1), (96, 9)) + size_of_chain(
+        160, (64, 1), (64, 7), (64, 7), (96, 9)
+    )
+    stem += size_of_chain(192, (192, 9))
+    a = 2 * size_of_chain(384, (96, 1)) + size_of_chain(384, (64, 1), (96, 9))
+    a += size_of_chain(384, (64, 1), (96, 9), (96, 9))
+    reduction_a = size_of_chain(384, (384, 9)) + size_of_chain(384, (192, 1), (224, 9), (256, 9))
+    b = (
+        size_of_chain(1024, (384, 1))
+        + size_of_chain(1024, (192, 1), (224, 7), (256, 7))
+        + size_of_chain(1024, (128, 1))
+    )
+    b += size_of_chain(1024, (192, 1), (192, 7), (224, 7), (224, 7), (256, 7))
+    reduction_b = size_of_chain(1024, (192, 1), (192, 9))
+    reduction_b += size_of_chain(1024, (256, 1), (256, 7), (320, 7), (320, 9))
+    c = (
+        2 * size_of_chain(1536, (256, 1))
+        + size_of_chain(1536, (384, 1))
+        + 2 * size_of_chain(384, (256, 3))
+    )
+    c += size_of_chain(1536, (384, 1), (448, 3), (512, 3)) + 2 * size_of_chain(512, (256, 3))
     count = stem + 4 * a + reduction_a + 7 * b + reduction_b + 3 * c + 1537 * 1000
-    summary = summarize(create_model("inception_v4"), input_size("inception_v4"))
-    assert summary.params == count == 42_679_816
-    assert round(summary.macs / 1e9, 1) == 12.3
+    assert count == 42_679_816
     sizes = ((147, 147), (71, 71), (35, 35), (17, 17), (8, 8))
-    widths = (64, 192, 384, 1024, 1536)
-    maps = {name: jax.ShapeDtypeStruct(shape, "f4") for name, shape in summary.maps.items()}
-    check_shapes(maps, 1, sizes, widths, pooled=1536, logits=1000)
+    check_summary("inception_v4", count, 12.3, sizes, (64, 192, 384, 1024, 1536))
 
 
 @pytest.mark.parametrize(
@@ -99,38 +103,23 @@ def test_images_that_are_too_small_are_refused(size, message):
         shapes_of(tiny(), images_of(1, *size))
 
 
-def unnamed(rows):
-    return tuple(map(unnamed, rows)) if isinstance(rows, tuple) else rows
-
-
 def test_a_config_may_give_rows_as_plain_tuples():
-    assert shapes_of(tiny(stages=unnamed(STAGES)), images_of()) == shapes_of(tiny(), images_of())
+    assert shapes_of(tiny(stages=plain(STAGES)), images_of()) == shapes_of(tiny(), images_of())
 
 
 def numpy_maps(variables, images):
     """The maps of the tiny network, written out."""
     params, statistics = variables["params"], variables["batch_stats"]
 
-    def windows(x, sides, stride):
-        return sliding_window_view(x, sides, axis=(1, 2))[:, ::stride, ::stride]
-
-    def conv(x, name, stride=1, padding=(0, 0)):
-        kernel = params[f"{name}_conv"]["kernel"]
-        x = np.pad(x, ((0, 0), *((zeros, zeros) for zeros in padding), (0, 0)))
-        y = np.einsum("bhwckl,klcf->bhwf", windows(x, kernel.shape[:2], stride), kernel)
-        norm = f"{name}_bn"
+    def conv(x, name, **options):
+        y, norm = convolution.conv2d(x, params[f"{name}_conv"]["kernel"], **options), f"{name}_bn"
         return np.maximum(batch_norm(y, params[norm], statistics[norm], epsilon=1e-3), 0)
 
     def maximum(x):
-        return windows(x, (3, 3), 2).max((-2, -1))
+        return pooling.max_pool(x, 3, stride=2)
 
     def average(x):
-        y = np.zeros_like(x)
-        for row in range(x.shape[1]):
-            for column in range(x.shape[2]):
-                cells = x[:, max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
-                y[:, row, column] = cells.mean((1, 2))
-        return y
+        return pooling.avg_pool(x, 3, stride=1, padding=1, count_include_pad=False)
 
     def joined(*ends):
         return np.concatenate(ends, -1)

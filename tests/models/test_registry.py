@@ -20,6 +20,7 @@ from jaxvision.models import (
     input_size,
 )
 from tests.marks import slow_but
+from tests.models.structure import plain
 
 FIELDS = {"norm", "axis_name", "dtype", "param_dtype"}
 
@@ -125,10 +126,6 @@ def test_what_belongs_to_linen_is_no_field_of_a_model(field):
     with pytest.raises(InputError, match=f"lenet5 has no field '{field}'") as error:
         create_model("lenet5", **{field: None})
     assert "'parent'" not in str(error.value).removeprefix("lenet5 has no field 'parent'")
-
-
-def plain(rows):
-    return tuple(map(plain, rows)) if isinstance(rows, tuple) else rows
 
 
 @pytest.mark.parametrize(

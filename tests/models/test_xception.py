@@ -12,6 +12,7 @@ from tests.models.structure import act_channels, check_shapes, check_without_cla
 from tests.models.training import check_bfloat16, check_dropout, check_remat
 from tests.models.variables import check_network_learns, image_maker, random_variables, shapes_of
 from tests.reference.models import batch_norm
+from tests.reference.ops import convolution, pooling
 
 STAGES = (Block((128, 64), stride=2), Block((64, 64), repeats=2), Block((64,), stride=2))
 TINY = {"stages": STAGES, "width": 1 / 16, "num_classes": 3, "dropout": 0.0}
@@ -90,25 +91,18 @@ def numpy_maps(variables, x):
     """The last two maps of the tiny network, of its first."""
     params, statistics = variables["params"], variables["batch_stats"]
 
-    def windows(x, value):
-        """f[9, B, H, W, C], what 3x3 windows see with padding."""
-        height, width = x.shape[1:3]
-        x = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=value)
-        rows, columns = np.divmod(np.arange(9), 3)
-        places = zip(rows, columns, strict=True)
-        return np.stack([x[:, i : i + height, j : j + width] for i, j in places])
-
     def norm(x, name):
         return batch_norm(x, params[name], statistics[name], epsilon=1e-3)
 
     def separable(x, name):
-        kernel = params[f"{name}_depthwise"]["kernel"].reshape(9, 1, 1, 1, -1)
-        x = (windows(x, 0.0) * kernel).sum(0) @ params[f"{name}_pointwise"]["kernel"][0, 0]
+        kernel = params[f"{name}_depthwise"]["kernel"]
+        x = convolution.conv2d(x, kernel, padding=1, groups=x.shape[-1])
+        x = x @ params[f"{name}_pointwise"]["kernel"][0, 0]
         return norm(x, f"{name}_pointwise_bn")
 
     def shrunk(y, x, name):
         shortcut = x[:, ::2, ::2] @ params[name]["kernel"][0, 0]
-        return windows(y, -np.inf).max(0)[:, ::2, ::2] + norm(shortcut, f"{name}_bn")
+        return pooling.max_pool(y, 3, stride=2, padding=1) + norm(shortcut, f"{name}_bn")
 
     def relu(x):
         return np.maximum(x, 0)

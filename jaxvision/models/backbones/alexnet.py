@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxvision.layers import Norm, conv_norm_act, dtypes_of, norm_of, run_block
-from jaxvision.models.sides import check_sides
+from jaxvision.models.sides import check_sides, side_before
 from jaxvision.ops import adaptive_avg_pool, max_pool
 
 
@@ -86,7 +86,7 @@ class AlexNet(nn.Module):
         for stage in reversed(self.stages):
             least = 2 * least + 1
             for layer in reversed(stage):
-                least = layer.stride * (least - 1) + layer.kernel_size - 2 * layer.padding
+                least = side_before(layer, least)
         check_sides(images, 1, more_than=least - 1)
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)
 

@@ -12,7 +12,7 @@ from jax import Array
 
 from jaxvision.core import InputError
 from jaxvision.layers import Conv, Norm, dtypes_of, norm_of, run_block
-from jaxvision.models.sides import check_sides
+from jaxvision.models.sides import check_sides, side_before
 from jaxvision.ops import adaptive_avg_pool, local_response_norm, max_pool
 
 local_norm = partial(local_response_norm, size=5, alpha=5e-4, beta=0.75, k=2.0)
@@ -127,7 +127,7 @@ class AlexNet2012(nn.Module):
                         f"a convolution has {layer.channels} channels: give a multiple of the "
                         f"{self.towers} towers"
                     )
-                least = layer.stride * (least - 1) + layer.kernel_size - 2 * layer.padding
+                least = side_before(layer, least)
             least *= 2 if stage.pool else 1  # A pooling that is to give n cells needs 2 n.
         check_sides(images, 1, more_than=least - 1)
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)

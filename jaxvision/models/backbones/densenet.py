@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.layers import Conv, Norm, batch_norm, dtypes_of, norm_of, run_block
+from jaxvision.layers import Norm, batch_norm, conv_norm_act, dtypes_of, norm_of, run_block
 from jaxvision.models.sides import check_sides
 from jaxvision.ops import avg_pool, global_avg_pool, max_pool
 
@@ -78,18 +78,9 @@ class DenseNet(nn.Module):
         least = 2 ** (last - 1) if self.cifar_stem else 2 ** (last + 1) - 3
         check_sides(images, 1, more_than=least - 1)
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)
-
-        def conv(x: Array, features: int, kernel_size: int, *, name: str, stride: int = 1):
-            return Conv(
-                features,
-                (kernel_size, kernel_size),
-                strides=stride,
-                padding=kernel_size // 2,
-                use_bias=norm is None,
-                kernel_init=nn.initializers.variance_scaling(2.0, "fan_in", "normal"),
-                name=name,
-                **dtypes,
-            )(x)
+        init = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+        alone = {"norm": None, "norm_name": "", "act": None, "use_bias": norm is None}
+        conv = partial(conv_norm_act, kernel_init=init, **alone, **dtypes)
 
         def norm_act(x: Array, *, name: str):
             return self.act(x if norm is None else norm(x, name=name))

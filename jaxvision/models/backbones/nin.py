@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxvision.layers import Norm, conv_norm_act, dtypes_of, norm_of, run_block
-from jaxvision.models.sides import check_sides
+from jaxvision.models.sides import check_sides, side_before
 from jaxvision.ops import global_avg_pool, max_pool
 
 
@@ -90,7 +90,7 @@ class NiN(nn.Module):
         stages = [Mlpconv(*stage) for stage in self.stages]  # a config may give plain tuples
         least = 1
         for stage in reversed(stages):
-            least = stage.stride * (least - 1) + stage.kernel_size - 2 * stage.padding
+            least = side_before(stage, least)
             least *= 1 if stage is stages[0] else 2  # A pooling that is to give n cells needs 2 n.
         check_sides(images, 1, more_than=least - 1)
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)

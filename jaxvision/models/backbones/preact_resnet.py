@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.layers import Conv, Norm, batch_norm, dtypes_of, he_normal, norm_of, run_block
+from jaxvision.layers import Norm, batch_norm, conv_norm_act, dtypes_of, norm_of, run_block
 from jaxvision.ops import global_avg_pool, max_pool
 
 EXPANSION = 4
@@ -75,17 +75,8 @@ class PreactResNet(nn.Module):
         chex.assert_rank(images, 4)
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)
 
-        def conv(x: Array, features: int, kernel_size: int, *, name: str, stride: int = 1):
-            return Conv(
-                features,
-                (kernel_size, kernel_size),
-                strides=stride,
-                padding=kernel_size // 2,
-                use_bias=norm is None,
-                kernel_init=he_normal,
-                name=name,
-                **dtypes,
-            )(x)
+        alone = {"norm": None, "norm_name": "", "act": None, "use_bias": norm is None}
+        conv = partial(conv_norm_act, **alone, **dtypes)
 
         def norm_act(x: Array, *, name: str):
             return self.act(x if norm is None else norm(x, name=name))
