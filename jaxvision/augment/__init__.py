@@ -1,5 +1,22 @@
 """Floor 2: augmentation on the device."""
 
+from jaxvision.augment.adjust import (
+    adjust_brightness,
+    adjust_contrast,
+    adjust_hue,
+    adjust_saturation,
+    adjust_sharpness,
+    autocontrast,
+    color_jitter,
+    equalize,
+    posterize,
+    solarize,
+)
+from jaxvision.augment.classification import (
+    cutmix_classification,
+    mixup_classification,
+    mixup_or_cutmix_classification,
+)
 from jaxvision.augment.color import (
     hsv_to_rgb,
     random_hsv,
@@ -29,6 +46,7 @@ from jaxvision.augment.image import (
     horizontal_flip,
     normalize,
     pad_and_crop,
+    random_resized_crop,
     random_rotation,
     random_symmetry,
     rotate,
@@ -37,7 +55,9 @@ from jaxvision.augment.landmarks import (
     random_flip_landmarks,
     random_scale_and_translate_landmarks,
 )
+from jaxvision.augment.rand_augment import rand_augment
 from jaxvision.augment.sampling import (
+    random_resized_crop_window,
     resized_crop,
     resized_crop_boxes,
     scale_and_translate_window,
@@ -50,25 +70,40 @@ from jaxvision.augment.segmentation import (
 )
 
 __all__ = [
+    "adjust_brightness",
+    "adjust_contrast",
+    "adjust_hue",
+    "adjust_saturation",
+    "adjust_sharpness",
+    "autocontrast",
     "blend",
     "clip_and_drop",
+    "color_jitter",
+    "cutmix_classification",
     "downscale",
     "downscale_upscale",
     "elastic_deformation",
+    "equalize",
     "flip_boxes",
     "gaussian_noise",
     "horizontal_flip",
     "hsv_to_rgb",
     "mixup",
+    "mixup_classification",
+    "mixup_or_cutmix_classification",
     "mosaic",
     "normalize",
     "pad_and_crop",
+    "posterize",
+    "rand_augment",
     "random_flip_labelled",
     "random_flip_landmarks",
     "random_gaussian_noise",
     "random_horizontal_flip",
     "random_hsv",
     "random_jitter_crop",
+    "random_resized_crop",
+    "random_resized_crop_window",
     "random_rotation",
     "random_scale_and_translate",
     "random_scale_and_translate_labelled",
@@ -81,6 +116,7 @@ __all__ = [
     "rgb_to_ycbcr",
     "rotate",
     "scale_and_translate_window",
+    "solarize",
     "warp",
     "with_probability",
     "ycbcr_to_rgb",

@@ -10,6 +10,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.ndimage import map_coordinates
 
+from jaxvision.augment.sampling import random_resized_crop_window, resized_crop
+from jaxvision.core import check_array
+
 
 def horizontal_flip(key: Array, image: Array, *, probability: float = 0.5) -> Array:
     """Mirrors left and right with the given probability.
@@ -63,6 +66,40 @@ def pad_and_crop(key: Array, image: Array, *, padding: int, fill: float = 0) -> 
     padded = jnp.pad(image, sides, constant_values=fill)
     y, x = jax.random.randint(key, (2,), 0, 2 * padding + 1)
     return jax.lax.dynamic_slice(padded, (y, x, 0), image.shape)
+
+
+def random_resized_crop(
+    key: Array,
+    image: Array,
+    *,
+    size: tuple[int, int] | None = None,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    method: str = "antialiased",
+) -> Array:
+    """What a window of a random size, form and place shows of an image, resized.
+
+    Args:
+      key: key[].
+      image: [H, W, C].
+      size: (height, width) of the result; None: the image's.
+      scale: the least and the largest share of the image's area, more than 0, at most 1.
+      ratio: the least and the largest width over height, more than 0.
+      method: as in `resized_crop`.
+    Returns:
+      [height, width, C]: the image's dtype if nearest, else float32.
+    Raises:
+      AssertionError: the image has another shape or dtype.
+      ValueError: an option out of its range.
+    Source: Szegedy et al. 2015 ("Going deeper with convolutions"), section 6; see
+      `random_resized_crop_window`.
+    """
+    sides = check_array("image", image, ("H", "W", "C"), "number").shape[:2]
+    size = sides if size is None else size
+    window = random_resized_crop_window(key, sides, scale=scale, ratio=ratio)
+    if method == "antialiased" and size[0] >= sides[0] and size[1] >= sides[1]:
+        method = "bilinear"  # no window shrinks: the same, and on a CPU faster
+    return resized_crop(image, window, size=size, method=method)
 
 
 def rotate(image: Array, angle: Array, *, fill: float = 0) -> Array:

@@ -15,29 +15,40 @@ GREY = 127.0
 
 
 def resized_crop(
-    image: Array, window: Array, *, method: str = "bilinear", fill: float = GREY
+    image: Array,
+    window: Array,
+    *,
+    size: tuple[int, int] | None = None,
+    method: str = "bilinear",
+    fill: float = GREY,
 ) -> Array:
-    """What a window shows of an image, in the image's size: scaled and moved along both axes.
+    """What a window shows of an image, in a size of its own: scaled and moved along both axes.
 
     The centre of pixel i of n of the result is at u = x1 + (i + 1/2) (x2 - x1) / n in the image,
     and likewise in y. If it is inside the image, the colour there is interpolated between the
-    centres of pixels (beyond the outermost ones it stays as it is), without a low-pass filter;
-    else it is `fill`.
+    centres of pixels (beyond the outermost ones it stays as it is); else it is `fill`.
 
     Args:
       image: [H, W, C], numbers or bool: an image or masks.
       window: f32[4], xyxy, pixels of the image; it may reach beyond it. x1 < x2, y1 < y2.
-      method: "bilinear", or "nearest" for the pixel that the place is in.
+      size: (height, width) of the result; None: the image's.
+      method: "bilinear", from the nearest two pixels along each axis, however much the window
+        shrinks; "antialiased", the same where it grows, while along an axis that shrinks the
+        triangle of weights is as many times as wide, as Pillow's bilinear; or "nearest" for the
+        pixel that the place is in.
       fill: the value outside the image; masks need 0.
     Returns:
-      [H, W, C]: float32 if bilinear, the image's dtype if nearest.
+      [height, width, C]: the image's dtype if nearest, else float32.
     Raises:
       AssertionError: an argument has another shape or dtype.
-      ValueError: an unknown method.
+      ValueError: an unknown method, or a side of the result is less than 1.
     """
     image = check_array("image", image, ("H", "W", "C"), "number or bool")
     window = check_array("window", window, (4,))
-    return _resized_crop(image, window, lookup(_METHODS, method, "method"), fill)
+    height, width = image.shape[:2] if size is None else size
+    for side in (height, width):
+        check_range("a side of the result", side, least=1)
+    return _resized_crop(image, window, (height, width), lookup(_METHODS, method, "method"), fill)
 
 
 def resized_crop_boxes(boxes: Array, window: Array, *, size: tuple[int, int]) -> Array:
@@ -48,7 +59,7 @@ def resized_crop_boxes(boxes: Array, window: Array, *, size: tuple[int, int]) ->
     Args:
       boxes: f32[..., 4], xyxy, pixels.
       window: f32[4], as in `resized_crop`.
-      size: (height, width) of the image.
+      size: (height, width) of the result.
     Returns:
       f32[..., 4], not clipped.
     Raises:
@@ -89,9 +100,8 @@ def scale_and_translate_window(
     Raises:
       ValueError: an option out of its range.
     """
-    for name, (least, most) in (("scale", scale), ("ratio", ratio)):
-        check_range(f"the first of {name}", least, more_than=0)
-        check_range(f"the second of {name}", most, least=least, less_than=math.inf)
+    _check_limits("scale", scale, less_than=math.inf)
+    _check_limits("ratio", ratio, less_than=math.inf)
     check_range("translate", translate, least=0, less_than=math.inf)
     scale_key, ratio_key, translate_key = jax.random.split(key, 3)
     s = jax.random.uniform(scale_key, minval=scale[0], maxval=scale[1])
@@ -102,6 +112,62 @@ def scale_and_translate_window(
     factor = s * jnp.stack([stretch, 1 / stretch])
     centre, half = sides * (0.5 - t / factor), sides / factor / 2
     return jnp.concatenate([centre - half, centre + half])
+
+
+def random_resized_crop_window(
+    key: Array,
+    size: tuple[int, int],
+    *,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> Array:
+    """A window of a random size, form and place within an image, of whole pixels.
+
+    The share of the area is uniform in `scale`, and width over height log-uniform in `ratio`; the
+    place is uniform. After ten draws that do not fit within the image it is the largest window in
+    the middle whose form is allowed.
+
+    Args:
+      key: key[].
+      size: (height, width) of the image.
+      scale: the least and the largest share of the image's area, more than 0, at most 1.
+      ratio: the least and the largest width over height, more than 0.
+    Returns:
+      f32[4], xyxy, pixels, for `resized_crop`.
+    Raises:
+      ValueError: an option out of its range.
+    Source: Szegedy et al. 2015 ("Going deeper with convolutions"), section 6; torchvision's
+      RandomResizedCrop, which has the number of draws and what comes after them.
+    """
+    _check_limits("scale", scale, most=1)
+    _check_limits("ratio", ratio, less_than=math.inf)
+    height, width = size
+    area_key, form_key, place_key = jax.random.split(key, 3)
+    least, most = (math.log(limit) for limit in ratio)
+    area = height * width * jax.random.uniform(area_key, (10,), minval=scale[0], maxval=scale[1])
+    form = jnp.exp(jax.random.uniform(form_key, (10,), minval=least, maxval=most))
+    sides = jnp.round(jnp.sqrt(jnp.stack([area * form, area / form], axis=1))).astype(jnp.int32)
+    whole = jnp.array([width, height])
+    fits = ((sides > 0) & (sides <= whole[None])).all(axis=1)
+    largest = _largest_of_form(size, ratio)
+    drawn = jnp.where(fits.any(), sides[jnp.argmax(fits)], jnp.array(largest))
+    room = whole - drawn
+    place = jax.random.randint(place_key, (2,), 0, room + 1)
+    place = jnp.where(fits.any(), place, room // 2)
+    return jnp.concatenate([place, place + drawn]).astype(jnp.float32)
+
+
+def _largest_of_form(size: tuple[int, int], ratio: tuple[float, float]) -> tuple[int, int]:
+    """(width, height) of the largest window whose width over height is allowed."""
+    height, width = size
+    form = min(max(width / height, ratio[0]), ratio[1])
+    return min(width, round(height * form)), min(height, round(width / form))
+
+
+def _check_limits(name: str, limits: tuple[float, float], **bounds: float) -> None:
+    least, most = limits
+    check_range(f"the first of {name}", least, more_than=0)
+    check_range(f"the second of {name}", most, least=least, **bounds)
 
 
 def warp(image: Array, places: Array, *, method: str = "bilinear", fill: float = GREY) -> Array:
@@ -129,19 +195,28 @@ def warp(image: Array, places: Array, *, method: str = "bilinear", fill: float =
 
 
 # Compiled as a whole, so that an eager call compiles once.
-@functools.partial(jax.jit, static_argnums=2)
-def _resized_crop(image: Array, window: Array, sample: Callable[..., Array], fill: float) -> Array:
-    height, width, _ = image.shape
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _resized_crop(
+    image: Array,
+    window: Array,
+    size: tuple[int, int],
+    sample: Callable[..., Array],
+    fill: float,
+) -> Array:
+    height, width = size
     x1, y1, x2, y2 = window.astype(jnp.float32)
-    x = x1 + (jnp.arange(width) + 0.5) * ((x2 - x1) / width)
-    y = y1 + (jnp.arange(height) + 0.5) * ((y2 - y1) / height)
-    inside = ((y >= 0) & (y <= height))[:, None] & ((x >= 0) & (x <= width))[None]
-    sampled = sample(image, y, x)
+    step_x, step_y = (x2 - x1) / width, (y2 - y1) / height
+    x = x1 + (jnp.arange(width) + 0.5) * step_x
+    y = y1 + (jnp.arange(height) + 0.5) * step_y
+    inside_x = (x >= 0) & (x <= image.shape[1])
+    inside = ((y >= 0) & (y <= image.shape[0]))[:, None] & inside_x[None]
+    sampled = sample(image, y, x, (step_y, step_x))
     return jnp.where(inside[:, :, None], sampled, jnp.asarray(fill, sampled.dtype))
 
 
-def _bilinear(image: Array, y: Array, x: Array) -> Array:
-    """f32[H, W, C], at places in pixels from the image's upper left corner."""
+# Each takes places in pixels from the image's upper left corner, and how far apart they are.
+def _bilinear(image: Array, y: Array, x: Array, steps: tuple[Array, Array]) -> Array:
+    del steps
     centres = y - 0.5, x - 0.5
     return jax.lax.platform_dependent(image, *centres, cpu=_by_gathers, default=_by_products)
 
@@ -174,20 +249,37 @@ def _by_products(image: Array, y: Array, x: Array) -> Array:
         place = jnp.clip(place, 0, count - 1)
         return jnp.maximum(1 - jnp.abs(place[:, None] - jnp.arange(count)[None]), 0)
 
-    product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
     height, width, _ = image.shape
-    rows = product("yi,ijc->yjc", weights(y, height), image.astype(jnp.float32))
-    return product("xj,yjc->yxc", weights(x, width), rows)
+    return _products(image, weights(y, height), weights(x, width))
 
 
-def _nearest(image: Array, y: Array, x: Array) -> Array:
+def _products(image: Array, along_y: Array, along_x: Array) -> Array:
+    """The image times the weights of its rows, [y, H], and of its columns, [x, W]."""
+    product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+    rows = product("yi,ijc->yjc", along_y, image.astype(jnp.float32))
+    return product("xj,yjc->yxc", along_x, rows)
+
+
+def _antialiased(image: Array, y: Array, x: Array, steps: tuple[Array, Array]) -> Array:
+    def weights(place: Array, step: Array, count: int) -> Array:
+        distance = jnp.abs(place[:, None] - 0.5 - jnp.arange(count)[None])
+        triangle = jnp.maximum(1 - distance / jnp.maximum(step, 1), 0)
+        total = triangle.sum(axis=1, keepdims=True)
+        return triangle / jnp.where(total > 0, total, 1)  # 0 far outside the image
+
+    height, width, _ = image.shape
+    return _products(image, weights(y, steps[0], height), weights(x, steps[1], width))
+
+
+def _nearest(image: Array, y: Array, x: Array, steps: tuple[Array, Array]) -> Array:
+    del steps
     for axis, place in ((1, x), (0, y)):
         index = jnp.floor(place).astype(jnp.int32)
         image = jnp.take(image, index, axis=axis, mode="clip")
     return image
 
 
-_METHODS = {"bilinear": _bilinear, "nearest": _nearest}
+_METHODS = {"bilinear": _bilinear, "antialiased": _antialiased, "nearest": _nearest}
 
 
 def _at(image: Array, row: Array, column: Array) -> Array:
@@ -206,9 +298,14 @@ def _warp_bilinear(image: Array, y: Array, x: Array) -> Array:
     down, right = (y - top)[..., None], (x - left)[..., None]
     row, column = top.astype(jnp.int32), left.astype(jnp.int32)
     image = image.astype(jnp.float32)
-    above = _at(image, row, column) * (1 - right) + _at(image, row, column + 1) * right
-    below = _at(image, row + 1, column) * (1 - right) + _at(image, row + 1, column + 1) * right
-    return above * (1 - down) + below * down
+
+    def along_x(row: Array) -> Array:
+        a, b = _at(image, row, column), _at(image, row, column + 1)
+        # Not (1 - right) a + right b: XLA may compute `right` twice, and round it up and down.
+        return a + right * (b - a)
+
+    above = along_x(row)
+    return above + down * (along_x(row + 1) - above)
 
 
 _WARPS = {"bilinear": _warp_bilinear, "nearest": _warp_nearest}

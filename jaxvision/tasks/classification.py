@@ -1,5 +1,6 @@
 """Classification: one class an image."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -26,8 +27,8 @@ LOSSES = {"cross_entropy": cross_entropy, "softmax_focal_loss": softmax_focal_lo
 -> (total, weight), where the label is i32[] or, for soft targets, f32[K]."""
 
 
-def _loss(settings: Any, num_classes: int) -> Callable[..., tuple[Array, Array]]:
-    """The loss with its options, if they are sound."""
+def _loss(settings: Any, num_classes: int, *, soft: bool) -> Callable[..., tuple[Array, Array]]:
+    """The loss with its options, if they are sound; `soft`: for distributions too."""
     logits, label = jnp.zeros(num_classes), jnp.int32(0)
     loss = find_loss(LOSSES, settings, logits, label)
     try:
@@ -36,7 +37,71 @@ def _loss(settings: Any, num_classes: int) -> Callable[..., tuple[Array, Array]]
         raise InputError(f"config.loss.{error}") from error
     with naming("config.loss"):
         check_pair(result)
+    if soft:
+        # Whatever a loss of the user's own raises where it does not know such targets.
+        try:
+            check_pair(jax.eval_shape(loss, logits, logits))
+        except Exception as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise InputError(
+                f"config.augment.mixup and cutmix give targets f32[{num_classes}], which the loss "
+                f"{settings['name']!r} does not take: use 'cross_entropy' ({reason})"
+            ) from error
     return loss
+
+
+def _check_augment(changes: Any) -> None:
+    """Raises InputError, naming the key, if an option is out of range."""
+
+    def check(name: str, **bounds: float) -> None:
+        check_range(f"config.augment.{name}", changes[name], **bounds)
+
+    for name in ("padding", "degrees", "rand_augment"):
+        check(name, least=0)
+    for name in ("brightness", "contrast", "saturation"):
+        check(name, least=0, less_than=math.inf)
+    check("hue", least=0, most=0.5)
+    check("rand_augment_magnitude", least=0, most=30)
+    for name in ("mixup", "cutmix"):
+        check(name, least=0, most=1)
+        check(f"{name}_alpha", more_than=0, less_than=math.inf)
+    both = changes.mixup + changes.cutmix
+    check_range("config.augment.mixup plus config.augment.cutmix", both, most=1)
+    if changes.resized_crop is not None:
+        if len(changes.resized_crop) != 2:
+            raise InputError(
+                f"config.augment.resized_crop is {changes.resized_crop}: give the least and the "
+                "largest share of the area, as (0.08, 1.0)"
+            )
+        least, largest = changes.resized_crop
+        check_range("the largest config.augment.resized_crop", largest, more_than=0, most=1)
+        check_range("the least config.augment.resized_crop", least, more_than=0, most=largest)
+
+
+def _image_change(changes: Any) -> Callable[[Array, Array], Array]:
+    """(key, image) -> image: what `config.augment` does with one image."""
+    jitter = {name: changes[name] for name in ("brightness", "contrast", "saturation", "hue")}
+
+    def change(key: Array, image: Array) -> Array:
+        flip, padding, turn = jax.random.split(key, 3)
+        # What came later draws from keys of its own, so that older runs go on as they were.
+        crop, color, rand = (jax.random.fold_in(key, number) for number in (3, 4, 5))
+        if changes.resized_crop is not None:
+            image = aug.random_resized_crop(crop, image, scale=tuple(changes.resized_crop))
+        if changes.flip:
+            image = aug.horizontal_flip(flip, image)
+        if changes.padding:
+            image = aug.pad_and_crop(padding, image, padding=changes.padding)
+        if changes.degrees:
+            image = aug.random_rotation(turn, image, degrees=changes.degrees)
+        if any(jitter.values()):
+            image = aug.color_jitter(color, image, **jitter)
+        if changes.rand_augment:
+            strength = changes.rand_augment_magnitude
+            image = aug.rand_augment(rand, image, num_ops=changes.rand_augment, magnitude=strength)
+        return image
+
+    return change
 
 
 def classification(config: Any) -> Task:
@@ -44,7 +109,7 @@ def classification(config: Any) -> Task:
 
     Args:
       config: with the fields `model` (name and fields), `data` (image_size, channels, num_classes,
-        mean, std), `augment` (flip, padding, degrees) and `loss` (name and options); see
+        mean, std), `augment` and `loss` (name and options); see
         `jaxvision.cli.config.default_config`.
     Raises:
       InputError: a setting that does not fit the others.
@@ -52,10 +117,10 @@ def classification(config: Any) -> Task:
     data, changes = config.data, config.augment
     check_range("config.data.num_classes", data.num_classes, least=1)
     check_range("config.data.image_size", data.image_size, least=1)
-    check_range("config.augment.padding", changes.padding, least=0)
-    check_range("config.augment.degrees", changes.degrees, least=0)
+    _check_augment(changes)
+    mixes = changes.mixup > 0 or changes.cutmix > 0
     mean, std = figures_of_channels(data, data.channels)
-    example_loss = _loss(config.loss, data.num_classes)
+    example_loss = _loss(config.loss, data.num_classes, soft=mixes)
     name, fields = model_of(config)
     model = create_model(name, num_classes=data.num_classes, axis_name=AXIS, **fields)
 
@@ -63,16 +128,23 @@ def classification(config: Any) -> Task:
         images = jnp.zeros((1, data.image_size, data.image_size, data.channels))
         return model.init(key, images, train=False)
 
+    change = _image_change(changes)
+
     def augment(key: Array, example: ClassificationBatch) -> ClassificationBatch:
-        flip, crop, turn = jax.random.split(key, 3)
-        image = example.image
-        if changes.flip:
-            image = aug.horizontal_flip(flip, image)
-        if changes.padding:
-            image = aug.pad_and_crop(crop, image, padding=changes.padding)
-        if changes.degrees:
-            image = aug.random_rotation(turn, image, degrees=changes.degrees)
-        return example.replace(image=image)
+        example = example.replace(image=change(key, example.image))
+        if not mixes:
+            return example
+        partner_key, mix_key = (jax.random.fold_in(key, number) for number in (6, 7))
+        others = jax.vmap(change)(partner_key[None], example.partners.image)
+        return aug.mixup_or_cutmix_classification(
+            mix_key,
+            example.replace(partners=example.partners.replace(image=others)),
+            num_classes=data.num_classes,
+            mixup=changes.mixup,
+            cutmix=changes.cutmix,
+            mixup_alpha=changes.mixup_alpha,
+            cutmix_alpha=changes.cutmix_alpha,
+        )
 
     def prepare(example: ClassificationBatch) -> ClassificationBatch:
         return example.replace(image=aug.normalize(example.image, mean=mean, std=std))
@@ -89,4 +161,6 @@ def classification(config: Any) -> Task:
         probabilities = jax.nn.softmax(outputs["logits"])
         return {"label": jnp.argmax(probabilities), "probabilities": probabilities}
 
-    return Task(init, augment, prepare, forward_of(model), loss, metrics, decode)
+    return Task(
+        init, augment, prepare, forward_of(model), loss, metrics, decode, partners=int(mixes)
+    )

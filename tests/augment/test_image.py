@@ -225,3 +225,32 @@ def test_normalize_takes_black_and_white_to_minus_one_and_one():
 def test_normalize_names_the_wrong_number_of_figures(mean, std):
     with pytest.raises(AssertionError, match=r"shape \([12],\) but expected \(3\)"):
         augment.normalize(np.zeros((2, 2, 3), np.uint8), mean=mean, std=std)
+
+
+@pytest.mark.parametrize("method", ["antialiased", "bilinear", "nearest"])
+@pytest.mark.parametrize("size", [None, (6, 30)], ids=str)
+def test_random_resized_crop_shows_its_random_window(method, size):
+    image, keys = image_of(20, 17, dtype=np.uint8), many_keys(6)
+    options = {"scale": (0.2, 0.9), "ratio": (0.5, 1.5)}
+    crop = over_keys(augment.random_resized_crop, size=size, method=method, **options)
+    results = jax.jit(crop)(keys, image)
+    draw = functools.partial(augment.random_resized_crop_window, size=(20, 17), **options)
+    windows = jax.jit(jax.vmap(draw))(keys)
+    assert len({tuple(window) for window in np.asarray(windows)}) == 6
+    show = functools.partial(augment.resized_crop, size=size, method=method)
+    expected = jax.jit(jax.vmap(show, (None, 0)))(image, windows)
+    assert results.dtype == (np.uint8 if method == "nearest" else np.float32)
+    np.testing.assert_allclose(results, expected, atol=1e-3)
+
+
+def test_random_resized_crop_is_a_function_of_its_key(transform):
+    image = image_of(9, 12)
+    crop = functools.partial(augment.random_resized_crop, size=(5, 6))
+    result = transform(crop)(jax.random.key(2), image)
+    np.testing.assert_allclose(result, jax.jit(crop)(jax.random.key(2), image), atol=1e-5)
+    assert (result != transform(crop)(jax.random.key(3), image)).any()
+
+
+def test_random_resized_crop_names_an_image_without_channels():
+    with pytest.raises(AssertionError, match=r"^image is float32\[4, 4\]"):
+        augment.random_resized_crop(jax.random.key(0), np.zeros((4, 4), np.float32))

@@ -101,15 +101,17 @@ def flip_boxes(boxes, *, width):
     return np.array([[width - x2, y1, width - x1, y2] for x1, y1, x2, y2 in boxes], np.float64)
 
 
-def resized_crop(image, window, *, method="bilinear", fill=127.0):
+def resized_crop(image, window, *, size=None, method="bilinear", fill=127.0):
     """Each pixel of the result by itself, from the four pixels around its place in the image."""
-    height, width, _ = image.shape
+    height, width, channels = image.shape
+    rows, columns = size or (height, width)
     x1, y1, x2, y2 = map(float, window)
-    out = np.full(image.shape, fill, np.float64 if method == "bilinear" else image.dtype)
-    for row in range(height):
-        for column in range(width):
-            x = x1 + (column + 0.5) / width * (x2 - x1)
-            y = y1 + (row + 0.5) / height * (y2 - y1)
+    dtype = np.float64 if method == "bilinear" else image.dtype
+    out = np.full((rows, columns, channels), fill, dtype)
+    for row in range(rows):
+        for column in range(columns):
+            x = x1 + (column + 0.5) / columns * (x2 - x1)
+            y = y1 + (row + 0.5) / rows * (y2 - y1)
             if not (0 <= x <= width and 0 <= y <= height):
                 continue
             if method == "nearest":
@@ -232,3 +234,136 @@ def blend(example, other, share):
     image = share * np.float64(example.image) + (1 - share) * np.float64(other.image)
     rows = largest_rows(rows_of(example) + rows_of(other), len(example.boxes))
     return with_rows(example, rows).replace(image=image)
+
+
+def towards(image, other, factor):
+    """The other for factor 0, the image for 1, beyond it for more."""
+    return np.clip(other + factor * (image.astype(np.float64) - other), 0, 255)
+
+
+def each_grey(image):
+    if image.shape[-1] == 1:
+        return image.astype(np.float64)
+    return (image.astype(np.float64) * [0.299, 0.587, 0.114]).sum(-1, keepdims=True)
+
+
+def adjust_brightness(image, factor):
+    return towards(image, 0, factor)
+
+
+def adjust_contrast(image, factor):
+    return towards(image, each_grey(image).mean(), factor)
+
+
+def adjust_saturation(image, factor):
+    return towards(image, each_grey(image), factor)
+
+
+def adjust_sharpness(image, factor):
+    height, width, _ = image.shape
+    smooth = image.astype(np.float64)
+    for y in range(1, height - 1):
+        for x in range(1, width - 1):
+            around = image[y - 1 : y + 2, x - 1 : x + 2].astype(np.float64).sum((0, 1))
+            smooth[y, x] = (around + 4.0 * image[y, x]) / 13
+    return towards(image, smooth, factor)
+
+
+def adjust_hue(image, shift):
+    if image.shape[-1] == 1:
+        return image.astype(np.float64)
+    hue, *others = np.moveaxis(rgb_to_hsv(image), -1, 0)
+    return hsv_to_rgb(np.stack([(hue + float(shift)) % 1, *others], axis=-1))
+
+
+def posterize(image, bits):
+    return np.array(image).astype(int) // 2 ** (8 - int(bits)) * 2.0 ** (8 - int(bits))
+
+
+def solarize(image, threshold):
+    return np.where(image < threshold, image, 255.0 - image)
+
+
+def autocontrast(image):
+    out = image.astype(np.float64)
+    for channel in np.moveaxis(out, -1, 0):
+        if channel.max() > channel.min():
+            channel[:] = (channel - channel.min()) / (channel.max() - channel.min()) * 255
+    return out
+
+
+def equalize(image):
+    out = image.astype(np.float64)
+    for channel in np.moveaxis(out, -1, 0):
+        values = np.floor(channel)
+        step = int((values < values.max()).sum()) // 255
+        if step:
+            for value in np.unique(values):
+                below = int((values < value).sum())
+                channel[values == value] = min((below + step // 2) // step, 255)
+    return out
+
+
+def color_jitter(image, changes):
+    """(name, factor or shift) in their order."""
+    for name, amount in changes:
+        image = globals()[f"adjust_{name}"](image, amount)
+    return image
+
+
+def shown_from(image, source, fill=127.0):
+    """For each pixel's centre (x, y), the pixel that source(x, y) is in."""
+    height, width, _ = image.shape
+    out = np.full(image.shape, fill, np.float64)
+    for row in range(height):
+        for column in range(width):
+            x, y = source(column + 0.5, row + 0.5)
+            if 0 <= x <= width and 0 <= y <= height:
+                out[row, column] = image[min(int(y), height - 1), min(int(x), width - 1)]
+    return out
+
+
+def rand_augment_operations(m, height, width):
+    """(name, sign) -> function of an image; a sign of 0 where there is none."""
+    middle_x, middle_y = width / 2, height / 2
+    operations = {
+        ("Identity", 0): lambda image: image.astype(np.float64),
+        ("Posterize", 0): lambda image: posterize(image, 8 - round(4 * m)),
+        ("Solarize", 0): lambda image: solarize(image, 255 - 255 * m),
+        ("AutoContrast", 0): autocontrast,
+        ("Equalize", 0): equalize,
+    }
+
+    def turned(angle):
+        turn = np.exp(1j * angle)
+
+        def source(x, y):
+            place = (x - middle_x + 1j * (y - middle_y)) * turn
+            return place.real + middle_x, place.imag + middle_y
+
+        return source
+
+    for sign in (-1, 1):
+        across, down = (sign * math.floor(150 / 331 * side * m) for side in (width, height))
+        slope = sign * 0.3 * m
+        sources = {
+            "ShearX": lambda x, y, slope=slope: (x + slope * y, y),
+            "ShearY": lambda x, y, slope=slope: (x, y + slope * x),
+            "TranslateX": lambda x, y, across=across: (x - across, y),
+            "TranslateY": lambda x, y, down=down: (x, y - down),
+            "Rotate": turned(sign * math.radians(30 * m)),
+        }
+        for name, source in sources.items():
+            operations[name, sign] = lambda image, source=source: shown_from(image, source)
+        factor = 1 + sign * 0.9 * m
+        blends = {
+            "Brightness": adjust_brightness,
+            "Color": adjust_saturation,
+            "Contrast": adjust_contrast,
+            "Sharpness": adjust_sharpness,
+        }
+        for name, adjust in blends.items():
+            operations[name, sign] = lambda image, adjust=adjust, factor=factor: adjust(
+                image, factor
+            )
+    return operations

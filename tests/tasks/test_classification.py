@@ -1,5 +1,6 @@
 """The classification task: settings, augmentation, one forward pass, loss, metrics, decoding."""
 
+import dataclasses
 import functools
 import math
 import types
@@ -10,8 +11,11 @@ import ml_collections
 import numpy as np
 import pytest
 
+from jaxvision import augment as aug
+from jaxvision.cli.config import default_config
 from jaxvision.core import AXIS, ClassificationBatch, InputError, Keys, divide, sum_terms
 from jaxvision.tasks import TASKS
+from tests.engine.test_update import train
 from tests.models.variables import random_values
 from tests.reference import losses as reference
 
@@ -19,7 +23,12 @@ MODELS = {
     "lenet5": {"name": "lenet5"},
     "resnet20": {"name": "resnet20", "blocks": 1, "widths": (4, 6, 8)},
 }
-OFF = {"flip": False, "padding": 0, "degrees": 0.0}
+
+
+def changes_of(augment=()):
+    changes = default_config().augment
+    changes.update(dict(augment))
+    return changes
 
 
 def config_of(model="lenet5", *, data=(), augment=(), loss="cross_entropy", **loss_options):
@@ -33,14 +42,16 @@ def config_of(model="lenet5", *, data=(), augment=(), loss="cross_entropy", **lo
     return types.SimpleNamespace(
         model=MODELS[model],
         data=types.SimpleNamespace(**defaults | dict(data)),
-        augment=types.SimpleNamespace(**OFF | dict(augment)),
+        augment=changes_of(augment),
         loss={"name": loss, **loss_options},
     )
 
 
 def config_dict_of(model="lenet5"):
     config = vars(config_of(model))
-    as_dicts = {k: v if isinstance(v, dict) else vars(v) for k, v in config.items()}
+    as_dicts = {
+        k: vars(v) if isinstance(v, types.SimpleNamespace) else v for k, v in config.items()
+    }
     return ml_collections.ConfigDict(as_dicts)
 
 
@@ -73,7 +84,18 @@ def test_without_changes_augment_is_the_identity():
     assert augmented.image.dtype == np.uint8
 
 
-@pytest.mark.parametrize("change", [{"flip": True}, {"padding": 4}, {"degrees": 20.0}], ids=str)
+CHANGES = [
+    {"flip": True},
+    {"padding": 4},
+    {"degrees": 20.0},
+    {"resized_crop": (0.3, 0.9)},
+    {"brightness": 0.4, "contrast": 0.3},
+    {"hue": 0.2},
+    {"rand_augment": 2},
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
 def test_every_augmentation_changes_the_image_and_nothing_else(change):
     task, example = task_of(augment=change), example_of(batch_of())
     keys = jax.random.split(jax.random.key(0), 8)
@@ -83,6 +105,97 @@ def test_every_augmentation_changes_the_image_and_nothing_else(change):
     np.testing.assert_array_equal(augmented.label, np.full(8, example.label))
     np.testing.assert_array_equal(augmented.weight, np.full(8, example.weight))
     assert augmented.mask.all()
+
+
+def test_older_augmentations_draw_as_they_always_did():
+    """So that an older run, resumed, goes on as it was."""
+    example, key = example_of(batch_of()), jax.random.key(5)
+    flip, crop, turn = jax.random.split(key, 3)
+    image = aug.horizontal_flip(flip, example.image)
+    image = aug.pad_and_crop(crop, image, padding=2)
+    image = aug.random_rotation(turn, image, degrees=10.0)
+    task = task_of(augment={"flip": True, "padding": 2, "degrees": 10.0})
+    np.testing.assert_array_equal(task.augment(key, example).image, image)
+
+
+def test_options_reach_what_they_are_of():
+    example, key = example_of(batch_of()), jax.random.key(5)
+    cropped = aug.random_resized_crop(jax.random.fold_in(key, 3), example.image, scale=(0.3, 0.9))
+    jittered = aug.color_jitter(
+        jax.random.fold_in(key, 4), cropped, brightness=0.1, contrast=0.2, saturation=0.3, hue=0.1
+    )
+    expected = aug.rand_augment(jax.random.fold_in(key, 5), jittered, num_ops=1, magnitude=14)
+    options = {"brightness": 0.1, "contrast": 0.2, "saturation": 0.3, "hue": 0.1}
+    options |= {"rand_augment": 1, "rand_augment_magnitude": 14, "resized_crop": (0.3, 0.9)}
+    result = task_of(augment=options).augment(key, example)
+    np.testing.assert_allclose(result.image, expected, atol=1e-3)
+
+
+MIXES = {"mixup": 0.4, "cutmix": 0.4, "mixup_alpha": 1.0}
+
+
+def with_partners(batch):
+    """Each with the one before it."""
+    others = jax.tree.map(lambda x: np.roll(x, 1, axis=0)[:, None], batch)
+    return batch.replace(partners=others)
+
+
+def test_one_partner_comes_only_if_it_is_mixed_in():
+    assert task_of().partners == task_of(augment={"rand_augment": 2}).partners == 0
+    assert task_of(augment={"mixup": 0.1}).partners == 1
+    assert task_of(augment=MIXES).partners == 1
+
+
+def test_mixed_targets_sum_to_one_and_evaluation_knows_labels_only():
+    task, batch = task_of(augment=MIXES), with_partners(batch_of(32))
+    keys = jax.random.split(jax.random.key(1), 32)
+    mixed = jax.jit(jax.vmap(task.augment))(keys, batch)
+    assert mixed.partners is None
+    assert mixed.label.shape == (32, 4)
+    np.testing.assert_allclose(mixed.label.sum(axis=1), 1, rtol=1e-6)
+    soft = (mixed.label > 0).sum(axis=1) > 1
+    assert 5 < soft.sum() < 32
+    whole = ~soft & (batch.label != batch.partners.label[:, 0])
+    np.testing.assert_array_equal(mixed.label[whole].argmax(axis=1), batch.label[whole])
+    prepared = jax.vmap(task.prepare)(batch_of())
+    assert prepared.label.shape == (4,)
+
+
+def test_a_partner_is_augmented_with_a_key_of_its_own():
+    """Two copies of an image with random offsets: in both halves another one."""
+    task = task_of(augment={"padding": 4, "mixup": 1.0, "mixup_alpha": 20.0})
+    plain = dataclasses.replace(task, augment=task_of(augment={"padding": 4}).augment)
+    image = np.random.default_rng(0).integers(1, 256, (32, 32, 3)).astype(np.uint8)
+    example = example_of(batch_of()).replace(image=image, weight=np.float32(1), label=np.int32(0))
+    partners = jax.tree.map(lambda x: x[None], example.replace(label=np.int32(1)))
+    keys = jax.random.split(jax.random.key(0), 10)
+    run = jax.jit(jax.vmap(task.augment, (0, None)))
+    mixed = jax.device_get(run(keys, example.replace(partners=partners)))
+    own = jax.jit(jax.vmap(plain.augment, (0, None)))(keys, example).image
+    share = mixed.label[:, :1, None, None]
+    other = (mixed.image - share * own) / (1 - share)
+    assert abs(other - own).max(axis=(1, 2, 3)).min() > 100
+    # The other half is the image at another offset.
+    padded = np.pad(image, ((4, 4), (4, 4), (0, 0)))
+    offsets = [
+        [
+            (y, x)
+            for y in range(9)
+            for x in range(9)
+            if abs(padded[y : y + 32, x : x + 32] - half).max() < 0.01
+        ]
+        for half in other
+    ]
+    assert all(len(found) == 1 for found in offsets)
+    assert len({found[0] for found in offsets}) > 5
+
+
+def test_mixed_batches_have_the_same_losses_on_one_device_and_on_four():
+    task, batch = task_of(augment=MIXES | {"flip": True}), with_partners(batch_of(8))
+    batches = [batch.replace(mask=np.ones(8, bool))] * 3
+    one, four = (train(task, batches, devices)[0] for devices in (1, 4))
+    np.testing.assert_allclose(one, four, rtol=1e-5)
+    assert len(set(one)) == 3
 
 
 def test_the_augmentations_draw_independently():
@@ -313,3 +426,39 @@ def test_an_image_size_that_the_model_cannot_take_is_refused_at_the_start():
     task = task_of(data={"image_size": 28})
     with pytest.raises(InputError, match="32x32 images, got 28x28"):
         task.init(jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    ("augment", "message"),
+    [
+        ({"padding": -1}, "config.augment.padding is -1"),
+        ({"brightness": -0.1}, "config.augment.brightness is -0.1"),
+        ({"contrast": float("nan")}, "config.augment.contrast is nan"),
+        ({"saturation": float("inf")}, "config.augment.saturation is inf"),
+        ({"hue": 0.6}, "config.augment.hue is 0.6: give at least 0 and at most 0.5"),
+        ({"rand_augment": -1}, "config.augment.rand_augment is -1"),
+        ({"rand_augment_magnitude": 31}, "config.augment.rand_augment_magnitude is 31"),
+        ({"mixup": 1.1}, "config.augment.mixup is 1.1"),
+        ({"mixup_alpha": 0.0}, "config.augment.mixup_alpha is 0.0"),
+        ({"cutmix": -0.5}, "config.augment.cutmix is -0.5"),
+        ({"cutmix_alpha": -1.0}, "config.augment.cutmix_alpha is -1.0"),
+        ({"mixup": 0.6, "cutmix": 0.6}, "mixup plus config.augment.cutmix is 1.2"),
+        ({"resized_crop": (0.5,)}, r"config.augment.resized_crop is \(0.5,\): give the least"),
+        ({"resized_crop": (0.5, 1.1)}, "largest config.augment.resized_crop is 1.1"),
+        ({"resized_crop": (0.5, 0.4)}, "least config.augment.resized_crop is 0.5: .* most 0.4"),
+        ({"resized_crop": (0.0, 0.4)}, "least config.augment.resized_crop is 0.0"),
+    ],
+    ids=str,
+)
+def test_augmentations_out_of_range_are_refused_by_their_key(augment, message):
+    with pytest.raises(InputError, match=message):
+        task_of(augment=augment)
+
+
+@pytest.mark.parametrize("name", ["softmax_focal_loss", "FILE:margin"])
+def test_a_loss_that_takes_no_shares_is_refused_with_mixup(tmp_path, name):
+    (tmp_path / "own.py").write_text(OWN_LOSS)
+    name = name.replace("FILE", str(tmp_path / "own.py"))
+    task_of(loss=name)
+    with pytest.raises(InputError, match=r"mixup and cutmix give targets f32\[4\], which the loss"):
+        task_of(loss=name, augment={"cutmix": 0.5})

@@ -1,0 +1,289 @@
+"""Changes of one image's colours by an amount, on the device: torchvision's, to be vmapped.
+
+Images are uint8 or float [H, W, C] in 0..255, grey (C = 1) or RGB; results are float32, in 0..255,
+and not rounded. torchvision and Pillow give bytes for bytes and cut fractions off: on bytes they
+are up to one below. An amount may be traced, so that it is not checked.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxvision.augment.color import hsv_to_rgb, rgb_to_grey, rgb_to_hsv
+from jaxvision.core import at_least_float32, check_array, check_range
+
+
+def adjust_brightness(image: Array, factor: Array) -> Array:
+    """factor times the image: 0 is black, 1 the image, more is brighter, up to white.
+
+    Args:
+      image: uint8 or float [H, W, C], in 0..255.
+      factor: f32[], at least 0.
+    Returns:
+      f32[H, W, C], in 0..255.
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+    """
+    image = _floats(image)
+    return _blend(image, _black(image), factor)
+
+
+def adjust_contrast(image: Array, factor: Array) -> Array:
+    """Each colour's distance from the image's mean grey, times a factor.
+
+    Args:
+      image: uint8 or float [H, W, C], grey or RGB in 0..255.
+      factor: f32[], at least 0: 0 is one grey, 1 the image.
+    Returns:
+      f32[H, W, C], in 0..255. Pillow takes the mean of bytes, rounded.
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+    """
+    image = _floats(image)
+    return _blend(image, _mean_grey(image), factor)
+
+
+def adjust_saturation(image: Array, factor: Array) -> Array:
+    """Each colour's distance from its own grey, times a factor; a grey image stays as it is.
+
+    Args:
+      image: uint8 or float [H, W, C], grey or RGB in 0..255.
+      factor: f32[], at least 0: 0 is grey, 1 the image.
+    Returns:
+      f32[H, W, C], in 0..255. Grey is that of `rgb_to_grey`, as in Pillow; torchvision's shares of
+      red, green and blue sum to 0.9999.
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+    """
+    image = _floats(image)
+    return _blend(image, _grey(image), factor)
+
+
+def adjust_sharpness(image: Array, factor: Array) -> Array:
+    """Each colour's distance from the mean around it, times a factor.
+
+    The mean is of 3 x 3 pixels, of which the middle one counts five times. The outermost pixels
+    stay as they are.
+
+    Args:
+      image: uint8 or float [H, W, C], in 0..255.
+      factor: f32[], at least 0: 0 is smooth, 1 the image, 2 sharper.
+    Returns:
+      f32[H, W, C], in 0..255.
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+    """
+    image = _floats(image)
+    return _blend(image, _smooth(image), factor)
+
+
+def adjust_hue(image: Array, shift: Array) -> Array:
+    """Turns the hue of each colour; a grey image stays as it is.
+
+    Args:
+      image: uint8 or float [H, W, C], grey or RGB in 0..255.
+      shift: f32[], in turns: 1/3 makes green of red; -1/2 and 1/2 are the same.
+    Returns:
+      f32[H, W, C], in 0..255.
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+    """
+    image = _floats(image)
+    shift = check_array("shift", shift, (), "number").astype(image.dtype)
+    if image.shape[-1] == 1:
+        return image
+    hue, saturation, value = jnp.moveaxis(rgb_to_hsv(image), -1, 0)
+    return hsv_to_rgb(jnp.stack([hue + shift, saturation, value], axis=-1))
+
+
+def posterize(image: Array, bits: Array) -> Array:
+    """Keeps the first bits of each value, and sets the others to 0.
+
+    Args:
+      image: uint8 or float [H, W, C], in 0..255.
+      bits: i32[], in 0..8. With 8, only fractions are cut off.
+    Returns:
+      f32[H, W, C]: multiples of 2^(8 - bits).
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+    """
+    image = _floats(image)
+    bits = check_array("bits", bits, (), "int").astype(jnp.int32)
+    step = jnp.left_shift(1, 8 - bits).astype(image.dtype)
+    return jnp.floor(image / step) * step
+
+
+def solarize(image: Array, threshold: Array) -> Array:
+    """Inverts the values from a threshold on: x becomes 255 - x.
+
+    Args:
+      image: uint8 or float [H, W, C], in 0..255.
+      threshold: f32[]; with 0 all values are inverted, above 255 none.
+    Returns:
+      f32[H, W, C], in 0..255.
+    Raises:
+      AssertionError: an argument has another shape or dtype.
+    """
+    image = _floats(image)
+    threshold = check_array("threshold", threshold, (), "number")
+    return jnp.where(image >= threshold, 255 - image, image)
+
+
+def autocontrast(image: Array) -> Array:
+    """Stretches each channel, so that its darkest value is 0 and its brightest 255.
+
+    A channel of one value stays as it is.
+
+    Args:
+      image: uint8 or float [H, W, C], in 0..255.
+    Returns:
+      f32[H, W, C], in 0..255.
+    Raises:
+      AssertionError: the image has another shape or dtype.
+    """
+    image = _floats(image)
+    least = image.min(axis=(0, 1), keepdims=True)
+    spread = image.max(axis=(0, 1), keepdims=True) - least
+    stretched = (image - least) * 255 / jnp.where(spread > 0, spread, 1)
+    return jnp.where(spread > 0, stretched, image)
+
+
+def equalize(image: Array) -> Array:
+    """Spreads the values of each channel, so that all are about as frequent.
+
+    With c(v) the number of a channel's pixels below v, m that of all but the brightest, and
+    s = floor(m / 255): v becomes min(floor((c(v) + floor(s / 2)) / s), 255), and if s = 0, as in an
+    image of one value, the channel stays as it is. Values count without their fractions.
+
+    Args:
+      image: uint8 or float [H, W, C], in 0..255.
+    Returns:
+      f32[H, W, C]: whole numbers, unless it is the image: exactly Pillow's and torchvision's.
+    Raises:
+      AssertionError: the image has another shape or dtype.
+    """
+    image = _floats(image)
+
+    def channel(values: Array) -> Array:
+        whole = values.astype(jnp.int32)
+        counts = jnp.bincount(whole.reshape(-1), length=256)
+        below = jnp.cumsum(counts) - counts
+        step = below[whole.max()] // 255
+        table = jnp.minimum((below + step // 2) // jnp.maximum(step, 1), 255)
+        return jnp.where(step > 0, table[whole].astype(values.dtype), values)
+
+    return jax.vmap(channel, in_axes=-1, out_axes=-1)(image)
+
+
+def color_jitter(
+    key: Array,
+    image: Array,
+    *,
+    brightness: float = 0.0,
+    contrast: float = 0.0,
+    saturation: float = 0.0,
+    hue: float = 0.0,
+) -> Array:
+    """Changes brightness, contrast, saturation and hue by random amounts, in a random order.
+
+    Factors are uniform in [max(0, 1 - limit), 1 + limit], the hue's shift in [-hue, hue]; all
+    orders are as likely.
+
+    Args:
+      key: key[].
+      image: uint8 or float [H, W, C], grey or RGB in 0..255.
+      brightness: the limit of its factor, at least 0; see `adjust_brightness`.
+      contrast: the same; see `adjust_contrast`.
+      saturation: the same; see `adjust_saturation`.
+      hue: the largest shift, in turns: at least 0, at most 1/2; see `adjust_hue`.
+    Returns:
+      f32[H, W, C], in 0..255.
+    Raises:
+      AssertionError: the image has another shape or dtype.
+      ValueError: a limit out of its range.
+    Source: torchvision's ColorJitter.
+    """
+    limits = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+    for name, limit in limits.items():
+        check_range(name, limit, least=0, less_than=math.inf)
+    check_range("hue", hue, least=0, most=0.5)
+    image = _floats(image)
+    order_key, place_key, hue_key, factor_key = jax.random.split(key, 4)
+    changed = {name: limit for name, limit in limits.items() if limit}
+    count = len(changed)
+    order = jax.random.permutation(order_key, count)
+    limit = jnp.array([*changed.values()], image.dtype)
+    factors = jax.random.uniform(
+        factor_key, (count,), image.dtype, minval=jnp.maximum(1 - limit, 0), maxval=1 + limit
+    )
+    # The hue comes after so many others. It takes longest: so it is computed once, and the others
+    # before and after it, with a factor of 1 where they have no turn.
+    place = jax.random.randint(place_key, (), 0, count + 1)
+
+    def turns(image: Array, active: Array) -> Array:
+        for n in range(count):
+            factor = jnp.where(active[n], factors[order[n]], 1)
+            image = adjust_one(image, order[n], factor, names=tuple(changed))
+        return image
+
+    number = jnp.arange(count)
+    if not hue:
+        return turns(image, number >= 0)
+    shift = jax.random.uniform(hue_key, (), image.dtype, minval=-hue, maxval=hue)
+    image = adjust_hue(turns(image, number < place), shift)
+    return turns(image, number >= place)
+
+
+def adjust_one(image: Array, number: Array, factor: Array, *, names: tuple[str, ...]) -> Array:
+    """One of several changes by a factor, for the work of little more than one.
+
+    Args:
+      image: f32[H, W, C], grey or RGB in 0..255.
+      number: i32[], of the change in `names`.
+      factor: f32[], at least 0.
+      names: of brightness, contrast, saturation and sharpness.
+    Returns:
+      f32[H, W, C], in 0..255.
+    """
+    others = [jnp.broadcast_to(_REFERENCES[name](image), image.shape) for name in names]
+    return _blend(image, jax.lax.select_n(number, *others), factor)
+
+
+def _floats(image: Array) -> Array:
+    return at_least_float32(check_array("image", image, ("H", "W", "C"), "number"))
+
+
+def _blend(image: Array, other: Array, factor: Array) -> Array:
+    """What is at 0 for factor 0, at the image for 1, and beyond it for more."""
+    factor = check_array("factor", factor, (), "number").astype(image.dtype)
+    return jnp.clip(factor * image + (1 - factor) * other, 0, 255)
+
+
+def _black(image: Array) -> Array:
+    return jnp.zeros_like(image)
+
+
+def _grey(image: Array) -> Array:
+    return image if image.shape[-1] == 1 else rgb_to_grey(image)
+
+
+def _mean_grey(image: Array) -> Array:
+    return _grey(image).mean(keepdims=True)
+
+
+def _smooth(image: Array) -> Array:
+    rows = image[:-2] + image[1:-1] + image[2:]
+    nine = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]
+    inner = (nine + 4 * image[1:-1, 1:-1]) / 13
+    return image.at[1:-1, 1:-1].set(inner)
+
+
+_REFERENCES = {
+    "brightness": _black,
+    "contrast": _mean_grey,
+    "saturation": _grey,
+    "sharpness": _smooth,
+}
+"""What each change leads to with a factor of 0."""

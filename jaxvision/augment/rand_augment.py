@@ -1,0 +1,153 @@
+"""RandAugment on the device: operations drawn at random, all of one magnitude."""
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxvision.augment.adjust import adjust_one, autocontrast, equalize, posterize, solarize
+from jaxvision.augment.sampling import GREY, warp
+from jaxvision.core import at_least_float32, check_array, check_range
+
+
+def rand_augment(
+    key: Array,
+    image: Array,
+    *,
+    num_ops: int = 2,
+    magnitude: int = 9,
+    num_bins: int = 31,
+    method: str = "nearest",
+    fill: float = GREY,
+) -> Array:
+    """Applies operations drawn at random, one after the other, all of one magnitude.
+
+    Each is one of 14, as likely as the others: Identity, ShearX, ShearY, TranslateX, TranslateY,
+    Rotate, Brightness, Color, Contrast, Sharpness, Posterize, Solarize, AutoContrast and Equalize.
+    With m = magnitude / (num_bins - 1), and signs that are drawn:
+
+    - ShearX and ShearY show at (x, y) what is at (x +- 0.3 m y, y) or (x, y +- 0.3 m x), from the
+      upper left corner on; TranslateX and TranslateY move by 150 m / 331 of the side, cut to whole
+      pixels; Rotate turns by 30 m degrees about the centre.
+    - Brightness, Color, Contrast and Sharpness have the factor 1 +- 0.9 m of `adjust_brightness`,
+      `adjust_saturation`, `adjust_contrast` and `adjust_sharpness`.
+    - Posterize keeps 8 - round(4 m) bits, Solarize has the threshold 255 (1 - m); AutoContrast and
+      Equalize know no magnitude: see `posterize`, `solarize`, `autocontrast` and `equalize`.
+
+    Under `vmap` every operation would be computed for every image. So the first six are one
+    sampling by a matrix, the next four one blending, and the last four stand beside them.
+
+    Args:
+      key: key[].
+      image: uint8 or float [H, W, C], grey or RGB in 0..255. Grey has no colour to change.
+      num_ops: operations in a row, at least 0.
+      magnitude: a whole number in 0..num_bins - 1.
+      num_bins: at least 2.
+      method: of sampling, "nearest" or "bilinear"; see `warp`.
+      fill: the colour outside the image.
+    Returns:
+      f32[H, W, C], in 0..255, not rounded: torchvision cuts off fractions after each operation.
+    Raises:
+      AssertionError: the image has another shape or dtype.
+      ValueError: an option out of its range, or a side of more than 4096 pixels.
+    Source: Cubuk et al. 2020 ("RandAugment"), with the operations and magnitudes of torchvision's
+      RandAugment; there `fill` is 0 if nothing else is asked for.
+    """
+    check_range("num_ops", num_ops, least=0)
+    check_range("num_bins", num_bins, least=2)
+    check_range("magnitude", magnitude, least=0, most=num_bins - 1)
+    image = at_least_float32(check_array("image", image, ("H", "W", "C"), "number"))
+    m = magnitude / (num_bins - 1)
+    height, width, _ = image.shape
+    check_range("the image's longer side", max(height, width), most=4096)
+    # Of either sign, so that one draw is enough.
+    ops = [op for sign in (1, -1) for op in _operations(sign * m, height, width)]
+    table = jax.tree.map(lambda *x: np.stack(x), *ops)
+    for drawn in jax.random.randint(key, (num_ops,), 0, len(ops)):
+        op = jax.tree.map(lambda x, n=drawn: jnp.asarray(x)[n], table)
+        image = _apply(op, image, m, method, fill)
+    return image
+
+
+class _Operation(NamedTuple):
+    """What is to be done; what plays no part in it is neutral.
+
+    Attributes:
+      form: index of "sample", "blend", "posterize", ... in `_FORMS`.
+      matrix: i32[2, 3], which takes a place (x, y, 1) in the result to the one that is shown there,
+        in 1 / `_UNITS`.
+      blend: index in `_BLENDS`.
+      factor: of the blend.
+    """
+
+    form: Array
+    matrix: Array
+    blend: Array
+    factor: Array
+
+
+_UNITS = 2**17
+"""In whole numbers of these parts of a pixel, places are the same wherever they are computed.
+
+XLA may compute a float anew for each use, and round it in another way: on a border between two
+pixels its floor and what is above that, or the images on one device and on four, would differ.
+Pillow has 2^16 parts. With more of them, larger images would be more than 32 bits.
+"""
+_FORMS = ("sample", "blend", "posterize", "solarize", "autocontrast", "equalize")
+_BLENDS = ("brightness", "saturation", "contrast", "sharpness")
+
+
+def _operations(m: float, height: int, width: int) -> list[_Operation]:
+    """The 14 operations in their order, with the magnitude m in [-1, 1]."""
+
+    def operation(form: str, matrix: Any = _IDENTITY, blend: int = 0) -> _Operation:
+        factor = 1 + 0.9 * m if form == "blend" else 1.0
+        index = np.int32(_FORMS.index(form))
+        units = np.round(np.array(matrix) * _UNITS).astype(np.int32)
+        return _Operation(index, units, np.int32(blend), np.float32(factor))
+
+    shear, move_x, move_y = 0.3 * m, int(150 / 331 * width * m), int(150 / 331 * height * m)
+    cos, sin = math.cos(math.radians(30 * m)), math.sin(math.radians(30 * m))
+    x, y = width / 2, height / 2
+    matrices = [
+        _IDENTITY,
+        [[1, shear, 0], [0, 1, 0]],
+        [[1, 0, 0], [shear, 1, 0]],
+        [[1, 0, -move_x], [0, 1, 0]],
+        [[1, 0, 0], [0, 1, -move_y]],
+        [[cos, -sin, x - cos * x + sin * y], [sin, cos, y - sin * x - cos * y]],
+    ]
+    return [
+        *(operation("sample", matrix) for matrix in matrices),
+        *(operation("blend", blend=number) for number in range(len(_BLENDS))),
+        *(operation(form) for form in _FORMS[2:]),
+    ]
+
+
+_IDENTITY = [[1, 0, 0], [0, 1, 0]]
+
+
+# Compiled as a whole, so that an eager call compiles once.
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _apply(op: _Operation, image: Array, m: float, method: str, fill: float) -> Array:
+    results = {
+        "sample": warp(image, _places(op.matrix, *image.shape[:2]), method=method, fill=fill),
+        "blend": adjust_one(image, op.blend, op.factor, names=_BLENDS),
+        "posterize": posterize(image, 8 - round(4 * m)),
+        "solarize": solarize(image, 255 * (1 - m)),
+        "autocontrast": autocontrast(image),
+        "equalize": equalize(image),
+    }
+    return jax.lax.select_n(op.form, *(results[form] for form in _FORMS))
+
+
+def _places(matrix: Array, height: int, width: int) -> Array:
+    """f32[H, W, 2]: where each pixel's centre comes from."""
+    x = 2 * jnp.arange(width)[None, :, None] + 1
+    y = 2 * jnp.arange(height)[:, None, None] + 1
+    along_x, along_y, start = matrix.T[:, None, None]
+    return (x * along_x + y * along_y + 2 * start).astype(jnp.float32) / (2 * _UNITS)
