@@ -24,6 +24,7 @@ from jax import Array, lax
 from jaxvision.cli import arguments, assemble
 from jaxvision.cli.folder import (
     FOLDER_FLAGS,
+    check_config,
     checked,
     folder_flags,
     image_size,
@@ -103,7 +104,7 @@ def _flags() -> flags.FlagValues:
 
 def _of_folder(values: flags.FlagValues) -> tuple[int, np.ndarray]:
     """The input's size, and the shapes of a folder's boxes there: f64[N, 2], (width, height)."""
-    sound, problems = checked(read_listing(values), decode=False)
+    sound, problems = checked(read_listing(values, values.split), decode=False)
     if problems and not values.drop_bad:
         raise InputError(
             f"{values.data} {values.split} has problems ({len(problems)} in all), such as "
@@ -129,15 +130,8 @@ def _of_folder(values: flags.FlagValues) -> tuple[int, np.ndarray]:
 
 def _of_config(values: flags.FlagValues, name: str) -> tuple[int, np.ndarray]:
     """As `_of_folder`, of the training records of a config."""
+    check_config(values, name, _DATA_FLAGS)
     config = values.config
-    if config.task != "detection":
-        raise InputError(f"--config={name} is for {config.task}: give one for detection")
-    given = [flag for flag in _DATA_FLAGS if values[flag].present]
-    if given:
-        raise InputError(
-            f"--{given[0]} does not go with --config: set the keys of its data instead, such as "
-            "--config.data.image_size"
-        )
     data = config.data
     check_range("config.data.image_size", data.image_size, least=1)
     records = assemble.open_records(assemble.open_data(config), "train")

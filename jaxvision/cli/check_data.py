@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
         flag_values=values,
     )
     arguments.parse(values, argv, __doc__)
-    listing = read_listing(values)
+    listing = read_listing(values, values.split)
     file = picture_file(values, "data")
     sound, problems = checked(listing, decode=not values.headers_only)
     for problem in problems:

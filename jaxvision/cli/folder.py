@@ -1,6 +1,7 @@
 """What the commands about a folder of images with boxes share: flags, its listing, a picture."""
 
 import pathlib
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,12 +23,13 @@ from jaxvision.data import (
 from jaxvision.engine import say
 from jaxvision.engine.progress import passing
 
-FOLDER_FLAGS = ("data", "form", "split", "class_names", "first_pixel")
-"""That say which annotations to read."""
+ANNOTATION_FLAGS = ("data", "form", "class_names", "first_pixel")
+"""That say which annotations to read, but for their split."""
+FOLDER_FLAGS = (*ANNOTATION_FLAGS, "split")
 
 
-def folder_flags() -> flags.FlagValues:
-    """`FOLDER_FLAGS`, and --out."""
+def annotation_flags() -> flags.FlagValues:
+    """`ANNOTATION_FLAGS`."""
     values = flags.FlagValues()
     flags.DEFINE_string("data", None, "folder of the images and annotations", flag_values=values)
     flags.DEFINE_enum(
@@ -36,9 +38,6 @@ def folder_flags() -> flags.FlagValues:
         list(FORMS),
         f"form of the annotations, {', '.join(FORMS)}; found out if it is left out",
         flag_values=values,
-    )
-    flags.DEFINE_string(
-        "split", "train", "part of the data, or several, as a/train+b/train", flag_values=values
     )
     flags.DEFINE_list(
         "class_names",
@@ -49,12 +48,39 @@ def folder_flags() -> flags.FlagValues:
     flags.DEFINE_integer(
         "first_pixel", 1, "voc: what the files call an image's first pixel", flag_values=values
     )
+    return values
+
+
+def folder_flags() -> flags.FlagValues:
+    """`FOLDER_FLAGS`, and --out."""
+    values = annotation_flags()
+    flags.DEFINE_string(
+        "split", "train", "part of the data, or several, as a/train+b/train", flag_values=values
+    )
     flags.DEFINE_string("out", ".", "folder for the picture", flag_values=values)
     return values
 
 
-def read_listing(values: flags.FlagValues) -> Listing:
-    """What the folder that the flags name has.
+def check_config(values: flags.FlagValues, name: str, others: Sequence[str]) -> None:
+    """Raises InputError unless a config is for detection, and no flag names other data.
+
+    Args:
+      values: the flags, with the config.
+      name: of the config.
+      others: the flags whose part its keys take.
+    """
+    if values.config.task != "detection":
+        raise InputError(f"--config={name} is for {values.config.task}: give one for detection")
+    given = [flag for flag in others if values[flag].present]
+    if given:
+        raise InputError(
+            f"--{given[0]} does not go with --config: set the keys of its data instead, such as "
+            "--config.data.image_size"
+        )
+
+
+def read_listing(values: flags.FlagValues, split: str) -> Listing:
+    """What a split of the folder that `ANNOTATION_FLAGS` name has.
 
     Raises:
       InputError: no folder is given, or it cannot be read.
@@ -62,7 +88,7 @@ def read_listing(values: flags.FlagValues) -> Listing:
     if not values.data:
         raise InputError("no --data: give the folder of the images and annotations")
     folder, names = pathlib.Path(values.data).expanduser(), tuple(values.class_names)
-    form = values.form or find_form(folder, values.split)
+    form = values.form or find_form(folder, split)
     data = SimpleNamespace(
         source=form,
         dir=folder,
@@ -70,13 +96,13 @@ def read_listing(values: flags.FlagValues) -> Listing:
         first_pixel=values.first_pixel,
         masks=True,  # to be checked with the boxes
     )
-    listing = list_folder(data, values.split)
+    listing = list_folder(data, split)
     if names and names != listing.class_names:  # those of COCO are in its file
         raise InputError(
             f"the classes of the data are {', '.join(listing.class_names)}, but --class_names is "
             f"{', '.join(names)}: leave it out"
         )
-    say(f"{folder} {values.split}: annotations in the form {form}")
+    say(f"{folder} {split}: annotations in the form {form}")
     return listing
 
 

@@ -35,6 +35,36 @@ def clip_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.clip(boxes, 0, np.array([[width, height, width, height]]))
 
 
+def box_windows(
+    boxes: np.ndarray, size: tuple[int, int], *, margin: float = 0.0, square: bool = False
+) -> np.ndarray:
+    """The windows of an image that show its boxes, in whole pixels.
+
+    A window's sides are those of the box, and it begins where the box begins, both to the nearest
+    pixel. What would lie beyond the image is cut off.
+
+    Args:
+      boxes: f64[G, 4], xyxy, pixels.
+      size: (height, width) of the image.
+      margin: what a window shows on each side of the box, as a share of the box's longer side.
+      square: sides both as the longer one, with the box in the middle; but a window that would lie
+        beyond the image is moved into it, and cut only where it is larger than the image.
+    Returns:
+      i64[G, 4], xyxy: a window is image[y1:y2, x1:x2], and has a pixel at least.
+    """
+    start, sides = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
+    longer = sides.max(axis=1, keepdims=True)
+    around = margin * longer + ((longer - sides) / 2 if square else 0)
+    first, count = (
+        np.floor(x + 0.5).astype(np.int64) for x in (start - around, sides + 2 * around)
+    )
+    image = np.array([size[::-1]])
+    if square:
+        first = np.clip(first, 0, np.maximum(image - count, 0))
+    last = np.clip(first + count, 1, image)
+    return np.concatenate([np.clip(first, 0, last - 1), last], axis=1)
+
+
 def _wrong_with(box: Sequence[float], inside: Sequence[float], size: tuple[int, int]) -> str | None:
     if not all(map(math.isfinite, box)):
         return "is not finite"

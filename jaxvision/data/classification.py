@@ -1,13 +1,14 @@
 """From raw records to examples for classification."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from jaxvision.core import ClassificationBatch, InputError, check_range, lookup
-from jaxvision.data.source import Record, image_of
+from jaxvision.data.source import Record, Subset, image_of
 
 RESIZE = {
     "nearest": Image.Resampling.NEAREST,
@@ -72,6 +73,41 @@ def check_label(label: int, num_classes: int, where: str) -> None:
             f"{where}: label {label} is out of range 0..{num_classes - 1}: mend the record or set "
             "config.data.num_classes"
         )
+
+
+def check_labels(labels: np.ndarray, num_classes: int, where: Callable[[int], str]) -> None:
+    """As `check_label`, all labels of a source, int[N], and its `where`."""
+    for index in np.flatnonzero((labels < 0) | (labels >= num_classes)):
+        check_label(labels[index], num_classes, where(int(index)))
+
+
+def few_of_each(source: Subset, count: int, class_names: Sequence[str | int]) -> Subset:
+    """As many random records of each class, the same ones on every call and every machine.
+
+    Those for a smaller count are among those for a larger one.
+
+    Args:
+      source: of which `labels` are known.
+      count: records of each class, at least 1.
+      class_names: of all classes, for messages.
+    Returns:
+      count * len(class_names) records, in the source's order.
+    Raises:
+      InputError: a label is out of range, or a class has fewer records.
+    """
+    check_labels(source.labels, len(class_names), source.where)
+    labels = source.labels.astype(np.int64)
+    have = np.bincount(labels, minlength=len(class_names))
+    if have.min() < count:
+        raise InputError(
+            f"class {class_names[have.argmin()]} has {have.min()} images to train on, fewer than "
+            f"config.data.per_class={count}: lower that, or add images"
+        )
+    # RandomState's stream is frozen by numpy's compatibility policy; a Generator's is not.
+    order = np.random.RandomState(0).permutation(len(source))
+    order = order[np.argsort(labels[order], kind="stable")]  # class by class
+    starts = np.cumsum(have) - have
+    return Subset(source, np.sort(order[starts[:, None] + np.arange(count)], axis=None))
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxvision.core import InputError
-from jaxvision.data.classification import check_label
-from jaxvision.data.source import Record
+from jaxvision.data.image_arrays import ImageArrays
 
 _FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
@@ -58,53 +57,15 @@ def read_idx(path: pathlib.Path) -> np.ndarray:
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
 
-class IdxSource:
-    """Images and labels from a pair of idx files, held in memory.
-
-    Args:
-      images: path of the images, u8[N, H, W].
-      labels: path of the labels, u8[N].
-
-    Attributes:
-      labels: u8[N].
-
-    Raises:
-      InputError: see `read_idx`; also if the two do not belong together.
-    """
-
-    def __init__(self, images: pathlib.Path, labels: pathlib.Path):
-        self._path = images
-        self._images, self.labels = read_idx(images), read_idx(labels)
-        if self._images.ndim != 3 or self.labels.ndim != 1:
-            raise InputError(
-                f"{images} and {labels} have {self._images.ndim} and {self.labels.ndim} "
-                "dimensions instead of 3 and 1: are they swapped?"
-            )
-        if len(self._images) != len(self.labels):
-            raise InputError(
-                f"{images} has {len(self._images)} images, but {labels} has "
-                f"{len(self.labels)} labels: they belong to different sets"
-            )
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> Record:
-        return {"image": self._images[index][:, :, None], "label": int(self.labels[index])}
-
-    def where(self, index: int) -> str:
-        return f"{self._path}, record {index}"
-
-
-def open_idx(data: Any, split: str) -> IdxSource:
-    """A split of a folder of idx files.
+def open_idx(data: Any, split: str) -> ImageArrays:
+    """A split of a folder of idx files, held in memory.
 
     Args:
       data: config with `dir`, the folder, and `num_classes`.
       split: "train" or "test".
     Raises:
-      InputError: see `IdxSource`; also for a missing folder, an unknown split and a label out of
-        range.
+      InputError: see `read_idx` and `ImageArrays`; also for a missing folder, an unknown split and
+        swapped files.
     """
     if data.dir is None:
         raise InputError("config.data.dir is not set: give the folder of the idx .gz files")
@@ -113,9 +74,12 @@ def open_idx(data: Any, split: str) -> IdxSource:
         raise InputError(f"no folder {folder}: --config.data.dir must name that of the idx files")
     if split not in _FILES:
         raise InputError(f"idx files have no split {split!r}: choose {' or '.join(_FILES)}")
-    images, labels = _FILES[split]
-    source = IdxSource(folder / images, folder / labels)
-    # They are all here: a bad one shows now, not in the middle of an epoch.
-    for index in np.flatnonzero(source.labels >= data.num_classes):
-        check_label(source.labels[index], data.num_classes, source.where(index))
-    return source
+    paths = [folder / name for name in _FILES[split]]
+    images, labels = map(read_idx, paths)
+    names = f"{paths[0]}", f"{paths[1]}"
+    if images.ndim != 3 or labels.ndim != 1:
+        raise InputError(
+            f"{' and '.join(names)} have {images.ndim} and {labels.ndim} dimensions instead of 3 "
+            "and 1: are they swapped?"
+        )
+    return ImageArrays(images[..., None], labels, names, data.num_classes)

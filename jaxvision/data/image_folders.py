@@ -1,5 +1,6 @@
 """Folders of images with a folder for each class, as ImageNet's."""
 
+import logging
 import pathlib
 from dataclasses import dataclass
 from typing import Any
@@ -7,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from jaxvision.core import InputError
-from jaxvision.data.images import images_below, read_image
+from jaxvision.data.images import files_below, is_hidden, read_image
 from jaxvision.data.source import Record, data_folder, own_split
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -20,12 +23,15 @@ class ImageFolder:
       labels: i32[N], the number of each one's class.
       class_names: of the classes.
       grey: whether images get one channel instead of three.
+      ignored: how many files and folders there are besides: hidden ones, files that are no images,
+        and files beside the classes' folders.
     """
 
     paths: tuple[pathlib.Path, ...]
     labels: np.ndarray
     class_names: tuple[str, ...]
     grey: bool = False
+    ignored: int = 0
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -45,44 +51,56 @@ class ImageFolder:
 def open_image_folder(data: Any, split: str) -> ImageFolder:
     """The images of a split: DIR/SPLIT/CLASS/IMAGE, perhaps in further folders.
 
-    Classes are numbered in the order of the training split's folders, sorted by name.
+    Classes are numbered in the order of the training split's folders, sorted by name. Other splits
+    may lack the folder of a class; one that is there has images. What is ignored is counted in a
+    warning.
 
     Args:
       data: config with `dir`, `train_split` and `test_split`, `num_classes` and `channels`.
       split: "train" and "test" stand for the config's; any other name is the folder's own.
     Raises:
-      InputError: there is no such folder, or no image in it; a class that the training split lacks;
-        another number of classes than `num_classes`.
+      InputError: there is no such folder, no class in it or no image in a class; a class that the
+        training split lacks; another number of classes than `num_classes`.
     """
     folder = data_folder(data)
-    classes = _classes(folder / own_split(data, "train"))
+    classes, _ = _classes(folder / own_split(data, "train"))
     if len(classes) != data.num_classes:
         raise InputError(
             f"{folder / own_split(data, 'train')} has {len(classes)} classes (folders): set "
             f"config.data.num_classes={len(classes)} instead of {data.num_classes}"
         )
     part = folder / own_split(data, split)
-    unknown = [name for name in _classes(part) if name not in classes]
+    own, ignored = _classes(part)
+    unknown = [name for name in own if name not in classes]
     if unknown:
         raise InputError(
             f"{part} has classes that the training split lacks: {', '.join(unknown)}: take them "
             "out, or give each a folder there"
         )
     paths, labels = [], []
-    for label, name in enumerate(classes):
-        found = images_below(part / name)
-        paths += found
-        labels += [label] * len(found)
-    if not paths:
-        raise InputError(f"there are no images in the folders in {part}")
-    return ImageFolder(tuple(paths), np.int32(labels), tuple(classes), data.channels == 1)
+    for name in own:
+        images, others = files_below(part / name)
+        if not images:
+            raise InputError(f"there are no images in {part / name}: add some, or take it out")
+        paths += images
+        labels += [classes.index(name)] * len(images)
+        ignored += len(others)
+    if ignored:
+        log.warning(
+            "%s: ignored %d files or folders that are hidden, no images or beside the classes' "
+            "folders",
+            part,
+            ignored,
+        )
+    return ImageFolder(tuple(paths), np.int32(labels), tuple(classes), data.channels == 1, ignored)
 
 
-def _classes(folder: pathlib.Path) -> list[str]:
-    """The names of the folders in a split's folder, sorted."""
+def _classes(folder: pathlib.Path) -> tuple[list[str], int]:
+    """The names of the classes' folders in a split's folder, sorted; how much else is in it."""
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}: set config.data.dir and the splits' names")
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    entries = list(folder.iterdir())
+    names = sorted(path.name for path in entries if path.is_dir() and not is_hidden(path))
     if not names:
         raise InputError(f"there are no folders in {folder}: give each class one")
-    return names
+    return names, len(entries) - len(names)

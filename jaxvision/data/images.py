@@ -1,6 +1,7 @@
 """Files of images: any of them read as upright RGB, and their sizes."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,9 +53,35 @@ class ImageError(InputError):
         return f"{self.path} cannot be read as an image ({self.reason}): mend it or leave it out"
 
 
+def is_hidden(path: Path) -> bool:
+    """Whether a file or folder is hidden: its name starts with a dot."""
+    return path.name.startswith(".")
+
+
+def files_below(folder: Path) -> tuple[list[Path], list[Path]]:
+    """What is in a folder and in the folders in it, links too.
+
+    Args:
+      folder: may be hidden itself, or not be there.
+    Returns:
+      (images, others), each sorted: images have one of `IMAGE_SUFFIXES` and are not hidden; others
+      are all other files, and the hidden folders, into which it does not go.
+    """
+    images: list[Path] = []
+    others: list[Path] = []
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        inner = [Path(parent, name) for name in folders]
+        others += filter(is_hidden, inner)
+        folders[:] = [path.name for path in inner if not is_hidden(path)]
+        for path in (Path(parent, name) for name in files):
+            is_image = path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(path)
+            (images if is_image else others).append(path)
+    return sorted(images), sorted(others)
+
+
 def images_below(folder: Path) -> list[Path]:
-    """The files with one of `IMAGE_SUFFIXES` in a folder and in the folders in it, sorted."""
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    """The images of `files_below`."""
+    return files_below(folder)[0]
 
 
 def read_image(path: Path | str) -> np.ndarray:

@@ -13,7 +13,10 @@ Record = dict[str, Any]
 
 
 class Source(Protocol):
-    """Records by index. Picklable, so that worker processes can have a copy."""
+    """Records by index. Picklable, so that worker processes can have a copy.
+
+    Those for classification have `labels` too, int[N], without decoding an image.
+    """
 
     def __len__(self) -> int: ...
 
@@ -44,6 +47,11 @@ class Subset:
     def where(self, index: int) -> str:
         return self._source.where(int(self._indices[index]))
 
+    @property
+    def labels(self) -> np.ndarray:
+        """int[N], of a source for classification."""
+        return self._source.labels[self._indices]
+
 
 class Cached:
     """Keeps records that were read.
@@ -72,7 +80,7 @@ class Cached:
         return self._source.where(index)
 
 
-def hold_out(source: Source, fraction: float) -> tuple[Source, Source]:
+def hold_out(source: Source, fraction: float) -> tuple[Subset, Subset]:
     """Splits off a random part, the same one on every call and every machine.
 
     Args:

@@ -3,16 +3,19 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxvision.core import InputError, lookup
+from jaxvision.core import InputError, check_range, lookup
+from jaxvision.data.annotated import Listing
+from jaxvision.data.classification import few_of_each
 from jaxvision.data.digits import open_digits
 from jaxvision.data.folders import FORMS, open_folder
 from jaxvision.data.idx import open_idx
 from jaxvision.data.image_folders import open_image_folder
 from jaxvision.data.landmark_folders import open_landmark_folder
 from jaxvision.data.mask_folders import open_mask_folder, open_voc_masks
+from jaxvision.data.npz import open_npz
 from jaxvision.data.photographs import open_embedded_photographs, open_photograph_folder
 from jaxvision.data.scenes import open_scene_landmarks, open_scene_masks, open_scenes
-from jaxvision.data.source import Cached, Source, hold_out
+from jaxvision.data.source import Cached, Source, Subset, hold_out
 from jaxvision.data.tfds_source import (
     open_tfds,
     open_tfds_detection,
@@ -26,6 +29,7 @@ CLASSIFICATION_SOURCES: Sources = {
     "digits": open_digits,
     "folder": open_image_folder,
     "idx": open_idx,
+    "npz": open_npz,
     "tfds": open_tfds,
 }
 DETECTION_SOURCES: Sources = {
@@ -70,7 +74,7 @@ class Splits:
         """
         if split not in self._opened:
             source = lookup(self._sources, self._data.source, "data source")(self._data, split)
-            _check_class_names(self._data, source)
+            check_class_names(self._data, source)
             self._opened[split] = source
         return self._opened[split]
 
@@ -79,19 +83,30 @@ class Splits:
 
         Args:
           split: "train" and "validation" share the source's training split, of which a fixed random
-            `data.validation_fraction` is for validation; any other is the source's own.
+            `data.validation_fraction` is for validation, and of each class of the rest the random
+            `data.per_class` for training, if that is not 0; any other is the source's own.
         Raises:
-          InputError: as `whole`.
+          InputError: as `whole`, or a class has fewer images than `data.per_class`.
         """
         if split in ("train", "validation"):
-            parts = hold_out(self.whole("train"), self._data.validation_fraction)
-            source = parts[split == "validation"]
+            rest, held = hold_out(self.whole("train"), self._data.validation_fraction)
+            source = held if split == "validation" else self._few(rest)
         else:
             source = self.whole(split)
         return Cached(source) if self._data.cache else source
 
+    def _few(self, records: Subset) -> Subset:
+        """What `data.per_class` leaves of the training part; not all tasks have that key."""
+        count = getattr(self._data, "per_class", 0)
+        check_range("config.data.per_class", count, least=0)
+        if not count:
+            return records
+        numbers = range(self._data.num_classes)
+        return few_of_each(records, count, getattr(self.whole("train"), "class_names", numbers))
 
-def _check_class_names(data: Any, source: Source) -> None:
+
+def check_class_names(data: Any, source: Source | Listing) -> None:
+    """Raises InputError unless `data.class_names`, if there are any, are those of the data."""
     wanted, own = tuple(getattr(data, "class_names", ())), getattr(source, "class_names", None)
     if wanted and own is not None and wanted != tuple(own):
         raise InputError(

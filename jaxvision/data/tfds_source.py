@@ -1,9 +1,11 @@
 """TFDS data sets through `as_data_source`: ArrayRecord files, random access, no TensorFlow."""
 
+import contextlib
+import functools
 import io
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,7 +63,7 @@ class _Records:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """The record, its images as u8[H, W, C]."""
-        try:
+        with self._readable(index):
             record = dict(self._records[index])
             for key, mode in self._modes.items():
                 with Image.open(io.BytesIO(record[key])) as image:
@@ -69,12 +71,25 @@ class _Records:
                     wanted = mode or image.mode
                     pixels = np.asarray(image if image.mode == wanted else image.convert(wanted))
                 record[key] = pixels if pixels.ndim == 3 else pixels[:, :, None]
+        return record
+
+    def numbers(self, key: str) -> np.ndarray:
+        """The whole number that each record has there, without decoding its images: i64[N]."""
+        numbers = np.zeros(len(self), np.int64)
+        for index in range(len(self)):
+            with self._readable(index):
+                numbers[index] = self._records[index][key]
+        return numbers
+
+    @contextlib.contextmanager
+    def _readable(self, index: int) -> Iterator[None]:
+        try:
+            yield
         except (OSError, RuntimeError) as error:
             raise InputError(
                 f"{self.where(index)} in {self._folder} cannot be read "
                 f"({' '.join(str(error).split())}): prepare the data set again"
             ) from error
-        return record
 
     def where(self, index: int) -> str:
         return f"{self._name}, record {index}"
@@ -108,6 +123,11 @@ class TfdsSource:
     def __getitem__(self, index: int) -> Record:
         record = self._records[index]
         return {"image": record[self._image_key], "label": int(record[self._label_key])}
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        """i64[N], which takes a pass over all records, but decodes no image."""
+        return self._records.numbers(self._label_key)
 
     def where(self, index: int) -> str:
         return self._records.where(index)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from jaxvision.core import InputError
-from jaxvision.data import CLASSIFICATION_SOURCES
+from jaxvision.data import CLASSIFICATION_SOURCES, Splits
 from jaxvision.data.image_folders import open_image_folder
 
 
@@ -40,7 +40,51 @@ def test_classes_are_the_folders_in_their_order(folder):
     assert [source[i]["label"] for i in range(3)] == [0, 0, 1]
     assert source[0]["image"].shape == (6, 4, 3)
     np.testing.assert_array_equal(source[2]["image"][0, 0], [0, 0, 255])
+    np.testing.assert_array_equal(source.labels, [0, 0, 1])
     assert CLASSIFICATION_SOURCES["folder"] is open_image_folder
+
+
+def test_what_is_hidden_or_no_image_is_ignored_and_counted_once(folder, caplog):
+    before = list(open_image_folder(data_of(folder), "train").paths)
+    assert caplog.messages == [message(folder / "train", 1)]  # notes.txt
+    write(folder / "train" / ".ipynb_checkpoints" / "a.png", (0, 0, 0))
+    write(folder / "train" / "cat" / ".thumbnails" / "a.png", (0, 0, 0))
+    write(folder / "train" / "cat" / "._z.png", (0, 0, 0))
+    write(folder / "train" / "stray.png", (0, 0, 0))
+    (folder / "train" / "dog" / ".DS_Store").touch()
+    (folder / "train" / "dog" / "Thumbs.db").touch()
+    (folder / "train" / "dog" / "folder.png").mkdir()
+    caplog.clear()
+    splits = Splits(
+        data_of(folder, source="folder", validation_fraction=0.5, cache=False),
+        CLASSIFICATION_SOURCES,
+    )
+    source = splits.whole("train")
+    assert (list(source.paths), source.ignored) == (before, 7)
+    assert source.class_names == ("cat", "dog")
+    splits.open("train")
+    splits.open("validation")
+    assert caplog.messages == [message(folder / "train", 7)]
+    caplog.clear()
+    assert splits.whole("test").ignored == 0
+    assert caplog.messages == []
+
+
+def message(folder, count):
+    return (
+        f"{folder}: ignored {count} files or folders that are hidden, no images or beside the "
+        "classes' folders"
+    )
+
+
+def test_the_folder_itself_may_be_hidden_and_classes_may_be_links(folder):
+    hidden = folder / ".cache" / "train"
+    hidden.mkdir(parents=True)
+    for name in ("cat", "dog"):
+        (hidden / name).symlink_to(folder / "train" / name)
+    source = open_image_folder(data_of(folder / ".cache"), "train")
+    assert source.labels.tolist() == [0, 0, 1]
+    assert source.ignored == 1
 
 
 def test_a_split_may_lack_a_class_but_numbers_stay(folder):
@@ -64,11 +108,13 @@ def test_grey_images_are_as_pillows(folder):
         ("gone", {}, "there is no folder .*gone"),
         ("train", {"train_split": "train/cat/deeper"}, "there are no folders in .*deeper"),
         ("more", {}, "more has classes that the training split lacks: fox"),
-        ("empty", {}, "there are no images in the folders in .*empty"),
+        ("empty", {}, "there are no images in .*empty.cat: add some, or take it out"),
+        ("train", {"train_split": "empty", "num_classes": 1}, "there are no images in .*empty.cat"),
     ],
 )
 def test_what_is_wrong_with_a_folder(folder, split, changes, message):
     write(folder / "more" / "fox" / "a.png", (0, 0, 0))
     (folder / "empty" / "cat").mkdir(parents=True)
+    (folder / "empty" / "cat" / "notes.txt").write_text("no image")
     with pytest.raises(InputError, match=message):
         open_image_folder(data_of(folder, **changes), split)

@@ -141,6 +141,14 @@ def test_every_file_becomes_what_pillow_makes_of_it_in_rgb(folder, name):
             np.testing.assert_array_equal(record["image"], COLOURS)
 
 
+def test_labels_are_known_without_decoding(folder, monkeypatch):
+    source = open_named("toy_photos", folder)
+    expected = [source[i]["label"] for i in range(len(source))]
+    monkeypatch.setattr(Image, "open", None)
+    np.testing.assert_array_equal(source.labels, expected)
+    assert source.labels is source.labels  # read once
+
+
 def test_records_are_named_by_set_split_and_place(folder):
     assert open_named("toy_photos", folder, "train[:50%]").where(2) == (
         "toy_photos/1.0.0 train[:50%], record 2"

@@ -1,0 +1,209 @@
+"""Cuts the objects out of images with boxes, into a folder for each class to train classifiers on.
+
+  jaxvision crop-objects --data=DIR --out=crops
+  jaxvision crop-objects --data=BCCD --splits=train,val,test --square --margin=0.1 --out=crops
+  jaxvision crop-objects --config=bccd_yolov2 --config.data.dir=BCCD --out=crops
+
+Writes OUT/SPLIT/CLASS/NAME_NUMBER.png, the object of that number in the image NAME, all or nothing:
+OUT must be empty, or not be there. Train on it with --config.data.source=folder
+--config.data.dir=OUT. With --config=NAME the boxes are those of a config's data, whose keys are
+flags then, and the splits "train" and "test" are the config's own, the first with its validation
+part. Left out and counted are crowds, objects that are flagged as difficult, and small ones.
+Images with problems, those that `jaxvision check-data` lists, are left out whole. The last line on
+stdout is the result, as JSON; the exit code is 1 if there are problems.
+"""
+
+import contextlib
+import itertools
+import json
+import pathlib
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from absl import flags
+from PIL import Image
+
+from jaxvision.cli import arguments
+from jaxvision.cli.folder import (
+    ANNOTATION_FLAGS,
+    annotation_flags,
+    check_config,
+    checked,
+    read_listing,
+)
+from jaxvision.cli.report import file_name
+from jaxvision.core import InputError
+from jaxvision.data import (
+    Annotation,
+    ImageError,
+    Listing,
+    Problem,
+    find_problems,
+    list_folder,
+    read_image,
+)
+from jaxvision.data.boxes import box_windows
+from jaxvision.data.source import own_split
+from jaxvision.data.splits import check_class_names
+from jaxvision.engine import say
+from jaxvision.engine.progress import passing
+from jaxvision.predict import output_names
+
+_DATA_FLAGS = (*ANNOTATION_FLAGS, "difficult")
+_REASONS = ("crowd", "difficult", "small")
+
+
+def main(argv: list[str]) -> int:
+    """The command; its result goes to stdout, everything else to stderr."""
+    name, rest = arguments.take_config(argv, "")
+    values = _flags()
+    if name:
+        arguments.define_config(values, name, rest)
+    arguments.parse(values, rest, __doc__)
+    if name:
+        check_config(values, name, _DATA_FLAGS)
+    if not values.out:
+        raise InputError("no --out: give the folder for the crops")
+    out = pathlib.Path(values.out).expanduser().resolve()
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise InputError(f"--out={out} is not empty: give a folder that is, or a new one")
+    listings = {split: _listing(values, split) for split in values.splits}
+    for listing in listings.values():
+        _check_folder_names(listing.class_names)
+
+    counts, left_out, problems = {}, Counter(), 0
+    with _new_folder(out) as folder:
+        for split, listing in listings.items():
+            written = _write(listing, folder / file_name(split), values)
+            for problem in written.problems:
+                say(problem)
+            say(f"{split}: {_listed(written.counts)}")
+            counts[split] = written.counts
+            left_out.update(written.left_out)
+            problems += len(written.problems)
+        if not any(sum(of_class.values()) for of_class in counts.values()):
+            raise InputError("there are no objects to write: check the data and its splits")
+    say(f"left out: {_listed(left_out)}; problems: {problems}")
+    result = {"out": str(out), "splits": counts, "left_out": left_out, "problems": problems}
+    print(json.dumps(result), flush=True)
+    return 1 if problems else 0
+
+
+def _flags() -> flags.FlagValues:
+    values = annotation_flags()
+    flags.DEFINE_list("splits", ["train", "test"], "parts of the data", flag_values=values)
+    flags.DEFINE_string("out", None, "folder for the crops", flag_values=values)
+    flags.DEFINE_float(
+        "margin",
+        0.0,
+        "share of a box's longer side that is shown around it, as far as the image goes",
+        lower_bound=0,
+        flag_values=values,
+    )
+    flags.DEFINE_boolean(
+        "square",
+        False,
+        "make the shorter side as long as the longer one; at its edge moved into the image",
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        "least_side",
+        8,
+        "pixels: objects whose shorter side has fewer are left out",
+        lower_bound=0,
+        flag_values=values,
+    )
+    flags.DEFINE_boolean(
+        "difficult", False, "write objects that are flagged as difficult too", flag_values=values
+    )
+    return values
+
+
+def _listing(values: flags.FlagValues, split: str) -> Listing:
+    """What a split of the config's data, or else of the folder has."""
+    if "config" not in values:
+        return read_listing(values, split)
+    data = values.config.data
+    listing = list_folder(data, own_split(data, split))
+    check_class_names(data, listing)
+    return listing
+
+
+def _check_folder_names(class_names: Sequence[str]) -> None:
+    for name in class_names:
+        # Hidden folders are no classes of a folder of images.
+        if not re.fullmatch(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*", name):
+            raise InputError(
+                f"the class {name!r} cannot be the name of a folder: rename it, without / and "
+                "\\ and a dot at its beginning"
+            )
+
+
+@contextlib.contextmanager
+def _new_folder(out: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder beside `out`, which takes its place at the end, or is removed if something fails."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as beside:
+        new = pathlib.Path(beside) / out.name
+        new.mkdir()
+        yield new
+        if out.exists():
+            out.rmdir()
+        new.rename(out)
+
+
+class _Written(NamedTuple):
+    """What became of a split.
+
+    Attributes:
+      counts: class name -> objects that were written.
+      left_out: reason -> objects that were not.
+      problems: of the images that were left out whole.
+    """
+
+    counts: dict[str, int]
+    left_out: dict[str, int]
+    problems: list[Problem]
+
+
+def _write(listing: Listing, folder: pathlib.Path, values: flags.FlagValues) -> _Written:
+    """Writes the objects of a split."""
+    sound, problems = checked(listing, decode=False)
+    counts, left_out = dict.fromkeys(listing.class_names, 0), dict.fromkeys(_REASONS, 0)
+    named = list(zip(output_names([x.image for x in sound]), sound, strict=True))
+    for stem, annotation in passing(named, "cutting objects", visible=True):
+        try:
+            image = read_image(annotation.image)
+        except ImageError:  # by its header it was sound
+            problems += find_problems(annotation, decode=True)
+            continue
+        windows = box_windows(
+            annotation.boxes, image.shape[:2], margin=values.margin, square=values.square
+        )
+        for number, reason in enumerate(_reasons(annotation, values)):
+            if reason:
+                left_out[reason] += 1
+                continue
+            class_name = listing.class_names[annotation.labels[number]]
+            x1, y1, x2, y2 = windows[number]
+            file = folder / class_name / f"{stem}_{number + 1}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[y1:y2, x1:x2]).save(file)
+            counts[class_name] += 1
+    return _Written(counts, left_out, problems)
+
+
+def _reasons(annotation: Annotation, values: flags.FlagValues) -> Iterator[str | None]:
+    """Of each object, which of `_REASONS` leaves it out, if one does."""
+    difficult_too = values.config.data.difficult if "config" in values else values.difficult
+    shorter = (annotation.boxes[:, 2:] - annotation.boxes[:, :2]).min(axis=1)
+    difficult = annotation.difficult & (not difficult_too)
+    for holds in zip(annotation.crowd, difficult, shorter < values.least_side, strict=True):
+        yield next(itertools.compress(_REASONS, holds), None)
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
