@@ -58,6 +58,7 @@ from jaxvision.ops.matching import (
     sample_balanced,
     yolov1_responsible,
 )
+from jaxvision.ops.neighbors import NEIGHBOR_METRICS, majority_vote, nearest_neighbors
 from jaxvision.ops.normalization import batch_norm, local_response_norm
 from jaxvision.ops.pooling import (
     adaptive_avg_pool,
@@ -94,6 +95,7 @@ __all__ = [
     "MAX_LOG_SCALE",
     "MAX_YOLO_LOG_SCALE",
     "NEGATIVE",
+    "NEIGHBOR_METRICS",
     "ORDERS",
     "SSD300",
     "SSD512",
@@ -143,6 +145,7 @@ __all__ = [
     "heatmap_argmax",
     "kmeans_anchors",
     "local_response_norm",
+    "majority_vote",
     "mask_area",
     "mask_to_box",
     "mask_to_indices",
@@ -153,6 +156,7 @@ __all__ = [
     "mine_hard_negatives",
     "multiclass_nms",
     "multilevel_roi_align",
+    "nearest_neighbors",
     "nms",
     "paired_run_length_iou",
     "resize_bicubic",

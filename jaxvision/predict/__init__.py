@@ -4,9 +4,28 @@ from jaxvision.data import read_image
 from jaxvision.predict.colors import class_color
 from jaxvision.predict.detector import Found, detect_in_files, predict_of_darknet
 from jaxvision.predict.draw import draw_detections, picture_grid
+from jaxvision.predict.features import (
+    Computed,
+    Features,
+    ImageBatch,
+    MapInfo,
+    ToInput,
+    check_comparable,
+    check_features_file,
+    choose_maps,
+    compute_features,
+    describe_maps,
+    features_of_maps,
+    features_of_task,
+    image_batches,
+    images_digest,
+    read_features,
+    write_features,
+)
 from jaxvision.predict.files import find_images, output_names, write_picture
 from jaxvision.predict.labels import draw_labels, label_palette, write_label_png
 from jaxvision.predict.landmarks import draw_landmarks
+from jaxvision.predict.neighbors import Neighbor, draw_neighbors
 from jaxvision.predict.predictor import (
     Failed,
     Predicted,
@@ -21,17 +40,33 @@ from jaxvision.predict.segmenter import label_tiles, labels_of_original
 from jaxvision.predict.tiles import predict_in_tiles
 
 __all__ = [
+    "Computed",
     "Failed",
+    "Features",
     "Found",
+    "ImageBatch",
+    "MapInfo",
+    "Neighbor",
     "Predicted",
     "Predictor",
     "Restorer",
+    "ToInput",
+    "check_comparable",
+    "check_features_file",
+    "choose_maps",
     "class_color",
+    "compute_features",
+    "describe_maps",
     "detect_in_files",
     "draw_detections",
     "draw_labels",
     "draw_landmarks",
+    "draw_neighbors",
+    "features_of_maps",
+    "features_of_task",
     "find_images",
+    "image_batches",
+    "images_digest",
     "label_palette",
     "label_tiles",
     "labels_of_original",
@@ -42,9 +77,11 @@ __all__ = [
     "predict_in_tiles",
     "predict_of_darknet",
     "predict_of_task",
+    "read_features",
     "read_image",
     "read_images",
     "restore_of_task",
+    "write_features",
     "write_label_png",
     "write_picture",
 ]

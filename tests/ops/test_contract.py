@@ -120,6 +120,11 @@ CASES = {
     "gaussian_heatmaps": ({"points": sides(3)}, {"size": (7, 6), "sigma": 1.5}),
     "heatmap_argmax": ({"heatmaps": images(7, 6, 3)}, {}),
     "soft_argmax": ({"logits": images(7, 6, 3)}, {"radius": 2}),
+    "nearest_neighbors": (
+        {"queries": numbers(5, 3), "index": numbers(7, 3)},
+        {"k": 2, "metric": "l2", "block": 3},
+    ),
+    "majority_vote": ({"labels": whole(4, 5)}, {}),
     "batch_norm": ({"x": images(2, 3, 6), "scale": numbers(6), "bias": numbers(6)}, {}),
     "local_response_norm": ({"x": images(2, 3, 6)}, {}),
     "resize_bilinear": ({"x": images(7, 6, 3)}, {"size": (4, 9)}),

@@ -1,0 +1,156 @@
+"""Nearest neighbors in the features of a network: which images it takes for alike.
+
+  jaxvision neighbors --index=train.npz --queries=test.npz --out=near
+  jaxvision neighbors --index=all.npz --queries=all.npz --map=c4 --metric=l2 --k=5 --out=near
+
+The files are those of `jaxvision features`. If both are the same, no image is its own neighbor.
+
+--out gets neighbors.json, with the neighbors of all queries, and pages of pictures,
+neighbors_1.png and so on: up to --most queries from all over the file, each at the left of a row,
+then its neighbors with their distance and class. Where classes are known, a green frame means the
+query's class, a red one another; and the share of queries whose class the vote of their neighbors
+finds is told. The last line on stdout is the result, as JSON.
+"""
+
+import json
+import pathlib
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from jaxvision.cli import arguments
+from jaxvision.cli.features import images_of
+from jaxvision.core import InputError, check_range
+from jaxvision.core.files import replace_text
+from jaxvision.engine import say
+from jaxvision.engine.progress import passing
+from jaxvision.ops import NEIGHBOR_METRICS, majority_vote, nearest_neighbors
+from jaxvision.predict import (
+    Features,
+    Neighbor,
+    check_comparable,
+    draw_neighbors,
+    read_features,
+    write_picture,
+)
+
+_ROWS = 8  # queries on a page
+
+
+def main(argv: list[str]) -> None:
+    """The command; its result goes to stdout."""
+    values = flags.FlagValues()
+    for name, default, meaning in (
+        ("index", None, "features of the images to search, .npz"),
+        ("queries", None, "features of the images whose neighbors to find, .npz"),
+        ("out", None, "folder for neighbors.json and the pictures; made if it is not there"),
+        ("map", "pooled", "name of the map"),
+    ):
+        flags.DEFINE_string(name, default, meaning, flag_values=values)
+    flags.DEFINE_enum(
+        "metric", "cosine", list(NEIGHBOR_METRICS), "distance of features", flag_values=values
+    )
+    flags.DEFINE_integer("k", 8, "neighbors of each query", flag_values=values)
+    flags.DEFINE_integer("most", 32, "queries in the pictures at most", flag_values=values)
+    arguments.parse(values, argv, __doc__)
+    for name in ("index", "queries", "out"):
+        if not values[name].value:
+            raise InputError(f"no --{name} (--help tells what it is)")
+    check_range("--most", values.most, least=0)
+    files = [pathlib.Path(values[name].value).expanduser() for name in ("index", "queries")]
+    index, queries = (read_features(file, maps=[values.map]) for file in files)
+    check_comparable(index, queries)
+    itself = files[0].resolve() == files[1].resolve()
+    check_range("--k", values.k, least=1, most=len(index.files) - itself)
+    out = pathlib.Path(values.out).expanduser()
+    out.mkdir(parents=True, exist_ok=True)
+
+    distances, found = _search(index, queries, values, itself=itself)
+    result: dict[str, Any] = {
+        "map": values.map,
+        "metric": values.metric,
+        "k": values.k,
+        "index": len(index.files),
+        "queries": len(queries.files),
+    }
+    if index.labels is not None and queries.labels is not None:
+        voted = np.asarray(majority_vote(index.labels[found]))
+        result["accuracy"] = float((voted == queries.labels).mean())
+        say(f"the vote of {values.k} neighbors finds the class of {result['accuracy']:.4f}")
+    rows = [
+        {
+            **_entry(queries, number),
+            "neighbors": [
+                {**_entry(index, other), "distance": float(f"{distance:.6g}")}
+                for other, distance in zip(*pair, strict=True)
+            ],
+        }
+        for number, pair in enumerate(zip(found.tolist(), distances.tolist(), strict=True))
+    ]
+    replace_text(out / "neighbors.json", json.dumps({**result, "found": rows}, indent=1))
+    pages = _draw(index, queries, distances, found, values.most, out)
+    print(json.dumps({**result, "pictures": [str(page) for page in pages]}), flush=True)
+
+
+def _search(
+    index: Features, queries: Features, values: flags.FlagValues, *, itself: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distances f32[M, k] and numbers i32[M, k] of the neighbors."""
+    distances, found = (
+        np.asarray(x)
+        for x in nearest_neighbors(
+            jnp.asarray(queries.maps[values.map]),
+            jnp.asarray(index.maps[values.map]),
+            k=values.k + itself,
+            metric=values.metric,
+        )
+    )
+    if not itself:
+        return distances, found
+    # Of each row one goes: itself, or the last where so many others are as near.
+    own = found == np.arange(len(found))[:, None]
+    own[:, -1] |= ~own.any(axis=1)
+    return distances[~own].reshape(-1, values.k), found[~own].reshape(-1, values.k)
+
+
+def _label(features: Features, number: int) -> str | None:
+    return None if features.labels is None else features.class_names[features.labels[number]]
+
+
+def _entry(features: Features, number: int) -> dict[str, str]:
+    label = _label(features, number)
+    return {"file": features.files[number], **({} if label is None else {"label": label})}
+
+
+def _draw(
+    index: Features,
+    queries: Features,
+    distances: np.ndarray,
+    found: np.ndarray,
+    most: int,
+    out: pathlib.Path,
+) -> list[pathlib.Path]:
+    """The files of the pages."""
+    read_query, read_other = images_of(queries), images_of(index)
+
+    def row(number: int) -> list[Neighbor]:
+        own = _label(queries, number)
+        cells = [Neighbor(read_query(number), own or pathlib.Path(queries.files[number]).name)]
+        for other, distance in zip(found[number].tolist(), distances[number], strict=True):
+            label = _label(index, other)
+            same = None if own is None or label is None else own == label
+            cells.append(Neighbor(read_other(other), f"{label or ''}  {distance:.3g}", same))
+        return cells
+
+    count = min(most, len(found))
+    shown = np.linspace(0, len(found) - 1, count).astype(int).tolist()
+    pages = []
+    for first in passing(range(0, count, _ROWS), "drawing", visible=True):
+        page = out / f"neighbors_{first // _ROWS + 1}.png"
+        write_picture(page, draw_neighbors([row(x) for x in shown[first : first + _ROWS]]))
+        pages.append(page)
+    if pages:
+        say(f"pictures: {pages[0]}" + (f" to {pages[-1].name}" if len(pages) > 1 else ""))
+    return pages
