@@ -8,6 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxvision.interop import to_state_dict
+from jaxvision.models import create_model
+from tests.models.variables import random_variables
+
 BENCHMARKS = pathlib.Path(__file__).parent.parent / "benchmarks"
 # Script -> arguments that make it short.
 SMALLEST = {
@@ -21,6 +25,7 @@ SMALLEST = {
     "segment.py": ["--size=16", "--batch=1", "--widths", "4", "6", "--rounds=1"],
 }
 SHARED = {"timing.py", "versus_torch.py"}
+OF_WEIGHTS = {"transfer.py"}
 # Of those on images of CIFAR-10.
 EXPERIMENTS = {
     "batch_norm.py": ["--model=plain20", "--steps=2"],
@@ -41,7 +46,7 @@ def run(script, *arguments):
 
 
 def test_every_benchmark_is_in_the_list():
-    assert {path.name for path in BENCHMARKS.glob("*.py")} - SHARED == set(SMALLEST)
+    assert {path.name for path in BENCHMARKS.glob("*.py")} - SHARED == {*SMALLEST, *OF_WEIGHTS}
 
 
 def test_every_experiment_is_in_the_list():
@@ -69,3 +74,18 @@ def test_an_experiment_prints_its_table_and_draws(script, tmp_path):
 def test_it_runs(script):
     assert "usage:" in run(script, "--help")
     assert "jax " in run(script, *SMALLEST[script]).splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_training_with_and_without_weights_is_compared(tmp_path):
+    model = create_model("resnet20", num_classes=10)
+    variables = random_variables(model, np.zeros((1, 8, 8, 1), np.float32))
+    np.savez(tmp_path / "weights.npz", **to_state_dict(variables))
+    small = ["--config.steps=2", "--config.batch_size=8", "--config.data.image_size=8"]
+    frozen = ["--config.freeze=('conv1',)", "--config.head_first.steps=1"]
+    weights = [f"--init-from={tmp_path / 'weights.npz'}", "--seeds=1"]
+    head = "--config.head_first.train=('fc',)"
+    table = run("transfer.py", "--config=digits_resnet20", *weights, "--", *small, *frozen, head)
+    lines = table.splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:4]] == ["| the weights", "| random"]
+    assert "jax " in lines[-1]

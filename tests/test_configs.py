@@ -32,7 +32,7 @@ from jaxvision.data import (
     RESTORATION_SOURCES,
     SEGMENTATION_SOURCES,
 )
-from jaxvision.engine import abstract_state, make_optimizer
+from jaxvision.engine import abstract_state, make_optimizers
 from jaxvision.engine.evaluate import measured
 from tests.marks import slow_but
 
@@ -54,6 +54,9 @@ def test_the_configs_are_there():
         "fashion_mnist_resnet20",
         "tfds_mnist",
         "tfds_cifar10",
+        "transfer_bccd_resnet20",
+        "transfer_digits_last_layer",
+        "transfer_digits_late_layers",
         "folder_unet",
         "imagenet_resnet50",
         "imagenet_resnet50_bfloat16",
@@ -169,7 +172,9 @@ def test_a_config_can_be_trained(name):
         terms, found = jax.eval_shape(run, jax.random.key(0), make_batch(data))
         assert all(total.shape == weight.shape == (2,) for total, weight in terms.values())
         assert found["probabilities"].shape == (2, data.num_classes)
-    optimizer = make_optimizer(config.optimizer, steps=config.steps)
+    *before, optimizer = make_optimizers(config)
+    for other in before:  # of other patterns
+        abstract_state(task, other)
     peak = jax.vmap(optimizer.schedule)(
         np.arange(0, config.steps, max(1, config.steps // 1000))
     ).max()

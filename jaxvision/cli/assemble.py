@@ -43,7 +43,8 @@ from jaxvision.engine import (
     Parallel,
     Restored,
     abstract_state,
-    make_optimizer,
+    make_optimizers,
+    optimizer_after,
     read_config,
     transfer,
 )
@@ -76,14 +77,16 @@ def restore_best(workdir: pathlib.Path, config: Any, task: Task, parallel: Paral
       InputError: it has no checkpoint.
       DamagedError: none of its checkpoints is sound.
     """
-    optimizer = make_optimizer(config.optimizer, steps=config.steps)
+    optimizers = make_optimizers(config)
     with Checkpoints(
         workdir / CHECKPOINTS,
         criterion=make_criterion(config),
         parallel=parallel,
         read_only=True,
     ) as checkpoints:
-        best = checkpoints.restore_best(abstract_state(task, optimizer))
+        best = checkpoints.restore_best(
+            lambda step: abstract_state(task, optimizer_after(optimizers, step))
+        )
     if best is None:
         raise InputError(f"no checkpoint in {workdir / CHECKPOINTS}: train first")
     return best
@@ -128,7 +131,7 @@ class _Weights(NamedTuple):
 
 def _weights_of_run(folder: pathlib.Path) -> _Weights:
     best = restore_run(folder)
-    return _Weights(jax.device_get(best.state.variables), f"{folder}, step {best.step}")
+    return _Weights(jax.device_get(best.state.averaged), f"{folder}, step {best.step}")
 
 
 def _weights_of_file(path: pathlib.Path, like: dict[str, Any], prefix: str) -> _Weights:

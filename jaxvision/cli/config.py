@@ -26,6 +26,11 @@ def default_config(task: str = "classification") -> ConfigDict:
     # begin with the weights of a run, of `jaxvision convert`, or of a file in torch's layout
     config.init_from = config_dict.placeholder(str)
     config.init_prefix = ""  # taken off such a file's keys where they have it: "module."
+    # names of parameters that stay as they are, as ("conv1", "layer[12]*"): * and ? stand for any
+    # characters, and a name's beginning is enough
+    config.freeze = ()
+    # likewise, of batch norms that use the statistics that they have, and keep them: ("*",) for all
+    config.freeze_statistics = ()
     config.batch_size = 64  # of the global batch, over all devices and processes
     config.eval_every = 100  # steps between evaluations, each followed by a checkpoint
     config.checkpoint_every = 0  # steps between further checkpoints; 0: none
@@ -33,6 +38,11 @@ def default_config(task: str = "classification") -> ConfigDict:
     config.log_every = 100  # steps between two lines of progress, where there is no bar
     config.parallel = "pmap"  # or "shard_map"
     config.deterministic = False  # the same bits from run to run on a GPU too, at some cost
+
+    config.head_first = ConfigDict()  # what is new trains alone before the rest of the run
+    config.head_first.steps = 0  # of the run's; 0: all trains from the first step on
+    config.head_first.train = ()  # names, as in freeze: ("fc",)
+    config.head_first.learning_rate = 0.1  # the peak; all else is as in optimizer
 
     config.best = ConfigDict()  # which checkpoint is best
     config.best.metric = ""  # of the validation part
@@ -45,7 +55,8 @@ def default_config(task: str = "classification") -> ConfigDict:
     config.data = ConfigDict()
     config.data.source = ""
     config.data.name = config_dict.placeholder(str)  # of the TFDS data set
-    config.data.dir = config_dict.placeholder(str)  # folder of the data; None: TFDS's own
+    # folder of the data, or the file of an npz; None: TFDS's own
+    config.data.dir = config_dict.placeholder(str)
     config.data.validation_fraction = 0.1  # share of the training part to choose the best by
     config.data.image_size = 32  # height and width that the network gets
     config.data.cache = False  # keep decoded records in memory
@@ -65,6 +76,10 @@ def default_config(task: str = "classification") -> ConfigDict:
     config.optimizer.b2 = 0.999  # adam and adamw
     config.optimizer.weight_decay = 0.0  # not on biases and norms
     config.optimizer.clip_norm = 0.0  # largest global norm of the gradient; 0: any
+    # (name, as in freeze; factor of the learning rate) pairs: (("layer1*", 0.1), ("fc", 10.0))
+    config.optimizer.rates = ()
+    # decay of running means of all weights, which are evaluated instead of them; 0: none
+    config.optimizer.average = 0.0
 
     config.optimizer.schedule = ConfigDict()
     # "constant", "step", "cosine", "one_cycle" or "plateau"
@@ -82,10 +97,11 @@ def _classification(config: ConfigDict) -> None:
     config.best.metric = "accuracy"
     config.model.name = "lenet5"
 
-    # "digits" (embedded), "folder" (of images, DIR/SPLIT/CLASS/), "idx" (MNIST's format) or "tfds"
+    # "digits" (embedded), "folder" (DIR/SPLIT/CLASS/), "idx" (MNIST's), "npz" (arrays) or "tfds"
     config.data.source = "digits"
-    config.data.train_split = "train"  # of a folder or TFDS
+    config.data.train_split = "train"  # of a folder, npz or TFDS
     config.data.test_split = "test"  # likewise
+    config.data.per_class = 0  # images of each class to train on; 0: all
     config.data.resize = config_dict.placeholder(str)  # nearest, bilinear, bicubic; None: refuse
     # pixels to which the shorter side is resized, before the middle is taken; None: resize it all
     config.data.shorter_side = config_dict.placeholder(int)
@@ -96,9 +112,21 @@ def _classification(config: ConfigDict) -> None:
 
     # least and largest share of the image that a random window shows, instead of the middle
     config.augment.crop_scale = config_dict.placeholder(tuple)
+    # as crop_scale, but on the device, of the image in the network's size: cheaper, less sharp
+    config.augment.resized_crop = config_dict.placeholder(tuple)
     config.augment.flip = False  # left and right
     config.augment.padding = 0  # pixels on each side before a random crop
     config.augment.degrees = 0.0  # of a random rotation either way
+    config.augment.brightness = 0.0  # largest change of the factor 1, either way
+    config.augment.contrast = 0.0  # likewise
+    config.augment.saturation = 0.0  # likewise
+    config.augment.hue = 0.0  # the largest shift, in turns
+    config.augment.rand_augment = 0  # RandAugment: operations in a row
+    config.augment.rand_augment_magnitude = 9  # of all of them, in 0..30
+    config.augment.mixup = 0.0  # probability: two images over each other, labels likewise
+    config.augment.mixup_alpha = 0.2  # of mixup's beta distribution
+    config.augment.cutmix = 0.0  # probability, beside mixup's: a box of another image
+    config.augment.cutmix_alpha = 1.0  # of its beta distribution
 
     config.loss.name = "cross_entropy"  # or "softmax_focal_loss", "file.py:function" of your own
 
@@ -253,7 +281,8 @@ def documented_keys(task: str = "classification") -> dict[str, str]:
     for line in source.splitlines():
         if match := re.fullmatch(r"    config\.([\w.]+) = (?:[^#]*)(?:# (.*))?", line):
             comments[match[1]] = match[2] or above or comments.get(match[1], "")
-        above = line.strip().removeprefix("# ") if line.strip().startswith("#") else ""
+        said = line.strip().removeprefix("# ") if line.strip().startswith("#") else None
+        above = "" if said is None else f"{above} {said}".strip()
     return comments
 
 

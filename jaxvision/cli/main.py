@@ -4,7 +4,11 @@ jaxvision train --config=digits_lenet5 --workdir=DIR   train or resume a run
 jaxvision eval --workdir=DIR                           evaluate its best checkpoint
 jaxvision check-data --data=DIR                        list what is wrong with images and boxes
 jaxvision anchors --data=DIR --k=5                     find anchors for a detector by k-means
+jaxvision crop-objects --data=DIR --out=DIR            make images of objects, by their class
 jaxvision predict --workdir=DIR --out=DIR photo.jpg    find objects in images
+jaxvision features --workdir=DIR --out=FILE photo.jpg   what a network's maps are for images
+jaxvision probe --train=FILE --test=FILE --out=DIR      how well such features tell classes
+jaxvision neighbors --index=FILE --queries=FILE --out=DIR   which images have alike features
 jaxvision models                                       list the networks
 jaxvision convert resnet50 weights.safetensors DIR     take weights from torch's layout, or back
 jaxvision COMMAND --help                               all about one command
@@ -16,7 +20,17 @@ from collections.abc import Callable
 
 import absl.logging
 
-from jaxvision.cli import anchors, check_data, convert, models, predict
+from jaxvision.cli import (
+    anchors,
+    check_data,
+    convert,
+    crop_objects,
+    features,
+    models,
+    neighbors,
+    predict,
+    probe,
+)
 from jaxvision.cli import eval as eval_command
 from jaxvision.cli import train as train_command
 from jaxvision.cli.arguments import HelpAsked
@@ -28,7 +42,11 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "eval": eval_command.main,
     "check-data": check_data.main,
     "anchors": anchors.main,
+    "crop-objects": crop_objects.main,
     "predict": predict.main,
+    "features": features.main,
+    "probe": probe.main,
+    "neighbors": neighbors.main,
     "models": models.main,
     "convert": convert.main,
 }

@@ -129,7 +129,7 @@ def _of_run(values: flags.FlagValues) -> Maker:
     parallel = Parallel(devices=jax.local_devices()[:1])
     best = assemble.restore_best(workdir, config, task, parallel)
     say(f"the checkpoint of step {best.step} in {workdir}")
-    return MAKERS[config.task](config, task, best.state.variables)
+    return MAKERS[config.task](config, task, best.state.averaged)
 
 
 def _of_darknet(values: flags.FlagValues) -> Predictor:

@@ -145,7 +145,7 @@ def _segmentation(
 ) -> _Shown:
     names = config.data.class_names
     examples = assemble.spread_examples(config, records, _PICTURES)
-    found = jax.device_get(predict_of_task(task)(state.variables, examples.image))
+    found = jax.device_get(predict_of_task(task)(state.averaged, examples.image))
     rows = []
     for image, labels, truth in zip(examples.image, found, examples.labels, strict=True):
         canvas, _ = _for_the_eye(middle(image, labels.shape))
@@ -189,7 +189,7 @@ def _landmarks(
     """Of the landmarks that are there."""
     names = config.data.class_names
     examples = assemble.spread_examples(config, records, _PICTURES)
-    found = jax.device_get(predict_of_task(task)(state.variables, examples.image))
+    found = jax.device_get(predict_of_task(task)(state.averaged, examples.image))
     rows = []
     for image, points, truth, visible in zip(
         examples.image, found["points"], examples.points, examples.visible, strict=True
@@ -210,7 +210,7 @@ def _restoration(
     """Tiles of the photographs: spoilt, restored and as they were."""
     examples = assemble.spread_examples(config, records, _PICTURES // 2)
     prepared = jax.jit(jax.vmap(task.prepare))(examples)
-    restored = restore_of_task(task, state.variables)(prepared.image)
+    restored = restore_of_task(task, state.averaged)(prepared.image)
     before, target = 255 * np.asarray(prepared.image), 255 * np.asarray(prepared.target)
     rows = []
     for parts in zip(before, np.asarray(restored), target, strict=True):

@@ -29,10 +29,11 @@ from jaxvision.engine import (
     fit,
     has_checkpoints,
     make_evaluate,
-    make_optimizer,
+    make_optimizers,
     say,
     state_digest,
 )
+from jaxvision.tasks import with_frozen_statistics
 
 DEFAULT_CONFIG = "digits_lenet5"
 
@@ -63,6 +64,7 @@ def main(argv: list[str]) -> None:
     if config.init_from and not has_checkpoints(workdir / CHECKPOINTS):
         origin, prefix = config.init_from, config.init_prefix
         task = assemble.starting_from(task, origin, prefix=prefix, say=tell)
+    task = with_frozen_statistics(task, config.freeze_statistics)
     parallel = Parallel(config.parallel)
     parallel.check_batch_size(config.batch_size)
     run = Run(
@@ -88,7 +90,7 @@ def main(argv: list[str]) -> None:
     test = assemble.eval_data(config, records)
     fitted = fit(
         task,
-        make_optimizer(config.optimizer, steps=config.steps),
+        make_optimizers(config),
         run,
         train=train,
         validation=validation,

@@ -6,6 +6,7 @@ its files. Restoring verifies all of them; a checkpoint that is damaged is passe
 warning, and the one before is used.
 """
 
+import dataclasses
 import json
 import logging
 import pathlib
@@ -32,6 +33,8 @@ from jaxvision.engine.parallel import Parallel
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+Like = Callable[[int], TrainState]
 
 _STATE, _META, _SEAL = "state", "meta", "seal.json"
 
@@ -73,6 +76,12 @@ class _LatestAndBest:
         best = [s for s in self._criterion.ranked(self.history) if s in steps][:1]
         kept = {*sorted(steps)[-self._keep :], *best}
         return [step in kept for step in steps]
+
+
+def _present(state: TrainState) -> dict[str, Any]:
+    """The fields that a state has, so that one without a part that came later is as it was."""
+    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _files_of(folder: pathlib.Path) -> dict[str, str]:
@@ -161,7 +170,7 @@ class Checkpoints:
         saved = self._manager.save(
             step,
             args=ocp.args.Composite(
-                **{_STATE: ocp.args.StandardSave(host), _META: ocp.args.JsonSave(meta)}
+                **{_STATE: ocp.args.StandardSave(_present(host)), _META: ocp.args.JsonSave(meta)}
             ),
         )
         if not saved:
@@ -169,14 +178,14 @@ class Checkpoints:
         self._sealing = self._thread.submit(self._seal, step)
         self.last = self.folder / str(step)
 
-    def restore_latest(self, like: TrainState) -> Restored | None:
+    def restore_latest(self, like: Like) -> Restored | None:
         """The last checkpoint that is sound; None if there is none at all.
 
         Damaged ones after it are moved to a folder beside the checkpoints (unless read-only), so
         that their steps can be saved again.
 
         Args:
-          like: a state, or its shapes and dtypes (`abstract_state`).
+          like: (step) -> a state after it, or its shapes and dtypes (`abstract_state`).
         Raises:
           DamagedError: there are checkpoints, but none is sound.
         """
@@ -191,7 +200,7 @@ class Checkpoints:
                 self._seal(restored.step)
         return restored
 
-    def restore_best(self, like: TrainState) -> Restored | None:
+    def restore_best(self, like: Like) -> Restored | None:
         """The best checkpoint by the evaluations so far, or the next best that is sound.
 
         Args:
@@ -249,9 +258,7 @@ class Checkpoints:
             raise ValueError(f"{_SEAL}: not what was saved")
         _compare(found, saved, "files")
 
-    def _first_sound(
-        self, steps: Iterable[int], like: TrainState
-    ) -> tuple[Restored | None, list[int]]:
+    def _first_sound(self, steps: Iterable[int], like: Like) -> tuple[Restored | None, list[int]]:
         """The first checkpoint that is sound, and those passed over before it."""
         damaged: list[int] = []
         for step in steps:
@@ -267,15 +274,16 @@ class Checkpoints:
             )
         return None, []
 
-    def _restore(self, step: int, like: TrainState) -> Restored:
+    def _restore(self, step: int, like: Like) -> Restored:
         meta = self._read_meta(step)
         target = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._parallel.replicated),
-            like,
+            _present(like(step)),
         )
-        state = self._manager.restore(
+        restored = self._manager.restore(
             step, args=ocp.args.Composite(**{_STATE: ocp.args.StandardRestore(target)})
-        )[_STATE]
+        )
+        state = TrainState(**restored[_STATE])
         _compare(array_digests(state), meta["arrays"], "arrays")
         return Restored(step, state, meta["data"], meta["history"])
 
@@ -313,7 +321,8 @@ class Checkpoints:
 
     def _check_finite(self, state: TrainState, step: int) -> None:
         wrong = {}
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state.variables):
+        values = {**state.variables, "average": state.average}
+        for path, leaf in jax.tree_util.tree_leaves_with_path(values):
             # jnp knows bfloat16 as a floating type; numpy does not.
             finite = np.isfinite(leaf) if jnp.issubdtype(leaf.dtype, jnp.floating) else np.True_
             if not finite.all():

@@ -30,7 +30,7 @@ def _evaluate(task: Task, state: TrainState, batch: Any) -> tuple[Terms, Any]:
     """One device's part of the evaluation step: sums over all devices, and (mask, collected) of
     the examples of all."""
     batch = jax.vmap(task.prepare)(batch)
-    outputs, _ = task.forward(state.variables, batch, keys=None, step=state.step, train=False)
+    outputs, _ = task.forward(state.averaged, batch, keys=None, step=state.step, train=False)
     terms = jax.lax.psum(sum_terms(jax.vmap(task.metrics)(outputs, batch), batch.mask), AXIS)
     if task.collect is None:
         return terms, None

@@ -2,25 +2,25 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 
-from jaxvision.core import DataIterator, Task, TrainState
+from jaxvision.core import DataIterator, InputError, Task, TrainState
 from jaxvision.engine.checkpoint import Checkpoints, has_checkpoints
 from jaxvision.engine.curves import CURVES, draw_curves
 from jaxvision.engine.errors import NonFiniteError
 from jaxvision.engine.evaluate import make_evaluate, measured
 from jaxvision.engine.history import History
 from jaxvision.engine.journal import Journal
-from jaxvision.engine.optimizer import Optimizer
+from jaxvision.engine.optimizer import Optimizer, optimizer_after
 from jaxvision.engine.parallel import Parallel
 from jaxvision.engine.preemption import Preemption
 from jaxvision.engine.prefetch import prefetch
 from jaxvision.engine.run import Run
-from jaxvision.engine.update import abstract_state, init_state, make_update
+from jaxvision.engine.update import Updates, abstract_state, init_state
 from jaxvision.engine.workdir import claim, lock
 
 CHECKPOINTS = "checkpoints"
@@ -56,7 +56,7 @@ def train_steps(
     """Steps start + 1 to stop.
 
     Args:
-      update: from `make_update`.
+      update: from `make_update`, or `Updates`.
       state: after step `start`, from `Parallel.replicate` or a checkpoint; donated.
       data: the batches.
       parallel: the devices.
@@ -106,9 +106,25 @@ def _train(
     return state, history
 
 
+def _check_starts(optimizers: Sequence[Optimizer], steps: int) -> None:
+    starts = [optimizer.start for optimizer in optimizers]
+    if starts[:1] != [0] or sorted(set(starts)) != starts or starts[-1] >= steps:
+        raise InputError(
+            f"the optimizers start after {starts} steps: give 0 first, and rising numbers up to "
+            f"{steps - 1}"
+        )
+
+
+def _what_trains(optimizers: Sequence[Optimizer], params: Any) -> list[str]:
+    """A line for each optimizer."""
+    lines = [optimizer.selection.describe(params) for optimizer in optimizers]
+    starts = [f"from step {optimizer.start + 1} on " for optimizer in optimizers]
+    return lines if len(lines) == 1 else [a + b for a, b in zip(starts, lines, strict=True)]
+
+
 def fit(
     task: Task,
-    optimizer: Optimizer,
+    optimizers: Sequence[Optimizer],
     run: Run,
     *,
     train: DataIterator,
@@ -123,7 +139,7 @@ def fit(
 
     Args:
       task: what to train.
-      optimizer: how.
+      optimizers: how, one after the other: the first from step 0 on, each up to the next's start.
       run: how long, and where to.
       train: this process's parts of the global batches.
       validation: this process's parts of the batches of an evaluation, to be gone through again
@@ -137,10 +153,16 @@ def fit(
         the last checkpoint.
     """
     parallel.check_batch_size(run.batch_size)
-    like = abstract_state(task, optimizer)
+    _check_starts(optimizers, run.steps)
+
+    def like(step: int) -> TrainState:
+        return abstract_state(task, optimizer_after(optimizers, step))
+
+    beginning = like(0)
+    trains = _what_trains(optimizers, beginning.params)
     if validation is not None:
         # Before anything is written: can the data be read, is the metric there?
-        run.criterion.check(measured(task, like, next(iter(validation))))
+        run.criterion.check(measured(task, beginning, next(iter(validation))))
     folder = run.workdir / CHECKPOINTS
     writes = jax.process_index() == 0
     with (
@@ -159,7 +181,8 @@ def fit(
         )
         restored = checkpoints.restore_latest(like)
         if restored is None:
-            state, history = parallel.replicate(init_state(task, optimizer, run.seed)), []
+            state = parallel.replicate(init_state(task, optimizers[0], run.seed))
+            history = []
         else:
             state, history = restored.state, restored.history
             train.set_state(restored.data)
@@ -169,7 +192,9 @@ def fit(
         else:
             if start:
                 say(f"resuming the run in {run.workdir} after step {start}")
-            update = make_update(task, optimizer, seed=run.seed, parallel=parallel)
+            for line in trains:
+                say(line)
+            update = Updates(task, optimizers, seed=run.seed, parallel=parallel, start=start)
             evaluate = make_evaluate(task, parallel=parallel)
 
             def measure(state: TrainState) -> dict[str, float]:

@@ -43,6 +43,10 @@ class Mapped:
     def __call__(self, *arguments: Any) -> Any:
         return self._run(*arguments)
 
+    def lower(self, *arguments: Any) -> Any:
+        """What JAX would compile for these arguments, or for their shapes and dtypes."""
+        return self._run.lower(*arguments)
+
 
 class Parallel:
     """A set of devices and a way to map functions over them.

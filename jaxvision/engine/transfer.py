@@ -32,6 +32,10 @@ def transfer(variables: Mapping[str, Any], given: Mapping[str, Any]) -> Transfer
     If this network has a part called "backbone" and the other has none, the other is taken for the
     backbone: a classifier becomes the beginning of a detector.
 
+    A convolution of grey images becomes one of RGB, in which each channel has a third of the
+    kernel, and one of RGB becomes one of grey, with the sum over the channels: both do to grey
+    images what the other network did.
+
     Args:
       variables: of the network: collection -> nested names -> arrays.
       given: of the other one.
@@ -41,7 +45,8 @@ def transfer(variables: Mapping[str, Any], given: Mapping[str, Any]) -> Transfer
     own, other = map(flax.traverse_util.flatten_dict, (dict(variables), dict(given)))
     if any(_BACKBONE in path for path in own) and not any(_BACKBONE in path for path in other):
         other = {(path[0], _BACKBONE, *path[1:]): x for path, x in other.items()}
-    fits = {path for path in own if path in other and other[path].shape == own[path].shape}
+    other = {path: _of_channels(x, own[path].shape) for path, x in other.items() if path in own}
+    fits = {path for path, x in other.items() if x.shape == own[path].shape}
     if not any(path[0] == "params" for path in fits):
         raise InputError(
             "the networks have no weight in common, by name and shape: begin with a run of the "
@@ -57,3 +62,12 @@ def transfer(variables: Mapping[str, Any], given: Mapping[str, Any]) -> Transfer
         [names[path] for path in own if path in fits],
         [names[path] for path in own if path not in fits],
     )
+
+
+def _of_channels(x: Any, shape: tuple[int, ...]) -> Any:
+    """A kernel [h, w, C, D] of grey or RGB images for images of the other kind, if `shape` asks."""
+    if len(x.shape) != 4 or (x.shape[2], *shape[2:3]) not in ((1, 3), (3, 1)):
+        return x
+    if (*x.shape[:2], x.shape[3]) != (*shape[:2], *shape[3:]):
+        return x
+    return x.sum(axis=2, keepdims=True).repeat(shape[2], axis=2) / shape[2]

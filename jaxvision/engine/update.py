@@ -1,5 +1,6 @@
 """The training step, for any task."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,8 +11,9 @@ import optax
 from jax import Array
 
 from jaxvision.core import AXIS, Keys, Task, Terms, TrainState, divide, mean_ratio, merge, sum_terms
-from jaxvision.engine.optimizer import Optimizer
+from jaxvision.engine.optimizer import Optimizer, optimizer_after
 from jaxvision.engine.parallel import Mapped, Parallel
+from jaxvision.engine.selection import join
 
 # Streams of the run's seed: nothing that is drawn in one is drawn in another.
 _INIT, _AUGMENT, _FORWARD, _LOSS, _DEVICE = range(5)
@@ -23,8 +25,9 @@ def _key(seed: int, stream: int) -> Array:
 
 def _initial(task: Task, optimizer: Optimizer, seed: int) -> TrainState:
     variables = dict(task.init(_key(seed, _INIT)))
+    average = dict(variables) if optimizer.average else None
     params = variables.pop("params")
-    return TrainState(jnp.int32(0), params, variables, optimizer.transformation.init(params))
+    return TrainState(jnp.int32(0), params, variables, optimizer.init(params), average)
 
 
 def init_state(task: Task, optimizer: Optimizer, seed: int) -> TrainState:
@@ -37,6 +40,22 @@ def init_state(task: Task, optimizer: Optimizer, seed: int) -> TrainState:
 def abstract_state(task: Task, optimizer: Optimizer) -> TrainState:
     """Shapes and dtypes of the state, without computing it; what a checkpoint is restored like."""
     return jax.eval_shape(partial(_initial, task, optimizer, 0))
+
+
+def with_fresh_optimizer(
+    state: TrainState, optimizer: Optimizer, *, parallel: Parallel
+) -> TrainState:
+    """The state with that of another optimizer, as it begins, on the devices."""
+    params = jax.device_get(state.params)
+    return state.replace(opt_state=parallel.replicate(jax.jit(optimizer.init)(params)))
+
+
+def _moved(average: Any, variables: Any, optimizer: Optimizer, steps: Array) -> Any:
+    """Running means, moved towards the variables after some steps; to the bit where they are."""
+    share = 1 - jnp.minimum(optimizer.average, (1 + steps) / (10 + steps))
+    return jax.tree.map(
+        lambda mean, x: (mean + share * (x - mean)).astype(x.dtype), average, variables
+    )
 
 
 def _example_keys(key: Array, local_size: int) -> Array:
@@ -82,9 +101,13 @@ def make_update(task: Task, optimizer: Optimizer, *, seed: int, parallel: Parall
         def example_loss(outputs: Any, example: Any, key: Array) -> Terms:
             return task.loss(outputs, example, key=key, step=state.step)
 
-        def objective(params: Any) -> tuple[Array, Any]:
+        # What is frozen is no argument of the loss: nothing is derived by it, nor by what lies
+        # before the first layer that trains.
+        trained, frozen = optimizer.selection.split(state.params)
+
+        def objective(trained: Any) -> tuple[Array, Any]:
             outputs, statistics = task.forward(
-                {"params": params, **state.statistics},
+                {"params": join(trained, frozen), **state.statistics},
                 batch,
                 keys=Keys(forward_keys, device_key),
                 step=state.step,
@@ -98,18 +121,21 @@ def make_update(task: Task, optimizer: Optimizer, *, seed: int, parallel: Parall
             metrics = sum_terms(jax.vmap(task.metrics)(outputs, batch), batch.mask)
             return sum(shares.values()), (shares, metrics, statistics)
 
-        gradients, (shares, metrics, statistics) = jax.grad(objective, has_aux=True)(state.params)
+        gradients, (shares, metrics, statistics) = jax.grad(objective, has_aux=True)(trained)
         gradients, losses, metrics = jax.lax.psum((gradients, shares, metrics), AXIS)
         loss = sum(losses.values())
         changes, opt_state = optimizer.transformation.update(
-            gradients, state.opt_state, state.params, value=loss
+            gradients, state.opt_state, trained, value=loss
         )
         new_state = TrainState(
             step=state.step + 1,
-            params=optax.apply_updates(state.params, changes),
+            params=join(optax.apply_updates(trained, changes), frozen),
             statistics={**state.statistics, **statistics},
             opt_state=opt_state,
         )
+        if state.average is not None:
+            average = _moved(state.average, new_state.variables, optimizer, new_state.step)
+            new_state = new_state.replace(average=average)
         record = merge(
             losses,
             {
@@ -122,3 +148,40 @@ def make_update(task: Task, optimizer: Optimizer, *, seed: int, parallel: Parall
         return new_state, record
 
     return parallel.map(update, donate_state=True)
+
+
+class Updates:
+    """The training steps of several optimizers, one after the other.
+
+    Args:
+      task: what to train.
+      optimizers: in the order of their starts.
+      seed: of all randomness in the steps.
+      parallel: the devices.
+      start: steps done before.
+
+    Call:
+      as what `make_update` gives, for the next step of the run.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        optimizers: Sequence[Optimizer],
+        *,
+        seed: int,
+        parallel: Parallel,
+        start: int,
+    ):
+        self._make = partial(make_update, task, seed=seed, parallel=parallel)
+        self._optimizers, self._parallel, self._step = optimizers, parallel, start
+        self._optimizer, self._update = None, None
+
+    def __call__(self, state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Array]]:
+        self._step += 1
+        optimizer = optimizer_after(self._optimizers, self._step)
+        if optimizer is not self._optimizer:
+            self._optimizer, self._update = optimizer, self._make(optimizer)
+        if self._step - 1 == optimizer.start > 0:
+            state = with_fresh_optimizer(state, optimizer, parallel=self._parallel)
+        return self._update(state, batch)

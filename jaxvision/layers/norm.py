@@ -1,7 +1,8 @@
 """Normalisation layers behind one signature, so that a network can take any of them."""
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 from flax.linen.dtypes import canonicalize_dtype
 from jax import Array, lax
 
+from jaxvision.core import matches
 from jaxvision.ops import batch_norm as normalize_batch
 
 
@@ -113,6 +115,29 @@ class BatchNorm(nn.Module):
             for running, now in zip((mean, var), batch, strict=True):
                 running.value = self.momentum * running.value + (1 - self.momentum) * now
         return y.astype(dtype)
+
+
+@contextlib.contextmanager
+def frozen_statistics(patterns: Sequence[str]) -> Iterator[None]:
+    """Within it, batch norms do in training what they do in evaluation.
+
+    They use their running statistics, which stay as they are; scale and bias may still be trained.
+
+    Args:
+      patterns: of the names of the norms, see `jaxvision.core.patterns`.
+    """
+
+    def intercept(
+        call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
+    ) -> Any:
+        if isinstance(context.module, BatchNorm) and context.method_name == "__call__":
+            name = "/".join(context.module.path)
+            if any(matches(name, pattern) for pattern in patterns):
+                kwargs = {**kwargs, "train": False}
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(intercept):
+        yield
 
 
 def group_norm(x: Array, *, num_groups: int = 32, **fields: Any) -> Array:

@@ -6,6 +6,7 @@ from typing import Any
 from jaxvision.core import Task
 from jaxvision.tasks.classification import classification
 from jaxvision.tasks.detection import detection
+from jaxvision.tasks.freezing import with_frozen_statistics
 from jaxvision.tasks.landmarks import landmarks
 from jaxvision.tasks.restoration import restoration
 from jaxvision.tasks.segmentation import segmentation
@@ -19,4 +20,12 @@ TASKS: dict[str, Callable[[Any], Task]] = {
 }
 """Name -> (config) -> Task."""
 
-__all__ = ["TASKS", "classification", "detection", "landmarks", "restoration", "segmentation"]
+__all__ = [
+    "TASKS",
+    "classification",
+    "detection",
+    "landmarks",
+    "restoration",
+    "segmentation",
+    "with_frozen_statistics",
+]

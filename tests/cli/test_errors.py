@@ -37,7 +37,7 @@ SETTINGS = [
     ("--config=digits_lenet", "no config 'digits_lenet': did you mean 'digits_lenet5'"),
     ("--config=", "no config '': known: bccd_yolov2, "),
     ("--config.stepz=3", "unknown config key 'stepz' (at 'stepz'): did you mean 'steps'"),
-    ("--config.optimizer.lr=3", "unknown config key 'optimizer.lr' (at 'lr'): known: b1, b2, "),
+    ("--config.optimizer.lr=3", "unknown config key 'optimizer.lr' (at 'lr'): known: average, b1"),
     ("--config.model=lenet5", "config key 'model' is a group: set its keys, such as model.name"),
     ("--config.model.name=lenet", "unknown model 'lenet': did you mean 'lenet5'"),
     ("--config.model={'name': 'resnet20', 'block': 1}", "no field 'block': did you mean 'blocks'?"),
@@ -67,7 +67,7 @@ SETTINGS = [
         "--config.optimizer.schedule.warmup=1",
         "schedule.warmup is 1.0: give at least 0 and less than 1",
     ),
-    ("--config.data.source=table", "unknown data source 'table': known: digits, folder, idx, tfds"),
+    ("--config.data.source=table", "unknown data source 'table': known: digits, folder, idx, npz"),
     ("--config.data.source=tfds", "config.data.name is not set: give a TFDS data set"),
     ("--config.data.dir=/dev/null", "cannot prepare jaxvision_digits in /dev/null/jaxvision_digit"),
     (

@@ -1,4 +1,4 @@
-"""A data iterator over given batches, again and again."""
+"""Data iterators over given batches, again and again."""
 
 
 class Stream:
@@ -15,3 +15,20 @@ class Stream:
 
     def set_state(self, state):
         self._position = state["position"]
+
+
+class InterruptedRunError(Exception):
+    """Stands for the loss of the process."""
+
+
+class Breaking(Stream):
+    """A stream that breaks off."""
+
+    def __init__(self, batches, after):
+        super().__init__(batches)
+        self._after = after
+
+    def __next__(self):
+        if self._position == self._after:
+            raise InterruptedRunError
+        return super().__next__()

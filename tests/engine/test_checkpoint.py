@@ -66,13 +66,29 @@ def copied(saved, tmp_path):
 
 def test_restores_the_same_bits_on_another_number_of_devices(saved):
     for devices in (1, 4):
-        restored = open_checkpoints(saved, devices, read_only=True).restore_latest(state_at(0))
+        restored = open_checkpoints(saved, devices, read_only=True).restore_latest(state_at)
         assert state_digest(restored.state) == state_digest(state_at(20))
         assert restored.step == 20
         assert restored.data == {"batches": 20}
         assert restored.history == history_of([(10, 0.5), (20, 0.75)])
         assert len(restored.state.params["conv"]["kernel"].sharding.device_set) == devices
         assert jax.tree.structure(restored.state) == jax.tree.structure(state_at(0))
+
+
+def test_running_means_are_kept_and_take_no_place_where_there_are_none(saved, tmp_path):
+    def with_average(step):
+        return state_at(step).replace(average=state_at(step + 1).variables)
+
+    with open_checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(with_average(10), data={}, history=[], config={})
+    restored = open_checkpoints(tmp_path, read_only=True).restore_latest(with_average)
+    assert state_digest(restored.state) == state_digest(with_average(10))
+    # As in checkpoints of before there were any.
+    metadata = (saved / "20" / "state" / "_METADATA").read_text()
+    assert '"params"' in metadata
+    assert '"average"' not in metadata
+    with pytest.raises(DamagedError):
+        open_checkpoints(saved, read_only=True).restore_latest(with_average)
 
 
 def test_digest_sees_path_dtype_shape_and_bytes():
@@ -91,14 +107,14 @@ def test_keeps_the_last_ones_and_the_best(tmp_path):
     folder = tmp_path / "checkpoints"
     save_steps(folder, [(1, 0.2), (2, 0.9), (3, 0.4), (4, 0.9), (5, 0.1), (6, 0.3)])
     assert {path.name for path in folder.iterdir() if path.is_dir()} == {"4", "5", "6"}
-    best = open_checkpoints(folder, read_only=True).restore_best(state_at(0))
+    best = open_checkpoints(folder, read_only=True).restore_best(state_at)
     assert best.step == 4, "of equal ones the later"
 
 
 def test_best_can_be_the_smallest(tmp_path):
     folder, criterion = tmp_path / "checkpoints", Criterion("accuracy", "min")
     save_steps(folder, [(1, 0.2), (2, 0.1), (3, 0.4), (4, 0.4)], criterion=criterion, keep=2)
-    restored = open_checkpoints(folder, criterion=criterion).restore_best(state_at(0))
+    restored = open_checkpoints(folder, criterion=criterion).restore_best(state_at)
     assert restored.step == 2
 
 
@@ -126,7 +142,7 @@ def test_any_flipped_bit_is_passed_over(saved, tmp_path, caplog):
         folder = shutil.copytree(saved, tmp_path / str(number) / "checkpoints")
         flip_bit(folder / name, rng)
         caplog.clear()
-        restored = open_checkpoints(folder).restore_latest(state_at(0))
+        restored = open_checkpoints(folder).restore_latest(state_at)
         assert restored.step == 10, name
         assert state_digest(restored.state) == state_digest(state_at(10))
         assert restored.data == {"batches": 10}
@@ -145,7 +161,7 @@ def test_a_flipped_bit_before_the_seal_never_gives_a_wrong_array(saved, tmp_path
         if not (folder / name).exists():
             continue
         flip_bit(folder / name, rng)
-        restored = open_checkpoints(folder).restore_latest(state_at(0))
+        restored = open_checkpoints(folder).restore_latest(state_at)
         assert state_digest(restored.state) == state_digest(state_at(restored.step)), name
         assert restored.data == {"batches": restored.step}
         assert len(restored.history) == restored.step // 10
@@ -162,7 +178,7 @@ def test_a_checkpoint_cut_short_is_passed_over(copied, damage, caplog):
         path.write_bytes(
             path.read_bytes()[: path.stat().st_size // 2 if damage == "cut short" else 0]
         )
-    restored = open_checkpoints(copied).restore_latest(state_at(0))
+    restored = open_checkpoints(copied).restore_latest(state_at)
     assert restored.step == 10
     assert state_digest(restored.state) == state_digest(state_at(10))
     assert "checkpoint 20" in caplog.text
@@ -172,15 +188,15 @@ def test_the_step_of_a_damaged_checkpoint_can_be_saved_again(copied):
     flip_bit(largest(copied / "20"), random.Random(1))
     history = history_of([(10, 0.5), (20, 0.8)])
     with open_checkpoints(copied) as checkpoints:
-        assert checkpoints.restore_latest(state_at(0)).step == 10
+        assert checkpoints.restore_latest(state_at).step == 10
         checkpoints.save(state_at(20, seed=5), data={}, history=history, config={})
-    restored = open_checkpoints(copied).restore_latest(state_at(0))
+    restored = open_checkpoints(copied).restore_latest(state_at)
     assert state_digest(restored.state) == state_digest(state_at(20, seed=5))
 
 
 def test_a_damaged_best_gives_way_to_the_next(copied, caplog):
     flip_bit(largest(copied / "20"), random.Random(1))
-    best = open_checkpoints(copied, read_only=True).restore_best(state_at(0))
+    best = open_checkpoints(copied, read_only=True).restore_best(state_at)
     assert best.step == 10
     assert (copied / "20").is_dir(), "reading changes nothing"
 
@@ -189,7 +205,7 @@ def test_no_sound_checkpoint_is_an_error_and_nothing_is_moved(copied):
     for step in ("10", "20"):
         flip_bit(largest(copied / step), random.Random(2))
     with pytest.raises(DamagedError, match=r"none of the checkpoints \[20, 10\]"):
-        open_checkpoints(copied).restore_latest(state_at(0))
+        open_checkpoints(copied).restore_latest(state_at)
     assert (copied / "20").is_dir()
     assert (copied / "10").is_dir()
 
@@ -197,16 +213,16 @@ def test_no_sound_checkpoint_is_an_error_and_nothing_is_moved(copied):
 def test_another_network_is_an_error_not_a_fresh_start(copied):
     other = state_at(0).replace(params={"dense": {"kernel": jnp.zeros((3, 3))}})
     with pytest.raises(DamagedError):
-        open_checkpoints(copied).restore_latest(other)
+        open_checkpoints(copied).restore_latest(lambda step: other)
 
 
 def test_an_unsealed_checkpoint_is_sealed_when_restored(copied):
     seal = copied / "20" / "seal.json"
     written = seal.read_text()
     seal.unlink()
-    open_checkpoints(copied, read_only=True).restore_latest(state_at(0))
+    open_checkpoints(copied, read_only=True).restore_latest(state_at)
     assert not seal.exists(), "reading changes nothing"
-    open_checkpoints(copied).restore_latest(state_at(0))
+    open_checkpoints(copied).restore_latest(state_at)
     assert json.loads(seal.read_text()) == json.loads(written)
 
 
@@ -215,7 +231,7 @@ def test_a_process_that_died_while_sealing_leaves_a_sound_checkpoint(copied):
     seal = copied / "20" / "seal.json"
     seal.rename(copied / "20" / "seal.json.tmp")
     for _ in range(3):
-        assert open_checkpoints(copied).restore_latest(state_at(0)).step == 20
+        assert open_checkpoints(copied).restore_latest(state_at).step == 20
         assert seal.exists()
 
 
@@ -223,7 +239,7 @@ def test_parameters_that_are_not_finite_are_not_saved(copied):
     state = state_at(30)
     state.statistics["batch_stats"]["mean"] = jnp.full(8, jnp.nan, jnp.bfloat16)
     with open_checkpoints(copied) as checkpoints:
-        checkpoints.restore_latest(state_at(0))
+        checkpoints.restore_latest(state_at)
         with pytest.raises(NonFiniteError, match=r"step 30: batch_stats/mean = nan; .*/20$"):
             checkpoints.save(state, data={}, history=[], config={})
     assert not (copied / "30").exists()
@@ -232,17 +248,17 @@ def test_parameters_that_are_not_finite_are_not_saved(copied):
 def test_a_step_that_is_there_is_not_saved_over(copied):
     with open_checkpoints(copied) as checkpoints, pytest.raises(RuntimeError, match="of step 20"):
         checkpoints.save(state_at(20, seed=1), data={}, history=[], config={})
-    restored = open_checkpoints(copied).restore_latest(state_at(0))
+    restored = open_checkpoints(copied).restore_latest(state_at)
     assert state_digest(restored.state) == state_digest(state_at(20))
 
 
 def test_no_checkpoint_is_none(tmp_path):
-    assert open_checkpoints(tmp_path / "checkpoints").restore_latest(state_at(0)) is None
+    assert open_checkpoints(tmp_path / "checkpoints").restore_latest(state_at) is None
 
 
 def test_what_was_being_written_when_the_process_died_is_ignored(copied):
     shutil.copytree(copied / "20", copied / "30.orbax-checkpoint-tmp-1")
-    assert open_checkpoints(copied).restore_latest(state_at(0)).step == 20
+    assert open_checkpoints(copied).restore_latest(state_at).step == 20
 
 
 @pytest.fixture(autouse=True)

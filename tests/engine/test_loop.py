@@ -23,31 +23,15 @@ from jaxvision.engine import (
     state_digest,
 )
 from tests.engine.box_task import box_batches, box_task
-from tests.engine.stream import Stream
+from tests.engine.stream import Breaking, InterruptedRunError, Stream
 from tests.marks import slow_but
 
 OPTIMIZER = Optimizer(
     optax.with_extra_args_support(optax.sgd(0.01, momentum=0.9)), lambda step: 0.01
 )
+ALL_TRAIN = "all 1,650 parameters train"
 BATCHES = box_batches(5, 8)
 VALIDATION = [batch.replace(partners=None) for batch in box_batches(2, 8, seed=1)]
-
-
-class InterruptedRunError(Exception):
-    """Stands for the loss of the process."""
-
-
-class Breaking(Stream):
-    """A stream that breaks off."""
-
-    def __init__(self, batches, after):
-        super().__init__(batches)
-        self._after = after
-
-    def __next__(self):
-        if self._position == self._after:
-            raise InterruptedRunError
-        return super().__next__()
 
 
 def make_run(workdir, **changes):
@@ -66,7 +50,7 @@ def run_fit(
     workdir,
     *,
     task=None,
-    optimizer=OPTIMIZER,
+    optimizers=(OPTIMIZER,),
     stream=None,
     devices=4,
     said=None,
@@ -75,7 +59,7 @@ def run_fit(
 ):
     return fit(
         task or box_task(),
-        optimizer,
+        optimizers,
         make_run(workdir, **changes),
         train=stream or Stream(BATCHES),
         validation=VALIDATION if validation else None,
@@ -131,8 +115,8 @@ def test_an_interrupted_run_ends_with_the_same_bits(whole, tmp_path, after):
         file.write('{"step": 999, "loss"')
     said = []
     resumed = run_fit(tmp_path, said=said)
-    if after > 4:
-        assert said == [f"resuming the run in {tmp_path} after step {after // 4 * 4}"]
+    resuming = [f"resuming the run in {tmp_path} after step {after // 4 * 4}"] if after > 4 else []
+    assert said == [*resuming, ALL_TRAIN]
     workdir, fitted = whole
     assert state_digest(resumed.state) == state_digest(fitted.state)
     assert resumed.history == fitted.history
@@ -238,12 +222,12 @@ def plateau_optimizer():
 
 @pytest.mark.slow
 def test_the_plateau_rule_resumes_where_it_was(tmp_path):
-    whole = run_fit(tmp_path / "whole", optimizer=plateau_optimizer())
+    whole = run_fit(tmp_path / "whole", optimizers=(plateau_optimizer(),))
     rates = [line["learning_rate"] for line in read_lines(tmp_path / "whole")]
     assert len(set(rates)) > 1, "the rate should fall in this run"
     with pytest.raises(InterruptedRunError):
-        run_fit(tmp_path / "cut", stream=Breaking(BATCHES, 7), optimizer=plateau_optimizer())
-    resumed = run_fit(tmp_path / "cut", optimizer=plateau_optimizer())
+        run_fit(tmp_path / "cut", stream=Breaking(BATCHES, 7), optimizers=(plateau_optimizer(),))
+    resumed = run_fit(tmp_path / "cut", optimizers=(plateau_optimizer(),))
     assert state_digest(resumed.state) == state_digest(whole.state)
     assert read_lines(tmp_path / "cut") == read_lines(tmp_path / "whole")
 
@@ -284,7 +268,7 @@ def test_further_checkpoints_between_evaluations(tmp_path):
         run_fit(tmp_path, stream=Breaking(BATCHES, 8), **options)
     said = []
     run_fit(tmp_path, said=said, **options)
-    assert said == [f"resuming the run in {tmp_path} after step 6"]
+    assert said == [f"resuming the run in {tmp_path} after step 6", ALL_TRAIN]
 
 
 def test_plain_lines_where_stderr_is_no_terminal(tmp_path, monkeypatch):

@@ -48,6 +48,35 @@ def test_the_dtype_stays_that_of_the_network():
     assert result.variables["params"]["conv1"]["kernel"].dtype == jnp.bfloat16
 
 
+@pytest.mark.parametrize(("given", "own"), [(1, 3), (3, 1)])
+def test_a_kernel_of_other_channels_does_the_same_to_grey_images(given, own):
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(3, 3, given, 4)).astype("f4")
+    new = {"params": {"conv1": {"kernel": np.zeros((3, 3, own, 4), "f4")}}}
+    result = transfer(new, {"params": {"conv1": {"kernel": kernel}}})
+    assert result.taken == ["conv1/kernel"]
+    window = rng.normal(size=(3, 3, 1)).astype("f4")
+    expected, found = (
+        np.einsum("hwc,hwcd->d", window.repeat(channels, axis=2), k)
+        for channels, k in ((given, kernel), (own, result.variables["params"]["conv1"]["kernel"]))
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 2, 4), (3, 3, 3, 5), (5, 5, 3, 4), (3, 4)])
+def test_a_kernel_of_another_shape_is_not_taken(shape):
+    result = transfer(
+        {"params": {"conv1": {"kernel": np.zeros(shape, "f4")}, "fc": {"bias": np.zeros(1, "f4")}}},
+        {
+            "params": {
+                "conv1": {"kernel": np.ones((3, 3, 1, 4), "f4")},
+                "fc": {"bias": np.ones(1, "f4")},
+            }
+        },
+    )
+    assert result.own == ["conv1/kernel"]
+
+
 def test_networks_with_nothing_in_common_are_refused():
     other = {"params": {"dense": {"kernel": np.ones((4, 3), "f4")}}}
     with pytest.raises(InputError, match="no weight in common, by name and shape"):

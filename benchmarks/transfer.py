@@ -1,0 +1,73 @@
+"""What is it worth to begin with the weights of another network? Runs with and without them.
+
+  python benchmarks/transfer.py --config transfer_bccd_resnet20 --init-from FILE [--seeds 3]
+                                [--scratch-rate 0.1] [-- --config.data.dir=cells ...]
+
+Each seed trains twice for the same steps: from the weights, as the config says, and from random
+ones, where nothing is frozen, no head trains first and the learning rate is --scratch-rate. What
+follows "--" goes to both. The table has the test accuracy: mean over the seeds, least and largest.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+
+from timing import machine
+from tqdm import tqdm
+
+TRAIN = pathlib.Path(__file__).parent.parent / "train.py"
+
+
+def accuracy(*arguments):
+    """Of a run on the test images; it is kept nowhere."""
+    with tempfile.TemporaryDirectory() as workdir:
+        done = subprocess.run(
+            [sys.executable, str(TRAIN), *arguments, f"--workdir={workdir}/run"],
+            capture_output=True,
+            text=True,
+        )
+    if done.returncode:
+        sys.exit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])["accuracy"]
+
+
+def main():
+    given = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    given.add_argument("--config", required=True)
+    given.add_argument("--init-from", required=True, help="as config.init_from")
+    given.add_argument("--seeds", type=int, default=3)
+    given.add_argument("--scratch-rate", type=float, default=0.1)
+    given.add_argument("rest", nargs="*", help="further arguments of train.py, after --")
+    options = given.parse_args()
+    ways = {
+        "the weights": [f"--config.init_from={options.init_from}"],
+        "random": [
+            "--config.init_from=",
+            "--config.freeze=()",
+            "--config.freeze_statistics=()",
+            "--config.head_first.steps=0",
+            f"--config.optimizer.learning_rate={options.scratch_rate}",
+        ],
+    }
+    found = {way: [] for way in ways}
+    turns = [(seed, way) for seed in range(options.seeds) for way in ways]
+    for seed, way in tqdm(turns, unit="run", disable=None):
+        arguments = [f"--config={options.config}", *options.rest, *ways[way]]
+        found[way].append(accuracy(*arguments, f"--config.seed={seed}"))
+    print("| begins with | test accuracy | least | largest |\n|---|---|---|---|")
+    for way, values in found.items():
+        figures = (statistics.mean(values), min(values), max(values))
+        print(f"| {way} | {' | '.join(f'{x:.4f}' for x in figures)} |")
+    gains = [a - b for a, b in zip(*found.values(), strict=True)]
+    print(f"\ngain by seed: {', '.join(f'{gain:+.4f}' for gain in gains)}")
+    print(f"{options.config} {' '.join(options.rest)}, {options.seeds} seeds; {machine('flax')}")
+
+
+if __name__ == "__main__":
+    main()

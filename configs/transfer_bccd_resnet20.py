@@ -1,0 +1,43 @@
+"""More data, unlike the old: a ResNet-20 of CIFAR-10 on cells of blood, cut out of BCCD.
+
+    git clone https://github.com/Shenggan/BCCD_Dataset
+    jaxvision crop-objects --data=BCCD_Dataset/BCCD --splits=train,val,test --out=cells
+    python train.py --config=configs/transfer_bccd_resnet20.py --config.data.dir=cells \\
+        --config.init_from=resnet20.npz --config.init_prefix=module.
+
+The weights are those of github.com/akamaster/pytorch_resnet_cifar10, or any others for a ResNet-20.
+First the new last layer trains alone, for a fifth of the run; then all, at a tenth of its rate.
+"""
+
+from jaxvision.cli.config import default_config
+
+
+def get_config():
+    config = default_config()
+    config.steps = 300
+    config.batch_size = 64
+    config.eval_every = 60
+    config.head_first.steps = 60
+    config.head_first.train = ("fc",)
+    config.head_first.learning_rate = 0.1
+
+    config.model.name = "resnet20"
+    config.data.source = "folder"
+    config.data.train_split = "train"
+    config.data.test_split = "test"
+    config.data.num_classes = 3
+    config.data.channels = 3
+    config.data.image_size = 32
+    config.data.resize = "bilinear"
+    config.data.mean = (0.485, 0.456, 0.406)
+    config.data.std = (0.229, 0.224, 0.225)
+    config.data.cache = True
+    config.augment.flip = True
+    config.augment.padding = 4
+
+    config.optimizer.name = "sgd"
+    config.optimizer.learning_rate = 0.01
+    config.optimizer.nesterov = True
+    config.optimizer.weight_decay = 5e-4
+    config.optimizer.schedule.name = "cosine"
+    return config

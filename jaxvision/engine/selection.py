@@ -1,0 +1,90 @@
+"""Which parameters of a network train, and how fast."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import flax.traverse_util
+import numpy as np
+
+from jaxvision.core import InputError, chosen, matches
+
+_SHOWN = 8
+"""Names in a line that tells what trains."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which parameters train, and at which factor of the learning rate.
+
+    All train, or those that `only` chooses, but none that `freeze` chooses.
+
+    Attributes:
+      only: patterns, see `jaxvision.core.patterns`; () for all.
+      freeze: likewise.
+      rates: (pattern, factor); of a parameter that several choose the first counts, and one that
+        none chooses has the factor 1.
+    """
+
+    only: Sequence[str] = ()
+    freeze: Sequence[str] = ()
+    rates: Sequence[tuple[str, float]] = ()
+
+    def split(self, params: Any) -> tuple[Any, Any]:
+        """Parameters as two trees: those that train, and the others.
+
+        Raises:
+          InputError: a pattern matches nothing, or nothing trains.
+        """
+        if not (self.only or self.freeze or self.rates):
+            return params, {}
+        flat = flax.traverse_util.flatten_dict(params, sep="/")
+        chosen(flat, [pattern for pattern, _ in self.rates], what="config.optimizer.rates")
+        names = chosen(flat, self.only, what="config.head_first.train") if self.only else set(flat)
+        names -= chosen(flat, self.freeze, what="config.freeze")
+        if not names:
+            raise InputError("config.freeze leaves nothing to train: freeze less")
+        return tuple(
+            flax.traverse_util.unflatten_dict(
+                {name: x for name, x in flat.items() if (name in names) == trains}, sep="/"
+            )
+            for trains in (True, False)
+        )
+
+    def scale(self, changes: Any) -> Any:
+        """Changes of parameters, each times its factor."""
+        flat = flax.traverse_util.flatten_dict(changes, sep="/")
+        return flax.traverse_util.unflatten_dict(
+            {name: self._factor(name) * change for name, change in flat.items()}, sep="/"
+        )
+
+    def _factor(self, name: str) -> float:
+        return next((factor for pattern, factor in self.rates if matches(name, pattern)), 1.0)
+
+    def describe(self, params: Any) -> str:
+        """What trains, and how much of it there is, in one line."""
+        trained, frozen = self.split(params)
+        count, rest = _size(trained), _size(frozen)
+        if not rest:
+            return f"all {count:,} parameters train"
+        names = list(dict.fromkeys(path[:-1] or path for path in _paths(trained)))
+        shown = ", ".join("/".join(path) for path in names[:_SHOWN])
+        more = f" and {len(names) - _SHOWN} more layers" if len(names) > _SHOWN else ""
+        return f"{count:,} of {count + rest:,} parameters train: {shown}{more}"
+
+
+def join(trained: Any, frozen: Any) -> Any:
+    """The parameters that `Selection.split` split."""
+    if not frozen:
+        return trained
+    flat = map(flax.traverse_util.flatten_dict, (trained, frozen))
+    return flax.traverse_util.unflatten_dict({path: x for part in flat for path, x in part.items()})
+
+
+def _paths(params: Any) -> list[tuple[str, ...]]:
+    return list(flax.traverse_util.flatten_dict(params))
+
+
+def _size(params: Any) -> int:
+    leaves = flax.traverse_util.flatten_dict(params).values()
+    return sum(int(np.prod(x.shape)) for x in leaves)

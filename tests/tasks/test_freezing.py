@@ -1,0 +1,100 @@
+"""Batch norms that do in training what they do in evaluation."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxvision.cli.config import default_config
+from jaxvision.core import ClassificationBatch, InputError, Keys
+from jaxvision.engine import Parallel, init_state, make_optimizer, make_update
+from jaxvision.tasks import classification, with_frozen_statistics
+from tests.models.variables import random_values
+
+
+def tiny_task(**fields):
+    config = default_config()
+    config.model.update({"name": "resnet20", "blocks": 1, "widths": (4, 8, 8), **fields})
+    config.data.image_size = 8
+    return classification(config)
+
+
+def batch_of(size):
+    rng = np.random.default_rng(0)
+    return ClassificationBatch(
+        image=rng.integers(0, 256, (size, 8, 8, 1), np.uint8),
+        label=rng.integers(0, 10, size).astype(np.int32),
+        weight=np.ones(size, np.float32),
+        mask=np.ones(size, bool),
+    )
+
+
+def trained(task, *, freeze=(), devices=4, steps=3):
+    """(variables before, variables after some steps)."""
+    config = default_config().optimizer
+    config.weight_decay = 0.1
+    optimizer = make_optimizer(config, steps=steps, freeze=freeze)
+    parallel = Parallel("pmap", jax.devices()[:devices])
+    before = jax.device_get(init_state(task, optimizer, 0))
+    update = make_update(task, optimizer, seed=0, parallel=parallel)
+    state = parallel.replicate(before)
+    for _ in range(steps):
+        state, _ = update(state, parallel.shard(batch_of(8)))
+    return before.variables, jax.device_get(state).variables
+
+
+def test_frozen_parameters_and_statistics_stay_to_the_bit():
+    frozen = ("conv1", "bn1", "layer1*", "layer2*")
+    task = with_frozen_statistics(tiny_task(), ("bn1", "layer[12]*"))
+    before, after = trained(task, freeze=frozen)
+    equal = jax.tree.map(np.array_equal, before, after)
+    for collection in ("params", "batch_stats"):
+        for layer, values in equal[collection].items():
+            stays = layer in ("conv1", "bn1") or layer.startswith(("layer1", "layer2"))
+            assert set(values.values()) == {stays}, (collection, layer)
+
+
+def test_without_them_the_statistics_of_a_frozen_layer_move():
+    before, after = trained(tiny_task(), freeze=("conv1", "bn1"))
+    assert np.array_equal(before["params"]["bn1"]["scale"], after["params"]["bn1"]["scale"])
+    assert not np.array_equal(
+        before["batch_stats"]["bn1"]["mean"], after["batch_stats"]["bn1"]["mean"]
+    )
+
+
+@pytest.mark.parametrize("fields", [{}, {"remat": True}])
+def test_all_norms_frozen_give_the_outputs_of_an_evaluation(fields):
+    task = tiny_task(**fields)
+    variables = random_values(jax.eval_shape(task.init, jax.random.key(0)))
+    batch = jax.vmap(task.prepare)(batch_of(4))
+    keys = Keys(jax.random.split(jax.random.key(0), 4), jax.random.key(1))
+
+    def outputs(task, train):
+        def forward(batch):
+            return task.forward(variables, batch, keys=keys, step=0, train=train)
+
+        found, statistics = jax.vmap(forward, axis_name="batch")(
+            jax.tree.map(lambda x: x[None], batch)
+        )
+        return found["logits"][0], statistics
+
+    expected, _ = outputs(task, train=False)
+    frozen, statistics = outputs(with_frozen_statistics(task, ("*",)), train=True)
+    np.testing.assert_array_equal(frozen, expected)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_array_equal(x[0], y),
+        statistics["batch_stats"],
+        variables["batch_stats"],
+    )
+    free, _ = outputs(task, train=True)
+    assert abs(free - expected).max() > 1e-3 * abs(expected).max()
+
+
+def test_none_are_frozen_if_nothing_is_said():
+    task = tiny_task()
+    assert with_frozen_statistics(task, ()) is task
+
+
+@pytest.mark.parametrize(("fields", "pattern"), [({}, "conv1"), ({"norm": "group_norm"}, "*")])
+def test_a_pattern_that_matches_no_batch_norm(fields, pattern):
+    with pytest.raises(InputError, match=r"config.freeze_statistics: .* matches nothing"):
+        with_frozen_statistics(tiny_task(**fields), (pattern,))
