@@ -35,7 +35,7 @@ def digits(workdir, config):
     @jax.jit
     def predict(batch):
         prepared = jax.vmap(task.prepare)(batch)
-        outputs, _ = task.forward(state.variables, prepared, keys=None, step=0, train=False)
+        outputs, _ = task.forward(state.averaged, prepared, keys=None, step=0, train=False)
         return jax.vmap(task.decode)(outputs)
 
     records = assemble.open_records(assemble.open_data(config), "test")

@@ -1,6 +1,7 @@
 """The pages in docs/ show code that runs."""
 
 import importlib.util
+import json
 import pathlib
 import re
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from jaxvision import interop
 from jaxvision.cli.config import default_config
-from jaxvision.cli.main import COMMANDS
+from jaxvision.cli.main import COMMANDS, run
 from jaxvision.core import InputError
 from jaxvision.models import create_model
 from tests.models.variables import random_variables
@@ -32,12 +33,40 @@ def test_the_page_on_losses_shows_what_is_in_its_script():
         assert block in SCRIPT.read_text(), block
 
 
-@pytest.mark.slow
-def test_the_losses_of_the_page_are_proven():
-    spec = importlib.util.spec_from_file_location("own_loss", SCRIPT)
+def script(path):
+    """A script as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.prove()
+    return module
+
+
+@pytest.mark.slow
+def test_the_losses_of_the_page_are_proven():
+    script(SCRIPT).prove()
+
+
+@pytest.mark.slow
+def test_the_picture_of_the_digits_counts_the_errors_that_eval_does(tmp_path, monkeypatch, capsys):
+    """Of the averaged weights, which are far from the last ones here."""
+    usual = ["--config=digits_lenet5", f"--config.data.dir={tmp_path}"]
+    short = ["--config.steps=20", "--config.eval_every=20", "--config.optimizer.average=0.9"]
+    assert run("train", ["train", *usual, *short, f"--workdir={tmp_path / 'run'}"]) == 0
+    capsys.readouterr()
+    assert run("eval", ["eval", f"--workdir={tmp_path / 'run'}"]) == 0
+    errors = round(359 * (1 - json.loads(capsys.readouterr().out)["accuracy"]))
+    module, titles = script(DOCS / "make_pictures.py"), []
+    monkeypatch.setattr(
+        module.Figure, "savefig", lambda figure, *_, **__: titles.append(upper_title(figure))
+    )
+    module.main([tmp_path / "run"])
+    assert titles == [
+        f"LeNet-5 on the 359 test digits, the least sure first: {errors} wrong (red)"
+    ]
+
+
+def upper_title(figure):
+    return figure.subfigs[0].get_suptitle()
 
 
 @pytest.mark.slow

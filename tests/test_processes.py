@@ -155,12 +155,22 @@ def losses_of(workdir):
     return np.array([json.loads(line)["loss"] for line in lines_of(workdir)])
 
 
+PARTS = [
+    "--config.freeze=('conv1',)",
+    "--config.head_first.steps=5",
+    "--config.head_first.train=('fc',)",
+    "--config.optimizer.ema_decay=0.9",
+    "--config.augment.mixup=0.5",
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["pmap", "shard_map"])
-def test_two_processes_train_the_same_losses_as_one(start, tmp_path, kind):
-    option = f"--config.parallel={kind}"
-    finish(start(tmp_path / "one", option, devices=4))
-    both = start_two(start, tmp_path / "two", option)
+@pytest.mark.parametrize(
+    "options", [["--config.parallel=pmap"], ["--config.parallel=shard_map", *PARTS]]
+)
+def test_two_processes_train_the_same_losses_as_one(start, tmp_path, options):
+    finish(start(tmp_path / "one", *options, devices=4))
+    both = start_two(start, tmp_path / "two", *options)
     (first, _), (second, err) = [finish(process) for process in both]
     assert second is None, "only the first process reports"
     assert "images/s" not in err

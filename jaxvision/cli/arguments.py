@@ -86,7 +86,7 @@ def parse_with_rest(values: flags.FlagValues, argv: list[str], usage: str) -> li
     Args:
       values: the flags.
       argv: arguments, the program's name first.
-      usage: text of --help; the flags are listed after it.
+      usage: text of --help; the flags are listed after it, with the defaults that they have.
     Returns:
       the arguments that are no flags.
     Raises:
@@ -94,7 +94,7 @@ def parse_with_rest(values: flags.FlagValues, argv: list[str], usage: str) -> li
       InputError: unknown flag or bad value.
     """
     if {"--help", "-h", "-help", "--helpfull"} & set(argv):
-        listed = "\n".join(f"  --{name}: {values[name].help}" for name in values if "." not in name)
+        listed = "\n".join(_describe_flag(values[name]) for name in values if "." not in name)
         raise HelpAsked(f"{usage.strip()}\n\nFlags:\n{listed}")
     try:
         return values([_with_underscores(item) for item in argv])[1:]
@@ -102,6 +102,14 @@ def parse_with_rest(values: flags.FlagValues, argv: list[str], usage: str) -> li
         raise InputError(f"{error} (--help lists the flags)") from error
     except flags.Error as error:
         raise InputError(" ".join(str(error).split())) from error
+
+
+def _describe_flag(flag: flags.Flag) -> str:
+    """A line of --help; a config's flag lists the values of its keys itself."""
+    default = None if isinstance(flag.default, ConfigDict) else flag.default_as_str  # in quotes
+    has_default = default not in (None, "''", "'false'")
+    shown = f" (default: {default[1:-1]})" if has_default else ""
+    return f"  --{flag.name}: {flag.help}{shown}"
 
 
 def _with_underscores(item: str) -> str:

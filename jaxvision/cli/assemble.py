@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxvision.cli.config import default_config
-from jaxvision.core import InputError, Task, lookup
+from jaxvision.core import IGNORED, InputError, Task, lookup, name_matches
 from jaxvision.data import (
     CLASSIFICATION_SOURCES,
     DETECTION_SOURCES,
@@ -36,6 +36,7 @@ from jaxvision.data import (
     Transform,
     to_restoration_example,
 )
+from jaxvision.data.source import Record
 from jaxvision.engine import (
     CHECKPOINTS,
     Checkpoints,
@@ -58,15 +59,20 @@ from jaxvision.interop import (
 from jaxvision.tasks import TASKS
 
 
-def saved_config(workdir: pathlib.Path) -> ConfigDict:
+def saved_config(workdir: pathlib.Path, *, data_dir: str | None = None) -> ConfigDict:
     """The config of the run in a folder.
 
+    Args:
+      workdir: the folder.
+      data_dir: of the data, if it is another by now.
     Raises:
       InputError: there is none.
     """
     saved = read_config(workdir)  # an older run may lack keys that came later
     config = default_config(saved.get("task", "classification"))
     config.update(saved)
+    if data_dir is not None:
+        config.data.dir = data_dir
     return config
 
 
@@ -103,16 +109,20 @@ def make_task(config: Any) -> Task:
     return lookup(TASKS, config.task, "task")(config)
 
 
-def restore_run(workdir: pathlib.Path) -> Restored:
-    """The best checkpoint of the run in a folder, by its own config, on one device.
+def open_run(workdir: pathlib.Path, config: Any | None = None) -> tuple[Task, Restored]:
+    """The task of the run in a folder, and its best checkpoint, on one device.
 
+    Args:
+      workdir: the folder.
+      config: from `saved_config`, perhaps changed; None: as saved.
     Raises:
       InputError: there is no run, or it has no checkpoint.
       DamagedError: none of its checkpoints is sound.
     """
-    config = saved_config(workdir)
+    config = saved_config(workdir) if config is None else config
+    task = make_task(config)
     parallel = Parallel(devices=jax.local_devices()[:1])
-    return restore_best(workdir, config, make_task(config), parallel)
+    return task, restore_best(workdir, config, task, parallel)
 
 
 class _Weights(NamedTuple):
@@ -130,7 +140,7 @@ class _Weights(NamedTuple):
 
 
 def _weights_of_run(folder: pathlib.Path) -> _Weights:
-    best = restore_run(folder)
+    _, best = open_run(folder)
     return _Weights(jax.device_get(best.state.averaged), f"{folder}, step {best.step}")
 
 
@@ -144,7 +154,14 @@ def _weights_of_file(path: pathlib.Path, like: dict[str, Any], prefix: str) -> _
     return _Weights(found, str(path), left)
 
 
-def starting_from(task: Task, origin: str, *, prefix: str = "", say: Callable[[str], None]) -> Task:
+def starting_from(
+    task: Task,
+    origin: str,
+    *,
+    prefix: str = "",
+    freeze: Sequence[str] = (),
+    say: Callable[[str], None],
+) -> Task:
     """The task, its network beginning with weights of another, where they fit.
 
     Args:
@@ -152,7 +169,8 @@ def starting_from(task: Task, origin: str, *, prefix: str = "", say: Callable[[s
       origin: folder of a run, whose best weights they are; or of variables, as `jaxvision convert`
         writes them; or a file of weights in torch's layout.
       prefix: taken off the keys of such a file where they have it.
-      say: shows lines to the user: what is new, and what was not taken.
+      freeze: patterns of the parameters that will not train.
+      say: shows lines to the user: what is new, and perhaps frozen, and what was not taken.
     Raises:
       InputError: there is no such run or file, or it has nothing in common with the task's network.
     """
@@ -168,6 +186,11 @@ def starting_from(task: Task, origin: str, *, prefix: str = "", say: Callable[[s
     taken = transfer(like, given)
     rest = f"; new: {', '.join(taken.own)}" if taken.own else ""
     say(f"{len(taken.taken)} arrays begin as in {weights.origin}{rest}")
+    if taken.recolored:
+        say(f"from grey to RGB, or back: {', '.join(taken.recolored)}")
+    frozen = [name for name in taken.own if any(name_matches(name, x) for x in freeze)]
+    if frozen:
+        say(f"frozen, though new and at random: {', '.join(frozen)}")
     if weights.left:
         say(f"not taken from there: {', '.join(weights.left)}")
     return dataclasses.replace(task, init=lambda key: transfer(task.init(key), given).variables)
@@ -189,9 +212,15 @@ def _classification(data: Any, size: int, **how: Any) -> ToClassificationExample
 
 
 def _random_windows(config: Any, size: int) -> Transform | Random:
-    if config.augment.crop_scale is None:
+    if config.augment.crop_scale is None or config.augment.crop_on_device:
         return _classification(config.data, size)
     return Random(_classification(config.data, size, crop_scale=config.augment.crop_scale))
+
+
+def _no_objects(data: Any, image: np.ndarray) -> Record:
+    none = np.zeros(0, bool)
+    boxes = {"boxes": np.zeros((0, 4)), "labels": none.astype(int)}
+    return {**boxes, "crowd": none, "difficult": none, "masks": []}
 
 
 def _detection(data: Any, size: int) -> ToDetectionExample:
@@ -204,8 +233,17 @@ def _detection(data: Any, size: int) -> ToDetectionExample:
     )
 
 
+def _none_visible(data: Any, image: np.ndarray) -> Record:
+    count = len(data.class_names)
+    return {"points": np.zeros((count, 2)), "visible": np.zeros(count, bool)}
+
+
 def _landmarks(data: Any, size: int) -> ToLandmarkExample:
     return ToLandmarkExample((size, size), len(data.class_names), resize=data.resize)
+
+
+def _all_ignored(data: Any, image: np.ndarray) -> Record:
+    return {"labels": np.full(image.shape[:2], IGNORED, np.uint8)}
 
 
 def _segmentation(data: Any, size: int) -> ToSegmentationExample:
@@ -237,6 +275,8 @@ class _Kind(NamedTuple):
       trained_on: (config.data, records) -> the parts of the records to train on.
       measured_on: likewise, to evaluate on.
       drawing: (config, size) -> what makes an example to train on, where it is not `transform`.
+      untold: (config.data, image) -> what a record has besides its image when nothing is told of
+        it; None where images have no one size.
     """
 
     sources: Sources
@@ -244,14 +284,20 @@ class _Kind(NamedTuple):
     trained_on: Callable[[Any, Source], Source] = _as_they_are
     measured_on: Callable[[Any, Source], Source] = _as_they_are
     drawing: Callable[[Any, int], Transform | Random] | None = None
+    untold: Callable[[Any, np.ndarray], Record] | None = None
 
 
 _KINDS = {
-    "classification": _Kind(CLASSIFICATION_SOURCES, _classification, drawing=_random_windows),
-    "detection": _Kind(DETECTION_SOURCES, _detection),
-    "landmarks": _Kind(LANDMARK_SOURCES, _landmarks),
+    "classification": _Kind(
+        CLASSIFICATION_SOURCES,
+        _classification,
+        drawing=_random_windows,
+        untold=lambda data, image: {},
+    ),
+    "detection": _Kind(DETECTION_SOURCES, _detection, untold=_no_objects),
+    "landmarks": _Kind(LANDMARK_SOURCES, _landmarks, untold=_none_visible),
     "restoration": _Kind(RESTORATION_SOURCES, _restoration, _patches, _tiles),
-    "segmentation": _Kind(SEGMENTATION_SOURCES, _segmentation),
+    "segmentation": _Kind(SEGMENTATION_SOURCES, _segmentation, untold=_all_ignored),
 }
 
 
@@ -279,6 +325,25 @@ def open_records(splits: Splits, split: str) -> Source:
         advice = f"{lower} config.data.validation_fraction" if lower else "choose another"
         raise InputError(f"split {split!r} has no records: {advice}")
     return records
+
+
+def image_transform(config: Any) -> Callable[[Record, str], np.ndarray]:
+    """What makes a record's image u8[image_size, image_size, C], as an evaluation sees it.
+
+    Raises:
+      InputError: the images of the config's task have no one size; when called: as the transform.
+    """
+    data, kind = config.data, _KINDS[config.task]
+    if kind.untold is None:
+        raise InputError(
+            f"the images of {config.task} have no one size: give a run or config of another task"
+        )
+    transform = kind.transform(data, data.image_size)
+
+    def image_of(record: Record, where: str) -> np.ndarray:
+        return transform({**record, **kind.untold(data, record["image"])}, where).image
+
+    return image_of
 
 
 def _share() -> Share:

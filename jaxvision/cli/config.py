@@ -27,7 +27,7 @@ def default_config(task: str = "classification") -> ConfigDict:
     config.init_from = config_dict.placeholder(str)
     config.init_prefix = ""  # taken off such a file's keys where they have it: "module."
     # names of parameters that stay as they are, as ("conv1", "layer[12]*"): * and ? stand for any
-    # characters, and a name's beginning is enough
+    # characters, and a name's beginning is enough; the statistics of batch norms go on moving
     config.freeze = ()
     # likewise, of batch norms that use the statistics that they have, and keep them: ("*",) for all
     config.freeze_statistics = ()
@@ -42,7 +42,7 @@ def default_config(task: str = "classification") -> ConfigDict:
     config.head_first = ConfigDict()  # what is new trains alone before the rest of the run
     config.head_first.steps = 0  # of the run's; 0: all trains from the first step on
     config.head_first.train = ()  # names, as in freeze: ("fc",)
-    config.head_first.learning_rate = 0.1  # the peak; all else is as in optimizer
+    config.head_first.learning_rate = config_dict.placeholder(float)  # None: as in optimizer
 
     config.best = ConfigDict()  # which checkpoint is best
     config.best.metric = ""  # of the validation part
@@ -76,10 +76,11 @@ def default_config(task: str = "classification") -> ConfigDict:
     config.optimizer.b2 = 0.999  # adam and adamw
     config.optimizer.weight_decay = 0.0  # not on biases and norms
     config.optimizer.clip_norm = 0.0  # largest global norm of the gradient; 0: any
-    # (name, as in freeze; factor of the learning rate) pairs: (("layer1*", 0.1), ("fc", 10.0))
+    # (name, as in freeze; factor of the learning rate) pairs, after the head's own steps:
+    # (("layer1*", 0.1), ("fc", 10.0))
     config.optimizer.rates = ()
     # decay of running means of all weights, which are evaluated instead of them; 0: none
-    config.optimizer.average = 0.0
+    config.optimizer.ema_decay = 0.0
 
     config.optimizer.schedule = ConfigDict()
     # "constant", "step", "cosine", "one_cycle" or "plateau"
@@ -101,7 +102,8 @@ def _classification(config: ConfigDict) -> None:
     config.data.source = "digits"
     config.data.train_split = "train"  # of a folder, npz or TFDS
     config.data.test_split = "test"  # likewise
-    config.data.per_class = 0  # images of each class to train on; 0: all
+    # images of each class to train on, once the validation part is taken off; 0: all the rest
+    config.data.per_class = 0
     config.data.resize = config_dict.placeholder(str)  # nearest, bilinear, bicubic; None: refuse
     # pixels to which the shorter side is resized, before the middle is taken; None: resize it all
     config.data.shorter_side = config_dict.placeholder(int)
@@ -112,8 +114,8 @@ def _classification(config: ConfigDict) -> None:
 
     # least and largest share of the image that a random window shows, instead of the middle
     config.augment.crop_scale = config_dict.placeholder(tuple)
-    # as crop_scale, but on the device, of the image in the network's size: cheaper, less sharp
-    config.augment.resized_crop = config_dict.placeholder(tuple)
+    # that window is of the image in the network's size: cheaper, but less sharp
+    config.augment.crop_on_device = False
     config.augment.flip = False  # left and right
     config.augment.padding = 0  # pixels on each side before a random crop
     config.augment.degrees = 0.0  # of a random rotation either way

@@ -74,4 +74,5 @@ def _checkpoint(folder: pathlib.Path) -> pathlib.Path | Mapping[str, np.ndarray]
     """What `load_weights` takes: the folder, or of a run the best weights."""
     if is_variables(folder):
         return folder
-    return to_state_dict(assemble.restore_run(folder).state.averaged)
+    _, best = assemble.open_run(folder)
+    return to_state_dict(best.state.averaged)

@@ -2,13 +2,16 @@
 
   jaxvision crop-objects --data=DIR --out=crops
   jaxvision crop-objects --data=BCCD --splits=train,val,test --square --margin=0.1 --out=crops
+  jaxvision crop-objects --data=VOC2007 --splits=trainval,test --out=crops
   jaxvision crop-objects --config=bccd_yolov2 --config.data.dir=BCCD --out=crops
 
 Writes OUT/SPLIT/CLASS/NAME_NUMBER.png, the object of that number in the image NAME, all or nothing:
 OUT must be empty, or not be there. Train on it with --config.data.source=folder
---config.data.dir=OUT. With --config=NAME the boxes are those of a config's data, whose keys are
-flags then, and the splits "train" and "test" are the config's own, the first with its validation
-part. Left out and counted are crowds, objects that are flagged as difficult, and small ones.
+--config.data.dir=OUT. The splits are "train" and "test" unless --splits names others, as a folder
+in VOC's form needs that has "trainval". With --config=NAME the boxes are those of a config's data,
+whose keys are flags then, and the splits "train" and "test" are the config's own, the first with
+its validation part; its data must be a folder (voc, coco or yolo), neither the embedded scenes nor
+TFDS. Left out and counted are crowds, objects that are flagged as difficult, and small ones.
 Images with problems, those that `jaxvision check-data` lists, are left out whole. The last line on
 stdout is the result, as JSON; the exit code is 1 if there are problems.
 """
@@ -18,6 +21,7 @@ import itertools
 import json
 import pathlib
 import re
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,6 +41,7 @@ from jaxvision.cli.folder import (
 from jaxvision.cli.report import file_name
 from jaxvision.core import InputError
 from jaxvision.data import (
+    FORMS,
     Annotation,
     ImageError,
     Listing,
@@ -75,7 +80,7 @@ def main(argv: list[str]) -> int:
         _check_folder_names(listing.class_names)
 
     counts, left_out, problems = {}, Counter(), 0
-    with _new_folder(out) as folder:
+    with _filling(out) as folder:
         for split, listing in listings.items():
             written = _write(listing, folder / file_name(split), values)
             for problem in written.problems:
@@ -127,6 +132,11 @@ def _listing(values: flags.FlagValues, split: str) -> Listing:
     if "config" not in values:
         return read_listing(values, split)
     data = values.config.data
+    if data.source not in FORMS:
+        raise InputError(
+            f"config.data.source is {data.source!r}, but objects are cut out of folders only: "
+            f"give the form of one, {', '.join(FORMS)}"
+        )
     listing = list_folder(data, own_split(data, split))
     check_class_names(data, listing)
     return listing
@@ -143,16 +153,22 @@ def _check_folder_names(class_names: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def _new_folder(out: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A folder beside `out`, which takes its place at the end, or is removed if something fails."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as beside:
-        new = pathlib.Path(beside) / out.name
-        new.mkdir()
-        yield new
-        if out.exists():
-            out.rmdir()
-        new.rename(out)
+def _filling(out: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A hidden folder in `out`, whose content moves there at the end; nothing if something fails.
+
+    `out` itself stays the folder that it is: the one that a disk is mounted on, or a shell is in.
+    """
+    missing = [folder for folder in (out, *out.parents) if not folder.exists()]
+    with contextlib.ExitStack() as undo:
+        for folder in reversed(missing):
+            folder.mkdir()
+            undo.callback(folder.rmdir)
+        with tempfile.TemporaryDirectory(prefix=".", dir=out) as hidden:
+            yield pathlib.Path(hidden)
+            for part in pathlib.Path(hidden).iterdir():
+                moved = part.rename(out / part.name)
+                undo.callback(shutil.rmtree, moved)
+        undo.pop_all()
 
 
 class _Written(NamedTuple):

@@ -30,10 +30,7 @@ def main(argv: list[str]) -> None:
     if not values.workdir:
         raise InputError("no --workdir: give the folder of the run to evaluate")
     workdir = pathlib.Path(values.workdir).expanduser()
-    config = assemble.saved_config(workdir)
-    if values.data_dir is not None:
-        config.data.dir = values.data_dir
-
+    config = assemble.saved_config(workdir, data_dir=values.data_dir)
     assemble.set_determinism(config)
     arguments.join_processes(values)
     task = assemble.make_task(config)

@@ -6,19 +6,28 @@
 
 The network is one by name with its weights (a file in torch's layout, or a folder of `jaxvision
 convert`), the best of a run, or that of a config with its init_from. Weights may lack what no map
-depends on, such as the classifier. Images are prepared as the run or config says, or as the flags
-do. They are files, folders or patterns, or --split of the data of the run or config, whose labels
-are kept. Of a map with places, such as c2 to c5, the mean over all places is taken, or all of them
-with --flatten.
+depends on, such as the classifier. Its maps are those of --maps, or else c0, c1, ... and pooled, as
+far as it has them: a detector has none of these, but logits, or several such as logits4, so that it
+needs --maps. Of a map with places, such as c2 to c5, the mean over all places is taken, or all of
+them with --flatten.
+
+Images are prepared as the run or config says. For --model they are resized and cut to the published
+size, and normalized by the figures that its weights from torchvision (mostly ImageNet's mean and
+standard deviation) or Darknet (0 and 1) were trained with; other networks need --mean and --std.
+What was chosen is told. Images are files, folders or patterns, or --split of the data of the run or
+config, whose labels are kept; train is without the part for validation, which is
+config.data.validation_fraction of it.
 
 --out gets for each map an array f32[N, D], and beside them `files`, `labels`, `class_names` and
-more. What is there already and came about in the same way is not computed again. An image that
-cannot be read is reported and left out, and the exit code is then 1. The last line on stdout is a
-summary, as JSON. `jaxvision probe` and `jaxvision neighbors` take such files.
+more. Where it is there already, of the same settings, weights and images (files of the same size
+and time; of data without a file for each image, records of the same names), nothing is computed
+again. An image that cannot be read is reported and left out, and the exit code is then 1. The last
+line on stdout is a summary, as JSON. `jaxvision probe` and `jaxvision neighbors` take such files.
 """
 
 import dataclasses
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,30 +42,31 @@ from jaxvision.cli import arguments, assemble
 from jaxvision.cli.config import default_config
 from jaxvision.core import InputError, Task, check_range, lookup, merge
 from jaxvision.core.digest import state_digest
-from jaxvision.data import Source, ToClassificationExample, place
+from jaxvision.data import Source
 from jaxvision.data.image_folders import ImageFolder
-from jaxvision.engine import Parallel, say
-from jaxvision.models import CLASSIFIERS, DETECTORS, SEGMENTERS, create_model, input_size
+from jaxvision.engine import say
+from jaxvision.models import (
+    CLASSIFIERS,
+    DETECTORS,
+    SEGMENTERS,
+    create_model,
+    input_figures,
+    input_size,
+)
 from jaxvision.predict import (
     Features,
     ImageBatch,
-    MapInfo,
-    ToInput,
     check_features_file,
     choose_maps,
     compute_features,
-    describe_maps,
-    features_of_task,
     find_images,
     image_batches,
     images_digest,
     read_features,
     read_image,
+    variables_behind_maps,
     write_features,
 )
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's training images, with which most published weights were trained."""
 
 _NETWORKS = merge(CLASSIFIERS, DETECTORS, SEGMENTERS)
 _OF_MODEL = ("weights", "prefix", "num_classes", "image_size", "shorter_side", "mean", "std")
@@ -74,41 +84,35 @@ def main(argv: list[str]) -> int:
     _check(values, name, given)
     out = pathlib.Path(values.out).expanduser()
     check_features_file(out)
-    network = _network(values, name)
-    images = _files(given, network.config) if given else _split(network.config, values.split)
-    to_input, shape = _to_input(network.config)
+    config, task, variables = _network(values, name)
+    data = config.data
+    images = _files(given, data) if given else _split(config, values.split)
+    to_input = assemble.image_transform(config)
     batch_size = min(values.batch_size, len(images.records))
-    like = jax.ShapeDtypeStruct((batch_size, *shape), np.uint8)
-    maps = describe_maps(network.task, network.variables, like)
-    names = choose_maps(maps, values.maps)
-    _check_taken(network.variables, {name: maps[name] for name in names})
-    data = network.config.data
+    shape = (batch_size, data.image_size, data.image_size, data.get("channels", 3))
+    behind = variables_behind_maps(task, variables, jax.ShapeDtypeStruct(shape, np.uint8))
+    names = choose_maps(behind, values.maps)
+    check_features_file(out, names)
+    _check_taken(variables, {name: behind[name] for name in names})
     about = {
-        "model": network.config.model.to_dict(),
+        "model": config.model.to_dict(),
         "preparation": {key: data[key] for key in _PREPARATION if key in data},
-        "variables": state_digest(network.variables),
+        "variables": state_digest(variables),
         "maps": names,
         "flatten": values.flatten,
-        "images": images_digest(images.records, images.read_from),
+        "images": images.digest,
     }
     about = json.loads(json.dumps(about))  # as it comes back from a file
 
     features = None if values.overwrite else _there(out, about)
     computed = features is None
     if computed:
-        found = compute_features(
-            features_of_task(network.task, names, flatten=values.flatten),
-            jax.device_put(network.variables),
-            _shown(
-                image_batches(images.records, to_input, batch_size=batch_size),
-                len(images.records),
-            ),
-        )
-        labelled = images.class_names is not None and found.labels is not None
-        features = Features(
-            **found._replace(labels=found.labels if labelled else None)._asdict(),
-            files=tuple(images.records.where(index) for index in found.indices.tolist()),
-            class_names=images.class_names if labelled else (),
+        batches = image_batches(images.records, to_input, batch_size=batch_size)
+        shown = _shown(batches, len(images.records))
+        found = compute_features(task, variables, shown, names, flatten=values.flatten)
+        features = found._replace(
+            labels=found.labels if images.class_names else None,
+            class_names=images.class_names,
             origin=images.origin,
             about=about,
         )
@@ -160,11 +164,9 @@ def _flags() -> flags.FlagValues:
         ("split", "train, validation or test of the data of the run or config"),
         ("data_dir", "of --workdir: folder of the data, if it is another by now"),
         ("out", "file for the features, .npz"),
+        ("prefix", "taken off the keys of --weights, such as module."),
     ):
         flags.DEFINE_string(name, None, meaning, flag_values=values)
-    flags.DEFINE_string(
-        "prefix", "", "taken off the keys of --weights, such as module.", flag_values=values
-    )
     for name, meaning in (
         ("num_classes", "of the weights; the network's own if left out"),
         ("image_size", "of --model: height and width that it gets; the published ones if left out"),
@@ -173,10 +175,11 @@ def _flags() -> flags.FlagValues:
     ):  # fmt: skip
         flags.DEFINE_integer(name, None, meaning, lower_bound=1, flag_values=values)
     for name, meaning in (
-        ("mean", "of --model: a figure for each channel, of values in 0..1"),
+        ("mean", "of --model: a figure for each channel, of values in 0..1; those that its weights "
+         "were trained with if left out, where they are known"),
         ("std", "likewise"),
         ("maps", "names of the maps, such as c2,c3,pooled; all c* and pooled if left out"),
-    ):
+    ):  # fmt: skip
         flags.DEFINE_list(name, [], meaning, flag_values=values)
     flags.DEFINE_boolean("flatten", False, "keep all places of a map", flag_values=values)
     flags.DEFINE_boolean("overwrite", False, "whatever --out has by now", flag_values=values)
@@ -205,12 +208,8 @@ def _check(values: flags.FlagValues, name: str, images: Sequence[str]) -> None:
     check_range("--batch_size", values.batch_size, least=1)
 
 
-class _Network(NamedTuple):
-    """A network, and the config that says how its images are prepared."""
-
-    config: Any
-    task: Task
-    variables: Any
+_Network = tuple[Any, Task, Any]
+"""The config that says how images are prepared, the task, and the network's variables."""
 
 
 def _network(values: flags.FlagValues, name: str) -> _Network:
@@ -221,15 +220,11 @@ def _network(values: flags.FlagValues, name: str) -> _Network:
 
 def _of_run(values: flags.FlagValues) -> _Network:
     workdir = pathlib.Path(values.workdir).expanduser()
-    config = assemble.saved_config(workdir)
-    if values.data_dir is not None:
-        config.data.dir = values.data_dir
+    config = assemble.saved_config(workdir, data_dir=values.data_dir)
     assemble.set_determinism(config)
-    task = assemble.make_task(config)
-    parallel = Parallel(devices=jax.local_devices()[:1])
-    best = assemble.restore_best(workdir, config, task, parallel)
+    task, best = assemble.open_run(workdir, config)
     say(f"the checkpoint of step {best.step} in {workdir}")
-    return _Network(config, task, best.state.averaged)
+    return config, task, best.state.averaged
 
 
 def _of_config(config: Any) -> _Network:
@@ -238,33 +233,7 @@ def _of_config(config: Any) -> _Network:
     assemble.set_determinism(config)
     if "class_names" in config.data:
         assemble.open_data(config)  # for the names
-    task = assemble.make_task(config)
-    return _Network(config, task, _begun(task, config.init_from, config.init_prefix))
-
-
-def _begun(task: Task, origin: str, prefix: str) -> Any:
-    """Variables as an `init_from` gives them; what it lacks is NaN, lest it pass for weights."""
-    like = jax.eval_shape(task.init, jax.random.key(0))
-    nothing = jax.tree.map(lambda x: np.full(x.shape, np.nan, x.dtype), like)
-    blank = dataclasses.replace(task, init=lambda key: nothing)
-    begun = assemble.starting_from(blank, origin, prefix=prefix, say=say)
-    return begun.init(jax.random.key(0))
-
-
-def _check_taken(variables: Any, maps: Mapping[str, MapInfo]) -> None:
-    """Raises InputError if a map depends on variables that the weights lack."""
-    lacking = {
-        jax.tree_util.keystr(path[1:], simple=True, separator="/")
-        for path, x in jax.tree.leaves_with_path(variables)
-        if np.isnan(x).all()
-    }
-    for name, info in maps.items():
-        missing = [variable for variable in info.behind if variable in lacking]
-        if missing:
-            raise InputError(
-                f"the map {name!r} depends on arrays that the weights lack, or have in another "
-                f"shape: {', '.join(missing)}: give weights with them, or name other --maps"
-            )
+    return _beginning(config, config.init_from, config.init_prefix)
 
 
 def _by_name(values: flags.FlagValues) -> _Network:
@@ -279,27 +248,58 @@ def _by_name(values: flags.FlagValues) -> _Network:
     data.num_classes, data.channels = model.num_classes, channels
     data.image_size = values.image_size or height
     data.shorter_side, data.resize = values.shorter_side or data.image_size, "bilinear"
-    if channels == 3:
-        classifier = values.model in CLASSIFIERS
-        data.mean, data.std = (
-            (IMAGENET_MEAN, IMAGENET_STD) if classifier else ((0.0,) * 3, (1.0,) * 3)
-        )
-    for name in ("mean", "std"):
-        if values[name].value:
-            data[name] = _figures(name, values[name].value)
+    published = input_figures(values.model) or ((), ())
+    for name, known in zip(("mean", "std"), published, strict=True):
+        data[name] = _figures(name, values[name].value, known, channels)
     say(
         f"{values.model} takes {data.image_size} x {data.image_size} pixels: the shorter side is "
         f"resized to {data.shorter_side}, and the middle taken; mean {data.mean}, std {data.std}"
     )
-    task = assemble.make_task(config)
-    return _Network(config, task, _begun(task, values.weights, values.prefix))
+    return _beginning(config, values.weights, values.prefix or "")
 
 
-def _figures(name: str, texts: Sequence[str]) -> tuple[float, ...]:
+def _figures(
+    name: str, texts: Sequence[str], known: tuple[float, ...], channels: int
+) -> tuple[float, ...]:
+    """--mean or --std, or else what is known."""
     try:
-        return tuple(map(float, texts))
-    except ValueError as error:
-        raise InputError(f"--{name} is {','.join(texts)}: give numbers, as 0.5,0.5,0.5") from error
+        figures = tuple(map(float, texts)) or known
+    except ValueError:
+        figures = ()
+    if len(figures) != channels:
+        given = f"--{name} is {','.join(texts)}" if texts else f"no --{name}, and it is not known"
+        example = ",".join(["0.5"] * channels)
+        raise InputError(
+            f"{given}: give the {name} by which the images for these weights were normalized, a "
+            f"number for each channel, as {example}"
+        )
+    return figures
+
+
+def _beginning(config: Any, origin: str, prefix: str) -> _Network:
+    """A network as it begins with weights; what they lack is NaN, lest it pass for weights."""
+    task = assemble.make_task(config)
+    like = jax.eval_shape(task.init, jax.random.key(0))
+    nothing = jax.tree.map(lambda x: np.full(x.shape, np.nan, x.dtype), like)
+    blank = dataclasses.replace(task, init=lambda key: nothing)
+    begun = assemble.starting_from(blank, origin, prefix=prefix, say=say)
+    return config, task, begun.init(jax.random.key(0))
+
+
+def _check_taken(variables: Any, behind: Mapping[str, Sequence[str]]) -> None:
+    """Raises InputError if a map depends on variables that the weights lack."""
+    lacking = {
+        jax.tree_util.keystr(path[1:], simple=True, separator="/")
+        for path, x in jax.tree.leaves_with_path(variables)
+        if np.isnan(x).all()
+    }
+    for name, needed in behind.items():
+        missing = [variable for variable in needed if variable in lacking]
+        if missing:
+            raise InputError(
+                f"the map {name!r} depends on arrays that the weights lack, or have in another "
+                f"shape: {', '.join(missing)}: give weights with them, or name other --maps"
+            )
 
 
 class _Images(NamedTuple):
@@ -307,67 +307,38 @@ class _Images(NamedTuple):
 
     Attributes:
       records: with "image", and perhaps "label".
-      read_from: files that have several records.
-      class_names: of the labels, None: labels mean nothing.
+      digest: of what they are called.
+      class_names: of the labels; (): labels mean nothing.
       origin: as of `Features`.
     """
 
     records: Source
-    read_from: list[pathlib.Path]
-    class_names: tuple[str, ...] | None
+    digest: str
+    class_names: tuple[str, ...]
     origin: dict[str, Any]
 
 
-def _files(given: Sequence[str], config: Any) -> _Images:
-    paths = tuple(path.absolute() for path in find_images(given))
-    grey = config.data.get("channels", 3) == 1
-    return _Images(ImageFolder(paths, np.zeros(len(paths), np.int32), (), grey), [], None, {})
+def _files(given: Sequence[str], data: Any) -> _Images:
+    paths = [os.path.abspath(path) for path in find_images(given)]
+    files = tuple(map(pathlib.Path, paths))
+    grey = data.get("channels", 3) == 1
+    records = ImageFolder(files, np.zeros(len(files), np.int32), (), grey)
+    return _Images(records, images_digest(paths), (), {})
 
 
 def _split(config: Any, split: str) -> _Images:
+    data = config.data
+    if data.dir:
+        data.dir = os.path.abspath(os.path.expanduser(data.dir))
     splits = assemble.open_data(config)
     records = assemble.open_records(splits, split)
-    read_from = []
-    if config.data.dir is not None:
-        where = pathlib.Path(config.data.dir).expanduser().absolute()
-        config.data.dir = str(where)
-        inside = where.iterdir() if where.is_dir() else [where]
-        read_from = sorted(path for path in inside if path.is_file())
-    names = None
+    names = ()
     if config.task == "classification":
         source = splits.whole("train" if split == "validation" else split)
-        names = getattr(source, "class_names", None) or range(config.data.num_classes)
-        names = tuple(map(str, names))
+        names = getattr(source, "class_names", None) or range(data.num_classes)
+    called = [*map(records.where, range(len(records))), data.dir or ""]  # which may be a file
     origin = {"config": config.to_dict(), "split": split}
-    return _Images(records, read_from, names, origin)
-
-
-def _to_input(config: Any) -> tuple[ToInput, tuple[int, int, int]]:
-    """What brings images to the network's size, as in evaluation, and that size."""
-    data = config.data
-    size = (data.image_size, data.image_size)
-    if config.task == "classification":
-        transform = ToClassificationExample(
-            data.image_size,
-            data.channels,
-            data.num_classes,
-            resize=data.resize,
-            shorter_side=data.shorter_side,
-        )
-        return lambda record, where: transform(record, where).image, (*size, data.channels)
-    if "resize" not in data:
-        raise InputError(f"features are not for {config.task}: its images have no one size")
-
-    def placed(record: Any, where: str) -> np.ndarray:
-        image = record["image"]
-        if data.resize is None and image.shape[:2] != size:
-            raise InputError(
-                f"{where}: the image is {image.shape[0]}x{image.shape[1]} instead of "
-                f"{size[0]}x{size[1]}: set config.data.resize"
-            )
-        return place(image, size, method=data.resize)[0] if data.resize else image
-
-    return placed, (*size, 3)
+    return _Images(records, images_digest(called), tuple(map(str, names)), origin)
 
 
 def _there(out: pathlib.Path, about: dict[str, Any]) -> Features | None:
@@ -379,8 +350,7 @@ def _there(out: pathlib.Path, about: dict[str, Any]) -> Features | None:
     if not out.exists():
         return None
     features = read_features(out)
-    old = features.about
-    other = sorted(key for key in about | old if about.get(key) != old.get(key))
+    other = sorted(key for key in about if about[key] != features.about.get(key))
     if other:
         raise InputError(
             f"{out} is there already, with other features ({', '.join(other)} differ): give "
@@ -393,7 +363,7 @@ def _shown(batches: Iterator[ImageBatch], total: int) -> Iterator[ImageBatch]:
     """The batches, with a bar, and a line for each image that could not be read."""
     with tqdm(total=total, unit="image", disable=not sys.stderr.isatty()) as bar:
         for batch in batches:
-            for reason in batch.failed.values():
+            for reason in batch.failed:
                 tqdm.write(f"failed: {reason}", file=sys.stderr)
             yield batch
             bar.update(len(batch.indices) + len(batch.failed))

@@ -9,14 +9,16 @@ The files are those of `jaxvision features`. If both are the same, no image is i
 neighbors_1.png and so on: up to --most queries from all over the file, each at the left of a row,
 then its neighbors with their distance and class. Where classes are known, a green frame means the
 query's class, a red one another; and the share of queries whose class the vote of their neighbors
-finds is told. The last line on stdout is the result, as JSON.
+finds is told. For the pictures the images are opened again, and so must still be where they were;
+--most=0 draws none. The last line on stdout is the result, as JSON.
 """
 
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from absl import flags
 
@@ -52,8 +54,11 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_enum(
         "metric", "cosine", list(NEIGHBOR_METRICS), "distance of features", flag_values=values
     )
-    flags.DEFINE_integer("k", 8, "neighbors of each query", flag_values=values)
-    flags.DEFINE_integer("most", 32, "queries in the pictures at most", flag_values=values)
+    for name, default, meaning in (
+        ("k", 8, "neighbors of each query"),
+        ("most", 32, "queries in the pictures at most; 0: no pictures"),
+    ):
+        flags.DEFINE_integer(name, default, meaning, flag_values=values)
     arguments.parse(values, argv, __doc__)
     for name in ("index", "queries", "out"):
         if not values[name].value:
@@ -90,19 +95,23 @@ def main(argv: list[str]) -> None:
         for number, pair in enumerate(zip(found.tolist(), distances.tolist(), strict=True))
     ]
     replace_text(out / "neighbors.json", json.dumps({**result, "found": rows}, indent=1))
-    pages = _draw(index, queries, distances, found, values.most, out)
-    print(json.dumps({**result, "pictures": [str(page) for page in pages]}), flush=True)
+    pages = []
+    if values.most:
+        for number, page in enumerate(_draw(index, queries, rows, found, values.most), start=1):
+            pages.append(str(out / f"neighbors_{number}.png"))
+            write_picture(pages[-1], page)
+        say(f"pages of pictures in {out}: {len(pages)}")
+    print(json.dumps({**result, "pictures": pages}), flush=True)
 
 
 def _search(
     index: Features, queries: Features, values: flags.FlagValues, *, itself: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Distances f32[M, k] and numbers i32[M, k] of the neighbors."""
-    distances, found = (
-        np.asarray(x)
-        for x in nearest_neighbors(
-            jnp.asarray(queries.maps[values.map]),
-            jnp.asarray(index.maps[values.map]),
+    distances, found = jax.device_get(
+        nearest_neighbors(
+            queries.maps[values.map],
+            index.maps[values.map],
             k=values.k + itself,
             metric=values.metric,
         )
@@ -115,42 +124,32 @@ def _search(
     return distances[~own].reshape(-1, values.k), found[~own].reshape(-1, values.k)
 
 
-def _label(features: Features, number: int) -> str | None:
-    return None if features.labels is None else features.class_names[features.labels[number]]
-
-
-def _entry(features: Features, number: int) -> dict[str, str]:
-    label = _label(features, number)
-    return {"file": features.files[number], **({} if label is None else {"label": label})}
+def _entry(features: Features, number: int) -> dict[str, Any]:
+    """What there is to say of an image."""
+    entry = {"file": features.files[number]}
+    if features.labels is not None:
+        entry["label"] = features.class_names[features.labels[number]]
+    return entry
 
 
 def _draw(
-    index: Features,
-    queries: Features,
-    distances: np.ndarray,
-    found: np.ndarray,
-    most: int,
-    out: pathlib.Path,
-) -> list[pathlib.Path]:
-    """The files of the pages."""
+    index: Features, queries: Features, rows: list[Any], found: np.ndarray, most: int
+) -> Iterator[np.ndarray]:
+    """The pages."""
     read_query, read_other = images_of(queries), images_of(index)
 
-    def row(number: int) -> list[Neighbor]:
-        own = _label(queries, number)
-        cells = [Neighbor(read_query(number), own or pathlib.Path(queries.files[number]).name)]
-        for other, distance in zip(found[number].tolist(), distances[number], strict=True):
-            label = _label(index, other)
+    def cells(number: int) -> list[Neighbor]:
+        row = rows[number]
+        own = row.get("label")
+        cells = [Neighbor(read_query(number), own or pathlib.Path(row["file"]).name)]
+        for other, entry in zip(found[number].tolist(), row["neighbors"], strict=True):
+            label = entry.get("label")
             same = None if own is None or label is None else own == label
-            cells.append(Neighbor(read_other(other), f"{label or ''}  {distance:.3g}", same))
+            caption = f"{label or ''}  {entry['distance']:.3g}"
+            cells.append(Neighbor(read_other(other), caption, same))
         return cells
 
     count = min(most, len(found))
     shown = np.linspace(0, len(found) - 1, count).astype(int).tolist()
-    pages = []
     for first in passing(range(0, count, _ROWS), "drawing", visible=True):
-        page = out / f"neighbors_{first // _ROWS + 1}.png"
-        write_picture(page, draw_neighbors([row(x) for x in shown[first : first + _ROWS]]))
-        pages.append(page)
-    if pages:
-        say(f"pictures: {pages[0]}" + (f" to {pages[-1].name}" if len(pages) > 1 else ""))
-    return pages
+        yield draw_neighbors([cells(number) for number in shown[first : first + _ROWS]])

@@ -32,7 +32,7 @@ from jaxvision.cli import arguments, assemble
 from jaxvision.cli.results import MAKERS, Maker, detections_maker, write
 from jaxvision.core import InputError, check_range
 from jaxvision.core.files import replace_text
-from jaxvision.engine import Parallel, say
+from jaxvision.engine import say
 from jaxvision.interop import read_cfg, read_weights
 from jaxvision.predict import Failed, Predictor, find_images, output_names, predict_of_darknet
 
@@ -125,9 +125,7 @@ def _of_run(values: flags.FlagValues) -> Maker:
         config.detect.score_threshold = values.score
         config.detect.iou_threshold = values.iou
         config.detect.max_detections = values.most
-    task = assemble.make_task(config)
-    parallel = Parallel(devices=jax.local_devices()[:1])
-    best = assemble.restore_best(workdir, config, task, parallel)
+    task, best = assemble.open_run(workdir, config)
     say(f"the checkpoint of step {best.step} in {workdir}")
     return MAKERS[config.task](config, task, best.state.averaged)
 

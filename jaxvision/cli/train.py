@@ -63,7 +63,9 @@ def main(argv: list[str]) -> None:
     task = assemble.make_task(config)
     if config.init_from and not has_checkpoints(workdir / CHECKPOINTS):
         origin, prefix = config.init_from, config.init_prefix
-        task = assemble.starting_from(task, origin, prefix=prefix, say=tell)
+        task = assemble.starting_from(task, origin, prefix=prefix, freeze=config.freeze, say=tell)
+    elif config.freeze and not config.init_from:
+        tell("config.freeze without config.init_from: what it names stays at random")
     task = with_frozen_statistics(task, config.freeze_statistics)
     parallel = Parallel(config.parallel)
     parallel.check_batch_size(config.batch_size)

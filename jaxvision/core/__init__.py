@@ -12,7 +12,7 @@ from jaxvision.core.batch import (
 )
 from jaxvision.core.errors import InputError, check_divisible, check_range
 from jaxvision.core.iterator import DataIterator
-from jaxvision.core.patterns import chosen, matches
+from jaxvision.core.patterns import name_matches, names_matching
 from jaxvision.core.registry import close_names, find_function, lookup, merge
 from jaxvision.core.state import TrainState
 from jaxvision.core.task import AXIS, Keys, Task
@@ -37,13 +37,13 @@ __all__ = [
     "check_array",
     "check_divisible",
     "check_range",
-    "chosen",
     "close_names",
     "divide",
     "find_function",
     "lookup",
-    "matches",
     "mean_ratio",
     "merge",
+    "name_matches",
+    "names_matching",
     "sum_terms",
 ]

@@ -1,10 +1,15 @@
-"""Writing a file so that it is there whole or not at all."""
+"""Files that are there whole or not at all, and what reading others raises."""
 
 import contextlib
 import os
 import pathlib
+import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import IO, Any
+
+NPZ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError)
+"""What reading an .npz file raises that is damaged, or is none."""
 
 
 @contextlib.contextmanager

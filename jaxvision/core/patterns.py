@@ -13,12 +13,12 @@ from jaxvision.core.errors import InputError
 from jaxvision.core.registry import close_names
 
 
-def matches(name: str, pattern: str) -> bool:
+def name_matches(name: str, pattern: str) -> bool:
     """Whether a pattern chooses the variable of a name."""
     return any(fnmatch.fnmatchcase(part, pattern) for part in _beginnings(name))
 
 
-def chosen(names: Iterable[str], patterns: Sequence[str], *, what: str) -> set[str]:
+def names_matching(names: Iterable[str], patterns: Sequence[str], *, what: str) -> set[str]:
     """The names that one of several patterns chooses.
 
     Args:
@@ -34,7 +34,7 @@ def chosen(names: Iterable[str], patterns: Sequence[str], *, what: str) -> set[s
         raise InputError(f"{what} is {patterns!r}: give a tuple of patterns, as ('conv1', 'bn1')")
     found: set[str] = set()
     for pattern in patterns:
-        matching = {name for name in names if matches(name, pattern)}
+        matching = {name for name in names if name_matches(name, pattern)}
         if not matching:
             layers = {name.rpartition("/")[0] or name for name in names}
             raise InputError(f"{what}: {pattern!r} matches nothing: {close_names(pattern, layers)}")

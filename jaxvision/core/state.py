@@ -15,7 +15,7 @@ class TrainState:
       params: the parameters.
       statistics: the network's other collections, such as {"batch_stats": ...}; often {}.
       opt_state: the optimizer's state.
-      average: running means of `variables` over the steps, or None.
+      average: running means of `variables` over the steps, float32 at least, or None.
     """
 
     step: Array

@@ -24,7 +24,7 @@ class ImageFolder:
       class_names: of the classes.
       grey: whether images get one channel instead of three.
       ignored: how many files and folders there are besides: hidden ones, files that are no images,
-        and files beside the classes' folders.
+        links to folders of the class that it has anyway, and files beside the classes' folders.
     """
 
     paths: tuple[pathlib.Path, ...]
@@ -87,8 +87,8 @@ def open_image_folder(data: Any, split: str) -> ImageFolder:
         ignored += len(others)
     if ignored:
         log.warning(
-            "%s: ignored %d files or folders that are hidden, no images or beside the classes' "
-            "folders",
+            "%s: ignored %d files or folders that are hidden, no images, there twice or beside the "
+            "classes' folders",
             part,
             ignored,
         )

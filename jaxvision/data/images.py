@@ -1,5 +1,6 @@
 """Files of images: any of them read as upright RGB, and their sizes."""
 
+import collections
 import contextlib
 import os
 from collections.abc import Iterator
@@ -61,21 +62,34 @@ def is_hidden(path: Path) -> bool:
 def files_below(folder: Path) -> tuple[list[Path], list[Path]]:
     """What is in a folder and in the folders in it, links too.
 
+    A folder that several paths lead to is searched once, by the one without links if there is one.
+
     Args:
       folder: may be hidden itself, or not be there.
     Returns:
       (images, others), each sorted: images have one of `IMAGE_SUFFIXES` and are not hidden; others
-      are all other files, and the hidden folders, into which it does not go.
+      are all other files, and the folders that are not searched: hidden ones and further paths.
     """
     images: list[Path] = []
     others: list[Path] = []
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        inner = [Path(parent, name) for name in folders]
-        others += filter(is_hidden, inner)
-        folders[:] = [path.name for path in inner if not is_hidden(path)]
-        for path in (Path(parent, name) for name in files):
-            is_image = path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(path)
-            (images if is_image else others).append(path)
+    searched: set[str] = set()
+    starts = collections.deque([folder])  # links wait behind what is truly there
+    while starts:
+        for parent, folders, files in os.walk(starts.popleft()):
+            real = os.path.realpath(parent)
+            if real in searched:
+                others.append(Path(parent))
+                folders.clear()
+                continue
+            searched.add(real)
+            inner = [Path(parent, name) for name in sorted(folders)]
+            others += filter(is_hidden, inner)
+            shown = [path for path in inner if not is_hidden(path)]
+            folders[:] = [path.name for path in shown]
+            starts += filter(Path.is_symlink, shown)  # which os.walk does not follow
+            for path in (Path(parent, name) for name in files):
+                is_image = path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(path)
+                (images if is_image else others).append(path)
     return sorted(images), sorted(others)
 
 

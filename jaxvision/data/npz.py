@@ -2,12 +2,12 @@
 
 import pathlib
 import zipfile
-import zlib
 from typing import Any
 
 import numpy as np
 
 from jaxvision.core import InputError
+from jaxvision.core.files import NPZ_ERRORS
 from jaxvision.data.image_arrays import ImageArrays
 from jaxvision.data.source import own_split
 
@@ -75,7 +75,7 @@ def _read(path: pathlib.Path, split: str) -> list[tuple[str, np.ndarray]]:
             names = list(file)
             found = [pair for pair in pairs if {*pair} <= {*names}]
             arrays = [(f"{path}, {name}", file[name]) for pair in found for name in pair]
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
+    except NPZ_ERRORS as error:
         raise InputError(f"{path} cannot be read ({error}): write it again") from error
     if len(found) != 1:
         raise InputError(

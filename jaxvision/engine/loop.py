@@ -4,6 +4,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -80,6 +81,7 @@ def _train(
     run: Run,
     history: History,
     *,
+    over: Callable[[int, History], bool],
     measure: Callable[[TrainState], dict[str, float]] | None,
     journal: Journal,
     checkpoints: Checkpoints,
@@ -101,7 +103,7 @@ def _train(
             history = [*history, {"step": step, "metrics": metrics}]
         journal.flush({f"validation/{name}": value for name, value in metrics.items()})
         checkpoints.save(state, data=data_state, history=history, config=run.config)
-        if stop or run.over(step, history):
+        if stop or over(step, history):
             break
     return state, history
 
@@ -158,6 +160,8 @@ def fit(
     def like(step: int) -> TrainState:
         return abstract_state(task, optimizer_after(optimizers, step))
 
+    # What the head alone comes to is no reason to stop before all has trained.
+    over = partial(run.over, since=optimizers[-1].start)
     beginning = like(0)
     trains = _what_trains(optimizers, beginning.params)
     if validation is not None:
@@ -187,7 +191,7 @@ def fit(
             state, history = restored.state, restored.history
             train.set_state(restored.data)
         start = int(state.step)
-        if run.over(start, history):
+        if over(start, history):
             say(f"the run in {run.workdir} is finished ({start} steps)")
         else:
             if start:
@@ -211,12 +215,13 @@ def fit(
                     steps,
                     run,
                     history,
+                    over=over,
                     measure=None if validation is None else measure,
                     journal=journal,
                     checkpoints=checkpoints,
                     preemption=preemption,
                 )
-        finished = run.over(int(state.step), history)
+        finished = over(int(state.step), history)
         # Also of a run that was killed at its end, before its curves were drawn.
         if writes and not (start == int(state.step) and (run.workdir / CURVES).exists()):
             draw_curves(run, history)

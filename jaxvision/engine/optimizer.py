@@ -31,15 +31,15 @@ class Optimizer:
         plateau.
       selection: which parameters train.
       start: steps of the run before its first.
-      average: decay of the running means of all variables; 0 for none. After t steps of the run the
-        means keep min(average, (1 + t) / (10 + t)), so that they soon forget the beginning.
+      ema_decay: of the running means of all variables; 0 for none. After t steps of the run the
+        means keep min(ema_decay, (1 + t) / (10 + t)), so that they soon forget the beginning.
     """
 
     transformation: optax.GradientTransformationExtraArgs
     schedule: Schedule
     selection: Selection = field(default_factory=Selection)
     start: int = 0
-    average: float = 0.0
+    ema_decay: float = 0.0
 
     def init(self, params: Any) -> Any:
         """The optimizer's state: of the parameters that train, and of no others."""
@@ -149,7 +149,7 @@ def _rates(config: Any) -> tuple[tuple[str, float], ...]:
 def _check(config: Any) -> None:
     name = "config.optimizer"
     check_range(f"{name}.learning_rate", config.learning_rate, more_than=0)
-    for key in ("momentum", "b1", "b2", "average"):
+    for key in ("momentum", "b1", "b2", "ema_decay"):
         check_range(f"{name}.{key}", getattr(config, key), least=0, less_than=1)
     for key in ("weight_decay", "clip_norm"):
         check_range(f"{name}.{key}", getattr(config, key), least=0)
@@ -179,7 +179,7 @@ def make_optimizer(
         `weight_decay` (in the gradient for sgd and adam, decoupled for adamw; never on biases and
         norms), `clip_norm` (largest global norm of the gradient, 0 for none), `rates` (pairs of a
         pattern and the factor of the learning rate of what it matches; the first that matches
-        counts), `average` and `schedule` with `name`, `milestones`, `factor`, `warmup`, `window`,
+        counts), `ema_decay` and `schedule` with `name`, `milestones`, `factor`, `warmup`, `window`,
         `patience`; see `jaxvision.cli.config.default_config`.
       steps: that it is used for.
       start: steps of the run before them.
@@ -207,21 +207,21 @@ def make_optimizer(
             )
         )
     transformation = optax.with_extra_args_support(optax.chain(*chain))
-    return Optimizer(transformation, schedule, selection, start, config.average)
+    return Optimizer(transformation, schedule, selection, start, config.ema_decay)
 
 
 def make_optimizers(config: Any) -> tuple[Optimizer, ...]:
     """The optimizers of a run, one after the other: of the head alone, if asked for, and of all.
 
-    Each has the schedule for its own steps.
+    Each has the schedule for its own steps; `optimizer.rates` are for the second.
 
     Args:
       config: the run's, with `steps`, `optimizer` (see `make_optimizer`), `freeze` and `head_first`
         (`steps`, `train`, `learning_rate`).
     Raises:
-      InputError: as `make_optimizer`; or the head's steps or patterns are missing or too many.
+      InputError: as `make_optimizer`; or the head has as many steps as the run, or no patterns.
     """
-    first, freeze = config.head_first, tuple(config.freeze)
+    first, freeze = config.head_first, config.freeze
     check_range("config.head_first.steps", first.steps, least=0, less_than=config.steps)
     rest = make_optimizer(
         config.optimizer,
@@ -236,8 +236,10 @@ def make_optimizers(config: Any) -> tuple[Optimizer, ...]:
             "config.head_first.train is empty: name the parameters that train first, as ('fc',)"
         )
     settings = copy.deepcopy(config.optimizer)
-    settings.learning_rate = first.learning_rate
-    head = make_optimizer(settings, steps=first.steps, only=tuple(first.train), freeze=freeze)
+    settings.rates = ()
+    if first.learning_rate is not None:
+        settings.learning_rate = first.learning_rate
+    head = make_optimizer(settings, steps=first.steps, only=first.train, freeze=freeze)
     return head, rest
 
 

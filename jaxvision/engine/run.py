@@ -54,6 +54,7 @@ class Run:
         also = self.checkpoint_every and step % self.checkpoint_every == 0
         return self.evaluates_after(step) or bool(also)
 
-    def over(self, step: int, history: History) -> bool:
-        """Whether the run ends with this step."""
-        return step >= self.steps or self.criterion.stalled(history)
+    def over(self, step: int, history: History, *, since: int) -> bool:
+        """Whether the run ends with this step; evaluations up to step `since` do not end it."""
+        later = [evaluation for evaluation in history if evaluation["step"] > since]
+        return step >= self.steps or self.criterion.stalled(later)

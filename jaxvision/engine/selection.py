@@ -7,7 +7,7 @@ from typing import Any
 import flax.traverse_util
 import numpy as np
 
-from jaxvision.core import InputError, chosen, matches
+from jaxvision.core import InputError, name_matches, names_matching
 
 _SHOWN = 8
 """Names in a line that tells what trains."""
@@ -39,9 +39,13 @@ class Selection:
         if not (self.only or self.freeze or self.rates):
             return params, {}
         flat = flax.traverse_util.flatten_dict(params, sep="/")
-        chosen(flat, [pattern for pattern, _ in self.rates], what="config.optimizer.rates")
-        names = chosen(flat, self.only, what="config.head_first.train") if self.only else set(flat)
-        names -= chosen(flat, self.freeze, what="config.freeze")
+        names_matching(flat, [pattern for pattern, _ in self.rates], what="config.optimizer.rates")
+        names = (
+            names_matching(flat, self.only, what="config.head_first.train")
+            if self.only
+            else set(flat)
+        )
+        names -= names_matching(flat, self.freeze, what="config.freeze")
         if not names:
             raise InputError("config.freeze leaves nothing to train: freeze less")
         return tuple(
@@ -59,7 +63,7 @@ class Selection:
         )
 
     def _factor(self, name: str) -> float:
-        return next((factor for pattern, factor in self.rates if matches(name, pattern)), 1.0)
+        return next((factor for pattern, factor in self.rates if name_matches(name, pattern)), 1.0)
 
     def describe(self, params: Any) -> str:
         """What trains, and how much of it there is, in one line."""

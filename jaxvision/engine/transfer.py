@@ -19,11 +19,14 @@ class Transfer(NamedTuple):
       taken: names of the arrays that were taken.
       own: names of those that stay as they were: the other network lacks them, or has them in
         another shape.
+      recolored: names of those taken of which the other network's were for grey images and this
+        one's are for RGB, or the other way round.
     """
 
     variables: dict[str, Any]
     taken: list[str]
     own: list[str]
+    recolored: list[str]
 
 
 def transfer(variables: Mapping[str, Any], given: Mapping[str, Any]) -> Transfer:
@@ -33,8 +36,8 @@ def transfer(variables: Mapping[str, Any], given: Mapping[str, Any]) -> Transfer
     backbone: a classifier becomes the beginning of a detector.
 
     A convolution of grey images becomes one of RGB, in which each channel has a third of the
-    kernel, and one of RGB becomes one of grey, with the sum over the channels: both do to grey
-    images what the other network did.
+    kernel, and one of RGB becomes one of grey, with the sum over the channels: both do to images
+    of equal channels what the other network did.
 
     Args:
       variables: of the network: collection -> nested names -> arrays.
@@ -45,6 +48,7 @@ def transfer(variables: Mapping[str, Any], given: Mapping[str, Any]) -> Transfer
     own, other = map(flax.traverse_util.flatten_dict, (dict(variables), dict(given)))
     if any(_BACKBONE in path for path in own) and not any(_BACKBONE in path for path in other):
         other = {(path[0], _BACKBONE, *path[1:]): x for path, x in other.items()}
+    shapes = {path: x.shape for path, x in other.items()}
     other = {path: _of_channels(x, own[path].shape) for path, x in other.items() if path in own}
     fits = {path for path, x in other.items() if x.shape == own[path].shape}
     if not any(path[0] == "params" for path in fits):
@@ -61,6 +65,7 @@ def transfer(variables: Mapping[str, Any], given: Mapping[str, Any]) -> Transfer
         flax.traverse_util.unflatten_dict(result),
         [names[path] for path in own if path in fits],
         [names[path] for path in own if path not in fits],
+        [names[path] for path in own if path in fits and shapes[path] != own[path].shape],
     )
 
 

@@ -10,7 +10,18 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from jaxvision.core import AXIS, Keys, Task, Terms, TrainState, divide, mean_ratio, merge, sum_terms
+from jaxvision.core import (
+    AXIS,
+    Keys,
+    Task,
+    Terms,
+    TrainState,
+    at_least_float32,
+    divide,
+    mean_ratio,
+    merge,
+    sum_terms,
+)
 from jaxvision.engine.optimizer import Optimizer, optimizer_after
 from jaxvision.engine.parallel import Mapped, Parallel
 from jaxvision.engine.selection import join
@@ -25,7 +36,7 @@ def _key(seed: int, stream: int) -> Array:
 
 def _initial(task: Task, optimizer: Optimizer, seed: int) -> TrainState:
     variables = dict(task.init(_key(seed, _INIT)))
-    average = dict(variables) if optimizer.average else None
+    average = jax.tree.map(at_least_float32, variables) if optimizer.ema_decay else None
     params = variables.pop("params")
     return TrainState(jnp.int32(0), params, variables, optimizer.init(params), average)
 
@@ -52,9 +63,9 @@ def with_fresh_optimizer(
 
 def _moved(average: Any, variables: Any, optimizer: Optimizer, steps: Array) -> Any:
     """Running means, moved towards the variables after some steps; to the bit where they are."""
-    share = 1 - jnp.minimum(optimizer.average, (1 + steps) / (10 + steps))
+    share = 1 - jnp.minimum(optimizer.ema_decay, (1 + steps) / (10 + steps))
     return jax.tree.map(
-        lambda mean, x: (mean + share * (x - mean)).astype(x.dtype), average, variables
+        lambda mean, x: (mean + share * (x - mean)).astype(mean.dtype), average, variables
     )
 
 

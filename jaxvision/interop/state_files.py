@@ -1,7 +1,6 @@
 """Files of torch state dicts: safetensors and npz, and torch's own where torch is installed."""
 
 import pathlib
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ import safetensors
 import safetensors.numpy
 
 from jaxvision.core import InputError
-from jaxvision.core.files import replacing
+from jaxvision.core.files import NPZ_ERRORS, replacing
 
 _TORCH = (".pth", ".pt", ".bin")
 SUFFIXES = (".safetensors", ".npz", *_TORCH)
@@ -42,7 +41,7 @@ def read_state_dict(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as file:
                 return dict(file)
-    except (safetensors.SafetensorError, zipfile.BadZipFile, ValueError, OSError) as error:
+    except (safetensors.SafetensorError, *NPZ_ERRORS) as error:
         raise InputError(f"{path} cannot be read ({error}): save it again") from error
     return _read_torch(path)
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Any, Protocol
 
@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from flax.linen.dtypes import canonicalize_dtype
 from jax import Array, lax
 
-from jaxvision.core import matches
 from jaxvision.ops import batch_norm as normalize_batch
 
 
@@ -118,22 +117,21 @@ class BatchNorm(nn.Module):
 
 
 @contextlib.contextmanager
-def frozen_statistics(patterns: Sequence[str]) -> Iterator[None]:
+def frozen_statistics(names: Collection[str]) -> Iterator[None]:
     """Within it, batch norms do in training what they do in evaluation.
 
     They use their running statistics, which stay as they are; scale and bias may still be trained.
 
     Args:
-      patterns: of the names of the norms, see `jaxvision.core.patterns`.
+      names: of the norms: their paths, as "backbone/bn1".
     """
 
     def intercept(
         call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
     ) -> Any:
-        if isinstance(context.module, BatchNorm) and context.method_name == "__call__":
-            name = "/".join(context.module.path)
-            if any(matches(name, pattern) for pattern in patterns):
-                kwargs = {**kwargs, "train": False}
+        called = isinstance(context.module, BatchNorm) and context.method_name == "__call__"
+        if called and "/".join(context.module.path) in names:
+            kwargs = {**kwargs, "train": False}
         return call(*args, **kwargs)
 
     with nn.intercept_methods(intercept):

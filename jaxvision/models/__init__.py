@@ -44,7 +44,7 @@ from jaxvision.models.detection.yolov1 import YOLOS_V1
 from jaxvision.models.detection.yolov2 import YOLOS_V2
 from jaxvision.models.detection.yolov3 import YOLOS_V3
 from jaxvision.models.merging import merge_batch_norm
-from jaxvision.models.published import input_size
+from jaxvision.models.published import input_figures, input_size
 from jaxvision.models.restoration.dncnn import DNCNNS
 from jaxvision.models.restoration.srcnn import ESPCNS, SRCNNS
 from jaxvision.models.segmentation.deconvnet import DECONVNETS
@@ -63,6 +63,7 @@ __all__ = [
     "Summary",
     "compiler_options",
     "create_model",
+    "input_figures",
     "input_size",
     "merge_batch_norm",
     "summarize",

@@ -1,4 +1,4 @@
-"""At which sizes of image the networks were published."""
+"""The images that networks were published for: their size, and the figures that normalize them."""
 
 _USUAL = (224, 224, 3)
 _CIFAR = (
@@ -47,6 +47,37 @@ _OTHERS = {
     "yolov3_spp": (608, 608, 3),
 }
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of the red, green and blue of ImageNet's training images, in 0..1."""
+
+_IMAGENET = (
+    *("alexnet", "fcn_resnet50", "fcn_resnet101", "maxvit_t", "mobilenet_v2"),
+    *("convnext_tiny", "convnext_small", "convnext_base", "convnext_large"),
+    *("densenet121", "densenet161", "densenet169", "densenet201"),
+    *(f"efficientnet_{size}" for size in ("b0", "b1", "b2", "b3", "b4", "b5", "b6", "b7")),
+    *("efficientnet_v2_s", "efficientnet_v2_m", "mobilenet_v3_large", "mobilenet_v3_small"),
+    *("mnasnet0_5", "mnasnet0_75", "mnasnet1_0", "mnasnet1_3"),
+    *(f"regnet_x_{size}" for size in ("400mf", "800mf", "1_6gf", "3_2gf", "8gf", "16gf", "32gf")),
+    *(f"regnet_y_{size}" for size in ("400mf", "800mf", "1_6gf", "3_2gf", "8gf", "16gf", "32gf")),
+    *("regnet_y_128gf", "squeezenet1_0", "squeezenet1_1", "wide_resnet50_2", "wide_resnet101_2"),
+    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+    *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"),
+    *(f"shufflenet_v2_{width}" for width in ("x0_5", "x1_0", "x1_5", "x2_0")),
+    *("swin_t", "swin_s", "swin_b", "swin_v2_t", "swin_v2_s", "swin_v2_b"),
+    *("vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
+    *("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32", "vit_h_14"),
+)
+_DARKNET = (
+    *("darknet19", "darknet53", "extraction", "yolov1", "fast_yolov1", "yolov2", "yolov2_tiny"),
+    *("yolov3", "yolov3_spp", "yolov3_tiny"),
+)
+_FIGURES = {
+    **dict.fromkeys(_IMAGENET, (IMAGENET_MEAN, IMAGENET_STD)),
+    **dict.fromkeys(_DARKNET, ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))),
+    # The first two without `transform_input`, which is for images of ImageNet's figures.
+    **dict.fromkeys(("googlenet", "inception_v3", "efficientnet_v2_l"), ((0.5,) * 3, (0.5,) * 3)),
+}
+
 
 def input_size(name: str) -> tuple[int, int, int]:
     """(height, width, channels) of the images of the network called `name`.
@@ -54,3 +85,13 @@ def input_size(name: str) -> tuple[int, int, int]:
     Of torchvision's networks those that its weights were evaluated at; of the others the papers'.
     """
     return _OTHERS.get(name, _USUAL)
+
+
+def input_figures(name: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """(mean, std) by which the images of the network called `name` are normalized.
+
+    They are of values in 0..1, channel by channel, as torchvision's or Darknet's weights need them
+    in the network that `create_model` builds by default; None for networks of which neither has
+    weights.
+    """
+    return _FIGURES.get(name)

@@ -26,8 +26,8 @@ def nearest_neighbors(
     rows themselves, and of equal ones the lower index comes first.
 
     Args:
-      queries: f32[M, D].
-      index: f32[N, D].
+      queries: f32[M, D], finite.
+      index: f32[N, D], finite: a row that is not may spoil all distances.
       k: neighbors of each query, at most N.
       metric: "cosine", 1 - q.x / (|q| |x|), in [0, 2], where a row of zeros is 1 away from all; or
         "l2", |q - x|.
@@ -44,10 +44,11 @@ def nearest_neighbors(
         raise ValueError(f"metric is {metric!r}: choose one of {', '.join(NEIGHBOR_METRICS)}")
     if integer("k", k) > len(index):
         raise ValueError(f"k is {k}: give at most {len(index)}, the rows of the index")
-    block = min(integer("block", block), max(len(queries), len(index)))
+    block = integer("block", block)
     if not len(queries):
         return jnp.zeros((0, k), queries.dtype), jnp.zeros((0, k), jnp.int32)
-    return _nearest(queries, index, k=k, metric=metric, block=block)
+    blocks = min(block, len(queries)), min(block, len(index))
+    return _nearest(queries, index, k=k, metric=metric, blocks=blocks)
 
 
 def majority_vote(labels: Array) -> Array:
@@ -70,15 +71,15 @@ def majority_vote(labels: Array) -> Array:
 
 
 # Compiled as a whole, so that an eager call compiles once.
-@functools.partial(jax.jit, static_argnames=("k", "metric", "block"))
+@functools.partial(jax.jit, static_argnames=("k", "metric", "blocks"))
 def _nearest(
-    queries: Array, index: Array, *, k: int, metric: str, block: int
+    queries: Array, index: Array, *, k: int, metric: str, blocks: tuple[int, int]
 ) -> tuple[Array, Array]:
     if metric == "cosine":
         queries, index = _directions(queries), _directions(index)
     middle = _middle(index) if metric == "l2" else jnp.zeros_like(index[:1])
-    rows, starts = _in_blocks(lax.stop_gradient(index) - middle, block)
-    places = jnp.arange(block, dtype=starts.dtype)
+    rows, starts = _in_blocks(lax.stop_gradient(index) - middle, blocks[1])
+    places = jnp.arange(blocks[1], dtype=starts.dtype)
     real = starts[:, None] + places[None] < len(index)
     # q.x orders directions as the cosine does, and q.x - |x|^2 / 2 all rows as |q - x| does.
     offsets = -(rows**2).sum(axis=-1) / 2 if metric == "l2" else jnp.zeros(real.shape, rows.dtype)
@@ -106,7 +107,7 @@ def _nearest(
         distances = _distances(some[:, None], index[found], metric)
         return lax.sort((distances, found), dimension=1, num_keys=2)
 
-    distances, found = lax.map(of_queries, _in_blocks(queries, block)[0])
+    distances, found = lax.map(of_queries, _in_blocks(queries, blocks[0])[0])
     return tuple(x.reshape(-1, k)[: len(queries)] for x in (distances, found))
 
 

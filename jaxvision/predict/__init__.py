@@ -4,23 +4,22 @@ from jaxvision.data import read_image
 from jaxvision.predict.colors import class_color
 from jaxvision.predict.detector import Found, detect_in_files, predict_of_darknet
 from jaxvision.predict.draw import draw_detections, picture_grid
-from jaxvision.predict.features import (
-    Computed,
-    Features,
-    ImageBatch,
-    MapInfo,
-    ToInput,
+from jaxvision.predict.feature_files import (
     check_comparable,
     check_features_file,
-    choose_maps,
-    compute_features,
-    describe_maps,
-    features_of_maps,
-    features_of_task,
-    image_batches,
     images_digest,
     read_features,
     write_features,
+)
+from jaxvision.predict.features import (
+    Features,
+    ImageBatch,
+    ToInput,
+    choose_maps,
+    compute_features,
+    features_of_maps,
+    image_batches,
+    variables_behind_maps,
 )
 from jaxvision.predict.files import find_images, output_names, write_picture
 from jaxvision.predict.labels import draw_labels, label_palette, write_label_png
@@ -40,12 +39,10 @@ from jaxvision.predict.segmenter import label_tiles, labels_of_original
 from jaxvision.predict.tiles import predict_in_tiles
 
 __all__ = [
-    "Computed",
     "Failed",
     "Features",
     "Found",
     "ImageBatch",
-    "MapInfo",
     "Neighbor",
     "Predicted",
     "Predictor",
@@ -56,14 +53,12 @@ __all__ = [
     "choose_maps",
     "class_color",
     "compute_features",
-    "describe_maps",
     "detect_in_files",
     "draw_detections",
     "draw_labels",
     "draw_landmarks",
     "draw_neighbors",
     "features_of_maps",
-    "features_of_task",
     "find_images",
     "image_batches",
     "images_digest",
@@ -81,6 +76,7 @@ __all__ = [
     "read_image",
     "read_images",
     "restore_of_task",
+    "variables_behind_maps",
     "write_features",
     "write_label_png",
     "write_picture",

@@ -67,15 +67,15 @@ def _check_augment(changes: Any) -> None:
         check(f"{name}_alpha", more_than=0, less_than=math.inf)
     both = changes.mixup + changes.cutmix
     check_range("config.augment.mixup plus config.augment.cutmix", both, most=1)
-    if changes.resized_crop is not None:
-        if len(changes.resized_crop) != 2:
+    if changes.crop_scale is not None:
+        if len(changes.crop_scale) != 2:
             raise InputError(
-                f"config.augment.resized_crop is {changes.resized_crop}: give the least and the "
+                f"config.augment.crop_scale is {changes.crop_scale}: give the least and the "
                 "largest share of the area, as (0.08, 1.0)"
             )
-        least, largest = changes.resized_crop
-        check_range("the largest config.augment.resized_crop", largest, more_than=0, most=1)
-        check_range("the least config.augment.resized_crop", least, more_than=0, most=largest)
+        least, largest = changes.crop_scale
+        check_range("the largest config.augment.crop_scale", largest, more_than=0, most=1)
+        check_range("the least config.augment.crop_scale", least, more_than=0, most=largest)
 
 
 def _image_change(changes: Any) -> Callable[[Array, Array], Array]:
@@ -86,8 +86,8 @@ def _image_change(changes: Any) -> Callable[[Array, Array], Array]:
         flip, padding, turn = jax.random.split(key, 3)
         # What came later draws from keys of its own, so that older runs go on as they were.
         crop, color, rand = (jax.random.fold_in(key, number) for number in (3, 4, 5))
-        if changes.resized_crop is not None:
-            image = aug.random_resized_crop(crop, image, scale=tuple(changes.resized_crop))
+        if changes.crop_scale is not None and changes.crop_on_device:
+            image = aug.random_resized_crop(crop, image, scale=tuple(changes.crop_scale))
         if changes.flip:
             image = aug.horizontal_flip(flip, image)
         if changes.padding:

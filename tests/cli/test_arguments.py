@@ -1,6 +1,7 @@
 """Arguments: what arrives in the config, and one line for what cannot."""
 
 import pytest
+from absl import flags
 
 from jaxvision.cli.arguments import (
     HelpAsked,
@@ -176,6 +177,35 @@ def test_help_has_the_usage_the_flags_and_the_configs(argument):
     assert "\n      --config.optimizer.learning_rate=0.003  (the peak)\n" in text
     for name in shipped_configs():
         assert f"\n      {name}: " in text
+
+
+def test_help_has_the_defaults_that_say_something():
+    values = common_flags()
+    flags.DEFINE_integer("count", 0, "number", flag_values=values)
+    flags.DEFINE_float("share", 0.5, "part", flag_values=values)
+    flags.DEFINE_string("name", "it's", "word", flag_values=values)
+    flags.DEFINE_enum("form", "a", ["a", "b"], "kind", flag_values=values)
+    flags.DEFINE_list("splits", ["train", "test"], "parts", flag_values=values)
+    flags.DEFINE_boolean("shuffle", True, "mix", flag_values=values)
+    flags.DEFINE_string("prefix", "", "none", flag_values=values)
+    flags.DEFINE_list("maps", [], "all", flag_values=values)
+    define_config(values, "digits_lenet5", ["x"])
+    with pytest.raises(HelpAsked) as asked:
+        parse(values, ["x", "--count=3", "--help"], "")
+    lines = str(asked.value).splitlines()
+    for line in (
+        "--count: number (default: 0)",
+        "--share: part (default: 0.5)",
+        "--name: word (default: it's)",
+        "--form: <a|b>: kind (default: a)",
+        "--splits: parts (default: train,test)",
+        "--shuffle: mix (default: true)",
+        "--prefix: none",
+        "--maps: all",
+        "--num_processes: with it: how many",
+    ):
+        assert f"  {line}" in lines
+    assert sum("(default: " in line for line in lines) == 6  # not of --config, nor --distributed
 
 
 def test_one_broken_config_does_not_spoil_the_others(tmp_path, monkeypatch):

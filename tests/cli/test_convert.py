@@ -133,7 +133,7 @@ def test_training_begins_with_a_file(command, tmp_path, digits, state):
     assert "begin as in given.npz" in err
     assert "not taken from there: extra.weight" in err
     assert "; new: conv1/kernel" in err  # digits are grey
-    after = to_state_dict(assemble.restore_run(tmp_path / "one").state.variables)
+    after = to_state_dict(assemble.open_run(tmp_path / "one")[1].state.variables)
     assert after.keys() == state.keys()
     for key in state.keys() - {"conv1.weight"}:
         if not key.endswith(("running_mean", "running_var")):

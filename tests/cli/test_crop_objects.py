@@ -1,6 +1,7 @@
 """`jaxvision crop-objects`: every object in the folder of its class, or counted as left out."""
 
 import json
+import pathlib
 import re
 
 import numpy as np
@@ -159,6 +160,18 @@ def test_a_folder_that_is_not_empty_is_left_alone(command, tmp_path):
     assert "is not empty" in error_of(command(*arguments, f"--out={file}"))
 
 
+def test_an_empty_folder_stays_the_one_it_is(command, tmp_path, monkeypatch):
+    """A disk may be mounted on it, or a shell in it."""
+    folder, out = write_voc(tmp_path / "mine"), tmp_path / "crops"
+    out.mkdir()
+    before = out.stat().st_ino
+    monkeypatch.chdir(out)
+    result, _ = result_of(command, f"--data={folder}", *ALL, "--out=.")
+    assert result["out"] == str(out)
+    assert out.stat().st_ino == before
+    assert [path.name for path in pathlib.Path().iterdir()] == ["train"]
+
+
 def test_what_fails_on_the_way_leaves_nothing(command, tmp_path, monkeypatch):
     folder = write_voc(tmp_path / "mine")
     (folder / "ImageSets" / "Main" / "empty.txt").write_text("c\n")
@@ -177,6 +190,29 @@ def test_what_fails_on_the_way_leaves_nothing(command, tmp_path, monkeypatch):
     code, out, _ = command("crop-objects", f"--data={folder}", *ALL, "--out=crops")
     assert (code, out, len(saved)) == (130, "", 1)
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    saved.clear()
+    (tmp_path / "crops").mkdir()
+    command("crop-objects", f"--data={folder}", *ALL, "--out=crops")
+    assert list((tmp_path / "crops").iterdir()) == []  # it was there before
+
+
+def test_a_split_that_cannot_be_moved_takes_the_others_back(command, tmp_path, monkeypatch):
+    folder = write_voc(tmp_path / "mine")
+    (folder / "ImageSets" / "Main" / "rest.txt").write_text("a\n")
+    rename, moved = pathlib.Path.rename, []
+
+    def fail(path, target):
+        if moved:
+            raise OSError("no space left")
+        moved.append(target)
+        return rename(path, target)
+
+    monkeypatch.setattr(pathlib.Path, "rename", fail)
+    usual = ["crop-objects", f"--data={folder}", "--splits=train,rest", "--least_side=0"]
+    code, _, err = command(*usual, "--out=new/crops")
+    assert (code, len(moved)) == (1, 1)
+    assert err.endswith("error: no space left\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 @pytest.mark.parametrize(
@@ -191,7 +227,11 @@ def test_what_fails_on_the_way_leaves_nothing(command, tmp_path, monkeypatch):
         (["--config=bccd_yolov2", "--difficult", "--out=c"], "--difficult does not go with"),
         (["--config=bccd_yolov2", "--out=c"], "config.data.dir is not set"),
         (["--config=digits_lenet5", "--out=c"], "--config=digits_lenet5 is for classification"),
-        (["--config=scenes_yolov2_tiny", "--out=c"], "unknown config.data.source 'scenes'"),
+        (
+            ["--config=scenes_yolov2_tiny", "--out=c"],
+            "config.data.source is 'scenes', but objects are cut out of folders only: give the "
+            "form of one, voc, coco, yolo",
+        ),
     ],
 )
 def test_bad_arguments(command, tmp_path, arguments, expected):
@@ -206,6 +246,9 @@ def test_help(command):
     code, out, err = command("crop-objects", "--help")
     assert (code, err) == (0, "")
     assert "OUT/SPLIT/CLASS/NAME_NUMBER.png" in out
+    assert "--splits=trainval,test" in out
+    assert "(default: train,test)" in out
+    assert "a folder (voc, coco or yolo)" in out
     for name in ("data", "form", "splits", "out", "margin", "square", "least_side", "difficult"):
         assert f"\n  --{name}: " in out
 

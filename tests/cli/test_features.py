@@ -2,16 +2,18 @@
 
 import json
 import pathlib
+import shutil
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
+from jaxvision.cli import features
 from jaxvision.cli.features import images_of
 from jaxvision.engine import fit_linear_probe
 from jaxvision.interop import read_state_dict, to_state_dict, write_state_dict
-from jaxvision.models import create_model
+from jaxvision.models import CLASSIFIERS, create_model, input_figures, input_size
 from jaxvision.ops import nearest_neighbors
 from jaxvision.predict import Features, read_features, write_features, write_picture
 from tests.models.variables import random_variables
@@ -48,7 +50,7 @@ def data(tmp_path_factory):
 
 
 def by_name(weights):
-    return ["--model=lenet5", f"--weights={weights}", "--batch_size=4"]
+    return ["--model=lenet5", f"--weights={weights}", "--mean=0.5", "--std=0.5", "--batch_size=4"]
 
 
 def by_config(weights, data):
@@ -86,10 +88,10 @@ def test_features_of_files_equal_the_networks_maps(command, weights, variables, 
     grey = np.rint(np.stack(images) @ [0.299, 0.587, 0.114])[..., None]
     run = jax.jit(lambda x: create_model("lenet5").apply(variables, x, train=False))
     expected = run((grey / 255 - 0.5).astype("f4") / 0.5)
-    for name, features in found.maps.items():
+    for name, rows in found.maps.items():
         x = np.asarray(expected[name], "f8")
         x = x.mean(axis=(1, 2)) if x.ndim == 4 else x
-        np.testing.assert_allclose(features, x, atol=1e-5)
+        np.testing.assert_allclose(rows, x, atol=1e-5)
 
 
 def test_the_same_is_not_computed_again(command, weights, data, tmp_path):
@@ -117,6 +119,66 @@ def test_the_same_is_not_computed_again(command, weights, data, tmp_path):
     assert "(images differ)" in err
     result, _ = result_of(command, *usual, "--flatten", "--overwrite")
     assert result["maps"] == {"c1": 6 * 28 * 28}
+
+
+def test_what_is_beside_the_images_changes_nothing(command, weights, data, tmp_path, monkeypatch):
+    shutil.copytree(data, tmp_path / "data")
+    usual = ["features", *by_config(weights, "data"), "--config.data.channels=1", "--split=test"]
+    usual += ["--maps=c1", f"--out={tmp_path}/data/test.npz"]
+    result, _ = result_of(command, *usual)
+    assert result["computed"]
+    (tmp_path / "data" / "notes.txt").write_text("many")
+    result, _ = result_of(command, *usual)
+    assert not result["computed"]
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    result, _ = result_of(command, *usual, "--config.data.dir=../data")
+    assert not result["computed"]
+    (tmp_path / "data" / "test" / "red" / "0.png").touch()
+    code, _, err = command(*usual, "--config.data.dir=../data")
+    assert code == 2
+    assert "(images differ)" in err
+
+
+def test_an_archive_of_images_that_changed_is_others(command, weights, tmp_path):
+    images, labels = np.zeros((3, 32, 32), np.uint8), np.array([0, 1, 1])
+    usual = ["features", *by_config(weights, "a.npz"), "--config.data.source=npz", "--maps=c1"]
+    for size in (3, 2):  # of the part that is not asked for
+        arrays = {"train_x": images[:size], "train_y": labels[:size]}
+        np.savez(tmp_path / "a.npz", **arrays, test_x=images, test_y=labels)
+        code, _, err = command(*usual, "--split=test", "--out=b.npz")
+        assert code == (0 if size == 3 else 2), err
+    assert "(images differ)" in err
+
+
+def test_a_map_that_cannot_be_kept_is_refused_before_it_is_computed(
+    command, weights, data, monkeypatch
+):
+    monkeypatch.setattr(features, "variables_behind_maps", lambda *_: {"files": ()})
+    monkeypatch.setattr(features, "compute_features", None)
+    image = data / "test" / "red" / "0.png"
+    code, _, err = command("features", *by_name(weights), "--maps=files", "--out=a.npz", image)
+    assert code == 2
+    assert "a map called 'files' cannot be kept" in err
+
+
+@pytest.mark.parametrize("name", [x for x in CLASSIFIERS if input_figures(x) is None])
+def test_figures_that_are_not_known_are_asked_for(command, name):
+    usual = ["features", f"--model={name}", "--weights=a.npz", "--out=b.npz", "c.png"]
+    code, _, err = command(*usual, "--mean=0.5,0.5,0.5" if input_size(name)[2] == 3 else "--mean=0")
+    assert code == 2
+    assert "no --std, and it is not known: give the std by which the images for these" in err
+
+
+def test_features_that_are_not_finite_are_refused(command, weights, data):
+    state_dict = read_state_dict(weights)
+    state_dict["c1.bias"] = np.where(np.arange(6) == 1, np.nan, state_dict["c1.bias"])
+    write_state_dict("bad.npz", state_dict)
+    image = data / "test" / "red" / "0.png"
+    code, out, err = command("features", *by_name("bad.npz"), "--out=a.npz", image)
+    assert (code, out) == (2, "")
+    assert f"is not finite for {image}: look at the weights, and by which figures" in err
+    assert not pathlib.Path("a.npz").exists()
 
 
 def test_a_bad_image_is_left_out_and_told_each_time(command, weights, data, tmp_path):
@@ -196,8 +258,8 @@ def made(path, seed, count=40, **changes):
         maps={"c2": x.astype("f4"), "pooled": x[:, :2].astype("f4")},
         indices=np.arange(count),
         labels=labels,
-        failed=(),
         files=tuple(files),
+        failed=(),
         class_names=("cat", "dog"),
         origin={},
         about=ABOUT,
@@ -230,7 +292,7 @@ def test_no_image_is_its_own_neighbor(command, tmp_path):
         "--map=c2", "--k=3", "--metric=l2", "--most=10",
     )  # fmt: skip
     assert result["pictures"] == ["out/neighbors_1.png", "out/neighbors_2.png"]
-    assert "pictures: out/neighbors_1.png to neighbors_2.png" in err
+    assert "pages of pictures in out: 2" in err
     found = json.loads((tmp_path / "out" / "neighbors.json").read_text())["found"]
     assert len(found) == 12
     right = 0
@@ -252,8 +314,9 @@ def test_no_image_is_its_own_neighbor(command, tmp_path):
 
 
 def test_neighbors_without_labels_or_pictures(command, tmp_path):
+    gone = {"config": {"task": "classification", "data": {"source": "folder"}}, "split": "test"}
     for name in "ab":
-        made(tmp_path / f"{name}.npz", 0, count=4, labels=None, class_names=())
+        made(tmp_path / f"{name}.npz", 0, count=4, labels=None, class_names=(), origin=gone)
     usual = ["neighbors", "--index=a.npz", "--queries=b.npz", "--out=out", "--k=2"]
     result, _ = result_of(command, *usual, "--most=0")
     assert "accuracy" not in result
@@ -261,6 +324,8 @@ def test_neighbors_without_labels_or_pictures(command, tmp_path):
     first = json.loads((tmp_path / "out" / "neighbors.json").read_text())["found"][0]
     assert first.keys() == {"file", "neighbors"}
     assert first["neighbors"][0]["distance"] < 1e-6
+    for name in "ab":
+        made(tmp_path / f"{name}.npz", 0, count=4, labels=None, class_names=())
     result, _ = result_of(command, *usual, "--most=1")
     assert len(result["pictures"]) == 1
 
@@ -283,7 +348,11 @@ def test_neighbors_without_labels_or_pictures(command, tmp_path):
         ),
         (
             ["features", "--model=lenet5", "--weights=a", "--mean=x", "--out=a.npz", "a.png"],
-            "--mean is x: give numbers",
+            "--mean is x: give the mean by which",
+        ),
+        (
+            ["features", "--model=resnet18", "--weights=a", "--std=1", "--out=a.npz", "a.png"],
+            "--std is 1: give the std by which the images for these weights were normalized, a",
         ),
         (
             ["features", "--config=digits_lenet5", "--split=test", "--out=a.npz"],
@@ -294,7 +363,12 @@ def test_neighbors_without_labels_or_pictures(command, tmp_path):
         (["probe", "--train=n.npz", "--test=a.npz", "--out=o"], "n.npz has no labels"),
         (["probe", "--train=m.npz", "--test=m.npz", "--out=o", "--l2=0"], "--l2 is 0.0"),
         (["probe", "--train=m.npz", "--test=o.npz", "--out=o"], "are of another variables"),
+        (["probe", "--train=m.npz", "--test=i.npz", "--out=o"], "the map 'c2' is not finite for /"),
         (["neighbors"], "no --index"),
+        (
+            ["neighbors", "--index=i.npz", "--queries=m.npz", "--out=o", "--metric=l2"],
+            "i_0.png: look at the weights",
+        ),
         (["neighbors", "--index=m.npz", "--queries=m.npz", "--out=o", "--map=c3"], "no map 'c3'"),
         (["neighbors", "--index=m.npz", "--queries=m.npz", "--out=o", "--k=6"], "--k is 6: give"),
         (["neighbors", "--index=m.npz", "--queries=o.npz", "--out=o"], "are of another variables"),
@@ -303,6 +377,8 @@ def test_neighbors_without_labels_or_pictures(command, tmp_path):
 def test_what_is_refused(command, tmp_path, arguments, message):
     if any("m.npz" in x or "n.npz" in x for x in arguments):
         made(tmp_path / "m.npz", 0, count=6)
+        bad = np.full((6, 3), np.nan, "f4")
+        made(tmp_path / "i.npz", 0, count=6, maps={"c2": bad, "pooled": bad})
         made(tmp_path / "n.npz", 0, count=6, labels=None, class_names=())
         made(tmp_path / "o.npz", 0, count=6, about={**ABOUT, "variables": "2"})
     code, out, err = command(*arguments)
@@ -325,8 +401,8 @@ def test_features_of_a_run(command, digits, tmp_path):
     write_picture(tmp_path / "a.png", images_of(found)(7))
     result_of(command, *usual, "--out=one.npz", "a.png")
     one = read_features(tmp_path / "one.npz")
-    for name, features in one.maps.items():
-        np.testing.assert_allclose(features[0], found.maps[name][7], rtol=1e-4, atol=1e-5)
+    for name, rows in one.maps.items():
+        np.testing.assert_allclose(rows[0], found.maps[name][7], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -242,7 +242,7 @@ def test_the_table_has_a_dash_for_a_class_without_objects():
 
 
 def params_of(workdir):
-    return jax.device_get(assemble.restore_run(workdir).state.params)
+    return jax.device_get(assemble.open_run(workdir)[1].state.params)
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ def tiny(digits):
 
 
 def variables_of(workdir):
-    return jax.device_get(assemble.restore_run(workdir).state.variables)
+    return jax.device_get(assemble.open_run(workdir)[1].state.variables)
 
 
 def test_a_part_trains_of_a_run_that_begins_with_another(tiny, command, tmp_path):
@@ -40,6 +40,7 @@ def test_a_part_trains_of_a_run_that_begins_with_another(tiny, command, tmp_path
     assert code == 0, err
     assert "arrays begin as in old, step" in err
     assert "90 of 2,518 parameters train: fc" in err
+    assert "at random" not in err
     assert json.loads(out.splitlines()[-1])["steps"] == 4
     before, after = variables_of(tmp_path / "old"), variables_of(tmp_path / "new")
     head = after["params"].pop("fc")
@@ -47,9 +48,23 @@ def test_a_part_trains_of_a_run_that_begins_with_another(tiny, command, tmp_path
     jax.tree.map(np.testing.assert_array_equal, after, before)
 
 
+def test_what_is_frozen_at_random_is_told(tiny, command):
+    frozen = "--config.freeze=('conv1', 'layer1*')"
+    one_step = ["--config.steps=1", "--config.eval_every=1"]
+    code, _, err = command("train", *tiny, *one_step, frozen, "--workdir=old")
+    assert code == 0, err
+    assert "config.freeze without config.init_from: what it names stays at random" in err
+    deeper = "--config.model={'name': 'resnet20', 'blocks': 2, 'widths': (4, 8, 8)}"
+    begins = ["--config.init_from=old", "--workdir=new"]
+    code, _, err = command("train", *tiny, *one_step, deeper, frozen, *begins)
+    assert code == 0, err
+    assert re.search("frozen, though new and at random: .*layer1_1_conv1/kernel", err)
+    assert "layer2_1_conv1" not in err.partition("at random: ")[2].partition("\n")[0]
+
+
 def test_the_head_first_and_means_of_the_weights(tiny, command):
     first = ["--config.head_first.steps=2", "--config.head_first.train=('fc',)"]
-    means = ["--config.optimizer.average=0.9", "--workdir=run"]
+    means = ["--config.optimizer.ema_decay=0.9", "--workdir=run"]
     code, out, err = command("train", *tiny, *first, *means)
     assert code == 0, err
     assert "from step 1 on 90 of 2,518 parameters train: fc" in err

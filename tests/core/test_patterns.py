@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxvision.core import InputError, chosen, matches
+from jaxvision.core import InputError, name_matches, names_matching
 
 NAMES = (
     "conv1/kernel",
@@ -32,26 +32,26 @@ NAMES = (
     ],
 )
 def test_a_whole_name_or_a_beginning_of_it(pattern, indices):
-    assert [i for i, name in enumerate(NAMES) if matches(name, pattern)] == list(indices)
+    assert [i for i, name in enumerate(NAMES) if name_matches(name, pattern)] == list(indices)
 
 
 def test_several_choose_what_any_of_them_does():
-    assert chosen(NAMES, ("fc", "bn1", "fc/bias"), what="x") == {
+    assert names_matching(NAMES, ("fc", "bn1", "fc/bias"), what="x") == {
         "bn1/scale",
         "fc/kernel",
         "fc/bias",
     }
-    assert chosen(NAMES, (), what="x") == set()
+    assert names_matching(NAMES, (), what="x") == set()
 
 
 def test_a_pattern_that_matches_nothing_is_an_error():
     with pytest.raises(InputError, match=r"config.freeze: 'cnv1' matches nothing: .* 'conv1'"):
-        chosen(NAMES, ("fc", "cnv1"), what="config.freeze")
+        names_matching(NAMES, ("fc", "cnv1"), what="config.freeze")
     with pytest.raises(InputError, match="'conv' matches nothing"):
-        chosen(NAMES, ("conv",), what="config.freeze")
+        names_matching(NAMES, ("conv",), what="config.freeze")
 
 
 @pytest.mark.parametrize("patterns", ["conv1", (1,)])
 def test_what_is_no_sequence_of_patterns(patterns):
     with pytest.raises(InputError, match=r"config.freeze is .*: give a tuple of patterns"):
-        chosen(NAMES, patterns, what="config.freeze")
+        names_matching(NAMES, patterns, what="config.freeze")

@@ -72,8 +72,8 @@ def test_what_is_hidden_or_no_image_is_ignored_and_counted_once(folder, caplog):
 
 def message(folder, count):
     return (
-        f"{folder}: ignored {count} files or folders that are hidden, no images or beside the "
-        "classes' folders"
+        f"{folder}: ignored {count} files or folders that are hidden, no images, there twice or "
+        "beside the classes' folders"
     )
 
 
@@ -85,6 +85,12 @@ def test_the_folder_itself_may_be_hidden_and_classes_may_be_links(folder):
     source = open_image_folder(data_of(folder / ".cache"), "train")
     assert source.labels.tolist() == [0, 0, 1]
     assert source.ignored == 1
+
+
+def test_a_link_to_a_folder_around_it_does_not_repeat_images(folder):
+    (folder / "train" / "cat" / "loop").symlink_to(folder / "train" / "cat")
+    source = open_image_folder(data_of(folder), "train")
+    assert (source.labels.tolist(), source.ignored) == ([0, 0, 1], 2)
 
 
 def test_a_split_may_lack_a_class_but_numbers_stay(folder):

@@ -9,6 +9,7 @@ from PIL import Image
 
 from jaxvision.core import InputError
 from jaxvision.data import image_size, read_image
+from jaxvision.data.images import files_below
 
 RNG = np.random.default_rng(0)
 # Smooth, so that JPEG keeps it.
@@ -252,3 +253,17 @@ def test_damaged_bytes_never_end_in_another_error(tmp_path):
 def test_numbers_without_a_range_are_refused(written, values, kind):
     with pytest.raises(InputError, match=f"numbers of type {kind}: store it with 8 or 16 bits"):
         written(Image.fromarray(values), "a.tif")
+
+
+def test_a_folder_that_several_links_lead_to_is_searched_once(tmp_path):
+    top, outside = tmp_path / "top", tmp_path / "outside"
+    for folder in (top / "z", outside / "deep"):
+        folder.mkdir(parents=True)
+        (folder / "a.png").touch()
+    (top / "b.png").touch()
+    links = {"loop": top, "a_link_to_z": top / "z", "x": outside, "y": outside}
+    for name, target in links.items():
+        (top / name).symlink_to(target)
+    images, others = files_below(top)
+    assert images == [top / "b.png", top / "x" / "deep" / "a.png", top / "z" / "a.png"]
+    assert others == [top / name for name in ("a_link_to_z", "loop", "y")]

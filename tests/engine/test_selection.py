@@ -108,7 +108,7 @@ def test_patterns_that_do_not_fit(fields, message):
 def test_what_is_frozen_stays_to_the_bit_and_has_no_state(name):
     task = box_task()
     optimizer = make_optimizer(
-        settings(name=name, learning_rate=0.01, weight_decay=0.1, average=0.9),
+        settings(name=name, learning_rate=0.01, weight_decay=0.1, ema_decay=0.9),
         steps=5,
         freeze=("Conv_0", "bn/scale"),
     )
@@ -205,6 +205,12 @@ def test_the_head_first():
         False,
         False,
     ]
+    # Rates are of the steps in which all train.
+    config.optimizer.rates = (("cells", 0.5),)
+    assert [optimizer.selection.rates for optimizer in make_optimizers(config)] == [
+        (),
+        (("cells", 0.5),),
+    ]
     # Each has the whole schedule for its own steps.
     assert float(head.learning_rate((), 0)) == pytest.approx(0.05)
     assert float(head.learning_rate((), 2)) == pytest.approx(0.025)
@@ -232,12 +238,12 @@ def run_fit(workdir, optimizers, *, stream=None, said=None, **changes):
         steps=12,
         batch_size=8,
         seed=0,
-        criterion=Criterion("score"),
+        criterion=changes.pop("criterion", Criterion("score")),
         eval_every=changes.pop("eval_every", 4),
         keep=10,
     )
     return fit(
-        box_task(),
+        changes.pop("task", box_task()),
         optimizers,
         run,
         train=stream or Stream(BATCHES),
@@ -251,7 +257,7 @@ def run_fit(workdir, optimizers, *, stream=None, said=None, **changes):
 def phased(tmp_path_factory):
     """A run of two optimizers with means of the weights: (optimizers, what fit gave, said)."""
     config = run_config(**{"head_first.steps": 5, "head_first.train": ("cells",)})
-    config.optimizer.average = 0.8
+    config.optimizer.ema_decay = 0.8
     optimizers, said = make_optimizers(config), []
     return optimizers, run_fit(tmp_path_factory.mktemp("phased"), optimizers, said=said), said
 
@@ -288,9 +294,24 @@ def test_optimizers_that_do_not_follow_one_another(tmp_path, starts):
         run_fit(tmp_path, optimizers)
 
 
+def test_what_the_head_comes_to_does_not_end_the_run(tmp_path):
+    """Without a better evaluation the run stops early, but not before all has trained."""
+    config = run_config(**{"head_first.steps": 6, "head_first.train": ("cells",)})
+    config.optimizer.learning_rate = 1e-12  # so that nothing becomes better
+    constant = dataclasses.replace(
+        box_task(), metrics=lambda outputs, example: {"score": (1.0, 1.0)}
+    )
+    criterion = Criterion("score", patience=1)
+    fitted = run_fit(
+        tmp_path, make_optimizers(config), task=constant, criterion=criterion, eval_every=2
+    )
+    assert fitted.finished
+    assert int(fitted.state.step) == 10
+
+
 def test_means_of_the_weights_by_hand():
     """Those of every step, with a decay that grows up to the one given."""
-    config = settings(learning_rate=0.05, average=0.3)
+    config = settings(learning_rate=0.05, ema_decay=0.3)
     optimizer = make_optimizer(config, steps=5)
     states = [train(box_task(), optimizer, BATCHES[:n])[0] for n in range(1, 4)]
     mean = jax.device_get(init_state(box_task(), optimizer, 0)).variables
@@ -299,6 +320,13 @@ def test_means_of_the_weights_by_hand():
         mean = jax.tree.map(lambda a, x, d=decay: d * a + (1 - d) * x, mean, state.variables)
     for one, other in zip(jax.tree.leaves(mean), jax.tree.leaves(states[-1].average), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_means_of_half_precision_are_of_single():
+    optimizer = make_optimizer(settings(learning_rate=0.05, ema_decay=0.999), steps=5)
+    state = init_state(box_task(jnp.bfloat16), optimizer, 0)
+    assert {x.dtype for x in jax.tree.leaves(state.params)} == {jnp.dtype(jnp.bfloat16)}
+    assert {x.dtype for x in jax.tree.leaves(state.average)} == {jnp.dtype(jnp.float32)}
 
 
 def test_the_means_are_evaluated(phased):

@@ -19,7 +19,7 @@ def variables_of(number, *, classes=3, backbone=False):
 
 def test_the_same_network_is_taken_whole():
     result = transfer(variables_of(1), variables_of(2))
-    assert result.own == []
+    assert result.own == result.recolored == []
     assert sorted(result.taken) == ["bn1/mean", "conv1/kernel", "head/kernel"]
     assert (result.variables["params"]["head"]["kernel"] == 2).all()
     assert (result.variables["batch_stats"]["bn1"]["mean"] == 2).all()
@@ -54,7 +54,7 @@ def test_a_kernel_of_other_channels_does_the_same_to_grey_images(given, own):
     kernel = rng.normal(size=(3, 3, given, 4)).astype("f4")
     new = {"params": {"conv1": {"kernel": np.zeros((3, 3, own, 4), "f4")}}}
     result = transfer(new, {"params": {"conv1": {"kernel": kernel}}})
-    assert result.taken == ["conv1/kernel"]
+    assert result.taken == result.recolored == ["conv1/kernel"]
     window = rng.normal(size=(3, 3, 1)).astype("f4")
     expected, found = (
         np.einsum("hwc,hwcd->d", window.repeat(channels, axis=2), k)

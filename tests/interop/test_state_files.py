@@ -44,6 +44,7 @@ def test_a_safetensors_file_may_hold_bfloat16(tmp_path):
         ("gone.npz", None, "there is no file .*gone.npz"),
         ("cut.npz", b"PK\x03\x04", "cut.npz cannot be read .*save it again"),
         ("text.npz", b"hello", "text.npz cannot be read"),
+        ("empty.npz", b"", "empty.npz cannot be read"),
         ("cut.safetensors", b"12", "cut.safetensors cannot be read"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -15,19 +16,20 @@ from jaxvision.predict import (
     Features,
     Neighbor,
     check_comparable,
+    check_features_file,
     choose_maps,
     compute_features,
-    describe_maps,
     draw_neighbors,
     features_of_maps,
-    features_of_task,
     image_batches,
     images_digest,
     read_features,
+    variables_behind_maps,
     write_features,
     write_picture,
 )
 from jaxvision.predict.neighbors import OTHER, SAME
+from jaxvision.predict.predictor import Images
 from jaxvision.tasks import TASKS
 from tests.models.variables import random_values
 
@@ -67,9 +69,7 @@ def test_places_are_averaged_or_kept():
 def test_a_map_depends_on_what_changes_it(network):
     task, variables = network
     like = jax.ShapeDtypeStruct((2, 8, 8, 1), np.uint8)
-    found = describe_maps(task, variables, like)
-    assert found["c3"].shape == (2, 4, 4, 4)
-    assert found["logits"].shape == (2, 10)
+    found = variables_behind_maps(task, variables, like)
     names = {
         jax.tree_util.keystr(path[1:], simple=True, separator="/")
         for path, _ in jax.tree.leaves_with_path(variables)
@@ -79,10 +79,10 @@ def test_a_map_depends_on_what_changes_it(network):
     head = {"fc/kernel", "fc/bias"}
     assert first
     assert second
-    assert set(found["c1"].behind) == first
-    assert set(found["c2"].behind) == first | second
-    assert set(found["pooled"].behind) == names - head
-    assert set(found["logits"].behind) == names
+    assert set(found["c1"]) == first
+    assert set(found["c2"]) == first | second
+    assert set(found["pooled"]) == names - head
+    assert set(found["logits"]) == names
 
 
 @pytest.fixture
@@ -110,57 +110,79 @@ def test_batches_have_one_size_and_leave_out_what_cannot_be_read(folder, batch_s
     for batch in batches:
         assert len(batch.images) == (batch_size if batch.indices else 0)
         assert batch.labels == batch.indices
+        assert batch.files == [folder.where(index) for index in batch.indices]
         assert not batch.images[len(batch.indices) :].any()
         found += zip(batch.indices, batch.images, strict=False)
     assert [index for index, _ in found] == [0, 2, 3, 4]
     for index, image in found:
         np.testing.assert_array_equal(image, folder[index]["image"])
-    (failed,) = (batch.failed for batch in batches if batch.failed)
-    assert list(failed) == [1]
-    assert "1.png cannot be read as an image" in failed[1]
+    (failed,) = (reason for batch in batches for reason in batch.failed)
+    assert "1.png cannot be read as an image" in failed
 
 
 def test_features_are_those_of_each_image_alone(folder, network):
     task, variables = network
-    run = features_of_task(task, ["c3", "pooled"])
-    found = compute_features(run, variables, image_batches(folder, as_it_is, batch_size=3))
+    traced = []
+
+    def forward(*args, **how):
+        traced.append(how)
+        return task.forward(*args, **how)
+
+    batches = image_batches(folder, as_it_is, batch_size=3)
+    counted = dataclasses.replace(task, forward=forward)
+    found = compute_features(counted, variables, batches, ["c3", "pooled"])
+    assert len(traced) == 1, "compiled once"
+    assert list(found.maps) == ["c3", "pooled"]
     assert found.indices.tolist() == found.labels.tolist() == [0, 2, 3, 4]
     assert len(found.failed) == 1
+    forward = jax.jit(partial(task.forward, keys=None, step=0, train=False))
     for row, index in enumerate(found.indices):
-        batch = task.prepare(_Image(folder[int(index)]["image"]))
-        outputs, _ = task.forward(
-            variables, _Image(batch.image[None]), keys=None, step=0, train=False
-        )
+        batch = task.prepare(Images(folder[int(index)]["image"]))
+        outputs, _ = forward(variables, Images(batch.image[None]))
         np.testing.assert_allclose(found.maps["c3"][row], outputs["c3"][0].mean((0, 1)), rtol=1e-4)
         np.testing.assert_allclose(found.maps["pooled"][row], outputs["pooled"][0], rtol=1e-4)
-    assert run._cache_size() == 1, "compiled once"
-
-
-@dataclasses.dataclass
-class _Image:
-    image: np.ndarray
-
-    def replace(self, image):
-        return _Image(image)
 
 
 def test_nothing_to_compute(folder, network):
     broken = dataclasses.replace(folder, paths=folder.paths[1:2])
-    run = features_of_task(network[0], ["c3"])
+    batches = image_batches(broken, as_it_is, batch_size=2)
     with pytest.raises(InputError, match=r"no image could be read: .*1\.png cannot be read"):
-        compute_features(run, network[1], image_batches(broken, as_it_is, batch_size=2))
+        compute_features(*network, batches, ["c3"])
 
 
-def test_the_digest_changes_with_names_and_files(folder, tmp_path):
-    digest = images_digest(folder)
-    assert images_digest(folder) == digest
-    assert images_digest(dataclasses.replace(folder, paths=folder.paths[::-1])) != digest
-    (tmp_path / "more").write_text("a")
-    wider = images_digest(folder, [tmp_path / "more"])
-    (tmp_path / "more").write_text("ab")
-    assert len({digest, wider, images_digest(folder, [tmp_path / "more"])}) == 3
+def test_any_record_that_cannot_be_read_is_left_out(folder):
+    class Damaged(ImageFolder):
+        def __getitem__(self, index):
+            if index == 3:
+                raise InputError(f"mnist test, record {index} cannot be read")
+            return super().__getitem__(index)
+
+    (batch,) = image_batches(Damaged(**vars(folder)), as_it_is, batch_size=5)
+    assert batch.indices == [0, 2, 4]
+    assert batch.failed[1] == "mnist test, record 3 cannot be read"
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_features_that_are_not_finite_are_refused(folder, network, wrong):
+    def forward(_, batch, **how):
+        x = jnp.ones((3, 2))
+        return {"c1": x, "pooled": jnp.where(batch.image[:, 0, :1, 0] == marked, wrong, x)}, None
+
+    marked = folder[3]["image"][0, 0, 0]
+    task = dataclasses.replace(network[0], prepare=lambda batch: batch, forward=forward)
+    with pytest.raises(InputError, match=r"the map 'pooled' is not finite for \S+3\.png: look at"):
+        compute_features(
+            task, None, image_batches(folder, as_it_is, batch_size=3), ["c1", "pooled"]
+        )
+
+
+def test_the_digest_changes_with_names_and_files(folder):
+    names = [*map(str, folder.paths), "mnist test, record 1"]
+    digest = images_digest(names)
+    assert images_digest(iter(names)) == digest
+    assert images_digest(names[::-1]) != digest
     folder.paths[0].write_bytes(folder.paths[0].read_bytes() + b"0")
-    assert images_digest(folder) != digest
+    assert images_digest(names) != digest
 
 
 ABOUT = {"model": {"name": "a"}, "variables": "1", "preparation": {}, "flatten": False}
@@ -171,8 +193,8 @@ def features(**changes):
         maps={"c2": np.ones((2, 3), "f4"), "pooled": np.zeros((2, 1), "f4")},
         indices=np.array([0, 2]),
         labels=np.array([1, 0]),
-        failed=("b.png cannot be read",),
         files=("a.png", "ä c.png"),
+        failed=("b.png cannot be read",),
         class_names=("cat", "dog"),
         origin={"split": "test"},
         about=ABOUT,
@@ -197,16 +219,28 @@ def test_files_that_are_none(tmp_path):
         read_features(tmp_path / "a.npz")
     with pytest.raises(InputError, match="a map called 'files' cannot be kept"):
         write_features(tmp_path / "a.npz", features(maps={"files": np.ones((2, 1))}))
+    with pytest.raises(InputError, match="a map called 'about' cannot be kept"):
+        check_features_file(tmp_path / "a.npz", ["c2", "about"])
     for content in (b"", b"nothing", b"PK\x03\x04 and no more"):
         (tmp_path / "a.npz").write_bytes(content)
         with pytest.raises(InputError, match=r"a\.npz cannot be read"):
             read_features(tmp_path / "a.npz")
+    np.savez_compressed(tmp_path / "a.npz", c2=np.ones(3))
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    content[30 + len("c2.npy") + content[28]] = 0xFF  # the array's first byte: no kind of block
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.npz cannot be read .*decompressing"):
+        read_features(tmp_path / "a.npz")
     np.savez(tmp_path / "a.npz", c2=np.ones(3))
     with pytest.raises(InputError, match="holds no features, it lacks 'about'"):
         read_features(tmp_path / "a.npz")
     write_features(tmp_path / "a.npz", features())
     with pytest.raises(InputError, match="has no map 'c3': did you mean 'c2'"):
         read_features(tmp_path / "a.npz", maps=["c3"])
+    broken = np.float32([[1, 2, 3], [4, np.nan, 6]])
+    write_features(tmp_path / "a.npz", features(maps={"c2": broken, "pooled": np.ones((2, 1))}))
+    with pytest.raises(InputError, match=r"the map 'c2' is not finite for ä c\.png"):
+        read_features(tmp_path / "a.npz")
 
 
 @pytest.mark.parametrize(
@@ -214,7 +248,7 @@ def test_files_that_are_none(tmp_path):
     [
         ({"about": {**ABOUT, "variables": "2"}}, "are of another variables"),
         ({"about": {**ABOUT, "flatten": True}}, "are of another flatten"),
-        ({"class_names": ("cat", "cow")}, "have other classes, cat, dog and cat, cow"),
+        ({"class_names": ("cat", "cow")}, "have other classes, cat, dog ... and cat, cow ..."),
         ({"maps": {"c2": np.ones((2, 3))}}, "only one of the two files of features has pooled"),
     ],
 )

@@ -88,7 +88,7 @@ CHANGES = [
     {"flip": True},
     {"padding": 4},
     {"degrees": 20.0},
-    {"resized_crop": (0.3, 0.9)},
+    {"crop_scale": (0.3, 0.9), "crop_on_device": True},
     {"brightness": 0.4, "contrast": 0.3},
     {"hue": 0.2},
     {"rand_augment": 2},
@@ -126,7 +126,8 @@ def test_options_reach_what_they_are_of():
     )
     expected = aug.rand_augment(jax.random.fold_in(key, 5), jittered, num_ops=1, magnitude=14)
     options = {"brightness": 0.1, "contrast": 0.2, "saturation": 0.3, "hue": 0.1}
-    options |= {"rand_augment": 1, "rand_augment_magnitude": 14, "resized_crop": (0.3, 0.9)}
+    options |= {"rand_augment": 1, "rand_augment_magnitude": 14}
+    options |= {"crop_scale": (0.3, 0.9), "crop_on_device": True}
     result = task_of(augment=options).augment(key, example)
     np.testing.assert_allclose(result.image, expected, atol=1e-3)
 
@@ -443,10 +444,10 @@ def test_an_image_size_that_the_model_cannot_take_is_refused_at_the_start():
         ({"cutmix": -0.5}, "config.augment.cutmix is -0.5"),
         ({"cutmix_alpha": -1.0}, "config.augment.cutmix_alpha is -1.0"),
         ({"mixup": 0.6, "cutmix": 0.6}, "mixup plus config.augment.cutmix is 1.2"),
-        ({"resized_crop": (0.5,)}, r"config.augment.resized_crop is \(0.5,\): give the least"),
-        ({"resized_crop": (0.5, 1.1)}, "largest config.augment.resized_crop is 1.1"),
-        ({"resized_crop": (0.5, 0.4)}, "least config.augment.resized_crop is 0.5: .* most 0.4"),
-        ({"resized_crop": (0.0, 0.4)}, "least config.augment.resized_crop is 0.0"),
+        ({"crop_scale": (0.5,)}, r"config.augment.crop_scale is \(0.5,\): give the least"),
+        ({"crop_scale": (0.5, 1.1)}, "largest config.augment.crop_scale is 1.1"),
+        ({"crop_scale": (0.5, 0.4)}, "least config.augment.crop_scale is 0.5: .* most 0.4"),
+        ({"crop_scale": (0.0, 0.4)}, "least config.augment.crop_scale is 0.0"),
     ],
     ids=str,
 )

@@ -53,6 +53,14 @@ def test_frozen_parameters_and_statistics_stay_to_the_bit():
             assert set(values.values()) == {stays}, (collection, layer)
 
 
+@pytest.mark.parametrize("pattern", ["bn1", "bn1/*", "*1/mean"])
+def test_a_pattern_of_a_statistic_means_its_norm(pattern):
+    before, after = trained(with_frozen_statistics(tiny_task(), (pattern,)), steps=1)
+    equal = jax.tree.map(np.array_equal, before["batch_stats"], after["batch_stats"])
+    assert equal["bn1"] == {"mean": True, "var": True}
+    assert equal["layer2_0_bn2"] == {"mean": False, "var": False}
+
+
 def test_without_them_the_statistics_of_a_frozen_layer_move():
     before, after = trained(tiny_task(), freeze=("conv1", "bn1"))
     assert np.array_equal(before["params"]["bn1"]["scale"], after["params"]["bn1"]["scale"])

@@ -15,6 +15,7 @@ from jax import Array
 
 from jaxvision.layers import Norm, batch_norm, conv_norm_act, dtypes_of, norm_of, run_block
 from jaxvision.models.backbones.alexnet_2012 import local_norm
+from jaxvision.models.published import IMAGENET_MEAN, IMAGENET_STD
 from jaxvision.models.sides import check_sides
 from jaxvision.ops import adaptive_avg_pool, avg_pool, global_avg_pool, max_pool
 
@@ -55,16 +56,14 @@ STEM = (64, 64, 192)
 AUX_CHANNELS, AUX_HIDDEN, AUX_BINS = 128, 1024, 4
 """Of an auxiliary classifier: its convolution, its first dense layer, and the side of its map."""
 
-# What ImageNet's images are normalised by for most networks: mean and standard deviation of RGB.
-_IMAGENET = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]], np.float32)
-
 
 def renormalize(images: Array) -> Array:
     """RGB images of ImageNet's mean and deviation, f32[B, H, W, 3] -> with both 0.5 instead.
 
     That is what weights from TensorFlow have been trained on.
     """
-    mean, deviation = _IMAGENET[:, None, None, None].astype(images.dtype)
+    figures = np.array([IMAGENET_MEAN, IMAGENET_STD], np.float32)
+    mean, deviation = figures[:, None, None, None].astype(images.dtype)
     return images * (deviation / 0.5) + (mean - 0.5) / 0.5
 
 

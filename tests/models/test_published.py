@@ -1,0 +1,46 @@
+"""The figures that normalize images: for which networks they are known, and torchvision's."""
+
+import pytest
+
+from jaxvision.models import (
+    CLASSIFIERS,
+    DETECTORS,
+    SEGMENTERS,
+    input_figures,
+    input_size,
+)
+from jaxvision.models.published import IMAGENET_MEAN, IMAGENET_STD
+from tests.ops.parity import import_torchvision
+
+OF_TORCHVISION, OF_DARKNET = 80, 3
+
+
+def known(names):
+    return [name for name in names if input_figures(name) is not None]
+
+
+def test_figures_are_known_where_torchvision_or_darknet_has_weights():
+    assert len(known(CLASSIFIERS)) == OF_TORCHVISION + OF_DARKNET
+    assert known(DETECTORS) == list(DETECTORS)
+    assert known(SEGMENTERS) == ["fcn_resnet50", "fcn_resnet101"]
+    for name in known([*CLASSIFIERS, *DETECTORS, *SEGMENTERS]):
+        mean, std = input_figures(name)
+        assert len(mean) == len(std) == input_size(name)[2]
+    assert input_figures("fcn_resnet50") == (IMAGENET_MEAN, IMAGENET_STD)
+    assert input_figures("darknet19") == ((0, 0, 0), (1, 1, 1))
+    assert input_figures("resnet20") is None
+
+
+@pytest.mark.parity
+def test_figures_are_torchvisions():
+    _, models = import_torchvision("models")
+    names = [name for name in models.list_models() if name in CLASSIFIERS]
+    assert len(names) == OF_TORCHVISION
+    for name in [*names, "fcn_resnet50", "fcn_resnet101"]:
+        weights = models.get_model_weights(name).DEFAULT
+        theirs = weights.transforms()
+        expected = tuple(theirs.mean), tuple(theirs.std)
+        if name in ("googlenet", "inception_v3"):  # theirs bring images to these figures inside
+            assert expected == (IMAGENET_MEAN, IMAGENET_STD)
+            expected = (0.5,) * 3, (0.5,) * 3
+        assert input_figures(name) == expected
