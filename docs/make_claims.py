@@ -26,6 +26,10 @@ INTRODUCTION = """# What is taught of these networks, computed
 `python docs/make_claims.py > docs/claims.md` makes this page: every figure in the column "computed"
 is counted on the library's own modules and ops, and `tests/test_claims.py` keeps them. A claim
 holds if it is off by no more than one in its last digit.
+
+What can only be tried is under [benchmarks](../benchmarks/README.md): depth with and without
+shortcuts ([picture](degradation.png)), rates with and without batch norm
+([picture](batch_norm.png)), gradients layer by layer ([picture](gradients.png)).
 """
 
 
