@@ -53,6 +53,7 @@ from jaxvision.models import (
     input_figures,
     input_size,
 )
+from jaxvision.models.published import IMAGENET_MEAN, IMAGENET_STD
 from jaxvision.predict import (
     Features,
     ImageBatch,
@@ -248,7 +249,15 @@ def _by_name(values: flags.FlagValues) -> _Network:
     data.num_classes, data.channels = model.num_classes, channels
     data.image_size = values.image_size or height
     data.shorter_side, data.resize = values.shorter_side or data.image_size, "bilinear"
-    published = input_figures(values.model) or ((), ())
+    published = input_figures(values.model)
+    if published is None and channels == 3:
+        published = IMAGENET_MEAN, IMAGENET_STD
+        if not (values.mean and values.std):
+            say(
+                f"by which figures images for {values.model} are normalized depends on its "
+                "weights: without --mean and --std by ImageNet's"
+            )
+    published = published or ((), ())
     for name, known in zip(("mean", "std"), published, strict=True):
         data[name] = _figures(name, values[name].value, known, channels)
     say(

@@ -13,7 +13,7 @@ from jaxvision.cli import features
 from jaxvision.cli.features import images_of
 from jaxvision.engine import fit_linear_probe
 from jaxvision.interop import read_state_dict, to_state_dict, write_state_dict
-from jaxvision.models import CLASSIFIERS, create_model, input_figures, input_size
+from jaxvision.models import create_model
 from jaxvision.ops import nearest_neighbors
 from jaxvision.predict import Features, read_features, write_features, write_picture
 from tests.models.variables import random_variables
@@ -162,12 +162,28 @@ def test_a_map_that_cannot_be_kept_is_refused_before_it_is_computed(
     assert "a map called 'files' cannot be kept" in err
 
 
-@pytest.mark.parametrize("name", [x for x in CLASSIFIERS if input_figures(x) is None])
-def test_figures_that_are_not_known_are_asked_for(command, name):
-    usual = ["features", f"--model={name}", "--weights=a.npz", "--out=b.npz", "c.png"]
-    code, _, err = command(*usual, "--mean=0.5,0.5,0.5" if input_size(name)[2] == 3 else "--mean=0")
+def test_figures_of_grey_images_are_asked_for(command):
+    usual = ["features", "--model=lenet5", "--weights=a.npz", "--out=b.npz", "c.png"]
+    code, _, err = command(*usual, "--mean=0")
     assert code == 2
     assert "no --std, and it is not known: give the std by which the images for these" in err
+
+
+def test_figures_of_colours_are_imagenets_where_they_are_not_known(command, data, tmp_path):
+    model = create_model("resnet20")
+    variables = random_variables(model, np.zeros((1, 32, 32, 3), np.float32))
+    write_state_dict(tmp_path / "weights.npz", to_state_dict(variables))
+    usual = ["features", "--model=resnet20", "--weights=weights.npz", "--maps=c1"]
+    image = data / "test" / "red" / "0.png"
+    figures = "--mean=0.485,0.456,0.406", "--std=0.229,0.224,0.225"
+    told = "depends on its weights: without --mean and --std by ImageNet's"
+    code, _, err = command(*usual, "--out=a.npz", image)
+    assert code == 0, err
+    assert told in err
+    code, out, err = command(*usual, *figures, "--out=a.npz", image)
+    assert code == 0, err
+    assert told not in err
+    assert not json.loads(out)["computed"], "they are the same"
 
 
 def test_features_that_are_not_finite_are_refused(command, weights, data):
