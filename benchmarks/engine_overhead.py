@@ -31,7 +31,7 @@ from jaxvision.engine import (
     Run,
     init_state,
     make_optimizer,
-    make_update,
+    make_updates,
     train_steps,
 )
 from jaxvision.models import create_model
@@ -111,7 +111,7 @@ def engine_runner(config, batch_size, steps, workdir):
     parallel = Parallel("pmap", jax.devices()[:1])
     optimizer = make_optimizer(config.optimizer, steps=STEPS)
     task = classification(config)
-    update = make_update(task, optimizer, seed=0, parallel=parallel)
+    update = make_updates(task, (optimizer,), seed=0, parallel=parallel)
     state = parallel.replicate(init_state(task, optimizer, 0))
     data = TrainLoader(
         RandomImages(), ToClassificationExample(32, 3, 10), batch_size=batch_size, seed=0

@@ -66,6 +66,18 @@ def random_window(
     return (height - h) // 2, (width - w) // 2, h, w
 
 
+def check_crop_scale(scale: Sequence[float]) -> None:
+    """Raises InputError unless these are the least and the largest share of an image's area."""
+    if len(scale) != 2:
+        raise InputError(
+            f"config.augment.crop_scale is {scale}: give the least and the largest share of the "
+            "area, as (0.08, 1.0)"
+        )
+    least, largest = scale
+    check_range("the largest config.augment.crop_scale", largest, more_than=0, most=1)
+    check_range("the least config.augment.crop_scale", least, more_than=0, most=largest)
+
+
 def check_label(label: int, num_classes: int, where: str) -> None:
     """Raises InputError if a label is none of the classes; `where` names its record."""
     if not 0 <= label < num_classes:
@@ -146,9 +158,7 @@ class ToClassificationExample:
         if self.shorter_side is not None:
             check_range("config.data.shorter_side", self.shorter_side, least=self.image_size)
         if self.crop_scale is not None:
-            least, largest = self.crop_scale
-            check_range("config.augment.crop_scale", largest, more_than=0, most=1)
-            check_range("the least config.augment.crop_scale", least, more_than=0, most=largest)
+            check_crop_scale(self.crop_scale)
 
     def __call__(
         self, record: Record, where: str, rng: np.random.RandomState | None = None

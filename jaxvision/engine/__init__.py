@@ -14,7 +14,7 @@ from jaxvision.engine.progress import say
 from jaxvision.engine.run import Run
 from jaxvision.engine.selection import Selection
 from jaxvision.engine.transfer import Transfer, transfer
-from jaxvision.engine.update import abstract_state, init_state, make_update
+from jaxvision.engine.update import abstract_state, init_state, make_update, make_updates
 from jaxvision.engine.workdir import read_config
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "make_optimizer",
     "make_optimizers",
     "make_update",
+    "make_updates",
     "optimizer_after",
     "read_config",
     "say",

@@ -21,7 +21,7 @@ from jaxvision.engine.parallel import Parallel
 from jaxvision.engine.preemption import Preemption
 from jaxvision.engine.prefetch import prefetch
 from jaxvision.engine.run import Run
-from jaxvision.engine.update import Updates, abstract_state, init_state
+from jaxvision.engine.update import abstract_state, init_state, make_updates
 from jaxvision.engine.workdir import claim, lock
 
 CHECKPOINTS = "checkpoints"
@@ -46,7 +46,7 @@ class Fitted:
 
 
 def train_steps(
-    update: Callable[[TrainState, Any], tuple[TrainState, dict[str, Any]]],
+    update: Callable[[int, TrainState, Any], tuple[TrainState, dict[str, Any]]],
     state: TrainState,
     data: DataIterator,
     *,
@@ -57,7 +57,7 @@ def train_steps(
     """Steps start + 1 to stop.
 
     Args:
-      update: from `make_update`, or `Updates`.
+      update: from `make_updates`.
       state: after step `start`, from `Parallel.replicate` or a checkpoint; donated.
       data: the batches.
       parallel: the devices.
@@ -70,7 +70,7 @@ def train_steps(
     try:
         for step in range(start + 1, stop + 1):
             batch, data_state = next(batches)
-            state, record = update(state, batch)
+            state, record = update(step, state, batch)
             yield step, state, record, data_state
     finally:
         batches.close()
@@ -198,7 +198,7 @@ def fit(
                 say(f"resuming the run in {run.workdir} after step {start}")
             for line in trains:
                 say(line)
-            update = Updates(task, optimizers, seed=run.seed, parallel=parallel, start=start)
+            update = make_updates(task, optimizers, seed=run.seed, parallel=parallel)
             evaluate = make_evaluate(task, parallel=parallel)
 
             def measure(state: TrainState) -> dict[str, float]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import flax.traverse_util
-import numpy as np
+import jax
 
 from jaxvision.core import InputError, name_matches, names_matching
 
@@ -68,10 +68,11 @@ class Selection:
     def describe(self, params: Any) -> str:
         """What trains, and how much of it there is, in one line."""
         trained, frozen = self.split(params)
-        count, rest = _size(trained), _size(frozen)
+        count, rest = (sum(x.size for x in jax.tree.leaves(part)) for part in (trained, frozen))
         if not rest:
             return f"all {count:,} parameters train"
-        names = list(dict.fromkeys(path[:-1] or path for path in _paths(trained)))
+        paths = flax.traverse_util.flatten_dict(trained)
+        names = list(dict.fromkeys(path[:-1] or path for path in paths))
         shown = ", ".join("/".join(path) for path in names[:_SHOWN])
         more = f" and {len(names) - _SHOWN} more layers" if len(names) > _SHOWN else ""
         return f"{count:,} of {count + rest:,} parameters train: {shown}{more}"
@@ -83,12 +84,3 @@ def join(trained: Any, frozen: Any) -> Any:
         return trained
     flat = map(flax.traverse_util.flatten_dict, (trained, frozen))
     return flax.traverse_util.unflatten_dict({path: x for part in flat for path, x in part.items()})
-
-
-def _paths(params: Any) -> list[tuple[str, ...]]:
-    return list(flax.traverse_util.flatten_dict(params))
-
-
-def _size(params: Any) -> int:
-    leaves = flax.traverse_util.flatten_dict(params).values()
-    return sum(int(np.prod(x.shape)) for x in leaves)

@@ -1,6 +1,6 @@
 """The training step, for any task."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -161,7 +161,9 @@ def make_update(task: Task, optimizer: Optimizer, *, seed: int, parallel: Parall
     return parallel.map(update, donate_state=True)
 
 
-class Updates:
+def make_updates(
+    task: Task, optimizers: Sequence[Optimizer], *, seed: int, parallel: Parallel
+) -> Callable[[int, TrainState, Any], tuple[TrainState, dict[str, Array]]]:
     """The training steps of several optimizers, one after the other.
 
     Args:
@@ -169,30 +171,16 @@ class Updates:
       optimizers: in the order of their starts.
       seed: of all randomness in the steps.
       parallel: the devices.
-      start: steps done before.
-
-    Call:
-      as what `make_update` gives, for the next step of the run.
+    Returns:
+      (number of the step in the run, from 1; state; batch) -> what `make_update` gives. An
+      optimizer compiles, and begins with a fresh state, at its first step.
     """
+    updates = [make_update(task, one, seed=seed, parallel=parallel) for one in optimizers]
 
-    def __init__(
-        self,
-        task: Task,
-        optimizers: Sequence[Optimizer],
-        *,
-        seed: int,
-        parallel: Parallel,
-        start: int,
-    ):
-        self._make = partial(make_update, task, seed=seed, parallel=parallel)
-        self._optimizers, self._parallel, self._step = optimizers, parallel, start
-        self._optimizer, self._update = None, None
+    def update(step: int, state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Array]]:
+        optimizer = optimizer_after(optimizers, step)
+        if step - 1 == optimizer.start > 0:
+            state = with_fresh_optimizer(state, optimizer, parallel=parallel)
+        return updates[optimizers.index(optimizer)](state, batch)
 
-    def __call__(self, state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Array]]:
-        self._step += 1
-        optimizer = optimizer_after(self._optimizers, self._step)
-        if optimizer is not self._optimizer:
-            self._optimizer, self._update = optimizer, self._make(optimizer)
-        if self._step - 1 == optimizer.start > 0:
-            state = with_fresh_optimizer(state, optimizer, parallel=self._parallel)
-        return self._update(state, batch)
+    return update

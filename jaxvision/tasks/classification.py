@@ -10,6 +10,7 @@ from jax import Array
 
 from jaxvision import augment as aug
 from jaxvision.core import AXIS, ClassificationBatch, InputError, Task, Terms, check_range
+from jaxvision.data.classification import check_crop_scale
 from jaxvision.losses import cross_entropy, softmax_focal_loss
 from jaxvision.metrics import top_k_accuracy
 from jaxvision.models import create_model
@@ -68,14 +69,7 @@ def _check_augment(changes: Any) -> None:
     both = changes.mixup + changes.cutmix
     check_range("config.augment.mixup plus config.augment.cutmix", both, most=1)
     if changes.crop_scale is not None:
-        if len(changes.crop_scale) != 2:
-            raise InputError(
-                f"config.augment.crop_scale is {changes.crop_scale}: give the least and the "
-                "largest share of the area, as (0.08, 1.0)"
-            )
-        least, largest = changes.crop_scale
-        check_range("the largest config.augment.crop_scale", largest, more_than=0, most=1)
-        check_range("the least config.augment.crop_scale", least, more_than=0, most=largest)
+        check_crop_scale(changes.crop_scale)
 
 
 def _image_change(changes: Any) -> Callable[[Array, Array], Array]:

@@ -8,8 +8,6 @@ that it begins with. It ends at the first network whose parameters are not what 
 logits are not finite. The last line says where it ran.
 """
 
-import argparse
-import fnmatch
 import sys
 from functools import partial
 
@@ -18,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvision.models import CLASSIFIERS, create_model, input_size, summarize
+from tests.models.tables import asked_for
 
 # What is said: parameters, or millions of them.
 SAID = {
@@ -78,10 +77,10 @@ SAID = {
 
 
 def is_said(params, said):
-    """Whether a number of parameters is what is said, to all digits of it."""
+    """Whether a number of parameters is what is said, rounded to as many digits."""
     if said is None or isinstance(said, int):
         return said in (None, params)
-    return abs(params / 1e6 - said) <= 10.0 ** -len(str(said).partition(".")[2])
+    return round(params / 1e6, len(str(said).partition(".")[2])) == said
 
 
 def largest_logit(name, size):
@@ -100,12 +99,8 @@ def largest_logit(name, size):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--only", nargs="+", default=["*"], help="patterns of names")
-    arguments = parser.parse_args(argv)
-    names = [name for name in SAID if any(fnmatch.fnmatch(name, only) for only in arguments.only)]
+    wanted = asked_for(__doc__, argv)
+    names = list(filter(wanted, SAID))
     print("| network | input | parameters | said | G multiply-adds | largest logit, bfloat16 |")
     print("|---|---|---|---|---|---|")
     for name in names:

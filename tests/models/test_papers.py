@@ -26,6 +26,7 @@ def test_what_is_said_is_of_networks_that_are_there():
         (60_001, 60_000, False),
         (269_722, 0.27, True),
         (300_000, 0.27, False),
+        (279_000, 0.27, False),
         (1_727_962, 1.7, True),
         (5, None, True),
     ],

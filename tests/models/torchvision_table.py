@@ -10,8 +10,6 @@ it back whole. It ends at the first network that does not hold. Needs torch and 
 GB of memory. The last line says where it ran.
 """
 
-import argparse
-import fnmatch
 import gc
 import importlib.metadata
 import sys
@@ -24,6 +22,7 @@ import numpy as np
 from jaxvision.interop import from_state_dict, to_state_dict
 from jaxvision.models import create_model, input_size, summarize
 from tests.models.parity import check_round_trip, outputs_of, settle, state_of
+from tests.models.tables import asked_for
 from tests.models.variables import shapes_of
 from tests.ops.parity import import_torchvision
 
@@ -88,17 +87,9 @@ def check_logits(torch, models, name):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--only", nargs="+", default=["*"], help="patterns of names")
-    arguments = parser.parse_args(argv)
+    wanted = asked_for(__doc__, argv)
     torch, models = import_torchvision("models")
-    names = [
-        name
-        for name in models.list_models(module=models)
-        if any(fnmatch.fnmatch(name, pattern) for pattern in arguments.only)
-    ]
+    names = list(filter(wanted, models.list_models(module=models)))
     header = ["network", "input", "parameters", "G multiply-adds", "theirs"]
     header += ["logits", "bfloat16", "second size"]
     print(f"| {' | '.join(header)} |")
