@@ -4,8 +4,9 @@
                                 [--scratch-rate 0.1] [-- --config.data.dir=cells ...]
 
 Each seed trains twice for the same steps: from the weights, as the config says, and from random
-ones, where nothing is frozen, no head trains first and the learning rate is --scratch-rate. What
-follows "--" goes to both. The table has the test accuracy: mean over the seeds, least and largest.
+ones, where nothing is frozen, no head trains first and the learning rate is --scratch-rate, the
+same for all. What follows "--" goes to both. The table has the test accuracy: mean over the seeds,
+least and largest.
 """
 
 import argparse
@@ -52,6 +53,8 @@ def main():
             "--config.freeze=()",
             "--config.freeze_statistics=()",
             "--config.head_first.steps=0",
+            "--config.optimizer.rates=()",
+            "--config.init_except=()",
             f"--config.optimizer.learning_rate={options.scratch_rate}",
         ],
     }

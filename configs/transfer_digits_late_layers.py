@@ -19,6 +19,7 @@ def get_config():
     config.steps = 300
     config.batch_size = 64
     config.data.per_class = 0
+    config.data.validation_fraction = 0.1
     config.optimizer.learning_rate = 0.05
     config.optimizer.schedule.name = "one_cycle"
     config.optimizer.schedule.warmup = 0.3

@@ -1,9 +1,10 @@
 """From a config to the pieces that the engine takes."""
 
 import dataclasses
+import itertools
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -55,6 +56,7 @@ from jaxvision.interop import (
     named_alike,
     read_state_dict,
     restore_variables,
+    to_state_dict,
 )
 from jaxvision.tasks import TASKS
 
@@ -147,11 +149,22 @@ def _weights_of_run(folder: pathlib.Path) -> _Weights:
 def _weights_of_file(path: pathlib.Path, like: dict[str, Any], prefix: str) -> _Weights:
     """Of a state dict for a network like `like`, or for its backbone."""
     state_dict = read_state_dict(path)
-    found, left = named_alike(state_dict, like, prefix=prefix)
-    if "params" not in found:
-        backbone = {name: tree["backbone"] for name, tree in like.items() if "backbone" in tree}
-        found, left = named_alike(state_dict, backbone, prefix=prefix)
-    return _Weights(found, str(path), left)
+    backbone = {name: tree["backbone"] for name, tree in like.items() if "backbone" in tree}
+    for part in (like, backbone):
+        found, left = named_alike(state_dict, part, prefix=prefix)
+        if "params" in found:
+            return _Weights(found, str(path), left)
+    params = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like["params"])
+    ours = to_state_dict({"params": params})
+    raise InputError(
+        f"{path} has no weight of the network: its keys are {_first(state_dict)}, the network's "
+        f"{_first(ours)}: if they differ in how they begin, say what to take off the file's, by "
+        "config.init_prefix or --prefix"
+    )
+
+
+def _first(keys: Iterable[str]) -> str:
+    return f"{', '.join(itertools.islice(keys, 3))}, ..."
 
 
 def starting_from(
@@ -159,6 +172,7 @@ def starting_from(
     origin: str,
     *,
     prefix: str = "",
+    leave_out: Sequence[str] = (),
     freeze: Sequence[str] = (),
     say: Callable[[str], None],
 ) -> Task:
@@ -169,21 +183,23 @@ def starting_from(
       origin: folder of a run, whose best weights they are; or of variables, as `jaxvision convert`
         writes them; or a file of weights in torch's layout.
       prefix: taken off the keys of such a file where they have it.
+      leave_out: patterns of variables that begin at random all the same.
       freeze: patterns of the parameters that will not train.
       say: shows lines to the user: what is new, and perhaps frozen, and what was not taken.
     Raises:
-      InputError: there is no such run or file, or it has nothing in common with the task's network.
+      InputError: there is no such run or file, or it has nothing in common with the task's network;
+        or a pattern to leave out matches nothing.
     """
     path = pathlib.Path(origin).expanduser()
     like = jax.eval_shape(task.init, jax.random.key(0))
     if is_variables(path):
         weights = _Weights(restore_variables(path), str(path))
-    elif path.suffix in SUFFIXES:
+    elif path.suffix in SUFFIXES or path.is_file():
         weights = _weights_of_file(path, like, prefix)
     else:
         weights = _weights_of_run(path)
     given = weights.variables
-    taken = transfer(like, given)
+    taken = transfer(like, given, leave_out=leave_out)
     rest = f"; new: {', '.join(taken.own)}" if taken.own else ""
     say(f"{len(taken.taken)} arrays begin as in {weights.origin}{rest}")
     if taken.recolored:
@@ -193,7 +209,11 @@ def starting_from(
         say(f"frozen, though new and at random: {', '.join(frozen)}")
     if weights.left:
         say(f"not taken from there: {', '.join(weights.left)}")
-    return dataclasses.replace(task, init=lambda key: transfer(task.init(key), given).variables)
+
+    def init(key: jax.Array) -> dict[str, Any]:
+        return transfer(task.init(key), given, leave_out=leave_out).variables
+
+    return dataclasses.replace(task, init=init)
 
 
 def make_criterion(config: Any) -> Criterion:
@@ -274,6 +294,7 @@ class _Kind(NamedTuple):
       transform: (config.data, size) -> what makes an example of each.
       trained_on: (config.data, records) -> the parts of the records to train on.
       measured_on: likewise, to evaluate on.
+      nameless: sources that do not tell how classes are called.
       drawing: (config, size) -> what makes an example to train on, where it is not `transform`.
       untold: (config.data, image) -> what a record has besides its image when nothing is told of
         it; None where images have no one size.
@@ -283,6 +304,7 @@ class _Kind(NamedTuple):
     transform: Callable[[Any, int], Transform]
     trained_on: Callable[[Any, Source], Source] = _as_they_are
     measured_on: Callable[[Any, Source], Source] = _as_they_are
+    nameless: Sequence[str] = ()
     drawing: Callable[[Any, int], Transform | Random] | None = None
     untold: Callable[[Any, np.ndarray], Record] | None = None
 
@@ -291,6 +313,7 @@ _KINDS = {
     "classification": _Kind(
         CLASSIFICATION_SOURCES,
         _classification,
+        nameless=("digits", "idx", "npz", "tfds"),
         drawing=_random_windows,
         untold=lambda data, image: {},
     ),
@@ -307,9 +330,10 @@ def open_data(config: Any) -> Splits:
     Raises:
       InputError: the training data cannot be opened, for its class names.
     """
-    splits = Splits(config.data, lookup(_KINDS, config.task, "task").sources)
-    if "class_names" in config.data and not config.data.class_names:
-        config.data.class_names = tuple(splits.whole("train").class_names)
+    data, kind = config.data, lookup(_KINDS, config.task, "task")
+    splits = Splits(data, kind.sources)
+    if "class_names" in data and not data.class_names and data.source not in kind.nameless:
+        data.class_names = tuple(splits.whole("train").class_names)
     return splits
 
 

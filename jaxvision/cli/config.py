@@ -26,8 +26,10 @@ def default_config(task: str = "classification") -> ConfigDict:
     # begin with the weights of a run, of `jaxvision convert`, or of a file in torch's layout
     config.init_from = config_dict.placeholder(str)
     config.init_prefix = ""  # taken off such a file's keys where they have it: "module."
+    # names, as in freeze, of what begins at random all the same: ("fc",)
+    config.init_except = ()
     # names of parameters that stay as they are, as ("conv1", "layer[12]*"): * and ? stand for any
-    # characters, and a name's beginning is enough; the statistics of batch norms go on moving
+    # characters, and a name's beginning up to a / is enough; batch norms' statistics go on moving
     config.freeze = ()
     # likewise, of batch norms that use the statistics that they have, and keep them: ("*",) for all
     config.freeze_statistics = ()
@@ -109,6 +111,8 @@ def _classification(config: ConfigDict) -> None:
     config.data.shorter_side = config_dict.placeholder(int)
     config.data.channels = 1  # 1: grey, 3: RGB
     config.data.num_classes = 10
+    # in the labels' order; (): of a folder as its classes are called, of other sources numbers
+    config.data.class_names = ()
     config.data.mean = (0.5,)  # per channel, of values in 0..1
     config.data.std = (0.5,)
 

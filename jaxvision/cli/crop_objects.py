@@ -79,6 +79,14 @@ def main(argv: list[str]) -> int:
     for listing in listings.values():
         _check_folder_names(listing.class_names)
 
+    folders = Counter(map(file_name, listings))
+    shared = [split for split in listings if folders[file_name(split)] > 1]
+    if shared:
+        raise InputError(
+            f"the splits {', '.join(shared)} would share a folder: cut them out one by one, each "
+            "with an --out of its own"
+        )
+
     counts, left_out, problems = {}, Counter(), 0
     with _filling(out) as folder:
         for split, listing in listings.items():

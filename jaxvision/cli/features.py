@@ -138,7 +138,7 @@ def images_of(features: Features) -> Callable[[int], np.ndarray]:
 
     Raises:
       InputError: the data of a config cannot be opened any more; when called: a file cannot be
-        read.
+        read, or the data has other records by now.
     """
     if not features.origin:
         return lambda number: read_image(features.files[number])
@@ -147,7 +147,13 @@ def images_of(features: Features) -> Callable[[int], np.ndarray]:
     records = assemble.open_records(assemble.open_data(config), features.origin["split"])
 
     def read(number: int) -> np.ndarray:
-        image = records[int(features.indices[number])]["image"]
+        index, file = int(features.indices[number]), features.files[number]
+        if index >= len(records) or records.where(index) != file:
+            raise InputError(
+                f"the data has changed since the features of {file} were computed: compute them "
+                "again"
+            )
+        image = records[index]["image"]
         return np.broadcast_to(image, (*image.shape[:2], 3))
 
     return read
@@ -234,7 +240,7 @@ def _of_config(config: Any) -> _Network:
     assemble.set_determinism(config)
     if "class_names" in config.data:
         assemble.open_data(config)  # for the names
-    return _beginning(config, config.init_from, config.init_prefix)
+    return _beginning(config, config.init_from, config.init_prefix, config.init_except)
 
 
 def _by_name(values: flags.FlagValues) -> _Network:
@@ -285,13 +291,13 @@ def _figures(
     return figures
 
 
-def _beginning(config: Any, origin: str, prefix: str) -> _Network:
+def _beginning(config: Any, origin: str, prefix: str, leave_out: Sequence[str] = ()) -> _Network:
     """A network as it begins with weights; what they lack is NaN, lest it pass for weights."""
     task = assemble.make_task(config)
     like = jax.eval_shape(task.init, jax.random.key(0))
     nothing = jax.tree.map(lambda x: np.full(x.shape, np.nan, x.dtype), like)
     blank = dataclasses.replace(task, init=lambda key: nothing)
-    begun = assemble.starting_from(blank, origin, prefix=prefix, say=say)
+    begun = assemble.starting_from(blank, origin, prefix=prefix, leave_out=leave_out, say=say)
     return config, task, begun.init(jax.random.key(0))
 
 
@@ -344,7 +350,8 @@ def _split(config: Any, split: str) -> _Images:
     names = ()
     if config.task == "classification":
         source = splits.whole("train" if split == "validation" else split)
-        names = getattr(source, "class_names", None) or range(data.num_classes)
+        named = getattr(source, "class_names", None) or data.class_names
+        names = named or range(data.num_classes)
     called = [*map(records.where, range(len(records))), data.dir or ""]  # which may be a file
     origin = {"config": config.to_dict(), "split": split}
     return _Images(records, images_digest(called), tuple(map(str, names)), origin)

@@ -62,13 +62,24 @@ def main(argv: list[str]) -> None:
     tell = say if first_process else lambda line: None
     task = assemble.make_task(config)
     if config.init_from and not has_checkpoints(workdir / CHECKPOINTS):
-        origin, prefix = config.init_from, config.init_prefix
-        task = assemble.starting_from(task, origin, prefix=prefix, freeze=config.freeze, say=tell)
-    elif config.freeze and not config.init_from:
-        tell("config.freeze without config.init_from: what it names stays at random")
+        task = assemble.starting_from(
+            task,
+            config.init_from,
+            prefix=config.init_prefix,
+            leave_out=config.init_except,
+            freeze=config.freeze,
+            say=tell,
+        )
+    elif not config.init_from:
+        for key in ("freeze", "freeze_statistics"):
+            if config[key]:
+                tell(f"config.{key} without config.init_from: what it names stays as it begins")
     task = with_frozen_statistics(task, config.freeze_statistics)
     parallel = Parallel(config.parallel)
     parallel.check_batch_size(config.batch_size)
+    defaults = default_config(config.task)
+    if "class_names" in config.data:  # which runs of folders of images did not always keep
+        defaults.data.class_names = config.data.class_names
     run = Run(
         workdir=workdir,
         config=config.to_dict(),
@@ -80,7 +91,7 @@ def main(argv: list[str]) -> None:
         checkpoint_every=config.checkpoint_every,
         keep=config.keep,
         log_every=config.log_every,
-        defaults=default_config(config.task).to_dict(),
+        defaults=defaults.to_dict(),
     )
     records = assemble.open_records(splits, "train")
     train = assemble.train_data(config, records, partners=task.partners)

@@ -2,6 +2,7 @@
 
 import logging
 import pathlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,32 +52,30 @@ class ImageFolder:
 def open_image_folder(data: Any, split: str) -> ImageFolder:
     """The images of a split: DIR/SPLIT/CLASS/IMAGE, perhaps in further folders.
 
-    Classes are numbered in the order of the training split's folders, sorted by name. Other splits
-    may lack the folder of a class; one that is there has images. What is ignored is counted in a
-    warning.
+    Classes are numbered in the order of `data.class_names`, or else of the training split's
+    folders, sorted by name. Other splits may lack the folder of a class; one that is there has
+    images. What is ignored is counted in a warning.
 
     Args:
-      data: config with `dir`, `train_split` and `test_split`, `num_classes` and `channels`.
+      data: config with `dir`, `train_split` and `test_split`, `num_classes`, `class_names` and
+        `channels`.
       split: "train" and "test" stand for the config's; any other name is the folder's own.
     Raises:
-      InputError: there is no such folder, no class in it or no image in a class; a class that the
-        training split lacks; another number of classes than `num_classes`.
+      InputError: there is no such folder, no class in it or no image in a class; a class that is
+        none of those, or that the training split lacks; another number of classes than
+        `num_classes`.
     """
     folder = data_folder(data)
-    classes, _ = _classes(folder / own_split(data, "train"))
-    if len(classes) != data.num_classes:
-        raise InputError(
-            f"{folder / own_split(data, 'train')} has {len(classes)} classes (folders): set "
-            f"config.data.num_classes={len(classes)} instead of {data.num_classes}"
-        )
-    part = folder / own_split(data, split)
+    part, training = (folder / own_split(data, name) for name in (split, "train"))
     own, ignored = _classes(part)
-    unknown = [name for name in own if name not in classes]
-    if unknown:
+    classes = data.class_names or _classes(training)[0]
+    if len(classes) != data.num_classes:
+        origin = "config.data.class_names" if data.class_names else training
         raise InputError(
-            f"{part} has classes that the training split lacks: {', '.join(unknown)}: take them "
-            "out, or give each a folder there"
+            f"{origin} has {len(classes)} classes: set config.data.num_classes={len(classes)} "
+            f"instead of {data.num_classes}"
         )
+    _check_classes(part, own, classes, whole=part == training)
     paths, labels = [], []
     for name in own:
         images, others = files_below(part / name)
@@ -93,6 +92,24 @@ def open_image_folder(data: Any, split: str) -> ImageFolder:
             ignored,
         )
     return ImageFolder(tuple(paths), np.int32(labels), tuple(classes), data.channels == 1, ignored)
+
+
+def _check_classes(
+    folder: pathlib.Path, own: Sequence[str], classes: Sequence[str], *, whole: bool
+) -> None:
+    """Raises InputError if a split has further classes, or, where `whole`, lacks one."""
+    unknown = [name for name in own if name not in classes]
+    if unknown:
+        raise InputError(
+            f"{folder} has classes that are none of those to train on ({', '.join(classes)}): "
+            f"{', '.join(unknown)}: take their folders out, or train with them"
+        )
+    lacking = [name for name in classes if name not in own]
+    if whole and lacking:
+        raise InputError(
+            f"{folder} lacks classes of config.data.class_names: {', '.join(lacking)}: give each a "
+            "folder"
+        )
 
 
 def _classes(folder: pathlib.Path) -> tuple[list[str], int]:

@@ -108,6 +108,12 @@ class Splits:
 def check_class_names(data: Any, source: Source | Listing) -> None:
     """Raises InputError unless `data.class_names`, if there are any, are those of the data."""
     wanted, own = tuple(getattr(data, "class_names", ())), getattr(source, "class_names", None)
+    count = getattr(data, "num_classes", len(wanted))
+    if wanted and len(wanted) != count:
+        raise InputError(
+            f"config.data.class_names has {len(wanted)} names, but config.data.num_classes is "
+            f"{count}: give one name for each class"
+        )
     if wanted and own is not None and wanted != tuple(own):
         raise InputError(
             f"the classes of the data are {', '.join(own)}, but config.data.class_names is "

@@ -1,6 +1,7 @@
 """Optimizers and schedules, all from optax, by name."""
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,7 +73,8 @@ def _constant(config: Any, steps: int) -> Schedule:
 
 def _step_decay(config: Any, steps: int) -> Schedule:
     """Linear warm-up over `warmup` of the run; times `factor` at each of `milestones` of it."""
-    drops = {round(share * steps): config.schedule.factor for share in config.schedule.milestones}
+    ends = Counter(round(share * steps) for share in config.schedule.milestones)
+    drops = {end: config.schedule.factor**times for end, times in ends.items()}
     stairs = optax.piecewise_constant_schedule(config.learning_rate, drops)
     warmup = round(config.schedule.warmup * steps)
     if not warmup:
@@ -85,7 +87,7 @@ def _cosine(config: Any, steps: int) -> Schedule:
     return optax.warmup_cosine_decay_schedule(
         init_value=0.0,
         peak_value=config.learning_rate,
-        warmup_steps=round(config.schedule.warmup * steps),
+        warmup_steps=min(round(config.schedule.warmup * steps), steps - 1),
         decay_steps=steps,
     )
 
@@ -137,7 +139,12 @@ OPTIMIZERS: dict[str, Callable[[Any, Schedule], optax.GradientTransformation]] =
 def _rates(config: Any) -> tuple[tuple[str, float], ...]:
     rates = tuple(tuple(pair) if isinstance(pair, list | tuple) else pair for pair in config.rates)
     for pair in rates:
-        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)):
+        if not (
+            isinstance(pair, tuple)
+            and len(pair) == 2
+            and isinstance(pair[0], str)
+            and isinstance(pair[1], int | float)
+        ):
             raise InputError(
                 f"config.optimizer.rates has {pair!r}: give pairs of a pattern and a factor, as "
                 "(('layer1*', 0.1),)"
@@ -238,6 +245,7 @@ def make_optimizers(config: Any) -> tuple[Optimizer, ...]:
     settings = copy.deepcopy(config.optimizer)
     settings.rates = ()
     if first.learning_rate is not None:
+        check_range("config.head_first.learning_rate", first.learning_rate, more_than=0)
         settings.learning_rate = first.learning_rate
     head = make_optimizer(settings, steps=first.steps, only=first.train, freeze=freeze)
     return head, rest

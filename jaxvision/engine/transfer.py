@@ -1,12 +1,12 @@
 """Weights of one network as the beginning of another."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.traverse_util
 import jax.numpy as jnp
 
-from jaxvision.core import InputError
+from jaxvision.core import InputError, names_matching
 
 _BACKBONE = "backbone"
 
@@ -18,7 +18,7 @@ class Transfer(NamedTuple):
       variables: of the network, with what it could take.
       taken: names of the arrays that were taken.
       own: names of those that stay as they were: the other network lacks them, or has them in
-        another shape.
+        another shape, or they are left out.
       recolored: names of those taken of which the other network's were for grey images and this
         one's are for RGB, or the other way round.
     """
@@ -29,7 +29,9 @@ class Transfer(NamedTuple):
     recolored: list[str]
 
 
-def transfer(variables: Mapping[str, Any], given: Mapping[str, Any]) -> Transfer:
+def transfer(
+    variables: Mapping[str, Any], given: Mapping[str, Any], *, leave_out: Sequence[str] = ()
+) -> Transfer:
     """A network's variables, with another's wherever name and shape are the same.
 
     If this network has a part called "backbone" and the other has none, the other is taken for the
@@ -42,15 +44,23 @@ def transfer(variables: Mapping[str, Any], given: Mapping[str, Any]) -> Transfer
     Args:
       variables: of the network: collection -> nested names -> arrays.
       given: of the other one.
+      leave_out: patterns of this network's variables that are not taken, see
+        `jaxvision.core.patterns`.
     Raises:
-      InputError: there is nothing to take.
+      InputError: there is nothing to take, or a pattern matches nothing.
     """
     own, other = map(flax.traverse_util.flatten_dict, (dict(variables), dict(given)))
     if any(_BACKBONE in path for path in own) and not any(_BACKBONE in path for path in other):
         other = {(path[0], _BACKBONE, *path[1:]): x for path, x in other.items()}
     shapes = {path: x.shape for path, x in other.items()}
     other = {path: _of_channels(x, own[path].shape) for path, x in other.items() if path in own}
-    fits = {path for path, x in other.items() if x.shape == own[path].shape}
+    names = {path: "/".join(path[1:]) for path in own}
+    left_out = names_matching(names.values(), leave_out, what="config.init_except")
+    fits = {
+        path
+        for path, x in other.items()
+        if x.shape == own[path].shape and names[path] not in left_out
+    }
     if not any(path[0] == "params" for path in fits):
         raise InputError(
             "the networks have no weight in common, by name and shape: begin with a run of the "
@@ -60,7 +70,6 @@ def transfer(variables: Mapping[str, Any], given: Mapping[str, Any]) -> Transfer
         path: jnp.asarray(other[path]).astype(x.dtype) if path in fits else x
         for path, x in own.items()
     }
-    names = {path: "/".join(path[1:]) for path in own}
     return Transfer(
         flax.traverse_util.unflatten_dict(result),
         [names[path] for path in own if path in fits],

@@ -11,7 +11,7 @@ import safetensors.numpy
 from jaxvision.core import InputError
 from jaxvision.core.files import NPZ_ERRORS, replacing
 
-_TORCH = (".pth", ".pt", ".bin")
+_TORCH = (".pth", ".pt", ".th", ".bin")
 SUFFIXES = (".safetensors", ".npz", *_TORCH)
 """Of files that `read_state_dict` and `write_state_dict` take."""
 
@@ -23,9 +23,9 @@ def read_state_dict(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """The arrays of a file by their keys.
 
     Args:
-      path: of a .safetensors or .npz file, or one that torch has saved (.pth, .pt, .bin; needs
-        torch, which reads it with `weights_only=True`): a state dict, or a dict that has one under
-        "state_dict", "model" or "model_state_dict".
+      path: of a .safetensors or .npz file, or one that torch has saved (.pth, .pt, .th, .bin;
+        needs torch, which reads it with `weights_only=True`): a state dict, or a dict that has one
+        under "state_dict", "model" or "model_state_dict".
     Returns:
       key -> array, as in the file; bfloat16 of torch's files becomes float32.
     Raises:

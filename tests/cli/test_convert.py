@@ -1,6 +1,7 @@
 """`jaxvision convert`: to an Orbax checkpoint and back, and what training begins with."""
 
 import json
+import re
 
 import jax
 import numpy as np
@@ -114,6 +115,23 @@ def test_a_classifiers_file_begins_a_network(tmp_path, task, name, fields, prefi
     else:
         assert "new: " in lines[0]
         assert f"{prefix}classifier.0.weight" in lines[1]
+
+
+def test_a_file_that_does_not_fit_says_what_it_has(command, tmp_path, digits, state):
+    usual = ["train", "--config=digits_resnet20", f"--config.data.dir={digits}"]
+    write_state_dict(tmp_path / "given.npz", {f"module.{key}": x for key, x in state.items()})
+    code, _, err = command(*usual, "--config.init_from=given.npz")
+    assert code == 2
+    found = re.search(
+        r"its keys are (.*), \.\.\., the network's (.*), \.\.\.: .*init_prefix or", err
+    )
+    theirs, ours = (keys.split(", ") for keys in found.groups())
+    assert theirs == [f"module.{key}" for key in list(state)[:3]]
+    assert set(ours) < state.keys()
+    (tmp_path / "given.npz").rename(tmp_path / "given.weights")
+    code, _, err = command(*usual, "--config.init_from=given.weights")
+    assert code == 2
+    assert "given.weights is no file of weights: they end in .safetensors, .npz" in err
 
 
 @pytest.mark.slow

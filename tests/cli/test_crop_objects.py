@@ -108,6 +108,18 @@ def test_several_splits_and_images_of_one_name(command, tmp_path):
     assert len(files_in(tmp_path / "crops" / "2007_train")) == 3
 
 
+def test_splits_of_one_folder_are_refused(command, tmp_path):
+    write_voc(tmp_path / "mine" / "2007")
+    write_voc(tmp_path / "mine")
+    lists = tmp_path / "mine" / "ImageSets" / "Main"
+    (lists / "train.txt").rename(lists / "2007_train.txt")
+    arguments = [f"--data={tmp_path / 'mine'}", "--splits=2007/train,2007_train", "--out=crops"]
+    code, _, err = command("crop-objects", *arguments)
+    assert code == 2
+    assert "the splits 2007/train, 2007_train would share a folder" in err
+    assert not (tmp_path / "crops").exists()
+
+
 def test_the_data_of_a_config(command, tmp_path):
     folder = write_voc(tmp_path / "mine")
     (folder / "ImageSets" / "Main" / "rest.txt").write_text("a\n")

@@ -11,6 +11,7 @@ from PIL import Image
 
 from jaxvision.cli import features
 from jaxvision.cli.features import images_of
+from jaxvision.core import InputError
 from jaxvision.engine import fit_linear_probe
 from jaxvision.interop import read_state_dict, to_state_dict, write_state_dict
 from jaxvision.models import create_model
@@ -282,6 +283,24 @@ def made(path, seed, count=40, **changes):
     )
     write_features(path, given._replace(**changes))
     return given
+
+
+def test_pictures_of_other_images_by_now_are_not_drawn(command, weights, data, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
+    result_of(command, "features", *by_config(weights, folder), "--config.data.channels=1",
+              "--split=test", "--out=test.npz")  # fmt: skip
+    (folder / "test" / "blue" / "0.png").rename(folder / "test" / "blue" / "9.png")
+    code, _, err = command(
+        "neighbors", "--index=test.npz", "--queries=test.npz", "--k=3", "--out=near"
+    )
+    assert code == 2
+    assert "the data has changed since the features of" in err
+    assert "0.png were computed: compute them again" in err
+    (folder / "test" / "blue" / "9.png").unlink()
+    (folder / "test" / "red" / "2.png").unlink()
+    with pytest.raises(InputError, match="the data has changed"):
+        images_of(read_features(tmp_path / "test.npz"))(5)
 
 
 def test_a_probe_is_that_of_the_library(command, tmp_path):

@@ -53,13 +53,33 @@ def test_what_is_frozen_at_random_is_told(tiny, command):
     one_step = ["--config.steps=1", "--config.eval_every=1"]
     code, _, err = command("train", *tiny, *one_step, frozen, "--workdir=old")
     assert code == 0, err
-    assert "config.freeze without config.init_from: what it names stays at random" in err
+    assert "config.freeze without config.init_from: what it names stays as it begins" in err
+    assert "config.freeze_statistics without" not in err
     deeper = "--config.model={'name': 'resnet20', 'blocks': 2, 'widths': (4, 8, 8)}"
     begins = ["--config.init_from=old", "--workdir=new"]
     code, _, err = command("train", *tiny, *one_step, deeper, frozen, *begins)
     assert code == 0, err
     assert re.search("frozen, though new and at random: .*layer1_1_conv1/kernel", err)
     assert "layer2_1_conv1" not in err.partition("at random: ")[2].partition("\n")[0]
+
+
+def test_a_head_of_the_same_size_may_begin_anew(tiny, command, tmp_path):
+    code, _, err = command("train", *tiny, "--workdir=old")
+    assert code == 0, err
+    # Nothing trains but the first convolution, so that the head is as it began.
+    arguments = [
+        "--config.freeze=('bn1', 'layer*', 'fc')",
+        "--config.init_from=old",
+        "--config.seed=1",
+    ]
+    for name, more, same in (("a", [], True), ("b", ["--config.init_except=('fc',)"], False)):
+        code, _, err = command("train", *tiny, *arguments, *more, f"--workdir={name}")
+        assert code == 0, err
+        assert ("; new: fc/bias, fc/kernel" in err) == (not same), err
+        before, after = variables_of(tmp_path / "old"), variables_of(tmp_path / name)
+        for layer, equal in (("fc", same), ("layer1_0_conv1", True)):
+            kernels = [variables["params"][layer]["kernel"] for variables in (before, after)]
+            assert np.array_equal(*kernels) == equal, layer
 
 
 def test_the_head_first_and_means_of_the_weights(tiny, command):
@@ -82,6 +102,7 @@ def test_the_head_first_and_means_of_the_weights(tiny, command):
         ("--config.freeze_statistics=('fc',)", r"config.freeze_statistics: 'fc' matches nothing"),
         ("--config.optimizer.rates=(('head', 2.0),)", r"config.optimizer.rates: 'head' matches"),
         ("--config.head_first.steps=2", r"config.head_first.train is empty"),
+        ("--config.data.class_names=('zero',)", "class_names has 1 names, but .*num_classes is 10"),
     ],
 )
 def test_patterns_that_do_not_fit(tiny, command, argument, message, tmp_path):

@@ -27,7 +27,13 @@ def folder(tmp_path):
 
 
 def data_of(folder, **changes):
-    fields = {"dir": str(folder), "train_split": "train", "test_split": "val", "num_classes": 2}
+    fields = {
+        "dir": str(folder),
+        "train_split": "train",
+        "test_split": "val",
+        "num_classes": 2,
+        "class_names": (),
+    }
     return SimpleNamespace(**{**fields, "channels": 3, **changes})
 
 
@@ -99,6 +105,14 @@ def test_a_split_may_lack_a_class_but_numbers_stay(folder):
     assert source[0]["label"] == 1
 
 
+def test_names_of_classes_number_them_without_the_training_split(folder):
+    data = data_of(folder, class_names=("dog", "cat"))
+    assert open_image_folder(data, "train").labels.tolist() == [1, 1, 0]
+    data.train_split = "gone"
+    source = open_image_folder(data, "test")
+    assert (source.class_names, source.labels.tolist()) == (("dog", "cat"), [0])
+
+
 def test_grey_images_are_as_pillows(folder):
     source = open_image_folder(data_of(folder, channels=1), "test")
     expected = np.asarray(Image.open(source.where(0)).convert("L"))
@@ -108,14 +122,21 @@ def test_grey_images_are_as_pillows(folder):
 @pytest.mark.parametrize(
     ("split", "changes", "message"),
     [
-        ("train", {"num_classes": 3}, r"2 classes \(folders\): set config.data.num_classes=2"),
+        ("train", {"num_classes": 3}, "train has 2 classes: set config.data.num_classes=2"),
         ("train", {"dir": None}, "config.data.dir is not set"),
         ("train", {"train_split": "gone"}, "there is no folder .*gone"),
         ("gone", {}, "there is no folder .*gone"),
         ("train", {"train_split": "train/cat/deeper"}, "there are no folders in .*deeper"),
-        ("more", {}, "more has classes that the training split lacks: fox"),
+        ("more", {}, r"more has classes that are none of those to train on \(cat, dog\): fox"),
         ("empty", {}, "there are no images in .*empty.cat: add some, or take it out"),
         ("train", {"train_split": "empty", "num_classes": 1}, "there are no images in .*empty.cat"),
+        ("test", {"class_names": ("cat",)}, "class_names has 1 classes: set .*num_classes=1"),
+        ("test", {"class_names": ("cat", "fox")}, r"none of those to train on \(cat, fox\): dog"),
+        (
+            "train",
+            {"class_names": ("cat", "dog", "fox"), "num_classes": 3},
+            "train lacks classes of config.data.class_names: fox: give each a folder",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_folder(folder, split, changes, message):

@@ -61,6 +61,24 @@ def test_step_decay():
     np.testing.assert_array_equal(warm[11:], found[11:])
 
 
+def test_milestones_in_one_step_count_each():
+    optimizer = make_optimizer(
+        config_of(schedule__name="step", learning_rate=1.0, schedule__milestones=(0.5, 0.6)),
+        steps=3,
+    )
+    found = [float(optimizer.schedule(step)) for step in (0, 3)]
+    np.testing.assert_allclose(found, [1, 0.01], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("warmup", "steps"), [(0.999, 100), (0.6, 1), (0.6, 2)])
+def test_a_warm_up_of_all_steps_but_the_last(warmup, steps):
+    config = config_of(schedule__name="cosine", learning_rate=1.0, schedule__warmup=warmup)
+    optimizer = make_optimizer(config, steps=steps)
+    found = [float(optimizer.schedule(step)) for step in range(steps)]
+    assert found[-1] == 1
+    assert np.isfinite(found).all()
+
+
 def test_cosine_with_warm_up():
     found = rates(schedule__name="cosine", learning_rate=1.0, schedule__warmup=0.1)
     np.testing.assert_allclose(found[:11], np.arange(11) / 10, atol=1e-6)
@@ -135,6 +153,7 @@ def test_clipping_by_the_global_norm():
         ({"learning_rate": 0.0}, "learning_rate is 0.0: give more than 0"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"schedule__warmup": 1.0}, "warmup is 1.0: give at least 0 and less than 1"),
+        ({"rates": (("fc", "0.1"),)}, r"rates has \('fc', '0.1'\): give pairs of a pattern and a"),
     ],
 )
 def test_wrong_settings(changes, message):
