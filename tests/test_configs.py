@@ -55,6 +55,7 @@ def test_the_configs_are_there():
         "tfds_mnist",
         "tfds_cifar10",
         "transfer_bccd_resnet20",
+        "transfer_cifar10_last_layer",
         "transfer_digits_last_layer",
         "transfer_digits_late_layers",
         "folder_unet",

@@ -142,5 +142,5 @@ def _draw(probes: dict[str, Any], train: int, test: int) -> Any:
     axes.margins(x=0.1, y=0.15)
     axes.set(title="linear probes", xlabel="map and its dimensions", ylabel="accuracy")
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside lower center", ncols=2)
     return figure

@@ -80,6 +80,13 @@ def test_torchs_files_come_back(tmp_path, zipped, level):
 
 
 @pytest.mark.parity
+def test_a_trained_networks_file_of_torch(real_data):
+    pytest.importorskip("torch")
+    found = read_state_dict(real_data / "resnet20_cifar10" / "resnet20.th")
+    check_equal(found, read_state_dict(real_data / "resnet20_cifar10" / "resnet20.npz"))
+
+
+@pytest.mark.parity
 def test_torchs_files_that_are_no_state_dicts(tmp_path):
     torch = pytest.importorskip("torch")
     file = tmp_path / "weights.pth"
