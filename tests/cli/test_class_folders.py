@@ -47,7 +47,7 @@ def test_other_classes_are_refused(train, command, tmp_path):
         (tmp_path / "data" / split / "blue").rename(tmp_path / "data" / split / "yellow")
     code, _, err = command("eval", "--workdir=run")
     assert code == 2
-    assert "none of those to train on (blue, red): yellow" in err
+    assert "none of the 2 to train on: yellow" in err
     code, _, err = command(*train)
     assert code == 2
     assert "run has a run with another config (data.class_names: " in err
