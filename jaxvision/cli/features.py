@@ -39,6 +39,7 @@ from absl import flags
 from tqdm import tqdm
 
 from jaxvision.cli import arguments, assemble
+from jaxvision.cli.beginning import starting_from
 from jaxvision.cli.config import default_config
 from jaxvision.core import InputError, Task, check_range, lookup, merge
 from jaxvision.core.digest import state_digest
@@ -297,7 +298,7 @@ def _beginning(config: Any, origin: str, prefix: str, leave_out: Sequence[str] =
     like = jax.eval_shape(task.init, jax.random.key(0))
     nothing = jax.tree.map(lambda x: np.full(x.shape, np.nan, x.dtype), like)
     blank = dataclasses.replace(task, init=lambda key: nothing)
-    begun = assemble.starting_from(blank, origin, prefix=prefix, leave_out=leave_out, say=say)
+    begun = starting_from(blank, origin, prefix=prefix, leave_out=leave_out, say=say)
     return config, task, begun.init(jax.random.key(0))
 
 

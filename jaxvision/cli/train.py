@@ -20,6 +20,7 @@ from types import FrameType
 import jax
 
 from jaxvision.cli import arguments, assemble
+from jaxvision.cli.beginning import starting_from
 from jaxvision.cli.config import default_config, find_config
 from jaxvision.cli.report import report
 from jaxvision.engine import (
@@ -62,7 +63,7 @@ def main(argv: list[str]) -> None:
     tell = say if first_process else lambda line: None
     task = assemble.make_task(config)
     if config.init_from and not has_checkpoints(workdir / CHECKPOINTS):
-        task = assemble.starting_from(
+        task = starting_from(
             task,
             config.init_from,
             prefix=config.init_prefix,

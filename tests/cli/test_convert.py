@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxvision.cli import assemble
+from jaxvision.cli.beginning import starting_from
 from jaxvision.cli.config import default_config
 from jaxvision.interop import (
     load_weights,
@@ -103,7 +104,7 @@ def test_a_classifiers_file_begins_a_network(tmp_path, task, name, fields, prefi
         config.anchors = ((10, 13), (16, 30))
     lines = []
     origin = {"origin": str(tmp_path / "given.npz"), "prefix": prefix}
-    begun = assemble.starting_from(assemble.make_task(config), say=lines.append, **origin)
+    begun = starting_from(assemble.make_task(config), say=lines.append, **origin)
     params = begun.init(jax.random.key(0))["params"]
     for layer, values in variables["params"].items():
         if layer.startswith("features") or task == "classification":

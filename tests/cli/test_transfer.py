@@ -9,6 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from jaxvision.cli import assemble
+from jaxvision.cli.beginning import starting_from
 from jaxvision.cli.config import find_config, load_config
 
 TINY = [
@@ -127,7 +128,7 @@ def test_a_classifier_of_fashion_begins_a_detector_and_a_unet(real_data, command
         config, said = load_config(find_config(name)), []
         config.model = ConfigDict({**model, "backbone": "resnet20"})
         task = assemble.make_task(config)
-        started = assemble.starting_from(task, str(tmp_path / "old"), say=said.append)
+        started = starting_from(task, str(tmp_path / "old"), say=said.append)
         assert re.match(rf"{len(jax.tree.leaves(old)) - 2} arrays begin as in .*; new: ", said[0])
         variables = jax.jit(started.init)(jax.random.key(0))
         for collection, layers in old.items():
