@@ -36,16 +36,18 @@ def test_a_part_trains_of_a_run_that_begins_with_another(tiny, command, tmp_path
     assert code == 0, err
     assert "all 2,518 parameters train" in err
     few = ["--config.data.per_class=5", "--config.init_from=old", "--workdir=new"]
+    anew = ["--config.init_except=('fc',)", "--config.seed=1"]
     frozen = ["--config.freeze=('conv1', 'bn1', 'layer*')", "--config.freeze_statistics=('*',)"]
-    code, out, err = command("train", *tiny, *few, *frozen)
+    code, out, err = command("train", *tiny, *few, *anew, *frozen)
     assert code == 0, err
-    assert "arrays begin as in old, step" in err
+    assert re.search("arrays begin as in old, step .; new: fc/bias, fc/kernel\n", err)
     assert "90 of 2,518 parameters train: fc" in err
     assert "at random" not in err
     assert json.loads(out.splitlines()[-1])["steps"] == 4
     before, after = variables_of(tmp_path / "old"), variables_of(tmp_path / "new")
-    head = after["params"].pop("fc")
-    assert not np.array_equal(head["kernel"], before["params"].pop("fc")["kernel"])
+    # After 4 steps of 0.1 a head that did not begin anew would still be like the old one.
+    heads = [variables["params"].pop("fc")["kernel"].ravel() for variables in (before, after)]
+    assert abs(np.corrcoef(heads)[0, 1]) < 0.5
     jax.tree.map(np.testing.assert_array_equal, after, before)
 
 
@@ -62,25 +64,6 @@ def test_what_is_frozen_at_random_is_told(tiny, command):
     assert code == 0, err
     assert re.search("frozen, though new and at random: .*layer1_1_conv1/kernel", err)
     assert "layer2_1_conv1" not in err.partition("at random: ")[2].partition("\n")[0]
-
-
-def test_a_head_of_the_same_size_may_begin_anew(tiny, command, tmp_path):
-    code, _, err = command("train", *tiny, "--workdir=old")
-    assert code == 0, err
-    # Nothing trains but the first convolution, so that the head is as it began.
-    arguments = [
-        "--config.freeze=('bn1', 'layer*', 'fc')",
-        "--config.init_from=old",
-        "--config.seed=1",
-    ]
-    for name, more, same in (("a", [], True), ("b", ["--config.init_except=('fc',)"], False)):
-        code, _, err = command("train", *tiny, *arguments, *more, f"--workdir={name}")
-        assert code == 0, err
-        assert ("; new: fc/bias, fc/kernel" in err) == (not same), err
-        before, after = variables_of(tmp_path / "old"), variables_of(tmp_path / name)
-        for layer, equal in (("fc", same), ("layer1_0_conv1", True)):
-            kernels = [variables["params"][layer]["kernel"] for variables in (before, after)]
-            assert np.array_equal(*kernels) == equal, layer
 
 
 def test_the_head_first_and_means_of_the_weights(tiny, command):
