@@ -7,8 +7,8 @@
     python train.py --config=configs/fashion_mnist_resnet20.py --config.data.dir=DIR \\
         --config.steps=1266 --config.eval_every=422
 
-costs 7 minutes on 2 cores of an AMD EPYC (2026-11-22) and reached 0.9099 on the 10,000
-test images.
+costs 7 minutes on 2 cores of an AMD EPYC (2026-11-22) and reached 0.9099 on the 10,000 test
+images.
 """
 
 from jaxvision.cli.config import default_config

@@ -3,7 +3,7 @@
     python train.py --config=configs/fashion_mnist_resnet20.py --config.data.dir=DIR
     python train.py --config=configs/transfer_digits_last_layer.py
 
-All but the last layer stays as it is, the statistics of batch norm too. It costs 10 s on 2 cores of
+All but the last layer stays as it is, the statistics of batch norm too. It costs 14 s on 2 cores of
 an AMD EPYC (2026-11-22) and reaches 0.713 of the test fifth; the same network from random weights
 0.941. Digits are not like garments: see docs/transfer.md.
 """

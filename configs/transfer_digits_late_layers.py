@@ -4,8 +4,8 @@
     python train.py --config=configs/transfer_digits_late_layers.py
 
 As `transfer_digits_last_layer`, but only the first convolution and the first stage stay as they
-are, with the statistics of their norms. It costs 45 s on 2 cores of an AMD EPYC
-(2026-11-22) and reaches 0.986 of the test fifth (mean of three seeds); from random weights 0.991.
+are, with the statistics of their norms. It costs 45 s on 2 cores of an AMD EPYC (2026-11-22) and
+reaches 0.986 of the test fifth (mean of three seeds); from random weights 0.991.
 """
 
 import pathlib

@@ -1,16 +1,15 @@
 """What a network begins with: the weights of another."""
 
 import dataclasses
-import itertools
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jaxvision.cli.assemble import open_run
-from jaxvision.core import InputError, Task, name_matches
+from jaxvision.core import InputError, Task, listed, name_matches
 from jaxvision.engine import transfer
 from jaxvision.interop import (
     SUFFIXES,
@@ -50,16 +49,12 @@ def _weights_of_file(path: pathlib.Path, like: dict[str, Any], prefix: str) -> _
         if "params" in found:
             return _Weights(found, str(path), left)
     params = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like["params"])
-    ours = to_state_dict({"params": params})
+    ours = listed(to_state_dict({"params": params}), most=3)
     raise InputError(
-        f"{path} has no weight of the network: its keys are {_first(state_dict)}, the network's "
-        f"{_first(ours)}: if they differ in how they begin, say what to take off the file's, by "
+        f"{path} has no weight of the network: its keys are {listed(state_dict, most=3)}, the "
+        f"network's {ours}: if they differ in how they begin, say what to take off the file's, by "
         "config.init_prefix or --prefix"
     )
-
-
-def _first(keys: Iterable[str]) -> str:
-    return f"{', '.join(itertools.islice(keys, 3))}, ..."
 
 
 def starting_from(

@@ -10,7 +10,7 @@ from jaxvision.core.batch import (
     RestorationBatch,
     SegmentationBatch,
 )
-from jaxvision.core.errors import InputError, check_divisible, check_range
+from jaxvision.core.errors import InputError, check_divisible, check_range, listed
 from jaxvision.core.iterator import DataIterator
 from jaxvision.core.patterns import name_matches, names_matching
 from jaxvision.core.registry import close_names, find_function, lookup, merge
@@ -40,6 +40,7 @@ __all__ = [
     "close_names",
     "divide",
     "find_function",
+    "listed",
     "lookup",
     "mean_ratio",
     "merge",

@@ -1,6 +1,8 @@
 """Errors that are the user's to mend: short, naming the thing and the fix."""
 
+import itertools
 import operator
+from collections.abc import Collection
 
 
 class InputError(ValueError):
@@ -9,6 +11,12 @@ class InputError(ValueError):
     The message is one line that names the thing and what to do about it, or a line for each of
     several things; the command line prints it without a traceback.
     """
+
+
+def listed(names: Collection[str], *, most: int = 8, more: str = "more") -> str:
+    """The first names for a line to the user, and how many `more` there are."""
+    shown = ", ".join(itertools.islice(names, most))
+    return f"{shown} and {len(names) - most} {more}" if len(names) > most else shown
 
 
 def check_range(

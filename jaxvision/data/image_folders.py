@@ -8,12 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxvision.core import InputError
+from jaxvision.core import InputError, listed
 from jaxvision.data.images import files_below, is_hidden, read_image
 from jaxvision.data.source import Record, data_folder, own_split
-
-_SHOWN = 8
-"""Classes in a message."""
 
 log = logging.getLogger(__name__)
 
@@ -105,19 +102,14 @@ def _check_classes(
     if unknown:
         raise InputError(
             f"{folder} has classes that are none of the {len(classes)} to train on: "
-            f"{_listed(unknown)}: take their folders out, or train with them"
+            f"{listed(unknown)}: take their folders out, or train with them"
         )
     lacking = [name for name in classes if name not in own]
     if whole and lacking:
         raise InputError(
-            f"{folder} lacks classes of config.data.class_names: {_listed(lacking)}: give each a "
+            f"{folder} lacks classes of config.data.class_names: {listed(lacking)}: give each a "
             "folder"
         )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 def _classes(folder: pathlib.Path) -> tuple[list[str], int]:

@@ -7,10 +7,7 @@ from typing import Any
 import flax.traverse_util
 import jax
 
-from jaxvision.core import InputError, name_matches, names_matching
-
-_SHOWN = 8
-"""Names in a line that tells what trains."""
+from jaxvision.core import InputError, listed, name_matches, names_matching
 
 
 @dataclass(frozen=True)
@@ -72,10 +69,9 @@ class Selection:
         if not rest:
             return f"all {count:,} parameters train"
         paths = flax.traverse_util.flatten_dict(trained)
-        names = list(dict.fromkeys(path[:-1] or path for path in paths))
-        shown = ", ".join("/".join(path) for path in names[:_SHOWN])
-        more = f" and {len(names) - _SHOWN} more layers" if len(names) > _SHOWN else ""
-        return f"{count:,} of {count + rest:,} parameters train: {shown}{more}"
+        layers = list(dict.fromkeys("/".join(path[:-1] or path) for path in paths))
+        shown = listed(layers, more="more layers")
+        return f"{count:,} of {count + rest:,} parameters train: {shown}"
 
 
 def join(trained: Any, frozen: Any) -> Any:

@@ -3,10 +3,9 @@
 import json
 import pathlib
 
-import numpy as np
 import pytest
 
-from jaxvision.predict import write_picture
+from tests.data.folders import write_colors
 
 TINY = pathlib.Path(__file__).parents[1] / "tiny_config.py"
 
@@ -14,19 +13,12 @@ TINY = pathlib.Path(__file__).parents[1] / "tiny_config.py"
 @pytest.fixture
 def train(tmp_path):
     """The arguments of a training on red and blue."""
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 10), ("test", 3)):
-        for name, channel in (("blue", 2), ("red", 0)):
-            for number in range(count):
-                image = np.zeros((8, 8, 3), np.uint8)
-                image[..., channel] = rng.integers(128, 256, (8, 8))
-                (tmp_path / "data" / split / name).mkdir(parents=True, exist_ok=True)
-                write_picture(tmp_path / "data" / split / name / f"{number}.png", image)
+    folder = write_colors(tmp_path / "data", size=8)
     return [
         "train",
         f"--config={TINY}",
         "--config.data.source=folder",
-        f"--config.data.dir={tmp_path / 'data'}",
+        f"--config.data.dir={folder}",
         "--config.data.num_classes=2",
         "--config.batch_size=4",
         "--config.steps=2",

@@ -17,10 +17,10 @@ from jaxvision.interop import read_state_dict, to_state_dict, write_state_dict
 from jaxvision.models import create_model
 from jaxvision.ops import nearest_neighbors
 from jaxvision.predict import Features, read_features, write_features, write_picture
+from tests.data.folders import write_colors
 from tests.models.variables import random_variables
 
 TINY = pathlib.Path(__file__).parents[1] / "tiny_config.py"
-COLORS = {"blue": 2, "red": 0}
 
 
 @pytest.fixture(scope="module")
@@ -38,16 +38,7 @@ def weights(variables, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """DIR/SPLIT/CLASS/IMAGE: noise in red or blue, ten of each in train and three in test."""
-    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
-    for split, count in (("train", 10), ("test", 3)):
-        for name, channel in COLORS.items():
-            (folder / split / name).mkdir(parents=True)
-            for number in range(count):
-                image = np.zeros((32, 32, 3), np.uint8)
-                image[..., channel] = rng.integers(128, 256, (32, 32))
-                write_picture(folder / split / name / f"{number}.png", image)
-    return folder
+    return write_colors(tmp_path_factory.mktemp("data"), size=32)
 
 
 def by_name(weights):

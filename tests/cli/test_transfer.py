@@ -54,14 +54,16 @@ def test_a_part_trains_of_a_run_that_begins_with_another(tiny, command, tmp_path
 def test_what_is_frozen_at_random_is_told(tiny, command):
     frozen = "--config.freeze=('conv1', 'layer1*')"
     one_step = ["--config.steps=1", "--config.eval_every=1"]
-    code, _, err = command("train", *tiny, *one_step, frozen, "--workdir=old")
+    norms = "--config.freeze_statistics=('bn1',)"
+    code, _, err = command("train", *tiny, *one_step, frozen, norms, "--workdir=old")
     assert code == 0, err
-    assert "config.freeze without config.init_from: what it names stays as it begins" in err
-    assert "config.freeze_statistics without" not in err
+    for key in ("freeze", "freeze_statistics"):
+        assert f"config.{key} without config.init_from: what it names stays as it begins" in err
     deeper = "--config.model={'name': 'resnet20', 'blocks': 2, 'widths': (4, 8, 8)}"
     begins = ["--config.init_from=old", "--workdir=new"]
     code, _, err = command("train", *tiny, *one_step, deeper, frozen, *begins)
     assert code == 0, err
+    assert "without config.init_from" not in err
     assert re.search("frozen, though new and at random: .*layer1_1_conv1/kernel", err)
     assert "layer2_1_conv1" not in err.partition("at random: ")[2].partition("\n")[0]
 

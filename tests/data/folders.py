@@ -1,4 +1,4 @@
-"""Small folders of images with boxes, in each form that there is a reader for."""
+"""Small folders of images with boxes, in each form that there is a reader for; and by class."""
 
 import json
 
@@ -40,6 +40,19 @@ def voc_xml(name, objects=None):
         objects = "".join(voc_object(*box) for box in boxes)
     size = f"<size><width>{width}</width><height>{height}</height><depth>3</depth></size>"
     return f"<annotation>{size}{objects}</annotation>"
+
+
+def write_colors(folder, size):
+    """FOLDER/SPLIT/CLASS/IMAGE: noise in red or blue, ten of each in train and three in test."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 10), ("test", 3)):
+        for name, channel in (("blue", 2), ("red", 0)):
+            (folder / split / name).mkdir(parents=True)
+            for number in range(count):
+                image = np.zeros((size, size, 3), np.uint8)
+                image[..., channel] = rng.integers(128, 256, (size, size))
+                Image.fromarray(image).save(folder / split / name / f"{number}.png")
+    return folder
 
 
 def write_voc(folder):

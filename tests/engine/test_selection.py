@@ -223,6 +223,14 @@ def test_the_head_first():
     [
         ({"head_first.steps": 12}, "config.head_first.steps is 12: give .* less than 12"),
         ({"head_first.steps": 4}, "config.head_first.train is empty"),
+        (
+            {
+                "head_first.steps": 4,
+                "head_first.train": ("cells",),
+                "head_first.learning_rate": 0.0,
+            },
+            "config.head_first.learning_rate is 0.0: give more than 0",
+        ),
         ({"head_first.steps": -1}, "config.head_first.steps is -1"),
     ],
 )
