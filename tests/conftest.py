@@ -45,6 +45,14 @@ def pytest_xdist_auto_num_workers(config):
     return min(os.cpu_count() or 1, 8)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def clear_compiled_programs():
+    """Compiled programs of one module are of no use to the next, and take gigabytes together."""
+    yield
+    jax.clear_caches()
+    gc.collect()
+
+
 @pytest.fixture(params=slow_but(TRANSFORMS, ["jit", "vmap", "pmap"]))
 def transform(request):
     """Runs a function eagerly, under jit, vmap and pmap: `transform(fn)(*args)`.
