@@ -34,10 +34,10 @@ from jaxvision.cli.folder import (
 )
 from jaxvision.core import InputError, check_range, lookup
 from jaxvision.data import to_input
-from jaxvision.data.placement import PLACEMENTS
 from jaxvision.engine import say
 from jaxvision.engine.progress import passing
 from jaxvision.ops import average_iou, kmeans_anchors
+from jaxvision.ops.placement import PLACEMENTS
 from jaxvision.tasks.detection import trained_on
 
 _STARTS = 5  # of k-means, of which the best counts

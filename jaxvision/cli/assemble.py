@@ -35,7 +35,7 @@ from jaxvision.data import (
     Transform,
     to_restoration_example,
 )
-from jaxvision.data.source import Record
+from jaxvision.data.sources.source import Record
 from jaxvision.engine import (
     CHECKPOINTS,
     Checkpoints,

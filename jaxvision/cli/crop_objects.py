@@ -50,9 +50,9 @@ from jaxvision.data import (
     list_folder,
     read_image,
 )
-from jaxvision.data.boxes import box_windows
-from jaxvision.data.source import own_split
-from jaxvision.data.splits import check_class_names
+from jaxvision.data.sources.boxes import box_windows
+from jaxvision.data.sources.source import own_split
+from jaxvision.data.sources.splits import check_class_names
 from jaxvision.engine import say
 from jaxvision.engine.progress import passing
 from jaxvision.predict import output_names

@@ -44,7 +44,7 @@ from jaxvision.cli.config import default_config
 from jaxvision.core import InputError, Task, check_range, lookup, merge
 from jaxvision.core.digest import state_digest
 from jaxvision.data import Source
-from jaxvision.data.image_folders import ImageFolder
+from jaxvision.data.sources.image_folders import ImageFolder
 from jaxvision.engine import say
 from jaxvision.models import (
     CLASSIFIERS,

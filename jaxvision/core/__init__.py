@@ -6,16 +6,19 @@ from jaxvision.core.batch import (
     ClassificationBatch,
     DetectionBatch,
     Detections,
+    ImageBatch,
     LandmarkBatch,
     RestorationBatch,
     SegmentationBatch,
+    extent_of,
 )
-from jaxvision.core.errors import InputError, check_divisible, check_range, listed
+from jaxvision.core.errors import InputError, OptionError, check_divisible, check_range, listed
+from jaxvision.core.inputs import Inputs
 from jaxvision.core.iterator import DataIterator
 from jaxvision.core.patterns import name_matches, names_matching
 from jaxvision.core.registry import close_names, find_function, lookup, merge
 from jaxvision.core.state import TrainState
-from jaxvision.core.task import AXIS, Keys, Task
+from jaxvision.core.task import AXIS, DatasetMetric, Keys, Record, Summary, Task
 from jaxvision.core.weighting import Terms, divide, mean_ratio, sum_terms
 
 __all__ = [
@@ -23,13 +26,19 @@ __all__ = [
     "IGNORED",
     "ClassificationBatch",
     "DataIterator",
+    "DatasetMetric",
     "DetectionBatch",
     "Detections",
+    "ImageBatch",
     "InputError",
+    "Inputs",
     "Keys",
     "LandmarkBatch",
+    "OptionError",
+    "Record",
     "RestorationBatch",
     "SegmentationBatch",
+    "Summary",
     "Task",
     "Terms",
     "TrainState",
@@ -39,6 +48,7 @@ __all__ = [
     "check_range",
     "close_names",
     "divide",
+    "extent_of",
     "find_function",
     "listed",
     "lookup",

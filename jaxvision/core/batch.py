@@ -7,6 +7,7 @@ loss sees the example. What is ragged is padded once, on the host, and always ca
 from typing import Any
 
 import flax.struct
+import jax.numpy as jnp
 from jax import Array
 
 
@@ -21,6 +22,8 @@ class ClassificationBatch:
       mask: bool[B], False for filler images, which count nowhere.
       partners: other examples that arrive with each one ([B, P, ...]) for augmentations that
         combine several, or None.
+      extent: i32[B, 2], (height, width) of the image without the padding at its bottom and right,
+        in pixels of the network's input; None: all of it.
     """
 
     image: Array
@@ -28,6 +31,7 @@ class ClassificationBatch:
     weight: Array
     mask: Array
     partners: Any = None
+    extent: Any = None
 
 
 @flax.struct.dataclass
@@ -42,13 +46,16 @@ class DetectionBatch:
       crowd: bool[B, N], True for a region of many objects (COCO).
       difficult: bool[B, N], True for objects that evaluation ignores (VOC).
       mask: bool[B], False for filler images.
-      partners: as in `ClassificationBatch`.
+      partners, extent: as in `ClassificationBatch`.
       placement: f32[B, 4], where the original image lies in the network's input: x = scale_x
         x_original + offset_x as (scale_x, scale_y, offset_x, offset_y), or None.
       size: i32[B, 2], (height, width) of the original image, or None.
       masks: bool[B, N, H, W], the pixels of each object in the network's input, or None.
       area: f32[B, N], square pixels of the original image, by which COCO sorts objects, or None;
         for evaluation only.
+      keypoints: f32[B, N, K, 3] of each object, (x, y) in pixels of the network's input and
+        visibility (0 absent, 1 hidden, 2 visible), or None.
+      index: i32[B], of the record in its source, or None.
     """
 
     image: Array
@@ -59,10 +66,13 @@ class DetectionBatch:
     difficult: Array
     mask: Array
     partners: Any = None
+    extent: Any = None
     placement: Any = None
     size: Any = None
     masks: Any = None
     area: Any = None
+    keypoints: Any = None
+    index: Any = None
 
 
 IGNORED = 255
@@ -77,13 +87,14 @@ class SegmentationBatch:
       image: [B, H, W, C], as in `ClassificationBatch`.
       labels: int[B, H, W], `IGNORED` where a pixel does not count.
       mask: bool[B], False for filler images.
-      partners: as in `ClassificationBatch`.
+      partners, extent: as in `ClassificationBatch`.
     """
 
     image: Array
     labels: Array
     mask: Array
     partners: Any = None
+    extent: Any = None
 
 
 @flax.struct.dataclass
@@ -96,7 +107,7 @@ class LandmarkBatch:
         edge x + 1.
       visible: bool[B, K], False for landmarks that are absent, whose points mean nothing.
       mask: bool[B], False for filler images.
-      partners: as in `ClassificationBatch`.
+      partners, extent: as in `ClassificationBatch`.
       placement: as in `DetectionBatch`.
     """
 
@@ -105,6 +116,7 @@ class LandmarkBatch:
     visible: Array
     mask: Array
     partners: Any = None
+    extent: Any = None
     placement: Any = None
 
 
@@ -121,7 +133,7 @@ class RestorationBatch:
       size: i32[B, 2], (height, width) of the photograph.
       mask: bool[B], False for filler images.
       target: f32[B, H, W, C], the unspoilt image after `prepare`, else None.
-      partners: as in `ClassificationBatch`.
+      partners, extent: as in `ClassificationBatch`.
     """
 
     image: Array
@@ -132,6 +144,39 @@ class RestorationBatch:
     mask: Array
     target: Any = None
     partners: Any = None
+    extent: Any = None
+
+
+@flax.struct.dataclass
+class ImageBatch:
+    """Images of which nothing else is known, as prediction has them.
+
+    Attributes:
+      image: [B, H, W, C], as in `ClassificationBatch`.
+      mask: bool[B], False for filler images.
+      extent: as in `ClassificationBatch`.
+      placement: as in `DetectionBatch`.
+      size: as in `DetectionBatch`.
+    """
+
+    image: Array
+    mask: Array
+    extent: Any = None
+    placement: Any = None
+    size: Any = None
+
+
+def extent_of(example: Any) -> Array:
+    """(height, width) of an example's image without its padding, pixels of the network's input.
+
+    Args:
+      example: a batch struct without its leading axis.
+    Returns:
+      i32[2]: `example.extent`, or the size of the image where there is none.
+    """
+    if getattr(example, "extent", None) is not None:
+        return example.extent
+    return jnp.array(example.image.shape[:2], jnp.int32)
 
 
 @flax.struct.dataclass
@@ -143,9 +188,13 @@ class Detections:
       scores: f32[..., N], in falling order.
       labels: i32[..., N].
       valid: bool[..., N], False for padding.
+      masks: of each object, or None.
+      keypoints: f32[..., N, K, 3] of each object, (x, y, score), or None.
     """
 
     boxes: Array
     scores: Array
     labels: Array
     valid: Array
+    masks: Any = None
+    keypoints: Any = None

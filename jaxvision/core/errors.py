@@ -13,6 +13,21 @@ class InputError(ValueError):
     """
 
 
+class OptionError(InputError):
+    """An option that cannot be used.
+
+    The message names the option without saying where it was given; the command line puts the path
+    of the config before it.
+
+    Attributes:
+      option: name of the option, such as "score_threshold".
+    """
+
+    def __init__(self, option: str, message: str):
+        super().__init__(message)
+        self.option = option
+
+
 def listed(names: Collection[str], *, most: int = 8, more: str = "more") -> str:
     """The first names for a line to the user, and how many `more` there are."""
     shown = ", ".join(itertools.islice(names, most))
@@ -28,10 +43,10 @@ def check_range(
     more_than: float | None = None,
     less_than: float | None = None,
 ) -> None:
-    """Raises InputError if a setting is out of range (or NaN).
+    """Raises OptionError if an option is out of range (or NaN).
 
     Args:
-      name: of the setting, as the user writes it.
+      name: of the option.
       value: what was given.
       least: the smallest allowed.
       most: the largest allowed.
@@ -47,7 +62,7 @@ def check_range(
     stated = {text: given for text, given in bounds.items() if given[0] is not None}
     if not all(holds(value, bound) for bound, holds in stated.values()):
         allowed = " and ".join(f"{text} {bound}" for text, (bound, _) in stated.items())
-        raise InputError(f"{name} is {value}: give {allowed}")
+        raise OptionError(name, f"{name} is {value}: give {allowed}")
 
 
 def check_divisible(batch_size: int, count: int, what: str) -> None:

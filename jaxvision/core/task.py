@@ -1,12 +1,17 @@
 """A task binds a network to its loss, metrics and decoding, as a record of pure functions."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
 from jax import Array
 
+from jaxvision.core.inputs import Inputs
 from jaxvision.core.weighting import Terms
+
+Record = Mapping[str, Any]
+"""One record of a data source on the host: "image" and the annotations of it, in numpy."""
 
 AXIS = "batch"
 """Name of the mapped device axis, for whatever is summed or synchronised over devices."""
@@ -23,6 +28,37 @@ class Keys(NamedTuple):
 
     example: Array
     device: Array
+
+
+class Summary(NamedTuple):
+    """What a metric over all examples found.
+
+    Attributes:
+      numbers: name -> number; they go into metrics.jsonl and the line of results.
+      tables: name -> array, such as a number for each class, a curve or a confusion matrix; reports
+        read them and compute nothing again.
+    """
+
+    numbers: dict[str, float]
+    tables: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class DatasetMetric:
+    """A metric that needs all examples at once, such as average precision.
+
+    Attributes:
+      names: of the numbers, known before anything is computed.
+      collect: (outputs, example) -> what is kept of each example, small arrays, computed on the
+        device. Filler is left out afterwards.
+      summarize: (collected, records) -> Summary, on the host, once for each evaluation: what
+        `collect` gave of all examples, each array with a leading axis, and their records without
+        images in the same order, which hold the ground truth.
+    """
+
+    names: tuple[str, ...]
+    collect: Callable[[Any, Any], Any]
+    summarize: Callable[[Any, Sequence[Record]], Summary]
 
 
 @dataclass(frozen=True)
@@ -48,12 +84,15 @@ class Task:
         flows through them.
       metrics: (outputs, example) -> name -> (total, weight), numbers or vectors with an entry for
         each class; see `jaxvision.core.mean_ratio`.
-      decode: (outputs) -> predictions for one example.
-      collect: (outputs, example) -> what evaluation keeps of each example, small arrays, for a
-        metric that needs all examples at once, such as average precision; None: nothing.
-      summarize: (collected) -> name -> number, on the host: what `collect` gave of all examples,
-        each array with a leading axis; of no example too. None: nothing.
+      decode: (outputs, example) -> predictions for one example. Of the example it may use what is
+        known without annotations: `image`, `extent`, `placement` and `size`.
+      kind: "classification", "detection", ...; a task of your own may have any word.
+      inputs: how images become the network's input; None where no images are read.
+      class_names: of the labels, or of the landmarks; () where there are none.
+      dataset_metric: a metric over all examples; None: there is none.
       partners: other examples that `augment` needs beside each one, in its field `partners`.
+      origin: name of a field of this record -> (the object there, its description in JSON), of what
+        was built from named parts; see `jaxvision.core.describe`.
     """
 
     init: Callable[[Array], dict[str, Any]]
@@ -62,7 +101,10 @@ class Task:
     forward: Callable[..., tuple[Any, dict[str, Any]]]
     loss: Callable[..., Terms]
     metrics: Callable[[Any, Any], Terms]
-    decode: Callable[[Any], Any]
-    collect: Callable[[Any, Any], Any] | None = None
-    summarize: Callable[[Any], dict[str, float]] | None = None
+    decode: Callable[[Any, Any], Any]
+    kind: str = ""
+    inputs: Inputs | None = None
+    class_names: tuple[str, ...] = ()
+    dataset_metric: DatasetMetric | None = None
     partners: int = 0
+    origin: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)

@@ -7,7 +7,7 @@ import importlib
 from typing import Any
 
 from jaxvision.core import close_names
-from jaxvision.data.annotated import (
+from jaxvision.data.sources.annotated import (
     AnnotatedImages,
     Annotation,
     Listing,
@@ -16,19 +16,20 @@ from jaxvision.data.annotated import (
     sort_out,
     to_run_lengths,
 )
-from jaxvision.data.classification import ToClassificationExample, random_window
-from jaxvision.data.coco import COCO_CLASSES, read_coco
-from jaxvision.data.detection import ToDetectionExample
-from jaxvision.data.folders import FORMS, find_form, list_folder, open_folder
-from jaxvision.data.images import IMAGE_SUFFIXES, ImageError, image_size, read_image
-from jaxvision.data.landmarks import ToLandmarkExample
-from jaxvision.data.placement import Placement, place, to_input, to_original
-from jaxvision.data.restoration import RandomPatches, Tiles, to_restoration_example
-from jaxvision.data.segmentation import ToSegmentationExample
-from jaxvision.data.source import Cached, Source, Subset, hold_out
-from jaxvision.data.tiles import cut_tile, tile_origins
-from jaxvision.data.voc import VOC_CLASSES, read_voc
-from jaxvision.data.yolo_txt import read_yolo
+from jaxvision.data.sources.coco import COCO_CLASSES, read_coco
+from jaxvision.data.sources.folders import FORMS, find_form, list_folder, open_folder
+from jaxvision.data.sources.images import IMAGE_SUFFIXES, ImageError, image_size, read_image
+from jaxvision.data.sources.source import Cached, Source, Subset, hold_out
+from jaxvision.data.sources.voc import VOC_CLASSES, read_voc
+from jaxvision.data.sources.yolo_txt import read_yolo
+from jaxvision.data.transforms.classification import ToClassificationExample, random_window
+from jaxvision.data.transforms.detection import ToDetectionExample
+from jaxvision.data.transforms.landmarks import ToLandmarkExample
+from jaxvision.data.transforms.placing import place
+from jaxvision.data.transforms.restoration import RandomPatches, Tiles, to_restoration_example
+from jaxvision.data.transforms.segmentation import ToSegmentationExample
+from jaxvision.data.transforms.tiles import cut_tile, tile_origins
+from jaxvision.ops.placement import Placement, to_input, to_original
 
 _LATER = {
     "Alternating": "loader",

@@ -19,6 +19,7 @@ from jaxvision.models.backbones.googlenet import GOOGLENETS
 from jaxvision.models.backbones.inception_resnet import INCEPTION_RESNETS
 from jaxvision.models.backbones.inception_v3 import INCEPTIONS_V3
 from jaxvision.models.backbones.inception_v4 import INCEPTIONS_V4
+from jaxvision.models.backbones.lenet import LENETS
 from jaxvision.models.backbones.maxvit import MAXVITS
 from jaxvision.models.backbones.mnasnet import MNASNETS
 from jaxvision.models.backbones.mobilenet_v1 import MOBILENETS_V1
@@ -38,7 +39,6 @@ from jaxvision.models.backbones.vgg import VGGS
 from jaxvision.models.backbones.vit import VITS
 from jaxvision.models.backbones.xception import XCEPTIONS
 from jaxvision.models.backbones.zfnet import ZFNETS
-from jaxvision.models.classification.lenet import LENETS
 from jaxvision.models.compiling import compiler_options
 from jaxvision.models.detection.yolov1 import YOLOS_V1
 from jaxvision.models.detection.yolov2 import YOLOS_V2

@@ -60,6 +60,15 @@ from jaxvision.ops.matching import (
 )
 from jaxvision.ops.neighbors import NEIGHBOR_METRICS, majority_vote, nearest_neighbors
 from jaxvision.ops.normalization import batch_norm, local_response_norm
+from jaxvision.ops.placement import (
+    PLACEMENTS,
+    Placement,
+    letterbox,
+    place_mask,
+    stretch,
+    to_input,
+    to_original,
+)
 from jaxvision.ops.pooling import (
     adaptive_avg_pool,
     avg_pool,
@@ -97,9 +106,11 @@ __all__ = [
     "NEGATIVE",
     "NEIGHBOR_METRICS",
     "ORDERS",
+    "PLACEMENTS",
     "SSD300",
     "SSD512",
     "SSD_WEIGHTS",
+    "Placement",
     "Polygons",
     "RunLengths",
     "adaptive_avg_pool",
@@ -144,6 +155,7 @@ __all__ = [
     "grid_anchors",
     "heatmap_argmax",
     "kmeans_anchors",
+    "letterbox",
     "local_response_norm",
     "majority_vote",
     "mask_area",
@@ -159,6 +171,7 @@ __all__ = [
     "nearest_neighbors",
     "nms",
     "paired_run_length_iou",
+    "place_mask",
     "resize_bicubic",
     "resize_bilinear",
     "resize_nearest",
@@ -174,5 +187,8 @@ __all__ = [
     "space_to_depth",
     "ssd_default_boxes",
     "ssd_scales",
+    "stretch",
+    "to_input",
+    "to_original",
     "yolov1_responsible",
 ]

@@ -1,17 +1,14 @@
 """Floor 6: from images in files to predictions, and to pictures of them."""
 
 from jaxvision.data import read_image
-from jaxvision.predict.colors import class_color
-from jaxvision.predict.detector import Found, detect_in_files, predict_of_darknet
-from jaxvision.predict.draw import draw_detections, picture_grid
-from jaxvision.predict.feature_files import (
+from jaxvision.features.feature_files import (
     check_comparable,
     check_features_file,
     images_digest,
     read_features,
     write_features,
 )
-from jaxvision.predict.features import (
+from jaxvision.features.features import (
     Features,
     ImageBatch,
     ToInput,
@@ -21,6 +18,9 @@ from jaxvision.predict.features import (
     image_batches,
     variables_behind_maps,
 )
+from jaxvision.predict.colors import class_color
+from jaxvision.predict.detector import Found, detect_in_files, predict_of_darknet
+from jaxvision.predict.draw import draw_detections, picture_grid
 from jaxvision.predict.files import find_images, output_names, write_picture
 from jaxvision.predict.labels import draw_labels, label_palette, write_label_png
 from jaxvision.predict.landmarks import draw_landmarks

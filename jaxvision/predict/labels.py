@@ -100,7 +100,7 @@ def label_palette() -> list[int]:
 def write_label_png(path: Path | str, labels: np.ndarray) -> None:
     """Writes labels as the colours' numbers in a palette PNG, whole or not at all.
 
-    `jaxvision.data.mask_folders.read_mask` reads them back.
+    `jaxvision.data.sources.mask_folders.read_mask` reads them back.
 
     Args:
       path: of the file; its suffix is .png.

@@ -10,7 +10,7 @@ from jax import Array
 
 from jaxvision import augment as aug
 from jaxvision.core import AXIS, ClassificationBatch, InputError, Task, Terms, check_range
-from jaxvision.data.classification import check_crop_scale
+from jaxvision.data.transforms.classification import check_crop_scale
 from jaxvision.losses import cross_entropy, softmax_focal_loss
 from jaxvision.metrics import top_k_accuracy
 from jaxvision.models import create_model

@@ -10,7 +10,6 @@ from jax import Array
 
 from jaxvision import augment as aug
 from jaxvision.core import DetectionBatch, Detections, InputError, Task, Terms, check_range
-from jaxvision.data.placement import to_original
 from jaxvision.metrics import (
     CocoResult,
     DetectionAccumulator,
@@ -18,6 +17,7 @@ from jaxvision.metrics import (
     voc_average_precision,
 )
 from jaxvision.ops import clip_boxes_to_image
+from jaxvision.ops.placement import to_original
 from jaxvision.tasks.settings import (
     Step,
     changes_of_color,

@@ -19,11 +19,11 @@ from jaxvision.core import (
     check_range,
     lookup,
 )
-from jaxvision.data.placement import to_original
 from jaxvision.losses import heatmap_cross_entropy, heatmap_l2_loss
 from jaxvision.metrics import normalized_landmark_error
 from jaxvision.models import SEGMENTERS, create_model
 from jaxvision.ops import gaussian_heatmaps, heatmap_argmax, soft_argmax
+from jaxvision.ops.placement import to_original
 from jaxvision.tasks.settings import (
     Step,
     changes_of_color,

@@ -82,8 +82,8 @@ def restoration(config: Any) -> Task:
 
     Squares of photographs are spoilt on the device, in training each time anew; in an evaluation
     by the example's seed. The measure is taken of whole photographs, put together from what tiles
-    keep (see `jaxvision.data.tiles`) and rounded to 8 bits: "psnr" and "ssim", means over the
-    photographs, and "psnr_before" and "ssim_before" of the spoilt ones, bicubically enlarged if
+    keep (see `jaxvision.data.transforms.tiles`) and rounded to 8 bits: "psnr" and "ssim", means
+    over the photographs, and "psnr_before" and "ssim_before" of the spoilt ones, bicubically enlarged if
     they are smaller. Windows of SSIM that reach beyond a photograph do not count.
 
     Args:

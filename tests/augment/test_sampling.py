@@ -10,7 +10,7 @@ import scipy.stats
 
 from jaxvision import augment
 from jaxvision.core import InputError
-from jaxvision.data.classification import random_window
+from jaxvision.data.transforms.classification import random_window
 from jaxvision.testing import check_op
 from tests.reference import augment as reference
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from jaxvision.cli.main import run
-from jaxvision.data.digits import open_digits
+from jaxvision.data.sources.digits import open_digits
 
 
 @pytest.fixture(scope="session")

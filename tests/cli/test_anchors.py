@@ -8,7 +8,7 @@ import pytest
 
 from jaxvision.cli import arguments
 from jaxvision.cli.config import find_config, load_config
-from jaxvision.data.scenes import scenes
+from jaxvision.data.sources.scenes import scenes
 from tests.cli.test_check_data import is_picture
 from tests.data.folders import IMAGES, voc_object, voc_xml, write_voc, write_yolo
 from tests.data.test_folders import WRITERS

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from jaxvision.data import Splits, read_image
-from jaxvision.data.splits import CLASSIFICATION_SOURCES
+from jaxvision.data.sources.splits import CLASSIFICATION_SOURCES
 from tests.cli.test_errors import error_of
 from tests.data.folders import IMAGES, paint, voc_object, voc_xml, write_voc
 from tests.data.test_folders import WRITERS

@@ -10,7 +10,7 @@ from PIL import Image
 from jaxvision.cli import main as cli
 from jaxvision.cli.config import default_config
 from jaxvision.cli.report import overlap_table
-from jaxvision.data.mask_folders import read_mask
+from jaxvision.data.sources.mask_folders import read_mask
 
 CONFIG = """
 from jaxvision.cli.config import default_config

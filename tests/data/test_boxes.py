@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from jaxvision.data.boxes import box_problems, box_windows, clip_boxes
+from jaxvision.data.sources.boxes import box_problems, box_windows, clip_boxes
 
 SIZE = (20, 40)  # height, width
 

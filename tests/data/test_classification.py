@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from jaxvision.core import InputError
-from jaxvision.data.classification import RESIZE, ToClassificationExample, random_window
+from jaxvision.data.transforms.classification import RESIZE, ToClassificationExample, random_window
 
 TRANSFORM = ToClassificationExample(image_size=6, channels=1, num_classes=10)
 WHERE = "a/file.gz, record 7"

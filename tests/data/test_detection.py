@@ -6,12 +6,12 @@ import pytest
 
 from jaxvision.core import InputError
 from jaxvision.data import EvalLoader, TrainLoader
-from jaxvision.data.annotated import AnnotatedImages
-from jaxvision.data.coco import read_coco
-from jaxvision.data.detection import ToDetectionExample
-from jaxvision.data.placement import to_input
-from jaxvision.data.voc import read_voc
+from jaxvision.data.sources.annotated import AnnotatedImages
+from jaxvision.data.sources.coco import read_coco
+from jaxvision.data.sources.voc import read_voc
+from jaxvision.data.transforms.detection import ToDetectionExample
 from jaxvision.ops import Polygons, encode_mask
+from jaxvision.ops.placement import to_input
 from tests.data.folders import IMAGES, coco_content, write_coco, write_voc
 
 RECORD = {

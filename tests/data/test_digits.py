@@ -9,12 +9,12 @@ import pytest
 import sklearn.datasets
 
 from jaxvision.core import InputError
-from jaxvision.data.digits import JaxvisionDigits, open_digits
+from jaxvision.data.sources.digits import JaxvisionDigits, open_digits
 
 PREPARE = """
 import sys
 from types import SimpleNamespace
-from jaxvision.data.digits import open_digits
+from jaxvision.data.sources.digits import open_digits
 
 print("ready", file=sys.stderr, flush=True)
 sys.stdin.readline()

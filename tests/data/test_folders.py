@@ -12,7 +12,7 @@ from jaxvision.cli.assemble import eval_data
 from jaxvision.cli.config import default_config
 from jaxvision.core import InputError
 from jaxvision.data import DETECTION_SOURCES, Splits, list_folder, open_folder
-from jaxvision.data.folders import COCO_LAYOUTS
+from jaxvision.data.sources.folders import COCO_LAYOUTS
 from tests.data.folders import (
     CLASSES,
     coco_content,

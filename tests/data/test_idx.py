@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxvision.core import InputError
-from jaxvision.data.idx import open_idx, read_idx
+from jaxvision.data.sources.idx import open_idx, read_idx
 
 IMAGES, LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
 PIXELS = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)

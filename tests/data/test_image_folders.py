@@ -8,7 +8,7 @@ from PIL import Image
 
 from jaxvision.core import InputError
 from jaxvision.data import CLASSIFICATION_SOURCES, Splits
-from jaxvision.data.image_folders import open_image_folder
+from jaxvision.data.sources.image_folders import open_image_folder
 
 
 def write(path, color, size=(4, 6)):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from jaxvision.core import InputError
 from jaxvision.data import image_size, read_image
-from jaxvision.data.images import files_below
+from jaxvision.data.sources.images import files_below
 
 RNG = np.random.default_rng(0)
 # Smooth, so that JPEG keeps it.

@@ -8,8 +8,8 @@ from PIL import Image
 
 from jaxvision.core import InputError
 from jaxvision.data import ToLandmarkExample
-from jaxvision.data.landmark_folders import open_landmark_folder
-from jaxvision.data.scenes import SceneLandmarks
+from jaxvision.data.sources.landmark_folders import open_landmark_folder
+from jaxvision.data.sources.scenes import SceneLandmarks
 
 IMAGE = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
 POINTS = np.array([[1.0, 0.5], [4.0, 2.0], [7.0, -1.0]])

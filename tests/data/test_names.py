@@ -15,8 +15,8 @@ def test_every_name_is_there():
 
 
 def test_names_are_those_of_their_modules():
-    from jaxvision.data.loader import TrainLoader
-    from jaxvision.data.splits import Splits
+    from jaxvision.data.loading.loader import TrainLoader
+    from jaxvision.data.sources.splits import Splits
 
     assert data.TrainLoader is TrainLoader
     assert data.Splits is Splits

@@ -8,7 +8,7 @@ import pytest
 
 from jaxvision.core import InputError
 from jaxvision.data import CLASSIFICATION_SOURCES
-from jaxvision.data.npz import open_npz
+from jaxvision.data.sources.npz import open_npz
 
 PIXELS = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
 CLASSES = np.array([3, 1, 4, 1, 5])

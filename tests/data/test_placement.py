@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxvision.core import InputError
-from jaxvision.data.placement import (
+from jaxvision.ops.placement import (
     PLACEMENTS,
     Placement,
     place,

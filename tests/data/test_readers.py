@@ -10,10 +10,10 @@ from PIL import Image
 
 from jaxvision.core import InputError
 from jaxvision.data import image_size, read_image
-from jaxvision.data.annotated import AnnotatedImages, find_problems, to_run_lengths
-from jaxvision.data.coco import read_coco
-from jaxvision.data.voc import VOC_CLASSES, read_voc
-from jaxvision.data.yolo_txt import read_yolo
+from jaxvision.data.sources.annotated import AnnotatedImages, find_problems, to_run_lengths
+from jaxvision.data.sources.coco import read_coco
+from jaxvision.data.sources.voc import VOC_CLASSES, read_voc
+from jaxvision.data.sources.yolo_txt import read_yolo
 from jaxvision.ops import compress_counts, decode_mask, encode_mask
 from tests.data.folders import (
     CLASSES,

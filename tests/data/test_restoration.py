@@ -8,7 +8,7 @@ from PIL import Image
 
 from jaxvision.core import InputError
 from jaxvision.data import RandomPatches, Tiles, cut_tile, tile_origins, to_restoration_example
-from jaxvision.data.photographs import open_embedded_photographs, open_photograph_folder
+from jaxvision.data.sources.photographs import open_embedded_photographs, open_photograph_folder
 
 SIZES = ((12, 20), (16, 8))
 

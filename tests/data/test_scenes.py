@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import sklearn.datasets
 
-from jaxvision.data.digits import is_test_digit
-from jaxvision.data.scenes import (
+from jaxvision.data.sources.digits import is_test_digit
+from jaxvision.data.sources.scenes import (
     COUNTS,
     SIZE,
     JaxvisionScenes,
@@ -79,7 +79,7 @@ def test_test_digits_are_a_stratified_fifth():
 
 
 def test_the_prepared_set_holds_the_scenes(tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxvision.data.scenes.COUNTS", {"train": 7, "test": 3})
+    monkeypatch.setattr("jaxvision.data.sources.scenes.COUNTS", {"train": 7, "test": 3})
     data = SimpleNamespace(dir=str(tmp_path))
     for split, count in (("train", 7), ("test", 3)):
         source = open_scenes(data, split)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from jaxvision.core import IGNORED, InputError
 from jaxvision.data import ToSegmentationExample
-from jaxvision.data.mask_folders import open_mask_folder, open_voc_masks, read_mask
+from jaxvision.data.sources.mask_folders import open_mask_folder, open_voc_masks, read_mask
 
 LABELS = np.uint8([[0, 1, 1, 2], [0, 0, IGNORED, 2]])
 IMAGE = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from jaxvision.core import InputError
-from jaxvision.data.tfds_source import (
+from jaxvision.data.sources.tfds_source import (
     TfdsDetectionSource,
     TfdsSource,
     open_tfds,
@@ -202,7 +202,7 @@ NOT_PREPARED = """
 import socket, sys
 from types import SimpleNamespace
 from jaxvision.core import InputError
-from jaxvision.data.tfds_source import open_tfds
+from jaxvision.data.sources.tfds_source import open_tfds
 
 def no_network(*args, **options):
     raise SystemExit(f"went to the network: {args}")

@@ -10,7 +10,7 @@ import pytest
 from jaxvision.core import InputError
 from jaxvision.layers import batch_norm
 from jaxvision.models import create_model
-from jaxvision.models.classification.lenet import CONNECTIONS, PROTOTYPES
+from jaxvision.models.backbones.lenet import CONNECTIONS, PROTOTYPES
 from jaxvision.testing import check_op
 from tests.models.structure import size_of
 from tests.models.variables import check_network_learns, random_variables, shapes_of

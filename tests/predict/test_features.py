@@ -11,7 +11,7 @@ import pytest
 
 from jaxvision.cli.config import default_config
 from jaxvision.core import InputError
-from jaxvision.data.image_folders import ImageFolder
+from jaxvision.data.sources.image_folders import ImageFolder
 from jaxvision.predict import (
     Features,
     Neighbor,

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from jaxvision.core import InputError
-from jaxvision.data.mask_folders import read_mask
+from jaxvision.data.sources.mask_folders import read_mask
 from jaxvision.predict import class_color, draw_labels, label_palette, write_label_png
 from tests.predict.test_draw import is_color, plain
 

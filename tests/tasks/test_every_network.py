@@ -10,7 +10,7 @@ import sklearn.datasets
 
 from jaxvision.cli.config import default_config
 from jaxvision.core import RestorationBatch, SegmentationBatch
-from jaxvision.data.scenes import scenes
+from jaxvision.data.sources.scenes import scenes
 from jaxvision.engine import Optimizer, Parallel, init_state, make_update
 from jaxvision.models import RESTORERS, SEGMENTERS
 from jaxvision.tasks import TASKS

@@ -13,7 +13,7 @@ import pytest
 from jaxvision.cli.config import default_config
 from jaxvision.core import InputError, LandmarkBatch
 from jaxvision.data import EvalLoader, ToLandmarkExample, TrainLoader
-from jaxvision.data.scenes import SceneLandmarks, scenes
+from jaxvision.data.sources.scenes import SceneLandmarks, scenes
 from jaxvision.engine import Optimizer, Parallel, init_state, make_evaluate, make_update
 from jaxvision.losses import heatmap_cross_entropy, heatmap_l2_loss
 from jaxvision.models import MODELS, SEGMENTERS

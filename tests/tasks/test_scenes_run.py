@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from jaxvision.data import Alternating, EvalLoader, ToDetectionExample, TrainLoader
-from jaxvision.data.scenes import scenes
+from jaxvision.data.sources.scenes import scenes
 from jaxvision.engine import Optimizer, Parallel, init_state, make_evaluate, make_update
 from jaxvision.tasks import detection
 from tests.tasks.test_detection import config_of

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from jaxvision.data.annotated import AnnotatedImages
-from jaxvision.data.detection import ToDetectionExample
-from jaxvision.data.scenes import SIZE, scenes
-from jaxvision.data.voc import read_voc
+from jaxvision.data.sources.annotated import AnnotatedImages
+from jaxvision.data.sources.scenes import SIZE, scenes
+from jaxvision.data.sources.voc import read_voc
+from jaxvision.data.transforms.detection import ToDetectionExample
 from jaxvision.metrics import DetectionTable, ObjectTable, coco_average_precision
 from jaxvision.ops import best_anchor, cell_index, encode_yolo, encode_yolov1
 from jaxvision.tasks.yolo import detect, yolov1_candidates, yolov2_candidates, yolov3_candidates

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxvision.core import InputError, lookup
-from jaxvision.data.annotated import AnnotatedImages, Listing
-from jaxvision.data.coco import read_coco
-from jaxvision.data.detection import check_box_count
-from jaxvision.data.source import data_folder, own_split
-from jaxvision.data.voc import read_voc
-from jaxvision.data.yolo_txt import read_yolo
+from jaxvision.data.sources.annotated import AnnotatedImages, Listing
+from jaxvision.data.sources.coco import read_coco
+from jaxvision.data.sources.source import data_folder, own_split
+from jaxvision.data.sources.voc import read_voc
+from jaxvision.data.sources.yolo_txt import read_yolo
+from jaxvision.data.transforms.detection import check_box_count
 
 log = logging.getLogger(__name__)
 

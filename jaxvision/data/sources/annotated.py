@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxvision.core import InputError
-from jaxvision.data.boxes import box_problems, clip_boxes
-from jaxvision.data.images import ImageError, image_size, read_image
-from jaxvision.data.source import Record, refuse
+from jaxvision.data.sources.boxes import box_problems, clip_boxes
+from jaxvision.data.sources.images import ImageError, image_size, read_image
+from jaxvision.data.sources.source import Record, refuse
 from jaxvision.ops import Polygons, RunLengths, encode_polygons
 
 

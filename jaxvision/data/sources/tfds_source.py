@@ -13,8 +13,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from jaxvision.core import InputError
-from jaxvision.data.boxes import box_problems, clip_boxes
-from jaxvision.data.source import Record, own_split
+from jaxvision.data.sources.boxes import box_problems, clip_boxes
+from jaxvision.data.sources.source import Record, own_split
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's, by the channels that a data set declares
 

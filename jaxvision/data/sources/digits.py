@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from jaxvision.core import InputError
-from jaxvision.data.tfds_source import TfdsSource, data_dir
+from jaxvision.data.sources.tfds_source import TfdsSource, data_dir
 
 # Of each digit's scans, counted from 0, the third of every five is for testing.
 _TEST = slice(2, None, 5)

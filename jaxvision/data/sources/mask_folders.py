@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from jaxvision.core import InputError
-from jaxvision.data.images import ImageError, image_size, images_below, read_image
-from jaxvision.data.source import Record, data_folder, own_split, refuse
+from jaxvision.data.sources.images import ImageError, image_size, images_below, read_image
+from jaxvision.data.sources.source import Record, data_folder, own_split, refuse
 
 
 @dataclass(frozen=True)

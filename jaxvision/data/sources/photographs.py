@@ -8,8 +8,8 @@ import numpy as np
 import sklearn.datasets
 
 from jaxvision.core import InputError, lookup
-from jaxvision.data.images import images_below, read_image
-from jaxvision.data.source import Record, data_folder, own_split
+from jaxvision.data.sources.images import images_below, read_image
+from jaxvision.data.sources.source import Record, data_folder, own_split
 
 EMBEDDED = {"train": "china.jpg", "test": "flower.jpg"}
 """Split -> the photograph that scikit-learn carries, of 640x427 pixels."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxvision.core import InputError
-from jaxvision.data.image_arrays import ImageArrays
+from jaxvision.data.sources.image_arrays import ImageArrays
 
 _FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),

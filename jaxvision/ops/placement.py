@@ -1,11 +1,8 @@
-"""Where an original image lies in the network's input, and back."""
+"""Where an original image lies in a network's input: the geometry of resizing, and its inverse."""
 
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
-
-from jaxvision.core import check_range, lookup
 
 
 class Placement(NamedTuple):
@@ -47,42 +44,6 @@ def stretch(size: tuple[int, int], target: tuple[int, int]) -> Placement:
 PLACEMENTS = {"letterbox": letterbox, "stretch": stretch}
 
 
-def check_placing(target: tuple[int, int], *, method: str | None, fill: int) -> None:
-    """Raises InputError if `place` cannot take these; a method of None resizes nothing."""
-    for side in target:
-        check_range("config.data.image_size", side, least=1)
-    check_range("fill", fill, least=0, most=255)
-    if method is not None:
-        lookup(PLACEMENTS, method, "config.data.resize")
-
-
-def place(
-    image: np.ndarray, target: tuple[int, int], *, method: str, fill: int = 127
-) -> tuple[np.ndarray, Placement]:
-    """An image in the network's size.
-
-    Args:
-      image: u8[H, W, 3].
-      target: (height, width).
-      method: a key of `PLACEMENTS`.
-      fill: around it.
-    Returns:
-      u8[height, width, 3], resized bilinearly (antialiased when shrinking), and where it lies.
-    Raises:
-      InputError: an unknown method.
-    """
-    placement = lookup(PLACEMENTS, method, "config.data.resize")(image.shape[:2], target)
-    height, width = _placed_size(image, placement)
-    if (height, width) != image.shape[:2]:
-        resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
-        image = np.asarray(resized)
-    if (height, width) == target:
-        return image, placement
-    result = np.full((*target, image.shape[2]), fill, np.uint8)
-    _paste(image, result, placement)
-    return result, placement
-
-
 def place_mask(
     mask: np.ndarray, target: tuple[int, int], placement: Placement, *, fill: int = 0
 ) -> np.ndarray:
@@ -101,20 +62,21 @@ def place_mask(
     """
     rows, columns = (
         (2 * np.arange(new) + 1) * old // (2 * new)
-        for new, old in zip(_placed_size(mask, placement), mask.shape, strict=True)
+        for new, old in zip(placed_size(mask, placement), mask.shape, strict=True)
     )
     result = np.full(target, fill, mask.dtype)
     # Columns first: decoded run-lengths lie column by column in memory.
-    _paste(mask[:, columns][rows], result, placement)
+    paste(mask[:, columns][rows], result, placement)
     return result
 
 
-def _placed_size(image: np.ndarray, placement: Placement) -> tuple[int, int]:
+def placed_size(image: np.ndarray, placement: Placement) -> tuple[int, int]:
+    """(height, width) of an image once it is resized for the network's input."""
     height, width = image.shape[:2]
     return round(height * placement.scale_y), round(width * placement.scale_x)
 
 
-def _paste(image: np.ndarray, result: np.ndarray, placement: Placement) -> None:
+def paste(image: np.ndarray, result: np.ndarray, placement: Placement) -> None:
     """Puts an image of its size in the network's input where it lies there."""
     (height, width), top, left = image.shape[:2], int(placement.offset_y), int(placement.offset_x)
     result[top : top + height, left : left + width] = image

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxvision.core import InputError
-from jaxvision.data.annotated import Annotation, Listing, Problem
-from jaxvision.data.images import ImageError, image_size, images_below
+from jaxvision.data.sources.annotated import Annotation, Listing, Problem
+from jaxvision.data.sources.images import ImageError, image_size, images_below
 
 
 def read_yolo(

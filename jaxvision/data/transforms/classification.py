@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from jaxvision.core import ClassificationBatch, InputError, check_range, lookup
-from jaxvision.data.source import Record, Subset, image_of
+from jaxvision.data.sources.source import Record, Subset, image_of
 
 RESIZE = {
     "nearest": Image.Resampling.NEAREST,

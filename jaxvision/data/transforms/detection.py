@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxvision.core import DetectionBatch, InputError, check_range
-from jaxvision.data.annotated import to_run_lengths
-from jaxvision.data.placement import Placement, check_placing, place, place_mask, to_input
-from jaxvision.data.source import Record, image_of
+from jaxvision.data.sources.annotated import to_run_lengths
+from jaxvision.data.sources.source import Record, image_of
+from jaxvision.data.transforms.placing import check_placing, place
 from jaxvision.ops import RunLengths, decode_mask, mask_area
+from jaxvision.ops.placement import Placement, place_mask, to_input
 
 
 def check_box_count(count: int, max_boxes: int, where: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxvision.core import InputError, close_names
 from jaxvision.core.digest import json_digest
 from jaxvision.core.files import NPZ_ERRORS, replacing
-from jaxvision.predict.features import Features, check_finite
+from jaxvision.features.features import Features, check_finite
 
 _SUFFIX = ".npz"
 _FIELDS = tuple(field for field in Features._fields if field != "maps")

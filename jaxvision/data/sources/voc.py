@@ -9,7 +9,7 @@ import numpy as np
 from defusedxml import ElementTree
 
 from jaxvision.core import InputError
-from jaxvision.data.annotated import Annotation, Listing, Problem
+from jaxvision.data.sources.annotated import Annotation, Listing, Problem
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),

@@ -8,8 +8,8 @@ import numpy as np
 
 from jaxvision.core import InputError
 from jaxvision.core.files import NPZ_ERRORS
-from jaxvision.data.image_arrays import ImageArrays
-from jaxvision.data.source import own_split
+from jaxvision.data.sources.image_arrays import ImageArrays
+from jaxvision.data.sources.source import own_split
 
 ARRAY_NAMES = (
     ("{split}_x", "{split}_y"),

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from jaxvision.core import InputError
-from jaxvision.data.images import image_size, images_below, read_image
-from jaxvision.data.source import Record, data_folder, own_split, refuse
+from jaxvision.data.sources.images import image_size, images_below, read_image
+from jaxvision.data.sources.source import Record, data_folder, own_split, refuse
 
 Point = tuple[float, float]
 

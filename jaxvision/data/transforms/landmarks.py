@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxvision.core import InputError, LandmarkBatch, check_range
-from jaxvision.data.placement import check_placing, place, to_input
-from jaxvision.data.source import Record, image_of
+from jaxvision.data.sources.source import Record, image_of
+from jaxvision.data.transforms.placing import check_placing, place
+from jaxvision.ops.placement import to_input
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from jaxvision.core import InputError, listed
-from jaxvision.data.images import files_below, is_hidden, read_image
-from jaxvision.data.source import Record, data_folder, own_split
+from jaxvision.data.sources.images import files_below, is_hidden, read_image
+from jaxvision.data.sources.source import Record, data_folder, own_split
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxvision.core import InputError
-from jaxvision.data.classification import check_labels
-from jaxvision.data.source import Record
+from jaxvision.data.sources.source import Record
+from jaxvision.data.transforms.classification import check_labels
 
 
 @dataclass(frozen=True, eq=False)

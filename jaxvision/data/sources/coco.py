@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxvision.core import InputError
-from jaxvision.data.annotated import Annotation, Listing, Problem
+from jaxvision.data.sources.annotated import Annotation, Listing, Problem
 from jaxvision.ops import Polygons, RunLengths, decompress_counts
 
 COCO_CLASSES = (

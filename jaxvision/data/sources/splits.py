@@ -4,23 +4,23 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxvision.core import InputError, check_range, lookup
-from jaxvision.data.annotated import Listing
-from jaxvision.data.classification import few_of_each
-from jaxvision.data.digits import open_digits
-from jaxvision.data.folders import FORMS, open_folder
-from jaxvision.data.idx import open_idx
-from jaxvision.data.image_folders import open_image_folder
-from jaxvision.data.landmark_folders import open_landmark_folder
-from jaxvision.data.mask_folders import open_mask_folder, open_voc_masks
-from jaxvision.data.npz import open_npz
-from jaxvision.data.photographs import open_embedded_photographs, open_photograph_folder
-from jaxvision.data.scenes import open_scene_landmarks, open_scene_masks, open_scenes
-from jaxvision.data.source import Cached, Source, Subset, hold_out
-from jaxvision.data.tfds_source import (
+from jaxvision.data.sources.annotated import Listing
+from jaxvision.data.sources.digits import open_digits
+from jaxvision.data.sources.folders import FORMS, open_folder
+from jaxvision.data.sources.idx import open_idx
+from jaxvision.data.sources.image_folders import open_image_folder
+from jaxvision.data.sources.landmark_folders import open_landmark_folder
+from jaxvision.data.sources.mask_folders import open_mask_folder, open_voc_masks
+from jaxvision.data.sources.npz import open_npz
+from jaxvision.data.sources.photographs import open_embedded_photographs, open_photograph_folder
+from jaxvision.data.sources.scenes import open_scene_landmarks, open_scene_masks, open_scenes
+from jaxvision.data.sources.source import Cached, Source, Subset, hold_out
+from jaxvision.data.sources.tfds_source import (
     open_tfds,
     open_tfds_detection,
     open_tfds_segmentation,
 )
+from jaxvision.data.transforms.classification import few_of_each
 
 Sources = Mapping[str, Callable[[Any, str], Source]]
 """Name -> (config.data, split) -> Source."""

@@ -17,7 +17,7 @@ import numpy as np
 from absl import flags
 
 from jaxvision.core import InputError, check_divisible, check_range
-from jaxvision.data.source import Record, Source
+from jaxvision.data.sources.source import Record, Source
 
 Transform = Callable[[Record, str], Any]
 """(record, where) -> one example, a struct of numpy arrays."""

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxvision.core import IGNORED, InputError, SegmentationBatch, check_range
-from jaxvision.data.placement import PLACEMENTS, check_placing, place, place_mask
-from jaxvision.data.source import Record, image_of
+from jaxvision.data.sources.source import Record, image_of
+from jaxvision.data.transforms.placing import check_placing, place
+from jaxvision.ops.placement import PLACEMENTS, place_mask
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import sklearn.datasets
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from jaxvision.data.digits import encode_png, is_test_digit, prepared
-from jaxvision.data.source import Record
-from jaxvision.data.tfds_source import TfdsDetectionSource, TfdsSegmentationSource
+from jaxvision.data.sources.digits import encode_png, is_test_digit, prepared
+from jaxvision.data.sources.source import Record
+from jaxvision.data.sources.tfds_source import TfdsDetectionSource, TfdsSegmentationSource
 
 SIZE = 96  # pixels a side
 COUNTS = {"train": 4000, "test": 500}

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from jaxvision.core import InputError, RestorationBatch, check_range
-from jaxvision.data.source import Cached, Record, Source, image_of
-from jaxvision.data.tiles import cut_tile, tile_origins
+from jaxvision.data.sources.source import Cached, Record, Source, image_of
+from jaxvision.data.transforms.tiles import cut_tile, tile_origins
 
 _OPEN = 4  # photographs that are kept decoded
 
@@ -54,7 +54,7 @@ class RandomPatches:
 
 
 class Tiles:
-    """A source of tiles that cover photographs, as in `jaxvision.data.tiles`.
+    """A source of tiles that cover photographs, as in `jaxvision.data.transforms.tiles`.
 
     Args:
       photographs: a source of records with "image" u8[H, W, 3].

@@ -1,0 +1,1 @@
+"""Loading: order, shards, batches and workers."""

@@ -1,0 +1,1 @@
+"""Sources: random access to the raw records of a data set."""
