@@ -12,7 +12,15 @@ from jaxvision.core.batch import (
     SegmentationBatch,
     extent_of,
 )
-from jaxvision.core.errors import InputError, OptionError, check_divisible, check_range, listed
+from jaxvision.core.errors import (
+    InputError,
+    OptionError,
+    check_divisible,
+    check_range,
+    listed,
+    option_errors,
+    under,
+)
 from jaxvision.core.inputs import Inputs
 from jaxvision.core.iterator import DataIterator
 from jaxvision.core.patterns import name_matches, names_matching
@@ -56,5 +64,7 @@ __all__ = [
     "merge",
     "name_matches",
     "names_matching",
+    "option_errors",
     "sum_terms",
+    "under",
 ]

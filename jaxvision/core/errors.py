@@ -1,8 +1,10 @@
 """Errors that are the user's to mend: short, naming the thing and the fix."""
 
+import contextlib
 import itertools
 import operator
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterator
 
 
 class InputError(ValueError):
@@ -26,6 +28,40 @@ class OptionError(InputError):
     def __init__(self, option: str, message: str):
         super().__init__(message)
         self.option = option
+
+
+@contextlib.contextmanager
+def under(path: str) -> Iterator[None]:
+    """Puts a path before the option that an OptionError names.
+
+    Args:
+      path: of the group that the option belongs to, such as "loss" or "config.detect": "gamma is
+        -1: give at least 0" becomes "loss.gamma is -1: give at least 0".
+    """
+    try:
+        yield
+    except OptionError as error:
+        message = str(error)
+        starts = re.fullmatch(r"[\w.]+", error.option) and message.startswith(error.option)
+        joined = f"{path}.{message}" if starts else f"{path}: {message}"
+        raise OptionError(f"{path}.{error.option}", joined) from error
+
+
+@contextlib.contextmanager
+def option_errors(option: str) -> Iterator[None]:
+    """Turns what a function raises for its arguments into an OptionError that names an option.
+
+    Args:
+      option: name of the option that the function or its arguments were given as, such as "loss".
+    """
+    try:
+        with under(option):
+            yield
+    except OptionError:
+        raise
+    except (TypeError, ValueError, AssertionError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise OptionError(option, f"{option}: {reason}") from error
 
 
 def listed(names: Collection[str], *, most: int = 8, more: str = "more") -> str:

@@ -1,31 +1,58 @@
-"""Floor 5: what binds networks, augmentation, losses and metrics together."""
+"""Tasks: each binds a network to its augmentation, loss, decoding and metrics."""
 
 from collections.abc import Callable
-from typing import Any
 
 from jaxvision.core import Task
-from jaxvision.tasks.classification import classification
-from jaxvision.tasks.detection import detection
+from jaxvision.tasks import detectors
+from jaxvision.tasks.classification import classification, restore_classification
+from jaxvision.tasks.degradations import (
+    DEGRADATIONS,
+    Degradation,
+    Downscale,
+    DownscaleUpscale,
+    GaussianNoise,
+)
+from jaxvision.tasks.detection import detection, restore_detection
+from jaxvision.tasks.detectors import DETECTORS, DetectOptions, Detector
 from jaxvision.tasks.freezing import with_frozen_statistics
-from jaxvision.tasks.landmarks import landmarks
-from jaxvision.tasks.restoration import restoration
-from jaxvision.tasks.segmentation import segmentation
+from jaxvision.tasks.landmarks import landmarks, restore_landmarks
+from jaxvision.tasks.restoration import Restoration, restoration, restore_restoration
+from jaxvision.tasks.segmentation import (
+    binary_segmentation_loss,
+    restore_segmentation,
+    segmentation,
+    segmentation_loss,
+)
 
-TASKS: dict[str, Callable[[Any], Task]] = {
-    "classification": classification,
-    "detection": detection,
-    "landmarks": landmarks,
-    "restoration": restoration,
-    "segmentation": segmentation,
+RESTORE: dict[str, Callable[..., Task]] = {
+    "classification": restore_classification,
+    "detection": restore_detection,
+    "landmarks": restore_landmarks,
+    "restoration": restore_restoration,
+    "segmentation": restore_segmentation,
 }
-"""Name -> (config) -> Task."""
+"""Kind -> (parts of a description, options of the decoding) -> the task for evaluation."""
 
 __all__ = [
-    "TASKS",
+    "DEGRADATIONS",
+    "DETECTORS",
+    "RESTORE",
+    "Degradation",
+    "DetectOptions",
+    "Detector",
+    "Downscale",
+    "DownscaleUpscale",
+    "GaussianNoise",
+    "HeatmapDecode",
+    "Restoration",
+    "binary_segmentation_loss",
     "classification",
+    "detect",
     "detection",
+    "detectors",
     "landmarks",
     "restoration",
     "segmentation",
+    "segmentation_loss",
     "with_frozen_statistics",
 ]

@@ -1,160 +1,182 @@
 """Classification: one class an image."""
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from jax import Array
 
-from jaxvision import augment as aug
-from jaxvision.core import AXIS, ClassificationBatch, InputError, Task, Terms, check_range
-from jaxvision.data.transforms.classification import check_crop_scale
-from jaxvision.losses import cross_entropy, softmax_focal_loss
-from jaxvision.metrics import top_k_accuracy
-from jaxvision.models import create_model
-from jaxvision.tasks.settings import (
-    check_pair,
-    figures_of_channels,
-    find_loss,
-    forward_of,
-    model_of,
-    naming,
+from jaxvision.core import (
+    ClassificationBatch,
+    InputError,
+    Inputs,
+    OptionError,
+    Task,
+    Terms,
+    check_range,
+    option_errors,
+    restore,
 )
+from jaxvision.losses import cross_entropy
+from jaxvision.metrics import top_k_accuracy
+from jaxvision.tasks.building import (
+    as_terms,
+    augment_of,
+    check_map,
+    check_signature,
+    described,
+    forward_of,
+    init_of,
+    maps_of_image,
+    names_of,
+    prepare_of,
+    synchronised,
+    with_key_and_step,
+)
+from jaxvision.tasks.names import NAMES
 
-LOSSES = {"cross_entropy": cross_entropy, "softmax_focal_loss": softmax_focal_loss}
-"""What `config.loss.name` may be, besides a function of the user's: (logits f32[K], label, options)
--> (total, weight), where the label is i32[] or, for soft targets, f32[K]."""
+
+def classification(
+    model: nn.Module,
+    inputs: Inputs,
+    *,
+    class_names: Sequence[str] | int,
+    loss: Callable[..., Any] | None = cross_entropy,
+    augment: Sequence[Any] = (),
+    top_k: Sequence[int] = (1,),
+) -> Task:
+    """Creates the task of telling which of several classes an image shows.
+
+    `decode` gives "label", i32[], and "probabilities", f32[K]. The metrics are "accuracy" and, for
+    each other k of `top_k`, "topK_accuracy", such as "top5_accuracy".
+
+    Args:
+      model: a network that gives "logits", f32[B, K].
+      inputs: size, normalisation and resizing of the images.
+      class_names: of the K classes, in the order of the labels; or K.
+      loss: (logits f32[K], target) -> (total, weight), or named pairs of that form. The target is
+        a class, i32[], or a distribution, f32[K], where an augmentation mixes examples. It gets
+        `key` and `step` too, if its signature names them. None: a task for evaluation only.
+      augment: augmentations, see `jaxvision.augment`, one after the other.
+      top_k: numbers of guesses, of which one must be right.
+    Raises:
+      OptionError: an option is out of range, or does not fit the others.
+    """
+    class_names = names_of(class_names)
+    num_classes = len(class_names)
+    top_k = tuple(top_k)
+    for k in top_k:
+        check_range("top_k", k, least=1, most=num_classes)
+    maps = maps_of_image(model, inputs.shape)
+    check_map(maps, "logits", num_classes, "classes")
+    network, augmentation = synchronised(model), augment_of(augment)
+    task_loss = None
+    if loss is not None:
+        _check_loss(loss, num_classes, soft=_mixes(augmentation, inputs))
+        task_loss = _loss_of(loss)
+
+    def metrics(outputs: Any, example: ClassificationBatch) -> Terms:
+        names = {k: "accuracy" if k == 1 else f"top{k}_accuracy" for k in top_k}
+        return {
+            name: top_k_accuracy(outputs["logits"], example.label, k=k) for k, name in names.items()
+        }
+
+    forward = forward_of(network)
+    task = Task(
+        init=init_of(network, inputs.shape),
+        augment=augmentation,
+        prepare=prepare_of(inputs),
+        forward=forward,
+        loss=task_loss,
+        metrics=metrics,
+        decode=_decode,
+        kind="classification",
+        inputs=inputs,
+        class_names=class_names,
+        partners=augmentation.partners,
+        origin={
+            "forward": (forward, described(model=model)),
+            "loss": (task_loss, described(loss=loss)),
+            "augment": (augmentation, described(augment=tuple(augment))),
+            "metrics": (metrics, {"top_k": list(top_k)}),
+            "decode": (_decode, {}),
+        },
+    )
+    return task
 
 
-def _loss(settings: Any, num_classes: int, *, soft: bool) -> Callable[..., tuple[Array, Array]]:
-    """The loss with its options, if they are sound; `soft`: for distributions too."""
-    logits, label = jnp.zeros(num_classes), jnp.int32(0)
-    loss = find_loss(LOSSES, settings, logits, label)
-    try:
-        result = jax.eval_shape(loss, logits, label)
-    except InputError as error:
-        raise InputError(f"config.loss.{error}") from error
-    with naming("config.loss"):
-        check_pair(result)
-    if soft:
-        # Whatever a loss of the user's own raises where it does not know such targets.
-        try:
-            check_pair(jax.eval_shape(loss, logits, logits))
-        except Exception as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise InputError(
-                f"config.augment.mixup and cutmix give targets f32[{num_classes}], which the loss "
-                f"{settings['name']!r} does not take: use 'cross_entropy' ({reason})"
-            ) from error
+def restore_classification(parts: Mapping[str, Any]) -> Task:
+    """The task for evaluation that a description tells of: without loss and augmentation.
+
+    Args:
+      parts: "inputs", "class_names", "forward" and "metrics" of the description.
+    Raises:
+      InputError: the network has no name in the library.
+    """
+    return classification(
+        restore(parts["forward"]["model"], NAMES),
+        parts["inputs"],
+        class_names=parts["class_names"],
+        loss=None,
+        top_k=parts["metrics"]["top_k"],
+    )
+
+
+def _decode(outputs: Any, example: Any) -> dict[str, Array]:
+    del example
+    probabilities = jax.nn.softmax(outputs["logits"])
+    return {"label": jnp.argmax(probabilities), "probabilities": probabilities}
+
+
+def _loss_of(function: Callable[..., Any]) -> Callable[..., Terms]:
+    example_loss = with_key_and_step(function)
+
+    def loss(outputs: Any, example: ClassificationBatch, *, key: Array, step: Array) -> Terms:
+        result = example_loss(outputs["logits"], example.label, key=key, step=step)
+        return {
+            name: (example.weight * total, example.weight * weight)
+            for name, (total, weight) in as_terms(result, "classification_loss").items()
+        }
+
     return loss
 
 
-def _check_augment(changes: Any) -> None:
-    """Raises InputError, naming the key, if an option is out of range."""
+def _check_loss(function: Callable[..., Any], num_classes: int, *, soft: bool) -> None:
+    """Raises OptionError unless a loss takes logits and classes; `soft`: distributions too."""
+    logits, label, key = jnp.zeros(num_classes), jnp.int32(0), jax.random.key(0)
+    check_signature("loss", function, logits, label)
 
-    def check(name: str, **bounds: float) -> None:
-        check_range(f"config.augment.{name}", changes[name], **bounds)
+    def run(label: Array) -> Terms:
+        result = with_key_and_step(function)(logits, label, key=key, step=jnp.int32(0))
+        return as_terms(result, "classification_loss")
 
-    for name in ("padding", "degrees", "rand_augment"):
-        check(name, least=0)
-    for name in ("brightness", "contrast", "saturation"):
-        check(name, least=0, less_than=math.inf)
-    check("hue", least=0, most=0.5)
-    check("rand_augment_magnitude", least=0, most=30)
-    for name in ("mixup", "cutmix"):
-        check(name, least=0, most=1)
-        check(f"{name}_alpha", more_than=0, less_than=math.inf)
-    both = changes.mixup + changes.cutmix
-    check_range("config.augment.mixup plus config.augment.cutmix", both, most=1)
-    if changes.crop_scale is not None:
-        check_crop_scale(changes.crop_scale)
-
-
-def _image_change(changes: Any) -> Callable[[Array, Array], Array]:
-    """(key, image) -> image: what `config.augment` does with one image."""
-    jitter = {name: changes[name] for name in ("brightness", "contrast", "saturation", "hue")}
-
-    def change(key: Array, image: Array) -> Array:
-        flip, padding, turn = jax.random.split(key, 3)
-        # What came later draws from keys of its own, so that older runs go on as they were.
-        crop, color, rand = (jax.random.fold_in(key, number) for number in (3, 4, 5))
-        if changes.crop_scale is not None and changes.crop_on_device:
-            image = aug.random_resized_crop(crop, image, scale=tuple(changes.crop_scale))
-        if changes.flip:
-            image = aug.horizontal_flip(flip, image)
-        if changes.padding:
-            image = aug.pad_and_crop(padding, image, padding=changes.padding)
-        if changes.degrees:
-            image = aug.random_rotation(turn, image, degrees=changes.degrees)
-        if any(jitter.values()):
-            image = aug.color_jitter(color, image, **jitter)
-        if changes.rand_augment:
-            strength = changes.rand_augment_magnitude
-            image = aug.rand_augment(rand, image, num_ops=changes.rand_augment, magnitude=strength)
-        return image
-
-    return change
+    with option_errors("loss"):
+        jax.eval_shape(run, label)
+    if not soft:
+        return
+    # A loss of the user's own may raise anything where it does not know such targets.
+    try:
+        jax.eval_shape(run, logits)
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise OptionError(
+            "augment",
+            f"augment gives soft targets, f32[{num_classes}], which the loss does not take: use "
+            f"cross_entropy ({reason})",
+        ) from error
 
 
-def classification(config: Any) -> Task:
-    """The task of a classification config.
-
-    Args:
-      config: with the fields `model` (name and fields), `data` (image_size, channels, num_classes,
-        mean, std), `augment` and `loss` (name and options); see
-        `jaxvision.cli.config.default_config`.
-    Raises:
-      InputError: a setting that does not fit the others.
-    """
-    data, changes = config.data, config.augment
-    check_range("config.data.num_classes", data.num_classes, least=1)
-    check_range("config.data.image_size", data.image_size, least=1)
-    _check_augment(changes)
-    mixes = changes.mixup > 0 or changes.cutmix > 0
-    mean, std = figures_of_channels(data, data.channels)
-    example_loss = _loss(config.loss, data.num_classes, soft=mixes)
-    name, fields = model_of(config)
-    model = create_model(name, num_classes=data.num_classes, axis_name=AXIS, **fields)
-
-    def init(key: Array) -> dict[str, Any]:
-        images = jnp.zeros((1, data.image_size, data.image_size, data.channels))
-        return model.init(key, images, train=False)
-
-    change = _image_change(changes)
-
-    def augment(key: Array, example: ClassificationBatch) -> ClassificationBatch:
-        example = example.replace(image=change(key, example.image))
-        if not mixes:
-            return example
-        partner_key, mix_key = (jax.random.fold_in(key, number) for number in (6, 7))
-        others = jax.vmap(change)(partner_key[None], example.partners.image)
-        return aug.mixup_or_cutmix_classification(
-            mix_key,
-            example.replace(partners=example.partners.replace(image=others)),
-            num_classes=data.num_classes,
-            mixup=changes.mixup,
-            cutmix=changes.cutmix,
-            mixup_alpha=changes.mixup_alpha,
-            cutmix_alpha=changes.cutmix_alpha,
-        )
-
-    def prepare(example: ClassificationBatch) -> ClassificationBatch:
-        return example.replace(image=aug.normalize(example.image, mean=mean, std=std))
-
-    def loss(outputs: Any, example: ClassificationBatch, *, key: Array, step: Array) -> Terms:
-        del key, step
-        total, weight = example_loss(outputs["logits"], example.label)
-        return {"classification_loss": (example.weight * total, example.weight * weight)}
-
-    def metrics(outputs: Any, example: ClassificationBatch) -> Terms:
-        return {"accuracy": top_k_accuracy(outputs["logits"], example.label)}
-
-    def decode(outputs: Any) -> dict[str, Array]:
-        probabilities = jax.nn.softmax(outputs["logits"])
-        return {"label": jnp.argmax(probabilities), "probabilities": probabilities}
-
-    return Task(
-        init, augment, prepare, forward_of(model), loss, metrics, decode, partners=int(mixes)
-    )
+def _mixes(augmentation: Any, inputs: Inputs) -> bool:
+    """Whether an augmentation turns classes into distributions."""
+    image = jnp.zeros(inputs.shape, jnp.uint8)
+    example = ClassificationBatch(image, jnp.int32(0), jnp.float32(1), jnp.bool_(True))
+    count = augmentation.partners
+    others = jax.tree.map(lambda x: jnp.broadcast_to(x[None], (count, *x.shape)), example)
+    example = example.replace(partners=others if count else None)
+    with option_errors("augment"):
+        result = jax.eval_shape(augmentation, jax.random.key(0), example)
+    if not isinstance(result, ClassificationBatch):
+        raise InputError(f"augment returns {type(result).__name__}: return the example")
+    return bool(result.label.shape)

@@ -1,4 +1,4 @@
-"""What the heads of a Darknet description say."""
+"""Candidates from the heads of a network that Darknet describes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,13 +8,13 @@ import numpy as np
 from jax import Array
 
 from jaxvision.interop import Head
-from jaxvision.tasks.yolo import Candidates, yolo_candidates, yolov1_candidates
+from jaxvision.tasks.detectors import Candidates, yolo_candidates, yolov1_candidates
 
 
 def darknet_candidates(
     heads: Sequence[Head], maps: Mapping[str, Array], *, image_size: tuple[float, float]
 ) -> Candidates:
-    """What the heads find: each predictor's box and scores.
+    """Decodes the maps of the heads: the box and the scores of each prediction.
 
     Args:
       heads: from `Description.heads`, at least one; all of the same classes.

@@ -1,5 +1,6 @@
-"""Detection: boxes with a class each."""
+"""Detection: boxes with a class each, by any detector."""
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -8,139 +9,181 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxvision import augment as aug
-from jaxvision.core import DetectionBatch, Detections, InputError, Task, Terms, check_range
+from jaxvision.core import (
+    DatasetMetric,
+    DetectionBatch,
+    Detections,
+    Inputs,
+    OptionError,
+    Record,
+    Summary,
+    Task,
+    Terms,
+    option_errors,
+    restore,
+)
 from jaxvision.metrics import (
-    CocoResult,
-    DetectionAccumulator,
+    DetectionTable,
+    ObjectTable,
     coco_average_precision,
     voc_average_precision,
 )
-from jaxvision.ops import clip_boxes_to_image
-from jaxvision.ops.placement import to_original
-from jaxvision.tasks.settings import (
-    Step,
-    changes_of_color,
-    check_terms,
-    figures_of_channels,
+from jaxvision.ops import clip_boxes_to_image, to_original
+from jaxvision.tasks.building import (
+    as_terms,
+    augment_of,
+    described,
     forward_of,
-    in_turn,
-    moves_of,
-    naming,
+    init_of,
+    names_of,
+    prepare_of,
+    synchronised,
 )
-from jaxvision.tasks.yolo import detect
-from jaxvision.tasks.yolo_heads import make_yolo
+from jaxvision.tasks.detectors import DETECTORS, Detector
+from jaxvision.tasks.names import NAMES
 
 # The other numbers are there only if there are objects of their size.
-_ALWAYS = ("AP", "AP50", "AP75", "mAP_VOC")
+NUMBERS = ("AP", "AP50", "AP75", "mAP_VOC")
 
 
-def detection(config: Any) -> Task:
-    """The task of a detection config.
+def detection(
+    detector: Detector,
+    inputs: Inputs,
+    *,
+    class_names: Sequence[str] | int,
+    augment: Sequence[Any] = (),
+    train_difficult: bool = False,
+) -> Task:
+    """Creates the task of finding objects in images, by a detector of any family.
 
-    `collect` keeps detections and objects in pixels of the original images, and `summarize` gives
-    COCO's numbers and "mAP_VOC", VOC's average precision at an IoU of 0.5 (area under the curve).
-    "AP", "AP50", "AP75" and "mAP_VOC" are always there, and 0 if the data has no objects at all.
+    `decode` is the detector's. The metrics are COCO's numbers ("AP", "AP50", "AP75", ...) and
+    "mAP_VOC", VOC's average precision at an IoU of 0.5 (area under the curve), of boxes in pixels
+    of the original images; "AP", "AP50", "AP75" and "mAP_VOC" are always there, and 0 if the data
+    has no objects at all. The tables are "class_ap", "class_ap50" and "class_objects".
 
     Args:
-      config: with the fields `model` (name and fields), `anchors`, `data` (image_size, sizes,
-        class_names, difficult, mean, std), `augment`, `loss` (name and options) and `detect`; see
-        `jaxvision.cli.config.default_config`.
+      detector: from `jaxvision.tasks.detectors`, or your own.
+      inputs: size, normalisation and resizing of the images.
+      class_names: of the labels, in their order; or how many there are.
+      augment: augmentations, see `jaxvision.augment`, one after the other.
+      train_difficult: whether objects that are flagged as difficult are trained on; regions of
+        many objects ("crowd") never are.
     Raises:
-      InputError: a setting that does not fit the others.
+      OptionError: an option is out of range, or does not fit the others.
     """
-    data = config.data
-    num_classes = len(data.class_names)
-    check_range("the number of config.data.class_names", num_classes, least=1)
-    for name in data.class_names:
-        if "," in name:
-            parts = tuple(part.strip() for part in name.split(","))
-            raise InputError(f"config.data.class_names has {name!r}: give {parts}, in quotes")
-    mean, std = figures_of_channels(data, 3)
-    yolo = make_yolo(config)
-    settings = config.detect
-    for name in ("score_threshold", "iou_threshold"):
-        check_range(f"config.detect.{name}", settings[name], least=0, most=1)
-    for name in ("max_detections", "max_candidates"):
-        check_range(f"config.detect.{name}", settings[name], least=1)
-    size = (data.image_size, data.image_size)
+    class_names = names_of(class_names)
+    for side in inputs.size:
+        if side % detector.multiple_of:
+            raise OptionError(
+                "size", f"size is {inputs.size}: give multiples of {detector.multiple_of}"
+            )
+    network, augmentation = synchronised(detector.model), augment_of(augment)
+    forward = detector.forward or forward_of(network)
 
-    def init(key: Array) -> dict[str, Any]:
-        return yolo.model.init(key, jnp.zeros((1, *size, 3)), train=False)
+    loss = None
+    if detector.loss is not None:
 
-    def prepare(example: DetectionBatch) -> DetectionBatch:
-        return example.replace(image=aug.normalize(example.image, mean=mean, std=std))
+        def loss(outputs: Any, example: DetectionBatch, *, key: Array, step: Array) -> Terms:
+            trained = trained_on(example.crowd, example.difficult, difficult_too=train_difficult)
+            example = example.replace(box_mask=example.box_mask & trained)
+            return as_terms(detector.loss(outputs, example, key=key, step=step), "detection_loss")
 
-    def loss(outputs: Any, example: DetectionBatch, *, key: Array, step: Array) -> Terms:
-        del key
-        trained = trained_on(example.crowd, example.difficult, difficult_too=data.difficult)
-        return yolo.loss(outputs, example, example.box_mask & trained, step)
+    def augment_example(key: Array, example: DetectionBatch) -> DetectionBatch:
+        # What describes the original image is of no use once the image has changed.
+        forgotten = {"placement": None, "size": None, "area": None}
+        others = example.partners and example.partners.replace(**forgotten)
+        example = example.replace(partners=others, **forgotten)
+        return augmentation(key, example).replace(partners=None)
 
-    def decode(outputs: Any) -> Detections:
-        return detect(
-            *yolo.candidates(outputs),
-            image_size=size,
-            iou_threshold=settings.iou_threshold,
-            score_threshold=settings.score_threshold,
-            max_detections=settings.max_detections,
-            max_candidates=settings.max_candidates,
-        )
-
-    def collect(outputs: Any, example: DetectionBatch) -> tuple[Detections, DetectionBatch]:
-        found = decode(outputs)
-        # Beside a letterboxed image there is nothing to be found.
+    def collect(outputs: Any, example: DetectionBatch) -> Detections:
+        found = detector.decode(outputs, example)
         boxes = to_original(found.boxes, example.placement)
-        boxes = clip_boxes_to_image(boxes, example.size)
-        objects = to_original(example.boxes, example.placement)
-        return found.replace(boxes=boxes), example.replace(
-            image=None, masks=None, partners=None, boxes=objects
-        )
+        # There is nothing to be found beside a letterboxed image.
+        return found.replace(boxes=clip_boxes_to_image(boxes, example.size))
 
-    augment = _augmentation(config.augment)
+    summarize = partial(_summarize, num_classes=len(class_names))
     task = Task(
-        init=init,
-        augment=augment,
-        prepare=prepare,
-        forward=forward_of(yolo.model),
+        init=init_of(network, inputs.shape),
+        augment=augment_example,
+        prepare=prepare_of(inputs),
+        forward=forward,
         loss=loss,
         metrics=lambda outputs, example: {},
-        decode=decode,
-        collect=collect,
-        summarize=partial(_summarize, num_classes=num_classes),
-        partners=partners_of(config.augment),
+        decode=detector.decode,
+        kind="detection",
+        inputs=inputs,
+        class_names=class_names,
+        dataset_metric=DatasetMetric(NUMBERS, collect, summarize),
+        partners=augmentation.partners,
+        origin={
+            "forward": (forward, {"model": _part(detector, "model")}),
+            "loss": (loss, {**_part(detector, "loss"), "train_difficult": train_difficult}),
+            "augment": (augment_example, described(augment=tuple(augment))),
+            "decode": (detector.decode, _part(detector, "decode")),
+        },
     )
-    _try(task, size)
+    _check(task)
     return task
 
 
+def restore_detection(
+    parts: Mapping[str, Any], *, decode: Mapping[str, float] | None = None
+) -> Task:
+    """The task for evaluation that a description tells of: without loss and augmentation.
+
+    Args:
+      parts: "inputs", "class_names", "forward" and "decode" of the description.
+      decode: options of the decoding that are changed, such as {"score_threshold": 0.3}.
+    Raises:
+      InputError: the network or the decoding has no name in the library.
+    """
+    model = restore(parts["forward"]["model"], NAMES)
+    options = dict(parts["decode"])
+    constructor = DETECTORS[options.pop("detector")]
+    settings = options.pop("decode")
+    settings = restore({**settings, **(decode or {})}, NAMES)
+    detector = constructor(model, **options, loss=None, decode=settings)
+    return detection(detector, parts["inputs"], class_names=parts["class_names"])
+
+
 def trained_on(crowd: Any, difficult: Any, *, difficult_too: bool) -> Any:
-    """Which objects a detector is trained on: no crowds, and the difficult ones only if asked for.
+    """Tells which objects a detector is trained on.
 
     Args:
       crowd: bool[...], of numpy or JAX.
       difficult: bool[...].
       difficult_too: whether difficult objects count.
     Returns:
-      bool[...].
+      bool[...]: False for crowds, and for difficult objects unless they count.
     """
     return ~crowd if difficult_too else ~(crowd | difficult)
 
 
-def _try(task: Task, size: tuple[int, int]) -> None:
-    """Goes through the task on an empty example, without computing it, for what its options raise.
+def _part(detector: Detector, name: str) -> Any:
+    """The description of a detector's field."""
+    value = getattr(detector, name)
+    known, description = detector.origin.get(name, (None, None))
+    if name in detector.origin and known is value:
+        return description
+    return described(**{name: value}) if name != "model" else described(model=value)["model"]
+
+
+def _check(task: Task) -> None:
+    """Goes through a task on an empty example, without computing it, for what its options raise.
 
     Raises:
-      InputError: an option is out of range, or of another kind.
+      OptionError: an option is out of range, or of another kind.
     """
     none = jnp.zeros(1, bool)
     example = DetectionBatch(
-        image=jnp.zeros((*size, 3), jnp.uint8),
+        image=jnp.zeros(task.inputs.shape, jnp.uint8),
         boxes=jnp.zeros((1, 4)),
         labels=jnp.zeros(1, jnp.int32),
         box_mask=none,
         crowd=none,
         difficult=none,
         mask=jnp.bool_(True),
+        extent=jnp.array(task.inputs.size, jnp.int32),
     )
     others = jax.tree.map(lambda x: jnp.broadcast_to(x[None], (task.partners, *x.shape)), example)
     key = jax.random.key(0)
@@ -155,80 +198,67 @@ def _try(task: Task, size: tuple[int, int]) -> None:
         return task.loss(outputs, example, key=key, step=jnp.int32(0))
 
     augmented = example.replace(partners=others if task.partners else None)
-    with naming("config.augment"):
+    with option_errors("augment"):
         jax.eval_shape(task.augment, key, augmented)
-    with naming("config.model"):
+    with option_errors("model"):
         outputs = jax.eval_shape(outputs_of, key)
-    with naming("config.loss"):
-        terms = jax.eval_shape(terms_of, outputs)
-        check_terms(terms)
-    with naming("config.detect"):
-        jax.eval_shape(task.decode, outputs)
+    if task.loss is not None:
+        with option_errors("loss"):
+            jax.eval_shape(terms_of, outputs)
+    with option_errors("decode"):
+        jax.eval_shape(task.decode, outputs, example)
 
 
-def average_precision(
-    collected: tuple[Detections, DetectionBatch], *, num_classes: int
-) -> tuple[CocoResult, float]:
-    """COCO's result and VOC's mean average precision.
-
-    Args:
-      collected: of all examples, on the host.
-      num_classes: K.
-    """
-    detections, batch = collected
-    accumulator = DetectionAccumulator()
-    accumulator.add(detections, batch, np.arange(len(batch.mask)), area=batch.area)
-    tables = accumulator.tables()
+def _summarize(found: Detections, records: Sequence[Record], *, num_classes: int) -> Summary:
+    """COCO's and VOC's average precision of all examples."""
+    tables = detection_table(found), object_table(records)
     coco = coco_average_precision(*tables, num_classes=num_classes)
     voc = voc_average_precision(*tables, num_classes=num_classes)
-    return coco, voc.mean_ap
-
-
-def _summarize(
-    collected: tuple[Detections, DetectionBatch], *, num_classes: int
-) -> dict[str, float]:
-    coco, voc = average_precision(collected, num_classes=num_classes)
-    numbers = {**coco.stats, "mAP_VOC": voc}
+    numbers = {**coco.stats, "mAP_VOC": voc.mean_ap}
     existing = {name: x for name, x in numbers.items() if not np.isnan(x)}
-    return {**dict.fromkeys(_ALWAYS, 0.0), **existing}
+    return Summary(
+        {**dict.fromkeys(NUMBERS, 0.0), **existing},
+        {
+            "class_ap": coco.class_ap,
+            "class_ap50": coco.class_ap50,
+            "class_objects": np.bincount(tables[1].labels, minlength=num_classes),
+        },
+    )
 
 
-def partners_of(settings: Any) -> int:
-    """How many other examples the augmentation takes: three for mosaic, one for mixup."""
-    return 3 * (settings.mosaic > 0) + (settings.mixup > 0)
+def detection_table(found: Detections) -> DetectionTable:
+    """Detections of all images, [N, D, ...], as one table; images are numbered from 0."""
+    image, place = np.nonzero(found.valid)
+    return DetectionTable(
+        image=image,
+        boxes=np.asarray(found.boxes, np.float64)[image, place],
+        scores=np.asarray(found.scores, np.float64)[image, place],
+        labels=np.asarray(found.labels)[image, place],
+    )
 
 
-def _augmentation(settings: Any) -> Step:
-    """Several images become one, that is moved and flipped, and then its colours change."""
-    for name in ("mosaic", "mixup", "flip"):
-        check_range(f"config.augment.{name}", settings[name], least=0, most=1)
-    rule = {"least_visible": settings.least_visible, "least_side": settings.least_side}
-    steps: list[Step] = []
+def object_table(records: Sequence[Record]) -> ObjectTable:
+    """The objects of all records as one table; images are numbered from 0.
 
-    def sometimes(function: Step, probability: float) -> Step:
-        return lambda key, example: aug.with_probability(
-            key, example, function, probability=probability
-        )
+    Args:
+      records: "boxes" f[G, 4] (xyxy, pixels of the original image), "labels" int[G], "crowd" and
+        "difficult" bool[G], and perhaps "area" f[G].
+    """
 
-    if settings.mosaic:
-        steps.append(sometimes(partial(aug.mosaic, **rule), settings.mosaic))
-    if settings.mixup:
-        last = partners_of(settings) - 1
-        mixup = partial(aug.mixup, alpha=settings.mixup_alpha, partner=last)
-        steps.append(sometimes(mixup, settings.mixup))
-    if settings.jitter:
-        steps.append(partial(aug.random_jitter_crop, jitter=settings.jitter, **rule))
-    if moves := moves_of(settings):
-        steps.append(partial(aug.random_scale_and_translate, **moves, **rule))
-    if settings.flip:
-        steps.append(partial(aug.random_horizontal_flip, probability=settings.flip))
-    changed = in_turn([*steps, *changes_of_color(settings)])
+    def column(name: str, empty: np.ndarray) -> np.ndarray:
+        return np.concatenate([empty, *(np.asarray(record[name]) for record in records)])
 
-    def augment(key: Array, example: DetectionBatch) -> DetectionBatch:
-        # These tell of an image that is about to change.
-        forgotten = {"placement": None, "size": None, "area": None}
-        others = example.partners and example.partners.replace(**forgotten)
-        example = example.replace(partners=others, **forgotten)
-        return changed(key, example).replace(partners=None)
-
-    return augment
+    boxes = column("boxes", np.zeros((0, 4)))
+    areas = [np.zeros(0)]
+    for record in records:
+        area = record.get("area")
+        sides = np.asarray(record["boxes"], np.float64).reshape(-1, 4)
+        areas.append((sides[:, 2:] - sides[:, :2]).prod(axis=1) if area is None else area)
+    return ObjectTable(
+        image=np.repeat(np.arange(len(records)), [len(record["labels"]) for record in records]),
+        boxes=boxes,
+        labels=column("labels", np.zeros(0, int)).astype(int),
+        crowd=column("crowd", np.zeros(0, bool)).astype(bool),
+        difficult=column("difficult", np.zeros(0, bool)).astype(bool),
+        area=np.concatenate(areas),
+    )

@@ -1,4 +1,4 @@
-"""Tasks of which a part does not change in training."""
+"""Tasks whose batch norms keep their statistics in training."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -14,24 +14,30 @@ _STATISTICS = "batch_stats"
 
 
 def with_frozen_statistics(task: Task, patterns: Sequence[str]) -> Task:
-    """The task, some batch norms of its network doing in training what they do in evaluation.
+    """Makes some batch norms of a task's network do in training what they do in evaluation.
 
     Args:
       task: the task.
-      patterns: of the names of their statistics ("bn1/mean") or of the norms, see
-        `jaxvision.core.patterns`; () for none.
+      patterns: of the names of the statistics ("bn1/mean") or of the norms, see
+        `jaxvision.core.patterns`; () changes nothing.
+    Returns:
+      The task with another `forward`.
     Raises:
-      InputError: a pattern matches no batch norm of the network.
+      OptionError: a pattern matches no batch norm of the network.
     """
     if not patterns:
         return task
     statistics = jax.eval_shape(task.init, jax.random.key(0)).get(_STATISTICS, {})
     names = flax.traverse_util.flatten_dict(statistics, sep="/")
-    matching = names_matching(names, patterns, what="config.freeze_statistics")
+    matching = names_matching(names, patterns, what="freeze_statistics")
     norms = {name.rpartition("/")[0] for name in matching}
 
     def forward(*args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         with frozen_statistics(norms):
             return task.forward(*args, **kwargs)
 
-    return dataclasses.replace(task, forward=forward)
+    origin = dict(task.origin)
+    if "forward" in origin and origin["forward"][0] is task.forward:
+        description = {**origin["forward"][1], "freeze_statistics": list(patterns)}
+        origin["forward"] = (forward, description)
+    return dataclasses.replace(task, forward=forward, origin=origin)

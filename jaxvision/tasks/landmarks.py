@@ -1,196 +1,175 @@
 """Landmarks: named points of an image, from a heatmap each."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from jax import Array
 
-from jaxvision import augment as aug
 from jaxvision.core import (
-    AXIS,
-    InputError,
+    Inputs,
     LandmarkBatch,
+    OptionError,
     Task,
     Terms,
     at_least_float32,
-    check_range,
-    lookup,
+    option_errors,
+    restore,
 )
-from jaxvision.losses import heatmap_cross_entropy, heatmap_l2_loss
 from jaxvision.metrics import normalized_landmark_error
-from jaxvision.models import SEGMENTERS, create_model
-from jaxvision.ops import gaussian_heatmaps, heatmap_argmax, soft_argmax
-from jaxvision.ops.placement import to_original
-from jaxvision.tasks.settings import (
-    Step,
-    changes_of_color,
-    check_terms,
-    figures_of_channels,
-    find_loss,
+from jaxvision.ops import to_original
+from jaxvision.tasks.building import (
+    as_terms,
+    augment_of,
+    check_map,
+    check_signature,
+    described,
     forward_of,
-    in_turn,
-    model_of,
-    moves_of,
-    naming,
+    init_of,
+    maps_of_image,
+    names_of,
+    prepare_of,
+    synchronised,
+    with_key_and_step,
 )
+from jaxvision.tasks.composite_losses import gaussian_loss
+from jaxvision.tasks.decoding import METHODS, HeatmapDecode
+from jaxvision.tasks.names import NAMES
 
 
-def _to_gaussians(
-    term: str,
-    loss: Callable[[Array, Array, Array], tuple[Array, Array]],
-    maps: Array,
-    points: Array,
-    visible: Array,
+def landmarks(
+    model: nn.Module,
+    inputs: Inputs,
     *,
-    sigma: float = 1.0,
-) -> Terms:
-    """A loss whose targets are Gaussians around the points.
+    landmark_names: Sequence[str],
+    loss: Callable[..., Any] | None = gaussian_loss,
+    decode: HeatmapDecode = HeatmapDecode(),
+    augment: Sequence[Any] = (),
+) -> Task:
+    """Creates the task of finding named points, by a map for each.
+
+    `decode` gives "points", f32[K, 2] (xy, pixels of the network's input), and "scores", f32[K],
+    the highest values of the heatmaps. The metric "pixel_error" is the distance in pixels of the
+    original image, averaged over all visible landmarks.
 
     Args:
-      term: its name in the progress and the curves.
-      loss: (maps, targets f32[h, w, K], visible) -> (total, weight).
-      maps: f32[h, w, K].
-      points: f32[K, 2], pixels of the maps.
-      visible: bool[K].
-      sigma: of the Gaussians, pixels of the maps.
+      model: a network that gives "logits", f32[B, h, w, K], whose maps are as large as its input
+        or a whole fraction of it.
+      inputs: size, normalisation and resizing of the images.
+      landmark_names: of the K landmarks.
+      loss: (logits f32[h, w, K], points f32[K, 2] in pixels of the maps, visible bool[K]) ->
+        (total, weight), or named pairs of that form. It gets `key` and `step` too, if its
+        signature names them. None: a task for evaluation only.
+      decode: how maps become points.
+      augment: augmentations, see `jaxvision.augment`, one after the other.
     Raises:
-      ValueError: sigma is out of range.
+      OptionError: an option is out of range, or does not fit the others.
     """
-    targets = gaussian_heatmaps(points, size=maps.shape[:2], sigma=sigma)
-    return {term: loss(maps, targets, visible)}
-
-
-LOSSES: dict[str, Callable[..., Terms]] = {
-    "heatmap_cross_entropy": partial(_to_gaussians, "cross_entropy", heatmap_cross_entropy),
-    "heatmap_l2_loss": partial(_to_gaussians, "l2", heatmap_l2_loss),
-}
-"""What `config.loss.name` may be, besides a function of the user's: (logits f32[h, w, K], points
-f32[K, 2] in pixels of the maps, visible bool[K], options) -> terms. The option of these is sigma=1,
-of the Gaussians, in pixels of the maps."""
-
-
-def _softly(logits: Array, heatmaps: Array, settings: Any) -> Array:
-    del heatmaps
-    return soft_argmax(logits, temperature=settings.temperature, radius=settings.radius or None)
-
-
-def _at_the_highest(logits: Array, heatmaps: Array, settings: Any) -> Array:
-    del logits, settings
-    points, _ = heatmap_argmax(heatmaps)
-    return points
-
-
-METHODS: dict[str, Callable[[Array, Array, Any], Array]] = {
-    "soft_argmax": _softly,
-    "argmax": _at_the_highest,
-}
-"""What `config.decode.method` may be: (logits, heatmaps, both f32[h, w, K], config.decode) ->
-f32[K, 2], pixels of the maps."""
-
-
-def landmarks(config: Any) -> Task:
-    """The task of a landmark config.
-
-    The network has a map for each landmark, as large as its input or a whole part of that. With the
-    loss "heatmap_l2_loss" these are the heatmaps; with any other they are logits, whose softmax
-    over the pixels is the heatmap. `decode` gives "points" f32[K, 2] (xy, pixels of the network's
-    input) and "scores" f32[K], the highest values of the heatmaps. The metric "pixel_error" is the
-    distance in pixels of the original image, averaged over all visible landmarks.
-
-    Args:
-      config: with the fields `model` (name and fields), `data` (image_size, class_names, mean,
-        std), `augment`, `loss` (name and options) and `decode`; see
-        `jaxvision.cli.config.default_config`.
-    Raises:
-      InputError: a setting that does not fit the others.
-    """
-    data = config.data
-    num_landmarks = len(data.class_names)
-    check_range("the number of config.data.class_names", num_landmarks, least=1)
-    check_range("config.data.image_size", data.image_size, least=1)
-    mean, std = figures_of_channels(data, 3)
-    name, fields = model_of(config)
-    lookup(SEGMENTERS, name, "network that gives maps")
-    model = create_model(name, num_classes=num_landmarks, axis_name=AXIS, **fields)
+    names = names_of(landmark_names)
+    count = len(names)
     if getattr(model, "padding", "same") == "valid":
-        raise InputError(f"the maps of {name} lack the border of its images: give one that pads")
-    shape = (data.image_size, data.image_size, 3)
+        raise OptionError(
+            "model", "model gives maps that lack the border of its images: give one that pads"
+        )
+    maps = maps_of_image(model, inputs.shape)
+    check_map(maps, "logits", count, "landmarks")
+    shape = maps["logits"].shape
+    stride = _stride(inputs.size, shape)
+    network, augmentation = synchronised(model), augment_of(augment)
+    task_loss = None
+    if loss is not None:
+        _check_loss(loss, shape)
+        example_loss = with_key_and_step(loss)
 
-    def init(key: Array) -> dict[str, Any]:
-        return model.init(key, jnp.zeros((1, *shape)), train=False)
+        def task_loss(outputs: Any, example: LandmarkBatch, *, key: Array, step: Array) -> Terms:
+            targets = example.points / stride, example.visible
+            result = example_loss(outputs["logits"], *targets, key=key, step=step)
+            return as_terms(result, "landmark_loss")
 
-    with naming("config.model"):
-        outputs = jax.eval_shape(
-            lambda: model.init_with_output(jax.random.key(0), jnp.zeros((1, *shape)), train=False)
-        )[0]
-        maps = outputs["logits"].shape[1:]
-        stride = _stride(shape, maps)
-    targets = jnp.zeros((num_landmarks, 2)), jnp.zeros(num_landmarks, bool)
-    example_loss = find_loss(LOSSES, config.loss, jnp.zeros(maps), *targets)
-    with naming("config.loss"):
-        check_terms(jax.eval_shape(example_loss, jnp.zeros(maps), *targets))
-    augment = _augmentation(config.augment)
-    with naming("config.augment"):
-        example = LandmarkBatch(jnp.zeros(shape, jnp.uint8), *targets, mask=jnp.bool_(True))
-        jax.eval_shape(augment, jax.random.key(0), example)
-    find = lookup(METHODS, config.decode.method, "config.decode.method")
+    find = METHODS[decode.method]
 
-    def prepare(example: LandmarkBatch) -> LandmarkBatch:
-        return example.replace(image=aug.normalize(example.image, mean=mean, std=std))
-
-    def loss(outputs: Any, example: LandmarkBatch, *, key: Array, step: Array) -> Terms:
-        del key, step
-        return example_loss(outputs["logits"], example.points / stride, example.visible)
-
-    def decode(outputs: Any) -> dict[str, Array]:
+    def decode_maps(outputs: Any, example: Any) -> dict[str, Array]:
+        del example
         logits = heatmaps = at_least_float32(outputs["logits"])
-        if config.loss.name != "heatmap_l2_loss":
+        if decode.softmax:
             heatmaps = jax.nn.softmax(logits, axis=(0, 1))
-        points = find(logits, heatmaps, config.decode)
+        points = find(logits, heatmaps, decode)
         return {"points": points * stride, "scores": heatmaps.max(axis=(0, 1))}
 
-    with naming("config.decode"):
-        jax.eval_shape(decode, {"logits": jnp.zeros(maps)})
+    with option_errors("decode"):
+        jax.eval_shape(decode_maps, {"logits": jnp.zeros(shape)}, None)
 
     def metrics(outputs: Any, example: LandmarkBatch) -> Terms:
         found, points = (
             to_original(jnp.tile(x, 2), example.placement)[:, :2]
-            for x in (decode(outputs)["points"], example.points)
+            for x in (decode_maps(outputs, example)["points"], example.points)
         )
         error = normalized_landmark_error(found, points, example.visible, 1.0)
         return {"pixel_error": error}
 
+    forward = forward_of(network)
     return Task(
-        init=init,
-        augment=augment,
-        prepare=prepare,
-        forward=forward_of(model),
-        loss=loss,
+        init=init_of(network, inputs.shape),
+        augment=augmentation,
+        prepare=prepare_of(inputs),
+        forward=forward,
+        loss=task_loss,
         metrics=metrics,
-        decode=decode,
+        decode=decode_maps,
+        kind="landmarks",
+        inputs=inputs,
+        class_names=names,
+        partners=augmentation.partners,
+        origin={
+            "forward": (forward, described(model=model)),
+            "loss": (task_loss, described(loss=loss)),
+            "augment": (augmentation, described(augment=tuple(augment))),
+            "metrics": (metrics, {}),
+            "decode": (decode_maps, described(decode=decode)),
+        },
     )
 
 
-def _stride(image: tuple[int, ...], maps: tuple[int, ...]) -> Array:
-    """Pixels of the image for one of the maps along x and y, f32[1, 2]."""
-    (height, width), (rows, columns) = image[:2], maps[:2]
+def restore_landmarks(parts: Mapping[str, Any]) -> Task:
+    """The task for evaluation that a description tells of: without loss and augmentation.
+
+    Args:
+      parts: "inputs", "class_names", "forward" and "decode" of the description.
+    Raises:
+      InputError: the network has no name in the library.
+    """
+    return landmarks(
+        restore(parts["forward"]["model"], NAMES),
+        parts["inputs"],
+        landmark_names=parts["class_names"],
+        loss=None,
+        decode=restore(parts["decode"]["decode"], NAMES),
+    )
+
+
+def _check_loss(function: Callable[..., Any], shape: tuple[int, ...]) -> None:
+    """Raises OptionError unless a loss takes maps, points and their visibility."""
+    count = shape[-1]
+    arguments = jnp.zeros(shape), jnp.zeros((count, 2)), jnp.zeros(count, bool)
+    check_signature("loss", function, *arguments)
+
+    def run(*arguments: Array) -> Terms:
+        how = {"key": jax.random.key(0), "step": jnp.int32(0)}
+        return as_terms(with_key_and_step(function)(*arguments, **how), "landmark_loss")
+
+    with option_errors("loss"):
+        jax.eval_shape(run, *arguments)
+
+
+def _stride(image: tuple[int, int], maps: tuple[int, ...]) -> Array:
+    """Pixels of the image for one pixel of the maps along x and y, f32[1, 2]."""
+    (height, width), (rows, columns) = image, maps[:2]
     if height % rows or width % columns:
-        raise InputError(
-            f"its maps are {columns} x {rows} of images of {width} x {height} pixels: give a "
-            "network whose maps are as large as the images, or a whole part of that"
+        raise OptionError(
+            "model",
+            f"model gives maps of {columns} x {rows} for images of {width} x {height} pixels: give "
+            "a network whose maps are as large as the images, or a whole fraction of that",
         )
     return jnp.array([[width // columns, height // rows]], jnp.float32)
-
-
-def _augmentation(settings: Any) -> Step:
-    """Moved and flipped; then the colours change."""
-    steps: list[Step] = []
-    if moves := moves_of(settings):
-        steps.append(partial(aug.random_scale_and_translate_landmarks, **moves))
-    if settings.flip:
-        how = {"probability": settings.flip, "swap": settings.swap}
-        steps.append(partial(aug.random_flip_landmarks, **how))
-    return in_turn([*steps, *changes_of_color(settings)])

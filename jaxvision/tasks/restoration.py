@@ -1,46 +1,48 @@
 """Restoration: images without the noise, or with the detail, that they lack."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from jax import Array
 
-from jaxvision import augment as aug
+from jaxvision.augment import rgb_to_grey, rgb_to_ycbcr
 from jaxvision.core import (
-    AXIS,
-    InputError,
+    DatasetMetric,
+    Inputs,
+    OptionError,
+    Record,
     RestorationBatch,
+    Summary,
     Task,
     Terms,
     check_range,
     divide,
     lookup,
+    option_errors,
+    restore,
 )
-from jaxvision.losses import huber_loss, l1_loss, l2_loss, smooth_l1_loss
+from jaxvision.losses import l2_loss
 from jaxvision.metrics.restoration import SSIM_WINDOW, ssim
-from jaxvision.models import create_model
 from jaxvision.ops import resize_bicubic
-from jaxvision.tasks.settings import (
-    check_pair,
-    find_loss,
+from jaxvision.tasks.building import (
+    as_terms,
+    augment_of,
+    check_signature,
+    crop_centre,
+    described,
     forward_of,
-    middle,
-    model_of,
-    naming,
+    init_of,
+    maps_of_image,
+    synchronised,
+    with_key_and_step,
 )
-
-LOSSES: dict[str, Callable[..., tuple[Array, Array]]] = {
-    "l1_loss": l1_loss,
-    "l2_loss": l2_loss,
-    "huber_loss": huber_loss,
-    "smooth_l1_loss": smooth_l1_loss,
-}
-"""What `config.loss.name` may be, besides a function of the user's: (restored f32[H, W, C], target
-f32[H, W, C], options) -> (total, weight)."""
+from jaxvision.tasks.degradations import Degradation, GaussianNoise
+from jaxvision.tasks.names import NAMES
 
 
 class Color(NamedTuple):
@@ -57,101 +59,111 @@ class Color(NamedTuple):
 
 COLORS = {
     "rgb": Color(3, lambda image: image.astype(jnp.float32)),
-    "grey": Color(1, aug.rgb_to_grey),
-    "luminance": Color(1, lambda image: aug.rgb_to_ycbcr(image)[..., :1]),
+    "grey": Color(1, rgb_to_grey),
+    "luminance": Color(1, lambda image: rgb_to_ycbcr(image)[..., :1]),
 }
-"""What `config.data.color` may be: all channels, the grey in 0..255, or the Y of YCbCr in 16..235,
-on which super-resolution is measured."""
+"""Colours by name: all channels, the grey in 0..255, or the Y of YCbCr in 16..235, on which
+super-resolution is measured."""
 
-Degradation = Callable[..., Array]
-"""(key, image f32[H, W, C] in 0..255, options) -> f32[h, w, C]."""
-
-DEGRADATIONS: dict[str, Degradation] = {
-    "gaussian_noise": aug.random_gaussian_noise,
-    "downscale": lambda key, image, *, factor: aug.downscale(image, factor=factor),
-    "downscale_upscale": lambda key, image, *, factor: aug.downscale_upscale(image, factor=factor),
-}
-"""What `config.degradation.name` may be: what the network is to undo. After "downscale" its images
-are smaller by the factor, and the network enlarges them."""
-
+NUMBERS = ("psnr", "ssim", "psnr_before", "ssim_before")
 _MOST_DB = 100.0  # of an image without any error
 
 
-def restoration(config: Any) -> Task:
-    """The task of a restoration config.
+@dataclass(frozen=True)
+class Restoration(Task):
+    """A task of restoration, with what prediction needs to know of it.
 
-    Squares of photographs are spoilt on the device, in training each time anew; in an evaluation
-    by the example's seed. The measure is taken of whole photographs, put together from what tiles
-    keep (see `jaxvision.data.transforms.tiles`) and rounded to 8 bits: "psnr" and "ssim", means
-    over the photographs, and "psnr_before" and "ssim_before" of the spoilt ones, bicubically enlarged if
-    they are smaller. Windows of SSIM that reach beyond a photograph do not count.
+    Attributes:
+      color: "rgb"; "grey", of each channel by itself; or "luminance", which leaves the colours.
+      factor: by which an image is enlarged; 1 by a denoiser.
+      enlarged: whether the network takes images that are enlarged already.
+      tile: pixels a side of the tiles that cover large images, before they are degraded.
+      margin: of them, the pixels along the border whose results are not kept.
+    """
+
+    color: str = "rgb"
+    factor: int = 1
+    enlarged: bool = False
+    tile: int = 128
+    margin: int = 16
+
+
+def restoration(
+    model: nn.Module,
+    inputs: Inputs,
+    *,
+    degradation: Degradation = GaussianNoise(),
+    color: str = "rgb",
+    loss: Callable[..., Any] | None = l2_loss,
+    augment: Sequence[Any] = (),
+    tile: int = 128,
+    margin: int = 16,
+) -> Restoration:
+    """Creates the task of restoring images that are degraded on the way.
+
+    Square patches of images are degraded on the device: in training anew in each step, in
+    evaluation by the example's seed. `decode` gives the restored image f32[h, w, C], rounded, in
+    0..255. The metrics are those of whole images, put together from what tiles keep (see
+    `jaxvision.data.tile_origins`) and rounded to 8 bits: "psnr" and "ssim", means over the images,
+    and "psnr_before" and "ssim_before" of the degraded images, bicubically enlarged if they are
+    smaller. Windows of SSIM that reach beyond an image do not count.
 
     Args:
-      config: with the fields `model` (name and fields), `data` (image_size, tile, margin, color),
-        `degradation` (name and options), `augment` (symmetry) and `loss` (name and options); see
-        `jaxvision.cli.config.default_config`.
+      model: a network that gives "image", f32[B, h, w, C].
+      inputs: `size` of the patches to train on.
+      degradation: what is to be undone, see `jaxvision.tasks.degradations`.
+      color: "rgb", "grey" or "luminance".
+      loss: (restored f32[h, w, C], target f32[h, w, C], both in 0..1) -> (total, weight), or named
+        pairs of that form. It gets `key` and `step` too, if its signature names them. None: a task
+        for evaluation only.
+      augment: augmentations, see `jaxvision.augment`, one after the other; before the degradation.
+      tile: pixels a side of the tiles that cover images in evaluation and prediction.
+      margin: of them, the pixels along the border whose results are not kept.
     Raises:
-      InputError: a setting that does not fit the others.
+      OptionError: an option is out of range, or does not fit the others.
     """
-    data = config.data
-    color = lookup(COLORS, data.color, "config.data.color")
-    options = dict(config.degradation)
-    degrade = partial(lookup(DEGRADATIONS, options.pop("name"), "degradation"), **options)
-    name, fields = model_of(config)
-    model = create_model(name, axis_name=AXIS, **fields)
+    of_color = lookup(COLORS, color, "color")
+    network, augmentation = synchronised(model), augment_of(augment)
 
     def prepare(example: RestorationBatch) -> RestorationBatch:
-        target = color.take(example.image)
-        image = degrade(jax.random.key(example.seed), target)
+        target = of_color.take(example.image)
+        image = degradation(jax.random.key(example.seed), target)
         return example.replace(image=image / 255, target=target / 255)
 
-    def spoilt(setting: str) -> Array:
-        """Zeros, as the network gets them of a square of the setting's side."""
-        square = jnp.zeros((data[setting],) * 2 + (color.channels,))
-        with naming(f"config.degradation, of squares of config.data.{setting}"):
-            return jnp.zeros((1, *jax.eval_shape(degrade, jax.random.key(0), square).shape))
+    def degraded(side: int, what: str) -> tuple[int, ...]:
+        """Shape of what the network gets of a square of a side."""
+        square = jnp.zeros((side, side, of_color.channels))
+        with option_errors(f"degradation of squares of {what}"):
+            return jax.eval_shape(degradation, jax.random.key(0), square).shape
 
-    images = spoilt("image_size")
+    def restored(side: int, what: str) -> tuple[int, ...]:
+        """Shape of what the network gives of it."""
+        maps = maps_of_image(network, degraded(side, what))
+        if "image" not in maps:
+            raise OptionError("model", f"model gives no map 'image', but {', '.join(maps)}")
+        return maps["image"].shape
 
-    def init(key: Array) -> dict[str, Any]:
-        return model.init(key, images, train=False)
+    if inputs.size[0] != inputs.size[1]:
+        raise OptionError("size", f"size is {inputs.size}: patches are square")
+    shape = restored(inputs.size[0], "size")
+    _check_sides(restored, inputs.size[0], tile, margin, degradation.factor)
+    task_loss = None
+    if loss is not None:
+        _check_loss(loss, shape)
+        task_loss = _loss_of(loss)
 
-    def restored(images: Array) -> Array:
-        """Zeros, as the network gives them."""
-        with naming("config.model"):
-            key = jax.random.key(0)
-            maps, _ = jax.eval_shape(lambda: model.init_with_output(key, images, train=False))
-        return jnp.zeros(maps["image"].shape[1:])
-
-    _check_sides(config, name, lambda setting: restored(spoilt(setting)).shape[0])
-    image = restored(images)
-    example_loss = find_loss(LOSSES, config.loss, image, image)
-    with naming("config.loss"):
-        check_pair(jax.eval_shape(example_loss, image, image))
-
-    def augment(key: Array, example: RestorationBatch) -> RestorationBatch:
-        turn, noise = jax.random.split(key)
-        image = example.image
-        if config.augment.symmetry:
-            image = aug.random_symmetry(turn, image)
-        return example.replace(image=image, seed=jax.random.bits(noise, dtype=jnp.uint32))
-
-    def loss(outputs: Any, example: RestorationBatch, *, key: Array, step: Array) -> Terms:
-        del key, step
-        image = outputs["image"]
-        target = middle(example.target, image.shape[:2])
-        return {"restoration_loss": example_loss(image, target)}
-
-    def decode(outputs: Any) -> Array:
-        return _to_uint8(outputs["image"])
+    def augment_and_reseed(key: Array, example: RestorationBatch) -> RestorationBatch:
+        augment_key, noise = jax.random.split(key)
+        example = augmentation(augment_key, example)
+        return example.replace(seed=jax.random.bits(noise, dtype=jnp.uint32))
 
     def collect(outputs: Any, example: RestorationBatch) -> dict[str, Array]:
-        found = decode(outputs)
+        found = _decode(outputs, example)
         size = found.shape[:2]
         before = _to_uint8(resize_bicubic(example.image, example.target.shape[:2]))
-        target, before = (middle(x, size) for x in (255 * example.target, before))
+        target, before = (crop_centre(x, size) for x in (255 * example.target, before))
         row_is, column_is = (
-            _counted(side, origin, length, tile=data.tile, margin=data.margin)
+            _counted(side, origin, length, tile=tile, margin=margin)
             for side, origin, length in zip(size, example.origin, example.size, strict=True)
         )
         pixels = row_is.pixel[:, None] & column_is.pixel[None]
@@ -161,46 +173,115 @@ def restoration(config: Any) -> Task:
             error = jnp.where(pixels[..., None], (image - target) ** 2, 0)
             similarity, _ = ssim(image, target, windows, data_range=255)
             numbers |= {
-                f"squares{kind}": error.sum() / color.channels,
+                f"squares{kind}": error.sum() / of_color.channels,
                 f"similarity{kind}": similarity * windows.sum(),
             }
         return {**numbers, "pixels": pixels.sum(), "windows": windows.sum()}
 
-    return Task(
-        init=init,
-        augment=augment,
+    forward = forward_of(network)
+    how = {"color": color, "tile": tile, "margin": margin}
+    return Restoration(
+        init=init_of(network, degraded(inputs.size[0], "size")),
+        augment=augment_and_reseed,
         prepare=prepare,
-        forward=forward_of(model),
-        loss=loss,
+        forward=forward,
+        loss=task_loss,
         metrics=lambda outputs, example: {},
-        decode=decode,
-        collect=collect,
-        summarize=_summarize,
+        decode=_decode,
+        kind="restoration",
+        inputs=inputs,
+        dataset_metric=DatasetMetric(NUMBERS, collect, _summarize),
+        partners=augmentation.partners,
+        origin={
+            "forward": (forward, described(model=model)),
+            "prepare": (prepare, {**described(degradation=degradation), **how}),
+            "loss": (task_loss, described(loss=loss)),
+            "augment": (augment_and_reseed, described(augment=tuple(augment))),
+            "decode": (_decode, {}),
+        },
+        factor=degradation.factor,
+        enlarged=degradation.enlarged,
+        **how,
     )
 
 
-def _check_sides(config: Any, name: str, made: Callable[[str], int]) -> None:
-    """Raises InputError if patches, tiles, margin and network do not fit together.
+def restore_restoration(parts: Mapping[str, Any]) -> Restoration:
+    """The task for evaluation that a description tells of: without loss and augmentation.
 
     Args:
-      config: of the run.
-      name: of the network.
-      made: setting of `config.data` -> side of what the network makes of squares of that side.
+      parts: "inputs", "forward" and "prepare" of the description.
+    Raises:
+      InputError: the network or the degradation has no name in the library.
     """
-    data, lost = config.data, {}
-    for setting in ("image_size", "tile"):
-        result, side = made(setting), data[setting]
+    how = {name: parts["prepare"][name] for name in ("color", "tile", "margin")}
+    return restoration(
+        restore(parts["forward"]["model"], NAMES),
+        parts["inputs"],
+        degradation=restore(parts["prepare"]["degradation"], NAMES),
+        loss=None,
+        **how,
+    )
+
+
+def _decode(outputs: Any, example: Any) -> Array:
+    del example
+    return _to_uint8(outputs["image"])
+
+
+def _loss_of(function: Callable[..., Any]) -> Callable[..., Terms]:
+    example_loss = with_key_and_step(function)
+
+    def loss(outputs: Any, example: RestorationBatch, *, key: Array, step: Array) -> Terms:
+        image = outputs["image"]
+        target = crop_centre(example.target, image.shape[:2])
+        return as_terms(example_loss(image, target, key=key, step=step), "restoration_loss")
+
+    return loss
+
+
+def _check_loss(function: Callable[..., Any], shape: tuple[int, ...]) -> None:
+    """Raises OptionError unless a loss takes two images."""
+    image = jnp.zeros(shape)
+    check_signature("loss", function, image, image)
+
+    def run(image: Array) -> Terms:
+        how = {"key": jax.random.key(0), "step": jnp.int32(0)}
+        return as_terms(with_key_and_step(function)(image, image, **how), "restoration_loss")
+
+    with option_errors("loss"):
+        jax.eval_shape(run, image)
+
+
+def _check_sides(
+    restored: Callable[[int, str], tuple[int, ...]],
+    patch: int,
+    tile: int,
+    margin: int,
+    factor: int,
+) -> None:
+    """Raises OptionError if patches, tiles, margin and network do not fit together.
+
+    Args:
+      restored: (side, name of the option) -> shape of what the network makes of such squares.
+      patch: side of the patches to train on.
+      tile: side of the tiles.
+      margin: of the tiles.
+      factor: of the degradation.
+    """
+    lost = {}
+    for what, side in (("size", patch), ("tile", tile)):
+        result = restored(side, what)[0]
         if result > side or (side - result) % 2:
-            raise InputError(
-                f"{name} makes {result} x {result} pixels of squares of {side} x {side} after "
-                f"{config.degradation.name}: change config.model or config.degradation"
+            raise OptionError(
+                "model",
+                f"model makes {result} x {result} pixels of degraded squares of {side} x {side}: "
+                "change the model or the degradation",
             )
-        lost[setting] = (side - result) // 2
+        lost[what] = (side - result) // 2
     least = lost["tile"] + SSIM_WINDOW // 2  # so far a window reaches beyond what a tile keeps
-    check_range("config.data.margin", data.margin, least=least, less_than=data.tile / 2)
-    factor = config.degradation.get("factor", 1)
-    if data.margin % factor:
-        raise InputError(f"config.data.margin is {data.margin}: give a multiple of {factor}")
+    check_range("margin", margin, least=least, less_than=tile / 2)
+    if margin % factor:
+        raise OptionError("margin", f"margin is {margin}: give a multiple of {factor}")
 
 
 def _to_uint8(image: Array) -> Array:
@@ -239,20 +320,20 @@ def _counted(side: int, origin: Array, length: Array, *, tile: int, margin: int)
     return _Counted(pixel, pixel[middle_of] & whole)
 
 
-def _summarize(collected: dict[str, np.ndarray]) -> dict[str, float]:
-    """The means over photographs of what `collect` gave of their tiles."""
-    names = ("psnr", "ssim", "psnr_before", "ssim_before")
+def _summarize(collected: dict[str, np.ndarray], records: Sequence[Record]) -> Summary:
+    """The means over images of what `collect` gave of their tiles."""
+    del records
     _, photograph = np.unique(collected["photograph"], return_inverse=True)
 
     def total(name: str) -> np.ndarray:
         return np.bincount(photograph, weights=collected[name])
 
     if not len(photograph):
-        return dict.fromkeys(names, 0.0)
-    numbers = {}
+        return Summary(dict.fromkeys(NUMBERS, 0.0), {})
+    numbers: dict[str, float] = {}
     for kind in ("", "_before"):
         mse = total(f"squares{kind}") / total("pixels") / 255**2
         db = -10 * np.log10(np.maximum(mse, 10 ** (-_MOST_DB / 10)))
         similarity = divide(total(f"similarity{kind}"), total("windows"))
         numbers |= {f"psnr{kind}": float(db.mean()), f"ssim{kind}": float(similarity.mean())}
-    return {name: numbers[name] for name in names}
+    return Summary({name: numbers[name] for name in NUMBERS}, {})

@@ -1,234 +1,112 @@
 """Segmentation: a class for each pixel."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
 from jax import Array
 
-from jaxvision import augment as aug
-from jaxvision.core import AXIS, IGNORED, InputError, SegmentationBatch, Task, Terms, check_range
-from jaxvision.losses import (
-    dice_loss,
-    pixel_binary_cross_entropy,
-    pixel_cross_entropy,
-    sigmoid_focal_loss,
-    softmax_focal_loss,
+from jaxvision.core import (
+    IGNORED,
+    DatasetMetric,
+    Inputs,
+    OptionError,
+    Record,
+    SegmentationBatch,
+    Summary,
+    Task,
+    Terms,
+    check_range,
+    option_errors,
+    restore,
 )
 from jaxvision.metrics import dice_score, mean_iou, pixel_accuracy
-from jaxvision.models import create_model
-from jaxvision.tasks.settings import (
-    Step,
-    changes_of_color,
-    check_terms,
-    figures_of_channels,
-    find_loss,
+from jaxvision.tasks.building import (
+    as_terms,
+    augment_of,
+    check_map,
+    check_signature,
+    crop_centre,
+    described,
     forward_of,
-    in_turn,
-    middle,
-    model_of,
-    moves_of,
-    naming,
+    init_of,
+    maps_of_image,
+    names_of,
+    prepare_of,
+    synchronised,
+    with_key_and_step,
 )
+from jaxvision.tasks.composite_losses import segmentation_loss
+from jaxvision.tasks.names import NAMES
 
 
-def losses_of_classes(
-    logits: Array,
-    labels: Array,
+def segmentation(
+    model: nn.Module,
+    inputs: Inputs,
     *,
-    cross_entropy: float = 1.0,
-    focal: float = 0.0,
-    dice: float = 0.0,
-    class_weights: tuple[float, ...] | None = None,
-    gamma: float = 2.0,
-    smooth: float = 1.0,
-) -> Terms:
-    """Softmax cross entropy and focal loss of each pixel and the classes' Dice loss, with factors.
+    class_names: Sequence[str],
+    loss: Callable[..., Any] | None = segmentation_loss,
+    auxiliary: tuple[Callable[..., Any], float] | None = None,
+    augment: Sequence[Any] = (),
+) -> Task:
+    """Creates the task of finding the class of each pixel.
+
+    A pixel gets the class of its highest logit. A network with one channel of logits tells two
+    classes apart: the second one is where the sigmoid is above 1/2. `decode` gives the classes,
+    i32[h, w]. The metrics are "mean_iou", "dice" and "pixel_accuracy"; the table "class_iou" has
+    the intersection over union of each class. The maps of a network without padding are smaller
+    than its input: then the targets are cropped to their centre.
 
     Args:
-      logits: f32[H, W, K].
-      labels: int[H, W], a class or 255.
-      cross_entropy: factor of the cross entropy; 0 leaves it out.
-      focal: likewise of the focal loss.
-      dice: likewise of the Dice loss.
-      class_weights: of the cross entropy, see `pixel_cross_entropy`; and of the focal loss.
-      gamma: see `softmax_focal_loss`.
-      smooth: see `dice_loss`.
-    Returns:
-      {"cross_entropy", "focal_loss", "dice_loss"}, as far as they have a factor: (total, weight),
-      f32[].
+      model: a network that gives "logits", f32[B, h, w, K], or K = 1 for two classes; and perhaps
+        "aux", of an auxiliary head.
+      inputs: size, normalisation and resizing of the images.
+      class_names: of the labels 0, 1, ...; the first one is mostly the background.
+      loss: (logits f32[h, w, K], labels int[h, w]) -> (total, weight), or named pairs of that form;
+        pixels that do not count have the label 255. It gets `key` and `step` too, if its
+        signature names them. None: a task for evaluation only.
+      auxiliary: a loss of the map "aux" and its factor; None: `loss` and 0.5, if there is such a
+        map. Its terms are named "aux_...".
+      augment: augmentations, see `jaxvision.augment`, one after the other.
     Raises:
-      ValueError: an option is out of range, or all factors are 0.
+      OptionError: an option is out of range, or does not fit the others.
     """
-    counted = labels != IGNORED
-    classes = jnp.where(counted, labels, 0)
-    targets = jax.nn.one_hot(classes, logits.shape[-1])
-    weighted = {"class_weights": class_weights, "ignore_label": IGNORED}
-    return _with_factors(
-        cross_entropy=(cross_entropy, lambda: pixel_cross_entropy(logits, labels, **weighted)),
-        focal_loss=(
-            focal,
-            lambda: softmax_focal_loss(logits, classes, counted, alpha=class_weights, gamma=gamma),
-        ),
-        dice_loss=(
-            dice,
-            lambda: dice_loss(jax.nn.softmax(logits), targets, counted, smooth=smooth),
-        ),
-    )
-
-
-def losses_of_one_class(
-    logits: Array,
-    labels: Array,
-    *,
-    cross_entropy: float = 1.0,
-    focal: float = 0.0,
-    dice: float = 0.0,
-    positive_weight: float = 1.0,
-    alpha: float | None = 0.25,
-    gamma: float = 2.0,
-    smooth: float = 1.0,
-) -> Terms:
-    """As `losses_of_classes`, of one class without a channel for the background.
-
-    Args:
-      logits: f32[H, W, 1].
-      labels: int[H, W], 0, 1 or 255.
-      cross_entropy: factor of the sigmoid cross entropy; 0 leaves it out.
-      focal: likewise of the focal loss.
-      dice: likewise of the Dice loss.
-      positive_weight: see `pixel_binary_cross_entropy`.
-      alpha: see `sigmoid_focal_loss`.
-      gamma: likewise.
-      smooth: see `dice_loss`.
-    Returns:
-      {"cross_entropy", "focal_loss", "dice_loss"}, as far as they have a factor: (total, weight),
-      f32[].
-    Raises:
-      ValueError: an option is out of range, or all factors are 0.
-    """
-    counted, targets = labels != IGNORED, labels == 1
-    weighted = {"positive_weight": positive_weight, "ignore_label": IGNORED}
-    pixels = logits[..., 0]
-    probabilities = jax.nn.sigmoid(logits)
-    return _with_factors(
-        cross_entropy=(
-            cross_entropy,
-            lambda: pixel_binary_cross_entropy(pixels, labels, **weighted),
-        ),
-        focal_loss=(
-            focal,
-            lambda: sigmoid_focal_loss(pixels, targets, counted, alpha=alpha, gamma=gamma),
-        ),
-        dice_loss=(
-            dice,
-            lambda: dice_loss(probabilities, targets[..., None], counted, smooth=smooth),
-        ),
-    )
-
-
-def _with_factors(**parts: tuple[float, Callable[[], tuple[Array, Array]]]) -> Terms:
-    """The terms that have a factor, times it."""
-    for name, (factor, _) in parts.items():
-        check_range(f"the factor of {name}", factor, least=0)
-    factors = [factor for factor, _ in parts.values()]
-    check_range("the sum of the factors", sum(factors), more_than=0)
-    terms = {}
-    for name, (factor, loss) in parts.items():
-        if factor:
-            total, weight = loss()
-            terms[name] = factor * total, weight
-    return terms
-
-
-LOSSES: dict[str, Callable[..., Terms]] = {
-    "cross_entropy": losses_of_classes,
-    "binary_cross_entropy": losses_of_one_class,
-}
-"""What `config.loss.name` may be, besides a function of the user's: (logits f32[H, W, K], labels
-int[H, W], options) -> terms."""
-
-
-def segmentation(config: Any) -> Task:
-    """The task of a segmentation config.
-
-    With one channel of logits (the loss "binary_cross_entropy") there are two classes, the second
-    where the sigmoid is above 1/2; else a pixel has the class of its highest logit. `collect` keeps
-    the intersection and the union of each class. A network's map "aux" has the same loss, but for
-    the options in `config.auxiliary`, times the factor there; its terms are named aux_...
-
-    Args:
-      config: with the fields `model` (name and fields), `data` (image_size, class_names, mean,
-        std), `augment`, `loss` (name and options) and `auxiliary` (factor and options); see
-        `jaxvision.cli.config.default_config`.
-    Raises:
-      InputError: a setting that does not fit the others.
-    """
-    data = config.data
-    num_classes = len(data.class_names)
-    check_range("the number of config.data.class_names", num_classes, least=2, most=IGNORED)
-    check_range("config.data.image_size", data.image_size, least=1)
-    mean, std = figures_of_channels(data, 3)
-    channels = num_classes
-    if config.loss.name == "binary_cross_entropy":
-        check_range("the number of config.data.class_names with a binary loss", num_classes, most=2)
-        channels = 1
-    name, fields = model_of(config)
-    model = create_model(name, num_classes=channels, axis_name=AXIS, **fields)
-    size = (data.image_size, data.image_size)
-
-    def init(key: Array) -> dict[str, Any]:
-        return model.init(key, jnp.zeros((1, *size, 3)), train=False)
-
-    with naming("config.model"):
-        maps = jax.eval_shape(
-            lambda: model.init_with_output(
-                jax.random.key(0), jnp.zeros((1, *size, 3)), train=False
-            )[0]
+    class_names = names_of(class_names, least=2)
+    num_classes = len(class_names)
+    check_range("the number of class_names", num_classes, most=IGNORED)
+    maps = maps_of_image(model, inputs.shape)
+    binary = "logits" in maps and maps["logits"].shape[-1] == 1 and num_classes == 2
+    if not binary:
+        check_map(maps, "logits", num_classes, "classes")
+    size = maps["logits"].shape[:2]
+    network, augmentation = synchronised(model), augment_of(augment)
+    if auxiliary is not None and "aux" not in maps:
+        raise OptionError(
+            "auxiliary", 'auxiliary is set, but model gives no map "aux": leave it out'
         )
-    shape = maps["logits"].shape[1:]
-    options = dict(config.auxiliary)
-    factor = options.pop("factor")
-    check_range("config.auxiliary.factor", factor, least=0)
-    if options and "aux" not in maps:
-        raise InputError(
-            f'config.auxiliary.{min(options)} is of the loss of a map "aux", but '
-            f"config.model.name={name!r} gives none: leave it out"
-        )
-
-    def checked_loss(group: str, settings: dict[str, Any]) -> Callable[..., Terms]:
-        logits, labels = jnp.zeros(shape), jnp.zeros(shape[:2], jnp.uint8)
-        loss = find_loss(LOSSES, settings, logits, labels)
-        with naming(group):
-            check_terms(jax.eval_shape(loss, logits, labels))
-        return loss
-
-    example_loss = checked_loss("config.loss", dict(config.loss))
-    if "aux" in maps:
-        auxiliary_loss = checked_loss("config.auxiliary", {**config.loss, **options})
-
-    def prepare(example: SegmentationBatch) -> SegmentationBatch:
-        return example.replace(image=aug.normalize(example.image, mean=mean, std=std))
-
-    def loss(outputs: Any, example: SegmentationBatch, *, key: Array, step: Array) -> Terms:
-        del key, step
-        labels = middle(example.labels, shape[:2])
-        terms = example_loss(outputs["logits"], labels)
+    task_loss = None
+    if loss is not None:
+        parts = {"": (loss, 1.0, maps["logits"])}
         if "aux" in maps:
-            for name, (total, weight) in auxiliary_loss(outputs["aux"], labels).items():
-                terms[f"aux_{name}"] = factor * total, weight
-        return terms
+            parts["aux_"] = (*(auxiliary or (loss, 0.5)), maps["aux"])
+            check_range("auxiliary", parts["aux_"][1], least=0)
+        for prefix, (function, _, logits) in parts.items():
+            _check_loss("auxiliary" if prefix else "loss", function, logits, size)
+        task_loss = _loss_of(parts, size)
 
-    def decode(outputs: Any) -> Array:
+    def decode(outputs: Any, example: Any) -> Array:
+        del example
         logits = outputs["logits"]
-        if channels == 1:
+        if binary:
             return (logits[..., 0] > 0).astype(jnp.int32)
         return jnp.argmax(logits, axis=-1)
 
     def metrics(outputs: Any, example: SegmentationBatch) -> Terms:
-        found, labels = decode(outputs), middle(example.labels, shape[:2]).astype(jnp.int32)
+        found = decode(outputs, example)
+        labels = crop_centre(example.labels, size).astype(jnp.int32)
         how = {"num_classes": num_classes, "ignore_label": IGNORED}
         return {
             "mean_iou": mean_iou(found, labels, **how),
@@ -239,25 +117,82 @@ def segmentation(config: Any) -> Task:
     def collect(outputs: Any, example: SegmentationBatch) -> tuple[Array, Array]:
         return metrics(outputs, example)["mean_iou"]
 
+    forward = forward_of(network)
     return Task(
-        init=init,
-        augment=_augmentation(config.augment),
-        prepare=prepare,
-        forward=forward_of(model),
-        loss=loss,
+        init=init_of(network, inputs.shape),
+        augment=augmentation,
+        prepare=prepare_of(inputs),
+        forward=forward,
+        loss=task_loss,
         metrics=metrics,
         decode=decode,
-        collect=collect,
+        kind="segmentation",
+        inputs=inputs,
+        class_names=class_names,
+        dataset_metric=DatasetMetric((), collect, _summarize),
+        partners=augmentation.partners,
+        origin={
+            "forward": (forward, described(model=model)),
+            "loss": (task_loss, described(loss=loss, auxiliary=auxiliary)),
+            "augment": (augmentation, described(augment=tuple(augment))),
+            "metrics": (metrics, {}),
+            "decode": (decode, {}),
+        },
     )
 
 
-def _augmentation(settings: Any) -> Step:
-    """Moved, bent and flipped; then the colours change."""
-    steps: list[Step] = []
-    if moves := moves_of(settings):
-        steps.append(partial(aug.random_scale_and_translate_labelled, **moves))
-    if settings.elastic:
-        steps.append(partial(aug.elastic_deformation, sigma=settings.elastic))
-    if settings.flip:
-        steps.append(partial(aug.random_flip_labelled, probability=settings.flip))
-    return in_turn([*steps, *changes_of_color(settings)])
+def restore_segmentation(parts: Mapping[str, Any]) -> Task:
+    """The task for evaluation that a description tells of: without loss and augmentation.
+
+    Args:
+      parts: "inputs", "class_names" and "forward" of the description.
+    Raises:
+      InputError: the network has no name in the library.
+    """
+    model = restore(parts["forward"]["model"], NAMES)
+    return segmentation(model, parts["inputs"], class_names=parts["class_names"], loss=None)
+
+
+def _summarize(collected: tuple[np.ndarray, np.ndarray], records: Sequence[Record]) -> Summary:
+    """The intersection over union of each class over all examples; NaN where there is none."""
+    del records
+    overlap, union = (np.sum(x, axis=0, dtype=np.float64) for x in collected)
+    with np.errstate(invalid="ignore"):
+        return Summary({}, {"class_iou": np.where(union > 0, overlap / union, np.nan)})
+
+
+def _loss_of(
+    parts: Mapping[str, tuple[Callable[..., Any], float, Any]], size: tuple[int, int]
+) -> Callable[..., Terms]:
+    """The loss of several maps: prefix of the terms -> (loss, factor, the map's shape)."""
+    outputs_of = {"": "logits", "aux_": "aux"}
+    functions = {
+        prefix: (with_key_and_step(function), factor)
+        for prefix, (function, factor, _) in parts.items()
+    }
+
+    def loss(outputs: Any, example: SegmentationBatch, *, key: Array, step: Array) -> Terms:
+        labels = crop_centre(example.labels, size)
+        terms = {}
+        for prefix, (function, factor) in functions.items():
+            result = function(outputs[outputs_of[prefix]], labels, key=key, step=step)
+            for name, (total, weight) in as_terms(result, "segmentation_loss").items():
+                terms[f"{prefix}{name}"] = factor * total, weight
+        return terms
+
+    return loss
+
+
+def _check_loss(
+    option: str, function: Callable[..., Any], logits: Any, size: tuple[int, int]
+) -> None:
+    """Raises OptionError unless a loss takes logits and labels."""
+    arguments = jnp.zeros(logits.shape), jnp.zeros(size, jnp.uint8)
+    check_signature(option, function, *arguments)
+
+    def run(*arguments: Array) -> Terms:
+        how = {"key": jax.random.key(0), "step": jnp.int32(0)}
+        return as_terms(with_key_and_step(function)(*arguments, **how), "segmentation_loss")
+
+    with option_errors(option):
+        jax.eval_shape(run, *arguments)

@@ -1,0 +1,199 @@
+"""What the constructors of tasks share: running a network, calling a loss, checking both."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+from jaxvision.augment import Compose, normalize
+from jaxvision.core import (
+    AXIS,
+    Inputs,
+    Keys,
+    OptionError,
+    Terms,
+    check_range,
+    describe,
+    option_errors,
+)
+from jaxvision.tasks.names import NAMES
+
+Forward = Callable[..., tuple[Any, dict[str, Any]]]
+"""As `jaxvision.core.Task.forward`."""
+Origin = tuple[Any, Any]
+"""An object and its description in JSON."""
+
+
+def names_of(class_names: Sequence[str] | int, *, least: int = 1) -> tuple[str, ...]:
+    """The names of the classes; a number of classes gives "0", "1", ...
+
+    Args:
+      class_names: the names, or how many classes there are.
+      least: number of classes that the task needs.
+    Raises:
+      OptionError: there are fewer, or a name is no text.
+    """
+    if isinstance(class_names, int):
+        class_names = [str(number) for number in range(class_names)]
+    if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names):
+        raise OptionError(
+            "class_names", f"class_names is {class_names!r}: give names, as ('cat', 'dog')"
+        )
+    check_range("the number of class_names", len(class_names), least=least)
+    return tuple(class_names)
+
+
+def synchronised(model: nn.Module) -> nn.Module:
+    """The network with batch norms that use the statistics of all devices, where it has any."""
+    fields = {field.name for field in dataclasses.fields(model)}
+    if "axis_name" in fields and model.axis_name is None:
+        return model.clone(axis_name=AXIS)
+    return model
+
+
+def forward_of(model: nn.Module) -> Forward:
+    """`forward` of a task whose network sees nothing but the images."""
+
+    def forward(
+        variables: dict[str, Any], batch: Any, *, keys: Keys | None, step: Array, train: bool
+    ) -> tuple[Any, dict[str, Any]]:
+        del step
+        if not train:
+            return model.apply(variables, batch.image, train=False), {}
+        statistics = [name for name in variables if name != "params"]
+        return model.apply(
+            variables,
+            batch.image,
+            train=True,
+            mutable=statistics,
+            rngs={"dropout": keys.device},
+        )
+
+    return forward
+
+
+def init_of(model: nn.Module, shape: tuple[int, ...]) -> Callable[[Array], dict[str, Any]]:
+    """`init` of a task, for images of a shape (H, W, C)."""
+
+    def init(key: Array) -> dict[str, Any]:
+        return model.init(key, jnp.zeros((1, *shape)), train=False)
+
+    return init
+
+
+def maps_of_image(model: nn.Module, shape: tuple[int, ...]) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of the maps that a network gives for one image of a shape (H, W, C).
+
+    Raises:
+      OptionError: the network cannot take such images.
+    """
+
+    def run(key: Array) -> dict[str, Array]:
+        maps, _ = model.init_with_output(key, jnp.zeros((1, *shape)), train=False)
+        return {name: x[0] for name, x in maps.items()}
+
+    with option_errors("model"):
+        return jax.eval_shape(run, jax.random.key(0))
+
+
+def check_map(maps: Mapping[str, Any], name: str, depth: int, what: str) -> None:
+    """Raises OptionError unless a network gives a map of a number of channels."""
+    if name not in maps:
+        raise OptionError("model", f"model gives no map {name!r}, but {', '.join(maps)}")
+    channels = maps[name].shape[-1]
+    if channels != depth:
+        raise OptionError(
+            "model",
+            f"model has {channels} channels of {name}, but there are {depth} {what}: create it "
+            f"with num_classes={depth}",
+        )
+
+
+def prepare_of(inputs: Inputs) -> Callable[[Any], Any]:
+    """`prepare` of a task: the image becomes normalised float32."""
+
+    def prepare(example: Any) -> Any:
+        return example.replace(image=normalize(example.image, mean=inputs.mean, std=inputs.std))
+
+    return prepare
+
+
+def augment_of(augment: Sequence[Any]) -> Compose:
+    """One augmentation of several, in their order."""
+    return Compose(tuple(augment))
+
+
+def with_key_and_step(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A loss that takes `key` and `step` by name, whether it needs them or not.
+
+    Args:
+      function: a loss; it gets the arguments `key` and `step` if its signature names them.
+    """
+    parameters = inspect.signature(function).parameters
+    wanted = [name for name in ("key", "step") if name in parameters]
+
+    def call(*arguments: Any, key: Array, step: Array, **options: Any) -> Any:
+        given = {"key": key, "step": step}
+        return function(*arguments, **{name: given[name] for name in wanted}, **options)
+
+    return call
+
+
+def check_signature(name: str, function: Callable[..., Any], *arguments: Any, **given: Any) -> None:
+    """Raises OptionError if a function cannot be called so; arguments are only counted."""
+    try:
+        inspect.signature(function).bind(*arguments, **given)
+    except TypeError as error:
+        title = getattr(function, "__name__", getattr(function, "func", function))
+        title = getattr(title, "__name__", title)
+        raise OptionError(name, f"{name}: {title} cannot be called as it is: {error}") from error
+
+
+def as_terms(result: Any, name: str) -> Terms:
+    """The named terms of a loss that returns them, or one pair (total, weight).
+
+    Args:
+      result: what the loss returned.
+      name: of the term, where it is one pair.
+    Raises:
+      OptionError: it is neither.
+    """
+    terms = result if isinstance(result, dict) else {name: result}
+    for pair in terms.values():
+        shapes = [getattr(x, "shape", None) for x in pair] if isinstance(pair, tuple | list) else []
+        if shapes != [(), ()] and not _are_numbers(pair):
+            raise OptionError(
+                "loss",
+                f"loss returns {result}: give (total, weight), two numbers, or a dict of such "
+                "pairs by name",
+            )
+    return terms
+
+
+def _are_numbers(pair: Any) -> bool:
+    return (
+        isinstance(pair, tuple | list)
+        and len(pair) == 2
+        and all(jnp.shape(x) == () and not isinstance(x, str) for x in pair)
+    )
+
+
+def crop_centre(x: Array, size: tuple[int, int]) -> Array:
+    """The centre of targets, as the maps of a network without padding are smaller than its input.
+
+    Args:
+      x: [H, W, ...].
+      size: (height, width) of the result.
+    """
+    top, left = ((have - want) // 2 for have, want in zip(x.shape, size, strict=False))
+    return x[top : top + size[0], left : left + size[1]]
+
+
+def described(**parts: Any) -> dict[str, Any]:
+    """The description of some parts of a task, without those that are empty."""
+    return {name: describe(part, NAMES) for name, part in parts.items() if part not in (None, ())}

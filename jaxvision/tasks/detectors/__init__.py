@@ -1,0 +1,34 @@
+"""Detectors: networks with their losses and their decoding, one file a family."""
+
+from collections.abc import Callable
+
+from jaxvision.tasks.detectors.detector import Candidates, DetectOptions, Detector, detect
+from jaxvision.tasks.detectors.yolo import (
+    yolo_candidates,
+    yolov1,
+    yolov1_candidates,
+    yolov2,
+    yolov2_candidates,
+    yolov3,
+    yolov3_candidates,
+)
+
+DETECTORS: dict[str, Callable[..., Detector]] = {
+    "yolov1": yolov1,
+    "yolov2": yolov2,
+    "yolov3": yolov3,
+}
+"""Name -> constructor: (model, its own arguments, *, loss, decode, options of the loss)."""
+
+__all__ = [
+    "DETECTORS",
+    "Candidates",
+    "Detector",
+    "yolo_candidates",
+    "yolov1",
+    "yolov1_candidates",
+    "yolov2",
+    "yolov2_candidates",
+    "yolov3",
+    "yolov3_candidates",
+]

@@ -1,0 +1,39 @@
+"""What a detector is."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flax import linen as nn
+from jax import Array
+
+from jaxvision.core import DetectionBatch, Detections, Terms
+
+Candidates = tuple[Array, Array]
+"""Boxes f32[N, 4], xyxy, pixels, and scores f32[N, C], of every prediction of a network."""
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A network with the loss and the decoding of its maps.
+
+    The detection task knows nothing else of a family of detectors.
+
+    Attributes:
+      model: the network.
+      loss: (outputs, example, *, key, step) -> named (total, weight) pairs, of one example;
+        `example.box_mask` is True for the objects that are trained on. None: for evaluation only.
+      decode: (outputs, example) -> Detections, in pixels of the network's input, clipped to
+        `example.extent`; of the example it may use `image`, `extent`, `placement` and `size`.
+      forward: as `jaxvision.core.Task.forward`; None: the network on the images.
+      multiple_of: both sides of the network's input are a multiple of it.
+      origin: name of a field of this record -> (the object there, its description in JSON), for
+        detectors that have a name; see `jaxvision.core.describe`.
+    """
+
+    model: nn.Module
+    loss: Callable[..., Terms] | None
+    decode: Callable[[Any, DetectionBatch], Detections]
+    forward: Callable[..., Any] | None = None
+    multiple_of: int = 1
+    origin: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)

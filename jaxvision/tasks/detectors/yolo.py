@@ -1,0 +1,394 @@
+"""YOLOv1 to v3 as detectors: their losses, and how their maps become candidates."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import Array
+
+from jaxvision.core import (
+    DetectionBatch,
+    Detections,
+    OptionError,
+    Terms,
+    at_least_float32,
+    check_array,
+    describe,
+    extent_of,
+    option_errors,
+)
+from jaxvision.losses import yolov1_loss, yolov2_loss, yolov3_loss
+from jaxvision.ops import decode_yolo, decode_yolov1
+from jaxvision.tasks.building import check_signature, with_key_and_step
+from jaxvision.tasks.detectors.detector import Candidates, DetectOptions, Detector, detect
+from jaxvision.tasks.names import NAMES
+
+Anchors = Sequence[Sequence[float]]
+"""(width, height) of each anchor, pixels."""
+Loss = Callable[..., Terms]
+
+
+def yolov1(
+    model: nn.Module,
+    *,
+    predicts_roots: bool = True,
+    best_box_only: bool = False,
+    loss: Loss | None = yolov1_loss,
+    decode: DetectOptions = DetectOptions(),
+    **options: Any,
+) -> Detector:
+    """YOLOv1: a grid of cells, each with boxes and one class.
+
+    Args:
+      model: a network like `jaxvision.models.create_model("yolov1")`.
+      predicts_roots: whether the network predicts the square roots of width and height.
+      best_box_only: whether only the box of the highest confidence can be found in each cell.
+      loss: with the signature of `jaxvision.losses.yolov1_loss`; None: for evaluation only.
+      decode: which candidates become detections.
+      **options: keyword arguments of the loss, such as `lambda_coord`.
+    Raises:
+      OptionError: an option that the loss does not have, or a network of another form.
+    Source: Redmon et al. 2016 ("You only look once").
+    """
+    strides = _strides(model, ("coordinates", "confidence", "class_scores"))
+    stride = strides["coordinates"]
+    given = {"image_size": (1, 1), "predicts_roots": predicts_roots}
+    example_loss = _checked_loss(loss, 6, given, options)
+
+    def total(maps: Any, example: DetectionBatch, *, key: Array, step: Array) -> Terms:
+        return example_loss(
+            *(maps[name] for name in strides),
+            *(example.boxes, example.labels, example.box_mask),
+            **{**given, "image_size": example.image.shape[:2]},
+            key=key,
+            step=step,
+        )
+
+    def candidates(maps: Any) -> Candidates:
+        rows, columns = maps["coordinates"].shape[:2]
+        return yolov1_candidates(
+            *(maps[name] for name in strides),
+            image_size=(rows * stride, columns * stride),
+            predicts_roots=predicts_roots,
+            best_box_only=best_box_only,
+        )
+
+    how = {"predicts_roots": predicts_roots, "best_box_only": best_box_only}
+    return _detector(
+        "yolov1", model, loss and total, candidates, strides, decode, how, loss, options
+    )
+
+
+def yolov2(
+    model: nn.Module,
+    anchors: Anchors,
+    *,
+    constrained: bool = True,
+    loss: Loss | None = yolov2_loss,
+    decode: DetectOptions = DetectOptions(),
+    **options: Any,
+) -> Detector:
+    """YOLOv2: a box for each anchor in each cell of one map.
+
+    Args:
+      model: a network like `jaxvision.models.create_model("yolov2")`; its field `num_anchors` is
+        set to the number of anchors.
+      anchors: (width, height) of each, pixels; `jaxvision anchors` finds them.
+      constrained: whether a centre is predicted within its cell.
+      loss: with the signature of `jaxvision.losses.yolov2_loss`; None: for evaluation only. Its
+        `step` counts updates.
+      decode: which candidates become detections.
+      **options: keyword arguments of the loss, such as `prior_steps`.
+    Raises:
+      OptionError: anchors that are no sizes, an option that the loss does not have, or a network of
+        another form.
+    Source: Redmon and Farhadi 2017 ("YOLO9000"), section 2.
+    """
+    sizes = _sizes(anchors)
+    model = model.clone(num_anchors=len(sizes))
+    strides = _strides(model, ("logits",))
+    given = {"stride": strides["logits"], "constrained": constrained}
+    example_loss = _checked_loss(loss, 5, given, options)
+
+    def total(maps: Any, example: DetectionBatch, *, key: Array, step: Array) -> Terms:
+        truth = example.boxes, example.labels, example.box_mask
+        return example_loss(maps["logits"], *truth, sizes, **given, key=key, step=step)
+
+    def candidates(maps: Any) -> Candidates:
+        return yolov2_candidates(maps["logits"], sizes, **given)
+
+    how = {"anchors": sizes.tolist(), "constrained": constrained}
+    return _detector(
+        "yolov2", model, loss and total, candidates, strides, decode, how, loss, options
+    )
+
+
+def yolov3(
+    model: nn.Module,
+    anchors: Anchors,
+    *,
+    loss: Loss | None = yolov3_loss,
+    decode: DetectOptions = DetectOptions(),
+    **options: Any,
+) -> Detector:
+    """YOLOv3: a box for each anchor in each cell of several maps.
+
+    Args:
+      model: a network like `jaxvision.models.create_model("yolov3")`; its field `num_anchors` is
+        set to the number of anchors of a map.
+      anchors: (width, height) of each, pixels, as many for each map: the largest ones belong to the
+        coarsest map.
+      loss: with the signature of `jaxvision.losses.yolov3_loss`; None: for evaluation only.
+      decode: which candidates become detections.
+      **options: keyword arguments of the loss: `ignore_threshold`; `box_loss`, another loss of the
+        boxes; `match`, another rule that matches predictions and objects.
+    Raises:
+      OptionError: anchors that are no sizes or do not fit the maps, an option that the loss does
+        not have, or a network of another form.
+    Source: Redmon and Farhadi 2018 ("YOLOv3").
+    """
+    by_size = sorted(_sizes(anchors), key=np.prod)
+    scales = len(getattr(model, "scales", ()))
+    if not scales:
+        raise OptionError("model", "model has no scales: give a network like yolov3")
+    if len(by_size) % scales:
+        raise OptionError(
+            "anchors",
+            f"anchors has {len(by_size)}: the network predicts at {scales} scales, so give as many "
+            "for each",
+        )
+    # The coarsest map, which is the first, gets the largest; on each they rise, as Darknet's do.
+    sizes = list(np.array(by_size, np.float32).reshape(scales, -1, 2)[::-1])
+    model = model.clone(num_anchors=len(sizes[0]))
+    names = tuple(f"logits{level}" for level, *_ in model.scales)
+    strides = _strides(model, names)
+    given = {"strides": tuple(strides.values())}
+    example_loss = _checked_loss(loss, 5, given, options)
+
+    def total(maps: Any, example: DetectionBatch, *, key: Array, step: Array) -> Terms:
+        logits = [maps[name] for name in names]
+        truth = example.boxes, example.labels, example.box_mask
+        return example_loss(logits, *truth, sizes, **given, key=key, step=step)
+
+    def candidates(maps: Any) -> Candidates:
+        return yolov3_candidates([maps[name] for name in names], sizes, **given)
+
+    how = {"anchors": _sizes(anchors).tolist()}
+    return _detector(
+        "yolov3", model, loss and total, candidates, strides, decode, how, loss, options
+    )
+
+
+def _detector(
+    name: str,
+    model: nn.Module,
+    loss: Loss | None,
+    candidates: Callable[[Any], Candidates],
+    strides: dict[str, int],
+    options: DetectOptions,
+    how: dict[str, Any],
+    loss_function: Loss | None,
+    loss_options: dict[str, Any],
+) -> Detector:
+    """The record of a detector, with its description.
+
+    Args:
+      name: of the constructor.
+      model: the network.
+      loss: of the record.
+      candidates: maps of one image -> boxes and scores.
+      strides: of the maps.
+      options: which candidates become detections.
+      how: further arguments of the constructor.
+      loss_function: that the constructor was given.
+      loss_options: likewise.
+    """
+
+    def decode(outputs: Any, example: DetectionBatch) -> Detections:
+        return detect(*candidates(outputs), image_size=extent_of(example), options=options)
+
+    of_decode = {"detector": name, **how, "decode": describe(options, NAMES)}
+    of_loss = {"loss": describe(loss_function, NAMES)}
+    of_loss |= {key: describe(value, NAMES) for key, value in loss_options.items()}
+    return Detector(
+        model=model,
+        loss=loss,
+        decode=decode,
+        multiple_of=max(strides.values()),
+        origin={
+            "model": (model, describe(model, NAMES)),
+            "loss": (loss, of_loss if loss is not None else {}),
+            "decode": (decode, of_decode),
+        },
+    )
+
+
+def _checked_loss(
+    loss: Loss | None, arrays: int, given: dict[str, Any], options: dict[str, Any]
+) -> Loss:
+    """A loss with its options, once its signature is checked.
+
+    Args:
+      loss: what the user gave; None: no loss.
+      arrays: how many positional arguments it is called with.
+      given: keyword arguments that the detector sets.
+      options: those of the user.
+    """
+    if loss is None:
+        if options:
+            raise OptionError(min(options), f"{min(options)} is an option of the loss: give a loss")
+        return lambda *arguments, **keywords: {}
+    twice = sorted(options.keys() & given.keys())
+    if twice:
+        raise OptionError(twice[0], f"{twice[0]} follows from the network: leave it out")
+    # A loss of the user's own need not take everything that the library's own loss takes.
+    known = inspect.signature(loss).parameters
+    fitting = [name for name in given if name in known]
+    passed = {name: None for name in (*fitting, "key", "step") if name in known}
+    check_signature("loss", loss, *[None] * arrays, **passed, **options)
+    call = with_key_and_step(loss)
+
+    def run(*arguments: Any, key: Array, step: Array, **keywords: Any) -> Terms:
+        keywords = {name: keywords[name] for name in fitting}
+        return call(*arguments, key=key, step=step, **keywords, **options)
+
+    return run
+
+
+def _sizes(anchors: Anchors) -> np.ndarray:
+    """f32[A, 2]."""
+    try:
+        sizes = np.array(anchors, np.float32)
+    except (TypeError, ValueError):
+        sizes = np.zeros(0)
+    right = sizes.ndim == 2 and sizes.shape[1] == 2
+    if not (right and (sizes > 0).all() and np.isfinite(sizes).all()):
+        raise OptionError(
+            "anchors",
+            f"anchors is {anchors!r}: give (width, height) in pixels for each, as "
+            "((10, 13), (16, 30)); `jaxvision anchors` finds them",
+        )
+    return sizes
+
+
+_PROBE = 256  # pixels: a multiple of every network's stride
+
+
+def _strides(model: nn.Module, names: Sequence[str]) -> dict[str, int]:
+    """Sides of the cells of a network's maps, pixels.
+
+    Raises:
+      OptionError: the network fails, or lacks one of the maps.
+    """
+
+    def run(key: Array) -> dict[str, Array]:
+        images = jnp.zeros((1, _PROBE, _PROBE, 3))
+        return model.init_with_output(key, images, train=False)[0]
+
+    with option_errors("model"):
+        maps = jax.eval_shape(run, jax.random.key(0))
+    for name in names:
+        if name not in maps:
+            raise OptionError("model", f"model gives no map {name!r}, but {', '.join(maps)}")
+    return {name: _PROBE // maps[name].shape[1] for name in names}
+
+
+def yolov1_candidates(
+    coordinates: Array,
+    confidence: Array,
+    class_scores: Array,
+    *,
+    image_size: tuple[float, float],
+    predicts_roots: bool = True,
+    best_box_only: bool = False,
+) -> Candidates:
+    """Decodes the maps of YOLOv1: confidence times class score, both at least 0.
+
+    Args:
+      coordinates: f32[H, W, B, 4], as in `jaxvision.losses.yolov1_loss`.
+      confidence: f32[H, W, B].
+      class_scores: f32[H, W, C], or f32[H, W, B, C].
+      image_size: (height, width), pixels.
+      predicts_roots: False if width and height themselves are predicted.
+      best_box_only: whether only the box of the highest confidence counts in each cell.
+    Returns:
+      boxes f32[H W B, 4] and scores f32[H W B, C].
+    Source: Redmon et al. 2016 ("You only look once"), equation 1.
+    """
+    x = at_least_float32(check_array("coordinates", coordinates, ("H", "W", "B", 4)))
+    confidence = at_least_float32(check_array("confidence", confidence, x.shape[:3]))
+    axes = x.shape[: 2 if jnp.ndim(class_scores) == 3 else 3]
+    scores = at_least_float32(check_array("class_scores", class_scores, (*axes, "C")))
+    size = jnp.maximum(x[..., 2:], 0)
+    root = size if predicts_roots else jnp.sqrt(size)
+    boxes = decode_yolov1(jnp.concatenate([x[..., :2], root], -1), image_size=image_size)
+    if scores.ndim == 3:
+        scores = scores[:, :, None]
+    if best_box_only:
+        best = jnp.argmax(confidence, axis=-1)
+        confidence = confidence * jax.nn.one_hot(best, x.shape[2], dtype=confidence.dtype)
+    scores = jnp.maximum(confidence, 0)[..., None] * jnp.maximum(scores, 0)
+    return boxes.reshape(-1, 4), scores.reshape(-1, scores.shape[-1])
+
+
+def yolo_candidates(
+    logits: Array, anchors: Array, *, stride: float, softmax: bool, constrained: bool = True
+) -> Candidates:
+    """Decodes a map with anchors: sigmoid of the objectness times the classes' probabilities.
+
+    Args:
+      logits: f32[H, W, A, 5 + C]: (tx, ty, tw, th, to, classes).
+      anchors: f32[A, 2], (width, height), pixels.
+      stride: side of a cell, pixels.
+      softmax: whether classes exclude each other; else each has a sigmoid of its own.
+      constrained: see `jaxvision.ops.decode_yolo`.
+    Returns:
+      boxes f32[H W A, 4] and scores f32[H W A, C].
+    """
+    logits = at_least_float32(check_array("logits", logits, ("H", "W", "A", "5 + C")))
+    boxes = decode_yolo(logits[..., :4], anchors, stride=stride, constrained=constrained)
+    classes = (jax.nn.softmax if softmax else jax.nn.sigmoid)(logits[..., 5:])
+    scores = jax.nn.sigmoid(logits[..., 4:5]) * classes
+    return boxes.reshape(-1, 4), scores.reshape(-1, scores.shape[-1])
+
+
+def yolov2_candidates(
+    logits: Array, anchors: Array, *, stride: float, constrained: bool = True
+) -> Candidates:
+    """Decodes the map of YOLOv2: sigmoid of the objectness times softmax over the classes.
+
+    Args:
+      logits: f32[H, W, A, 5 + C]: (tx, ty, tw, th, to, classes).
+      anchors: f32[A, 2], (width, height), pixels.
+      stride: side of a cell, pixels.
+      constrained: as in `jaxvision.losses.yolov2_loss`.
+    Returns:
+      boxes f32[H W A, 4] and scores f32[H W A, C].
+    Source: Redmon and Farhadi 2017 ("YOLO9000"), section 2; Darknet's region layer.
+    """
+    return yolo_candidates(logits, anchors, stride=stride, softmax=True, constrained=constrained)
+
+
+def yolov3_candidates(
+    logits: Sequence[Array], anchors: Sequence[Array], *, strides: Sequence[float]
+) -> Candidates:
+    """Decodes the maps of YOLOv3: sigmoid of the objectness times that of each class.
+
+    Args:
+      logits: f32[H_l, W_l, A_l, 5 + C] for each map.
+      anchors: f32[A_l, 2] for each map, (width, height), pixels.
+      strides: for each map, the side of a cell, pixels.
+    Returns:
+      boxes f32[N, 4] and scores f32[N, C], map after map.
+    Source: Redmon and Farhadi 2018 ("YOLOv3"), sections 2.1 to 2.3.
+    """
+    maps = [
+        yolo_candidates(*of_map, stride=stride, softmax=False)
+        for *of_map, stride in zip(logits, anchors, strides, strict=True)
+    ]
+    boxes, scores = zip(*maps, strict=True)
+    return jnp.concatenate(boxes), jnp.concatenate(scores)
