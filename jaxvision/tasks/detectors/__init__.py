@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from jaxvision.tasks.detectors.detector import Candidates, DetectOptions, Detector, detect
+from jaxvision.tasks.detectors.detector import Candidates, Detector
 from jaxvision.tasks.detectors.yolo import (
     yolo_candidates,
     yolov1,

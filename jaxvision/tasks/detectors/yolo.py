@@ -24,7 +24,8 @@ from jaxvision.core import (
 from jaxvision.losses import yolov1_loss, yolov2_loss, yolov3_loss
 from jaxvision.ops import decode_yolo, decode_yolov1
 from jaxvision.tasks.building import check_signature, with_key_and_step
-from jaxvision.tasks.detectors.detector import Candidates, DetectOptions, Detector, detect
+from jaxvision.tasks.decoding import DetectOptions, detect
+from jaxvision.tasks.detectors.detector import Candidates, Detector
 from jaxvision.tasks.names import NAMES
 
 Anchors = Sequence[Sequence[float]]
