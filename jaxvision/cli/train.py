@@ -3,11 +3,12 @@
   python train.py                                        # LeNet-5 on the embedded digits
   python train.py --config=configs/digits_resnet20.py --workdir=runs/mine \\
       --config.batch_size=128 --config.optimizer.learning_rate=0.05
+  python train.py --config=configs/bccd_yolov2.py --config.init_from=runs/other   # fine-tune
 
-The workdir gets the config, checkpoints, metrics.jsonl, TensorBoard events and curves.png, of a
-detector also pictures of what it finds in the test images, predictions_test.png. The same command
-again resumes the run where it was, or reports it if it is finished. The last line on stdout
-is the result, as JSON.
+The workdir gets run.json, checkpoints, metrics.jsonl, TensorBoard events and curves.png, and of
+most tasks pictures of predictions for test images, predictions_test.png. The same command again
+resumes the run where it was, or reports it if it is finished. The last line on stdout is the
+result, as JSON.
 """
 
 import json
@@ -16,32 +17,38 @@ import signal
 import sys
 import threading
 from types import FrameType
+from typing import Any
 
 import jax
 
-from jaxvision.cli import arguments, assemble
-from jaxvision.cli.beginning import starting_from
-from jaxvision.cli.config import default_config, find_config
+from jaxvision.cli import arguments, setup
+from jaxvision.cli.config import find_config
+from jaxvision.cli.optimizers import phases_of_config
+from jaxvision.cli.options import read_group
+from jaxvision.cli.pretrained import pretrained_variables
 from jaxvision.cli.report import report
+from jaxvision.cli.run_options import BestOptions, RunOptions
+from jaxvision.core import Task, under
 from jaxvision.engine import (
-    CHECKPOINTS,
+    Best,
     Parallel,
-    Run,
+    evaluate,
     fit,
     has_checkpoints,
-    make_evaluate,
-    make_optimizers,
-    say,
+    initial_variables,
+    log,
     state_digest,
 )
 from jaxvision.tasks import with_frozen_statistics
 
 DEFAULT_CONFIG = "digits_lenet5"
+_NOT_COMPARED = ("log_every", "keep")
+_NOT_COMPARED_DATA = ("threads", "workers", "cache")
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
     """The answer to SIGTERM before and after `fit`, which has its own."""
-    say("asked to stop: nothing is lost, the same command goes on")
+    log("asked to stop: nothing is lost, the same command goes on")
     sys.exit(0)
 
 
@@ -56,72 +63,88 @@ def main(argv: list[str]) -> None:
         signal.signal(signal.SIGTERM, _stop)
     workdir = pathlib.Path(flags.workdir or f"runs/{find_config(name).stem}").expanduser()
 
-    assemble.set_determinism(config)
+    options = read_group(RunOptions, config, "config")
+    setup.set_determinism(config)
     arguments.join_processes(flags)
-    splits = assemble.open_data(config)
+    splits = setup.open_data(config)
     first_process = jax.process_index() == 0
-    tell = say if first_process else lambda line: None
-    task = assemble.make_task(config)
-    if config.init_from and not has_checkpoints(workdir / CHECKPOINTS):
-        task = starting_from(
-            task,
-            config.init_from,
-            prefix=config.init_prefix,
-            leave_out=config.init_except,
-            freeze=config.freeze,
-            say=tell,
-        )
-    elif not config.init_from:
-        for key in ("freeze", "freeze_statistics"):
-            if config[key]:
-                tell(f"config.{key} without config.init_from: what it names stays as it begins")
-    task = with_frozen_statistics(task, config.freeze_statistics)
-    parallel = Parallel(config.parallel)
-    parallel.check_batch_size(config.batch_size)
-    defaults = default_config(config.task)
-    if "class_names" in config.data:  # which runs of folders of images did not always keep
-        defaults.data.class_names = config.data.class_names
-    run = Run(
-        workdir=workdir,
-        config=config.to_dict(),
-        steps=config.steps,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        criterion=assemble.make_criterion(config),
-        eval_every=config.eval_every,
-        checkpoint_every=config.checkpoint_every,
-        keep=config.keep,
-        log_every=config.log_every,
-        defaults=defaults.to_dict(),
-    )
-    records = assemble.open_records(splits, "train")
-    train = assemble.train_data(config, records, partners=task.partners)
+    tell = log if first_process else lambda line: None
+    built = setup.build(config)
+    with under("config"):
+        task = with_frozen_statistics(built.task, options.freeze_statistics)
+        parallel = Parallel(options.parallel)
+        phases, ema_decay = phases_of_config(config)
+    built = built._replace(task=task)
+    parallel.check_batch_size(options.batch_size)
+    train = setup.train_data(config, built, splits.open("train"))
     validation = None
     if config.data.validation_fraction:
-        validation = assemble.eval_data(config, assemble.open_records(splits, "validation"))
+        validation = setup.eval_data(config, built, splits.open("validation"))
     # Before training, not after it: is there anything to test on?
-    records = assemble.open_records(splits, "test")
-    test = assemble.eval_data(config, records)
-    fitted = fit(
-        task,
-        make_optimizers(config),
-        run,
-        train=train,
-        validation=validation,
-        parallel=parallel,
-        say=tell,
-    )
-    steps = int(fitted.state.step)
+    records = splits.open("test")
+    test = setup.eval_data(config, built, records)
+    best = read_group(BestOptions, config.best, "config.best")
+    with under("config"):
+        fitted = fit(
+            task,
+            phases,
+            train=train,
+            validation=validation,
+            steps=options.steps,
+            seed=options.seed,
+            workdir=workdir,
+            variables=_pretrained(task, options, workdir, tell),
+            best=Best(best.metric, best.mode, best.patience),
+            ema_decay=ema_decay,
+            eval_every=options.eval_every,
+            checkpoint_every=options.checkpoint_every,
+            keep=options.keep,
+            log_every=options.log_every,
+            parallel=parallel,
+            log=tell,
+            options=_compared(config),
+            command_line=config.to_dict(),
+        )
     if not fitted.finished:
-        tell(f"asked to stop: saved after step {steps} in {workdir}; the same command resumes")
+        tell(
+            f"asked to stop: saved after step {fitted.step} in {workdir}; the same command resumes"
+        )
         return
-    evaluation = make_evaluate(task, parallel=parallel)(fitted.best, test, label="testing")
+    evaluation = evaluate(task, fitted.variables, test, parallel=parallel, label="testing")
     if first_process:
         result = {
             "split": "test",
             **evaluation.metrics,
-            "steps": steps,
+            "steps": fitted.step,
             "state_digest": state_digest(fitted.state),
         }
         print(json.dumps(result), flush=True)
-        report(config, task, fitted.best, evaluation, records, workdir=workdir, split="test")
+        report(config, built, fitted.variables, evaluation, records, workdir=workdir, split="test")
+
+
+def _pretrained(task: Task, options: RunOptions, workdir: pathlib.Path, tell: Any) -> Any:
+    """The variables to start from; None where training starts at random or resumes."""
+    if not options.init_from:
+        for key in ("freeze", "freeze_statistics"):
+            if getattr(options, key):
+                tell(f"config.{key} without config.init_from: what it names keeps random values")
+        return None
+    if has_checkpoints(workdir):
+        return None
+    return pretrained_variables(
+        task,
+        options.init_from,
+        variables=initial_variables(task, options.seed),
+        prefix=options.init_prefix,
+        reinit=options.reinit,
+        freeze=options.freeze,
+        log=tell,
+    )
+
+
+def _compared(config: Any) -> dict[str, Any]:
+    """The keys of a config that a resumed run must have the same."""
+    compared = {key: x for key, x in config.to_dict().items() if key not in _NOT_COMPARED}
+    data = compared["data"].items()
+    compared["data"] = {key: x for key, x in data if key not in _NOT_COMPARED_DATA}
+    return {"config": compared}

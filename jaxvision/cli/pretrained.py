@@ -1,6 +1,5 @@
-"""What a network begins with: the weights of another."""
+"""Starting from pretrained weights."""
 
-import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -8,9 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxvision.cli.assemble import open_run
 from jaxvision.core import InputError, Task, listed, name_matches
-from jaxvision.engine import transfer
+from jaxvision.engine import is_run, restore_weights
 from jaxvision.interop import (
     SUFFIXES,
     is_variables,
@@ -18,11 +16,12 @@ from jaxvision.interop import (
     read_state_dict,
     restore_variables,
     to_state_dict,
+    transfer,
 )
 
 
 class _Weights(NamedTuple):
-    """Variables to begin with.
+    """Variables to start from.
 
     Attributes:
       variables: of another network, or some of them.
@@ -36,8 +35,8 @@ class _Weights(NamedTuple):
 
 
 def _weights_of_run(folder: pathlib.Path) -> _Weights:
-    _, best = open_run(folder)
-    return _Weights(jax.device_get(best.state.averaged), f"{folder}, step {best.step}")
+    weights = restore_weights(folder)
+    return _Weights(jax.device_get(weights.variables), f"{folder}, step {weights.step}")
 
 
 def _weights_of_file(path: pathlib.Path, like: dict[str, Any], prefix: str) -> _Weights:
@@ -57,50 +56,47 @@ def _weights_of_file(path: pathlib.Path, like: dict[str, Any], prefix: str) -> _
     )
 
 
-def starting_from(
+def pretrained_variables(
     task: Task,
     origin: str,
     *,
+    variables: Any,
     prefix: str = "",
-    leave_out: Sequence[str] = (),
+    reinit: Sequence[str] = (),
     freeze: Sequence[str] = (),
-    say: Callable[[str], None],
-) -> Task:
-    """The task, its network beginning with weights of another, where they fit.
+    log: Callable[[str], None],
+) -> dict[str, Any]:
+    """The variables of a task's network, with pretrained weights wherever they fit.
 
     Args:
       task: the task.
-      origin: folder of a run, whose best weights they are; or of variables, as `jaxvision convert`
-        writes them; or a file of weights in torch's layout.
+      origin: folder of a run, whose best weights are taken; or of variables, as `jaxvision convert`
+        writes them; or a file of weights in torch's layout. No code of the run is imported.
+      variables: of the task's network, for what the weights lack.
       prefix: taken off the keys of such a file where they have it.
-      leave_out: patterns of variables that begin at random all the same.
-      freeze: patterns of the parameters that will not train.
-      say: shows lines to the user: what is new, and perhaps frozen, and what was not taken.
+      reinit: patterns of variables that are not taken.
+      freeze: patterns of the parameters that will not be trained.
+      log: shows lines to the user: what is new, and perhaps frozen, and what was not taken.
     Raises:
       InputError: there is no such run or file, or it has nothing in common with the task's network;
-        or a pattern to leave out matches nothing.
+        or a pattern matches nothing.
     """
     path = pathlib.Path(origin).expanduser()
-    like = jax.eval_shape(task.init, jax.random.key(0))
     if is_variables(path):
         weights = _Weights(restore_variables(path), str(path))
-    elif path.suffix in SUFFIXES or path.is_file():
+    elif not is_run(path) and (path.suffix in SUFFIXES or path.is_file()):
+        like = jax.eval_shape(task.init, jax.random.key(0))
         weights = _weights_of_file(path, like, prefix)
     else:
         weights = _weights_of_run(path)
-    given = weights.variables
-    taken = transfer(like, given, leave_out=leave_out)
+    taken = transfer(variables, weights.variables, reinit=reinit)
     rest = f"; new: {', '.join(taken.own)}" if taken.own else ""
-    say(f"{len(taken.taken)} arrays begin as in {weights.origin}{rest}")
+    log(f"{len(taken.taken)} arrays are initialised from {weights.origin}{rest}")
     if taken.recolored:
-        say(f"from grey to RGB, or back: {', '.join(taken.recolored)}")
+        log(f"from grey to RGB, or back: {', '.join(taken.recolored)}")
     frozen = [name for name in taken.own if any(name_matches(name, x) for x in freeze)]
     if frozen:
-        say(f"frozen, though new and at random: {', '.join(frozen)}")
+        log(f"frozen, though new and at random: {', '.join(frozen)}")
     if weights.left:
-        say(f"not taken from there: {', '.join(weights.left)}")
-
-    def init(key: jax.Array) -> dict[str, Any]:
-        return transfer(task.init(key), given, leave_out=leave_out).variables
-
-    return dataclasses.replace(task, init=init)
+        log(f"not taken from there: {', '.join(weights.left)}")
+    return taken.variables

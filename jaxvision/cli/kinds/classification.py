@@ -1,0 +1,216 @@
+"""Classification on the command line."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from jaxvision import augment as aug
+from jaxvision import data, tasks
+from jaxvision.cli.code import Code
+from jaxvision.cli.kinds.kind import Built, DataOptions, Kind, Result, build_model
+from jaxvision.cli.options import plain, read_group
+from jaxvision.core import Inputs, OptionError, check_range, under
+from jaxvision.predict import Prediction
+from jaxvision.tasks.names import LOSSES
+
+
+@dataclass(frozen=True)
+class ClassificationData(DataOptions):
+    """The data of classification.
+
+    Attributes:
+      source: "digits" (embedded), "folder" (DIR/SPLIT/CLASS/), "idx" (MNIST's files), "npz" (of
+        arrays) or "tfds".
+      per_class: images of each class to train on, after the validation part is taken off; 0: all.
+      resize: "stretch", "letterbox" or "crop"; None: refuse images of another size.
+      method: "nearest", "bilinear" or "bicubic".
+      shorter_side: crop: pixels to which the shorter side is resized; None: image_size.
+      channels: 1: grey, 3: RGB.
+      num_classes: None: as many as the data have.
+      class_names: in the order of the labels; (): those of the data, or numbers.
+      mean: one number for each channel, of values in 0..1.
+      std: likewise.
+    """
+
+    source: str = "digits"
+    per_class: int = 0
+    resize: str | None = None
+    method: str = "bilinear"
+    shorter_side: int | None = None
+    channels: int = 1
+    num_classes: int | None = None
+    class_names: tuple[str, ...] = ()
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.5,)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("per_class", self.per_class, least=0)
+        if self.num_classes is not None:
+            check_range("num_classes", self.num_classes, least=1)
+
+
+@dataclass(frozen=True)
+class ClassificationAugment:
+    """Augmentation of classification.
+
+    Attributes:
+      crop_scale: least and largest share of the image that a random crop shows; None: no such crop.
+      crop_on_device: take that crop of the image in the network's size: cheaper, but less sharp.
+      flip: whether images are mirrored left and right, with a probability of one half.
+      padding: pixels on each side before a random crop of the image's size.
+      degrees: largest angle of a random rotation, either way.
+      brightness: largest change of the factor 1, either way.
+      contrast: largest change of the factor 1, either way.
+      saturation: largest change of the factor 1, either way.
+      hue: largest shift, in turns.
+      rand_augment: RandAugment: operations in a row.
+      rand_augment_magnitude: of all of them, in 0..30.
+      mixup: probability that two images are blended, and their labels too.
+      mixup_alpha: of mixup's beta distribution.
+      cutmix: probability, beside mixup's, that a box of another image is pasted.
+      cutmix_alpha: of cutmix's beta distribution.
+    """
+
+    crop_scale: tuple[float, float] | None = None
+    crop_on_device: bool = False
+    flip: bool = False
+    padding: int = 0
+    degrees: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    rand_augment: int = 0
+    rand_augment_magnitude: int = 9
+    mixup: float = 0.0
+    mixup_alpha: float = 0.2
+    cutmix: float = 0.0
+    cutmix_alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("padding", "degrees", "rand_augment"):
+            check_range(name, getattr(self, name), least=0)
+        for name in ("brightness", "contrast", "saturation"):
+            check_range(name, getattr(self, name), least=0, less_than=math.inf)
+        check_range("hue", self.hue, least=0, most=0.5)
+        check_range("rand_augment_magnitude", self.rand_augment_magnitude, least=0, most=30)
+        for name in ("mixup", "cutmix"):
+            check_range(name, getattr(self, name), least=0, most=1)
+            check_range(f"{name}_alpha", getattr(self, f"{name}_alpha"), more_than=0)
+        check_range("mixup plus cutmix", self.mixup + self.cutmix, most=1)
+
+    def steps(self, num_classes: int) -> tuple[Any, ...]:
+        """The augmentations, in their order."""
+        jitter = {x: getattr(self, x) for x in ("brightness", "contrast", "saturation", "hue")}
+        mixing = {x: getattr(self, x) for x in ("mixup", "cutmix", "mixup_alpha", "cutmix_alpha")}
+        magnitude = self.rand_augment_magnitude
+        possible = (
+            (
+                self.crop_scale and self.crop_on_device,
+                lambda: aug.RandomResizedCrop(scale=tuple(self.crop_scale)),
+            ),
+            (self.flip, lambda: aug.RandomFlip()),
+            (self.padding, lambda: aug.RandomCrop(padding=self.padding)),
+            (self.degrees, lambda: aug.Rotate(degrees=self.degrees)),
+            (any(jitter.values()), lambda: aug.ColorJitter(**jitter)),
+            (
+                self.rand_augment,
+                lambda: aug.RandAugment(num_ops=self.rand_augment, magnitude=magnitude),
+            ),
+            (
+                self.mixup or self.cutmix,
+                lambda: aug.ClassMixup(num_classes=num_classes, **mixing),
+            ),
+        )
+        return tuple(make() for wanted, make in possible if wanted)
+
+
+def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool) -> Built:
+    """The task and the transforms of a config."""
+    options = read_group(ClassificationData, config.data, "config.data")
+    size = (options.image_size, options.image_size)
+    with under("config.data"):
+        inputs = Inputs(
+            size,
+            channels=options.channels,
+            mean=options.mean,
+            std=options.std,
+            resize=options.resize,
+            method=options.method,
+            shorter_side=options.shorter_side,
+        )
+    num_classes = len(class_names)
+    model = build_model(config, code, num_classes=num_classes)
+    transform = train_transform = data.ToClassification(inputs, num_classes)
+    loss, steps = None, ()
+    if not evaluation:
+        changes = read_group(ClassificationAugment, config.augment, "config.augment")
+        with under("config.augment"):
+            steps = changes.steps(num_classes)
+            if changes.crop_scale and not changes.crop_on_device:
+                scale = tuple(changes.crop_scale)
+                cropping = data.ToClassification(inputs, num_classes, crop_scale=scale)
+                train_transform = data.RandomTransform(cropping)
+        settings = plain(config.loss)
+        with under("config.loss"):
+            function = code.find(LOSSES["classification"], settings.pop("name"), "loss")
+        loss = partial(function, **settings) if settings else function
+    with under("config"):
+        task = tasks.classification(
+            model, inputs, class_names=class_names, loss=loss, augment=steps
+        )
+    return Built(task, train_transform, transform)
+
+
+def _npz(options: ClassificationData, split: str) -> data.Source:
+    return data.Npz(options.folder, options.own_split(split), class_names=options.class_names)
+
+
+def _idx(options: ClassificationData, split: str) -> data.Source:
+    return data.Idx(options.folder, split, class_names=options.class_names)
+
+
+def _folder(options: ClassificationData, split: str) -> data.Source:
+    names = options.class_names
+    if not names and split != "train":
+        names = data.ImageFolder(options.folder / options.train_split).class_names
+    path = options.folder / options.own_split(split)
+    return data.ImageFolder(path, class_names=names or None, grey=options.channels == 1)
+
+
+def _tfds(options: ClassificationData, split: str) -> data.Source:
+    if not options.name:
+        raise OptionError("name", "name is not set: give a TFDS data set, such as mnist")
+    return data.Tfds(options.name, options.own_split(split), dir=options.dir)
+
+
+def results(prediction: Prediction, task: Any) -> Result:
+    """The classes of an image, the most probable first."""
+    probabilities = prediction.result["probabilities"]
+    ranked = sorted(probabilities.items(), key=lambda pair: -pair[1])[:5]
+    entry = {
+        "label": prediction.result["label"],
+        "probabilities": {name: round(float(p), 5) for name, p in ranked},
+    }
+    return Result(entry, ())
+
+
+CLASSIFICATION = Kind(
+    name="classification",
+    groups={"data": ClassificationData, "augment": ClassificationAugment},
+    defaults={"best.metric": "accuracy", "model.name": "lenet5", "loss.name": "cross_entropy"},
+    sources={
+        "digits": lambda options, split: data.Digits(split, dir=options.dir),
+        "folder": _folder,
+        "idx": _idx,
+        "npz": _npz,
+        "tfds": _tfds,
+    },
+    build=build,
+    results=results,
+    files=(),
+    empty=lambda image, classes: {"label": 0},
+)

@@ -1,0 +1,375 @@
+"""Detection on the command line."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from jaxvision import augment as aug
+from jaxvision import data, tasks
+from jaxvision.cli.code import Code, is_own
+from jaxvision.cli.kinds.kind import (
+    LEAST_SCORE,
+    PICTURES,
+    Built,
+    DataOptions,
+    Kind,
+    Result,
+    Shown,
+    build_model,
+    to_look_at,
+)
+from jaxvision.cli.options import plain, read_group
+from jaxvision.core import InputError, Inputs, OptionError, check_range, lookup, under
+from jaxvision.models.detection.yolov1 import YOLOS_V1
+from jaxvision.models.detection.yolov2 import YOLOS_V2
+from jaxvision.models.detection.yolov3 import YOLOS_V3
+from jaxvision.predict import Prediction, draw_detections
+from jaxvision.tasks import DETECTORS, DetectOptions
+from jaxvision.tasks.names import LOSSES
+
+FAMILIES = {
+    **dict.fromkeys(YOLOS_V1, "yolov1"),
+    **dict.fromkeys(YOLOS_V2, "yolov2"),
+    **dict.fromkeys(YOLOS_V3, "yolov3"),
+}
+"""Network -> its detector."""
+
+
+@dataclass(frozen=True)
+class DetectionData(DataOptions):
+    """The data of detection.
+
+    Attributes:
+      source: "scenes" (embedded), "voc", "coco" or "yolo" (folders in these forms), or "tfds".
+      class_names: of the labels, in their order; (): those of the data.
+      drop_bad: leave out records with bad boxes or images, and count them.
+      difficult: train on objects that are flagged as difficult too.
+      first_pixel: voc: what the files call an image's first pixel.
+      masks: read the masks of the objects too.
+      resize: "letterbox" keeps the aspect ratio; or "stretch".
+      max_boxes: number to which the boxes of an image are padded.
+      sizes: multi-scale training: sizes instead of image_size, drawn at random.
+      size_every: batches between two draws of the size.
+      mean: one number for each channel, of values in 0..1.
+      std: likewise.
+    """
+
+    source: str = "scenes"
+    class_names: tuple[str, ...] = ()
+    drop_bad: bool = False
+    difficult: bool = False
+    first_pixel: int = 1
+    masks: bool = False
+    resize: str = "letterbox"
+    max_boxes: int = 100
+    sizes: tuple[int, ...] = ()
+    size_every: int = 10
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("max_boxes", self.max_boxes, least=1)
+        check_range("size_every", self.size_every, least=1)
+        for name in self.class_names:
+            if "," in name:
+                parts = tuple(part.strip() for part in name.split(","))
+                raise OptionError(
+                    "class_names", f"class_names has {name!r}: give {parts}, in quotes"
+                )
+
+
+@dataclass(frozen=True)
+class DetectionAugment:
+    """Augmentation of detection.
+
+    Attributes:
+      mosaic: probability that four images are put together around a random centre.
+      mixup: probability that two images are blended.
+      mixup_alpha: of mixup's beta distribution.
+      jitter: Darknet's crop: share of the side by which each border moves at most.
+      scale: least and largest factor.
+      ratio: least and largest factor of width over height.
+      translate: largest shift, as a share of the side.
+      flip: probability that an image is mirrored left and right.
+      hue: largest shift, in turns.
+      saturation: largest factor.
+      value: largest factor.
+      least_visible: share of a box that must be left for it to stay.
+      least_side: pixels of its shorter side that must be left.
+    """
+
+    mosaic: float = 0.0
+    mixup: float = 0.0
+    mixup_alpha: float = 1.5
+    jitter: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    ratio: tuple[float, float] = (1.0, 1.0)
+    translate: float = 0.0
+    flip: float = 0.0
+    hue: float = 0.0
+    saturation: float = 1.0
+    value: float = 1.0
+    least_visible: float = 0.25
+    least_side: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("mosaic", "mixup", "flip"):
+            check_range(name, getattr(self, name), least=0, most=1)
+
+    def steps(self) -> tuple[Any, ...]:
+        """The augmentations, in their order."""
+        rule = {"least_visible": self.least_visible, "least_side": self.least_side}
+        mixup = partial(aug.Mixup, probability=self.mixup, alpha=self.mixup_alpha)
+        possible = (
+            (self.mosaic, partial(aug.Mosaic, probability=self.mosaic, **rule)),
+            (self.mixup, mixup),
+            (self.jitter, partial(aug.JitterCrop, jitter=self.jitter, **rule)),
+            *geometry_and_color(self, **rule),
+        )
+        return tuple(make() for wanted, make in possible if wanted)
+
+
+def geometry_and_color(options: Any, **rule: float) -> list[tuple[Any, Any]]:
+    """(whether it is wanted, what makes it), of augmentations that several tasks have.
+
+    Args:
+      options: with scale, ratio, translate, flip, hue, saturation and value; perhaps swap.
+      **rule: when boxes are dropped.
+    """
+    moves = {"scale": options.scale, "ratio": options.ratio, "translate": options.translate}
+    colors = {"hue": options.hue, "saturation": options.saturation, "value": options.value}
+    swap = {"swap": options.swap} if getattr(options, "swap", ()) else {}
+    return [
+        (
+            tuple(moves.values()) != ((1, 1), (1, 1), 0),
+            partial(aug.ScaleTranslate, **moves, **rule),
+        ),
+        (options.flip, partial(aug.RandomFlip, probability=options.flip, **swap)),
+        (tuple(colors.values()) != (0, 1, 1), partial(aug.RandomHsv, **colors)),
+    ]
+
+
+@dataclass(frozen=True)
+class DetectorOptions:
+    """The detector; further keys of this group are options of it, such as best_box_only.
+
+    Attributes:
+      name: "yolov1", "yolov2", "yolov3" or "file.py:function" of your own; empty: the one that
+        belongs to the model.
+    """
+
+    name: str = ""
+
+
+def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool) -> Built:
+    """The task and the transforms of a config."""
+    options = read_group(DetectionData, config.data, "config.data")
+
+    def inputs_of(size: int) -> Inputs:
+        with under("config.data"):
+            normal = {"mean": options.mean, "std": options.std}
+            return Inputs((size, size), **normal, resize=options.resize)
+
+    detector = _detector(config, class_names, code, evaluation)
+    for name, sizes in (("image_size", [options.image_size]), ("sizes", options.sizes)):
+        for size in sizes:
+            if size < 1 or size % detector.multiple_of:
+                raise InputError(
+                    f"config.data.{name} is {size}: give multiples of {detector.multiple_of}"
+                )
+    steps: tuple[Any, ...] = ()
+    if not evaluation:
+        augment = read_group(DetectionAugment, config.augment, "config.augment")
+        with under("config.augment"):
+            steps = augment.steps()
+
+    def transform_of(size: int) -> data.ToDetection:
+        with under("config.data"):
+            return data.ToDetection(
+                inputs_of(size),
+                len(class_names),
+                max_boxes=options.max_boxes,
+                masks=options.masks,
+            )
+
+    transform = train_transform = transform_of(options.image_size)
+    if options.sizes:
+        transforms = tuple(map(transform_of, options.sizes))
+        train_transform = data.MultiScale(transforms, every=options.size_every, seed=config.seed)
+    with under("config"):
+        task = tasks.detection(
+            detector,
+            inputs_of(options.image_size),
+            class_names=class_names,
+            augment=steps,
+            train_difficult=options.difficult,
+        )
+    return Built(task, train_transform, transform)
+
+
+def _detector(
+    config: Any, class_names: Sequence[str], code: Code, evaluation: bool
+) -> tasks.Detector:
+    own, loss = plain(config.detector), plain(config.loss)
+    name, loss_name = own.pop("name"), loss.pop("name")
+    if not name:
+        name = lookup(FAMILIES, config.model.name, "detector")
+    constructor = code.find(DETECTORS, name, "detector")
+    known = inspect.signature(constructor).parameters
+    decode = read_group(DetectOptions, config.detect, "config.detect")
+    given: dict[str, Any] = {"num_classes": len(class_names), "decode": decode}
+    if "model" in known:
+        given["model"] = _model(config, class_names, code)
+    if "anchors" in known:
+        given["anchors"] = plain({"anchors": config.anchors})["anchors"]
+    elif config.anchors:
+        raise InputError(f"config.anchors: {name} has no anchors, leave them out")
+    # A detector of the user's own takes what its signature names.
+    passed = {key: value for key, value in given.items() if key in known}
+    if evaluation:
+        passed |= {"loss": None} if "loss" in known else {}
+        loss = {}
+        # Options that the decoding shares with the loss belong to the constructor.
+        loss |= {key: value for key, value in plain(config.loss).items() if key in known}
+        loss.pop("name", None)
+        loss.pop("loss", None)
+    elif loss_name:
+        with under("config.loss"):
+            passed["loss"] = code.find(LOSSES["detection"], loss_name, "loss")
+    with under("config"):
+        try:
+            return constructor(**passed, **own, **loss)
+        except TypeError as error:
+            raise InputError(f"config.detector: {name} cannot be built: {error}") from error
+        except OptionError as error:
+            group = "loss." if error.option in loss else "detector." if error.option in own else ""
+            if group:
+                raise OptionError(f"{group}{error.option}", f"{group}{error}") from error
+            raise
+
+
+def _model(config: Any, class_names: Sequence[str], code: Code) -> Any:
+    if "num_anchors" in config.model:
+        raise InputError("config.model.num_anchors follows from config.anchors: leave it out")
+    if is_own(config.model.name):
+        return build_model(config, code)
+    return build_model(config, code, num_classes=len(class_names))
+
+
+def _form(options: DetectionData, split: str) -> data.Source:
+    names, own = options.class_names or None, options.own_split(split)
+    how: dict[str, Any] = {"drop_bad": options.drop_bad}
+    if options.source == "voc":
+        how |= {"class_names": names, "first_pixel": options.first_pixel}
+        source = data.VocFolder(options.folder, own, **how)
+    elif options.source == "coco":
+        source = data.CocoFolder(options.folder, own, masks=options.masks, **how)
+    else:
+        source = data.YoloFolder(options.folder, own, class_names=names, **how)
+    data.check_box_counts(source, options.max_boxes)
+    return source
+
+
+def _tfds(options: DetectionData, split: str) -> data.Source:
+    if not options.name:
+        raise OptionError("name", "name is not set: give a TFDS data set, such as voc/2007")
+    if options.drop_bad:
+        raise OptionError(
+            "drop_bad",
+            "drop_bad has no effect on TFDS data sets, whose records are checked as they are read: "
+            "leave it out",
+        )
+    return data.Tfds(options.name, options.own_split(split), dir=options.dir, kind="detection")
+
+
+def class_table(tables: Mapping[str, np.ndarray], class_names: Sequence[str]) -> str:
+    """Average precision of each class, as lines of text; a dash where there are no objects."""
+    width = max(len("class"), *map(len, class_names))
+    lines = [f"{'class':<{width}}  objects      AP    AP50"]
+    columns = tables["class_objects"], tables["class_ap"], tables["class_ap50"]
+    for name, count, *numbers in zip(class_names, *columns, strict=True):
+        shown = "  ".join(f"{'-' if np.isnan(x) else f'{x:.3f}':>6}" for x in numbers)
+        lines.append(f"{name:<{width}}  {count:>7}  {shown}")
+    return "\n".join(lines)
+
+
+def pictures(shown: Shown) -> list[dict[str, np.ndarray]]:
+    """Of the first images, what was found beside what is there."""
+    found, rows = shown.evaluation.collected, []
+    for index in range(min(PICTURES, len(shown.records))):
+        record = shown.records[index]
+        canvas, scale = to_look_at(record["image"])
+        good = found.valid[index] & (found.scores[index] >= LEAST_SCORE)
+        boxes = {
+            "found": (
+                found.boxes[index][good],
+                found.labels[index][good],
+                found.scores[index][good],
+            ),
+            "truth": (np.asarray(record["boxes"]), np.asarray(record["labels"]), None),
+        }
+        rows.append(
+            {
+                caption: draw_detections(
+                    canvas, box * np.tile(scale, 2), labels, scores, shown.task.class_names
+                )
+                for caption, (box, labels, scores) in boxes.items()
+            }
+        )
+    return rows
+
+
+def results(prediction: Prediction, task: Any) -> Result:
+    """A picture with boxes; label, box and score of each object."""
+    found = prediction.result
+    drawn = draw_detections(
+        prediction.image, found.boxes, found.labels, found.scores, task.class_names
+    )
+    corner, size = found.boxes[:, :2], found.boxes[:, 2:] - found.boxes[:, :2]
+    boxes = np.concatenate([corner, size], axis=1)
+    objects = [
+        {
+            "label": task.class_names[label],
+            "bbox": [round(x, 3) for x in box],
+            "score": round(score, 5),
+        }
+        for label, box, score in zip(
+            found.labels.tolist(), boxes.tolist(), found.scores.tolist(), strict=True
+        )
+    ]
+    return Result({"detections": objects}, (drawn,))
+
+
+def _no_objects(image: np.ndarray, classes: int) -> dict[str, Any]:
+    none = np.zeros(0, bool)
+    boxes = {"boxes": np.zeros((0, 4)), "labels": none.astype(int)}
+    return {**boxes, "crowd": none, "difficult": none, "masks": []}
+
+
+DETECTION = Kind(
+    name="detection",
+    groups={
+        "data": DetectionData,
+        "augment": DetectionAugment,
+        "detector": DetectorOptions,
+        "detect": DetectOptions,
+    },
+    defaults={"best.metric": "AP", "model.name": "yolov2", "loss.name": "", "anchors": ()},
+    sources={
+        "scenes": lambda options, split: data.Scenes(split, dir=options.dir),
+        "voc": _form,
+        "coco": _form,
+        "yolo": _form,
+        "tfds": _tfds,
+    },
+    build=build,
+    table=class_table,
+    pictures=pictures,
+    results=results,
+    empty=_no_objects,
+)

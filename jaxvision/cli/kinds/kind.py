@@ -1,0 +1,188 @@
+"""What a kind of task brings to the command line: one record for each."""
+
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import linen as nn
+from PIL import Image
+
+from jaxvision.cli.code import Code, is_own
+from jaxvision.cli.options import plain
+from jaxvision.core import InputError, Record, Task, check_range, under
+from jaxvision.data import Source
+from jaxvision.models import MODELS, create_model
+from jaxvision.predict import Prediction
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Where the data come from; all tasks have these.
+
+    Attributes:
+      source: name of the data source.
+      name: tfds: name of the data set.
+      dir: folder of the data, or the file of an npz; None: TFDS's own folder.
+      train_split: of a folder, npz or TFDS; several parts of a folder as "a/train+b/train".
+      test_split: likewise.
+      validation_fraction: share of the training part to choose the best checkpoint by.
+      image_size: height and width of the network's input.
+      cache: keep decoded records in memory.
+      threads: threads that read batches, in each process that reads.
+      workers: processes that read; 0: threads of the main process read.
+    """
+
+    source: str = ""
+    name: str | None = None
+    dir: str | None = None
+    train_split: str = "train"
+    test_split: str = "test"
+    validation_fraction: float = 0.1
+    image_size: int = 32
+    cache: bool = False
+    threads: int = 2
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        check_range("image_size", self.image_size, least=1)
+        check_range("validation_fraction", self.validation_fraction, least=0, less_than=1)
+        for name in ("threads", "workers"):
+            check_range(name, getattr(self, name), least=0)
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """The folder of the data, or the file.
+
+        Raises:
+          InputError: it is not set.
+        """
+        if not self.dir:
+            raise InputError("config.data.dir is not set: give the folder of the data")
+        return pathlib.Path(self.dir).expanduser()
+
+    def own_split(self, split: str) -> str:
+        """What the data themselves call a split: "train" and "test" stand for the options."""
+        return {"train": self.train_split, "test": self.test_split}.get(split, split)
+
+
+class Built(NamedTuple):
+    """What is built from a config.
+
+    Attributes:
+      task: the task.
+      train_transform: makes an example of a record, in training.
+      eval_transform: likewise, in evaluation.
+    """
+
+    task: Task
+    train_transform: Any
+    eval_transform: Any
+
+
+class Result(NamedTuple):
+    """What prediction leaves of an image.
+
+    Attributes:
+      entry: of predictions.json.
+      files: an array for each of `Kind.files`: a picture u8[H, W, 3], or labels int[H, W].
+    """
+
+    entry: dict[str, Any]
+    files: tuple[np.ndarray, ...]
+
+
+def _same(options: Any, records: Source) -> Source:
+    return records
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of task.
+
+    Attributes:
+      name: of the kind.
+      groups: group of the config -> dataclass of its options; the path of a nested group has dots.
+      defaults: path of an option -> value where it differs from that of the dataclass.
+      sources: name -> (options of the data, split) -> the records.
+      build: (config, class names, code, evaluation alone) -> what is built.
+      table: (evaluation's tables, class names) -> lines of text; None: there is no table.
+      pictures: (run, examples) -> rows of captioned pictures; None: there are none.
+      results: (prediction, task) -> what prediction leaves; None: predict does not take it.
+      files: patterns of the names of its files, the picture's first; "{}" stands for the image.
+      trained_on: (options of the data, records) -> the parts of the records to train on.
+      measured_on: likewise, to evaluate on.
+      empty: (image, classes) -> the annotations of a record that has none; None where images have
+        no one size.
+    """
+
+    name: str
+    groups: Mapping[str, type]
+    defaults: Mapping[str, Any]
+    sources: Mapping[str, Callable[[Any, str], Source]]
+    build: Callable[[Any, Sequence[str], Code, bool], Built]
+    table: Callable[[Mapping[str, np.ndarray], Sequence[str]], str] | None = None
+    pictures: Callable[["Shown"], list[dict[str, np.ndarray]]] | None = None
+    results: Callable[[Prediction, Task], Result] | None = None
+    files: tuple[str, ...] = ("{}.png",)
+    trained_on: Callable[[Any, Source], Source] = _same
+    measured_on: Callable[[Any, Source], Source] = _same
+    empty: Callable[[np.ndarray, int], Record] | None = None
+
+
+class Shown(NamedTuple):
+    """What pictures of an evaluation are made from.
+
+    Attributes:
+      task: that was evaluated.
+      variables: of its network.
+      evaluation: of all records.
+      records: what was evaluated.
+      examples: some of them as a host batch, before `Task.prepare`.
+    """
+
+    task: Task
+    variables: Any
+    evaluation: Any
+    records: Source
+    examples: Any
+
+
+PICTURES = 8
+"""Images in a page of predictions."""
+LEAST_SCORE = 0.3
+"""Of the detections that are drawn there."""
+_SIDES = 320, 640  # pixels: pictures are brought to such a size, to look at
+
+
+def build_model(config: Any, code: Code, **fields: Any) -> nn.Module:
+    """The network that `config.model` names, with its fields.
+
+    Args:
+      config: of the run.
+      code: finds networks of the user's own.
+      **fields: set by the task; the config's come on top, where the network has them.
+    """
+    settings = plain(config.model)
+    name = settings.pop("name")
+    with under("config.model"):
+        if not is_own(name):
+            return create_model(name, **{**fields, **settings})
+        return code.find(MODELS, name, "model")(**{**fields, **settings})
+
+
+def to_look_at(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An image in a size to look at, and f32[2], how many times it is wider and higher."""
+    height, width = image.shape[:2]
+    least, most = (side / max(height, width) for side in _SIDES)
+    size = [max(1, round(side * min(max(1, least), most))) for side in (width, height)]
+    canvas = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+    return canvas, np.array([size[0] / width, size[1] / height], np.float32)
+
+
+def examples_of(batch: Any) -> Iterator[Any]:
+    """The examples of a host batch."""
+    for number in range(len(batch.mask)):
+        yield jax.tree.map(lambda x, i=number: x[i], batch)

@@ -1,0 +1,216 @@
+"""Segmentation on the command line."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from jaxvision import augment as aug
+from jaxvision import data, tasks
+from jaxvision.cli.code import Code
+from jaxvision.cli.kinds.detection import geometry_and_color
+from jaxvision.cli.kinds.kind import (
+    Built,
+    DataOptions,
+    Kind,
+    Result,
+    Shown,
+    build_model,
+    to_look_at,
+)
+from jaxvision.cli.options import plain, read_group
+from jaxvision.core import IGNORED, InputError, Inputs, OptionError, check_range, under
+from jaxvision.predict import Prediction, draw_labels, predict
+from jaxvision.tasks.building import crop_centre
+from jaxvision.tasks.names import LOSSES
+
+
+@dataclass(frozen=True)
+class SegmentationData(DataOptions):
+    """The data of segmentation.
+
+    Attributes:
+      source: "scenes" (embedded), "folder" (of images and masks), "voc" or "tfds".
+      mask: tfds: key of the masks.
+      class_names: of the labels 0, 1, ...; the first one is the background.
+      resize: "letterbox" or "stretch"; None: refuse images of another size.
+      mean: one number for each channel, of values in 0..1.
+      std: likewise.
+    """
+
+    source: str = "scenes"
+    mask: str = "segmentation_mask"
+    class_names: tuple[str, ...] = ()
+    resize: str | None = None
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class SegmentationAugment:
+    """Augmentation of segmentation.
+
+    Attributes:
+      scale: least and largest factor.
+      ratio: least and largest factor of width over height.
+      translate: largest shift, as a share of the side.
+      elastic: pixels by which the points of a coarse grid move, their standard deviation; 0: none.
+      flip: probability that an image is mirrored left and right.
+      hue: largest shift, in turns.
+      saturation: largest factor.
+      value: largest factor.
+    """
+
+    scale: tuple[float, float] = (1.0, 1.0)
+    ratio: tuple[float, float] = (1.0, 1.0)
+    translate: float = 0.0
+    elastic: float = 0.0
+    flip: float = 0.0
+    hue: float = 0.0
+    saturation: float = 1.0
+    value: float = 1.0
+
+    def steps(self) -> tuple[Any, ...]:
+        """The augmentations, in their order."""
+        move, *others = geometry_and_color(self)
+        possible = (move, (self.elastic, partial(aug.Elastic, sigma=self.elastic)), *others)
+        return tuple(make() for wanted, make in possible if wanted)
+
+
+@dataclass(frozen=True)
+class AuxiliaryOptions:
+    """The loss of a network's map "aux"; further keys are options of the loss that differ there.
+
+    Attributes:
+      factor: by which it is multiplied.
+    """
+
+    factor: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_range("factor", self.factor, least=0)
+
+
+def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool) -> Built:
+    """The task and the transform of a config."""
+    options = read_group(SegmentationData, config.data, "config.data")
+    settings = plain(config.loss)
+    name = settings.pop("name")
+    binary = name == "binary_cross_entropy"
+    if binary and len(class_names) != 2:
+        raise InputError(
+            f"config.data.class_names has {len(class_names)} names, but binary_cross_entropy tells "
+            "two classes apart: give two"
+        )
+    with under("config.data"):
+        inputs = Inputs(
+            (options.image_size, options.image_size),
+            mean=options.mean,
+            std=options.std,
+            resize=options.resize,
+        )
+    model = build_model(config, code, num_classes=1 if binary else len(class_names))
+    loss, auxiliary, steps = None, None, ()
+    if not evaluation:
+        augment = read_group(SegmentationAugment, config.augment, "config.augment")
+        with under("config.augment"):
+            steps = augment.steps()
+        with under("config.loss"):
+            function = code.find(LOSSES["segmentation"], name, "loss")
+        loss = partial(function, **settings)
+        others = plain(config.auxiliary)
+        factor = read_group(AuxiliaryOptions, config.auxiliary, "config.auxiliary").factor
+        others.pop("factor")
+        if others or _gives_aux(model):
+            auxiliary = (partial(function, **{**settings, **others}), factor)
+    with under("config"):
+        task = tasks.segmentation(
+            model, inputs, class_names=class_names, loss=loss, auxiliary=auxiliary, augment=steps
+        )
+        transform = data.ToSegmentation(inputs, len(class_names))
+    return Built(task, transform, transform)
+
+
+def _gives_aux(model: Any) -> bool:
+    return bool(getattr(model, "aux", False))
+
+
+def _folder(options: SegmentationData, split: str) -> data.Source:
+    names = options.class_names
+    return data.MaskFolder(options.folder, options.own_split(split), class_names=names)
+
+
+def _tfds(options: SegmentationData, split: str) -> data.Source:
+    if not options.name:
+        raise OptionError("name", "name is not set: give a TFDS data set, such as oxford_iiit_pet")
+    how = {"dir": options.dir, "kind": "segmentation", "mask": options.mask}
+    return data.Tfds(options.name, options.own_split(split), **how)
+
+
+def overlap_table(tables: Mapping[str, np.ndarray], class_names: Sequence[str]) -> str:
+    """Intersection over union of each class, as lines of text; a dash where there is none of it."""
+    width = max(len("class"), *map(len, class_names))
+    numbers = ["-" if np.isnan(x) else f"{x:.3f}" for x in tables["class_iou"]]
+    lines = [f"{name:<{width}}  {x:>6}" for name, x in zip(class_names, numbers, strict=True)]
+    return "\n".join([f"{'class':<{width}}     IoU", *lines])
+
+
+def pictures(shown: Shown) -> list[dict[str, np.ndarray]]:
+    """Regions that were found beside those that are there."""
+    names, rows = shown.task.class_names, []
+    images = list(np.asarray(shown.examples.image))
+    found = [p.result for p in predict(shown.task, shown.variables, images)]
+    for image, labels, truth in zip(images, found, np.asarray(shown.examples.labels), strict=True):
+        canvas, _ = to_look_at(crop_centre(image, labels.shape))
+        parts = {"found": labels, "truth": crop_centre(truth, labels.shape)}
+        rows.append(
+            {
+                caption: draw_labels(canvas, _enlarged(of_pixels, canvas.shape), names)
+                for caption, of_pixels in parts.items()
+            }
+        )
+    return rows
+
+
+def _enlarged(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The nearest labels, in the size of a picture."""
+    rows, columns = (
+        np.arange(new) * old // new for new, old in zip(shape[:2], labels.shape, strict=True)
+    )
+    return labels[rows[:, None], columns[None]]
+
+
+def results(prediction: Prediction, task: Any) -> Result:
+    """A picture with regions and a palette PNG of the labels; the share of pixels of each class."""
+    labels, names = prediction.result, task.class_names
+    counts = np.bincount(labels.ravel(), minlength=len(names))
+    shares = {
+        name: round(count / labels.size, 5)
+        for name, count in zip(names, counts.tolist(), strict=True)
+    }
+    return Result({"shares": shares}, (draw_labels(prediction.image, labels, names), labels))
+
+
+SEGMENTATION = Kind(
+    name="segmentation",
+    groups={
+        "data": SegmentationData,
+        "augment": SegmentationAugment,
+        "auxiliary": AuxiliaryOptions,
+    },
+    defaults={"best.metric": "mean_iou", "model.name": "unet", "loss.name": "cross_entropy"},
+    sources={
+        "scenes": lambda options, split: data.Scenes(split, kind="segmentation", dir=options.dir),
+        "folder": _folder,
+        "voc": lambda options, split: data.VocMasks(options.folder, options.own_split(split)),
+        "tfds": _tfds,
+    },
+    build=build,
+    table=overlap_table,
+    pictures=pictures,
+    results=results,
+    files=("{}.png", "labels/{}.png"),
+    empty=lambda image, classes: {"labels": np.full(image.shape[:2], IGNORED, np.uint8)},
+)

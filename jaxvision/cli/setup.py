@@ -1,0 +1,287 @@
+"""From a config to the pieces that training and evaluation take."""
+
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxvision.cli.code import Code
+from jaxvision.cli.config import default_config
+from jaxvision.cli.kinds import KINDS, Built, Kind
+from jaxvision.cli.options import read_group
+from jaxvision.core import InputError, Task, listed, lookup, under
+from jaxvision.data import (
+    Cached,
+    EvalLoader,
+    ReadOptions,
+    Source,
+    TrainLoader,
+    few_of_each,
+    hold_out,
+)
+from jaxvision.engine import read_run, restore_weights
+from jaxvision.runs import load_run
+
+
+def set_determinism(config: Any) -> None:
+    """Asks XLA for the same bits from run to run; before JAX's first use of a device."""
+    if config.deterministic:
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+
+
+def kind_of(config: Any) -> Kind:
+    """What the task of a config brings to the command line."""
+    return lookup(KINDS, config.task, "task")
+
+
+class Splits:
+    """The splits of the data of a config; each split of the data's own is opened once.
+
+    Args:
+      config: of the run.
+    """
+
+    def __init__(self, config: Any):
+        self._kind = kind_of(config)
+        self._data = config.data
+        self._opened: dict[str, Source] = {}
+
+    def whole(self, split: str) -> Source:
+        """A split of the data's own, with all its records.
+
+        Raises:
+          InputError: the data cannot be opened, or have other classes than the config names.
+        """
+        if split not in self._opened:
+            options = read_group(self._kind.groups["data"], self._data, "config.data")
+            with under("config.data"):
+                source = lookup(self._kind.sources, options.source, "data source")(options, split)
+            _check_class_names(self._data, source)
+            self._opened[split] = source
+        return self._opened[split]
+
+    def open(self, split: str) -> Source:
+        """The records of a split.
+
+        Args:
+          split: "train" and "validation" share the training split of the data, of which a fixed
+            random `data.validation_fraction` is for validation, and of each class of the rest the
+            random `data.per_class` for training, if that is not 0; any other is a split of the
+            data's own.
+        Raises:
+          InputError: as `whole`; the split has no records; a class has fewer images than
+            `data.per_class`.
+        """
+        if split in ("train", "validation"):
+            with under("config.data"):
+                rest, held = hold_out(self.whole("train"), self._data.validation_fraction)
+                count = self._data.get("per_class", 0)
+                few = few_of_each(rest, count) if count and split == "train" else rest
+            source = held if split == "validation" else few
+        else:
+            source = self.whole(split)
+        if not len(source):
+            lower = {"train": "lower", "validation": "raise"}.get(split)
+            advice = f"{lower} config.data.validation_fraction" if lower else "choose another"
+            raise InputError(f"split {split!r} has no records: {advice}")
+        return Cached(source) if self._data.cache else source
+
+
+def _check_class_names(data: Any, source: Source) -> None:
+    """Raises InputError unless the names of a config, if it has any, are those of the data."""
+    wanted, own = tuple(data.get("class_names", ())), tuple(getattr(source, "class_names", ()))
+    if wanted and own and wanted != own:
+        raise InputError(
+            f"the classes of the data are {listed(own)}, but config.data.class_names is "
+            f"{listed(wanted)}: leave it out, or make them the same, in the same order"
+        )
+
+
+def open_data(config: Any) -> Splits:
+    """The data of a config, which gets the names of the classes from them if it has none.
+
+    Raises:
+      InputError: the data cannot be opened, or the config has another number of classes.
+    """
+    splits, data = Splits(config), config.data
+    if "class_names" not in data:
+        return splits
+    if not data.class_names:
+        source = splits.whole("train")
+        names = tuple(source.class_names)
+        if not names and data.get("num_classes"):
+            names = tuple(str(number) for number in range(data.num_classes))
+        if not names:
+            if not hasattr(source, "labels"):
+                raise InputError("config.data.class_names is empty: name the classes of the labels")
+            names = tuple(str(number) for number in range(int(np.max(source.labels)) + 1))
+        data.class_names = names
+    count = data.get("num_classes")
+    if count and count != len(data.class_names):
+        raise InputError(
+            f"config.data.num_classes is {count}, but there are {len(data.class_names)} classes "
+            f"({listed(data.class_names)}): set config.data.num_classes={len(data.class_names)}, "
+            "or leave it out"
+        )
+    return splits
+
+
+def build(config: Any, *, code: Code | None = None, evaluation: bool = False) -> Built:
+    """The task and the transforms of a config.
+
+    Args:
+      config: of the run; it names the classes (see `open_data`).
+      code: finds what it names; None: everything that is named may run.
+      evaluation: build no loss and no augmentation.
+    """
+    names = tuple(config.data.get("class_names", ()))
+    return kind_of(config).build(config, names, code or Code(), evaluation)
+
+
+def _read_options(config: Any) -> ReadOptions:
+    with under("config.data"):
+        return ReadOptions(threads=config.data.threads, workers=config.data.workers)
+
+
+def train_data(config: Any, built: Built, records: Source) -> TrainLoader:
+    """The training batches of this process."""
+    options = read_group(kind_of(config).groups["data"], config.data, "config.data")
+    with under("config"):
+        return TrainLoader(
+            kind_of(config).trained_on(options, records),
+            built.train_transform,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            partners=built.task.partners,
+            read=_read_options(config),
+        )
+
+
+def eval_data(config: Any, built: Built, records: Source) -> EvalLoader:
+    """The batches of an evaluation, of this process."""
+    return EvalLoader(
+        measured_on(config, records),
+        built.eval_transform,
+        batch_size=config.batch_size,
+        read=_read_options(config),
+    )
+
+
+def measured_on(config: Any, records: Source) -> Source:
+    """The parts of records that an evaluation measures, such as tiles of photographs."""
+    kind = kind_of(config)
+    return kind.measured_on(read_group(kind.groups["data"], config.data, "config.data"), records)
+
+
+def spread_examples(records: Source, transform: Any, count: int) -> Any:
+    """Examples from all over the records, before `Task.prepare`.
+
+    Args:
+      records: what an evaluation measures.
+      transform: makes an example of a record.
+      count: how many, or all if there are fewer.
+    Returns:
+      A batch, on the host.
+    """
+    chosen = np.linspace(0, len(records) - 1, min(count, len(records))).astype(int)
+    examples = [transform(records[i], records.where(i)) for i in chosen.tolist()]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *examples)
+
+
+class Opened(NamedTuple):
+    """A run, opened for evaluation and prediction.
+
+    Attributes:
+      config: of the run; of a run that was made in Python, that of its kind with the run's sizes.
+      built: its task, without loss and augmentation, and its transforms.
+      variables: of the network, of the best checkpoint.
+      step: of that checkpoint.
+    """
+
+    config: ConfigDict
+    built: Built
+    variables: Any
+    step: int
+
+    @property
+    def task(self) -> Task:
+        """The task of the run."""
+        return self.built.task
+
+
+def open_run(
+    workdir: pathlib.Path,
+    *,
+    trust: Sequence[str] = (),
+    changes: Mapping[str, Any] | None = None,
+) -> Opened:
+    """The run in a folder, with its best weights.
+
+    Nothing that the run names is imported, except from files that are trusted. Its loss,
+    augmentation and optimizer are not built.
+
+    Args:
+      workdir: the folder.
+      trust: files whose code may run.
+      changes: path of a key of the config -> another value.
+    Raises:
+      InputError: there is no run, it has no checkpoint, or its network or decoding is code that is
+        not trusted.
+    """
+    saved = read_run(workdir)
+    if saved.get("command_line") is None:
+        return _open_python_run(workdir, changes or {})
+    config = config_of_run(workdir)
+    for path, value in (changes or {}).items():
+        group, _, key = path.rpartition(".")
+        part = config[group] if group else config
+        if key in part:
+            part[key] = value
+    code = Code(trust, origin=f"the run in {workdir}")
+    built = build(config, code=code, evaluation=True)
+    weights = restore_weights(workdir)
+    return Opened(config, built, weights.variables, weights.step)
+
+
+def config_of_run(workdir: pathlib.Path) -> ConfigDict:
+    """The config of a run that the command line made.
+
+    Raises:
+      InputError: there is no such run.
+    """
+    saved = read_run(workdir).get("command_line")
+    if saved is None:
+        raise InputError(f"the run in {workdir} was made in Python: it has no config")
+    config = default_config(saved.get("task", "classification"))
+    config.update(saved)
+    return config
+
+
+def _open_python_run(workdir: pathlib.Path, changes: Mapping[str, Any]) -> Opened:
+    decode = {
+        path.removeprefix("detect."): value
+        for path, value in changes.items()
+        if path.startswith("detect.")
+    }
+    run = load_run(workdir, decode=decode)
+    if run.task.kind not in KINDS:
+        raise InputError(
+            f"the run in {workdir} is for {run.task.kind}: this command takes {', '.join(KINDS)}"
+        )
+    kind = KINDS[run.task.kind]
+    config = default_config(run.task.kind)
+    config.data.image_size = run.task.inputs.size[0]
+    if "class_names" in config.data:
+        config.data.class_names = run.class_names
+    for path, value in changes.items():
+        group, _, key = path.rpartition(".")
+        if group in config and key in config[group]:
+            config[group][key] = value
+    transform = kind.transform(run.task)
+    built = Built(run.task, transform, transform)
+    return Opened(config, built, run.variables, run.step)
