@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 from jax import Array, lax
 
-from jaxvision.cli import arguments, assemble
+from jaxvision.cli import arguments, setup
 from jaxvision.cli.folder import (
     FOLDER_FLAGS,
     check_config,
@@ -33,11 +33,8 @@ from jaxvision.cli.folder import (
     save_picture,
 )
 from jaxvision.core import InputError, check_range, lookup
-from jaxvision.data import to_input
-from jaxvision.engine import say
-from jaxvision.engine.progress import passing
-from jaxvision.ops import average_iou, kmeans_anchors
-from jaxvision.ops.placement import PLACEMENTS
+from jaxvision.engine import log, progress_bar
+from jaxvision.ops import PLACEMENTS, average_iou, kmeans_anchors, to_input
 from jaxvision.tasks.detection import trained_on
 
 _STARTS = 5  # of k-means, of which the best counts
@@ -55,17 +52,17 @@ def main(argv: list[str]) -> None:
     if not len(shapes):
         raise InputError("there are no boxes to find anchors for: check the data and its split")
     file = picture_file(values, "anchors")
-    say(f"{len(shapes)} boxes in an input of {size} x {size} pixels")
+    log(f"{len(shapes)} boxes in an input of {size} x {size} pixels")
 
     key, found = jax.random.key(values.seed), {}
     ks = sorted({*range(1, values.max_k + 1), values.k})
-    for k in passing(ks, "clustering", visible=True):
+    for k in progress_bar(ks, "clustering", visible=True):
         anchors, iou = _cluster(jax.random.fold_in(key, k), jnp.asarray(shapes, jnp.float32), k=k)
         found[k] = np.asarray(anchors, np.float64).round(2).tolist(), float(iou)
     anchors, iou = found[values.k]
     ious = {k: iou for k, (_, iou) in found.items()}
-    say("\n".join([" k  average IoU", *(f"{k:>2}  {iou:.4f}" for k, iou in ious.items())]))
-    say(f'--config.anchors="{tuple(map(tuple, anchors))}"')
+    log("\n".join([" k  average IoU", *(f"{k:>2}  {iou:.4f}" for k, iou in ious.items())]))
+    log(f'--config.anchors="{tuple(map(tuple, anchors))}"')
     save_picture(_draw(shapes, anchors, ious, size), file)
     result = {
         "boxes": len(shapes),
@@ -112,7 +109,7 @@ def _of_folder(values: flags.FlagValues) -> tuple[int, np.ndarray]:
             "with --drop_bad"
         )
     if problems:
-        say(
+        log(
             f"some records are left out for {len(problems)} problems, which `jaxvision check-data` "
             "lists"
         )
@@ -134,13 +131,13 @@ def _of_config(values: flags.FlagValues, name: str) -> tuple[int, np.ndarray]:
     config = values.config
     data = config.data
     check_range("config.data.image_size", data.image_size, least=1)
-    records = assemble.open_records(assemble.open_data(config), "train")
+    records = setup.open_data(config).open("train")
     shapes = []
-    for index in passing(range(len(records)), "reading records", visible=True):
-        record = records[index]
+    for index in progress_bar(range(len(records)), "reading records", visible=True):
+        record = records.target(index)
         trained = trained_on(record["crowd"], record["difficult"], difficult_too=data.difficult)
-        original = record["image"].shape[:2]
-        shapes.append(_placed(record["boxes"][trained], original, data.image_size, data.resize))
+        placed = _placed(record["boxes"][trained], record["size"], data.image_size, data.resize)
+        shapes.append(placed)
     return data.image_size, np.concatenate(shapes)
 
 

@@ -47,6 +47,16 @@ def common_flags() -> flags.FlagValues:
     return values
 
 
+def define_trust(values: flags.FlagValues) -> None:
+    """Defines --trust_code, of the commands that open a run."""
+    flags.DEFINE_list(
+        "trust_code",
+        [],
+        "files of code of your own that the run names and that may run, such as my_model.py",
+        flag_values=values,
+    )
+
+
 def join_processes(values: flags.FlagValues) -> None:
     """Starts JAX's distributed service if the flags ask for it.
 

@@ -29,7 +29,7 @@ from jaxvision.cli.folder import (
     save_picture,
 )
 from jaxvision.data import Annotation
-from jaxvision.engine import say
+from jaxvision.engine import log
 from jaxvision.metrics.coco import AREAS
 
 _SHOWN_SIZES = 5  # of images, in the summary
@@ -52,10 +52,10 @@ def main(argv: list[str]) -> int:
     file = picture_file(values, "data")
     sound, problems = checked(listing, decode=not values.headers_only)
     for problem in problems:
-        say(problem)
+        log(problem)
     objects = _objects(sound)
     result = {"problems": len(problems), **_figures(sound, objects, listing.class_names)}
-    say(_summary(result))
+    log(_summary(result))
     if result["objects"]:
         title = f"{values.data} {values.split}: {len(sound)} images, {result['objects']} objects"
         save_picture(_draw(objects, result["classes"], title), file)

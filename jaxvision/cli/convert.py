@@ -7,7 +7,8 @@
 
 Files of torch's layout end in .safetensors or .npz, or in .pth, .pt or .bin where torch is
 installed. All arrays of the file and all of the network must meet; what does not is listed. What
-this writes is read by `jaxvision.load_weights` and by `config.init_from`. The last line on stdout
+this writes is read by `jaxvision.load_weights` and by `config.init_from`. Of a run only its weights
+are read; no code of it runs. The last line on stdout
 is the result, as JSON.
 """
 
@@ -19,8 +20,9 @@ import jax
 import numpy as np
 from absl import flags
 
-from jaxvision.cli import arguments, assemble
+from jaxvision.cli import arguments
 from jaxvision.core import InputError
+from jaxvision.engine import restore_weights
 from jaxvision.interop import (
     download_weights,
     is_variables,
@@ -74,5 +76,4 @@ def _checkpoint(folder: pathlib.Path) -> pathlib.Path | Mapping[str, np.ndarray]
     """What `load_weights` takes: the folder, or of a run the best weights."""
     if is_variables(folder):
         return folder
-    _, best = assemble.open_run(folder)
-    return to_state_dict(best.state.averaged)
+    return to_state_dict(restore_weights(folder).variables)

@@ -38,7 +38,10 @@ from jaxvision.cli.folder import (
     checked,
     read_listing,
 )
+from jaxvision.cli.kinds.detection import DetectionData
+from jaxvision.cli.options import read_group
 from jaxvision.cli.report import file_name
+from jaxvision.cli.setup import check_class_names
 from jaxvision.core import InputError
 from jaxvision.data import (
     FORMS,
@@ -51,10 +54,7 @@ from jaxvision.data import (
     read_image,
 )
 from jaxvision.data.sources.boxes import box_windows
-from jaxvision.data.sources.source import own_split
-from jaxvision.data.sources.splits import check_class_names
-from jaxvision.engine import say
-from jaxvision.engine.progress import passing
+from jaxvision.engine import log, progress_bar
 from jaxvision.predict import output_names
 
 _DATA_FLAGS = (*ANNOTATION_FLAGS, "difficult")
@@ -92,14 +92,14 @@ def main(argv: list[str]) -> int:
         for split, listing in listings.items():
             written = _write(listing, folder / file_name(split), values)
             for problem in written.problems:
-                say(problem)
-            say(f"{split}: {_listed(written.counts)}")
+                log(problem)
+            log(f"{split}: {_listed(written.counts)}")
             counts[split] = written.counts
             left_out.update(written.left_out)
             problems += len(written.problems)
         if not any(sum(of_class.values()) for of_class in counts.values()):
             raise InputError("there are no objects to write: check the data and its splits")
-    say(f"left out: {_listed(left_out)}; problems: {problems}")
+    log(f"left out: {_listed(left_out)}; problems: {problems}")
     result = {"out": str(out), "splits": counts, "left_out": left_out, "problems": problems}
     print(json.dumps(result), flush=True)
     return 1 if problems else 0
@@ -145,7 +145,14 @@ def _listing(values: flags.FlagValues, split: str) -> Listing:
             f"config.data.source is {data.source!r}, but objects are cut out of folders only: "
             f"give the form of one, {', '.join(FORMS)}"
         )
-    listing = list_folder(data, own_split(data, split))
+    options = read_group(DetectionData, data, "config.data")
+    listing = list_folder(
+        options.folder,
+        data.source,
+        options.own_split(split),
+        class_names=options.class_names or None,
+        first_pixel=options.first_pixel,
+    )
     check_class_names(data, listing)
     return listing
 
@@ -198,7 +205,7 @@ def _write(listing: Listing, folder: pathlib.Path, values: flags.FlagValues) -> 
     sound, problems = checked(listing, decode=False)
     counts, left_out = dict.fromkeys(listing.class_names, 0), dict.fromkeys(_REASONS, 0)
     named = list(zip(output_names([x.image for x in sound]), sound, strict=True))
-    for stem, annotation in passing(named, "cutting objects", visible=True):
+    for stem, annotation in progress_bar(named, "cutting objects", visible=True):
         try:
             image = read_image(annotation.image)
         except ImageError:  # by its header it was sound

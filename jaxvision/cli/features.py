@@ -14,7 +14,7 @@ them with --flatten.
 Images are prepared as the run or config says. For --model they are resized and cut to the published
 size, and normalized by the figures that its weights from torchvision (mostly ImageNet's mean and
 standard deviation) or Darknet (0 and 1) were trained with; other networks need --mean and --std.
-What was chosen is told. Images are files, folders or patterns, or --split of the data of the run or
+What was chosen is printed. Images are files, folders or patterns, or --split of the data of the run or
 config, whose labels are kept; train is without the part for validation, which is
 config.data.validation_fraction of it.
 
@@ -38,14 +38,25 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from jaxvision.cli import arguments, assemble
-from jaxvision.cli.beginning import starting_from
+from jaxvision.cli import arguments, setup
 from jaxvision.cli.config import default_config
-from jaxvision.core import InputError, Task, check_range, lookup, merge
+from jaxvision.cli.pretrained import pretrained_variables
+from jaxvision.core import ImageBatch, InputError, Inputs, Task, check_range, lookup, merge
 from jaxvision.core.digest import state_digest
-from jaxvision.data import Source
-from jaxvision.data.sources.image_folders import ImageFolder
-from jaxvision.engine import say
+from jaxvision.data import Images, Source
+from jaxvision.engine import log
+from jaxvision.features import (
+    Features,
+    RecordBatch,
+    check_features_file,
+    choose_maps,
+    compute_features,
+    image_batches,
+    images_digest,
+    read_features,
+    variables_behind_maps,
+    write_features,
+)
 from jaxvision.models import (
     CLASSIFIERS,
     DETECTORS,
@@ -55,25 +66,10 @@ from jaxvision.models import (
     input_size,
 )
 from jaxvision.models.published import IMAGENET_MEAN, IMAGENET_STD
-from jaxvision.predict import (
-    Features,
-    ImageBatch,
-    check_features_file,
-    choose_maps,
-    compute_features,
-    find_images,
-    image_batches,
-    images_digest,
-    read_features,
-    read_image,
-    variables_behind_maps,
-    write_features,
-)
+from jaxvision.predict import find_images, read_image
 
 _NETWORKS = merge(CLASSIFIERS, DETECTORS, SEGMENTERS)
 _OF_MODEL = ("weights", "prefix", "num_classes", "image_size", "shorter_side", "mean", "std")
-# Of config.data, what becomes of an image.
-_PREPARATION = ("image_size", "channels", "resize", "shorter_side", "mean", "std")
 
 
 def main(argv: list[str]) -> int:
@@ -86,19 +82,23 @@ def main(argv: list[str]) -> int:
     _check(values, name, given)
     out = pathlib.Path(values.out).expanduser()
     check_features_file(out)
-    config, task, variables = _network(values, name)
-    data = config.data
-    images = _files(given, data) if given else _split(config, values.split)
-    to_input = assemble.image_transform(config)
+    network = _network(values, name)
+    task, variables, inputs = network.task, network.variables, network.task.inputs
+    if inputs is None or task.kind == "restoration":
+        raise InputError(
+            f"the images of {task.kind} have no one size: give a run or config of another task"
+        )
+    images = _files(given, inputs) if given else _split(network.config, values.split)
     batch_size = min(values.batch_size, len(images.records))
-    shape = (batch_size, data.image_size, data.image_size, data.get("channels", 3))
-    behind = variables_behind_maps(task, variables, jax.ShapeDtypeStruct(shape, np.uint8))
+    image = jax.ShapeDtypeStruct((batch_size, *inputs.shape), np.uint8)
+    mask = jax.ShapeDtypeStruct((batch_size,), bool)
+    behind = variables_behind_maps(task, variables, ImageBatch(image=image, mask=mask))
     names = choose_maps(behind, values.maps)
     check_features_file(out, names)
     _check_taken(variables, {name: behind[name] for name in names})
     about = {
-        "model": config.model.to_dict(),
-        "preparation": {key: data[key] for key in _PREPARATION if key in data},
+        "model": network.model,
+        "preparation": dataclasses.asdict(inputs),
         "variables": state_digest(variables),
         "maps": names,
         "flatten": values.flatten,
@@ -109,7 +109,7 @@ def main(argv: list[str]) -> int:
     features = None if values.overwrite else _there(out, about)
     computed = features is None
     if computed:
-        batches = image_batches(images.records, to_input, batch_size=batch_size)
+        batches = image_batches(images.records, inputs, batch_size=batch_size)
         shown = _shown(batches, len(images.records))
         found = compute_features(task, variables, shown, names, flatten=values.flatten)
         features = found._replace(
@@ -120,9 +120,9 @@ def main(argv: list[str]) -> int:
         )
         write_features(out, features)
     else:
-        say(f"{out} has these features already")
+        log(f"{out} has these features already")
         for reason in features.failed:
-            say(f"failed: {reason}")
+            log(f"failed: {reason}")
     result = {
         "images": len(features.files),
         "failed": len(features.failed),
@@ -145,7 +145,7 @@ def images_of(features: Features) -> Callable[[int], np.ndarray]:
         return lambda number: read_image(features.files[number])
     config = default_config(features.origin["config"]["task"])
     config.update(features.origin["config"])
-    records = assemble.open_records(assemble.open_data(config), features.origin["split"])
+    records = setup.open_data(config).open(features.origin["split"])
 
     def read(number: int) -> np.ndarray:
         index, file = int(features.indices[number]), features.files[number]
@@ -192,6 +192,7 @@ def _flags() -> flags.FlagValues:
     flags.DEFINE_boolean("flatten", False, "keep all places of a map", flag_values=values)
     flags.DEFINE_boolean("overwrite", False, "whatever --out has by now", flag_values=values)
     flags.DEFINE_integer("batch_size", 64, "images at a time", flag_values=values)
+    arguments.define_trust(values)
     return values
 
 
@@ -216,8 +217,20 @@ def _check(values: flags.FlagValues, name: str, images: Sequence[str]) -> None:
     check_range("--batch_size", values.batch_size, least=1)
 
 
-_Network = tuple[Any, Task, Any]
-"""The config that says how images are prepared, the task, and the network's variables."""
+class _Network(NamedTuple):
+    """A network whose features are computed.
+
+    Attributes:
+      config: whose data are read with --split; None: of a network by name.
+      task: with the network; its inputs say how images are prepared.
+      variables: of the network.
+      model: its name and fields, plain JSON.
+    """
+
+    config: Any
+    task: Task
+    variables: Any
+    model: Any
 
 
 def _network(values: flags.FlagValues, name: str) -> _Network:
@@ -228,20 +241,22 @@ def _network(values: flags.FlagValues, name: str) -> _Network:
 
 def _of_run(values: flags.FlagValues) -> _Network:
     workdir = pathlib.Path(values.workdir).expanduser()
-    config = assemble.saved_config(workdir, data_dir=values.data_dir)
-    assemble.set_determinism(config)
-    task, best = assemble.open_run(workdir, config)
-    say(f"the checkpoint of step {best.step} in {workdir}")
-    return config, task, best.state.averaged
+    opened = setup.open_run(workdir, trust=values.trust_code)
+    config = opened.config
+    if values.data_dir:
+        config.data.dir = values.data_dir
+    setup.set_determinism(config)
+    log(f"the checkpoint of step {opened.step} in {workdir}")
+    return _Network(config, opened.task, opened.variables, config.model.to_dict())
 
 
 def _of_config(config: Any) -> _Network:
     if not config.init_from:
-        raise InputError("config.init_from is not set: give the weights to begin with")
-    assemble.set_determinism(config)
-    if "class_names" in config.data:
-        assemble.open_data(config)  # for the names
-    return _beginning(config, config.init_from, config.init_prefix, config.init_except)
+        raise InputError("config.init_from is not set: give pretrained weights")
+    setup.set_determinism(config)
+    setup.open_data(config)  # for the names of the classes
+    how = {"prefix": config.init_prefix, "reinit": config.reinit}
+    return _pretrained(config, config.init_from, **how)
 
 
 def _by_name(values: flags.FlagValues) -> _Network:
@@ -253,25 +268,27 @@ def _by_name(values: flags.FlagValues) -> _Network:
     config = default_config()
     config.model.name = values.model
     data = config.data
-    data.num_classes, data.channels = model.num_classes, channels
+    data.class_names = tuple(str(number) for number in range(model.num_classes))
+    data.channels = channels
     data.image_size = values.image_size or height
-    data.shorter_side, data.resize = values.shorter_side or data.image_size, "bilinear"
+    data.shorter_side, data.resize = values.shorter_side or data.image_size, "crop"
     published = input_figures(values.model)
     if published is None and channels == 3:
         published = IMAGENET_MEAN, IMAGENET_STD
         if not (values.mean and values.std):
-            say(
-                f"by which figures images for {values.model} are normalized depends on its "
-                "weights: without --mean and --std by ImageNet's"
+            log(
+                f"how images for {values.model} are normalised depends on its weights: without "
+                "--mean and --std by ImageNet's mean and standard deviation"
             )
     published = published or ((), ())
     for name, known in zip(("mean", "std"), published, strict=True):
         data[name] = _figures(name, values[name].value, known, channels)
-    say(
+    log(
         f"{values.model} takes {data.image_size} x {data.image_size} pixels: the shorter side is "
-        f"resized to {data.shorter_side}, and the middle taken; mean {data.mean}, std {data.std}"
+        f"resized to {data.shorter_side}, and the centre is cut out; mean {data.mean}, std "
+        f"{data.std}"
     )
-    return _beginning(config, values.weights, values.prefix or "")
+    return _pretrained(config, values.weights, prefix=values.prefix or "")
 
 
 def _figures(
@@ -292,14 +309,15 @@ def _figures(
     return figures
 
 
-def _beginning(config: Any, origin: str, prefix: str, leave_out: Sequence[str] = ()) -> _Network:
-    """A network as it begins with weights; what they lack is NaN, lest it pass for weights."""
-    task = assemble.make_task(config)
+def _pretrained(config: Any, origin: str, *, prefix: str, reinit: Sequence[str] = ()) -> _Network:
+    """A network with pretrained weights; what they lack is NaN, so that it cannot pass for them."""
+    task = setup.build(config, evaluation=True).task
     like = jax.eval_shape(task.init, jax.random.key(0))
-    nothing = jax.tree.map(lambda x: np.full(x.shape, np.nan, x.dtype), like)
-    blank = dataclasses.replace(task, init=lambda key: nothing)
-    begun = starting_from(blank, origin, prefix=prefix, leave_out=leave_out, say=say)
-    return config, task, begun.init(jax.random.key(0))
+    blank = jax.tree.map(lambda x: np.full(x.shape, np.nan, x.dtype), like)
+    variables = pretrained_variables(
+        task, origin, variables=blank, prefix=prefix, reinit=reinit, log=log
+    )
+    return _Network(config, task, variables, config.model.to_dict())
 
 
 def _check_taken(variables: Any, behind: Mapping[str, Sequence[str]]) -> None:
@@ -334,11 +352,9 @@ class _Images(NamedTuple):
     origin: dict[str, Any]
 
 
-def _files(given: Sequence[str], data: Any) -> _Images:
+def _files(given: Sequence[str], inputs: Inputs) -> _Images:
     paths = [os.path.abspath(path) for path in find_images(given)]
-    files = tuple(map(pathlib.Path, paths))
-    grey = data.get("channels", 3) == 1
-    records = ImageFolder(files, np.zeros(len(files), np.int32), (), grey)
+    records = Images(tuple(map(pathlib.Path, paths)), grey=inputs.channels == 1)
     return _Images(records, images_digest(paths), (), {})
 
 
@@ -346,16 +362,11 @@ def _split(config: Any, split: str) -> _Images:
     data = config.data
     if data.dir:
         data.dir = os.path.abspath(os.path.expanduser(data.dir))
-    splits = assemble.open_data(config)
-    records = assemble.open_records(splits, split)
-    names = ()
-    if config.task == "classification":
-        source = splits.whole("train" if split == "validation" else split)
-        named = getattr(source, "class_names", None) or data.class_names
-        names = named or range(data.num_classes)
+    records = setup.open_data(config).open(split)
+    names = tuple(data.class_names) if config.task == "classification" else ()
     called = [*map(records.where, range(len(records))), data.dir or ""]  # which may be a file
     origin = {"config": config.to_dict(), "split": split}
-    return _Images(records, images_digest(called), tuple(map(str, names)), origin)
+    return _Images(records, images_digest(called), names, origin)
 
 
 def _there(out: pathlib.Path, about: dict[str, Any]) -> Features | None:
@@ -376,7 +387,7 @@ def _there(out: pathlib.Path, about: dict[str, Any]) -> Features | None:
     return features
 
 
-def _shown(batches: Iterator[ImageBatch], total: int) -> Iterator[ImageBatch]:
+def _shown(batches: Iterator[RecordBatch], total: int) -> Iterator[RecordBatch]:
     """The batches, with a bar, and a line for each image that could not be read."""
     with tqdm(total=total, unit="image", disable=not sys.stderr.isatty()) as bar:
         for batch in batches:

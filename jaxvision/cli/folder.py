@@ -2,7 +2,6 @@
 
 import pathlib
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 from absl import flags
@@ -20,8 +19,7 @@ from jaxvision.data import (
     list_folder,
     sort_out,
 )
-from jaxvision.engine import say
-from jaxvision.engine.progress import passing
+from jaxvision.engine import log, progress_bar
 
 ANNOTATION_FLAGS = ("data", "form", "class_names", "first_pixel")
 """That say which annotations to read, but for their split."""
@@ -89,20 +87,20 @@ def read_listing(values: flags.FlagValues, split: str) -> Listing:
         raise InputError("no --data: give the folder of the images and annotations")
     folder, names = pathlib.Path(values.data).expanduser(), tuple(values.class_names)
     form = values.form or find_form(folder, split)
-    data = SimpleNamespace(
-        source=form,
-        dir=folder,
-        class_names=names,
+    listing = list_folder(
+        folder,
+        form,
+        split,
+        class_names=names or None,
         first_pixel=values.first_pixel,
         masks=True,  # to be checked with the boxes
     )
-    listing = list_folder(data, split)
     if names and names != listing.class_names:  # those of COCO are in its file
         raise InputError(
             f"the classes of the data are {', '.join(listing.class_names)}, but --class_names is "
             f"{', '.join(names)}: leave it out"
         )
-    say(f"{folder} {split}: annotations in the form {form}")
+    log(f"{folder} {split}: annotations in the form {form}")
     return listing
 
 
@@ -113,7 +111,7 @@ def checked(listing: Listing, *, decode: bool) -> tuple[list[Annotation], list[P
       listing: of a folder.
       decode: read all of each image, not just its header.
     """
-    shown = passing(listing.annotations, "checking images", visible=True)
+    shown = progress_bar(listing.annotations, "checking images", visible=True)
     sound, problems = sort_out(shown, decode=decode)
     return sound, [*listing.problems, *problems]
 
@@ -139,4 +137,4 @@ def save_picture(figure: Any, file: pathlib.Path) -> None:
     """Writes a figure of matplotlib, and tells where it is."""
     with replacing(file, "wb") as stream:
         figure.savefig(stream, format="png", dpi=120)
-    say(f"picture: {file}")
+    log(f"picture: {file}")

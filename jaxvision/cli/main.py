@@ -1,6 +1,6 @@
 """jaxvision: computer vision in JAX.
 
-jaxvision train --config=digits_lenet5 --workdir=DIR   train or resume a run
+jaxvision train --config=digits_lenet5 --workdir=DIR   train, fine-tune or resume a run
 jaxvision eval --workdir=DIR                           evaluate its best checkpoint
 jaxvision check-data --data=DIR                        list what is wrong with images and boxes
 jaxvision anchors --data=DIR --k=5                     find anchors for a detector by k-means

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from jaxvision.cli import arguments
 from jaxvision.core import InputError, close_names
-from jaxvision.engine import say
+from jaxvision.engine import log
 from jaxvision.models import MODELS, create_model, input_size, summarize
 
 _LEVELS = ("c1", "c2", "c3", "c4", "c5")
@@ -94,7 +94,7 @@ def _row_of(row: dict[str, Any]) -> str:
 def _layers(name: str) -> str:
     """The layers of a network, and what goes in and out of each."""
     images = jnp.zeros((1, *input_size(name)))
-    say(f"{name}, for one image of {images.shape[1]}x{images.shape[2]}x{images.shape[3]}:")
+    log(f"{name}, for one image of {images.shape[1]}x{images.shape[2]}x{images.shape[3]}:")
     console = {"width": _WIDTH, "force_terminal": False}
     return nn.tabulate(create_model(name), jax.random.key(0), console_kwargs=console)(
         images, train=False

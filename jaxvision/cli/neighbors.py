@@ -26,17 +26,10 @@ from jaxvision.cli import arguments
 from jaxvision.cli.features import images_of
 from jaxvision.core import InputError, check_range
 from jaxvision.core.files import replace_text
-from jaxvision.engine import say
-from jaxvision.engine.progress import passing
+from jaxvision.engine import log, progress_bar
+from jaxvision.features import Features, check_comparable, read_features
 from jaxvision.ops import NEIGHBOR_METRICS, majority_vote, nearest_neighbors
-from jaxvision.predict import (
-    Features,
-    Neighbor,
-    check_comparable,
-    draw_neighbors,
-    read_features,
-    write_picture,
-)
+from jaxvision.predict import Neighbor, draw_neighbors, write_picture
 
 _ROWS = 8  # queries on a page
 
@@ -83,7 +76,7 @@ def main(argv: list[str]) -> None:
     if index.labels is not None and queries.labels is not None:
         voted = np.asarray(majority_vote(index.labels[found]))
         result["accuracy"] = float((voted == queries.labels).mean())
-        say(f"the vote of {values.k} neighbors finds the class of {result['accuracy']:.4f}")
+        log(f"the vote of {values.k} neighbors finds the class of {result['accuracy']:.4f}")
     rows = [
         {
             **_entry(queries, number),
@@ -100,7 +93,7 @@ def main(argv: list[str]) -> None:
         for number, page in enumerate(_draw(index, queries, rows, found, values.most), start=1):
             pages.append(str(out / f"neighbors_{number}.png"))
             write_picture(pages[-1], page)
-        say(f"pages of pictures in {out}: {len(pages)}")
+        log(f"pages of pictures in {out}: {len(pages)}")
     print(json.dumps({**result, "pictures": pages}), flush=True)
 
 
@@ -151,5 +144,5 @@ def _draw(
 
     count = min(most, len(found))
     shown = np.linspace(0, len(found) - 1, count).astype(int).tolist()
-    for first in passing(range(0, count, _ROWS), "drawing", visible=True):
+    for first in progress_bar(range(0, count, _ROWS), "drawing", visible=True):
         yield draw_neighbors([cells(number) for number in shown[first : first + _ROWS]])

@@ -5,6 +5,7 @@
 
 --out gets predictions.json and, for each image, of a run for
 
+  classification  a picture with its class; `label` and the five highest `probabilities`
   detection     a picture with boxes; `label`, `bbox` ([x, y, width, height] in pixels of the image)
                 and `score` of each object
   segmentation  a picture with coloured regions, and in labels/ a palette PNG of the classes; the
@@ -13,7 +14,8 @@
   landmarks     a picture with points; `label`, `point` ([x, y]) and `score` of each
   restoration   the restored image, and in beside/ a picture of both
 
-An image that cannot be read is reported, and the rest goes on; the exit code is then 1. The last
+Nothing that the run names is imported. Where its network, detector or decoding is code of your
+own, give its file by --trust-code. An image that cannot be read is reported, and the rest goes on; the exit code is then 1. The last
 line on stdout is a summary, as JSON.
 """
 
@@ -22,19 +24,27 @@ import json
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
+import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from jaxvision.cli import arguments, assemble
-from jaxvision.cli.results import MAKERS, Maker, detections_maker, write
-from jaxvision.core import InputError, check_range
+from jaxvision.cli import arguments, setup
+from jaxvision.cli.kinds import KINDS, Kind
+from jaxvision.core import InputError, Task, check_range, lookup
 from jaxvision.core.files import replace_text
-from jaxvision.engine import say
+from jaxvision.engine import log
 from jaxvision.interop import read_cfg, read_weights
-from jaxvision.predict import Failed, Predictor, find_images, output_names, predict_of_darknet
+from jaxvision.predict import (
+    Failed,
+    darknet_task,
+    find_images,
+    output_names,
+    predict,
+    write_label_png,
+    write_picture,
+)
 
 RESULT = "predictions.json"
 _DARKNET = ("cfg", "weights", "names")
@@ -42,21 +52,7 @@ _DARKNET = ("cfg", "weights", "names")
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit code."""
-    values = flags.FlagValues()
-    for name, meaning in (
-        ("workdir", "folder of a run: its best checkpoint predicts"),
-        ("cfg", "instead of a run: Darknet's description of a detector"),
-        ("weights", "with it: the weights"),
-        ("names", "with it: the names of the classes, a line each"),
-        ("out", "folder for the pictures and predictions.json; made if it is not there"),
-    ):
-        flags.DEFINE_string(name, None, meaning, flag_values=values)
-    flags.DEFINE_float("score", 0.3, "least score of what is found", flag_values=values)
-    flags.DEFINE_float(
-        "iou", 0.45, "of two boxes of a class that overlap more, one stays", flag_values=values
-    )
-    flags.DEFINE_integer("most", 100, "objects in an image at most", flag_values=values)
-    flags.DEFINE_integer("batch_size", 8, "images at a time", flag_values=values)
+    values = _flags()
     given = arguments.parse_with_rest(values, argv, __doc__)
     for name in ("score", "iou"):
         check_range(f"--{name}", values[name].value, least=0, most=1)
@@ -67,27 +63,28 @@ def main(argv: list[str]) -> int:
     if not given:
         raise InputError("no images: give files, folders or patterns")
     paths = find_images(given)
-    maker = _maker(values)
+    model = _model(values)
     out = pathlib.Path(values.out).expanduser()
     files = [
-        [out / pattern.format(name) for pattern in maker.names] for name in output_names(paths)
+        [out / pattern.format(name) for pattern in model.kind.files] for name in output_names(paths)
     ]
     _check_apart(files, paths)
     out.mkdir(parents=True, exist_ok=True)
 
     images: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
-    results = maker.make(paths, min(values.batch_size, len(paths)))
-    bar = tqdm(results, total=len(paths), unit="image", disable=not sys.stderr.isatty())
+    found = predict(model.task, model.variables, paths, batch_size=values.batch_size)
+    bar = tqdm(found, total=len(paths), unit="image", disable=not sys.stderr.isatty())
     try:
-        for path, places, result in zip(paths, files, bar, strict=True):
-            if isinstance(result, Failed):
-                tqdm.write(f"failed: {result.reason}", file=sys.stderr)
-                failed.append({"file": str(path), "reason": result.reason})
+        for path, places, prediction in zip(paths, files, bar, strict=True):
+            if isinstance(prediction, Failed):
+                tqdm.write(f"failed: {prediction.reason}", file=sys.stderr)
+                failed.append({"file": str(path), "reason": prediction.reason})
                 continue
+            result = model.kind.results(prediction, model.task)
             for place, array in zip(places, result.files, strict=True):
-                write(place, array)
-            height, width = result.size
+                _write(place, array)
+            height, width = prediction.image.shape[:2]
             about = {"file": str(path), "picture": str(places[0]), "width": width, "height": height}
             images.append({**about, **result.entry})
     finally:  # interrupted, it leaves what it has
@@ -99,6 +96,40 @@ def main(argv: list[str]) -> int:
     return 1 if failed else 0
 
 
+def _flags() -> flags.FlagValues:
+    values = flags.FlagValues()
+    for name, meaning in (
+        ("workdir", "folder of a run: its best checkpoint predicts"),
+        ("cfg", "instead of a run: Darknet's description of a detector"),
+        ("weights", "with it: the weights"),
+        ("names", "with it: the names of the classes, a line each"),
+        ("out", "folder for the pictures and predictions.json; made if it is not there"),
+    ):
+        flags.DEFINE_string(name, None, meaning, flag_values=values)
+    flags.DEFINE_float("score", 0.3, "least score of what is found", flag_values=values)
+    flags.DEFINE_float(
+        "iou", 0.45, "IoU with a better box of its class that suppresses a box", flag_values=values
+    )
+    flags.DEFINE_integer("most", 100, "objects in an image at most", flag_values=values)
+    flags.DEFINE_integer("batch_size", 8, "images at a time", flag_values=values)
+    arguments.define_trust(values)
+    return values
+
+
+class _Model(NamedTuple):
+    """What predicts: a task with its variables, and what the command line knows of its kind."""
+
+    kind: Kind
+    task: Task
+    variables: Any
+
+
+def _write(path: pathlib.Path, array: np.ndarray) -> None:
+    """Writes a picture, or labels of pixels, as a PNG; makes the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (write_picture if array.ndim == 3 else write_label_png)(path, array)
+
+
 def _check_apart(files: Sequence[Sequence[pathlib.Path]], paths: Sequence[pathlib.Path]) -> None:
     """Raises InputError if a file would take the place of an image."""
     images = {path.resolve() for path in paths}
@@ -107,58 +138,41 @@ def _check_apart(files: Sequence[Sequence[pathlib.Path]], paths: Sequence[pathli
             raise InputError(f"{file} is one of the images: give another folder as --out")
 
 
-def _maker(values: flags.FlagValues) -> Maker:
+def _model(values: flags.FlagValues) -> _Model:
     given = [name for name in _DARKNET if values[name].value]
     if bool(values.workdir) == bool(given) or len(given) not in (0, len(_DARKNET)):
         raise InputError("give either --workdir, or all of --cfg, --weights and --names")
-    return detections_maker(_of_darknet(values)) if given else _of_run(values)
+    return _of_darknet(values) if given else _of_run(values)
 
 
-def _of_run(values: flags.FlagValues) -> Maker:
+def _of_run(values: flags.FlagValues) -> _Model:
     workdir = pathlib.Path(values.workdir).expanduser()
-    config = assemble.saved_config(workdir)
-    if config.task not in MAKERS:
-        raise InputError(
-            f"the run in {workdir} is for {config.task}: predict takes {', '.join(MAKERS)}"
-        )
-    if config.task == "detection":
-        config.detect.score_threshold = values.score
-        config.detect.iou_threshold = values.iou
-        config.detect.max_detections = values.most
-    task, best = assemble.open_run(workdir, config)
-    say(f"the checkpoint of step {best.step} in {workdir}")
-    return MAKERS[config.task](config, task, best.state.averaged)
+    changes = {
+        "detect.score_threshold": values.score,
+        "detect.iou_threshold": values.iou,
+        "detect.max_detections": values.most,
+    }
+    opened = setup.open_run(workdir, trust=values.trust_code, changes=changes)
+    log(f"the checkpoint of step {opened.step} in {workdir}")
+    return _Model(lookup(KINDS, opened.task.kind, "task"), opened.task, opened.variables)
 
 
-def _of_darknet(values: flags.FlagValues) -> Predictor:
+def _of_darknet(values: flags.FlagValues) -> _Model:
     description = read_cfg(pathlib.Path(values.cfg).expanduser())
-    predict = predict_of_darknet(
+    task = darknet_task(
         description,
+        class_names=_names(pathlib.Path(values.names).expanduser()),
         score_threshold=values.score,
         iou_threshold=values.iou,
         max_detections=values.most,
     )
-    size = description.image[:2]
-    heads = description.heads(*size)
-    names = _names(pathlib.Path(values.names).expanduser(), heads[0].num_classes)
-    return Predictor(
-        predict=predict,
-        variables=jax.device_put(
-            read_weights(pathlib.Path(values.weights).expanduser(), description)
-        ),
-        image_size=size,
-        # As in Darknet: YOLOv1's images were stretched, those of later versions are not.
-        resize="stretch" if heads[0].kind == "detection" else "letterbox",
-        class_names=names,
-    )
+    variables = read_weights(pathlib.Path(values.weights).expanduser(), description)
+    return _Model(KINDS["detection"], task, variables)
 
 
-def _names(path: pathlib.Path, count: int) -> tuple[str, ...]:
+def _names(path: pathlib.Path) -> tuple[str, ...]:
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--names={path} cannot be read: {error}") from error
-    names = tuple(line.strip() for line in lines if line.strip())
-    if len(names) != count:
-        raise InputError(f"{path} has {len(names)} names, but the network has {count} classes")
-    return names
+    return tuple(line.strip() for line in lines if line.strip())

@@ -24,9 +24,14 @@ from jaxvision.cli import arguments
 from jaxvision.cli.folder import save_picture
 from jaxvision.core import InputError, check_range
 from jaxvision.core.files import replace_text
-from jaxvision.engine import choose_l2, fit_linear_probe, say
-from jaxvision.engine.progress import passing
-from jaxvision.predict import Features, check_comparable, read_features
+from jaxvision.engine import log, progress_bar
+from jaxvision.features import (
+    Features,
+    check_comparable,
+    choose_l2,
+    fit_linear_probe,
+    read_features,
+)
 
 
 def main(argv: list[str]) -> None:
@@ -58,15 +63,15 @@ def main(argv: list[str]) -> None:
     out.mkdir(parents=True, exist_ok=True)
 
     if values.l2 is None:
-        say("l2 of each map: by the accuracy on a held-out fifth of the training set")
+        log("l2 of each map: by the accuracy on a held-out fifth of the training set")
     probes = {
         name: _probe(train, test, name, values.l2)
-        for name in passing(train.maps, "fitting", visible=True)
+        for name in progress_bar(train.maps, "fitting", visible=True)
     }
-    say(_table(probes))
+    log(_table(probes))
     for name, probe in probes.items():
         if not probe["converged"]:
-            say(f"{name}: stopped after {probe['steps']} steps, before it was at its minimum")
+            log(f"{name}: stopped after {probe['steps']} steps, before it was at its minimum")
     result = {
         "classes": len(train.class_names),
         "train": len(train.labels),

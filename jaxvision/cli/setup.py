@@ -61,7 +61,7 @@ class Splits:
             options = read_group(self._kind.groups["data"], self._data, "config.data")
             with under("config.data"):
                 source = lookup(self._kind.sources, options.source, "data source")(options, split)
-            _check_class_names(self._data, source)
+            check_class_names(self._data, source)
             self._opened[split] = source
         return self._opened[split]
 
@@ -92,7 +92,7 @@ class Splits:
         return Cached(source) if self._data.cache else source
 
 
-def _check_class_names(data: Any, source: Source) -> None:
+def check_class_names(data: Any, source: Source) -> None:
     """Raises InputError unless the names of a config, if it has any, are those of the data."""
     wanted, own = tuple(data.get("class_names", ())), tuple(getattr(source, "class_names", ()))
     if wanted and own and wanted != own:

@@ -6,14 +6,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from jaxvision import augment as aug
 from jaxvision import data, tasks
 from jaxvision.cli.code import Code
 from jaxvision.cli.kinds.kind import Built, DataOptions, Kind, Result, build_model
 from jaxvision.cli.options import plain, read_group
 from jaxvision.core import Inputs, OptionError, check_range, under
-from jaxvision.predict import Prediction
+from jaxvision.predict import Prediction, draw_prediction
 from jaxvision.tasks.names import LOSSES
+
+_RANKED = 5  # classes of an image in predictions.json
 
 
 @dataclass(frozen=True)
@@ -188,14 +192,15 @@ def _tfds(options: ClassificationData, split: str) -> data.Source:
 
 
 def results(prediction: Prediction, task: Any) -> Result:
-    """The classes of an image, the most probable first."""
+    """A picture with the class above it; the classes of an image, the most probable first."""
     probabilities = prediction.result["probabilities"]
-    ranked = sorted(probabilities.items(), key=lambda pair: -pair[1])[:5]
+    ranked = np.argsort(-probabilities, kind="stable")[:_RANKED].tolist()
+    names = task.class_names or [str(number) for number in range(len(probabilities))]
     entry = {
-        "label": prediction.result["label"],
-        "probabilities": {name: round(float(p), 5) for name, p in ranked},
+        "label": names[ranked[0]],
+        "probabilities": {names[i]: round(float(probabilities[i]), 5) for i in ranked},
     }
-    return Result(entry, ())
+    return Result(entry, (draw_prediction(prediction, "classification", task.class_names),))
 
 
 CLASSIFICATION = Kind(
@@ -210,7 +215,7 @@ CLASSIFICATION = Kind(
         "tfds": _tfds,
     },
     build=build,
+    transform=lambda task: data.ToClassification(task.inputs, len(task.class_names)),
     results=results,
-    files=(),
     empty=lambda image, classes: {"label": 0},
 )

@@ -27,7 +27,7 @@ from jaxvision.core import InputError, Inputs, OptionError, check_range, lookup,
 from jaxvision.models.detection.yolov1 import YOLOS_V1
 from jaxvision.models.detection.yolov2 import YOLOS_V2
 from jaxvision.models.detection.yolov3 import YOLOS_V3
-from jaxvision.predict import Prediction, draw_detections
+from jaxvision.predict import Prediction, draw_detections, draw_prediction
 from jaxvision.tasks import DETECTORS, DetectOptions
 from jaxvision.tasks.names import LOSSES
 
@@ -327,9 +327,7 @@ def pictures(shown: Shown) -> list[dict[str, np.ndarray]]:
 def results(prediction: Prediction, task: Any) -> Result:
     """A picture with boxes; label, box and score of each object."""
     found = prediction.result
-    drawn = draw_detections(
-        prediction.image, found.boxes, found.labels, found.scores, task.class_names
-    )
+    drawn = draw_prediction(prediction, "detection", task.class_names)
     corner, size = found.boxes[:, :2], found.boxes[:, 2:] - found.boxes[:, :2]
     boxes = np.concatenate([corner, size], axis=1)
     objects = [
@@ -368,6 +366,7 @@ DETECTION = Kind(
         "tfds": _tfds,
     },
     build=build,
+    transform=lambda task: data.ToDetection(task.inputs, len(task.class_names)),
     table=class_table,
     pictures=pictures,
     results=results,

@@ -108,6 +108,7 @@ class Kind:
       defaults: path of an option -> value where it differs from that of the dataclass.
       sources: name -> (options of the data, split) -> the records.
       build: (config, class names, code, evaluation alone) -> what is built.
+      transform: (task) -> what makes an example of a record, in evaluation.
       table: (evaluation's tables, class names) -> lines of text; None: there is no table.
       pictures: (run, examples) -> rows of captioned pictures; None: there are none.
       results: (prediction, task) -> what prediction leaves; None: predict does not take it.
@@ -123,6 +124,7 @@ class Kind:
     defaults: Mapping[str, Any]
     sources: Mapping[str, Callable[[Any, str], Source]]
     build: Callable[[Any, Sequence[str], Code, bool], Built]
+    transform: Callable[[Task], Any]
     table: Callable[[Mapping[str, np.ndarray], Sequence[str]], str] | None = None
     pictures: Callable[["Shown"], list[dict[str, np.ndarray]]] | None = None
     results: Callable[[Prediction, Task], Result] | None = None

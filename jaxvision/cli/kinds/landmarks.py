@@ -174,6 +174,7 @@ LANDMARKS = Kind(
         "folder": _folder,
     },
     build=build,
+    transform=lambda task: data.ToLandmarks(task.inputs, len(task.class_names)),
     pictures=pictures,
     results=results,
     empty=_none_visible,

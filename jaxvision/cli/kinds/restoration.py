@@ -23,9 +23,9 @@ from jaxvision.cli.kinds.kind import (
 )
 from jaxvision.cli.options import plain, read_group
 from jaxvision.core import Inputs, check_range, lookup, option_errors, under
-from jaxvision.predict import Prediction, bicubic, picture_grid
+from jaxvision.predict import Prediction, draw_prediction
 from jaxvision.tasks import DEGRADATIONS
-from jaxvision.tasks.inference import outputs_of
+from jaxvision.tasks.inference import predictions_of
 from jaxvision.tasks.names import LOSSES
 
 
@@ -123,8 +123,7 @@ def pictures(shown: Shown) -> list[dict[str, np.ndarray]]:
 
     @jax.jit
     def restore(variables: Any, batch: Any) -> Any:
-        outputs = outputs_of(task, variables, batch)
-        return jax.vmap(task.decode)(outputs, batch)
+        return predictions_of(task, variables, batch)
 
     restored = restore(shown.variables, examples)
     before, target = 255 * np.asarray(prepared.image), 255 * np.asarray(prepared.target)
@@ -143,14 +142,10 @@ def _as_picture(values: np.ndarray) -> np.ndarray:
 
 def results(prediction: Prediction, task: Any) -> Result:
     """The restored photograph, and beside it what it was made from."""
-    image, restored = prediction.image, prediction.result
-    before = image
-    if task.factor > 1:
-        before = np.clip(np.rint(bicubic(image, task.factor)), 0, 255).astype(np.uint8)
-    captions = ["given" if task.factor == 1 else "bicubic", "restored"]
-    beside = picture_grid([before, restored], columns=2, captions=captions)
+    del task
+    restored = prediction.result
     entry = {"restored_width": restored.shape[1], "restored_height": restored.shape[0]}
-    return Result(entry, (restored, beside))
+    return Result(entry, (restored, draw_prediction(prediction, "restoration")))
 
 
 def _patches(options: RestorationData, photographs: data.Source) -> data.Source:
@@ -176,6 +171,7 @@ RESTORATION = Kind(
         "folder": _folder,
     },
     build=build,
+    transform=lambda task: data.ToRestoration(),
     pictures=pictures,
     results=results,
     files=("{}.png", "beside/{}.png"),

@@ -185,7 +185,7 @@ def _enlarged(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def results(prediction: Prediction, task: Any) -> Result:
     """A picture with regions and a palette PNG of the labels; the share of pixels of each class."""
     labels, names = prediction.result, task.class_names
-    counts = np.bincount(labels.ravel(), minlength=len(names))
+    counts = np.bincount(labels.ravel(), minlength=len(names))[: len(names)]
     shares = {
         name: round(count / labels.size, 5)
         for name, count in zip(names, counts.tolist(), strict=True)
@@ -208,6 +208,7 @@ SEGMENTATION = Kind(
         "tfds": _tfds,
     },
     build=build,
+    transform=lambda task: data.ToSegmentation(task.inputs, len(task.class_names)),
     table=overlap_table,
     pictures=pictures,
     results=results,
