@@ -14,8 +14,8 @@ them with --flatten.
 Images are prepared as the run or config says. For --model they are resized and cut to the published
 size, and normalized by the figures that its weights from torchvision (mostly ImageNet's mean and
 standard deviation) or Darknet (0 and 1) were trained with; other networks need --mean and --std.
-What was chosen is printed. Images are files, folders or patterns, or --split of the data of the run or
-config, whose labels are kept; train is without the part for validation, which is
+What was chosen is printed. Images are files, folders or patterns, or --split of the data of the run
+or config, whose labels are kept; train is without the part for validation, which is
 config.data.validation_fraction of it.
 
 --out gets for each map an array f32[N, D], and beside them `files`, `labels`, `class_names` and

@@ -15,8 +15,8 @@
   restoration   the restored image, and in beside/ a picture of both
 
 Nothing that the run names is imported. Where its network, detector or decoding is code of your
-own, give its file by --trust-code. An image that cannot be read is reported, and the rest goes on; the exit code is then 1. The last
-line on stdout is a summary, as JSON.
+own, give its file by --trust-code. An image that cannot be read is reported, and the rest goes on;
+the exit code is then 1. The last line on stdout is a summary, as JSON.
 """
 
 import itertools
