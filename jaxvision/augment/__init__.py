@@ -1,6 +1,7 @@
-"""Floor 2: augmentation on the device."""
+"""Augmentation on the device: functions of (key, example), the same for every batch struct."""
 
 from jaxvision.augment.adjust import (
+    ColorJitter,
     adjust_brightness,
     adjust_contrast,
     adjust_hue,
@@ -13,17 +14,22 @@ from jaxvision.augment.adjust import (
     solarize,
 )
 from jaxvision.augment.classification import (
-    cutmix_classification,
-    mixup_classification,
-    mixup_or_cutmix_classification,
+    ClassMixup,
 )
 from jaxvision.augment.color import (
+    RandomHsv,
     hsv_to_rgb,
     random_hsv,
     rgb_to_grey,
     rgb_to_hsv,
     rgb_to_ycbcr,
     ycbcr_to_rgb,
+)
+from jaxvision.augment.compose import (
+    Augmentation,
+    Compose,
+    partners_of,
+    with_probability,
 )
 from jaxvision.augment.degradation import (
     downscale,
@@ -32,85 +38,96 @@ from jaxvision.augment.degradation import (
     random_gaussian_noise,
 )
 from jaxvision.augment.detection import (
+    Mixup,
+    Mosaic,
     blend,
     clip_and_drop,
-    flip_boxes,
     mixup,
     mosaic,
-    random_horizontal_flip,
-    random_jitter_crop,
-    random_scale_and_translate,
-    with_probability,
+)
+from jaxvision.augment.geometric import (
+    Elastic,
+    Geometric,
+    JitterCrop,
+    RandomCrop,
+    RandomFlip,
+    RandomResizedCrop,
+    Rotate,
+    ScaleTranslate,
+    Symmetry,
 )
 from jaxvision.augment.image import (
-    horizontal_flip,
     normalize,
-    pad_and_crop,
-    random_resized_crop,
-    random_rotation,
-    random_symmetry,
     rotate,
 )
-from jaxvision.augment.landmarks import (
-    random_flip_landmarks,
-    random_scale_and_translate_landmarks,
+from jaxvision.augment.move import (
+    Move,
+    apply_move,
+    change_images,
+    flip_move,
+    window_move,
 )
-from jaxvision.augment.rand_augment import rand_augment
+from jaxvision.augment.rand_augment import (
+    RandAugment,
+    rand_augment,
+)
 from jaxvision.augment.sampling import (
     random_resized_crop_window,
     resized_crop,
     resized_crop_boxes,
+    resized_crop_points,
     scale_and_translate_window,
     warp,
 )
-from jaxvision.augment.segmentation import (
-    elastic_deformation,
-    random_flip_labelled,
-    random_scale_and_translate_labelled,
-)
 
 __all__ = [
+    "Augmentation",
+    "ClassMixup",
+    "ColorJitter",
+    "Compose",
+    "Elastic",
+    "Geometric",
+    "JitterCrop",
+    "Mixup",
+    "Mosaic",
+    "Move",
+    "RandAugment",
+    "RandomCrop",
+    "RandomFlip",
+    "RandomHsv",
+    "RandomResizedCrop",
+    "Rotate",
+    "ScaleTranslate",
+    "Symmetry",
     "adjust_brightness",
     "adjust_contrast",
     "adjust_hue",
     "adjust_saturation",
     "adjust_sharpness",
+    "apply_move",
     "autocontrast",
     "blend",
+    "change_images",
     "clip_and_drop",
     "color_jitter",
-    "cutmix_classification",
     "downscale",
     "downscale_upscale",
-    "elastic_deformation",
     "equalize",
-    "flip_boxes",
+    "flip_move",
     "gaussian_noise",
-    "horizontal_flip",
     "hsv_to_rgb",
     "mixup",
-    "mixup_classification",
-    "mixup_or_cutmix_classification",
     "mosaic",
     "normalize",
-    "pad_and_crop",
+    "partners_of",
     "posterize",
     "rand_augment",
-    "random_flip_labelled",
-    "random_flip_landmarks",
     "random_gaussian_noise",
-    "random_horizontal_flip",
     "random_hsv",
-    "random_jitter_crop",
-    "random_resized_crop",
     "random_resized_crop_window",
-    "random_rotation",
-    "random_scale_and_translate",
-    "random_scale_and_translate_labelled",
-    "random_scale_and_translate_landmarks",
-    "random_symmetry",
     "resized_crop",
     "resized_crop_boxes",
+    "resized_crop_points",
     "rgb_to_grey",
     "rgb_to_hsv",
     "rgb_to_ycbcr",
@@ -118,6 +135,7 @@ __all__ = [
     "scale_and_translate_window",
     "solarize",
     "warp",
+    "window_move",
     "with_probability",
     "ycbcr_to_rgb",
 ]

@@ -1,4 +1,4 @@
-"""Changes of one image's colours by an amount, on the device: torchvision's, to be vmapped.
+"""Changes of an image's colours by an amount, on the device: torchvision's, to be vmapped.
 
 Images are uint8 or float [H, W, C] in 0..255, grey (C = 1) or RGB; results are float32, in 0..255,
 and not rounded. torchvision and Pillow give bytes for bytes and cut fractions off: on bytes they
@@ -6,13 +6,61 @@ are up to one below. An amount may be traced, so that it is not checked.
 """
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxvision.augment.color import hsv_to_rgb, rgb_to_grey, rgb_to_hsv
+from jaxvision.augment.move import change_images
 from jaxvision.core import at_least_float32, check_array, check_range
+
+E = TypeVar("E")
+
+
+@dataclass(frozen=True)
+class ColorJitter:
+    """`color_jitter` of an example's image: random brightness, contrast, saturation and hue.
+
+    Attributes:
+      brightness: the limit of its factor, in [max(0, 1 - limit), 1 + limit]: at least 0.
+      contrast: the same.
+      saturation: the same.
+      hue: the largest shift, in turns: at least 0, at most 1/2.
+    """
+
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    partners: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        _check_limits(self.brightness, self.contrast, self.saturation, self.hue)
+
+    def __call__(self, key: Array, example: E) -> E:
+        """Changes the image and nothing else; it becomes float32.
+
+        Args:
+          key: key[].
+          example: a batch struct without its leading axis; its image is grey or RGB.
+        Raises:
+          AssertionError: the image has another shape or dtype.
+        """
+
+        def change(image: Array) -> Array:
+            return color_jitter(
+                key,
+                image,
+                brightness=self.brightness,
+                contrast=self.contrast,
+                saturation=self.saturation,
+                hue=self.hue,
+            )
+
+        return change_images(example, change)
 
 
 def adjust_brightness(image: Array, factor: Array) -> Array:
@@ -202,13 +250,10 @@ def color_jitter(
       f32[H, W, C], in 0..255.
     Raises:
       AssertionError: the image has another shape or dtype.
-      ValueError: a limit out of its range.
+      InputError: a limit out of its range.
     Source: torchvision's ColorJitter.
     """
-    limits = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
-    for name, limit in limits.items():
-        check_range(name, limit, least=0, less_than=math.inf)
-    check_range("hue", hue, least=0, most=0.5)
+    limits = _check_limits(brightness, contrast, saturation, hue)
     image = _floats(image)
     order_key, place_key, hue_key, factor_key = jax.random.split(key, 4)
     changed = {name: limit for name, limit in limits.items() if limit}
@@ -218,11 +263,11 @@ def color_jitter(
     factors = jax.random.uniform(
         factor_key, (count,), image.dtype, minval=jnp.maximum(1 - limit, 0), maxval=1 + limit
     )
-    # The hue comes after so many others. It takes longest: so it is computed once, and the others
-    # before and after it, with a factor of 1 where they have no turn.
+    # The hue comes after so many others. It takes longest, so it is computed once; the others are
+    # computed before and after it, with a factor of 1 on the side where they do not count.
     place = jax.random.randint(place_key, (), 0, count + 1)
 
-    def turns(image: Array, active: Array) -> Array:
+    def change_by_factors(image: Array, active: Array) -> Array:
         for n in range(count):
             factor = jnp.where(active[n], factors[order[n]], 1)
             image = adjust_one(image, order[n], factor, names=tuple(changed))
@@ -230,10 +275,21 @@ def color_jitter(
 
     number = jnp.arange(count)
     if not hue:
-        return turns(image, number >= 0)
+        return change_by_factors(image, number >= 0)
     shift = jax.random.uniform(hue_key, (), image.dtype, minval=-hue, maxval=hue)
-    image = adjust_hue(turns(image, number < place), shift)
-    return turns(image, number >= place)
+    image = adjust_hue(change_by_factors(image, number < place), shift)
+    return change_by_factors(image, number >= place)
+
+
+def _check_limits(
+    brightness: float, contrast: float, saturation: float, hue: float
+) -> dict[str, float]:
+    """The limits of the factors, by name."""
+    limits = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+    for name, limit in limits.items():
+        check_range(name, limit, least=0, less_than=math.inf)
+    check_range("hue", hue, least=0, most=0.5)
+    return limits
 
 
 def adjust_one(image: Array, number: Array, factor: Array, *, names: tuple[str, ...]) -> Array:

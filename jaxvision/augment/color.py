@@ -1,17 +1,58 @@
 """Changes of colour on the device: pure functions of (key, image), to be vmapped."""
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxvision.augment.move import change_images
 from jaxvision.core import at_least_float32, check_array, check_range
+
+E = TypeVar("E")
 
 # ITU-R BT.601: the shares of red and blue in the luminance, and the steps that it and the colour
 # differences span, of 255.
 _RED, _BLUE = 0.299, 0.114
 _LUMINANCE, _DIFFERENCE = 219 / 255, 224 / 255
+
+
+@dataclass(frozen=True)
+class RandomHsv:
+    """`random_hsv` of an example's image: Darknet's distortion of colours.
+
+    Attributes:
+      hue: the largest shift, in turns: at least 0, at most 1/2.
+      saturation: the largest factor of the saturation, at least 1.
+      value: the largest factor of the value ("exposure" in Darknet), at least 1.
+    """
+
+    hue: float = 0.1
+    saturation: float = 1.5
+    value: float = 1.5
+    partners: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        _check_hsv(self.hue, self.saturation, self.value)
+
+    def __call__(self, key: Array, example: E) -> E:
+        """Changes the image and nothing else; it becomes float32.
+
+        Args:
+          key: key[].
+          example: a batch struct without its leading axis; its image is RGB.
+        Raises:
+          AssertionError: the image has another shape or dtype.
+        """
+
+        def change(image: Array) -> Array:
+            return random_hsv(
+                key, image, hue=self.hue, saturation=self.saturation, value=self.value
+            )
+
+        return change_images(example, change)
 
 
 def rgb_to_hsv(image: Array) -> Array:
@@ -157,14 +198,12 @@ def random_hsv(
       f32[H, W, 3], in 0..255.
     Raises:
       AssertionError: image has another shape.
-      ValueError: a limit out of its range.
+      InputError: a limit out of its range.
     Source: Redmon et al. 2016 ("You only look once"), section 2.2; Darknet's `hue`, `saturation`
       and `exposure`.
     """
     image = check_array("image", image, ("H", "W", 3), "number")
-    check_range("hue", hue, least=0, most=0.5)
-    check_range("saturation", saturation, least=1, less_than=math.inf)
-    check_range("value", value, least=1, less_than=math.inf)
+    _check_hsv(hue, saturation, value)
     hue_key, *factor_keys = jax.random.split(key, 3)
     shift = jax.random.uniform(hue_key, minval=-hue, maxval=hue)
     factors = [
@@ -173,6 +212,12 @@ def random_hsv(
     h, s, v = jnp.moveaxis(rgb_to_hsv(image.astype(jnp.float32)), -1, 0)
     changed = jnp.stack([h + shift, s * factors[0], v * factors[1]], axis=-1)
     return jnp.clip(hsv_to_rgb(changed), 0, 255)
+
+
+def _check_hsv(hue: float, saturation: float, value: float) -> None:
+    check_range("hue", hue, least=0, most=0.5)
+    check_range("saturation", saturation, least=1, less_than=math.inf)
+    check_range("value", value, least=1, less_than=math.inf)
 
 
 def _factor(key: Array, limit: float) -> Array:

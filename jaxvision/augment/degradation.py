@@ -1,4 +1,4 @@
-"""What restoration undoes, on the device: noise, and resolution that was lost."""
+"""Degradations that restoration undoes, on the device: noise, and lost resolution."""
 
 import math
 
@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxvision.augment.options import check_limits
 from jaxvision.core import InputError, at_least_float32, check_array, check_range
 from jaxvision.ops import resize_bicubic
 
@@ -39,12 +40,10 @@ def random_gaussian_noise(key: Array, image: Array, *, sigma: tuple[float, float
       f32[..., H, W, C], not clipped.
     Raises:
       AssertionError: image has another shape or dtype.
-      ValueError: sigma is no such range.
+      InputError: sigma is no such range.
     Source: Zhang et al. 2017 ("Beyond a Gaussian denoiser"), section IV.A.
     """
-    least, most = sigma
-    check_range("the first of sigma", least, least=0)
-    check_range("the second of sigma", most, least=least, less_than=math.inf)
+    least, most = check_limits("sigma", sigma, least=0, less_than=math.inf)
     sigma_key, noise_key = jax.random.split(key)
     return gaussian_noise(
         noise_key, image, jax.random.uniform(sigma_key, minval=least, maxval=most)

@@ -2,7 +2,8 @@
 
 import functools
 import math
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +11,60 @@ import numpy as np
 from jax import Array
 
 from jaxvision.augment.adjust import adjust_one, autocontrast, equalize, posterize, solarize
+from jaxvision.augment.move import Move, apply_move, refuse
+from jaxvision.augment.options import check_whole
 from jaxvision.augment.sampling import GREY, warp
 from jaxvision.core import at_least_float32, check_array, check_range
+
+E = TypeVar("E")
+
+
+@dataclass(frozen=True)
+class RandAugment:
+    """`rand_augment` of an example's image, of structs whose annotations have no place in it.
+
+    Some of the operations move the image and others change its colours, and which is drawn: so
+    boxes, points and labels of pixels are refused.
+
+    Attributes:
+      num_ops: operations in a row, at least 0.
+      magnitude: of all of them, a whole number in 0..30.
+    """
+
+    num_ops: int = 2
+    magnitude: int = 9
+    partners: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        check_whole("num_ops", self.num_ops, least=0)
+        check_whole("magnitude", self.magnitude, least=0, most=_BINS - 1)
+
+    def __call__(self, key: Array, example: E) -> E:
+        """Changes the image, which becomes float32.
+
+        Args:
+          key: key[].
+          example: a batch struct without its leading axis; its image is grey or RGB.
+        Returns:
+          The example; facts about the original image are None, and its extent is the whole image.
+        Raises:
+          AssertionError: the image has another shape or dtype.
+          InputError: the struct has annotations with a place in the image, or a side of the image
+            is longer than 4096 pixels.
+        """
+        refuse(example, _PLACED, "RandAugment")
+
+        def image(image: Array) -> Array:
+            return rand_augment(key, image, num_ops=self.num_ops, magnitude=self.magnitude)
+
+        def nearest(labels: Array, fill: int) -> Array:
+            raise AssertionError("no struct with labels comes here")
+
+        return apply_move(example, Move(image, nearest, None, jnp.bool_(False)))
+
+
+_BINS = 31
+_PLACED = ("boxes", "masks", "keypoints", "pixels", "points")
 
 
 def rand_augment(
@@ -20,7 +73,7 @@ def rand_augment(
     *,
     num_ops: int = 2,
     magnitude: int = 9,
-    num_bins: int = 31,
+    num_bins: int = _BINS,
     method: str = "nearest",
     fill: float = GREY,
 ) -> Array:
@@ -36,7 +89,7 @@ def rand_augment(
     - Brightness, Color, Contrast and Sharpness have the factor 1 +- 0.9 m of `adjust_brightness`,
       `adjust_saturation`, `adjust_contrast` and `adjust_sharpness`.
     - Posterize keeps 8 - round(4 m) bits, Solarize has the threshold 255 (1 - m); AutoContrast and
-      Equalize know no magnitude: see `posterize`, `solarize`, `autocontrast` and `equalize`.
+      Equalize have no magnitude: see `posterize`, `solarize`, `autocontrast` and `equalize`.
 
     Under `vmap` every operation would be computed for every image. So the first six are one
     sampling by a matrix, the next four one blending, and the last four stand beside them.
@@ -53,13 +106,13 @@ def rand_augment(
       f32[H, W, C], in 0..255, not rounded: torchvision cuts off fractions after each operation.
     Raises:
       AssertionError: the image has another shape or dtype.
-      ValueError: an option out of its range, or a side of more than 4096 pixels.
+      InputError: an option out of its range, or a side of more than 4096 pixels.
     Source: Cubuk et al. 2020 ("RandAugment"), with the operations and magnitudes of torchvision's
-      RandAugment; there `fill` is 0 if nothing else is asked for.
+      RandAugment; there `fill` is 0 by default.
     """
-    check_range("num_ops", num_ops, least=0)
-    check_range("num_bins", num_bins, least=2)
-    check_range("magnitude", magnitude, least=0, most=num_bins - 1)
+    check_whole("num_ops", num_ops, least=0)
+    check_whole("num_bins", num_bins, least=2)
+    check_whole("magnitude", magnitude, least=0, most=num_bins - 1)
     image = at_least_float32(check_array("image", image, ("H", "W", "C"), "number"))
     m = magnitude / (num_bins - 1)
     height, width, _ = image.shape
@@ -74,7 +127,7 @@ def rand_augment(
 
 
 class _Operation(NamedTuple):
-    """What is to be done; what plays no part in it is neutral.
+    """An operation as numbers; those that play no part in it change nothing.
 
     Attributes:
       form: index of "sample", "blend", "posterize", ... in `_FORMS`.

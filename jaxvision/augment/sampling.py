@@ -1,4 +1,4 @@
-"""What a window shows of an image, and where its boxes are then."""
+"""What a window shows of an image, where its boxes and points are then, and random windows."""
 
 import functools
 import math
@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxvision.augment.options import check_limits
 from jaxvision.core import at_least_float32, check_array, check_range, lookup
 
 GREY = 127.0
-"""What lies outside an image, if nothing else is asked for: half of white, as in Darknet."""
+"""The colour outside an image, by default: half of white, as in Darknet."""
 
 
 def resized_crop(
@@ -41,7 +42,7 @@ def resized_crop(
       [height, width, C]: the image's dtype if nearest, else float32.
     Raises:
       AssertionError: an argument has another shape or dtype.
-      ValueError: an unknown method, or a side of the result is less than 1.
+      InputError: an unknown method, or a side of the result is less than 1.
     """
     image = check_array("image", image, ("H", "W", "C"), "number or bool")
     window = check_array("window", window, (4,))
@@ -51,28 +52,42 @@ def resized_crop(
     return _resized_crop(image, window, (height, width), lookup(_METHODS, method, "method"), fill)
 
 
-def resized_crop_boxes(boxes: Array, window: Array, *, size: tuple[int, int]) -> Array:
-    """Where the boxes of an image are in its `resized_crop`.
+def resized_crop_points(points: Array, window: Array, *, size: tuple[int, int]) -> Array:
+    """Where the points of an image are in its `resized_crop`.
 
     x' = (x - x1) width / (x2 - x1), and likewise in y.
+
+    Args:
+      points: f32[..., 2], xy, pixels.
+      window: f32[4], as in `resized_crop`.
+      size: (height, width) of the result.
+    Returns:
+      f32[..., 2]; half precision is computed in float32.
+    Raises:
+      AssertionError: an argument has another shape or is no float.
+    """
+    x, y = jnp.moveaxis(at_least_float32(check_array("points", points, ("...", 2))), -1, 0)
+    left, top, right, bottom = check_array("window", window, (4,))
+    height, width = size
+    scale_x, scale_y = width / (right - left), height / (bottom - top)
+    return jnp.stack([(x - left) * scale_x, (y - top) * scale_y], axis=-1)
+
+
+def resized_crop_boxes(boxes: Array, window: Array, *, size: tuple[int, int]) -> Array:
+    """Where the boxes of an image are in its `resized_crop`: both corners move as points.
 
     Args:
       boxes: f32[..., 4], xyxy, pixels.
       window: f32[4], as in `resized_crop`.
       size: (height, width) of the result.
     Returns:
-      f32[..., 4], not clipped.
+      f32[..., 4], not clipped; half precision is computed in float32.
     Raises:
       AssertionError: an argument has another shape or is no float.
     """
-    boxes = at_least_float32(check_array("boxes", boxes, ("...", 4)))
-    x1, y1, x2, y2 = jnp.moveaxis(boxes, -1, 0)
-    left, top, right, bottom = check_array("window", window, (4,))
-    height, width = size
-    scale_x, scale_y = width / (right - left), height / (bottom - top)
-    moved = [(x1 - left) * scale_x, (y1 - top) * scale_y]
-    moved += [(x2 - left) * scale_x, (y2 - top) * scale_y]
-    return jnp.stack(moved, axis=-1)
+    boxes = check_array("boxes", boxes, ("...", 4))
+    corners = boxes.reshape(*boxes.shape[:-1], 2, 2)
+    return resized_crop_points(corners, window, size=size).reshape(boxes.shape)
 
 
 def scale_and_translate_window(
@@ -98,10 +113,10 @@ def scale_and_translate_window(
     Returns:
       f32[4], xyxy, pixels, for `resized_crop`.
     Raises:
-      ValueError: an option out of its range.
+      InputError: an option out of its range.
     """
-    _check_limits("scale", scale, less_than=math.inf)
-    _check_limits("ratio", ratio, less_than=math.inf)
+    check_limits("scale", scale, more_than=0, less_than=math.inf)
+    check_limits("ratio", ratio, more_than=0, less_than=math.inf)
     check_range("translate", translate, least=0, less_than=math.inf)
     scale_key, ratio_key, translate_key = jax.random.split(key, 3)
     s = jax.random.uniform(scale_key, minval=scale[0], maxval=scale[1])
@@ -135,12 +150,12 @@ def random_resized_crop_window(
     Returns:
       f32[4], xyxy, pixels, for `resized_crop`.
     Raises:
-      ValueError: an option out of its range.
+      InputError: an option out of its range.
     Source: Szegedy et al. 2015 ("Going deeper with convolutions"), section 6; torchvision's
       RandomResizedCrop, which has the number of draws and what comes after them.
     """
-    _check_limits("scale", scale, most=1)
-    _check_limits("ratio", ratio, less_than=math.inf)
+    check_limits("scale", scale, more_than=0, most=1)
+    check_limits("ratio", ratio, more_than=0, less_than=math.inf)
     height, width = size
     area_key, form_key, place_key = jax.random.split(key, 3)
     least, most = (math.log(limit) for limit in ratio)
@@ -151,9 +166,9 @@ def random_resized_crop_window(
     fits = ((sides > 0) & (sides <= whole[None])).all(axis=1)
     largest = _largest_of_form(size, ratio)
     drawn = jnp.where(fits.any(), sides[jnp.argmax(fits)], jnp.array(largest))
-    room = whole - drawn
-    place = jax.random.randint(place_key, (2,), 0, room + 1)
-    place = jnp.where(fits.any(), place, room // 2)
+    largest_place = whole - drawn
+    place = jax.random.randint(place_key, (2,), 0, largest_place + 1)
+    place = jnp.where(fits.any(), place, largest_place // 2)
     return jnp.concatenate([place, place + drawn]).astype(jnp.float32)
 
 
@@ -162,12 +177,6 @@ def _largest_of_form(size: tuple[int, int], ratio: tuple[float, float]) -> tuple
     height, width = size
     form = min(max(width / height, ratio[0]), ratio[1])
     return min(width, round(height * form)), min(height, round(width / form))
-
-
-def _check_limits(name: str, limits: tuple[float, float], **bounds: float) -> None:
-    least, most = limits
-    check_range(f"the first of {name}", least, more_than=0)
-    check_range(f"the second of {name}", most, least=least, **bounds)
 
 
 def warp(image: Array, places: Array, *, method: str = "bilinear", fill: float = GREY) -> Array:
@@ -184,7 +193,7 @@ def warp(image: Array, places: Array, *, method: str = "bilinear", fill: float =
       [..., C]: float32 if bilinear, the image's dtype if nearest.
     Raises:
       AssertionError: an argument has another shape or dtype.
-      ValueError: an unknown method.
+      InputError: an unknown method.
     """
     image = check_array("image", image, ("H", "W", "C"), "number or bool")
     x, y = jnp.moveaxis(check_array("places", places, ("...", 2)), -1, 0)

@@ -1,8 +1,9 @@
-"""Floor 0: the contracts that everything else is built on."""
+"""The contracts that everything else is built on."""
 
 from jaxvision.core.arrays import at_least_float32, check_array
 from jaxvision.core.batch import (
     IGNORED,
+    KINDS,
     ClassificationBatch,
     DetectionBatch,
     Detections,
@@ -10,6 +11,8 @@ from jaxvision.core.batch import (
     LandmarkBatch,
     RestorationBatch,
     SegmentationBatch,
+    annotation,
+    annotations_of,
     extent_of,
 )
 from jaxvision.core.errors import (
@@ -32,6 +35,7 @@ from jaxvision.core.weighting import Terms, divide, mean_ratio, sum_terms
 __all__ = [
     "AXIS",
     "IGNORED",
+    "KINDS",
     "ClassificationBatch",
     "DataIterator",
     "DatasetMetric",
@@ -50,6 +54,8 @@ __all__ = [
     "Task",
     "Terms",
     "TrainState",
+    "annotation",
+    "annotations_of",
     "at_least_float32",
     "check_array",
     "check_divisible",

@@ -2,13 +2,72 @@
 
 One struct serves a batch and, without the leading B axis, one example of it: under `jax.vmap` a
 loss sees the example. What is ragged is padded once, on the host, and always carries a mask.
+
+Each field declares its kind with `annotation`, because the name alone cannot say it: `labels` are
+classes of boxes in one struct and classes of pixels in another. Augmentation reads the kinds.
 """
 
+import dataclasses
 from typing import Any
 
 import flax.struct
 import jax.numpy as jnp
 from jax import Array
+
+from jaxvision.core.errors import InputError
+from jaxvision.core.registry import lookup
+
+KINDS = {
+    "image": "[H, W, C]: an image, which geometry moves and colour changes",
+    "boxes": "f[N, 4]: boxes, xyxy, pixels of the image",
+    "box_mask": "bool[N]: which boxes are real",
+    "masks": "[N, H, W]: the pixels of each box's object",
+    "keypoints": "f[N, K, 3]: (x, y, visibility) of each box's object, pixels of the image",
+    "pixels": "int[H, W]: a label for each pixel",
+    "points": "f[K, 2]: points, xy, pixels of the image",
+    "visible": "bool[K]: which points are real",
+    "placement": "a fact about the original image, which a geometric augmentation sets to None",
+    "extent": "i32[2]: (height, width) of the image without its padding",
+    "fixed": "what no augmentation of a single example changes, such as a class",
+}
+"""The kinds of annotations, of one example."""
+
+
+def annotation(kind: str, **options: Any) -> Any:
+    """A field of a batch struct, a `flax.struct.dataclass`, that declares what it holds.
+
+    Args:
+      kind: one of `KINDS`.
+      options: of `dataclasses.field`, such as `default`.
+    Raises:
+      InputError: an unknown kind.
+    """
+    lookup(KINDS, kind, "kind of annotation")
+    return flax.struct.field(metadata={"annotation": kind}, **options)
+
+
+def annotations_of(example: Any) -> dict[str, str]:
+    """What each field of a batch struct holds.
+
+    Args:
+      example: a batch struct, its class, or an example of it.
+    Returns:
+      name of the field -> its kind, in the order of the fields.
+    Raises:
+      InputError: it is no dataclass, or a field declares no kind.
+    """
+    name = (example if isinstance(example, type) else type(example)).__name__
+    if not dataclasses.is_dataclass(example):
+        raise InputError(f"{name} is no batch struct: give a flax.struct.dataclass")
+    kinds = {field.name: field.metadata.get("annotation") for field in dataclasses.fields(example)}
+    for field, kind in kinds.items():
+        if kind is None:
+            raise InputError(
+                f"the field {field} of {name} declares no kind: write "
+                f"{field}: Array = core.annotation('fixed'), or another kind of "
+                f"{', '.join(KINDS)}"
+            )
+    return kinds
 
 
 @flax.struct.dataclass
@@ -23,15 +82,16 @@ class ClassificationBatch:
       partners: other examples that arrive with each one ([B, P, ...]) for augmentations that
         combine several, or None.
       extent: i32[B, 2], (height, width) of the image without the padding at its bottom and right,
-        in pixels of the network's input; None: all of it.
+        in pixels of the network's input; None: all of it. After a geometric augmentation it is the
+        smallest such part that holds all that is left of the image.
     """
 
-    image: Array
-    label: Array
-    weight: Array
-    mask: Array
-    partners: Any = None
-    extent: Any = None
+    image: Array = annotation("image")
+    label: Array = annotation("fixed")
+    weight: Array = annotation("fixed")
+    mask: Array = annotation("fixed")
+    partners: Any = annotation("fixed", default=None)
+    extent: Any = annotation("extent", default=None)
 
 
 @flax.struct.dataclass
@@ -48,31 +108,32 @@ class DetectionBatch:
       mask: bool[B], False for filler images.
       partners, extent: as in `ClassificationBatch`.
       placement: f32[B, 4], where the original image lies in the network's input: x = scale_x
-        x_original + offset_x as (scale_x, scale_y, offset_x, offset_y), or None.
-      size: i32[B, 2], (height, width) of the original image, or None.
+        x_original + offset_x as (scale_x, scale_y, offset_x, offset_y), or None, as it is after a
+        geometric augmentation.
+      size: i32[B, 2], (height, width) of the original image, or None, as `placement`.
       masks: bool[B, N, H, W], the pixels of each object in the network's input, or None.
       area: f32[B, N], square pixels of the original image, by which COCO sorts objects, or None;
-        for evaluation only.
+        for evaluation only, and None after a geometric augmentation.
       keypoints: f32[B, N, K, 3] of each object, (x, y) in pixels of the network's input and
         visibility (0 absent, 1 hidden, 2 visible), or None.
       index: i32[B], of the record in its source, or None.
     """
 
-    image: Array
-    boxes: Array
-    labels: Array
-    box_mask: Array
-    crowd: Array
-    difficult: Array
-    mask: Array
-    partners: Any = None
-    extent: Any = None
-    placement: Any = None
-    size: Any = None
-    masks: Any = None
-    area: Any = None
-    keypoints: Any = None
-    index: Any = None
+    image: Array = annotation("image")
+    boxes: Array = annotation("boxes")
+    labels: Array = annotation("fixed")
+    box_mask: Array = annotation("box_mask")
+    crowd: Array = annotation("fixed")
+    difficult: Array = annotation("fixed")
+    mask: Array = annotation("fixed")
+    partners: Any = annotation("fixed", default=None)
+    extent: Any = annotation("extent", default=None)
+    placement: Any = annotation("placement", default=None)
+    size: Any = annotation("placement", default=None)
+    masks: Any = annotation("masks", default=None)
+    area: Any = annotation("placement", default=None)
+    keypoints: Any = annotation("keypoints", default=None)
+    index: Any = annotation("fixed", default=None)
 
 
 IGNORED = 255
@@ -90,11 +151,11 @@ class SegmentationBatch:
       partners, extent: as in `ClassificationBatch`.
     """
 
-    image: Array
-    labels: Array
-    mask: Array
-    partners: Any = None
-    extent: Any = None
+    image: Array = annotation("image")
+    labels: Array = annotation("pixels")
+    mask: Array = annotation("fixed")
+    partners: Any = annotation("fixed", default=None)
+    extent: Any = annotation("extent", default=None)
 
 
 @flax.struct.dataclass
@@ -111,40 +172,42 @@ class LandmarkBatch:
       placement: as in `DetectionBatch`.
     """
 
-    image: Array
-    points: Array
-    visible: Array
-    mask: Array
-    partners: Any = None
-    extent: Any = None
-    placement: Any = None
+    image: Array = annotation("image")
+    points: Array = annotation("points")
+    visible: Array = annotation("visible")
+    mask: Array = annotation("fixed")
+    partners: Any = annotation("fixed", default=None)
+    extent: Any = annotation("extent", default=None)
+    placement: Any = annotation("placement", default=None)
 
 
 @flax.struct.dataclass
 class RestorationBatch:
-    """Squares of photographs, to be spoilt and restored.
+    """Squares of photographs, to degrade and restore.
 
     Attributes:
-      image: [B, H, W, 3]. uint8 from the host, unspoilt; after `prepare` float32, what the network
-        gets: spoilt, of H / n rows for a network that enlarges n times, of one channel or three.
+      image: [B, H, W, 3]. uint8 from the host, the original; after `prepare` float32, what the
+        network gets: degraded, of H / n rows for a network that enlarges n times, of one channel
+        or three.
       seed: u32[B], of the noise.
       photograph: i32[B], the number of the photograph, for the means over photographs.
-      origin: i32[B, 2], (row, column) of the square's corner in it, perhaps beyond its border.
-      size: i32[B, 2], (height, width) of the photograph.
+      origin: i32[B, 2], (row, column) of the square's corner in it, perhaps beyond its border;
+        None after a geometric augmentation.
+      size: i32[B, 2], (height, width) of the photograph; None after a geometric augmentation.
       mask: bool[B], False for filler images.
-      target: f32[B, H, W, C], the unspoilt image after `prepare`, else None.
+      target: f32[B, H, W, C], the original image after `prepare`, else None.
       partners, extent: as in `ClassificationBatch`.
     """
 
-    image: Array
-    seed: Array
-    photograph: Array
-    origin: Array
-    size: Array
-    mask: Array
-    target: Any = None
-    partners: Any = None
-    extent: Any = None
+    image: Array = annotation("image")
+    seed: Array = annotation("fixed")
+    photograph: Array = annotation("fixed")
+    origin: Array = annotation("placement")
+    size: Array = annotation("placement")
+    mask: Array = annotation("fixed")
+    target: Any = annotation("image", default=None)
+    partners: Any = annotation("fixed", default=None)
+    extent: Any = annotation("extent", default=None)
 
 
 @flax.struct.dataclass
@@ -159,11 +222,11 @@ class ImageBatch:
       size: as in `DetectionBatch`.
     """
 
-    image: Array
-    mask: Array
-    extent: Any = None
-    placement: Any = None
-    size: Any = None
+    image: Array = annotation("image")
+    mask: Array = annotation("fixed")
+    extent: Any = annotation("extent", default=None)
+    placement: Any = annotation("placement", default=None)
+    size: Any = annotation("placement", default=None)
 
 
 def extent_of(example: Any) -> Array:

@@ -1,0 +1,392 @@
+"""Geometric augmentations, for every batch struct: each draws a `Move`, and `apply_move` does it.
+
+An augmentation is a function (key, example) -> example with its options as fields. An example is a
+batch struct without its leading axis, with an image [H, W, C] of bytes or floats in 0..255; the
+result has the same shapes. All run under `jax.vmap`.
+"""
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxvision.augment.image import rotate, rotation_places
+from jaxvision.augment.move import Move, apply_move, flip_move, image_size, refuse, window_move
+from jaxvision.augment.options import check_limits, check_rule, check_swap, check_whole
+from jaxvision.augment.sampling import random_resized_crop_window, scale_and_translate_window, warp
+from jaxvision.core import InputError, check_range
+
+E = TypeVar("E")
+
+
+class Geometric:
+    """A geometric augmentation; a subclass is a frozen dataclass with a method `draw`.
+
+    A subclass may have the fields `least_visible`, `least_side` and `swap` of `apply_move`; without
+    them no box is dropped that has an area inside the image, and no point is exchanged.
+    """
+
+    partners: ClassVar[int] = 0
+    least_visible: float = 0.0
+    least_side: float = 0.0
+    swap: tuple[int, ...] = ()
+
+    def draw(self, key: Array, size: tuple[int, int]) -> Move:
+        """Draws what to do with an example.
+
+        Args:
+          key: key[].
+          size: (height, width) of its image.
+        """
+        raise NotImplementedError
+
+    def __call__(self, key: Array, example: E) -> E:
+        """Moves all of an example by one draw.
+
+        Args:
+          key: key[].
+          example: a batch struct without its leading axis.
+        Returns:
+          The example; see `apply_move`.
+        Raises:
+          AssertionError: a field has another shape or dtype than its kind.
+          InputError: the struct has a field that cannot be moved.
+        """
+        return apply_move(
+            example,
+            self.draw(key, image_size(example)),
+            least_visible=self.least_visible,
+            least_side=self.least_side,
+            swap=self.swap,
+        )
+
+
+@dataclass(frozen=True)
+class RandomFlip(Geometric):
+    """Mirrors left and right with a probability; the image keeps its dtype.
+
+    Attributes:
+      probability: of the flip, in [0, 1].
+      swap: for each landmark, or keypoint, the one that it becomes in the mirror, itself or
+        another, which then becomes it: (1, 0, 2) for two eyes and a nose. (): none is exchanged. It
+        plays no part where there are neither.
+    """
+
+    probability: float = 0.5
+    swap: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_range("probability", self.probability, least=0, most=1)
+        object.__setattr__(self, "swap", check_swap(self.swap))
+
+    def draw(self, key: Array, size: tuple[int, int]) -> Move:
+        return flip_move(size=size, happens=jax.random.bernoulli(key, self.probability))
+
+
+@dataclass(frozen=True)
+class ScaleTranslate(Geometric):
+    """Scales the image about its centre and moves it; the image becomes float32, bilinear.
+
+    With s uniform in `scale`, r log-uniform in `ratio` and t uniform in [-translate, translate] for
+    each axis, x' = W / 2 + s sqrt(r) (x - W / 2) + t_x W and
+    y' = H / 2 + s / sqrt(r) (y - H / 2) + t_y H. Redmon et al. 2016 ("You only look once"), section
+    2.2, have a scale in (0.8, 1.2) and a translation of 0.2.
+
+    Attributes:
+      scale: the least and the largest factor, more than 0; more than 1 enlarges.
+      ratio: the least and the largest factor of width over height, more than 0.
+      translate: the largest move, as a share of the side, at least 0.
+      least_visible: share of a box's area that must be left, in [0, 1]; see `clip_and_drop`.
+      least_side: of what is left of a box, pixels, at least 0.
+      fill: the colour outside the image, in 0..255.
+    """
+
+    scale: tuple[float, float] = (1.0, 1.0)
+    ratio: tuple[float, float] = (1.0, 1.0)
+    translate: float = 0.0
+    least_visible: float = 0.25
+    least_side: float = 1.0
+    fill: float = 127
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "ratio"):
+            limits = check_limits(name, getattr(self, name), more_than=0, less_than=math.inf)
+            object.__setattr__(self, name, limits)
+        check_range("translate", self.translate, least=0, less_than=math.inf)
+        check_rule(self.least_visible, self.least_side)
+        _check_fill(self.fill)
+
+    def draw(self, key: Array, size: tuple[int, int]) -> Move:
+        window = scale_and_translate_window(
+            key, size, scale=self.scale, ratio=self.ratio, translate=self.translate
+        )
+        return window_move(window, size=size, fill=self.fill)
+
+
+@dataclass(frozen=True)
+class JitterCrop(Geometric):
+    """Moves each border of the image in or out, and resizes what is between to H x W: Darknet's.
+
+    The left and the right border move by up to `jitter` of the width, the upper and the lower by up
+    to `jitter` of the height: four numbers, uniform in [-jitter, jitter]. The image becomes
+    float32, bilinear. Darknet's `jitter` is 0.2 for YOLOv1, 0.2 or 0.3 for v2, and 0.3 for v3.
+
+    Attributes:
+      jitter: at least 0, less than 1/2.
+      least_visible: share of a box's area that must be left, in [0, 1]; see `clip_and_drop`.
+      least_side: of what is left of a box, pixels, at least 0.
+      fill: the colour outside the image, in 0..255.
+    """
+
+    jitter: float = 0.3
+    least_visible: float = 0.25
+    least_side: float = 1.0
+    fill: float = 127
+
+    def __post_init__(self) -> None:
+        check_range("jitter", self.jitter, least=0, less_than=0.5)
+        check_rule(self.least_visible, self.least_side)
+        _check_fill(self.fill)
+
+    def draw(self, key: Array, size: tuple[int, int]) -> Move:
+        height, width = size
+        side = jnp.array([width, height, width, height], jnp.float32)
+        share = jax.random.uniform(key, (4,), minval=-self.jitter, maxval=self.jitter)
+        window = side * (jnp.array([0.0, 0.0, 1.0, 1.0]) + share)
+        return window_move(window, size=size, fill=self.fill)
+
+
+@dataclass(frozen=True)
+class RandomCrop(Geometric):
+    """Pads every side, then crops the original size at a random offset; the image keeps its dtype.
+
+    Offsets are uniform over all (2 * padding + 1)^2 positions, as in the CIFAR experiments of He et
+    al. 2016 (section 4.2; padding 4).
+
+    Attributes:
+      padding: pixels on each side, at least 0.
+      fill: the colour of the padding, in 0..255.
+      least_visible: share of a box's area that must be left, in [0, 1]; see `clip_and_drop`.
+      least_side: of what is left of a box, pixels, at least 0.
+    """
+
+    padding: int
+    fill: float = 0
+    least_visible: float = 0.25
+    least_side: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_whole("padding", self.padding, least=0)
+        check_rule(self.least_visible, self.least_side)
+        _check_fill(self.fill)
+
+    def draw(self, key: Array, size: tuple[int, int]) -> Move:
+        y, x = jax.random.randint(key, (2,), 0, 2 * self.padding + 1)
+
+        def crop(image: Array, fill: float) -> Array:
+            sides = [(self.padding, self.padding)] * 2 + [(0, 0)] * (image.ndim - 2)
+            padded = jnp.pad(image, sides, constant_values=fill)
+            return jax.lax.dynamic_slice(padded, (y, x, 0)[: image.ndim], image.shape)
+
+        def points(points: Array) -> Array:
+            move = self.padding - jnp.stack([x, y])
+            return points + move[None].astype(points.dtype)
+
+        return Move(lambda image: crop(image, self.fill), crop, points, jnp.bool_(False))
+
+
+@dataclass(frozen=True)
+class RandomResizedCrop(Geometric):
+    """Shows a window of a random size, form and place in the image, in the image's size.
+
+    The image becomes float32, bilinear. Szegedy et al. 2015 ("Going deeper with convolutions"),
+    section 6; see `random_resized_crop_window`.
+
+    Attributes:
+      scale: the least and the largest share of the image's area, more than 0, at most 1.
+      ratio: the least and the largest width over height, more than 0.
+      least_visible: share of a box's area that must be left, in [0, 1]; see `clip_and_drop`.
+      least_side: of what is left of a box, pixels, at least 0.
+    """
+
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    least_visible: float = 0.25
+    least_side: float = 1.0
+
+    def __post_init__(self) -> None:
+        scale = check_limits("scale", self.scale, more_than=0, most=1)
+        ratio = check_limits("ratio", self.ratio, more_than=0, less_than=math.inf)
+        object.__setattr__(self, "scale", scale)
+        object.__setattr__(self, "ratio", ratio)
+        check_rule(self.least_visible, self.least_side)
+
+    def draw(self, key: Array, size: tuple[int, int]) -> Move:
+        window = random_resized_crop_window(key, size, scale=self.scale, ratio=self.ratio)
+        # It lies within the image, so that nothing shrinks and nothing is filled.
+        return window_move(window, size=size)
+
+
+@dataclass(frozen=True)
+class Rotate(Geometric):
+    """Rotates about the centre by an angle uniform in [-degrees, degrees].
+
+    The image becomes float32, bilinear; see `rotate`. A box becomes the upright box around its four
+    rotated corners, which is larger than the object.
+
+    Attributes:
+      degrees: the largest angle, at least 0.
+      fill: the colour outside the image, in 0..255.
+      least_visible: share of a box's area that must be left, in [0, 1]; see `clip_and_drop`.
+      least_side: of what is left of a box, pixels, at least 0.
+    """
+
+    degrees: float
+    fill: float = 0
+    least_visible: float = 0.25
+    least_side: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_range("degrees", self.degrees, least=0, less_than=math.inf)
+        check_rule(self.least_visible, self.least_side)
+        _check_fill(self.fill)
+
+    def draw(self, key: Array, size: tuple[int, int]) -> Move:
+        angle = jax.random.uniform(key, (), minval=-self.degrees, maxval=self.degrees)
+        places = rotation_places(angle, size=size)
+
+        def nearest(labels: Array, fill: int) -> Array:
+            return warp(labels[:, :, None], places, method="nearest", fill=fill)[:, :, 0]
+
+        def points(points: Array) -> Array:
+            cos, sin = jnp.cos(jnp.deg2rad(angle)), jnp.sin(jnp.deg2rad(angle))
+            x, y = points[:, 0] - size[1] / 2, points[:, 1] - size[0] / 2
+            moved = [cos * x + sin * y + size[1] / 2, cos * y - sin * x + size[0] / 2]
+            return jnp.stack(moved, axis=1)
+
+        return Move(
+            lambda image: rotate(image, angle, fill=self.fill), nearest, points, jnp.bool_(False)
+        )
+
+
+@dataclass(frozen=True)
+class Elastic(Geometric):
+    """Bends the image smoothly: random moves on a coarse grid, cubic in between.
+
+    The grid has `cells` cells along each side, from border to border. Each of its
+    (cells + 1) x (cells + 1) points moves by a normal draw of standard deviation `sigma` along each
+    axis; the moves of pixels in between are interpolated bicubically. A pixel of the result shows
+    what is where its move leads. The image becomes float32, bilinear. Ronneberger et al. 2015
+    ("U-Net"), section 3.1, have 3 x 3 points and 10 pixels.
+
+    Boxes and points are refused: where a point of the image goes is the inverse of the bend, which
+    need not exist.
+
+    Attributes:
+      sigma: pixels, at least 0.
+      cells: of the grid along each side, at least 1.
+      fill: the colour outside the image, in 0..255.
+    """
+
+    sigma: float = 10.0
+    cells: int = 2
+    fill: float = 127
+
+    def __post_init__(self) -> None:
+        check_range("sigma", self.sigma, least=0, less_than=math.inf)
+        check_whole("cells", self.cells, least=1)
+        _check_fill(self.fill)
+
+    def __call__(self, key: Array, example: E) -> E:
+        """Bends an example.
+
+        Args:
+          key: key[].
+          example: a batch struct without its leading axis.
+        Returns:
+          The example; see `apply_move`.
+        Raises:
+          AssertionError: a field has another shape or dtype than its kind.
+          InputError: the struct has boxes or points.
+        """
+        refuse(example, ("boxes", "points", "keypoints"), "Elastic")
+        return super().__call__(key, example)
+
+    def draw(self, key: Array, size: tuple[int, int]) -> Move:
+        height, width = size
+        count = self.cells + 1
+        coarse = self.sigma * jax.random.normal(key, (count, count, 2))
+        moves = _between_points(coarse, height, width)
+        y, x = jnp.meshgrid(jnp.arange(height) + 0.5, jnp.arange(width) + 0.5, indexing="ij")
+        places = jnp.stack([x, y], axis=-1) + moves
+
+        def nearest(labels: Array, fill: int) -> Array:
+            return warp(labels[:, :, None], places, method="nearest", fill=fill)[:, :, 0]
+
+        return Move(
+            lambda image: warp(image, places, fill=self.fill), nearest, None, jnp.bool_(False)
+        )
+
+
+@dataclass(frozen=True)
+class Symmetry(Geometric):
+    """One of the eight turns and mirror images of a square, each as likely; the dtype stays.
+
+    Attributes:
+      swap: as in `RandomFlip`.
+    """
+
+    swap: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "swap", check_swap(self.swap))
+
+    def draw(self, key: Array, size: tuple[int, int]) -> Move:
+        height, width = size
+        if height != width:
+            raise InputError(
+                f"the images are {height} x {width} pixels: Symmetry needs square ones"
+            )
+        turned, upside_down, mirror = jax.random.bernoulli(key, shape=(3,))
+        horizontal = flip_move(size=size, happens=mirror)
+
+        def image(image: Array) -> Array:
+            image = jnp.where(turned, image.swapaxes(0, 1), image)
+            image = jnp.where(upside_down, image[::-1], image)
+            return horizontal.image(image)
+
+        def points(points: Array) -> Array:
+            points = jnp.where(turned, points[:, ::-1], points)
+            x, y = points[:, 0], points[:, 1]
+            return horizontal.points(jnp.stack([x, jnp.where(upside_down, height - y, y)], axis=1))
+
+        mirrored = turned ^ upside_down ^ mirror
+        return Move(image, lambda labels, fill: image(labels), points, mirrored)
+
+
+def _check_fill(fill: float) -> None:
+    check_range("fill", fill, least=0, most=255)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _between_points(coarse: Array, height: int, width: int) -> Array:
+    """Cubic interpolation of values at points from border to border: f32[G, G, 2] -> [H, W, 2]."""
+
+    def weights(count: int, points: int) -> Array:
+        # Keys' kernel with a = -1/2; beyond the outermost points their values go on.
+        place = (jnp.arange(count) + 0.5) / count * (points - 1)
+        distance = jnp.abs(place[:, None] - jnp.arange(-1, points + 1)[None])
+        near = 1.5 * distance**3 - 2.5 * distance**2 + 1
+        far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
+        kernel = jnp.where(distance <= 1, near, jnp.where(distance < 2, far, 0))
+        inner = kernel[:, 1:-1]
+        return inner.at[:, 0].add(kernel[:, 0]).at[:, -1].add(kernel[:, -1])
+
+    points = coarse.shape[0]
+    product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+    rows = product("yi,ijc->yjc", weights(height, points), coarse)
+    return product("xj,yjc->yxc", weights(width, points), rows)

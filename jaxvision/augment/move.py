@@ -1,0 +1,331 @@
+"""Geometric changes of an example, by the kind of each of its fields.
+
+A `Move` says what one draw of an augmentation does to images, to labels of pixels and to points;
+`apply_move` does it to all that a batch struct has. So each augmentation is written once, for every
+struct of `jaxvision.core` and for those of the user.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxvision.augment.options import check_rule, check_swap
+from jaxvision.augment.sampling import GREY, resized_crop, resized_crop_points
+from jaxvision.core import (
+    IGNORED,
+    KINDS,
+    InputError,
+    OptionError,
+    annotations_of,
+    at_least_float32,
+    check_array,
+)
+from jaxvision.ops import box_area
+
+E = TypeVar("E")
+
+SHAPES: dict[str, tuple[tuple[str, ...], str]] = {
+    "image": (("H", "W", "C"), "number"),
+    "boxes": (("N", 4), "float"),
+    "box_mask": (("N",), "bool"),
+    "masks": (("N", "H", "W"), "number or bool"),
+    "keypoints": (("N", "K", 3), "float"),
+    "pixels": (("H", "W"), "int"),
+    "points": (("K", 2), "float"),
+    "visible": (("K",), "bool"),
+    "extent": ((2,), "int"),
+}
+"""For each kind that has a place in the image: shape and dtype of one example's annotation."""
+_SHARED = ("H", "W", "N", "K")
+
+
+class Move(NamedTuple):
+    """What one draw of a geometric augmentation does.
+
+    Attributes:
+      image: [H, W, C] -> [H, W, C]: bilinear, with the augmentation's own fill.
+      nearest: (labels or a mask [H, W], fill) -> [H, W] of the same dtype: each pixel of the result
+        is one of the given, or `fill` where none is shown.
+      points: f32[N, 2] -> f32[N, 2], (x, y) in pixels; a pixel's left edge is x, its right edge
+        x + 1. None: the places of points in the result are not known.
+      mirrored: bool[], whether left becomes right.
+    """
+
+    image: Callable[[Array], Array]
+    nearest: Callable[[Array, int], Array]
+    points: Callable[[Array], Array] | None
+    mirrored: Array
+
+
+def window_move(window: Array, *, size: tuple[int, int], fill: float = GREY) -> Move:
+    """Shows what is in a window, in the size of the image: `resized_crop`.
+
+    Args:
+      window: f32[4], xyxy, pixels; it may reach beyond the image. x1 < x2, y1 < y2.
+      size: (height, width) of the image.
+      fill: the colour outside the image.
+    """
+
+    def nearest(labels: Array, fill: int) -> Array:
+        return resized_crop(labels[:, :, None], window, method="nearest", fill=fill)[:, :, 0]
+
+    return Move(
+        image=lambda image: resized_crop(image, window, fill=fill),
+        nearest=nearest,
+        points=lambda points: resized_crop_points(points, window, size=size),
+        mirrored=jnp.bool_(False),
+    )
+
+
+def flip_move(*, size: tuple[int, int], happens: Array | bool = True) -> Move:
+    """Mirrors left and right: x' = W - x. Images keep their dtype.
+
+    Args:
+      size: (height, width) of the image.
+      happens: bool[], whether anything is done.
+    """
+    happens, width = jnp.asarray(happens), size[1]
+
+    def flip(image: Array) -> Array:
+        return jnp.where(happens, image[:, ::-1], image)
+
+    def points(points: Array) -> Array:
+        x, y = points[:, 0], points[:, 1]
+        return jnp.stack([jnp.where(happens, width - x, x), y], axis=1)
+
+    return Move(flip, lambda labels, fill: flip(labels), points, happens)
+
+
+def apply_move(
+    example: E,
+    move: Move,
+    *,
+    least_visible: float = 0.25,
+    least_side: float = 1.0,
+    swap: Sequence[int] = (),
+) -> E:
+    """Moves all that an example has, each field by its kind.
+
+    - "image" by `move.image`; "pixels" and "masks" by `move.nearest`, filled with `IGNORED` and 0.
+    - "boxes" become the upright boxes around their four moved corners. These are clipped to the
+      image and dropped by the rule of `clip_and_drop`: a dropped box keeps its row, with
+      "box_mask" False, zeros for a box and for keypoints, and an empty mask. So do padded rows,
+      whatever was in them, and boxes without an area.
+    - "points" and "keypoints" are moved; those outside the image become invisible, and the
+      coordinates of invisible ones are zeros. In a mirrored image they are exchanged by `swap`.
+    - "extent" becomes the smallest that holds all that is left of the image.
+    - "placement" becomes None, because it no longer describes the image; "fixed" stays.
+
+    Args:
+      example: a batch struct without its leading axis; see `jaxvision.core.annotation`.
+      move: what to do.
+      least_visible: share of a box's area that must be left, in [0, 1].
+      least_side: of what is left of a box, pixels, at least 0.
+      swap: for each point the one that it becomes in a mirrored image, and which becomes it; ():
+        nothing is exchanged.
+    Returns:
+      The example.
+    Raises:
+      AssertionError: a field has another shape or dtype than its kind.
+      InputError: an option is out of range, or the struct has boxes or points and the move has
+        none.
+    """
+    check_rule(least_visible, least_side)
+    swap = check_swap(swap)
+    given = fields_of(example)
+    if move.points is None:
+        refuse(example, ("boxes", "points", "keypoints"), "this augmentation")
+    changed = {name: move.image(x) for name, x in given["image"].items()}
+    size = next(iter(changed.values())).shape[:2]
+    changed |= {name: move.nearest(x, IGNORED) for name, x in given["pixels"].items()}
+    no_mask = functools.partial(move.nearest, fill=0)
+    masks = {name: jax.vmap(no_mask)(x) for name, x in given["masks"].items()}
+    keypoints = dict(given["keypoints"])
+    if given["boxes"]:
+        (name, boxes), (mask_name, real) = _only(given, "boxes"), _only(given, "box_mask")
+        boxes, real = _moved_boxes(boxes, real, move.points, size, least_visible, least_side)
+        changed |= {name: boxes, mask_name: real}
+        masks = {name: only_real(x, real) for name, x in masks.items()}
+        keypoints = {name: only_real(x, real) for name, x in keypoints.items()}
+    changed |= masks
+    for name, x in keypoints.items():
+        place, visible = _moved_points(x[..., :2], x[..., 2] > 0, move, size, swap)
+        level = jnp.where(visible, _exchanged(x[..., 2], move, swap), 0)
+        changed[name] = jnp.concatenate([place, level[..., None]], axis=-1)
+    if given["points"]:
+        (name, points), (mask_name, visible) = (
+            _only(given, kind) for kind in ("points", "visible")
+        )
+        changed[name], changed[mask_name] = _moved_points(points, visible, move, size, swap)
+    for name, x in given["extent"].items():
+        changed[name] = _moved_extent(x, move.points, size)
+    return example.replace(**changed, **dict.fromkeys(given["placement"]))
+
+
+def change_images(example: E, change: Callable[[Array], Array]) -> E:
+    """The example with its images changed, each in the same way, and nothing else.
+
+    Args:
+      example: a batch struct without its leading axis.
+      change: [H, W, C] -> [H, W, C].
+    """
+    kinds = annotations_of(example)
+    images = {name: getattr(example, name) for name, kind in kinds.items() if kind == "image"}
+    return example.replace(**{name: change(x) for name, x in images.items() if x is not None})
+
+
+def image_size(example: Any) -> tuple[int, int]:
+    """(height, width) of an example's image.
+
+    Raises:
+      AssertionError: its images are none, or are not all of one size.
+      InputError: it has no image.
+    """
+    return next(iter(fields_of(example)["image"].values())).shape[:2]
+
+
+def refuse(example: Any, kinds: Sequence[str], what: str) -> None:
+    """Raises InputError if the example has fields of kinds that an augmentation cannot move."""
+    names = [
+        name
+        for name, kind in annotations_of(example).items()
+        if kind in kinds and getattr(example, name) is not None
+    ]
+    if names:
+        raise InputError(
+            f"{what} cannot move the {' and the '.join(names)} of a {type(example).__name__}: "
+            "leave it out"
+        )
+
+
+def fields_of(example: Any, *, prefix: str = "", like: Any = None) -> dict[str, dict[str, Array]]:
+    """Kind -> name of the field -> the array there; fields that are None are left out.
+
+    Only the names of fields of the kind "placement" are always there.
+
+    Args:
+      example: a batch struct without its leading axis.
+      prefix: of the names in messages.
+      like: another example, whose shapes it must have.
+    Raises:
+      AssertionError: an array has another shape or dtype than its kind, or than the other fields
+        and `like` ask for.
+      InputError: the struct has no image.
+    """
+    given: dict[str, dict[str, Array]] = {kind: {} for kind in KINDS}
+    sizes: dict[str, int] = {}
+    for name, kind in annotations_of(example).items():
+        x, other = getattr(example, name), getattr(like, name, None)
+        if kind in SHAPES:
+            if like is not None and (x is None) != (other is None):
+                raise AssertionError(f"{prefix}{name}: give all examples {name}, or none")
+            if x is None:
+                continue
+            axes, dtype = SHAPES[kind]
+            shape = [sizes.get(axis, axis) for axis in axes] if like is None else other.shape
+            x = check_array(f"{prefix}{name}", x, shape, dtype)
+            # Images may differ in their channels.
+            sizes |= {axis: n for axis, n in zip(axes, x.shape, strict=True) if axis in _SHARED}
+            if dtype == "float":
+                x = at_least_float32(x)
+        if x is not None or kind == "placement":
+            given[kind][name] = x
+    if not given["image"]:
+        raise InputError(f"a {type(example).__name__} has no image to augment")
+    return given
+
+
+# Compiled as a whole, so that an eager call compiles once.
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def clip_and_keep(
+    boxes: Array, real: Array, window: Array, least_visible: float, least_side: float
+) -> tuple[Array, Array]:
+    """Clips boxes to a window and drops those of which too little is left; see `clip_and_drop`.
+
+    Args:
+      boxes: f32[N, 4], xyxy, pixels.
+      real: bool[N].
+      window: f32[4], xyxy, pixels.
+      least_visible: share of the area that must be left.
+      least_side: of what is left, pixels.
+    Returns:
+      f32[N, 4] and bool[N]: zeros and False for those that are not real, or dropped.
+    """
+    boxes = only_real(boxes, real)
+    clipped = jnp.clip(boxes, jnp.tile(window[:2], 2)[None], jnp.tile(window[2:], 2)[None])
+    before, left = box_area(boxes), box_area(clipped)
+    sides = clipped[:, 2:] - clipped[:, :2]
+    kept = real & (left > 0) & (left >= least_visible * before)
+    kept &= (sides >= least_side).all(axis=1)
+    return only_real(clipped, kept), kept
+
+
+def only_real(rows: Array, real: Array) -> Array:
+    """Rows [N, ...] with zeros, or False, where they are not real: bool[N]."""
+    real = real.reshape(-1, *(1,) * (rows.ndim - 1))
+    return jnp.where(real, rows, jnp.zeros((), rows.dtype))
+
+
+def _only(given: dict[str, dict[str, Array]], kind: str) -> tuple[str, Array]:
+    """The one field of a kind, its name and its array."""
+    if len(given[kind]) != 1:
+        raise InputError(
+            f"a batch struct with boxes or points has {len(given[kind])} fields of the kind "
+            f"{kind!r}: give it one"
+        )
+    return next(iter(given[kind].items()))
+
+
+def _moved_boxes(
+    boxes: Array,
+    real: Array,
+    points: Callable[[Array], Array],
+    size: tuple[int, int],
+    least_visible: float,
+    least_side: float,
+) -> tuple[Array, Array]:
+    real &= box_area(boxes) > 0
+    corners = only_real(boxes, real)[:, jnp.array([0, 1, 2, 1, 0, 3, 2, 3])]
+    moved = points(corners.reshape(-1, 2)).reshape(-1, 4, 2)
+    around = jnp.concatenate([moved.min(axis=1), moved.max(axis=1)], axis=1)
+    window = jnp.array([0, 0, *size[::-1]], jnp.float32)
+    return clip_and_keep(around, real, window, least_visible, least_side)
+
+
+def _exchanged(x: Array, move: Move, swap: Sequence[int]) -> Array:
+    """[..., K]: exchanged along the last axis, if the image is mirrored."""
+    if not swap:
+        return x
+    if len(swap) != x.shape[-1]:
+        raise OptionError("swap", f"swap has {len(swap)} numbers: give {x.shape[-1]}, one a point")
+    return jnp.where(move.mirrored, x[..., jnp.array(swap)], x)
+
+
+def _moved_points(
+    points: Array, visible: Array, move: Move, size: tuple[int, int], swap: Sequence[int]
+) -> tuple[Array, Array]:
+    """Points [..., K, 2] and visible [..., K]; zeros and False for those outside the image."""
+    moved = move.points(points.reshape(-1, 2))
+    inside = ((moved >= 0) & (moved <= jnp.array([size[::-1]], moved.dtype))).all(axis=1)
+    visible = _exchanged(visible & inside.reshape(visible.shape), move, swap)
+    x, y = (_exchanged(axis.reshape(visible.shape), move, swap) for axis in moved.T)
+    return jnp.where(visible[..., None], jnp.stack([x, y], axis=-1), 0), visible
+
+
+def _moved_extent(
+    extent: Array, points: Callable[[Array], Array] | None, size: tuple[int, int]
+) -> Array:
+    """i32[2]: (height, width) of the part from the upper left corner that holds what is left."""
+    whole = jnp.array(size, jnp.int32)
+    if points is None:
+        return whole
+    height, width = extent.astype(jnp.float32)
+    zero = jnp.zeros_like(height)
+    corners = jnp.array([[zero, zero], [width, zero], [zero, height], [width, height]])
+    # A little less, so that rounding does not add a pixel.
+    last = jnp.ceil(points(corners).max(axis=0)[::-1] - 1e-3).astype(jnp.int32)
+    return jnp.clip(last, 0, whole)
