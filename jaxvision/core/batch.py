@@ -149,6 +149,7 @@ class SegmentationBatch:
       labels: int[B, H, W], `IGNORED` where a pixel does not count.
       mask: bool[B], False for filler images.
       partners, extent: as in `ClassificationBatch`.
+      placement, size: as in `DetectionBatch`.
     """
 
     image: Array = annotation("image")
@@ -156,6 +157,8 @@ class SegmentationBatch:
     mask: Array = annotation("fixed")
     partners: Any = annotation("fixed", default=None)
     extent: Any = annotation("extent", default=None)
+    placement: Any = annotation("placement", default=None)
+    size: Any = annotation("placement", default=None)
 
 
 @flax.struct.dataclass
@@ -169,7 +172,7 @@ class LandmarkBatch:
       visible: bool[B, K], False for landmarks that are absent, whose points mean nothing.
       mask: bool[B], False for filler images.
       partners, extent: as in `ClassificationBatch`.
-      placement: as in `DetectionBatch`.
+      placement, size: as in `DetectionBatch`.
     """
 
     image: Array = annotation("image")
@@ -179,6 +182,7 @@ class LandmarkBatch:
     partners: Any = annotation("fixed", default=None)
     extent: Any = annotation("extent", default=None)
     placement: Any = annotation("placement", default=None)
+    size: Any = annotation("placement", default=None)
 
 
 @flax.struct.dataclass
