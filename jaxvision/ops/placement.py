@@ -77,9 +77,17 @@ def placed_size(image: np.ndarray, placement: Placement) -> tuple[int, int]:
 
 
 def paste(image: np.ndarray, result: np.ndarray, placement: Placement) -> None:
-    """Puts an image of its size in the network's input where it lies there."""
-    (height, width), top, left = image.shape[:2], int(placement.offset_y), int(placement.offset_x)
-    result[top : top + height, left : left + width] = image
+    """Writes an image that has its final size to where it lies in the network's input.
+
+    What reaches beyond the network's input, as with a negative offset, is left out.
+    """
+    starts = int(placement.offset_y), int(placement.offset_x)
+    into, out_of = [], []
+    for start, length, most in zip(starts, image.shape[:2], result.shape[:2], strict=True):
+        first, last = max(start, 0), min(start + length, most)
+        into.append(slice(first, last))
+        out_of.append(slice(first - start, last - start))
+    result[into[0], into[1]] = image[out_of[0], out_of[1]]
 
 
 def to_input(boxes: Any, placement: Any) -> Any:
