@@ -1,4 +1,4 @@
-"""Files of features: written, read, and whether they are of the same images and network."""
+"""Writes and reads files of features, and checks whether two of them can be compared."""
 
 import json
 import os
@@ -19,21 +19,21 @@ _JSON = ("origin", "about")
 
 
 def check_features_file(path: pathlib.Path, maps: Iterable[str] = ()) -> None:
-    """Raises InputError if a file of features cannot be called so, or cannot keep such maps."""
+    """Raises InputError if a file of features cannot have this name, or cannot hold such maps."""
     if path.suffix != _SUFFIX:
-        raise InputError(f"{path} is no file of features: give a name that ends in {_SUFFIX}")
+        raise InputError(f"{path} is not a file of features: give a name that ends in {_SUFFIX}")
     clash = set(maps) & set(_FIELDS)
     if clash:
-        raise InputError(f"a map called {min(clash)!r} cannot be kept: leave it out")
+        raise InputError(f"a map with the name {min(clash)!r} cannot be stored: leave it out")
 
 
 def write_features(path: pathlib.Path, features: Features) -> None:
-    """Writes an npz file, whole or not at all; makes its folder.
+    """Writes an npz file, and its folder if needed; an interrupted call leaves no partial file.
 
-    Each map is an array under its name; so are the other fields, `origin` and `about` as JSON.
+    Each map and each other field is an array with its name; `origin` and `about` are JSON.
 
     Raises:
-      InputError: another suffix, or a map with the name of a field.
+      InputError: the file's name has another suffix, or a map has the name of a field.
     """
     check_features_file(path, features.maps)
     arrays = {
@@ -50,14 +50,14 @@ def write_features(path: pathlib.Path, features: Features) -> None:
 
 
 def read_features(path: pathlib.Path, *, maps: Sequence[str] = ()) -> Features:
-    """What `write_features` wrote.
+    """Reads what `write_features` wrote.
 
     Args:
       path: of the file.
-      maps: names of those to read; none: all.
+      maps: names of the maps to read; (): all.
     Raises:
-      InputError: there is no such file or map, it is none of `write_features`, or features are not
-        finite.
+      InputError: there is no such file or map, the file was not written by `write_features`, or
+        features are not finite.
     """
     check_features_file(path)
     advice = "write it with `jaxvision features`"
@@ -72,7 +72,9 @@ def read_features(path: pathlib.Path, *, maps: Sequence[str] = ()) -> Features:
         raise InputError(f"{path} cannot be read ({error}): {advice}") from error
     missing = set(_FIELDS) - arrays.keys() - {"labels"}
     if missing:
-        raise InputError(f"{path} holds no features, it lacks {min(missing)!r}: {advice}")
+        raise InputError(
+            f"{path} is not a file of features, because it has no {min(missing)!r}: {advice}"
+        )
     for name in maps:
         if name not in known:
             raise InputError(f"{path} has no map {name!r}: {close_names(name, known)}")
@@ -88,25 +90,27 @@ def read_features(path: pathlib.Path, *, maps: Sequence[str] = ()) -> Features:
 
 
 def check_comparable(one: Features, other: Features) -> None:
-    """Raises InputError if features are not of the same network, classes and preparation."""
+    """Raises InputError unless two features have the same network, classes and preparation."""
     for key in ("model", "variables", "preparation", "flatten"):
         if one.about.get(key) != other.about.get(key):
             raise InputError(
-                f"the two files of features are of another {key}: compute both in the same way"
+                f"the two files of features differ in {key}: compute both in the same way"
             )
     if one.labels is not None and other.labels is not None and one.class_names != other.class_names:
         first, second = (", ".join(x.class_names[:3]) for x in (one, other))
         raise InputError(
-            f"the two files of features have other classes, {first} ... and {second} ...: give "
+            f"the two files of features have different classes, {first} ... and {second} ...: give "
             "features of the same data"
         )
     if one.maps.keys() != other.maps.keys():
         lacking = ", ".join(sorted(one.maps.keys() ^ other.maps.keys()))
-        raise InputError(f"only one of the two files of features has {lacking}: name others")
+        raise InputError(
+            f"only one of the two files of features has {lacking}: name maps that both have"
+        )
 
 
 def images_digest(names: Iterable[str]) -> str:
-    """Of names of images, files or places in one, and of each file's size and time."""
+    """Computes a digest of names of images, and of the size and time of those that are files."""
 
     def stamp(name: str) -> tuple[int, ...]:
         found = os.stat(name) if os.path.isfile(name) else None

@@ -1,9 +1,9 @@
-"""Features of images: what a network's maps are for each, as a row of numbers."""
+"""Computes features of images: the maps of a network, as a row of numbers for each image."""
 
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import compress
@@ -12,70 +12,83 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax import Array
-from jax.interpreters.partial_eval import dce_jaxpr
 
-from jaxvision.core import InputError, Task, at_least_float32, check_range, close_names
+from jaxvision.core import (
+    ImageBatch,
+    InputError,
+    Inputs,
+    Task,
+    at_least_float32,
+    check_range,
+    close_names,
+)
 from jaxvision.data import Source
-from jaxvision.predict.predictor import maps_of_task
-
-ToInput = Callable[[dict[str, Any], str], np.ndarray]
-"""(record, where it is) -> its image as the network takes it, u8[H, W, C]."""
+from jaxvision.data.transforms.placing import fit_image, with_channels
+from jaxvision.tasks.inference import FittedImage, image_batch, outputs_of
 
 _USUAL = re.compile(r"c\d+|pooled")  # maps that are taken if none are named
 
 
-def variables_behind_maps(
-    task: Task, variables: Any, images: jax.ShapeDtypeStruct
-) -> dict[str, tuple[str, ...]]:
-    """What the maps of a task's network depend on, found by tracing it once, without computing.
+def variables_behind_maps(task: Task, variables: Any, batch: Any) -> dict[str, tuple[str, ...]]:
+    """Finds the variables that each map of a network depends on, by tracing it without computing.
 
     Args:
-      task: as for `maps_of_task`.
+      task: its `prepare` and `forward` are used.
       variables: of the network, or their shapes.
-      images: u8[B, H, W, C].
+      batch: an `ImageBatch` or another batch struct, or its shapes.
     Returns:
-      Name of a map -> names of variables, joined by "/".
+      name of a map -> names of variables, joined by "/".
     """
-    trace = jax.make_jaxpr(partial(maps_of_task, task), return_shape=True)
-    program, maps = trace(variables, images)
+    trace = jax.make_jaxpr(partial(outputs_of, task), return_shape=True)
+    program, maps = trace(variables, batch)
     names = [
         jax.tree_util.keystr(path[1:], simple=True, separator="/")
         for path, _ in jax.tree.leaves_with_path(variables)
     ]
     outputs = jax.tree.leaves({name: name for name in maps})  # in the program's order
+    behind = {}
+    for name in maps:
+        needed = _needed_inputs(program.jaxpr, [output == name for output in outputs])
+        behind[name] = tuple(compress(names, needed))  # the batch comes after the variables
+    return behind
 
-    def behind(name: str) -> tuple[str, ...]:
-        _, needed = dce_jaxpr(program.jaxpr, [output == name for output in outputs])
-        return tuple(compress(names, needed))  # the images come after the variables
 
-    return {name: behind(name) for name in maps}
+def _needed_inputs(program: Any, wanted: Sequence[bool]) -> Sequence[bool]:
+    """Finds which inputs of a traced program its wanted outputs depend on."""
+    from jax.interpreters.partial_eval import dce_jaxpr
+
+    _, needed = dce_jaxpr(program, list(wanted))
+    return needed
 
 
-def choose_maps(maps: Mapping[str, Any], names: Sequence[str] = ()) -> tuple[str, ...]:
-    """Names of the maps to take.
+def choose_maps(maps: Iterable[str], names: Sequence[str] = ()) -> tuple[str, ...]:
+    """Chooses the names of the maps to take.
 
     Args:
-      maps: by name, what a network gives.
-      names: of them; none: all of c0, c1, ..., and pooled, in the network's order.
+      maps: names of the maps that a network gives, in its order.
+      names: of the maps to take; (): c0, c1, ..., and pooled, as far as the network has them.
+    Returns:
+      the names, each once.
     Raises:
-      InputError: the network lacks one, or has none of the usual ones.
+      InputError: the network lacks one of them, or has none of the usual ones.
     """
+    known = tuple(maps)
     for name in names:
-        if name not in maps:
-            raise InputError(f"the network gives no map {name!r}: {close_names(name, maps)}")
-    chosen = tuple(dict.fromkeys(names)) or tuple(filter(_USUAL.fullmatch, maps))
+        if name not in known:
+            raise InputError(f"the network gives no map {name!r}: {close_names(name, known)}")
+    chosen = tuple(dict.fromkeys(names)) or tuple(filter(_USUAL.fullmatch, known))
     if not chosen:
-        raise InputError(f"name the maps to take: the network gives {', '.join(maps)}")
+        raise InputError(f"name the maps to take: the network gives {', '.join(known)}")
     return chosen
 
 
 def features_of_maps(
     maps: Mapping[str, Array], names: Sequence[str], *, flatten: bool = False
 ) -> dict[str, Array]:
-    """Some maps as a row of numbers for each image.
+    """Turns maps into a row of numbers for each image.
 
     Args:
-      maps: name -> [B, ..., D], the axes between being places.
+      maps: name -> [B, ..., D]; the axes in between are places.
       names: of the maps to take.
       flatten: keep all places, rows and columns before channels, instead of their mean.
     Returns:
@@ -89,18 +102,19 @@ def features_of_maps(
     return {name: row(maps[name]) for name in names}
 
 
-class ImageBatch(NamedTuple):
-    """Images of some records, as the network takes them.
+class RecordBatch(NamedTuple):
+    """Some records whose images have the size of the network's input.
 
     Attributes:
-      images: u8[B, H, W, C], black where there are no more.
-      indices: of the records of the first images.
-      labels: of these, None for a record without one.
-      files: of these, each one's file, or its place in one.
-      failed: why, of the records that could not be read.
+      batch: B images, of which the first M <= B are those of records; None if no record could be
+        read.
+      indices: M numbers of the records.
+      labels: M labels; None for a record without one.
+      files: for each of the M records its file, or its place in a file.
+      failed: for each record that could not be read, a line that says why.
     """
 
-    images: np.ndarray
+    batch: ImageBatch | None
     indices: list[int]
     labels: list[int | None]
     files: list[str]
@@ -108,41 +122,52 @@ class ImageBatch(NamedTuple):
 
 
 def image_batches(
-    records: Source, to_input: ToInput, *, batch_size: int, threads: int | None = None
-) -> Iterator[ImageBatch]:
-    """All records in their order, read by several threads while others are looked at.
+    source: Source, inputs: Inputs, *, batch_size: int, threads: int | None = None
+) -> Iterator[RecordBatch]:
+    """Reads all records in their order, with several threads that read ahead.
 
     Args:
-      records: with "image", and perhaps "label". One that cannot be read (`InputError`) is left
-        out.
-      to_input: makes images of one size.
-      batch_size: records in a batch.
+      source: of records with "image" u8[H, W, C], and perhaps "label". A record that cannot be
+        read, or whose image does not fit the network (`InputError`), is left out.
+      inputs: how images become the network's input.
+      batch_size: records in a batch; the last batch is filled up.
       threads: that read; None: one for each core.
+    Raises:
+      InputError: `batch_size` is below 1.
     """
     check_range("batch_size", batch_size, least=1)
+    return _image_batches(source, inputs, batch_size, threads or os.cpu_count())
 
-    def read(index: int) -> tuple[np.ndarray, int, int | None, str] | str:
+
+def _image_batches(
+    source: Source, inputs: Inputs, batch_size: int, threads: int | None
+) -> Iterator[RecordBatch]:
+    def read(index: int) -> tuple[FittedImage, int, int | None, str] | str:
         try:
-            record = records[index]
+            record = source[index]
         except InputError as error:
             return str(error)
-        where = records.where(index)
-        return to_input(record, where), index, record.get("label"), where
+        where = source.where(index)
+        try:
+            image = with_channels(record["image"], inputs.channels)
+            fitted = FittedImage(*fit_image(image, inputs), image.shape[:2])
+        except InputError as error:
+            return f"{where}: {error}"
+        return fitted, index, record.get("label"), where
 
-    def gathered(items: Iterable[Any]) -> ImageBatch:
+    def gathered(items: Iterable[Any]) -> RecordBatch:
         found = list(items)
         failed = [item for item in found if isinstance(item, str)]
-        sound = [item for item in found if not isinstance(item, str)]
-        if not sound:
-            return ImageBatch(np.zeros(0, np.uint8), [], [], [], failed)
-        images, *others = zip(*sound, strict=True)
-        filler = [np.zeros_like(images[0])] * (batch_size - len(images))
-        return ImageBatch(np.stack([*images, *filler]), *map(list, others), failed)
+        read = [item for item in found if not isinstance(item, str)]
+        if not read:
+            return RecordBatch(None, [], [], [], failed)
+        images, *others = zip(*read, strict=True)
+        return RecordBatch(image_batch(images, batch_size), *map(list, others), failed)
 
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Iterator[Any]] = deque()
-        for start in range(0, len(records), batch_size):
-            stop = min(start + batch_size, len(records))
+        for start in range(0, len(source), batch_size):
+            stop = min(start + batch_size, len(source))
             waiting.append(pool.map(read, range(start, stop)))  # begins at once
             if len(waiting) > 1:
                 yield gathered(waiting.popleft())
@@ -151,17 +176,17 @@ def image_batches(
 
 
 class Features(NamedTuple):
-    """Features of N images, and what they are of.
+    """Features of N images, and where they come from.
 
     Attributes:
       maps: name -> f32[N, D].
       indices: i64[N], of the records.
-      labels: i64[N], or None: not known of all.
-      files: of each image its file, or its place in one.
-      failed: a reason for each record that could not be read, and is missing here.
+      labels: i64[N], or None if some labels are unknown.
+      files: for each image its file, or its place in a file.
+      failed: a line for each record that could not be read and is missing here.
       class_names: of the labels; () without labels.
       origin: where the images can be read again, plain JSON; empty: in `files`.
-      about: how they came about, plain JSON.
+      about: how the features were computed, plain JSON.
     """
 
     maps: dict[str, np.ndarray]
@@ -177,26 +202,29 @@ class Features(NamedTuple):
 def compute_features(
     task: Task,
     variables: Any,
-    batches: Iterable[ImageBatch],
+    batches: Iterable[RecordBatch],
     names: Sequence[str],
     *,
     flatten: bool = False,
 ) -> Features:
-    """Features of all batches; their classes' names, origin and how they came about are empty.
+    """Computes the features of all batches.
 
     Args:
-      task: as for `maps_of_task`.
+      task: its `prepare` and `forward` are used.
       variables: of the network.
-      batches: all of one size, so that nothing compiles twice.
+      batches: from `image_batches`, all of one size, so that the network is compiled once. To show
+        a progress bar, give an iterator that updates one.
       names: of the maps to take.
       flatten: as for `features_of_maps`.
+    Returns:
+      the features; `class_names`, `origin` and `about` are empty.
     Raises:
       InputError: no record could be read, or features are not finite.
     """
 
     @jax.jit
-    def features_of(variables: Any, images: Array) -> dict[str, Array]:
-        return features_of_maps(maps_of_task(task, variables, images), names, flatten=flatten)
+    def features_of(variables: Any, batch: ImageBatch) -> dict[str, Array]:
+        return features_of_maps(outputs_of(task, variables, batch), names, flatten=flatten)
 
     variables = jax.device_put(variables)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
@@ -204,19 +232,21 @@ def compute_features(
     labels: list[int | None] = []
     files: list[str] = []
     failed: list[str] = []
-    for batch in batches:
-        failed += batch.failed
-        if batch.files:
-            found = jax.device_get(features_of(variables, batch.images))
-            found = {name: found[name][: len(batch.files)] for name in names}
-            check_finite(found, batch.files)
+    for records in batches:
+        failed += records.failed
+        if records.files:
+            found = jax.device_get(features_of(variables, records.batch))
+            found = {name: found[name][: len(records.files)] for name in names}
+            check_finite(found, records.files)
             for name, x in found.items():
                 parts[name].append(x)
-            indices += batch.indices
-            labels += batch.labels
-            files += batch.files
+            indices += records.indices
+            labels += records.labels
+            files += records.files
     if not files:
-        raise InputError(f"no image could be read: {failed[0] if failed else 'there are none'}")
+        raise InputError(
+            f"no image could be read: {failed[0] if failed else 'there are no images'}"
+        )
     return Features(
         {name: np.concatenate(rows) for name, rows in parts.items()},
         np.array(indices, np.int64),
@@ -230,10 +260,10 @@ def compute_features(
 
 
 def check_finite(maps: Mapping[str, np.ndarray], files: Sequence[str]) -> None:
-    """Raises InputError, naming one of N files, if its features in f32[N, D] are not finite."""
+    """Raises InputError, which names one of N files, if its features f32[N, D] are not finite."""
     for name, x in maps.items():
         for number in np.flatnonzero(~np.isfinite(x).all(axis=1)):
             raise InputError(
-                f"the map {name!r} is not finite for {files[number]}: look at the weights, and by "
-                "which figures its images are normalized"
+                f"the map {name!r} is not finite for {files[number]}: check the weights, and the "
+                "mean and standard deviation that normalise the images"
             )

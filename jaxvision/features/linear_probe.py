@@ -1,4 +1,4 @@
-"""Softmax regression on features that a network gave: how much of the classes is linear in them."""
+"""Fits linear classifiers to features, which shows how well the classes are linear in them."""
 
 import functools
 from typing import Any, NamedTuple
@@ -10,11 +10,12 @@ import optax
 from jax import Array, lax
 
 from jaxvision.core import InputError, at_least_float32, check_array, check_range
+from jaxvision.features.features import Features
 
 L2_GRID = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
-"""What `choose_l2` tries."""
+"""The numbers that `choose_l2` tries."""
 
-_PARTS = 5  # of the training set: one is held out
+_PARTS = 5  # of the training set, of which one is held out
 _MEMORY = 10  # of L-BFGS, in steps
 
 
@@ -26,8 +27,8 @@ class LinearProbe(NamedTuple):
       scale: f32[D], its standard deviation, and 1 for a column of one value.
       kernel: f32[D, K], of the standardised features.
       bias: f32[K].
-      steps: that the minimisation took.
-      converged: whether it came to its end in less than `max_steps`.
+      steps: of the minimisation.
+      converged: whether the minimisation ended before `max_steps`.
     """
 
     mean: Array
@@ -38,7 +39,7 @@ class LinearProbe(NamedTuple):
     converged: bool
 
     def logits(self, features: Array) -> Array:
-        """f32[N, D] -> f32[N, K].
+        """Computes the logits of features, f32[N, D] -> f32[N, K].
 
         Raises:
           AssertionError: features has another shape or dtype.
@@ -48,7 +49,7 @@ class LinearProbe(NamedTuple):
         return _logits((self.kernel, self.bias), x)
 
     def accuracy(self, features: Array, labels: Array) -> float:
-        """The share of features f32[N, D] whose label int[N] has the highest logit."""
+        """Computes the share of features f32[N, D] whose label int[N] has the highest logit."""
         found = jnp.argmax(self.logits(features), axis=1)
         right = found == check_array("labels", labels, (len(found),), "int")
         return np.asarray(right).mean().item()
@@ -63,12 +64,13 @@ def fit_linear_probe(
     tolerance: float = 1e-6,
     max_steps: int = 2000,
 ) -> LinearProbe:
-    """Fits a linear classifier to all features at once; nothing is drawn at random.
+    """Fits a linear classifier to all features at once; nothing is random.
 
     Minimises the mean cross-entropy plus l2 / 2 times the sum of the squared kernel, of features
-    standardised by their own mean and standard deviation; the bias is free. The objective is
-    convex. L-BFGS with a line search starts at zero, and ends when no element of the gradient is
-    larger than the tolerance, when rounding lets it move no more, or after `max_steps`.
+    standardised by their own mean and standard deviation; the bias is not penalised. The objective
+    is convex. L-BFGS with a line search starts at zero, and ends when no element of the gradient is
+    larger than the tolerance, when a step changes nothing because of rounding, or after
+    `max_steps`.
 
     Args:
       features: f32[N, D], at least one row.
@@ -79,7 +81,7 @@ def fit_linear_probe(
       max_steps: at least 1.
     Raises:
       AssertionError: an argument has another shape or dtype.
-      InputError: an option, or a label, is out of range; features are not finite.
+      InputError: an option or a label is out of range, or features are not finite.
     Source: Alain and Bengio 2016 ("Understanding intermediate layers using linear classifier
       probes"); Liu and Nocedal 1989 ("On the limited memory BFGS method").
     """
@@ -89,12 +91,12 @@ def fit_linear_probe(
     features = at_least_float32(check_array("features", features, ("N", "D")))
     labels = check_array("labels", labels, (len(features),), "int")
     if not len(labels):
-        raise InputError("there are no features to fit a probe to: give at least one row")
-    check_range("the least label", int(labels.min()), least=0)
-    check_range("the largest label", int(labels.max()), less_than=num_classes)
-    mean, scale = _figures(features)
+        raise InputError("features has no rows: give at least one")
+    check_range("labels", int(labels.min()), least=0)
+    check_range("labels", int(labels.max()), less_than=num_classes)
+    mean, scale = _statistics(features)
     if not bool(jnp.isfinite(mean).all() & jnp.isfinite(scale).all()):
-        raise InputError("the features are not all finite: look at the network and its images")
+        raise InputError("features are not all finite: check the network and its images")
     x = (features - mean[None]) / scale[None]
     kernel, bias, steps, converged = _minimize(
         x, labels, num_classes, l2, tolerance=tolerance, max_steps=max_steps
@@ -109,15 +111,18 @@ def choose_l2(
     *,
     grid: tuple[float, ...] = L2_GRID,
 ) -> tuple[float, dict[float, float]]:
-    """The l2 that does best on a held-out fifth: of each class every fifth example, in their order.
+    """Chooses the l2 with the best accuracy on a fifth of the examples, which is held out.
+
+    It is every fifth example of each class, in their order.
 
     Args:
       features: f32[N, D].
       labels: int[N].
       num_classes: as for `fit_linear_probe`.
-      grid: what to try.
+      grid: the numbers to try.
     Returns:
-      (the l2, l2 -> accuracy on the fifth). Of several with the highest accuracy the largest.
+      (the l2, l2 -> accuracy on the held-out fifth). Of several l2 with the highest accuracy, the
+      largest is chosen.
     Raises:
       AssertionError, InputError: as `fit_linear_probe`; InputError also if no class has five
         examples.
@@ -125,15 +130,68 @@ def choose_l2(
     numbers = np.asarray(check_array("labels", labels, ("N",), "int"))
     held = _held_out(numbers)
     if not held.any():
-        raise InputError(f"no class has {_PARTS} examples, of which one could be held out: give l2")
+        raise InputError(f"no class has {_PARTS} examples, so that none can be held out: give l2")
     features = check_array("features", features, (len(held), "D"))
     fitted, left = (features[~held], numbers[~held]), (features[held], numbers[held])
     accuracy = {l2: fit_linear_probe(*fitted, num_classes, l2=l2).accuracy(*left) for l2 in grid}
     return max(accuracy, key=lambda l2: (accuracy[l2], l2)), accuracy
 
 
+class Probed(NamedTuple):
+    """How well a linear classifier of one map does.
+
+    Attributes:
+      dimensions: D, of the features.
+      l2: with which the classifier was fitted.
+      train_accuracy: on the features that it was fitted to.
+      test_accuracy: on other features.
+      steps: of the minimisation.
+      converged: whether the minimisation ended before its last possible step.
+      held_out_accuracy: l2 -> accuracy on the held-out fifth; None if l2 was given.
+    """
+
+    dimensions: int
+    l2: float
+    train_accuracy: float
+    test_accuracy: float
+    steps: int
+    converged: bool
+    held_out_accuracy: dict[float, float] | None
+
+
+def probe_map(train: Features, test: Features, name: str, *, l2: float | None = None) -> Probed:
+    """Fits a linear classifier to one map of features, and measures it on others.
+
+    Args:
+      train: with labels and `class_names`.
+      test: with labels, of the same network and classes; see `check_comparable`.
+      name: of the map.
+      l2: as for `fit_linear_probe`; None: `choose_l2` chooses it.
+    Raises:
+      InputError: labels are missing, or as `fit_linear_probe` and `choose_l2`.
+    """
+    for given, features in (("train", train), ("test", test)):
+        if features.labels is None:
+            raise InputError(f"{given} has no labels: give features of images with labels")
+    classes = len(train.class_names)
+    x, labels = jnp.asarray(train.maps[name]), jnp.asarray(train.labels)
+    tried = None
+    if l2 is None:
+        l2, tried = choose_l2(x, labels, classes)
+    probe = fit_linear_probe(x, labels, classes, l2=l2)
+    return Probed(
+        dimensions=x.shape[1],
+        l2=l2,
+        train_accuracy=probe.accuracy(x, labels),
+        test_accuracy=probe.accuracy(test.maps[name], test.labels),
+        steps=probe.steps,
+        converged=probe.converged,
+        held_out_accuracy=tried,
+    )
+
+
 def _held_out(labels: np.ndarray) -> np.ndarray:
-    """bool[N], of each class every fifth example."""
+    """Marks every fifth example of each class: bool[N]."""
     held = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         held[np.flatnonzero(labels == label)[_PARTS - 1 :: _PARTS]] = True
@@ -141,14 +199,15 @@ def _held_out(labels: np.ndarray) -> np.ndarray:
 
 
 @jax.jit
-def _figures(x: Array) -> tuple[Array, Array]:
-    """Mean and scale of each column."""
-    # Exact, as a mean of equal numbers need not be: their deviation would be noise, not 0.
+def _statistics(x: Array) -> tuple[Array, Array]:
+    """Computes mean and scale of each column."""
+    # The mean of equal numbers is not always exact; then their deviation would not be 0.
     same = x.max(axis=0) == x.min(axis=0)
     return x.mean(axis=0), jnp.where(same, 1, x.std(axis=0))
 
 
 def _logits(weights: tuple[Array, Array], x: Array) -> Array:
+    """Computes the logits f32[N, K] of standardised features f32[N, D]."""
     kernel, bias = weights
     return jnp.matmul(x, kernel, precision=lax.Precision.HIGHEST) + bias[None]
 
@@ -157,7 +216,7 @@ def _logits(weights: tuple[Array, Array], x: Array) -> Array:
 def _minimize(
     x: Array, labels: Array, num_classes: int, l2: float, *, tolerance: float, max_steps: int
 ) -> tuple[Array, Array, Array, Array]:
-    """(kernel, bias, steps, whether it converged)."""
+    """Minimises the objective: (kernel, bias, steps, whether it converged)."""
 
     def objective(weights: tuple[Array, Array]) -> Array:
         loss = optax.softmax_cross_entropy_with_integer_labels(_logits(weights, x), labels)

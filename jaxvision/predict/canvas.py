@@ -1,4 +1,4 @@
-"""What pictures share: lines and text that grow with them, tags that make room for each other."""
+"""Draws lines, text and tags whose size depends on the picture; tags avoid each other."""
 
 import functools
 import math
@@ -9,14 +9,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from jaxvision.predict.colors import Color, text_color
 
-GROUND = (56, 56, 56)  # beside and below pictures
-OPACITY = 0.45  # of what is laid over an image
+GROUND = (56, 56, 56)  # the colour beside and below pictures
+OPACITY = 0.45  # of the colours that are laid over an image
 
-_STROKE = 0.15  # around letters: lines thinner than a pixel are pale
+_STROKE = 0.15  # around letters, because lines thinner than a pixel are pale
 
 
 class Rectangle(NamedTuple):
-    """Whole pixels: x1 <= x < x2, y1 <= y < y2."""
+    """A rectangle of whole pixels: x1 <= x < x2, y1 <= y < y2."""
 
     x1: int
     y1: int
@@ -24,32 +24,33 @@ class Rectangle(NamedTuple):
     y2: int
 
     def grown(self, by: int) -> "Rectangle":
+        """Returns the rectangle that is larger by some pixels on every side."""
         return Rectangle(self.x1 - by, self.y1 - by, self.x2 + by, self.y2 + by)
 
     def overlap(self, other: "Rectangle") -> int:
-        """Pixels in both."""
+        """Counts the pixels that are in both rectangles."""
         width = min(self.x2, other.x2) - max(self.x1, other.x1)
         height = min(self.y2, other.y2) - max(self.y1, other.y1)
         return max(width, 0) * max(height, 0)
 
 
 def side(image: Image.Image) -> float:
-    """Of the square as large as the image."""
+    """Computes the side of the square that has the area of the image, in pixels."""
     return math.sqrt(image.width * image.height)
 
 
 def line_width(image: Image.Image) -> int:
-    """Of the lines in a picture."""
+    """Computes the width of the lines in a picture, in pixels."""
     return math.ceil(side(image) / 300)
 
 
 def outline_width(image: Image.Image) -> int:
-    """Of what sets them off from the picture."""
+    """Computes the width of the outlines around these lines, in pixels."""
     return max(1, line_width(image) // 4)
 
 
 def font_of(image: Image.Image) -> ImageFont.FreeTypeFont:
-    """Of the text in a picture."""
+    """Loads the font for the text in a picture."""
     return _load_font(max(11, round(side(image) / 42)))
 
 
@@ -57,12 +58,12 @@ _load_font = functools.lru_cache(ImageFont.load_default)
 
 
 def one_line(text: str) -> str:
-    """The text without line breaks."""
+    """Returns the text without line breaks."""
     return " ".join(text.split())
 
 
 def text_size(text: str, font: ImageFont.FreeTypeFont) -> tuple[int, int]:
-    """(width, height) of a line of text."""
+    """Computes (width, height) of a line of text, in pixels."""
     return math.ceil(font.getlength(text)), sum(font.getmetrics())
 
 
@@ -73,12 +74,12 @@ def draw_text(
     ground: Color,
     font: ImageFont.FreeTypeFont,
 ) -> None:
-    """Writes from the top left corner `place`, on a ground of that colour."""
+    """Writes text to the right of and below the point `place`, on a background of a colour."""
     draw.text(place, text, text_color(ground), font, stroke_width=_STROKE)
 
 
 def tag_size(text: str, font: ImageFont.FreeTypeFont) -> tuple[int, int]:
-    """(width, height) of a tag."""
+    """Computes (width, height) of a tag, in pixels."""
     width, height = text_size(text, font)
     return width + 2 * _padding(font), height
 
@@ -89,13 +90,13 @@ def tag_place(
     others: Sequence[Rectangle],
     canvas: Image.Image,
 ) -> Rectangle:
-    """Where a tag covers the least of others: the first such place.
+    """Chooses the place of a tag: the first one at which it covers the least of other rectangles.
 
     Args:
       size: (width, height) of the tag.
-      corners: (x, y) of its top left corner, to choose from; it is pushed into the picture, its
-        left end at least.
-      others: what it would cover.
+      corners: the candidates for the tag's top left corner, (x, y). A tag that reaches beyond the
+        picture is moved into it; of one that is too wide, the left end is in the picture.
+      others: rectangles that the tag should not cover.
       canvas: the picture.
     """
     width, height = size
@@ -115,12 +116,12 @@ def draw_tag(
     font: ImageFont.FreeTypeFont,
     outline: int,
 ) -> None:
-    """Text on a ground of a colour, with an outline as thick as that."""
+    """Draws a tag: text on a background of a colour, with an outline of a width in pixels."""
     x1, y1, x2, y2 = tag
     draw.rectangle((x1, y1, x2 - 1, y2 - 1), fill=color, outline=text_color(color), width=outline)
     draw_text(draw, (x1 + _padding(font), y1), text, color, font)
 
 
 def _padding(font: ImageFont.FreeTypeFont) -> int:
-    """To the left and right of a tag's text."""
+    """Computes the space to the left and to the right of a tag's text, in pixels."""
     return round(font.size / 4)

@@ -1,4 +1,4 @@
-"""The colours of classes, and of text on them."""
+"""Chooses the colours of classes, and of text on them."""
 
 import functools
 
@@ -9,10 +9,10 @@ Color = tuple[int, int, int]
 
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 
-_COLORS = 256  # classes with a colour of their own
+_COLORS = 256  # as many classes have different colours
 
-# Oklab: from linear RGB to the eye's three receptors, and from their cube roots to lightness and
-# two axes of hue. Ottosson, "A perceptual color space for image processing", 2020.
+# Oklab: from linear RGB to the three receptors of the eye, and from their cube roots to lightness
+# and two axes of hue. Ottosson, "A perceptual color space for image processing", 2020.
 _TO_RECEPTORS = np.array(
     [
         [0.4122214708, 0.5363325363, 0.0514459929],
@@ -30,12 +30,12 @@ _TO_OKLAB = np.array(
 
 
 def class_color(label: int) -> Color:
-    """The colour of a class: always the same, and far from those of other classes to the eye.
+    """Returns the colour of a class: always the same one, which looks different from the others.
 
-    Each class takes, of a grid of strong colours on which text has a contrast of at least 6.5, the
-    one that is farthest from the colours of the classes before it; after 256 classes they start
-    again. The distance is that in Oklab, where a difference in lightness counts 0.6 of one in hue,
-    because people name colours by their hue.
+    The candidates are a grid of strong colours on which text has a contrast of at least 6.5. Each
+    class has the candidate that is farthest from the colours of the classes before it; after 256
+    classes the colours repeat. The distance is that in Oklab, where a difference in lightness
+    counts 0.6 times as much as one in hue, because people name colours by their hue.
 
     Args:
       label: of the class, at least 0.
@@ -47,13 +47,13 @@ def class_color(label: int) -> Color:
 
 
 def text_color(ground: Color) -> Color:
-    """Black or white, whichever has more contrast to the ground: never below 4.58.
+    """Returns black or white: the one with more contrast to the background, at least 4.58.
 
-    The contrast of luminances a > b is (a + 0.05) / (b + 0.05). Those of a ground to white and to
-    black multiply to 21, so that the larger is at least the root of 21.
+    The contrast of luminances a > b is (a + 0.05) / (b + 0.05). The contrasts of a background to
+    white and to black multiply to 21, so that the larger one is at least the root of 21.
 
     Args:
-      ground: (red, green, blue), 0 to 255.
+      ground: the background's (red, green, blue), 0 to 255.
     Returns:
       (0, 0, 0) or (255, 255, 255).
     Source: W3C, Web Content Accessibility Guidelines 2.1, "contrast ratio".
@@ -62,27 +62,28 @@ def text_color(ground: Color) -> Color:
 
 
 def _linear(color: np.ndarray) -> np.ndarray:
-    """sRGB's 0 to 255 as shares of light (IEC 61966-2-1)."""
+    """Converts 0 to 255 of sRGB to linear intensities in 0 to 1 (IEC 61966-2-1)."""
     share = color / 255
     return np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
 
 
 def _contrasts(ground: np.ndarray) -> np.ndarray:
-    """The contrasts to black and white, [..., 2]; see `text_color`."""
+    """Computes the contrasts to black and white, [..., 2]; see `text_color`."""
     luminance = _linear(ground) @ [0.2126, 0.7152, 0.0722]
     return np.stack([(luminance + 0.05) / 0.05, 1.05 / (luminance + 0.05)], axis=-1)
 
 
 @functools.cache
 def _palette() -> list[Color]:
+    """Computes the colours of the first 256 classes; see `class_color`."""
     levels = range(0, 256, 15)
     grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
     lab = np.cbrt(_linear(grid) @ _TO_RECEPTORS.T) @ _TO_OKLAB.T
-    # Neither greyish, nor nearly black or white.
+    # Only colours that are not greyish, and not nearly black or white.
     strong = (np.hypot(lab[:, 1], lab[:, 2]) > 0.12) & (np.abs(lab[:, 0] - 0.7) < 0.2)
     strong &= _contrasts(grid).max(axis=1) >= 6.5
     grid, lab = grid[strong], lab[strong] * [0.6, 1, 1]
-    chosen = [int((lab[:, 1] + lab[:, 2]).argmax())]  # the one nearest to red
+    chosen = [int((lab[:, 1] + lab[:, 2]).argmax())]  # the first colour is the one nearest to red
     distance = np.full(len(lab), np.inf)
     for _ in range(_COLORS - 1):
         distance = np.minimum(distance, np.square(lab - lab[chosen[-1]]).sum(axis=1))

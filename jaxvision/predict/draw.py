@@ -1,4 +1,4 @@
-"""Detections drawn into pictures, and pictures laid out in a grid; on the host, with Pillow."""
+"""Draws detections into pictures, and lays pictures out in a grid; on the host, with Pillow."""
 
 from collections.abc import Iterator, Sequence
 
@@ -35,24 +35,25 @@ def draw_detections(
     *,
     masks: np.ndarray | None = None,
 ) -> np.ndarray:
-    """A picture with its boxes, each tagged with its class and score.
+    """Draws boxes into an image, each with a tag that shows its class and score.
 
-    Lines and text grow with the picture. A tag stands at a corner of its box, where it covers the
-    tags of the detections before it least. The first detection, in `Detections` the surest, lies on
-    top. Letters that Pillow's font lacks, which are all beyond ASCII, appear as empty frames.
+    Lines and text are larger in a larger picture. A tag is at a corner of its box: the one at which
+    it covers the least of the tags of earlier detections. The first detection is drawn on top; in
+    `Detections` it has the highest score. Letters that Pillow's font lacks (all beyond ASCII) appear
+    as empty rectangles.
 
     Args:
       image: u8[H, W, 3], RGB.
-      boxes: f[K, 4], xyxy, pixels of the image; what reaches beyond it is drawn at its border.
+      boxes: f[K, 4], xyxy, pixels of the image; edges outside the image are drawn at its border.
       labels: int[K], indices into `class_names`.
       scores: f[K], or None for objects that have none.
       class_names: of the labels.
-      masks: bool[K, H, W], laid over the image in the classes' colours, or None.
+      masks: bool[K, H, W], drawn over the image in the classes' colours, or None.
     Returns:
-      u8[H, W, 3]; the image itself is left as it is.
+      u8[H, W, 3]; the image itself is not changed.
     Raises:
       AssertionError: an argument has another shape or dtype.
-      InputError: a box that is not finite or is turned inside out, or a label without a name.
+      InputError: a box is not finite, or its x2 < x1 or y2 < y1, or a label has no name.
     """
     image = check_picture("image", image)
     boxes = check_host_array("boxes", boxes, ("K", 4), jnp.floating).astype(np.float64)
@@ -66,7 +67,8 @@ def draw_detections(
     for row, label in enumerate(labels):
         if not 0 <= label < len(class_names):
             raise InputError(
-                f"labels[{row}] is {label}: give a name for it, there are {len(class_names)}"
+                f"labels[{row}] is {label}, but class_names has {len(class_names)} names: give a name "
+                "for it"
             )
 
     canvas = Image.fromarray(image)
@@ -98,19 +100,20 @@ def draw_detections(
 def picture_grid(
     pictures: Sequence[np.ndarray], *, columns: int, captions: Sequence[str] | None = None
 ) -> np.ndarray:
-    """Pictures side by side on a dark grey ground, row by row.
+    """Lays pictures out side by side on a dark grey background, row by row.
 
-    A column is as wide as the widest in it, a row as high as its highest; nothing is resized.
+    A column is as wide as its widest picture, a row as high as its highest one; no picture is
+    resized.
 
     Args:
       pictures: u8[H, W, 3] each, of any sizes; at least one.
-      columns: pictures in a row, at least 1; no more than there are pictures are laid out.
-      captions: a line above each picture, or None.
+      columns: pictures in a row, at least 1; a grid has no empty columns.
+      captions: a line of text above each picture, or None.
     Returns:
       u8[height, width, 3].
     Raises:
-      AssertionError: a picture has another shape or dtype, or captions are missing.
-      InputError: there are no pictures, or columns below 1.
+      AssertionError: a picture has another shape or dtype, or the number of captions is wrong.
+      InputError: there are no pictures, or columns is below 1.
     """
     check_range("columns", columns, least=1)
     if not pictures:
@@ -145,12 +148,12 @@ def picture_grid(
 
 
 def _edges(sizes: Sequence[int], gap: int) -> list[int]:
-    """Where each of a row of things starts, with a gap around each, and where the row ends."""
+    """Computes where each thing in a row starts, with gaps around it, and where the row ends."""
     return [int(edge) for edge in gap + np.cumsum([0, *(size + gap for size in sizes)])]
 
 
 def _frame(box: np.ndarray, line: int, canvas: Image.Image) -> Rectangle:
-    """The outer edge of a line along the box's edge; all of it within the picture."""
+    """Computes the outer edge of a line along the edge of a box; it is inside the picture."""
     size = np.array(canvas.size)
     low = np.clip(np.round(box[:2]) - line // 2, 0, size - 1)
     high = np.clip(np.round(box[2:]) + line // 2, low + 1, size)
@@ -158,13 +161,14 @@ def _frame(box: np.ndarray, line: int, canvas: Image.Image) -> Rectangle:
 
 
 def _draw_frame(draw: ImageDraw.ImageDraw, frame: Rectangle, color: Color, line: int) -> None:
+    """Draws the border of a rectangle, towards its inside."""
     x1, y1, x2, y2 = frame
     half = (min(x2 - x1, y2 - y1) + 1) // 2
     draw.rectangle((x1, y1, x2 - 1, y2 - 1), outline=color, width=min(line, half))
 
 
 def _tag_corners(size: tuple[int, int], frame: Rectangle) -> Iterator[tuple[int, int]]:
-    """Outside above and below, then inside."""
+    """Yields the corners of a tag: outside its box above and below it, then inside."""
     width, height = size
     for y in (frame.y1 - height, frame.y2, frame.y1, frame.y2 - height):
         for x in (frame.x1, frame.x2 - width):
@@ -172,9 +176,10 @@ def _tag_corners(size: tuple[int, int], frame: Rectangle) -> Iterator[tuple[int,
 
 
 def _check_boxes(boxes: np.ndarray) -> None:
+    """Raises InputError, which names the box, if one of them cannot be drawn."""
     for wrong, reason in (
         (~np.isfinite(boxes).all(axis=1), "not finite"),
-        ((boxes[:, 2:] < boxes[:, :2]).any(axis=1), "turned inside out (x2 < x1 or y2 < y1)"),
+        ((boxes[:, 2:] < boxes[:, :2]).any(axis=1), "with x2 < x1 or y2 < y1"),
     ):
         if wrong.any():
             row = int(wrong.argmax())

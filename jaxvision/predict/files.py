@@ -1,4 +1,4 @@
-"""Files of images: finding them, names for what comes of them, and writing it."""
+"""Finds files of images, names the files of results, and writes pictures."""
 
 import glob
 import itertools
@@ -16,17 +16,18 @@ from jaxvision.predict.arrays import check_picture
 
 
 def find_images(arguments: Sequence[str]) -> list[Path]:
-    """The images that a user names.
+    """Finds the images that a user names.
 
     Args:
-      arguments: each a file, whatever its suffix; a folder, for the images directly in it; or a
-        pattern, for the images that match (`*`, `?`, `[...]`; `**` for any folders: "a/**/*.png").
-        An image in a folder or pattern is a file with one of `jaxvision.data.IMAGE_SUFFIXES` that
-        is not hidden.
+      arguments: each is a file with any suffix; a folder, for the images directly in it; or a
+        pattern, for the images that match it (`*`, `?`, `[...]`; `**` for any folders:
+        "a/**/*.png"). An image in a folder or pattern is a file with one of
+        `jaxvision.data.IMAGE_SUFFIXES` that is not hidden.
     Returns:
-      the files, no file twice: in the arguments' order, those of one folder or pattern sorted.
+      the files in the order of the arguments; those of one folder or pattern are sorted. Each file
+      appears once.
     Raises:
-      InputError: nothing was found for an argument.
+      InputError: there is no image for an argument.
     """
     found: dict[Path, Path] = {}
     for argument in arguments:
@@ -36,11 +37,11 @@ def find_images(arguments: Sequence[str]) -> list[Path]:
 
 
 def output_names(paths: Sequence[Path | str]) -> list[str]:
-    """A name for what comes of each file: its stem, made unique.
+    """Chooses a unique name for the results of each file, from the stem of the file's name.
 
-    The first file with a stem has the stem, the others "stem_2", "stem_3", ..., leaving out what is
-    the stem of another file. Names that differ in capitals only count as the same, as they do in
-    some file systems.
+    The first file with a stem gets the stem, the others get "stem_2", "stem_3" and so on, without
+    names that are stems of other files. Names that differ only in upper and lower case count as
+    equal, because some file systems treat them so.
 
     Args:
       paths: of the files.
@@ -63,28 +64,29 @@ def output_names(paths: Sequence[Path | str]) -> list[str]:
 
 
 def write_picture(path: Path | str, image: np.ndarray) -> None:
-    """Writes a picture as a PNG, whole or not at all.
+    """Writes a picture as a PNG; an interrupted call leaves no partial file.
 
     Args:
       path: of the file; its suffix is .png.
       image: u8[H, W, 3], RGB.
     Raises:
       AssertionError: the image has another shape or dtype.
-      InputError: another suffix.
+      InputError: the file's name has another suffix.
     """
     write_png(path, Image.fromarray(check_picture("image", image)))
 
 
 def write_png(path: Path | str, image: Image.Image) -> None:
-    """As `write_picture`, an image of Pillow's of any mode."""
+    """Writes an image of Pillow's, of any mode, as `write_picture` does."""
     path = Path(path)
     if path.suffix.lower() != ".png":
-        raise InputError(f"{path} is to be a PNG: give a name that ends in .png")
+        raise InputError(f"{path} is written as a PNG: give a name that ends in .png")
     with replacing(path, "wb") as stream:
         image.save(stream, format="png")
 
 
 def _images(argument: str) -> list[Path]:
+    """Finds the images of one argument of `find_images`."""
     if os.path.isfile(argument):
         return [Path(argument)]
     folder = os.path.isdir(argument)

@@ -1,4 +1,4 @@
-"""Labels of pixels laid over an image, with a legend, and written as a palette PNG."""
+"""Draws the labels of pixels over an image, with a legend, and writes them as a palette PNG."""
 
 import math
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ from jaxvision.predict.canvas import (
 from jaxvision.predict.colors import BLACK, WHITE, class_color
 from jaxvision.predict.files import write_png
 
-_DARKNESS = 0.6  # of the lines between regions
-_VALUES = 256  # that a pixel of 8 bits may have
+_DARKNESS = 0.6  # opacity of the black lines between regions
+_VALUES = 256  # a pixel of 8 bits has as many different values
 
 
 def draw_labels(
@@ -34,26 +34,25 @@ def draw_labels(
     background: int | None = 0,
     ignore: int = 255,
 ) -> np.ndarray:
-    """A picture with the classes of its pixels, and below it their names.
+    """Draws the classes of the pixels over an image, and the names of the classes below it.
 
-    Regions have the colours of their classes and dark lines between them; ignored pixels are
-    hatched. The background is left as it is and out of the legend, even where there is nothing
-    else. Legend, lines and text grow with the picture; what is narrower than a name gets wider, on
+    Regions have the colours of their classes, and dark lines separate them; ignored pixels are
+    hatched. The background is not coloured and is not in the legend. Legend, lines and text are
+    larger in a larger picture. A picture that is narrower than a name in the legend is extended at
     the right.
 
     Args:
       image: u8[H, W, 3], RGB.
       labels: int[H, W], indices into `class_names`, or `ignore`.
       class_names: of the labels.
-      background: the class that is not coloured, or None for data sets in which each class is
-        something.
+      background: the class that is not coloured; None: there is no such class.
       ignore: the label of pixels that do not count.
     Returns:
-      u8[H + h, W + w, 3], at whose top left corner is the image: h = 0 where there is nothing for a
-      legend, w = 0 where it fits. The image itself is left as it is.
+      u8[H + h, W + w, 3], with the image at the top left corner; h is 0 if the legend is empty, and
+      w is 0 if the legend fits below the image. The image itself is not changed.
     Raises:
       AssertionError: an argument has another shape or dtype.
-      InputError: a label without a name.
+      InputError: a label has no name.
     """
     image = check_picture("image", image)
     labels = check_host_array("labels", labels, image.shape[:2], jnp.integer)
@@ -62,14 +61,15 @@ def draw_labels(
     if unnamed.any():
         y, x = np.unravel_index(unnamed.argmax(), unnamed.shape)
         raise InputError(
-            f"labels[{y}, {x}] is {labels[y, x]}: give a name for it, there are {len(class_names)}"
+            f"labels[{y}, {x}] is {labels[y, x]}, but class_names has {len(class_names)} names: give "
+            "a name for it"
         )
 
     canvas = Image.fromarray(image)
     line = line_width(canvas)
     stripe = 2 * line
     of_labels = np.array([class_color(label) for label in range(_VALUES)], np.uint8)
-    colors = of_labels[labels.astype(np.uint8)]  # which start again after that many
+    colors = of_labels[labels.astype(np.uint8)]  # colours repeat after that many
     colors[ignored] = _hatching(*image.shape[:2], stripe=stripe)[ignored]
     colored = np.uint8(255 * OPACITY) * (ignored | (labels != background))
     canvas.paste(Image.fromarray(colors), mask=Image.fromarray(colored))
@@ -87,47 +87,49 @@ def draw_labels(
 
 
 def label_palette() -> list[int]:
-    """The colours of labels in a palette: those of `class_color`, but black for 0, as in VOC, and
-    white for 255, the label of pixels that do not count.
+    """Returns the palette of label images.
+
+    The colours are those of `class_color`, except black for 0, as in VOC, and white for 255, the
+    label of pixels that do not count.
 
     Returns:
-      256 times red, green and blue, 0 to 255.
+      768 numbers in 0 to 255: red, green and blue of 256 labels.
     """
     colors = [BLACK, *map(class_color, range(1, _VALUES - 1)), WHITE]
     return [value for color in colors for value in color]
 
 
 def write_label_png(path: Path | str, labels: np.ndarray) -> None:
-    """Writes labels as the colours' numbers in a palette PNG, whole or not at all.
+    """Writes labels as the indices of a palette PNG; an interrupted call leaves no partial file.
 
-    `jaxvision.data.sources.mask_folders.read_mask` reads them back.
+    `jaxvision.data.sources.mask_folders.read_mask` reads them.
 
     Args:
       path: of the file; its suffix is .png.
       labels: int[H, W], 0 to 255.
     Raises:
       AssertionError: the labels have another shape or dtype.
-      InputError: a label that is out of range, or another suffix.
+      InputError: a label is out of range, or the file's name has another suffix.
     """
     labels = check_pixels("labels", labels, ("H", "W"), jnp.integer)
     wrong = (labels < 0) | (labels >= _VALUES)
     if wrong.any():
         y, x = np.unravel_index(wrong.argmax(), wrong.shape)
-        raise InputError(f"labels[{y}, {x}] is {labels[y, x]}: a palette has 0 to {_VALUES - 1}")
+        raise InputError(f"labels[{y}, {x}] is {labels[y, x]}: give labels from 0 to {_VALUES - 1}")
     image = Image.fromarray(labels.astype(np.uint8))
     image.putpalette(label_palette())
     write_png(path, image)
 
 
 def _hatching(height: int, width: int, *, stripe: int) -> np.ndarray:
-    """Diagonal stripes of black and white: u8[height, width, 3]."""
+    """Draws diagonal stripes of black and white: u8[height, width, 3]."""
     diagonal = np.arange(height)[:, None] + np.arange(width)[None]
     white = np.uint8(255) * (diagonal // stripe % 2)[:, :, None].astype(np.uint8)
     return np.broadcast_to(white, (height, width, 3)).copy()
 
 
 def _borders(labels: np.ndarray, line: int) -> np.ndarray:
-    """Lines of a width between regions: bool[H, W]."""
+    """Finds the pixels of the lines between regions: bool[H, W]."""
     padded = np.pad(labels, (line // 2, line - line // 2), mode="edge")
     height, width = labels.shape
     across = padded[:, :width] != padded[:, line:]
@@ -139,7 +141,7 @@ def _borders(labels: np.ndarray, line: int) -> np.ndarray:
 def _with_legend(
     canvas: Image.Image, swatches: Sequence[Image.Image], texts: Sequence[str]
 ) -> Image.Image:
-    """The canvas on top of columns of swatches, each with its text."""
+    """Puts the legend below the canvas: columns of swatches, each with its text."""
     font = font_of(canvas)
     side, gap = swatches[0].width, round(font.size / 2)
     widths, heights = zip(*(text_size(text, font) for text in texts), strict=True)

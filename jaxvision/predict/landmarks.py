@@ -1,4 +1,4 @@
-"""Landmarks drawn into pictures."""
+"""Draws landmarks into pictures."""
 
 from collections.abc import Iterator, Sequence
 
@@ -20,7 +20,7 @@ from jaxvision.predict.canvas import (
 )
 from jaxvision.predict.colors import Color, class_color, text_color
 
-_RADIUS = 1.5  # of a dot, in widths of a box's line
+_RADIUS = 1.5  # of a dot, in widths of the line around a box
 
 
 def draw_landmarks(
@@ -30,23 +30,23 @@ def draw_landmarks(
     *,
     names: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """A picture with its landmarks, each a dot in the colour of its index, within a ring.
+    """Draws landmarks into an image: each is a dot in the colour of its index, in a ring.
 
-    Dots stand between the pixels as their points do; they and their names grow with the picture. A
-    name stands beside its dot, where it covers dots and the names before it least; dots lie on top
-    of all names. What is not visible or lies outside the picture is not drawn.
+    The centre of a dot is exactly at its point. Dots and names are larger in a larger picture. A
+    name is beside its dot, at the place where it covers the least of the dots and of earlier names;
+    dots are drawn over all names. Points that are not visible or outside the picture are not drawn.
 
     Args:
       image: u8[H, W, 3], RGB.
-      points: f[K, 2], xy, pixels of the image: the centre of its first pixel is (0.5, 0.5). Those
-        that are not visible may be anything.
+      points: f[K, 2], xy, pixels of the image: the centre of its first pixel is (0.5, 0.5). The
+        values of points that are not visible are not used.
       visible: bool[K].
       names: of the K landmarks, or None.
     Returns:
-      u8[H, W, 3]; the image itself is left as it is.
+      u8[H, W, 3]; the image itself is not changed.
     Raises:
-      AssertionError: an argument has another shape or dtype, or names are missing.
-      InputError: a visible point that is not finite.
+      AssertionError: an argument has another shape or dtype, or the number of names is wrong.
+      InputError: a visible point is not finite.
     """
     image = check_picture("image", image)
     points = check_host_array("points", points, ("K", 2), jnp.floating).astype(np.float64)
@@ -82,13 +82,13 @@ def draw_landmarks(
 
 
 def _around(center: np.ndarray, radius: float) -> Rectangle:
-    """The pixels that a disc touches."""
+    """Computes the rectangle of the pixels that a disc touches."""
     low, high = np.floor(center - radius), np.ceil(center + radius)
     return Rectangle(*map(int, (*low, *high)))
 
 
 def _draw_disc(canvas: Image.Image, center: np.ndarray, radius: float, color: Color) -> None:
-    """Each pixel gets as much of the colour as the disc covers of it, to within some percent."""
+    """Draws a disc; a pixel at its edge gets as much of the colour as the disc covers of it."""
     x1, y1, x2, y2 = _around(center, radius + 0.5)
     x, y = np.arange(x1, x2) + 0.5 - center[0], np.arange(y1, y2) + 0.5 - center[1]
     share = np.clip(radius + 0.5 - np.hypot(x[None], y[:, None]), 0, 1)
@@ -96,7 +96,7 @@ def _draw_disc(canvas: Image.Image, center: np.ndarray, radius: float, color: Co
 
 
 def _tag_corners(size: tuple[int, int], dot: Rectangle) -> Iterator[tuple[int, int]]:
-    """To the right and left, beside the dot or above or below; then right above and below."""
+    """Yields the corners of a tag: to the right and left of its dot, then above and below it."""
     width, height = size
     above, beside, below = dot.y1 - height, (dot.y1 + dot.y2 - height) // 2, dot.y2
     yield from ((x, y) for y in (beside, above, below) for x in (dot.x2, dot.x1 - width))

@@ -1,140 +1,261 @@
-"""From images to predictions: one compiled function, and files one after the other."""
+"""Predicts for images with a task, whatever its kind."""
 
+import functools
 import itertools
-import pathlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any, NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxvision.core import InputError, Task, check_array, check_range
-from jaxvision.data import Placement, place, read_image
+from jaxvision.core import ImageBatch, InputError, Task, check_array, check_range
+from jaxvision.data import read_image
+from jaxvision.data.transforms.placing import fit_image, with_channels
+from jaxvision.predict.restorer import Restorer
+from jaxvision.predict.results import CONVERT
+from jaxvision.predict.segmenter import label_tiles, stride_of_maps
+from jaxvision.tasks.inference import FittedImage, image_batch, outputs_of, predictions_of
 
-Predict = Callable[[Any, Array], Any]
-"""(variables, images u8[B, H, W, 3]) -> what `Task.decode` gives, with a leading B axis."""
-
-
-@dataclass(frozen=True)
-class Predictor:
-    """A network that is ready for images.
-
-    Attributes:
-      predict: all of it as one compiled function.
-      variables: of the network.
-      image_size: (height, width) that it takes.
-      resize: how images are brought to that size, a key of `jaxvision.data.PLACEMENTS`.
-      class_names: of the labels.
-    """
-
-    predict: Predict
-    variables: Any
-    image_size: tuple[int, int]
-    resize: str
-    class_names: tuple[str, ...]
+GivenImage = str | os.PathLike[str] | np.ndarray
+"""A file, or u8[H, W, 3], u8[H, W, 1] or u8[H, W]."""
 
 
-@flax.struct.dataclass
-class Images:
-    """What `Task.prepare` and `Task.forward` need of a batch when nothing but images is known."""
-
-    image: Array
-
-
-def maps_of_task(task: Task, variables: Any, images: Array) -> Any:
-    """What the network of a task gives.
-
-    Args:
-      task: whose `prepare` and `forward` look at images only.
-      variables: of the network.
-      images: u8[B, H, W, 3].
-    """
-    images = check_array("images", images, ("B", "H", "W", "C"), "number")
-    batch = jax.vmap(task.prepare)(Images(images))
-    outputs, _ = task.forward(variables, batch, keys=None, step=jnp.int32(0), train=False)
-    return outputs
-
-
-def predict_of_task(task: Task) -> Predict:
-    """The prediction of a task, compiled.
-
-    Args:
-      task: as for `maps_of_task`.
-    """
-    return jax.jit(
-        lambda variables, images: jax.vmap(task.decode)(maps_of_task(task, variables, images))
-    )
-
-
-class Predicted(NamedTuple):
-    """What was predicted for a file.
+class Prediction(NamedTuple):
+    """What was predicted for an image.
 
     Attributes:
-      path: of the file.
-      image: u8[H, W, 3].
-      placement: where it lay in the network's input.
-      outputs: of `Predictor.predict`, without the B axis, on the host.
+      source: the file as it was given, or the number of an image that was given as an array.
+      image: u8[H, W, 3], RGB.
+      result: in pixels of this image; see `predict`.
     """
 
-    path: pathlib.Path
+    source: Any
     image: np.ndarray
-    placement: Placement
-    outputs: Any
+    result: Any
 
 
 class Failed(NamedTuple):
-    """A file that could not be read, and why."""
+    """An image that could not be read or does not fit the network.
 
-    path: pathlib.Path
+    Attributes:
+      source: as of `Prediction`.
+      reason: one line that names the image and says what to do.
+    """
+
+    source: Any
     reason: str
 
 
-def read_images(
-    paths: Sequence[pathlib.Path],
-) -> Iterator[tuple[pathlib.Path, np.ndarray] | Failed]:
-    """Path and image u8[H, W, 3] of each file, or why it cannot be read."""
-    for path in paths:
-        try:
-            yield path, read_image(path)
-        except InputError as error:
-            yield Failed(path, str(error))
+def predict(
+    task: Task, variables: Any, images: Iterable[GivenImage], *, batch_size: int = 8
+) -> Iterator[Prediction | Failed]:
+    """Predicts for images of any sizes, in their order.
 
+    `task.inputs` says how images become the network's input. Batches have one shape, so the network
+    is compiled once, also over several calls with one task. An image that cannot be read, or has
+    another size than the network takes although `inputs.resize` is None, gives `Failed`, and the
+    rest goes on. The result depends on `task.kind`:
 
-def predict_in_files(
-    predictor: Predictor, paths: Sequence[pathlib.Path], *, batch_size: int = 1
-) -> Iterator[Predicted | Failed]:
-    """What a network predicts for files, in their order.
+      classification: a dictionary with "index", the class; "label", its name, or None if the task
+        has no names; and "probabilities", f32[num_classes], in the order of the classes.
+      detection: `DetectedObjects`.
+      landmarks: a dictionary with "points", f64[K, 2], xy, and "scores", f64[K].
+      segmentation: int[H, W], with 255 where the network gives no label, as outside of a crop. If
+        `inputs.resize` is None, images of other sizes are cut into overlapping tiles.
+      restoration: u8[factor H, factor W, 3]; the task is a `jaxvision.tasks.restoration.Restoration`,
+        whose fields `color`, `factor`, `enlarged`, `tile` and `margin` are as of `Restorer`.
+      any other: what `task.decode` gives, as numpy arrays.
 
     Args:
-      predictor: the network.
-      paths: of the images.
-      batch_size: images that are looked at together; filled up with black, so that nothing compiles
-        twice.
+      task: of which `kind`, `inputs`, `class_names`, `prepare`, `forward` and `decode` are used.
+      variables: of the network.
+      images: files, or arrays u8[H, W, 3], u8[H, W, 1] or u8[H, W]; they are read when their batch
+        is due.
+      batch_size: images that the network sees at a time, at least 1. It is lowered to the number of
+        images, if that is known. In tiles, one image is predicted at a time.
+    Returns:
+      an iterator over a `Prediction` or a `Failed` for each image.
+    Raises:
+      InputError: an option is out of range, `images` is one image instead of several, or the task
+        has no `inputs` although its kind needs them.
     """
     check_range("batch_size", batch_size, least=1)
-    images = read_images(paths)
-    while batch := list(itertools.islice(images, batch_size)):
-        yield from _predict(predictor, batch, batch_size)
+    if isinstance(images, str | os.PathLike) or (
+        isinstance(images, np.ndarray | Array) and images.ndim != 4
+    ):
+        raise InputError("images is one image: give a list of images")
+    if isinstance(images, Sized):
+        batch_size = max(1, min(batch_size, len(images)))
+    variables = jax.device_put(variables)
+    read = map(_read, itertools.count(), images)
+    if task.kind == "restoration":
+        return _each(read, restorer_of(task, variables, batch_size=batch_size))
+    if task.inputs is None:
+        raise InputError(
+            f"a task of the kind {task.kind!r} has no inputs: set them, so that images can be "
+            "brought to the size of its network"
+        )
+    return _in_batches(task, variables, read, batch_size)
 
 
-def _predict(
-    predictor: Predictor, batch: list[Any], batch_size: int
-) -> Iterator[Predicted | Failed]:
-    inputs = np.zeros((batch_size, *predictor.image_size, 3), np.uint8)
-    placements = {}
-    for number, item in enumerate(batch):
-        if not isinstance(item, Failed):
-            inputs[number], placements[number] = place(
-                item[1], predictor.image_size, method=predictor.resize
-            )
-    found = jax.device_get(predictor.predict(predictor.variables, inputs)) if placements else None
-    for number, item in enumerate(batch):
+def restorer_of(task: Any, variables: Any, *, batch_size: int = 1) -> Restorer:
+    """Makes what restores images of any size with the network of a restoration task.
+
+    `prepare` is not used, because it degrades images: the network gets them in 0..1.
+
+    Args:
+      task: a `jaxvision.tasks.restoration.Restoration`.
+      variables: of the network.
+      batch_size: tiles in a batch.
+    """
+    functions = _Functions(task.prepare, task.forward, task.decode)
+    return Restorer(
+        restore=lambda images: _restore(functions, variables, images),
+        color=task.color,
+        factor=task.factor,
+        enlarged=task.enlarged,
+        tile=task.tile,
+        margin=task.margin,
+        batch_size=batch_size,
+    )
+
+
+class _Functions(NamedTuple):
+    """What of a task is compiled; unlike a `Task` it can be hashed."""
+
+    prepare: Callable[..., Any]
+    forward: Callable[..., Any]
+    decode: Callable[..., Any]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _predictions(functions: _Functions, variables: Any, batch: ImageBatch) -> Any:
+    return predictions_of(functions, variables, batch)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _restore(functions: _Functions, variables: Any, images: Array) -> Array:
+    batch = _whole(check_array("images", images, ("B", "H", "W", "C")))
+    outputs, _ = functions.forward(variables, batch, keys=None, step=jnp.int32(0), train=False)
+    return jax.vmap(functions.decode)(outputs, batch)
+
+
+def _whole(images: Any) -> ImageBatch:
+    """Makes a batch of images that were not resized, of numpy or JAX."""
+    count, height, width = images.shape[:3]
+    size = np.tile(np.int32([height, width]), (count, 1))
+    return ImageBatch(
+        image=images,
+        mask=np.ones(count, bool),
+        extent=size,
+        placement=np.tile(np.float32([1, 1, 0, 0]), (count, 1)),
+        size=size,
+    )
+
+
+class _Read(NamedTuple):
+    """An image that was read: its source, what names it in messages, and its RGB pixels."""
+
+    source: Any
+    where: str
+    image: np.ndarray
+
+
+def _read(number: int, given: GivenImage) -> _Read | Failed:
+    """Reads an image, or says why that is not possible."""
+    if isinstance(given, str | os.PathLike):
+        try:
+            return _Read(given, str(given), read_image(given))
+        except InputError as error:
+            return Failed(given, str(error))
+    where = f"image {number}"
+    try:
+        return _Read(number, where, with_channels(np.asarray(given), 3))
+    except InputError as error:
+        return Failed(number, f"{where}: {error}")
+
+
+def _each(
+    images: Iterable[_Read | Failed], result_of: Callable[[np.ndarray], Any]
+) -> Iterator[Prediction | Failed]:
+    """Predicts for one image at a time."""
+    for item in images:
         if isinstance(item, Failed):
             yield item
         else:
-            outputs = jax.tree.map(lambda x, i=number: x[i], found)
-            yield Predicted(*item, placements[number], outputs)
+            yield Prediction(item.source, item.image, result_of(item.image))
+
+
+def _in_batches(
+    task: Task, variables: Any, images: Iterator[_Read | Failed], batch_size: int
+) -> Iterator[Prediction | Failed]:
+    """Predicts for images that are brought to the size of the network's input."""
+    functions = _Functions(task.prepare, task.forward, task.decode)
+    run = functools.partial(_predictions, functions, variables)
+    convert = CONVERT.get(task.kind, lambda task, decoded, placement, size: decoded)
+    tiled = None
+    if task.kind == "segmentation" and task.inputs.resize is None:
+        tiled = _Tiled(task, variables, run, batch_size)
+
+    while chunk := list(itertools.islice(images, batch_size)):
+        fitted: dict[int, FittedImage] = {}
+        results: dict[int, Any] = {}
+        for number, item in enumerate(chunk):
+            if isinstance(item, Failed):
+                continue
+            image = with_channels(item.image, task.inputs.channels)
+            if tiled is not None and tiled.applies(image):
+                results[number] = tiled(image)
+                continue
+            try:
+                fitted[number] = FittedImage(*fit_image(image, task.inputs), image.shape[:2])
+            except InputError as error:
+                chunk[number] = Failed(item.source, f"{item.where}: {error}")
+        if fitted:
+            decoded = jax.device_get(run(image_batch([*fitted.values()], batch_size)))
+            for row, (number, (_, placement, size)) in enumerate(fitted.items()):
+                of_image = jax.tree.map(lambda x, row=row: x[row], decoded)
+                results[number] = convert(task, of_image, placement, size)
+        for number, item in enumerate(chunk):
+            if isinstance(item, Failed):
+                yield item
+            else:
+                yield Prediction(item.source, item.image, results[number])
+
+
+class _Tiled:
+    """Labels images of any size by tiles, with the function that labels batches.
+
+    Args:
+      task: of segmentation.
+      variables: of the network.
+      run: (batch) -> int[B, h, w], jitted.
+      batch_size: tiles in a batch.
+    """
+
+    def __init__(
+        self, task: Task, variables: Any, run: Callable[[ImageBatch], Array], batch_size: int
+    ):
+        self._run, self._batch_size, self._size = run, batch_size, task.inputs.size
+        like = _whole(np.zeros((batch_size, *task.inputs.shape), np.uint8))
+        outputs = jax.eval_shape(functools.partial(outputs_of, task), variables, like)
+        self._labelled = jax.eval_shape(run, like).shape[1:3]
+        self._step = stride_of_maps(outputs if isinstance(outputs, Mapping) else ())
+
+    def applies(self, image: np.ndarray) -> bool:
+        """Whether the network cannot label the image u8[H, W, C] as a whole."""
+        return image.shape[:2] != self._size or self._labelled != self._size
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """The labels int[H, W] of an image u8[H, W, C]."""
+        return label_tiles(
+            lambda images: self._run(_whole(images)),
+            image,
+            tile=self._size,
+            labelled=self._labelled,
+            step=self._step,
+            batch_size=self._batch_size,
+        )

@@ -1,33 +1,31 @@
-"""Photographs of any size, restored."""
+"""Restores images of any size."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from jaxvision.augment import rgb_to_ycbcr, ycbcr_to_rgb
-from jaxvision.core import Task, check_array
 from jaxvision.ops import resize_bicubic
-from jaxvision.predict.predictor import Images
 from jaxvision.predict.tiles import predict_in_tiles
 
 
 @dataclass(frozen=True)
 class Restorer:
-    """A network that is ready for photographs.
+    """Restores images of any size with a network that takes tiles.
 
     Attributes:
       restore: images f32[B, tile, tile, C] in 0..1 -> f32[B, t, t, C] in 0..255, jitted.
-      color: what it restores: "rgb"; "grey", which is done to each channel; or "luminance", which
-        leaves the colours.
-      factor: by which a photograph is enlarged; 1 by a denoiser.
-      enlarged: whether the network takes photographs that are enlarged already.
-      tile: pixels a side, of the network's input.
-      margin: of them, those along the border whose results are not kept.
+      color: what the network restores: "rgb"; "grey", which is done to each channel; or
+        "luminance", which changes only the brightness.
+      factor: by which an image is enlarged; 1 if it is not.
+      enlarged: whether the network takes images that are already enlarged (bicubically).
+      tile: side of the network's input, pixels.
+      margin: width of the border of a tile whose result is not used, pixels of the network's
+        input.
+      batch_size: tiles in a batch.
     """
 
     restore: Callable[[Array], Array]
@@ -36,9 +34,10 @@ class Restorer:
     enlarged: bool
     tile: int
     margin: int
+    batch_size: int = 1
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """The restored photograph.
+        """Restores an image.
 
         Args:
           image: u8[H, W, 3].
@@ -47,19 +46,14 @@ class Restorer:
         """
         if self.color == "luminance":
             planes = np.asarray(rgb_to_ycbcr(image))
-            enlarged = self.bicubic(planes)
-            light = self._tiled(planes[..., :1] if not self.enlarged else enlarged[..., :1])
+            enlarged = enlarge(planes, self.factor)
+            light = self._tiled((enlarged if self.enlarged else planes)[..., :1])
             result = ycbcr_to_rgb(np.concatenate([light, enlarged[..., 1:]], axis=-1))
         else:
-            whole = (self.bicubic(image) if self.enlarged else image).astype(np.float32)
+            whole = enlarge(image, self.factor) if self.enlarged else image.astype(np.float32)
             parts = np.split(whole, 3, axis=-1) if self.color == "grey" else [whole]
             result = np.concatenate([self._tiled(part) for part in parts], axis=-1)
-        return np.asarray(jnp.clip(jnp.round(result), 0, 255).astype(jnp.uint8))
-
-    def bicubic(self, image: np.ndarray) -> np.ndarray:
-        """The photograph enlarged without the network: f32[factor H, factor W, C], not rounded."""
-        size = [self.factor * side for side in image.shape[:2]]
-        return np.asarray(resize_bicubic(jnp.asarray(image, jnp.float32), size))
+        return to_bytes(result)
 
     def _tiled(self, image: np.ndarray) -> np.ndarray:
         """[H, W, C] in 0..255 -> f32[H, W, C], or larger by the factor if the network enlarges."""
@@ -69,22 +63,23 @@ class Restorer:
             tile=self.tile,
             margin=self.margin,
             factor=1 if self.enlarged else self.factor,
+            batch_size=self.batch_size,
         )
 
 
-def restore_of_task(task: Task, variables: Any) -> Callable[[Array], Array]:
-    """The network of a task as `Restorer.restore`, compiled.
+def enlarge(image: np.ndarray, factor: int) -> np.ndarray:
+    """Enlarges an image bicubically, without a network.
 
     Args:
-      task: of restoration.
-      variables: of the network.
+      image: number[H, W, C].
+      factor: by which it is enlarged; 1 changes nothing.
+    Returns:
+      f32[factor H, factor W, C], not rounded.
     """
+    size = [factor * side for side in image.shape[:2]]
+    return np.asarray(resize_bicubic(jnp.asarray(image, jnp.float32), size))
 
-    def restore(variables: Any, images: Array) -> Array:
-        images = check_array("images", images, ("B", "H", "W", "C"))
-        how = {"keys": None, "step": jnp.int32(0), "train": False}
-        outputs, _ = task.forward(variables, Images(images), **how)
-        return jax.vmap(task.decode)(outputs)
 
-    compiled = jax.jit(restore)
-    return lambda images: compiled(variables, images)
+def to_bytes(image: np.ndarray) -> np.ndarray:
+    """Rounds numbers and clips them to 0..255: u8, of the same shape."""
+    return np.asarray(jnp.clip(jnp.round(image), 0, 255).astype(jnp.uint8))

@@ -1,50 +1,80 @@
-"""Labels of an image's pixels, whatever its size."""
+"""Computes the labels of an image's pixels, for an image of any size."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from jax import Array
 
-from jaxvision.data import Placement
+from jaxvision.core import IGNORED
+from jaxvision.ops.placement import Placement
 from jaxvision.predict.tiles import predict_in_tiles
 
 
 def labels_of_original(
-    labels: np.ndarray, placement: Placement, size: tuple[int, int]
+    labels: np.ndarray,
+    placement: Placement,
+    size: tuple[int, int],
+    *,
+    input_size: tuple[int, int] | None = None,
 ) -> np.ndarray:
-    """The labels of an image that was resized for the network: those of the nearest pixels.
+    """Computes the labels of an image from those of the network's input: the nearest pixel's.
 
     Args:
-      labels: int[h, w], of the network's input.
-      placement: where the image lies in it.
+      labels: int[h, w], of the network's input, or of its centre if the network takes its border
+        off.
+      placement: where the image lies in the network's input.
       size: (height, width) of the image.
+      input_size: (height, width) of the network's input; None: that of the labels.
     Returns:
-      int[height, width].
+      int[height, width]; `jaxvision.core.IGNORED` where the network gives no label, as for pixels
+      that a crop cuts off.
     """
     scales = placement.scale_y, placement.scale_x
     offsets = placement.offset_y, placement.offset_x
-    rows, columns = (
-        np.clip(np.floor((np.arange(side) + 0.5) * scale + offset), 0, most - 1).astype(int)
-        for side, scale, offset, most in zip(size, scales, offsets, labels.shape, strict=True)
-    )
-    return labels[rows[:, None], columns[None]]
+    indices, known = [], []
+    for axis in range(2):
+        border = 0 if input_size is None else (input_size[axis] - labels.shape[axis]) // 2
+        centers = (np.arange(size[axis]) + 0.5) * scales[axis] + offsets[axis]
+        places = np.floor(centers).astype(int) - border
+        known.append((places >= 0) & (places < labels.shape[axis]))
+        indices.append(np.clip(places, 0, labels.shape[axis] - 1))
+    found = labels[indices[0][:, None], indices[1][None]]
+    inside = known[0][:, None] & known[1][None]
+    return found if inside.all() else np.where(inside, found, np.asarray(IGNORED, found.dtype))
 
 
 def label_tiles(
-    predict: Callable[[Array], Array], image: np.ndarray, *, tile: int, labelled: int, step: int
+    predict: Callable[[Array], Array],
+    image: np.ndarray,
+    *,
+    tile: tuple[int, int],
+    labelled: tuple[int, int],
+    step: int,
+    batch_size: int = 1,
 ) -> np.ndarray:
-    """The labels of an image of any size, tile by tile; see `predict_in_tiles`.
+    """Computes the labels of an image of any size, tile by tile; see `predict_in_tiles`.
 
-    Of a tile, what is nearer to its border than an eighth of its side is not kept.
+    What is nearer to the border of a tile than an eighth of the tile's shorter side is not used.
 
     Args:
-      predict: images u8[B, tile, tile, 3] -> int[B, labelled, labelled], jitted.
-      image: u8[H, W, 3].
-      tile: pixels a side.
-      labelled: of them, those in the middle that `predict` labels.
+      predict: images u8[B, *tile, C] -> int[B, *labelled], jitted.
+      image: u8[H, W, C].
+      tile: (height, width) of a tile, pixels.
+      labelled: (height, width) of the centre of a tile that `predict` labels.
       step: the network's stride, as for `predict_in_tiles`.
+      batch_size: tiles in a batch.
     Returns:
       int[H, W].
     """
-    margin = max(tile // 8, (tile - labelled) // 2)
-    return predict_in_tiles(predict, image, tile=tile, margin=margin, step=step)
+    lost = max((side - kept) // 2 for side, kept in zip(tile, labelled, strict=True))
+    margin = max(min(tile) // 8, lost)
+    return predict_in_tiles(
+        predict, image, tile=tile, margin=margin, step=step, batch_size=batch_size
+    )
+
+
+def stride_of_maps(names: Iterable[str]) -> int:
+    """Computes a network's stride from the names of its maps: 2 ** n for the coarsest map, cn."""
+    levels = [int(name[1:]) for name in names if re.fullmatch(r"c\d+", name)]
+    return 2 ** max(levels, default=0)

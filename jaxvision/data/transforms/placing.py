@@ -73,6 +73,35 @@ def place(
     return _placed(image, target, placement, method="bilinear", fill=fill), placement
 
 
+def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """Makes an image grey or RGB.
+
+    Args:
+      image: u8[H, W], u8[H, W, 1] or u8[H, W, 3].
+      channels: 1 or 3. Grey values are those of ITU-R BT.601, as in Pillow's mode L.
+    Returns:
+      u8[H, W, channels].
+    Raises:
+      InputError: the image has another shape or dtype.
+    """
+    image = np.asarray(image)
+    shape = image.shape
+    if image.dtype != np.uint8 or not (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))):
+        raise InputError(
+            f"the image is {image.dtype}{list(shape)}: give uint8 [H, W], [H, W, 1] or [H, W, 3]"
+        )
+    if not image.size:
+        raise InputError(f"the image is {image.dtype}{list(shape)}: give at least one pixel")
+    if len(shape) == 2:
+        image = image[:, :, None]
+    if image.shape[2] == channels:
+        return image
+    if channels == 3:
+        return np.repeat(image, 3, axis=2)
+    grey = np.rint(image @ np.float32([0.299, 0.587, 0.114]))
+    return grey.astype(np.uint8)[:, :, None]
+
+
 def checked_image(record: Record, where: str, inputs: Inputs) -> np.ndarray:
     """Returns the image of a record, u8[H, W, C].
 
@@ -93,6 +122,34 @@ def checked_image(record: Record, where: str, inputs: Inputs) -> np.ndarray:
     return image
 
 
+def fit_image(image: np.ndarray, inputs: Inputs) -> tuple[np.ndarray, Placement]:
+    """Brings an image to the size of a network's input, in the way that `inputs` says.
+
+    Args:
+      image: u8[H, W, C].
+      inputs: its `size`, `resize`, `method`, `shorter_side` and `fill` are used.
+    Returns:
+      u8[height, width, C], and where the image lies in it.
+    Raises:
+      InputError: `inputs.resize` is None, and the image has another size than the input.
+    """
+    size = image.shape[:2]
+    if inputs.resize is None:
+        if size != inputs.size:
+            (height, width), (rows, columns) = size, inputs.size
+            raise InputError(
+                f"the image has {width} x {height} pixels instead of {columns} x {rows}: set "
+                f"size=({height}, {width}), or resize to one of {', '.join(RESIZE)}"
+            )
+        return image, Placement(1, 1, 0, 0)
+    if inputs.resize == "crop":
+        placement = center_crop(size, inputs.size, inputs.shorter_side)
+    else:
+        placement = PLACEMENTS[inputs.resize](size, inputs.size)
+    placed = _placed(image, inputs.size, placement, method=inputs.method, fill=inputs.fill)
+    return placed, placement
+
+
 def place_image(record: Record, where: str, inputs: Inputs) -> tuple[np.ndarray, Placement]:
     """Brings the image of a record to a network's input.
 
@@ -103,25 +160,13 @@ def place_image(record: Record, where: str, inputs: Inputs) -> tuple[np.ndarray,
     Returns:
       u8[height, width, C], and where the image lies in it.
     Raises:
-      InputError: as for `checked_image`; or the image has another size, and `inputs.resize` is
-        None.
+      InputError: as for `checked_image` and `fit_image`.
     """
     image = checked_image(record, where, inputs)
-    size = image.shape[:2]
-    if inputs.resize is None:
-        if size != inputs.size:
-            (height, width), (rows, columns) = size, inputs.size
-            raise InputError(
-                f"{where}: the image has {width} x {height} pixels instead of {columns} x {rows}: "
-                f"set size=({height}, {width}), or resize to one of {', '.join(RESIZE)}"
-            )
-        return image, Placement(1, 1, 0, 0)
-    if inputs.resize == "crop":
-        placement = center_crop(size, inputs.size, inputs.shorter_side)
-    else:
-        placement = PLACEMENTS[inputs.resize](size, inputs.size)
-    placed = _placed(image, inputs.size, placement, method=inputs.method, fill=inputs.fill)
-    return placed, placement
+    try:
+        return fit_image(image, inputs)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
 
 
 def extent_in(inputs: Inputs) -> np.ndarray:
