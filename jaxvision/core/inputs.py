@@ -1,0 +1,89 @@
+"""What a network takes: the one record of size, normalisation and resizing."""
+
+import math
+from dataclasses import dataclass
+
+from jaxvision.core.errors import OptionError, check_range
+from jaxvision.core.registry import lookup
+
+RESIZE = ("stretch", "letterbox", "crop")
+"""The ways to bring an image to the size of a network's input."""
+METHODS = ("nearest", "bilinear", "bicubic")
+"""The ways to interpolate; all but "nearest" are antialiased where they shrink."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """How images become the input of a network; the task, its data and prediction share it.
+
+    Attributes:
+      size: (height, width) of the network's input, pixels.
+      channels: 3 for RGB, 1 for grey.
+      mean: one number for each channel, of values in 0..1; None: 0.
+      std: one number for each channel, of values in 0..1; None: 1.
+      resize: None refuses images of another size; "stretch" resizes the whole image; "letterbox"
+        keeps its aspect ratio and fills what is left; "crop" resizes the shorter side to
+        `shorter_side` and cuts out the centre.
+      method: "nearest", "bilinear" or "bicubic".
+      shorter_side: pixels, of "crop"; None: the larger side of `size`.
+      fill: value in 0..255 of the pixels that a letterboxed image does not cover.
+    Raises:
+      OptionError: an option is out of range, or does not fit the others.
+    """
+
+    size: tuple[int, int]
+    channels: int = 3
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    resize: str | None = None
+    method: str = "bilinear"
+    shorter_side: int | None = None
+    fill: int = 127
+
+    def __post_init__(self) -> None:
+        if len(tuple(self.size)) != 2:
+            raise OptionError("size", f"size is {self.size!r}: give (height, width)")
+        for side in self.size:
+            check_range("size", side, least=1)
+        if self.channels not in (1, 3):
+            raise OptionError("channels", f"channels is {self.channels}: give 1 or 3")
+        defaults = {"mean": 0.0, "std": 1.0}
+        for name, default in defaults.items():
+            given = getattr(self, name)
+            numbers = (default,) * self.channels if given is None else given
+            object.__setattr__(self, name, _per_channel(name, numbers, self.channels))
+        for x in self.mean:
+            check_range("mean", x, more_than=-math.inf, less_than=math.inf)
+        for x in self.std:
+            check_range("std", x, more_than=0, less_than=math.inf)
+        object.__setattr__(self, "size", tuple(self.size))
+        if self.resize is not None:
+            lookup(dict.fromkeys(RESIZE), self.resize, "resize")
+        lookup(dict.fromkeys(METHODS), self.method, "method")
+        if self.shorter_side is not None:
+            if self.resize != "crop":
+                raise OptionError(
+                    "shorter_side", "shorter_side is set: set resize to 'crop', or leave it out"
+                )
+            check_range("shorter_side", self.shorter_side, least=max(self.size))
+        check_range("fill", self.fill, least=0, most=255)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels)."""
+        return (*self.size, self.channels)
+
+
+def _per_channel(name: str, given: object, channels: int) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(x) for x in given)  # type: ignore[attr-defined]
+    except (TypeError, ValueError) as error:
+        raise OptionError(
+            name, f"{name} is {given!r}: give a number for each channel, as (0.5,)"
+        ) from error
+    if len(numbers) != channels:
+        raise OptionError(
+            name,
+            f"{name} has {len(numbers)} numbers for {channels} channels: give one for each channel",
+        )
+    return numbers
