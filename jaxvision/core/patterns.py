@@ -9,7 +9,7 @@ import fnmatch
 import itertools
 from collections.abc import Iterable, Sequence
 
-from jaxvision.core.errors import InputError
+from jaxvision.core.errors import OptionError
 from jaxvision.core.registry import close_names
 
 
@@ -24,20 +24,24 @@ def names_matching(names: Iterable[str], patterns: Sequence[str], *, what: str) 
     Args:
       names: of variables.
       patterns: see above.
-      what: the patterns' own name, for messages: "config.freeze".
+      what: name of the option that has the patterns, such as "freeze".
     Raises:
-      InputError: a pattern chooses nothing, or the patterns are no sequence of strings; names the
-        close ones.
+      OptionError: a pattern chooses nothing, or the patterns are no sequence of strings; the
+        message names the option and close names.
     """
     names = list(names)
     if isinstance(patterns, str) or not all(isinstance(pattern, str) for pattern in patterns):
-        raise InputError(f"{what} is {patterns!r}: give a tuple of patterns, as ('conv1', 'bn1')")
+        raise OptionError(
+            what, f"{what} is {patterns!r}: give a tuple of patterns, as ('conv1', 'bn1')"
+        )
     found: set[str] = set()
     for pattern in patterns:
         matching = {name for name in names if name_matches(name, pattern)}
         if not matching:
             layers = {name.rpartition("/")[0] or name for name in names}
-            raise InputError(f"{what}: {pattern!r} matches nothing: {close_names(pattern, layers)}")
+            raise OptionError(
+                what, f"{what}: {pattern!r} matches nothing: {close_names(pattern, layers)}"
+            )
         found |= matching
     return found
 

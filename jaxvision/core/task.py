@@ -77,8 +77,8 @@ class Task:
         evaluation alone: raw images to what the network takes.
       forward: (variables, batch, *, keys, step, train) -> (outputs, statistics). Runs on a whole
         local batch, because batch norm needs one. May look at the batch's targets, so that training
-        can close a proposal picker over ground truth. `keys` is None in evaluation. Statistics are
-        the changed collections of `variables` ({} if none).
+        can close a proposal picker over ground truth. `keys` and `step` are None in evaluation.
+        Statistics are the changed collections of `variables` ({} if none).
       loss: (outputs, example, *, key, step) -> name -> (total, weight). Each term is divided by
         its own summed weight; the sum of the terms is minimised. Weights are constants: no gradient
         flows through them.

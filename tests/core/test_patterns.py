@@ -45,13 +45,13 @@ def test_several_choose_what_any_of_them_does():
 
 
 def test_a_pattern_that_matches_nothing_is_an_error():
-    with pytest.raises(InputError, match=r"config.freeze: 'cnv1' matches nothing: .* 'conv1'"):
-        names_matching(NAMES, ("fc", "cnv1"), what="config.freeze")
+    with pytest.raises(InputError, match=r"freeze: 'cnv1' matches nothing: .* 'conv1'"):
+        names_matching(NAMES, ("fc", "cnv1"), what="freeze")
     with pytest.raises(InputError, match="'conv' matches nothing"):
-        names_matching(NAMES, ("conv",), what="config.freeze")
+        names_matching(NAMES, ("conv",), what="freeze")
 
 
 @pytest.mark.parametrize("patterns", ["conv1", (1,)])
 def test_what_is_no_sequence_of_patterns(patterns):
-    with pytest.raises(InputError, match=r"config.freeze is .*: give a tuple of patterns"):
-        names_matching(NAMES, patterns, what="config.freeze")
+    with pytest.raises(InputError, match=r"freeze is .*: give a tuple of patterns"):
+        names_matching(NAMES, patterns, what="freeze")
