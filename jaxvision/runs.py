@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jaxvision.core import InputError, Inputs, Task, lookup
+from jaxvision.core import InputError, Task, lookup
 from jaxvision.engine import read_run, restore_weights
 from jaxvision.tasks import RESTORE
 
@@ -78,7 +78,6 @@ def _task_of(saved: Mapping[str, Any], folder: pathlib.Path, decode: Mapping[str
     build = lookup(RESTORE, kind, "kind of task")
     if decode and kind != "detection":
         raise InputError(f"decode is for detection: the run in {folder} is for {kind}")
-    parts["inputs"] = Inputs(**_plain(parts["inputs"]))
     parts["class_names"] = tuple(parts.get("class_names", ()))
     try:
         return build(parts, **({"decode": decode} if decode else {}))
@@ -87,9 +86,3 @@ def _task_of(saved: Mapping[str, Any], folder: pathlib.Path, decode: Mapping[str
             f"the task of the run in {folder} cannot be built from its description: {error}: give "
             "load_run(..., task=...)"
         ) from error
-
-
-def _plain(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of `Inputs` as they were saved, lists as tuples."""
-    known = Inputs.__dataclass_fields__
-    return {k: tuple(x) if isinstance(x, list) else x for k, x in inputs.items() if k in known}

@@ -80,7 +80,27 @@ from jaxvision.augment.sampling import (
     warp,
 )
 
+AUGMENTATIONS = {
+    "ClassMixup": ClassMixup,
+    "ColorJitter": ColorJitter,
+    "Compose": Compose,
+    "Elastic": Elastic,
+    "JitterCrop": JitterCrop,
+    "Mixup": Mixup,
+    "Mosaic": Mosaic,
+    "RandAugment": RandAugment,
+    "RandomCrop": RandomCrop,
+    "RandomFlip": RandomFlip,
+    "RandomHsv": RandomHsv,
+    "RandomResizedCrop": RandomResizedCrop,
+    "Rotate": Rotate,
+    "ScaleTranslate": ScaleTranslate,
+    "Symmetry": Symmetry,
+}
+"""Augmentations by name."""
+
 __all__ = [
+    "AUGMENTATIONS",
     "Augmentation",
     "ClassMixup",
     "ColorJitter",

@@ -15,6 +15,7 @@ from jaxvision.core.batch import (
     annotations_of,
     extent_of,
 )
+from jaxvision.core.describe import code_of, describe, differences, flat, restore
 from jaxvision.core.errors import (
     InputError,
     OptionError,
@@ -61,9 +62,13 @@ __all__ = [
     "check_divisible",
     "check_range",
     "close_names",
+    "code_of",
+    "describe",
+    "differences",
     "divide",
     "extent_of",
     "find_function",
+    "flat",
     "listed",
     "lookup",
     "mean_ratio",
@@ -71,6 +76,7 @@ __all__ = [
     "name_matches",
     "names_matching",
     "option_errors",
+    "restore",
     "sum_terms",
     "under",
 ]

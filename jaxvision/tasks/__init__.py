@@ -5,6 +5,12 @@ from collections.abc import Callable
 from jaxvision.core import Task
 from jaxvision.tasks import detectors
 from jaxvision.tasks.classification import classification, restore_classification
+from jaxvision.tasks.composite_losses import (
+    binary_segmentation_loss,
+    gaussian_loss,
+    segmentation_loss,
+)
+from jaxvision.tasks.decoding import DetectOptions, HeatmapDecode, detect
 from jaxvision.tasks.degradations import (
     DEGRADATIONS,
     Degradation,
@@ -13,16 +19,11 @@ from jaxvision.tasks.degradations import (
     GaussianNoise,
 )
 from jaxvision.tasks.detection import detection, restore_detection
-from jaxvision.tasks.detectors import DETECTORS, DetectOptions, Detector
+from jaxvision.tasks.detectors import DETECTORS, Detector
 from jaxvision.tasks.freezing import with_frozen_statistics
 from jaxvision.tasks.landmarks import landmarks, restore_landmarks
 from jaxvision.tasks.restoration import Restoration, restoration, restore_restoration
-from jaxvision.tasks.segmentation import (
-    binary_segmentation_loss,
-    restore_segmentation,
-    segmentation,
-    segmentation_loss,
-)
+from jaxvision.tasks.segmentation import restore_segmentation, segmentation
 
 RESTORE: dict[str, Callable[..., Task]] = {
     "classification": restore_classification,
@@ -50,6 +51,7 @@ __all__ = [
     "detect",
     "detection",
     "detectors",
+    "gaussian_loss",
     "landmarks",
     "restoration",
     "segmentation",

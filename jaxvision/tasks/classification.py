@@ -16,6 +16,7 @@ from jaxvision.core import (
     Task,
     Terms,
     check_range,
+    describe,
     option_errors,
     restore,
 )
@@ -97,6 +98,7 @@ def classification(
         class_names=class_names,
         partners=augmentation.partners,
         origin={
+            "inputs": (inputs, describe(inputs, NAMES)),
             "forward": (forward, described(model=model)),
             "loss": (task_loss, described(loss=loss)),
             "augment": (augmentation, described(augment=tuple(augment))),
@@ -117,7 +119,7 @@ def restore_classification(parts: Mapping[str, Any]) -> Task:
     """
     return classification(
         restore(parts["forward"]["model"], NAMES),
-        parts["inputs"],
+        restore(parts["inputs"], NAMES),
         class_names=parts["class_names"],
         loss=None,
         top_k=parts["metrics"]["top_k"],

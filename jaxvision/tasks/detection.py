@@ -19,6 +19,7 @@ from jaxvision.core import (
     Summary,
     Task,
     Terms,
+    describe,
     option_errors,
     restore,
 )
@@ -116,6 +117,7 @@ def detection(
         dataset_metric=DatasetMetric(NUMBERS, collect, summarize),
         partners=augmentation.partners,
         origin={
+            "inputs": (inputs, describe(inputs, NAMES)),
             "forward": (forward, {"model": _part(detector, "model")}),
             "loss": (loss, {**_part(detector, "loss"), "train_difficult": train_difficult}),
             "augment": (augment_example, described(augment=tuple(augment))),
@@ -143,7 +145,7 @@ def restore_detection(
     settings = options.pop("decode")
     settings = restore({**settings, **(decode or {})}, NAMES)
     detector = constructor(model, **options, loss=None, decode=settings)
-    return detection(detector, parts["inputs"], class_names=parts["class_names"])
+    return detection(detector, restore(parts["inputs"], NAMES), class_names=parts["class_names"])
 
 
 def trained_on(crowd: Any, difficult: Any, *, difficult_too: bool) -> Any:

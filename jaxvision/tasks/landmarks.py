@@ -15,6 +15,7 @@ from jaxvision.core import (
     Task,
     Terms,
     at_least_float32,
+    describe,
     option_errors,
     restore,
 )
@@ -123,6 +124,7 @@ def landmarks(
         class_names=names,
         partners=augmentation.partners,
         origin={
+            "inputs": (inputs, describe(inputs, NAMES)),
             "forward": (forward, described(model=model)),
             "loss": (task_loss, described(loss=loss)),
             "augment": (augmentation, described(augment=tuple(augment))),
@@ -142,7 +144,7 @@ def restore_landmarks(parts: Mapping[str, Any]) -> Task:
     """
     return landmarks(
         restore(parts["forward"]["model"], NAMES),
-        parts["inputs"],
+        restore(parts["inputs"], NAMES),
         landmark_names=parts["class_names"],
         loss=None,
         decode=restore(parts["decode"]["decode"], NAMES),

@@ -21,6 +21,7 @@ from jaxvision.core import (
     Task,
     Terms,
     check_range,
+    describe,
     divide,
     lookup,
     option_errors,
@@ -193,6 +194,7 @@ def restoration(
         dataset_metric=DatasetMetric(NUMBERS, collect, _summarize),
         partners=augmentation.partners,
         origin={
+            "inputs": (inputs, describe(inputs, NAMES)),
             "forward": (forward, described(model=model)),
             "prepare": (prepare, {**described(degradation=degradation), **how}),
             "loss": (task_loss, described(loss=loss)),
@@ -216,7 +218,7 @@ def restore_restoration(parts: Mapping[str, Any]) -> Restoration:
     how = {name: parts["prepare"][name] for name in ("color", "tile", "margin")}
     return restoration(
         restore(parts["forward"]["model"], NAMES),
-        parts["inputs"],
+        restore(parts["inputs"], NAMES),
         degradation=restore(parts["prepare"]["degradation"], NAMES),
         loss=None,
         **how,

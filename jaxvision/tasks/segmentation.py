@@ -20,6 +20,7 @@ from jaxvision.core import (
     Task,
     Terms,
     check_range,
+    describe,
     option_errors,
     restore,
 )
@@ -132,6 +133,7 @@ def segmentation(
         dataset_metric=DatasetMetric((), collect, _summarize),
         partners=augmentation.partners,
         origin={
+            "inputs": (inputs, describe(inputs, NAMES)),
             "forward": (forward, described(model=model)),
             "loss": (task_loss, described(loss=loss, auxiliary=auxiliary)),
             "augment": (augmentation, described(augment=tuple(augment))),
@@ -150,7 +152,9 @@ def restore_segmentation(parts: Mapping[str, Any]) -> Task:
       InputError: the network has no name in the library.
     """
     model = restore(parts["forward"]["model"], NAMES)
-    return segmentation(model, parts["inputs"], class_names=parts["class_names"], loss=None)
+    return segmentation(
+        model, restore(parts["inputs"], NAMES), class_names=parts["class_names"], loss=None
+    )
 
 
 def _summarize(collected: tuple[np.ndarray, np.ndarray], records: Sequence[Record]) -> Summary:
