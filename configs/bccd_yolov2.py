@@ -39,7 +39,6 @@ def get_config():
     config.augment.saturation = 1.5
     config.augment.value = 1.5
 
-    config.loss.name = "yolov2_loss"
     config.loss.prior_steps = 200
 
     config.optimizer.name = "adamw"

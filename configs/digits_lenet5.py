@@ -16,7 +16,7 @@ def get_config():
     config.batch_size = 64
     config.eval_every = 100
 
-    config.data.resize = "bilinear"
+    config.data.resize = "stretch"
     config.data.cache = True
     config.augment.padding = 2
     config.augment.degrees = 10.0

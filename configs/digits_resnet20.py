@@ -16,7 +16,7 @@ def get_config():
     config.eval_every = 50
 
     config.model.name = "resnet20"
-    config.data.resize = "bilinear"
+    config.data.resize = "stretch"
     config.data.cache = True
     config.augment.padding = 2
     config.augment.degrees = 10.0

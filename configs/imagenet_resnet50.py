@@ -30,7 +30,7 @@ def get_config():
     config.data.channels = 3
     config.data.image_size = 224
     config.data.shorter_side = 256
-    config.data.resize = "bilinear"
+    config.data.resize = "crop"
     config.data.mean = (0.485, 0.456, 0.406)
     config.data.std = (0.229, 0.224, 0.225)
     config.data.workers = 16

@@ -44,7 +44,6 @@ def get_config():
     config.augment.saturation = 2.0
     config.augment.value = 1.5
 
-    config.loss.name = "yolov2_loss"
     config.loss.prior_steps = 50
 
     config.optimizer.name = "adamw"

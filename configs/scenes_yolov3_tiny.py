@@ -41,8 +41,6 @@ def get_config():
     config.augment.saturation = 2.0
     config.augment.value = 1.5
 
-    config.loss.name = "yolov3_loss"
-
     config.optimizer.name = "adamw"
     config.optimizer.learning_rate = 2e-2
     config.optimizer.weight_decay = 0.05

@@ -18,7 +18,7 @@ def get_config():
     config.model.name = "lenet5"
     config.data.source = "tfds"
     config.data.name = "mnist"
-    config.data.resize = "bilinear"
+    config.data.resize = "stretch"
     config.data.mean = (0.1307,)
     config.data.std = (0.3081,)
     config.augment.padding = 2

@@ -19,9 +19,9 @@ def get_config():
     config.steps = 300
     config.batch_size = 64
     config.eval_every = 60
-    config.head_first.steps = 60
-    config.head_first.train = ("fc",)
-    config.head_first.learning_rate = 0.1
+    config.head_warmup.steps = 60
+    config.head_warmup.train = ("fc",)
+    config.head_warmup.learning_rate = 0.1
 
     config.model.name = "resnet20"
     config.data.source = "folder"
@@ -30,7 +30,7 @@ def get_config():
     config.data.num_classes = 3
     config.data.channels = 3
     config.data.image_size = 32
-    config.data.resize = "bilinear"
+    config.data.resize = "stretch"
     config.data.mean = (0.485, 0.456, 0.406)
     config.data.std = (0.229, 0.224, 0.225)
     config.data.cache = True

@@ -14,7 +14,7 @@ from jaxvision.cli.config import default_config
 
 def get_config():
     config = default_config()
-    config.init_except = ("fc",)
+    config.reinit = ("fc",)
     config.freeze = ("conv1", "bn1", "layer*")
     config.freeze_statistics = ("*",)
     config.steps = 200

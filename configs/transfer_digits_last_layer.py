@@ -14,7 +14,7 @@ from jaxvision.cli.config import default_config
 def get_config():
     config = default_config()
     config.init_from = "runs/fashion_mnist_resnet20"
-    config.init_except = ("fc",)
+    config.reinit = ("fc",)
     config.freeze = ("conv1", "bn1", "layer*")
     config.freeze_statistics = ("*",)
     config.steps = 200
@@ -25,7 +25,7 @@ def get_config():
     config.data.per_class = 10
     config.data.validation_fraction = 0.0
     config.data.image_size = 28
-    config.data.resize = "bilinear"
+    config.data.resize = "stretch"
     config.data.mean = (0.2860,)
     config.data.std = (0.3530,)
     config.data.cache = True

@@ -6,24 +6,23 @@
 The folder has VOC2007 and VOC2012 as they are unpacked. Training is on both trainval sets (16,551
 images), testing on VOC2007's test set. 160 epochs in batches of 64, at a size that is drawn anew
 every 10 batches. The paper reaches 0.768 mAP at 416 and 0.786 at 544, from a backbone that was
-trained on ImageNet; this begins with random weights (or those of a run: config.init_from), and has
-not been trained here.
+trained on ImageNet; this starts from random weights (or pretrained ones: config.init_from), and
+has not been trained here.
 
 What the paper adds to YOLO, one by one (its table 2), as lines of a config like this one:
 
     YOLO                      config.model.name = "yolov1", and no backbone, passthrough or anchors;
-                              config.loss.name = "yolov1_loss"
     batch norm                config.model.norm = "batch_norm"
     high-resolution classif.  config.init_from = a run of the backbone as a classifier that was
                               tuned at 448
     convolutional             config.model.hidden = ()
-    anchor boxes              config.model.name = "yolov2", config.loss.name = "yolov2_loss",
+    anchor boxes              config.model.name = "yolov2",
                               config.model.backbone = {"name": "extraction"},
-                              config.model.passthrough = None, config.loss.constrained = False
-                              and config.anchors as one likes
+                              config.model.passthrough = None,
+                              config.detector.constrained = False and any config.anchors
     new network               config.model.backbone = {"name": "darknet19"}
     dimension priors          config.anchors from `jaxvision anchors`
-    location prediction       config.loss.constrained = True
+    location prediction       config.detector.constrained = True
     passthrough               config.model.passthrough = 64
     multi-scale               config.data.sizes
     high-resolution detector  config.data.image_size = 544
@@ -67,8 +66,7 @@ def get_config():
     config.augment.saturation = 1.5
     config.augment.value = 1.5
 
-    config.loss.name = "yolov2_loss"
-    config.loss.constrained = True
+    config.detector.constrained = True
     config.loss.prior_steps = 200  # 12,800 images
 
     config.optimizer.name = "sgd"

@@ -41,7 +41,6 @@ def get_config():
     config.augment.saturation = 1.5
     config.augment.value = 1.5
 
-    config.loss.name = "yolov3_loss"
     config.loss.ignore_threshold = 0.5
 
     config.optimizer.name = "sgd"
