@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxvision import augment as aug
 from jaxvision import data, tasks
-from jaxvision.cli.code import Code, is_own
+from jaxvision.cli.code import Code
 from jaxvision.cli.kinds.kind import (
     LEAST_SCORE,
     PICTURES,
@@ -256,8 +256,6 @@ def _detector(
 def _model(config: Any, class_names: Sequence[str], code: Code) -> Any:
     if "num_anchors" in config.model:
         raise InputError("config.model.num_anchors follows from config.anchors: leave it out")
-    if is_own(config.model.name):
-        return build_model(config, code)
     return build_model(config, code, num_classes=len(class_names))
 
 
