@@ -201,7 +201,7 @@ def _class_of(entry: Any) -> type | None:
 
 
 def _given(constructor: Any) -> dict[str, Any]:
-    """The fields that a constructor sets, or those of its class without a default: name -> value."""
+    """Name of each field of a constructor's instances -> the value that it has without arguments."""
     cls = _class_of(constructor)
     values = _fields(cls)
     if isinstance(constructor, functools.partial):
@@ -293,6 +293,8 @@ def _describe_partial(x: functools.partial, tables: Tables) -> JSON:
     best: tuple[str, tuple[Any, ...], dict[str, Any]] | None = None
     for table, entries in tables.items() if cls is None else ():
         for name, entry in entries.items():
+            if not callable(entry):
+                continue
             given = entry if isinstance(entry, functools.partial) else functools.partial(entry)
             count = len(given.args)
             if not callable(entry) or given.func is not x.func or not count <= len(x.args):

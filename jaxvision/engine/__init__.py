@@ -1,54 +1,56 @@
-"""Floor 6: trains any task. Of the project it imports `core` only."""
+"""Layer 6: trains and evaluates any task. Of jaxvision it imports `core` only."""
 
 from jaxvision.core.digest import state_digest
-from jaxvision.engine.checkpoint import Checkpoints, Restored, has_checkpoints
+from jaxvision.engine.checkpoint import (
+    CHECKPOINTS,
+    Checkpoints,
+    Restored,
+    Weights,
+    has_checkpoints,
+    restore_weights,
+)
 from jaxvision.engine.errors import DamagedError, NonFiniteError
-from jaxvision.engine.evaluate import Evaluation, make_evaluate
-from jaxvision.engine.history import Criterion
-from jaxvision.engine.journal import Journal
-from jaxvision.engine.loop import CHECKPOINTS, Fitted, fit, train_steps
-from jaxvision.engine.optimizer import Optimizer, make_optimizer, make_optimizers, optimizer_after
+from jaxvision.engine.evaluation import Evaluation, evaluate, make_evaluate, metric_names
+from jaxvision.engine.history import Best, History
+from jaxvision.engine.loop import Fitted, fit, train_steps
 from jaxvision.engine.parallel import Parallel
-from jaxvision.engine.progress import say
-from jaxvision.engine.run import Run
+from jaxvision.engine.phases import Phase, decay_mask
+from jaxvision.engine.progress import log, progress_bar
 from jaxvision.engine.selection import Selection
-from jaxvision.engine.update import abstract_state, init_state, make_update, make_updates
-from jaxvision.engine.workdir import read_config
-from jaxvision.features.linear_probe import L2_GRID, LinearProbe, choose_l2, fit_linear_probe
-from jaxvision.interop.transfer import Transfer, transfer
+from jaxvision.engine.traced_step import step_digest
+from jaxvision.engine.update import abstract_state, init_state, make_update, seed_array
+from jaxvision.engine.workdir import RUN, read_run
 
 __all__ = [
     "CHECKPOINTS",
-    "L2_GRID",
+    "RUN",
+    "Best",
     "Checkpoints",
-    "Criterion",
     "DamagedError",
     "Evaluation",
     "Fitted",
-    "Journal",
-    "LinearProbe",
+    "History",
     "NonFiniteError",
-    "Optimizer",
     "Parallel",
+    "Phase",
     "Restored",
-    "Run",
     "Selection",
-    "Transfer",
+    "Weights",
     "abstract_state",
-    "choose_l2",
+    "decay_mask",
+    "evaluate",
     "fit",
-    "fit_linear_probe",
     "has_checkpoints",
     "init_state",
+    "log",
     "make_evaluate",
-    "make_optimizer",
-    "make_optimizers",
     "make_update",
-    "make_updates",
-    "optimizer_after",
-    "read_config",
-    "say",
+    "metric_names",
+    "progress_bar",
+    "read_run",
+    "restore_weights",
+    "seed_array",
     "state_digest",
+    "step_digest",
     "train_steps",
-    "transfer",
 ]

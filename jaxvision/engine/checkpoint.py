@@ -1,21 +1,22 @@
-"""Checkpoints: the one module that knows of Orbax.
+"""Checkpoints: the one module that uses Orbax.
 
-A checkpoint holds the state, the position in the data, the evaluations so far and the config, and
-a sha256 of each array and of all the rest. Once it is on disk it is sealed with a sha256 of each of
-its files. Restoring verifies all of them; a checkpoint that is damaged is passed over with a
-warning, and the one before is used.
+A checkpoint holds the state in three parts (the weights, their moving average if there is one, and
+the optimizer's state), the position in the data, the evaluations so far, the description of the
+run, shapes and dtypes of all arrays, and a sha256 of each array and of all the rest. When all its
+files are on disk, a sha256 of each file is written beside them, to files.json. Restoring verifies
+all of them. A damaged checkpoint is passed over with a warning, and the one before is used.
 """
 
-import dataclasses
 import json
 import logging
 import pathlib
+import re
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,12 +24,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import PolicyCheckpointInfo, PreservationContext
 
-from jaxvision.core import TrainState
+from jaxvision.core import InputError, TrainState
 from jaxvision.core.digest import array_digests, file_digests, json_digest
 from jaxvision.core.files import replace_text
 from jaxvision.engine.errors import DamagedError, NonFiniteError
-from jaxvision.engine.history import Criterion, History
+from jaxvision.engine.history import Best, History, ranked
 from jaxvision.engine.parallel import Parallel
+from jaxvision.engine.workdir import best_of, read_run
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +38,10 @@ T = TypeVar("T")
 
 Like = Callable[[int], TrainState]
 
-_STATE, _META, _SEAL = "state", "meta", "seal.json"
+CHECKPOINTS = "checkpoints"
+"""Name of the folder of the checkpoints in that of the run."""
+
+_WEIGHTS, _EMA, _OPTIMIZER, _META, _FILES = "weights", "ema", "optimizer", "meta", "files.json"
 
 
 def has_checkpoints(folder: pathlib.Path) -> bool:
@@ -46,7 +51,7 @@ def has_checkpoints(folder: pathlib.Path) -> bool:
 
 @dataclass(frozen=True)
 class Restored:
-    """What a checkpoint held.
+    """The contents of a checkpoint.
 
     Attributes:
       step: its step.
@@ -61,11 +66,25 @@ class Restored:
     history: History
 
 
-class _LatestAndBest:
-    """Which checkpoints Orbax keeps: the last few, and the best by the evaluations so far."""
+class Weights(NamedTuple):
+    """The network's variables of a checkpoint.
 
-    def __init__(self, keep: int, criterion: Criterion):
-        self._keep, self._criterion = keep, criterion
+    Attributes:
+      variables: the moving average, if the run has one, else the variables themselves.
+      step: of the checkpoint.
+      history: evaluations up to the step; of the best checkpoint: all evaluations so far.
+    """
+
+    variables: dict[str, Any]
+    step: int
+    history: History
+
+
+class _LatestAndBest:
+    """Tells Orbax which checkpoints to keep: the last few, and the best by the evaluations."""
+
+    def __init__(self, keep: int, best: Best | None):
+        self._keep, self._best = keep, best
         self.history: History = []
 
     def should_preserve(
@@ -73,20 +92,52 @@ class _LatestAndBest:
     ) -> Sequence[bool]:
         del context
         steps = [checkpoint.step for checkpoint in checkpoints]
-        best = [s for s in self._criterion.ranked(self.history) if s in steps][:1]
+        best = [s for s in ranked(self._best, self.history) if s in steps][:1]
         kept = {*sorted(steps)[-self._keep :], *best}
         return [step in kept for step in steps]
 
 
-def _present(state: TrainState) -> dict[str, Any]:
-    """The fields that a state has, so that one without a part that came later is as it was."""
-    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
-    return {name: value for name, value in fields.items() if value is not None}
+def _parts(state: TrainState) -> dict[str, Any]:
+    """The parts of a state, each of which is saved by itself."""
+    parts = {
+        _WEIGHTS: {"params": state.params, "statistics": state.statistics},
+        _OPTIMIZER: {"step": state.step, "opt_state": state.opt_state},
+    }
+    return parts if state.ema is None else {**parts, _EMA: state.ema}
+
+
+def _whole(parts: Mapping[str, Any]) -> TrainState:
+    """The state that `_parts` took apart."""
+    return TrainState(**parts[_WEIGHTS], **parts[_OPTIMIZER], ema=parts.get(_EMA))
+
+
+def _shapes_of(tree: Any) -> Any:
+    """Nested dicts and lists with "float32[3,4]" for each array; None for other containers."""
+    if isinstance(tree, Mapping):
+        return {str(name): _shapes_of(part) for name, part in tree.items()}
+    if isinstance(tree, tuple | list):
+        return [_shapes_of(part) for part in tree]
+    if hasattr(tree, "shape"):
+        return f"{jnp.dtype(tree.dtype).name}[{','.join(map(str, tree.shape))}]"
+    return None
+
+
+def _like_shapes(shapes: Any, sharding: Any) -> Any:
+    """Shapes and dtypes as Orbax takes them, from `_shapes_of`."""
+    if isinstance(shapes, dict):
+        return {name: _like_shapes(part, sharding) for name, part in shapes.items()}
+    if isinstance(shapes, list):
+        return [_like_shapes(part, sharding) for part in shapes]
+    match = re.fullmatch(r"(\w+)\[([\d,]*)\]", shapes or "")
+    if match is None:
+        raise ValueError(f"its shapes have {shapes!r}")
+    shape = tuple(int(size) for size in match[2].split(",") if size)
+    return jax.ShapeDtypeStruct(shape, jnp.dtype(match[1]), sharding=sharding)
 
 
 def _files_of(folder: pathlib.Path) -> dict[str, str]:
-    """What a seal is about: all files but itself, also as one that was not finished."""
-    return {n: d for n, d in file_digests(folder).items() if not n.startswith(_SEAL)}
+    """Digests of all files of a checkpoint but files.json, finished or not."""
+    return {n: d for n, d in file_digests(folder).items() if not n.startswith(_FILES)}
 
 
 def _compare(found: dict[str, str], saved: dict[str, str], what: str) -> None:
@@ -96,12 +147,31 @@ def _compare(found: dict[str, str], saved: dict[str, str], what: str) -> None:
         raise ValueError(f"{', '.join(wrong[:3])}: not what was saved ({len(wrong)} {what})")
 
 
+def check_finite(state: TrainState, last_good: pathlib.Path | None) -> None:
+    """Raises NonFiniteError if a variable of a state on the host is NaN or infinite.
+
+    Args:
+      state: numpy arrays.
+      last_good: the last checkpoint, for the message.
+    """
+    wrong = {}
+    values = {**state.variables, "ema": state.ema}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(values):
+        # jnp knows bfloat16 as a floating type; numpy does not.
+        finite = np.isfinite(leaf) if jnp.issubdtype(leaf.dtype, jnp.floating) else np.True_
+        if not finite.all():
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            wrong[name] = float(leaf[~finite].flat[0])
+    if wrong:
+        raise NonFiniteError(int(state.step), dict(list(wrong.items())[:5]), last_good)
+
+
 class Checkpoints:
     """The checkpoints of a run; a context manager, which waits for the last save.
 
     Args:
       folder: where they are; one folder for all processes.
-      criterion: which evaluation is best.
+      best: which evaluation is best; None: the last checkpoint is the best.
       parallel: the devices that a restored state goes to.
       keep: how many of the last to keep, beside the best.
       read_only: whether to change nothing on disk.
@@ -111,15 +181,16 @@ class Checkpoints:
         self,
         folder: pathlib.Path,
         *,
-        criterion: Criterion,
+        best: Best | None,
         parallel: Parallel,
         keep: int = 2,
         read_only: bool = False,
     ):
         self.folder = folder
-        self._criterion, self._parallel = criterion, parallel
+        self._best, self._parallel = best, parallel
         self._read_only = read_only
-        self._policy = _LatestAndBest(keep, criterion)
+        self._policy = _LatestAndBest(keep, best)
+        parts = (_WEIGHTS, _EMA, _OPTIMIZER)
         self._manager = ocp.CheckpointManager(
             folder.absolute(),
             options=ocp.CheckpointManagerOptions(
@@ -130,25 +201,34 @@ class Checkpoints:
                 enable_async_checkpointing=True,
             ),
             item_handlers={
-                _STATE: ocp.StandardCheckpointHandler(),
+                **{part: ocp.StandardCheckpointHandler() for part in parts},
                 _META: ocp.JsonCheckpointHandler(),
             },
         )
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="seal")
-        self._sealing: Future | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._finishing: Future | None = None
         self.last: pathlib.Path | None = None
         """The last checkpoint saved or restored."""
 
+    def steps(self) -> list[int]:
+        """The steps of all checkpoints, sound or not, the last first."""
+        return sorted(self._manager.all_steps(), reverse=True)
+
     def save(
-        self, state: TrainState, *, data: dict[str, Any], history: History, config: dict[str, Any]
+        self,
+        state: TrainState,
+        *,
+        data: dict[str, Any],
+        history: History,
+        run: dict[str, Any] | None = None,
     ) -> None:
         """Saves in the background; returns when the state is copied from the devices.
 
         Args:
-          state: to be saved under its step.
+          state: saved under its step.
           data: the data iterator's state after that step.
           history: evaluations up to that step.
-          config: the run's config.
+          run: the description of the run.
         Raises:
           NonFiniteError: a parameter or statistic is NaN or infinite; nothing is saved.
           RuntimeError: there is a checkpoint of this step or a later one.
@@ -157,12 +237,14 @@ class Checkpoints:
         # array of each process, which Orbax would not write from several.
         host = jax.device_get(state)
         step = int(host.step)
-        self._check_finite(host, step)
+        check_finite(host, self.last)
+        parts = _parts(host)
         meta = {
             "data": data,
             "history": history,
-            "config": config,
-            "arrays": array_digests(host),
+            "run": run or {},
+            "shapes": {name: _shapes_of(part) for name, part in parts.items()},
+            "arrays": array_digests(parts),
         }
         meta["digest"] = json_digest(meta)
         self._wait()
@@ -170,16 +252,17 @@ class Checkpoints:
         saved = self._manager.save(
             step,
             args=ocp.args.Composite(
-                **{_STATE: ocp.args.StandardSave(_present(host)), _META: ocp.args.JsonSave(meta)}
+                **{name: ocp.args.StandardSave(part) for name, part in parts.items()},
+                **{_META: ocp.args.JsonSave(meta)},
             ),
         )
         if not saved:
             raise RuntimeError(f"{self.folder} has a checkpoint of step {step} or a later one")
-        self._sealing = self._thread.submit(self._seal, step)
+        self._finishing = self._thread.submit(self._write_files, step)
         self.last = self.folder / str(step)
 
     def restore_latest(self, like: Like) -> Restored | None:
-        """The last checkpoint that is sound; None if there is none at all.
+        """Restores the last checkpoint that is sound; None if there is none at all.
 
         Damaged ones after it are moved to a folder beside the checkpoints (unless read-only), so
         that their steps can be saved again.
@@ -189,37 +272,47 @@ class Checkpoints:
         Raises:
           DamagedError: there are checkpoints, but none is sound.
         """
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        restored, damaged = self._first_sound(steps, like)
+        restored, damaged = self._first_sound(self.steps(), partial(self._restore, like=like))
         if restored is not None and damaged and not self._read_only:
             self._set_aside(damaged)
         if restored is not None:
             self.last = self.folder / str(restored.step)
             self._policy.history = restored.history
-            if not (self._read_only or (self.last / _SEAL).exists()):
-                self._seal(restored.step)
+            if not (self._read_only or (self.last / _FILES).exists()):
+                self._write_files(restored.step)
         return restored
 
-    def restore_best(self, like: Like) -> Restored | None:
-        """The best checkpoint by the evaluations so far, or the next best that is sound.
+    def restore_weights(self, step: int | str = "best") -> Weights | None:
+        """Restores the variables for evaluation, without knowing the task; None if there are none.
 
         Args:
-          like: as in `restore_latest`.
+          step: "best": the best checkpoint by the evaluations so far, or the next best that is
+            sound; "latest": the last that is sound; or the step of one.
         Raises:
-          DamagedError: there are checkpoints, but none is sound.
+          InputError: there is no checkpoint of that step.
+          DamagedError: there are checkpoints, but none that was asked for is sound.
         """
         self._wait()
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        history: History = []
-        for step in steps:
-            meta = self._attempt(step, self._read_meta) if self._is_intact(step) else None
-            if meta is not None:
-                history = meta["history"]
-                break
-        ranked = [step for step in self._criterion.ranked(history) if step in steps]
-        # Without evaluations the last is the best.
-        restored, _ = self._first_sound([*ranked, *(s for s in steps if s not in ranked)], like)
-        return restored
+        steps = self.steps()
+        if isinstance(step, int):
+            if step not in steps:
+                known = ", ".join(map(str, sorted(steps))) or "none"
+                raise InputError(f"no checkpoint of step {step} in {self.folder}: it has {known}")
+            steps = [step]
+        elif step == "best":
+            history: History = []
+            for one in steps:
+                meta = self._attempt(one, self._read_meta) if self._is_intact(one) else None
+                if meta is not None:
+                    history = meta["history"]
+                    break
+            best = [one for one in ranked(self._best, history) if one in steps]
+            # Without evaluations the last is the best.
+            steps = [*best, *(one for one in steps if one not in best)]
+        elif step != "latest":
+            raise InputError(f"step is {step!r}: give 'best', 'latest' or a number")
+        found, _ = self._first_sound(steps, self._restore_weights)
+        return found if found is None or step != "best" else found._replace(history=history)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -231,61 +324,78 @@ class Checkpoints:
         self._manager.close()
 
     def _wait(self) -> None:
-        if self._sealing is not None:
-            self._sealing.result()
-            self._sealing = None
+        if self._finishing is not None:
+            self._finishing.result()
+            self._finishing = None
 
-    def _seal(self, step: int) -> None:
-        """Writes down what the files of a checkpoint are, once they are all there.
+    def _write_files(self, step: int) -> None:
+        """Writes the digests of a checkpoint's files, when they are all there.
 
-        A process that dies before that leaves a checkpoint without a seal; its arrays and the rest
-        have their own digests all the same, and it is sealed when it is restored.
+        A process that dies before that leaves a checkpoint without them. Its arrays and the rest
+        have their own digests all the same, and files.json is written when it is restored.
         """
         self._manager.wait_until_finished()
         if jax.process_index() == 0:
             folder = self.folder / str(step)
             files = _files_of(folder)
-            seal = {"files": files, "digest": json_digest(files)}
-            replace_text(folder / _SEAL, json.dumps(seal))
+            text = json.dumps({"files": files, "digest": json_digest(files)})
+            replace_text(folder / _FILES, text)
 
-    def _check_seal(self, step: int) -> None:
+    def _check_files(self, step: int) -> None:
         folder = self.folder / str(step)
-        if not (folder / _SEAL).exists():
+        if not (folder / _FILES).exists():
             return
-        seal = json.loads((folder / _SEAL).read_text())
-        saved, found = seal["files"], _files_of(folder)
-        if json_digest(saved) != seal["digest"]:
-            raise ValueError(f"{_SEAL}: not what was saved")
+        written = json.loads((folder / _FILES).read_text())
+        saved, found = written["files"], _files_of(folder)
+        if json_digest(saved) != written["digest"]:
+            raise ValueError(f"{_FILES}: not what was saved")
         _compare(found, saved, "files")
 
-    def _first_sound(self, steps: Iterable[int], like: Like) -> tuple[Restored | None, list[int]]:
-        """The first checkpoint that is sound, and those passed over before it."""
+    def _first_sound(
+        self, steps: Iterable[int], restore: Callable[[int], T]
+    ) -> tuple[T | None, list[int]]:
+        """What is restored from the first sound checkpoint, and those passed over before it."""
         damaged: list[int] = []
         for step in steps:
             if self._is_intact(step):
-                restored = self._attempt(step, partial(self._restore, like=like))
+                restored = self._attempt(step, restore)
                 if restored is not None:
                     return restored, damaged
             damaged.append(step)
         if damaged:
             raise DamagedError(
                 f"none of the checkpoints {damaged} in {self.folder} can be used (see the "
-                "warnings above): mend them, or start again with another --workdir"
+                "warnings above): repair them, or start again in another workdir"
             )
         return None, []
 
+    def _read(self, step: int, likes: dict[str, Any]) -> Any:
+        """Parts of a checkpoint, of which the shapes and dtypes are given."""
+        args = {name: ocp.args.StandardRestore(like) for name, like in likes.items()}
+        restored = self._manager.restore(step, args=ocp.args.Composite(**args))
+        return {name: restored[name] for name in likes}
+
     def _restore(self, step: int, like: Like) -> Restored:
         meta = self._read_meta(step)
-        target = jax.tree.map(
+        likes = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._parallel.replicated),
-            _present(like(step)),
+            _parts(like(step)),
         )
-        restored = self._manager.restore(
-            step, args=ocp.args.Composite(**{_STATE: ocp.args.StandardRestore(target)})
-        )
-        state = TrainState(**restored[_STATE])
-        _compare(array_digests(state), meta["arrays"], "arrays")
-        return Restored(step, state, meta["data"], meta["history"])
+        parts = self._read(step, likes)
+        _compare(array_digests(parts), meta["arrays"], "arrays")
+        return Restored(step, _whole(parts), meta["data"], meta["history"])
+
+    def _restore_weights(self, step: int) -> Weights:
+        meta = self._read_meta(step)
+        name = _EMA if _EMA in meta["shapes"] else _WEIGHTS
+        like = _like_shapes(meta["shapes"][name], self._parallel.replicated)
+        parts = self._read(step, {name: like})
+        saved = {n: d for n, d in meta["arrays"].items() if n.startswith(f"{name}/")}
+        _compare(array_digests(parts), saved, "arrays")
+        variables = parts[name]
+        if name == _WEIGHTS:
+            variables = {"params": variables["params"], **variables["statistics"]}
+        return Weights(variables, step, meta["history"])
 
     def _read_meta(self, step: int) -> dict[str, Any]:
         args = ocp.args.Composite(**{_META: ocp.args.JsonRestore()})
@@ -296,10 +406,10 @@ class Checkpoints:
         return meta
 
     def _is_intact(self, step: int) -> bool:
-        """Whether every process finds the seal unbroken; asked before restoring together."""
+        """Whether every process finds the files unchanged; asked before restoring together."""
 
         def check(step: int) -> bool:
-            self._check_seal(step)
+            self._check_files(step)
             return True
 
         return self._attempt(step, check) is not None
@@ -319,19 +429,6 @@ class Checkpoints:
             )
         return result if self._parallel.agree(result is not None) else None
 
-    def _check_finite(self, state: TrainState, step: int) -> None:
-        wrong = {}
-        values = {**state.variables, "average": state.average}
-        for path, leaf in jax.tree_util.tree_leaves_with_path(values):
-            # jnp knows bfloat16 as a floating type; numpy does not.
-            finite = np.isfinite(leaf) if jnp.issubdtype(leaf.dtype, jnp.floating) else np.True_
-            if not finite.all():
-                wrong[jax.tree_util.keystr(path, simple=True, separator="/")] = float(
-                    leaf[~finite].flat[0]
-                )
-        if wrong:
-            raise NonFiniteError(step, dict(list(wrong.items())[:5]), self.last)
-
     def _set_aside(self, steps: Sequence[int]) -> None:
         """Moves checkpoints away, without destroying what may still be of use."""
         if jax.process_index() == 0:
@@ -346,3 +443,29 @@ class Checkpoints:
                 log.warning("moved checkpoint %d to %s", step, target)
         self._parallel.barrier("damaged checkpoints set aside")
         self._manager.reload()
+
+
+def restore_weights(
+    workdir: str | pathlib.Path, step: int | str = "best", *, parallel: Parallel | None = None
+) -> Weights:
+    """Restores the variables of a run, without building its task; changes nothing on disk.
+
+    Args:
+      workdir: the run's folder.
+      step: "best", "latest", or the step of a checkpoint; a damaged checkpoint gives way to the
+        next best, or to the one before, with a warning.
+      parallel: the devices that the arrays go to; None: the first device of this process.
+    Returns:
+      (variables, step, history): the moving average of the variables, if the run has one.
+    Raises:
+      InputError: there is no run, or no such checkpoint in it.
+      DamagedError: there are checkpoints, but none that was asked for is sound.
+    """
+    workdir = pathlib.Path(workdir).expanduser()
+    best = best_of(read_run(workdir))
+    parallel = Parallel(devices=jax.local_devices()[:1]) if parallel is None else parallel
+    folder = workdir / CHECKPOINTS
+    if not has_checkpoints(folder):
+        raise InputError(f"no checkpoint in {folder}: train first")
+    with Checkpoints(folder, best=best, parallel=parallel, read_only=True) as checkpoints:
+        return checkpoints.restore_weights(step)

@@ -1,10 +1,11 @@
 """The learning curves of a run, as a picture."""
 
+import pathlib
+
 import numpy as np
 
-from jaxvision.engine.history import History
+from jaxvision.engine.history import Best, History
 from jaxvision.engine.journal import METRICS, read_metrics
-from jaxvision.engine.run import Run
 
 CURVES = "curves.png"
 
@@ -18,22 +19,24 @@ def _smooth(values: np.ndarray) -> np.ndarray:
     return (total[high] - total[low]) / (high - low)
 
 
-def draw_curves(run: Run, history: History) -> None:
-    """Draws loss and the criterion's metric over the steps into curves.png.
+def draw_curves(workdir: pathlib.Path, best: Best | None, history: History) -> None:
+    """Draws the loss and a metric over the steps into curves.png.
 
     Args:
-      run: gives the folder, with metrics.jsonl in it, and the metric.
-      history: of the evaluations; the best is marked.
+      workdir: the run's folder, with metrics.jsonl in it.
+      best: names the metric; the best evaluation is marked. None: the first metric of the
+        evaluations is drawn, if there are any.
+      history: of the evaluations.
     """
-    metric = run.criterion.metric
-    lines = read_metrics(run.workdir / METRICS)
+    lines = read_metrics(workdir / METRICS)
     if not lines:
         return
-    # Late, because it takes a second; and without a display.
+    metric = best.metric if best else next(iter(history[0]["metrics"]), None) if history else None
+    # Imported late, because that takes a second; and without a display.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    left, *others = figure.subplots(1, 1 if metric is None else 2, squeeze=False)[0]
 
     def training(axes, name: str) -> None:
         points = [(line["step"], line[name]) for line in lines if name in line]
@@ -44,16 +47,19 @@ def draw_curves(run: Run, history: History) -> None:
 
     training(left, "loss")
     left.set(title="loss", xlabel="step", yscale="log")
-    training(right, metric)
-    if history:
-        scores = {e["step"]: e["metrics"][metric] for e in history}
-        best = run.criterion.ranked(history)[0]
-        right.plot(*zip(*scores.items(), strict=True), "o-", color="C1", label="validation", ms=4)
-        label = f"best: {scores[best]:.4g} at step {best}"
-        right.plot(best, scores[best], "*", color="C3", label=label, ms=14)
-    right.set(title=metric, xlabel="step")
-    for axes in (left, right):
+    for right in others:
+        training(right, metric)
+        right.set(title=metric, xlabel="step")
+        if history:
+            scores = {e["step"]: e["metrics"][metric] for e in history}
+            line = {"color": "C1", "label": "validation", "ms": 4}
+            right.plot(*zip(*scores.items(), strict=True), "o-", **line)
+        if history and best is not None:
+            step = best.ranked(history)[0]
+            label = f"best: {scores[step]:.4g} at step {step}"
+            right.plot(step, scores[step], "*", color="C3", label=label, ms=14)
+    for axes in (left, *others):
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend()
-    figure.savefig(run.workdir / CURVES, dpi=120)
+    figure.savefig(workdir / CURVES, dpi=120)

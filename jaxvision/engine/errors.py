@@ -11,7 +11,7 @@ class NonFiniteError(RuntimeError):
     """A loss, metric, gradient or parameter is NaN or infinite.
 
     Attributes:
-      step: where.
+      step: the step after which it was found.
       values: name -> value, of those that are not finite.
       last_good: the last checkpoint before it, or None.
     """

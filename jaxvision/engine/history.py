@@ -1,25 +1,25 @@
 """What the evaluations of a run found, and what follows from it."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from jaxvision.core import InputError, check_range, close_names
+from jaxvision.core import OptionError, check_range, close_names
 
 History = list[dict[str, Any]]
 """[{"step": int, "metrics": {name: float}}, ...], in the order of the steps."""
 
 
 @dataclass(frozen=True)
-class Criterion:
-    """Which evaluation is better.
+class Best:
+    """Which evaluation is best, and when training stops early.
 
     Attributes:
-      metric: name of the validation metric.
+      metric: name of the metric of the validation data.
       mode: "max" or "min".
       patience: evaluations without a better one after which training stops; 0 for never.
     Raises:
-      InputError: unknown mode, or a negative patience.
+      OptionError: unknown mode, or a negative patience.
     """
 
     metric: str
@@ -28,15 +28,16 @@ class Criterion:
 
     def __post_init__(self) -> None:
         if self.mode not in ("max", "min"):
-            raise InputError(f"config.best.mode is {self.mode!r}: choose max or min")
-        check_range("config.best.patience", self.patience, least=0)
+            raise OptionError("mode", f"mode is {self.mode!r}: choose max or min")
+        check_range("patience", self.patience, least=0)
 
-    def check(self, measured: Iterable[str]) -> None:
-        """Raises InputError if the metric is not among the names of what is measured."""
+    def check(self, measured: Collection[str]) -> None:
+        """Raises OptionError if the metric is not among the names of what is measured."""
         if self.metric not in measured:
-            raise InputError(
-                f"config.best.metric is {self.metric!r}, which is not measured: "
-                f"{close_names(self.metric, measured)}"
+            raise OptionError(
+                "metric",
+                f"metric is {self.metric!r}, which is not measured: "
+                f"{close_names(self.metric, measured)}",
             )
 
     def ranked(self, history: History) -> list[int]:
@@ -54,3 +55,8 @@ class Criterion:
     def _score(self, evaluation: dict[str, Any]) -> float:
         value = evaluation["metrics"][self.metric]
         return value if self.mode == "max" else -value
+
+
+def ranked(best: Best | None, history: History) -> list[int]:
+    """The evaluated steps, best first; [] without a rule, for then the last step is the best."""
+    return best.ranked(history) if best is not None else []

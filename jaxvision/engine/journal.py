@@ -1,4 +1,4 @@
-"""The record of a run: metrics.jsonl, TensorBoard events and the progress shown.
+"""What a run writes about its steps: metrics.jsonl, TensorBoard events and the progress shown.
 
 Metrics are fetched from the devices a few steps late, so that training never waits for them.
 """
@@ -10,26 +10,26 @@ import math
 import os
 import pathlib
 from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 from tensorboardX import SummaryWriter
 
 from jaxvision.core.files import replace_text
-from jaxvision.engine.checkpoint import Checkpoints
 from jaxvision.engine.errors import NonFiniteError
 from jaxvision.engine.progress import Progress, format_values
-from jaxvision.engine.run import Run
 
-log = logging.getLogger(__name__)
+warnings = logging.getLogger(__name__)
 
 METRICS = "metrics.jsonl"
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The lines of a metrics file.
+    """Reads the lines of a metrics file.
 
-    A last line that was cut short is left out; any other that cannot be read is, with a warning.
+    A last line that was cut short is left out; any other that cannot be read is left out with a
+    warning.
     """
     if not path.exists():
         return []
@@ -39,7 +39,7 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
             lines.append(json.loads(text))
         except json.JSONDecodeError:
             if number < len(texts):
-                log.warning("%s, line %d is damaged and left out", path, number)
+                warnings.warning("%s, line %d is damaged and left out", path, number)
     return lines
 
 
@@ -47,35 +47,52 @@ class Journal:
     """Writes what each step gave, each step once; a context manager.
 
     Args:
-      run: what it tells of.
+      workdir: the run's folder; None writes no file.
       start: the step that the run starts after; what was written of later ones is dropped.
-      writes: whether this process writes; it is the first one that does.
-      checkpoints: of the run, to name the last one in an error.
+      steps: of the whole run.
+      batch_size: images a step.
+      shown: names of the figures in the progress.
+      log_every: steps between two plain lines.
+      log: shows a line to the user.
+      visible: whether this process shows the progress; it is the first one that does.
+      last_good: gives the last checkpoint, to name it in an error.
       delay: steps after which metrics are fetched.
     """
 
     def __init__(
-        self, run: Run, *, start: int, writes: bool, checkpoints: Checkpoints, delay: int = 4
+        self,
+        workdir: pathlib.Path | None,
+        *,
+        start: int,
+        steps: int,
+        batch_size: int,
+        shown: Sequence[str],
+        log_every: int,
+        log: Callable[[str], None],
+        visible: bool,
+        last_good: Callable[[], pathlib.Path | None],
+        delay: int = 4,
     ):
-        self._shown = ("loss", run.criterion.metric)
+        self._shown = shown
         # Files of TensorBoard grow and load slowly; metrics.jsonl has every step.
-        self._board_every = max(1, run.steps // 1000)
-        self._checkpoints, self._delay = checkpoints, delay
+        self._board_every = max(1, steps // 1000)
+        self._last_good, self._delay = last_good, delay
         self._pending: deque[tuple[int, dict[str, Any]]] = deque()
         self._file = self._board = None
         self._progress = Progress(
             start=start,
-            steps=run.steps,
-            batch_size=run.batch_size,
-            every=run.log_every,
-            visible=writes,
+            steps=steps,
+            batch_size=batch_size,
+            every=log_every,
+            log=log,
+            visible=visible,
         )
-        if writes:
-            path = run.workdir / METRICS
+        if workdir is not None:
+            path = workdir / METRICS
             kept = [line for line in read_metrics(path) if line["step"] <= start]
             replace_text(path, "".join(json.dumps(line) + "\n" for line in kept))
             self._file = path.open("a", buffering=1)  # whole lines, at once
-            self._board = SummaryWriter(str(run.workdir / "tensorboard"), purge_step=start + 1)
+            self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
 
     def __enter__(self) -> "Journal":
         return self
@@ -102,7 +119,7 @@ class Journal:
             self._fetch(*self._pending[0])
 
     def flush(self, extra: dict[str, float]) -> None:
-        """Writes everything to disk; what an evaluation gave goes into the last step's line."""
+        """Writes everything to disk; the figures of an evaluation go into the last step's line."""
         self.check()
         if self._pending:
             self._write(*self._pending.popleft(), extra)
@@ -125,14 +142,14 @@ class Journal:
         wrong = {name: value for name, value in values.items() if not math.isfinite(value)}
         if wrong:
             self._pending.clear()
-            raise NonFiniteError(step, wrong, self._checkpoints.last)
+            raise NonFiniteError(step, wrong, self._last_good())
         return values
 
     def _write(self, step: int, record: dict[str, jax.Array], extra: dict[str, float]) -> None:
         values = {**self._fetch(step, record), **extra}
         self._progress.update(step, {name: values[name] for name in self._shown if name in values})
         if extra:
-            self._progress.say(f"step {step} {format_values(extra)}")
+            self._progress.show(f"step {step} {format_values(extra)}")
         if self._file is not None:
             self._file.write(json.dumps({"step": step, **values}) + "\n")
             if extra or step % self._board_every == 0:

@@ -1,229 +1,507 @@
 """The training loop."""
 
 import contextlib
+import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import jax
+import optax
+from jax import Array
 
-from jaxvision.core import DataIterator, InputError, Task, TrainState
-from jaxvision.engine.checkpoint import Checkpoints, has_checkpoints
+from jaxvision.core import DataIterator, InputError, OptionError, Task, TrainState, check_range
+from jaxvision.core.describe import JSON
+from jaxvision.engine.checkpoint import (
+    CHECKPOINTS,
+    Checkpoints,
+    Restored,
+    Weights,
+    check_finite,
+    has_checkpoints,
+)
 from jaxvision.engine.curves import CURVES, draw_curves
 from jaxvision.engine.errors import NonFiniteError
-from jaxvision.engine.evaluate import make_evaluate, measured
-from jaxvision.engine.history import History
+from jaxvision.engine.evaluation import check_targets, make_evaluate, metric_names
+from jaxvision.engine.history import Best, History, ranked
 from jaxvision.engine.journal import Journal
-from jaxvision.engine.optimizer import Optimizer, optimizer_after
 from jaxvision.engine.parallel import Parallel
+from jaxvision.engine.phases import Phase, Stage, stage_after, stages_of
+from jaxvision.engine.plan import Plan
 from jaxvision.engine.preemption import Preemption
-from jaxvision.engine.prefetch import prefetch
-from jaxvision.engine.run import Run
-from jaxvision.engine.update import abstract_state, init_state, make_updates
-from jaxvision.engine.workdir import claim, lock
+from jaxvision.engine.prefetch import Peeked, prefetch
+from jaxvision.engine.progress import log as log_to_stderr
+from jaxvision.engine.traced_step import global_shapes, step_digest
+from jaxvision.engine.update import (
+    Record,
+    StagedUpdate,
+    abstract_state,
+    init_state,
+    seed_array,
+)
+from jaxvision.engine.workdir import as_json, claim, describe_fit, describe_run, lock, read_run
 
-CHECKPOINTS = "checkpoints"
+Log = Callable[[str], None]
+
+Steps = Iterator[tuple[int, TrainState, Record, Any]]
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What `fit` left.
+    """The result of a training.
 
     Attributes:
-      state: after the last step.
-      best: state of the best evaluation (the last state, if there was none); None if the run is
-        not finished.
+      state: after the last step, on the devices.
+      variables: those of the best evaluation (of the last step, if there is none), on the devices;
+        their exponential moving average, if there is one. None if the training is not finished.
+      step: of `variables`; None if the training is not finished.
       history: of the evaluations.
-      finished: False if the run was asked to stop before its end.
+      finished: False if the training was asked to stop before its end.
     """
 
     state: TrainState
-    best: TrainState | None
+    variables: dict[str, Any] | None
+    step: int | None
     history: History
     finished: bool
 
 
 def train_steps(
-    update: Callable[[int, TrainState, Any], tuple[TrainState, dict[str, Any]]],
+    update: Callable[[TrainState, Any, Array], tuple[TrainState, Record]],
     state: TrainState,
     data: DataIterator,
     *,
+    seed: int,
     parallel: Parallel,
-    start: int,
+    start: int = 0,
     stop: int,
-) -> Iterator[tuple[int, TrainState, dict[str, Any], dict[str, Any]]]:
-    """Steps start + 1 to stop.
+) -> Steps:
+    """Runs the steps start + 1 to stop.
 
     Args:
-      update: from `make_updates`.
+      update: from `make_update`.
       state: after step `start`, from `Parallel.replicate` or a checkpoint; donated.
       data: the batches.
+      seed: of all randomness in the steps.
       parallel: the devices.
       start: steps done before.
       stop: the last step.
     Yields:
       (step, state, record, state of the data after it); nothing is fetched from the devices.
     """
-    batches = prefetch(data, parallel)
+    replicated_seed = parallel.replicate(seed_array(seed))
+    batches = prefetch(data if isinstance(data, Peeked) else Peeked(data), parallel)
     try:
         for step in range(start + 1, stop + 1):
             batch, data_state = next(batches)
-            state, record = update(step, state, batch)
+            state, record = update(state, batch, replicated_seed)
             yield step, state, record, data_state
     finally:
         batches.close()
 
 
-def _train(
-    steps: Iterator[tuple[int, TrainState, dict[str, Any], dict[str, Any]]],
-    run: Run,
-    history: History,
-    *,
-    over: Callable[[int, History], bool],
-    measure: Callable[[TrainState], dict[str, float]] | None,
-    journal: Journal,
-    checkpoints: Checkpoints,
-    preemption: Preemption,
-) -> tuple[TrainState, History]:
-    """Goes through the steps until the run is over or is asked to stop."""
-    for step, state, record, data_state in steps:
-        journal.add(step, record)
-        stop = preemption.requested(step)
-        if not (stop or run.saves_after(step)):
-            continue
-        metrics = {}
-        if measure is not None and run.evaluates_after(step):
-            journal.check()  # before time is spent on evaluating a broken network
-            metrics = measure(state)
-            wrong = {name: x for name, x in metrics.items() if not math.isfinite(x)}
-            if wrong:
-                raise NonFiniteError(step, wrong, checkpoints.last)
-            history = [*history, {"step": step, "metrics": metrics}]
-        journal.flush({f"validation/{name}": value for name, value in metrics.items()})
-        checkpoints.save(state, data=data_state, history=history, config=run.config)
-        if stop or over(step, history):
-            break
-    return state, history
+class _Store(Protocol):
+    """Where a training keeps its states: `Checkpoints`, or `_Memory`."""
+
+    last: pathlib.Path | None
+
+    def save(self, state: TrainState, *, data: Any, history: History, run: Any) -> None: ...
+
+    def restore_latest(self, like: Any) -> Restored | None: ...
+
+    def restore_weights(self, step: int | str = "best") -> Weights | None: ...
 
 
-def _check_starts(optimizers: Sequence[Optimizer], steps: int) -> None:
-    starts = [optimizer.start for optimizer in optimizers]
-    if starts[:1] != [0] or sorted(set(starts)) != starts or starts[-1] >= steps:
-        raise InputError(
-            f"the optimizers start after {starts} steps: give 0 first, and rising numbers up to "
-            f"{steps - 1}"
+@dataclass
+class _Memory:
+    """Keeps the best variables of a training that writes nothing, on the host."""
+
+    best: Best | None
+    parallel: Parallel
+    last: pathlib.Path | None = None
+    kept: Weights | None = None
+
+    def save(self, state: TrainState, *, data: Any, history: History, run: Any) -> None:
+        """Keeps the variables if they are the best so far, or nothing says which are."""
+        host = jax.device_get(state.replace(opt_state=()))
+        check_finite(host, None)
+        step = int(host.step)
+        if (ranked(self.best, history) or [step])[0] == step:
+            self.kept = Weights(host.eval_variables, step, history)
+
+    def restore_latest(self, like: Any) -> Restored | None:
+        """There is nothing to go on with."""
+        del like
+        return None
+
+    def restore_weights(self, step: int | str = "best") -> Weights | None:
+        """The best variables, on the devices."""
+        assert self.kept is not None
+        return self.kept._replace(variables=self.parallel.replicate(self.kept.variables))
+
+
+@dataclass(frozen=True)
+class _Training:
+    """A training whose options are checked.
+
+    Attributes:
+      task: what is trained.
+      stages: the phases with their places.
+      plan: when it evaluates, saves and ends.
+      data: the batches.
+      validation: batches of an evaluation, or None.
+      batch_size: of the global batch.
+      seed: of all randomness.
+      ema_decay: of the moving average.
+      log_every: steps between two plain lines.
+      parallel: the devices.
+      log: shows a line to the user.
+      writes: whether this process is the first one.
+      run: the description of the run; {} where nothing is written.
+    """
+
+    task: Task
+    stages: tuple[Stage, ...]
+    plan: Plan
+    data: Peeked
+    validation: Iterable[Any] | None
+    batch_size: int
+    seed: int
+    ema_decay: float
+    log_every: int
+    parallel: Parallel
+    log: Log
+    writes: bool
+    run: dict[str, JSON] = field(default_factory=dict)
+
+    def like(self, step: int) -> TrainState:
+        """Shapes and dtypes of the state after a step."""
+        phase = stage_after(self.stages, step).phase
+        return abstract_state(self.task, phase, ema_decay=self.ema_decay)
+
+    def what_is_trained(self) -> list[str]:
+        """A line for each phase."""
+        params = self.like(0).params
+        lines = [stage.phase.selection.describe(params) for stage in self.stages]
+        if len(lines) == 1:
+            return lines
+        starts = [f"from step {stage.start + 1} on " for stage in self.stages]
+        return [start + line for start, line in zip(starts, lines, strict=True)]
+
+    def train(
+        self,
+        state: TrainState,
+        history: History,
+        *,
+        workdir: pathlib.Path | None,
+        store: _Store,
+        stop_requested: Callable[[int], bool],
+    ) -> tuple[TrainState, History]:
+        """Runs the remaining steps, until the training is over or is asked to stop."""
+        start, plan = int(state.step), self.plan
+        update = StagedUpdate(
+            self.task, self.stages, parallel=self.parallel, ema_decay=self.ema_decay, start=start
+        )
+        evaluate = make_evaluate(self.task, parallel=self.parallel)
+        steps = train_steps(
+            update,
+            state,
+            self.data,
+            seed=self.seed,
+            parallel=self.parallel,
+            start=start,
+            stop=plan.steps,
+        )
+        journal = Journal(
+            workdir if self.writes else None,
+            start=start,
+            steps=plan.steps,
+            batch_size=self.batch_size,
+            shown=("loss", *(() if plan.best is None else (plan.best.metric,))),
+            log_every=self.log_every,
+            log=self.log,
+            visible=self.writes,
+            last_good=lambda: store.last,
+        )
+        with contextlib.closing(steps), journal:
+            for step, state, record, data_state in steps:
+                journal.add(step, record)
+                stop = stop_requested(step)
+                if not (stop or plan.saves_after(step)):
+                    continue
+                metrics = {}
+                if self.validation is not None and plan.evaluates_after(step):
+                    journal.check()  # before time is spent on evaluating a broken network
+                    metrics = evaluate(state.eval_variables, self.validation).metrics
+                    wrong = {name: x for name, x in metrics.items() if not math.isfinite(x)}
+                    if wrong:
+                        raise NonFiniteError(step, wrong, store.last)
+                    history = [*history, {"step": step, "metrics": metrics}]
+                journal.flush({f"validation/{name}": value for name, value in metrics.items()})
+                store.save(state, data=data_state, history=history, run=self.run)
+                if stop or plan.over(step, history):
+                    break
+        return state, history
+
+
+def _check_data(task: Task, train: Any, *, stateful: bool) -> None:
+    if not hasattr(train, "__next__"):
+        raise OptionError(
+            "train", f"train is a {type(train).__name__} without __next__: give an iterator"
+        )
+    if stateful and not (hasattr(train, "get_state") and hasattr(train, "set_state")):
+        raise OptionError(
+            "train",
+            f"train is a {type(train).__name__} without get_state and set_state, so a run in a "
+            "workdir could not be resumed: give data with them, as jaxvision.data.TrainLoader, or "
+            "no workdir",
+        )
+    partners = getattr(train, "partners", None)
+    if partners is not None and partners != task.partners:
+        raise OptionError(
+            "partners",
+            f"train.partners is {partners} and task.partners is {task.partners}: the augmentation "
+            f"needs {task.partners} other examples beside each one, so give partners="
+            f"{task.partners} to the training data",
         )
 
 
-def _what_trains(optimizers: Sequence[Optimizer], params: Any) -> list[str]:
-    """A line for each optimizer."""
-    lines = [optimizer.selection.describe(params) for optimizer in optimizers]
-    starts = [f"from step {optimizer.start + 1} on " for optimizer in optimizers]
-    return lines if len(lines) == 1 else [a + b for a, b in zip(starts, lines, strict=True)]
+def _batch_size(train: Any, first: Any) -> int:
+    """The size of the global batch."""
+    if getattr(first, "mask", None) is None:
+        raise OptionError("train", "the batches of train have no field mask: give bool[B]")
+    counted = len(first.mask) * jax.process_count()
+    given = getattr(train, "batch_size", None)
+    if given is not None and given != counted:
+        raise OptionError(
+            "batch_size",
+            f"train.batch_size is {given}, and {jax.process_count()} processes with "
+            f"{len(first.mask)} examples each make {counted}: give the size of the global batch",
+        )
+    return counted
 
 
 def fit(
     task: Task,
-    optimizers: Sequence[Optimizer],
-    run: Run,
+    optimizer: optax.GradientTransformation | Sequence[Phase],
     *,
     train: DataIterator,
-    validation: Iterable[Any] | None,
-    parallel: Parallel,
-    say: Callable[[str], None],
+    steps: int,
+    seed: int,
+    workdir: str | pathlib.Path | None = None,
+    validation: Iterable[Any] | None = None,
+    variables: Mapping[str, Any] | None = None,
+    best: Best | None = None,
+    ema_decay: float = 0.0,
+    eval_every: int | None = None,
+    checkpoint_every: int = 0,
+    keep: int = 2,
+    log_every: int = 100,
+    parallel: Parallel | None = None,
+    log: Log | None = None,
+    options: Mapping[str, JSON] | None = None,
+    extend: bool = False,
+    command_line: Mapping[str, JSON] | None = None,
 ) -> Fitted:
-    """Trains, or goes on with, the run in `run.workdir`.
+    """Trains a task, or goes on with the run in `workdir`.
 
-    Resumes from the last sound checkpoint and ends with the same bits as a run that was never
-    interrupted.
+    A run in a workdir resumes from its last sound checkpoint, and ends with the same bits as one
+    that was never interrupted. Before it resumes, the description of the task, the options and the
+    traced training step are compared with those of the run. Without a workdir nothing is written.
 
     Args:
-      task: what to train.
-      optimizers: how, one after the other: the first from step 0 on, each up to the next's start.
-      run: how long, and where to.
-      train: this process's parts of the global batches.
-      validation: this process's parts of the batches of an evaluation, to be gone through again
-        and again; None for none.
-      parallel: the devices.
-      say: shows a line to the user.
+      task: what is trained.
+      optimizer: an `optax.GradientTransformation` for all steps, or a sequence of `Phase`, one
+        after the other.
+      train: this process's parts of the global batches. In a workdir it has `get_state` and
+        `set_state`. If it has the attributes `batch_size` (of the global batch) and `partners`,
+        they are checked.
+      steps: updates in all.
+      seed: of the initialisation and of all randomness in the steps.
+      workdir: folder of the run, the same for all processes.
+      validation: this process's parts of the batches of an evaluation, which is iterated again
+        for each one; see `evaluate`. None for no evaluation.
+      variables: the network's variables to start with, such as pretrained ones; None: those of
+        `task.init`. A resumed run does not look at them.
+      best: which evaluation is best, and when to stop early; None: the last step is the best.
+      ema_decay: of the exponential moving average of all variables, which is evaluated instead of
+        them; 0: there is none. See `make_update`.
+      eval_every: steps between evaluations, each of which is followed by a checkpoint; None: a
+        tenth of the steps.
+      checkpoint_every: steps between further checkpoints; 0 for none.
+      keep: how many of the last checkpoints to keep, beside the best; at least 2.
+      log_every: steps between two lines of progress, where there is no progress bar.
+      parallel: the devices; None for all devices.
+      log: shows a line to the user; None prints it on stderr, in the first process.
+      options: plain JSON that is recorded and compared besides, as constants of your own or the
+        version of the data.
+      extend: whether the run in the workdir may get more steps than it had; the training step,
+        which depends on the steps through a schedule, is then not compared.
+      command_line: plain JSON that is kept in run.json, and not compared.
     Raises:
-      InputError: settings that do not fit; the folder has another run, or another process in it.
-      DamagedError: the folder has checkpoints, but no sound one.
+      OptionError: an option that is out of range or does not fit the others.
+      InputError: the workdir has another run, or another process in it.
+      DamagedError: the workdir has checkpoints, but no sound one.
       NonFiniteError: the loss, a metric, the gradient or a parameter is NaN or infinite; names
         the last checkpoint.
     """
-    parallel.check_batch_size(run.batch_size)
-    _check_starts(optimizers, run.steps)
-
-    def like(step: int) -> TrainState:
-        return abstract_state(task, optimizer_after(optimizers, step))
-
-    # What the head alone comes to is no reason to stop before all has trained.
-    over = partial(run.over, since=optimizers[-1].start)
-    beginning = like(0)
-    trains = _what_trains(optimizers, beginning.params)
+    writes = jax.process_index() == 0
+    if log is None:
+        log = log_to_stderr if writes else _ignore
+    parallel = Parallel() if parallel is None else parallel
+    check_range("steps", steps, least=1)
+    check_range("log_every", log_every, least=1)
+    check_range("keep", keep, least=2)  # of two, one may be damaged
+    check_range("ema_decay", ema_decay, least=0, less_than=1)
+    if best is not None and validation is None:
+        raise OptionError("best", "best is given without validation: give both, or neither")
+    stages = stages_of(optimizer, steps)
+    _check_data(task, train, stateful=workdir is not None)
+    options, command_line = as_json("options", options or {}), as_json("command_line", command_line)
+    folder = None if workdir is None else pathlib.Path(workdir).expanduser()
+    data = Peeked(train)
+    if folder is not None and has_checkpoints(folder / CHECKPOINTS):
+        # The step is traced for the first batch of the run, whatever was read of the data since.
+        begun = None
+        with contextlib.suppress(InputError):  # `claim` raises it, with more to say
+            begun = read_run(folder)["data_start"]
+        if begun is not None and begun != as_json("train", data.get_state()):
+            data.set_state(begun)
+    first = data.first()
+    training = _Training(
+        task=task,
+        stages=stages,
+        plan=Plan(
+            steps=steps,
+            eval_every=max(1, steps // 10) if eval_every is None else eval_every,
+            checkpoint_every=checkpoint_every,
+            best=best,
+            # What a first phase reaches is no reason to stop before the last one has begun.
+            patient_until=stages[-1].start,
+        ),
+        data=data,
+        validation=validation,
+        batch_size=_batch_size(train, first),
+        seed=seed,
+        ema_decay=ema_decay,
+        log_every=log_every,
+        parallel=parallel,
+        log=log,
+        writes=writes,
+    )
+    parallel.check_batch_size(training.batch_size)
+    lines = training.what_is_trained()
     if validation is not None:
         # Before anything is written: can the data be read, is the metric there?
-        run.criterion.check(measured(task, beginning, next(iter(validation))))
-    folder = run.workdir / CHECKPOINTS
-    writes = jax.process_index() == 0
+        check_targets(task, validation)
+        names = metric_names(task, training.like(0).eval_variables, next(iter(validation)))
+        if best is not None:
+            best.check(names)
+
+    def started() -> TrainState:
+        state = init_state(task, stages[0].phase, seed, variables=variables, ema_decay=ema_decay)
+        return parallel.replicate(state)
+
+    if folder is None:
+        memory = _Memory(best, parallel)
+        for line in lines:
+            log(line)
+        state, history = training.train(
+            started(), [], workdir=None, store=memory, stop_requested=lambda step: False
+        )
+        return _fitted(state, history, memory, finished=True)
+    run = describe_run(
+        task,
+        describe_fit(
+            [stage.phase for stage in stages],
+            steps=steps,
+            batch_size=training.batch_size,
+            seed=seed,
+            best=best,
+            ema_decay=ema_decay,
+            eval_every=eval_every,
+        ),
+        options=options,
+        step_digest=[
+            step_digest(
+                task,
+                stage.phase,
+                training.like(stage.start + 1),
+                global_shapes(first, jax.process_count()),
+                ema_decay=ema_decay,
+                start=stage.start,
+            )
+            for stage in stages
+        ],
+        data_start=as_json("train", data.get_state()),
+        command_line=command_line,
+    )
+    training = dataclasses.replace(training, run=run)
+    return _fit_in(folder, training, started, lines, keep=keep, extend=extend)
+
+
+def _fit_in(
+    folder: pathlib.Path,
+    training: _Training,
+    initial: Callable[[], TrainState],
+    lines: Sequence[str],
+    *,
+    keep: int,
+    extend: bool,
+) -> Fitted:
+    """Trains in a folder, or goes on with the run there."""
+    log, plan, writes = training.log, training.plan, training.writes
     with (
-        lock(run.workdir) if writes else contextlib.nullcontext(),
+        lock(folder) if writes else contextlib.nullcontext(),
         Preemption() as preemption,
         Checkpoints(
-            folder, criterion=run.criterion, parallel=parallel, keep=run.keep
+            folder / CHECKPOINTS, best=plan.best, parallel=training.parallel, keep=keep
         ) as checkpoints,
     ):
         claim(
-            run.workdir,
-            run.config,
-            defaults=run.defaults,
-            started=has_checkpoints(folder),
+            folder,
+            training.run,
+            started=has_checkpoints(folder / CHECKPOINTS),
             writes=writes,
+            extend=extend,
+            log=log,
         )
-        restored = checkpoints.restore_latest(like)
+        restored = checkpoints.restore_latest(training.like)
         if restored is None:
-            state = parallel.replicate(init_state(task, optimizers[0], run.seed))
-            history = []
+            state, history = initial(), []
         else:
             state, history = restored.state, restored.history
-            train.set_state(restored.data)
+            training.data.set_state(restored.data)
         start = int(state.step)
-        if over(start, history):
-            say(f"the run in {run.workdir} is finished ({start} steps)")
+        if plan.over(start, history):
+            log(f"the run in {folder} is finished ({start} steps)")
         else:
             if start:
-                say(f"resuming the run in {run.workdir} after step {start}")
-            for line in trains:
-                say(line)
-            update = make_updates(task, optimizers, seed=run.seed, parallel=parallel)
-            evaluate = make_evaluate(task, parallel=parallel)
-
-            def measure(state: TrainState) -> dict[str, float]:
-                return evaluate(state, validation).metrics
-
-            steps = train_steps(
-                update, state, train, parallel=parallel, start=start, stop=run.steps
+                log(f"resuming the run in {folder} after step {start}")
+            for line in lines:
+                log(line)
+            state, history = training.train(
+                state,
+                history,
+                workdir=folder,
+                store=checkpoints,
+                stop_requested=preemption.requested,
             )
-            with (
-                contextlib.closing(steps),
-                Journal(run, start=start, writes=writes, checkpoints=checkpoints) as journal,
-            ):
-                state, history = _train(
-                    steps,
-                    run,
-                    history,
-                    over=over,
-                    measure=None if validation is None else measure,
-                    journal=journal,
-                    checkpoints=checkpoints,
-                    preemption=preemption,
-                )
-        finished = over(int(state.step), history)
+        finished = plan.over(int(state.step), history)
         # Also of a run that was killed at its end, before its curves were drawn.
-        if writes and not (start == int(state.step) and (run.workdir / CURVES).exists()):
-            draw_curves(run, history)
-        best = checkpoints.restore_best(like).state if finished else None
-    return Fitted(state, best, history, finished)
+        if writes and not (start == int(state.step) and (folder / CURVES).exists()):
+            draw_curves(folder, plan.best, history)
+        return _fitted(state, history, checkpoints, finished=finished)
+
+
+def _fitted(state: TrainState, history: History, store: _Store, *, finished: bool) -> Fitted:
+    if not finished:
+        return Fitted(state, None, None, history, finished)
+    weights = store.restore_weights("best")
+    return Fitted(state, weights.variables, weights.step, history, finished)
+
+
+def _ignore(line: str) -> None:
+    """Shows nothing."""

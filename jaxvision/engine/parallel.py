@@ -1,8 +1,8 @@
-"""Running one program on all devices, the only place that knows of `pmap` and `shard_map`.
+"""Runs one program on all devices; the only file that uses `pmap` and `shard_map`.
 
 State is replicated: it goes into and comes out of a mapped function whole, without a device axis.
 Batches are cut along their first axis. Both ways of mapping run the same function and give the
-same numbers; `pmap` is what JAX keeps in maintenance mode, on top of `jit` and `shard_map`.
+same numbers. JAX keeps `pmap` in maintenance mode, on top of `jit` and `shard_map`.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxvision.core import AXIS, InputError, check_divisible
+from jaxvision.core import AXIS, OptionError, check_divisible
 
 KINDS = ("pmap", "shard_map")
 
@@ -24,8 +24,8 @@ class Mapped:
     """A function that runs on all devices, compiled when it is called.
 
     Args:
-      fn: what each device does.
-      compiling: `jax.jit` or `jax.pmap`, with all that they are to know.
+      fn: the function that each device runs.
+      compiling: `jax.jit` or `jax.pmap`, with their options.
 
     Attributes:
       compilations: how often it was compiled: once for each form (shapes and dtypes) of its
@@ -44,7 +44,7 @@ class Mapped:
         return self._run(*arguments)
 
     def lower(self, *arguments: Any) -> Any:
-        """What JAX would compile for these arguments, or for their shapes and dtypes."""
+        """Lowers the function for these arguments, or for their shapes and dtypes."""
         return self._run.lower(*arguments)
 
 
@@ -53,18 +53,23 @@ class Parallel:
 
     Args:
       kind: one of `KINDS`.
-      devices: of all processes, in the order of the batch; None for all there are.
+      devices: of all processes, in the order of the batch; None for all devices.
     Raises:
-      InputError: unknown kind.
+      OptionError: unknown kind.
     """
 
     def __init__(self, kind: str = "pmap", devices: Sequence[jax.Device] | None = None):
         if kind not in KINDS:
-            raise InputError(f"config.parallel is {kind!r}: choose one of {', '.join(KINDS)}")
+            raise OptionError("kind", f"kind is {kind!r}: choose one of {', '.join(KINDS)}")
         self.kind = kind
         self.devices = list(jax.devices() if devices is None else devices)
         self._mesh = Mesh(np.array(self.devices), (AXIS,), axis_types=(AxisType.Auto,))
         self._local = sum(d.process_index == jax.process_index() for d in self.devices)
+
+    @property
+    def local_count(self) -> int:
+        """The number of devices of this process."""
+        return self._local
 
     def check_batch_size(self, batch_size: int) -> None:
         """Raises InputError, naming the next sizes that fit, if the devices do not divide it."""
@@ -74,15 +79,17 @@ class Parallel:
         """The next batch size that the devices divide; for evaluation, where filler is masked."""
         return -(-batch_size // len(self.devices)) * len(self.devices)
 
-    def map(self, fn: Callable[..., Any], *, donate_state: bool = False) -> Mapped:
-        """Maps fn(state, batch) over the devices, to be compiled.
+    def map(self, fn: Callable[..., Any], *, donate_state: bool = False, more: int = 0) -> Mapped:
+        """Maps a function over the devices.
 
         Args:
-          fn: gets the whole state and this device's part of the batch; may use collectives over
-            `AXIS`; its results must be equal on all devices.
+          fn: gets the whole state, this device's part of the batch, and perhaps more whole
+            arguments; may use collectives over `AXIS`; its results must be equal on all devices.
           donate_state: whether the state's memory may be used for the result.
+          more: how many arguments follow the batch.
         Returns:
-          A function of (state from `replicate` or from an earlier result, batch from `shard`).
+          A function of (state from `replicate` or from an earlier result, batch from `shard`, and
+          the other arguments, replicated).
         """
         donate = (0,) if donate_state else ()
         if self.kind == "pmap":
@@ -91,7 +98,7 @@ class Parallel:
                 partial(
                     jax.pmap,
                     axis_name=AXIS,
-                    in_axes=(None, 0),
+                    in_axes=(None, 0, *(None,) * more),
                     out_axes=None,
                     devices=self.devices,
                     donate_argnums=donate,
@@ -101,7 +108,11 @@ class Parallel:
         def compiling(fn: Callable[..., Any]) -> Callable[..., Any]:
             # check_vma would insert a second sum of the gradients.
             mapped = jax.shard_map(
-                fn, mesh=self._mesh, in_specs=(P(), P(AXIS)), out_specs=P(), check_vma=False
+                fn,
+                mesh=self._mesh,
+                in_specs=(P(), P(AXIS), *(P(),) * more),
+                out_specs=P(),
+                check_vma=False,
             )
             return jax.jit(mapped, donate_argnums=donate)
 
@@ -113,7 +124,7 @@ class Parallel:
         Args:
           batch: numpy arrays [b, ...].
         Returns:
-          What a mapped function takes as its batch.
+          The batch, as a mapped function takes it.
         """
         sharding = NamedSharding(self._mesh, P(AXIS))
 
@@ -125,10 +136,10 @@ class Parallel:
         return jax.tree.map(place, batch)
 
     def replicate(self, tree: Any) -> Any:
-        """A copy of every array on every device of every process.
+        """Copies every array to every device of every process.
 
-        A mapped function must start from this: a state that is a plain local array is lost at the
-        second step when several processes donate it.
+        A mapped function must start from such copies: a state that is a plain local array is lost
+        at the second step when several processes donate it.
         """
         sharding = self.replicated
         return jax.tree.map(

@@ -5,8 +5,51 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from jaxvision.core import DataIterator
+from jaxvision.core import DataIterator, InputError
 from jaxvision.engine.parallel import Parallel
+
+
+class Peeked:
+    """Training data of which the first batch can be looked at before it is used.
+
+    Args:
+      data: host batches; `get_state` and `set_state` may be missing.
+    """
+
+    def __init__(self, data: DataIterator):
+        self._data = data
+        self._first: Any = None
+        self._before: Any = None
+
+    def first(self) -> Any:
+        """The next batch, which `next` gives as well."""
+        if self._first is None:
+            self._before = self.get_state()
+            self._first = next(self)
+        return self._first
+
+    def __next__(self) -> Any:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        try:
+            return next(self._data)
+        except StopIteration as error:
+            raise InputError(
+                "the training data ended before the training did: give an endless iterator, or "
+                "fewer steps"
+            ) from error
+
+    def get_state(self) -> Any:
+        """The position, as of the data; None of data without positions."""
+        if self._first is not None:
+            return self._before
+        return self._data.get_state() if hasattr(self._data, "get_state") else None
+
+    def set_state(self, state: Any) -> None:
+        """Goes to a position."""
+        self._first = None
+        self._data.set_state(state)
 
 
 def prefetch(

@@ -3,12 +3,23 @@
 import datetime
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 T = TypeVar("T")
+
+
+def log(line: Any) -> None:
+    """Prints a line for people on stderr, because stdout is for the result; keeps bars whole."""
+    tqdm.write(str(line), file=sys.stderr)
+    sys.stderr.flush()
+
+
+def progress_bar(batches: Iterable[T], label: str, *, visible: bool) -> Iterator[T]:
+    """Goes through the batches, with a bar in a terminal that disappears at the end."""
+    return iter(tqdm(batches, label, leave=False, disable=not (visible and sys.stderr.isatty())))
 
 
 def format_values(values: dict[str, float]) -> str:
@@ -24,12 +35,22 @@ class Progress:
       steps: of the whole run.
       batch_size: images a step.
       every: steps between two plain lines.
+      log: shows a line.
       visible: whether to show anything; False in all processes but the first.
     """
 
-    def __init__(self, *, start: int, steps: int, batch_size: int, every: int, visible: bool):
+    def __init__(
+        self,
+        *,
+        start: int,
+        steps: int,
+        batch_size: int,
+        every: int,
+        log: Callable[[str], None],
+        visible: bool,
+    ):
         self._steps, self._batch_size = steps, batch_size
-        self._every, self._visible = every, visible
+        self._every, self._log, self._visible = every, log, visible
         # (step, time) of the last line, or of the first step: compiling is no part of the speed.
         self._mark: tuple[int, float] | None = None
         self._bar = None
@@ -54,29 +75,19 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix_str(line, refresh=False)
             self._bar.update(1)
-        elif self._visible and due:
+        elif due:
             left = (self._steps - step) * self._batch_size
             eta = datetime.timedelta(seconds=round(left / speed)) if speed else "?"
-            self.say(f"step {step}/{self._steps} {line} ETA {eta}")
+            self.show(f"step {step}/{self._steps} {line} ETA {eta}")
         if due:
             self._mark = (step, now)
 
-    def say(self, line: str) -> None:
-        """Prints a line without tearing the bar."""
+    def show(self, line: str) -> None:
+        """Shows a line, if anything is shown."""
         if self._visible:
-            tqdm.write(line, file=sys.stderr)
+            self._log(line)
 
     def close(self) -> None:
         """Leaves the bar as it is."""
         if self._bar is not None:
             self._bar.close()
-
-
-def passing(batches: Iterable[T], label: str, *, visible: bool) -> Iterator[T]:
-    """The batches, with a passing bar in a terminal."""
-    return iter(tqdm(batches, label, leave=False, disable=not (visible and sys.stderr.isatty())))
-
-
-def say(line: Any) -> None:
-    """Prints a line for people: on stderr, because stdout is for the result."""
-    print(line, file=sys.stderr, flush=True)

@@ -1,71 +1,132 @@
 """The training step, for any task."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
 from jaxvision.core import (
     AXIS,
+    InputError,
     Keys,
     Task,
     Terms,
     TrainState,
     at_least_float32,
     divide,
+    listed,
     mean_ratio,
     merge,
     sum_terms,
 )
-from jaxvision.engine.optimizer import Optimizer, optimizer_after
 from jaxvision.engine.parallel import Mapped, Parallel
+from jaxvision.engine.phases import Phase, Stage, stage_after
 from jaxvision.engine.selection import join
 
 # Streams of the run's seed: nothing that is drawn in one is drawn in another.
 _INIT, _AUGMENT, _FORWARD, _LOSS, _DEVICE = range(5)
 
+Record = dict[str, Array]
+"""What a step reports: name -> f32[]."""
 
-def _key(seed: int, stream: int) -> Array:
+
+def seed_array(seed: int) -> np.ndarray:
+    """The seed as the step takes it: uint32[], the lower 32 bits."""
+    return np.array(int(seed) % 2**32, np.uint32)
+
+
+def _key(seed: Array | int, stream: int) -> Array:
     return jax.random.fold_in(jax.random.key(seed), stream)
 
 
-def _initial(task: Task, optimizer: Optimizer, seed: int) -> TrainState:
-    variables = dict(task.init(_key(seed, _INIT)))
-    average = jax.tree.map(at_least_float32, variables) if optimizer.ema_decay else None
+def _phase_of(optimizer: optax.GradientTransformation | Phase) -> Phase:
+    return optimizer if isinstance(optimizer, Phase) else Phase(optimizer)
+
+
+def _initial(
+    task: Task, phase: Phase, ema_decay: float, variables: Any, seed: Array | int
+) -> TrainState:
+    variables = dict(task.init(_key(seed, _INIT)) if variables is None else variables)
+    ema = jax.tree.map(at_least_float32, variables) if ema_decay else None
     params = variables.pop("params")
-    return TrainState(jnp.int32(0), params, variables, optimizer.init(params), average)
+    return TrainState(jnp.int32(0), params, variables, phase.init(params), ema)
 
 
-def init_state(task: Task, optimizer: Optimizer, seed: int) -> TrainState:
-    """The state before the first step, on one device."""
+def init_state(
+    task: Task,
+    optimizer: optax.GradientTransformation | Phase,
+    seed: int,
+    *,
+    variables: Mapping[str, Any] | None = None,
+    ema_decay: float = 0.0,
+) -> TrainState:
+    """The state before the first step, on one device.
+
+    Args:
+      task: what is trained.
+      optimizer: one of optax's, or a phase with it.
+      seed: of the initialisation.
+      variables: the network's variables, such as pretrained ones; None: those of `task.init`.
+      ema_decay: of the exponential moving average of all variables; 0: there is none.
+    Raises:
+      InputError: the variables have other names, shapes or dtypes than those of `task.init`.
+    """
+    phase = _phase_of(optimizer)
+    if variables is not None:
+        variables = dict(variables)
+        _check_like(variables, jax.eval_shape(task.init, jax.random.key(0)))
     # It runs once, so compiling is nearly all it costs, and optimising only makes that longer.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    return jax.jit(partial(_initial, task, optimizer, seed), compiler_options=options)()
+    initial = jax.jit(partial(_initial, task, phase, ema_decay), compiler_options=options)
+    return initial(variables, seed_array(seed))
 
 
-def abstract_state(task: Task, optimizer: Optimizer) -> TrainState:
-    """Shapes and dtypes of the state, without computing it; what a checkpoint is restored like."""
-    return jax.eval_shape(partial(_initial, task, optimizer, 0))
+def _check_like(variables: Any, like: Any) -> None:
+    def shapes(tree: Any) -> dict[str, str]:
+        return {
+            jax.tree_util.keystr(path, simple=True, separator="/"): (
+                f"{jnp.dtype(x.dtype).name}{list(x.shape)}"
+            )
+            for path, x in jax.tree_util.tree_leaves_with_path(tree)
+        }
+
+    given, wanted = shapes(variables), shapes(like)
+    wrong = [
+        f"{name} is {given.get(name, 'missing')}, and not {wanted.get(name, 'there')}"
+        for name in sorted(given.keys() | wanted.keys())
+        if given.get(name) != wanted.get(name)
+    ]
+    if wrong:
+        raise InputError(
+            f"the given variables are not those of the task's network: {listed(wrong, most=3)}: "
+            "build it with the same options, or use jaxvision.interop.transfer"
+        )
 
 
-def with_fresh_optimizer(
-    state: TrainState, optimizer: Optimizer, *, parallel: Parallel
+def abstract_state(
+    task: Task, optimizer: optax.GradientTransformation | Phase, *, ema_decay: float = 0.0
 ) -> TrainState:
-    """The state with that of another optimizer, as it begins, on the devices."""
+    """Shapes and dtypes of the state, without computing it; see `init_state`."""
+    return jax.eval_shape(partial(_initial, task, _phase_of(optimizer), ema_decay, None), 0)
+
+
+def _with_fresh_optimizer(state: TrainState, phase: Phase, *, parallel: Parallel) -> TrainState:
+    """The state, on the devices, with the first state of another phase's optimizer."""
     params = jax.device_get(state.params)
-    return state.replace(opt_state=parallel.replicate(jax.jit(optimizer.init)(params)))
+    return state.replace(opt_state=parallel.replicate(jax.jit(phase.init)(params)))
 
 
-def _moved(average: Any, variables: Any, optimizer: Optimizer, steps: Array) -> Any:
-    """Running means, moved towards the variables after some steps; to the bit where they are."""
-    share = 1 - jnp.minimum(optimizer.ema_decay, (1 + steps) / (10 + steps))
+def _moved(ema: Any, variables: Any, ema_decay: float, steps: Array) -> Any:
+    """The moving average after some steps; unchanged to the bit where it equals the variables."""
+    share = 1 - jnp.minimum(ema_decay, (1 + steps) / (10 + steps))
     return jax.tree.map(
-        lambda mean, x: (mean + share * (x - mean)).astype(mean.dtype), average, variables
+        lambda mean, x: (mean + share * (x - mean)).astype(mean.dtype), ema, variables
     )
 
 
@@ -75,26 +136,14 @@ def _example_keys(key: Array, local_size: int) -> Array:
     return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
 
 
-def make_update(task: Task, optimizer: Optimizer, *, seed: int, parallel: Parallel) -> Mapped:
-    """The training step over all devices.
+def device_update(
+    task: Task, stage: Stage, *, ema_decay: float
+) -> Callable[[TrainState, Any, Array], tuple[TrainState, Record]]:
+    """The training step as one device runs it, within the mapped axis `AXIS`."""
+    phase = stage.phase
+    transformation = optax.with_extra_args_support(phase.optimizer)
 
-    Every device computes the totals of its examples, divided by the weights of all; the sum of
-    its gradients over the devices is that of the global batch, whatever the number of devices.
-
-    Args:
-      task: what to train.
-      optimizer: how.
-      seed: of all randomness in the step.
-      parallel: the devices.
-    Returns:
-      (state, batch) -> (state, record); the record holds each loss term, their sum "loss", the
-      task's metrics, "learning_rate" and "gradient_norm". The given state is donated. It compiles
-      once for each form of batch, as multi-scale training has several.
-    Raises:
-      ValueError: at the first step, if two of these have the same name.
-    """
-
-    def update(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Array]]:
+    def update(state: TrainState, batch: Any, seed: Array) -> tuple[TrainState, Record]:
         def keys_of(stream: int) -> Array:
             key = jax.random.fold_in(_key(seed, stream), state.step)
             return _example_keys(key, len(batch.mask))
@@ -112,9 +161,9 @@ def make_update(task: Task, optimizer: Optimizer, *, seed: int, parallel: Parall
         def example_loss(outputs: Any, example: Any, key: Array) -> Terms:
             return task.loss(outputs, example, key=key, step=state.step)
 
-        # What is frozen is no argument of the loss: nothing is derived by it, nor by what lies
-        # before the first layer that trains.
-        trained, frozen = optimizer.selection.split(state.params)
+        # What is frozen is no argument of the loss: no gradient is computed for it, nor for what
+        # comes before the first layer that is trained.
+        trained, frozen = phase.selection.split(state.params)
 
         def objective(trained: Any) -> tuple[Array, Any]:
             outputs, statistics = task.forward(
@@ -135,52 +184,98 @@ def make_update(task: Task, optimizer: Optimizer, *, seed: int, parallel: Parall
         gradients, (shares, metrics, statistics) = jax.grad(objective, has_aux=True)(trained)
         gradients, losses, metrics = jax.lax.psum((gradients, shares, metrics), AXIS)
         loss = sum(losses.values())
-        changes, opt_state = optimizer.transformation.update(
-            gradients, state.opt_state, trained, value=loss
-        )
+        changes, opt_state = transformation.update(gradients, state.opt_state, trained, value=loss)
+        changes = phase.selection.scale(changes)
         new_state = TrainState(
             step=state.step + 1,
             params=join(optax.apply_updates(trained, changes), frozen),
             statistics={**state.statistics, **statistics},
             opt_state=opt_state,
         )
-        if state.average is not None:
-            average = _moved(state.average, new_state.variables, optimizer, new_state.step)
-            new_state = new_state.replace(average=average)
+        if state.ema is not None:
+            ema = _moved(state.ema, new_state.variables, ema_decay, new_state.step)
+            new_state = new_state.replace(ema=ema)
+        rate = phase.learning_rate(opt_state, state.step - stage.start)
         record = merge(
             losses,
             {
                 "loss": loss,
-                "learning_rate": optimizer.learning_rate(opt_state, state.step),
+                **({} if rate is None else {"learning_rate": rate}),
                 "gradient_norm": optax.tree.norm(gradients),
             },
             {name: mean_ratio(*pair) for name, pair in metrics.items()},
         )
         return new_state, record
 
-    return parallel.map(update, donate_state=True)
+    return update
 
 
-def make_updates(
-    task: Task, optimizers: Sequence[Optimizer], *, seed: int, parallel: Parallel
-) -> Callable[[int, TrainState, Any], tuple[TrainState, dict[str, Array]]]:
-    """The training steps of several optimizers, one after the other.
+def make_update(
+    task: Task,
+    optimizer: optax.GradientTransformation | Phase,
+    *,
+    parallel: Parallel,
+    ema_decay: float = 0.0,
+    start: int = 0,
+) -> Mapped:
+    """Makes the training step over all devices.
+
+    Every device computes the totals of its examples, divided by the weights of all; the sum of
+    its gradients over the devices is that of the global batch, whatever the number of devices.
 
     Args:
-      task: what to train.
-      optimizers: in the order of their starts.
-      seed: of all randomness in the steps.
+      task: what is trained.
+      optimizer: one of optax's, or a phase with it.
       parallel: the devices.
+      ema_decay: of the exponential moving average of all variables; 0: there is none. After t
+        steps the average keeps min(ema_decay, (1 + t) / (10 + t)) of itself, so that it soon
+        forgets the initial variables.
+      start: steps of the training before this phase, for the logged learning rate.
     Returns:
-      (number of the step in the run, from 1; state; batch) -> what `make_update` gives. An
-      optimizer compiles, and begins with a fresh state, at its first step.
+      (state, batch, seed) -> (state, record). The state is from `init_state`, replicated, and is
+      donated; the batch is from `Parallel.shard`; the seed, uint32[], is that of all randomness in
+      the step. The record has each loss term, their sum "loss", the task's metrics,
+      "gradient_norm", and "learning_rate" where it is known. It compiles once for each form of
+      batch, as multi-scale training has several, and not again for another seed.
+    Raises:
+      ValueError: at the first step, if two of these have the same name.
     """
-    updates = [make_update(task, one, seed=seed, parallel=parallel) for one in optimizers]
+    update = device_update(task, Stage(_phase_of(optimizer), start), ema_decay=ema_decay)
+    return parallel.map(update, donate_state=True, more=1)
 
-    def update(step: int, state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Array]]:
-        optimizer = optimizer_after(optimizers, step)
-        if step - 1 == optimizer.start > 0:
-            state = with_fresh_optimizer(state, optimizer, parallel=parallel)
-        return updates[optimizers.index(optimizer)](state, batch)
 
-    return update
+class StagedUpdate:
+    """The training steps of several phases, one after the other; called as `make_update`'s result.
+
+    A phase compiles, and starts with a fresh state of its optimizer, at its first step.
+
+    Args:
+      task: what is trained.
+      stages: in the order of their starts.
+      parallel: the devices.
+      ema_decay: as in `make_update`.
+      start: steps of the training before the first call.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        stages: Sequence[Stage],
+        *,
+        parallel: Parallel,
+        ema_decay: float,
+        start: int,
+    ):
+        self._stages, self._parallel, self._step = stages, parallel, start
+        self._updates = [
+            make_update(task, phase, parallel=parallel, ema_decay=ema_decay, start=begin)
+            for phase, begin in stages
+        ]
+
+    def __call__(self, state: TrainState, batch: Any, seed: Array) -> tuple[TrainState, Record]:
+        self._step += 1
+        stage = stage_after(self._stages, self._step)
+        if self._step - 1 == stage.start > 0:
+            state = _with_fresh_optimizer(state, stage.phase, parallel=self._parallel)
+        number = [one.start for one in self._stages].index(stage.start)
+        return self._updates[number](state, batch, seed)

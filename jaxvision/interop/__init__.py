@@ -17,6 +17,7 @@ from jaxvision.interop.darknet import (
 from jaxvision.interop.hub import download_weights
 from jaxvision.interop.state_files import SUFFIXES, read_state_dict, write_state_dict
 from jaxvision.interop.torchvision import from_state_dict, named_alike, to_state_dict
+from jaxvision.interop.transfer import Transfer, transfer
 from jaxvision.interop.variables import (
     is_variables,
     load_weights,
@@ -29,6 +30,7 @@ __all__ = [
     "DarknetNetwork",
     "Description",
     "Head",
+    "Transfer",
     "WeightsHeader",
     "darknet_norm",
     "download_weights",
@@ -46,6 +48,7 @@ __all__ = [
     "save_variables",
     "to_module",
     "to_state_dict",
+    "transfer",
     "write_state_dict",
     "write_weights",
 ]

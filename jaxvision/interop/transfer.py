@@ -1,4 +1,4 @@
-"""Weights of one network as the beginning of another."""
+"""Takes weights of one network into another."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,10 +15,10 @@ class Transfer(NamedTuple):
     """What became of a network's arrays.
 
     Attributes:
-      variables: of the network, with what it could take.
+      variables: of the network, with the given ones where they fit.
       taken: names of the arrays that were taken.
       own: names of those that stay as they were: the other network lacks them, or has them in
-        another shape, or they are left out.
+        another shape, or `reinit` names them.
       recolored: names of those taken of which the other network's were for grey images and this
         one's are for RGB, or the other way round.
     """
@@ -30,12 +30,12 @@ class Transfer(NamedTuple):
 
 
 def transfer(
-    variables: Mapping[str, Any], given: Mapping[str, Any], *, leave_out: Sequence[str] = ()
+    variables: Mapping[str, Any], given: Mapping[str, Any], *, reinit: Sequence[str] = ()
 ) -> Transfer:
-    """A network's variables, with another's wherever name and shape are the same.
+    """Replaces a network's variables by another's wherever name and shape are the same.
 
     If this network has a part called "backbone" and the other has none, the other is taken for the
-    backbone: a classifier becomes the beginning of a detector.
+    backbone, so that a detector can be initialised from a pretrained classifier.
 
     A convolution of grey images becomes one of RGB, in which each channel has a third of the
     kernel, and one of RGB becomes one of grey, with the sum over the channels: both do to images
@@ -44,10 +44,11 @@ def transfer(
     Args:
       variables: of the network: collection -> nested names -> arrays.
       given: of the other one.
-      leave_out: patterns of this network's variables that are not taken, see
+      reinit: patterns of this network's variables that are not taken, see
         `jaxvision.core.patterns`.
     Raises:
-      InputError: there is nothing to take, or a pattern matches nothing.
+      OptionError: a pattern of `reinit` matches nothing.
+      InputError: no weight fits.
     """
     own, other = map(flax.traverse_util.flatten_dict, (dict(variables), dict(given)))
     if any(_BACKBONE in path for path in own) and not any(_BACKBONE in path for path in other):
@@ -55,16 +56,16 @@ def transfer(
     shapes = {path: x.shape for path, x in other.items()}
     other = {path: _of_channels(x, own[path].shape) for path, x in other.items() if path in own}
     names = {path: "/".join(path[1:]) for path in own}
-    left_out = names_matching(names.values(), leave_out, what="config.init_except")
+    kept = names_matching(names.values(), reinit, what="reinit")
     fits = {
         path
         for path, x in other.items()
-        if x.shape == own[path].shape and names[path] not in left_out
+        if x.shape == own[path].shape and names[path] not in kept
     }
     if not any(path[0] == "params" for path in fits):
         raise InputError(
-            "the networks have no weight in common, by name and shape: begin with a run of the "
-            "same network, or of its backbone"
+            "the networks have no weight in common, by name and shape: give pretrained weights of "
+            "the same network, or of its backbone"
         )
     result = {
         path: jnp.asarray(other[path]).astype(x.dtype) if path in fits else x
@@ -79,7 +80,7 @@ def transfer(
 
 
 def _of_channels(x: Any, shape: tuple[int, ...]) -> Any:
-    """A kernel [h, w, C, D] of grey or RGB images for images of the other kind, if `shape` asks."""
+    """Turns a kernel [h, w, C, D] for grey or RGB images into the other kind, if `shape` is it."""
     if len(x.shape) != 4 or (x.shape[2], *shape[2:3]) not in ((1, 3), (3, 1)):
         return x
     if (*x.shape[:2], x.shape[3]) != (*shape[:2], *shape[3:]):

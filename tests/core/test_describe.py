@@ -180,11 +180,10 @@ def test_nearly_all_models_are_described_completely():
     tables = {"classes": records, "parts": parts, "norms": NORMS, "activations": ACTIVATIONS}
     complete = 0
     for model in models:
-        try:
-            restored = restore(json.loads(json.dumps(describe(model, tables))), tables)
-        except InputError as error:
-            assert "which has no name" in str(error)
+        description = describe(model, tables)
+        if '"object"' in json.dumps(description):
             continue
+        restored = restore(json.loads(json.dumps(description)), tables)
         # A restored partial is another object than the module's.
         assert describe(restored, tables) == describe(model, tables)
         complete += 1
@@ -221,11 +220,11 @@ def test_what_has_no_name_is_described_by_its_source_and_not_restored():
 
     name = f"{__name__}:"
     for value, qualname in [
-        (closure, "test_what_has_no_name_is_described_by_its_source_and_not_restored.<locals>.closure"),
+        (closure, closure.__qualname__),
         (scaled, "scaled"),
         (jax.jit(scaled), "scaled"),
         (OwnNet, "OwnNet"),
-    ]:  # fmt: skip
+    ]:
         found = describe(value, TABLES)
         assert found["object"] == name + qualname
         assert len(found["sha256"]) == 64
@@ -282,7 +281,7 @@ def test_flat_and_differences():
 @pytest.mark.parametrize(
     ("description", "message"),
     [
-        ({"name": "resnet81"}, "the described object: unknown name 'resnet81': did you mean 'resnet18'"),
+        ({"name": "resnet81"}, "object: unknown name 'resnet81': did you mean 'resnet18'"),
         ({"name": "resnet18", "norm": {"name": "bn"}}, "^norm: unknown name 'bn'"),
         ({"name": "resnet18", "widht": 3}, "the description cannot be restored: .*widht"),
         ([{"object": "os:system", "sha256": None}], r"^\[0\] is os:system, which has no name"),
@@ -290,7 +289,7 @@ def test_flat_and_differences():
         ({"dtype": "os.system"}, "cannot be restored"),
         ({"name": "os:system"}, "unknown name 'os:system'"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_restored_says_which_part(description, message):
     with pytest.raises(InputError, match=message):
         restore(description, TABLES)

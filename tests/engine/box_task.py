@@ -108,9 +108,11 @@ def box_task(dtype=jnp.float32):
     def metrics(outputs, example):
         return {"score": (outputs["cells"][:, 4].max(), jnp.ones((), dtype))}
 
-    def decode(outputs):
+    def decode(outputs, example):
         scores, order = jax.lax.top_k(outputs["cells"][:, 4], 4)
         boxes = outputs["cells"][order, :4] * SIZE
         return Detections(boxes, scores, jnp.zeros(4, jnp.int32), scores > 0)
 
-    return Task(init, augment, prepare, forward, loss, metrics, decode)
+    return Task(
+        init, augment, prepare, forward, loss, metrics, decode, kind="boxes", partners=1
+    )

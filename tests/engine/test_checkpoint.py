@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvision.core import TrainState
+from jaxvision.core import InputError, TrainState
 from jaxvision.engine import (
+    Best,
     Checkpoints,
-    Criterion,
     DamagedError,
     NonFiniteError,
     Parallel,
+    restore_weights,
     state_digest,
 )
 
@@ -36,7 +37,7 @@ def history_of(scores):
 
 
 def open_checkpoints(folder, devices=4, **options):
-    options.setdefault("criterion", Criterion("accuracy"))
+    options.setdefault("best", Best("accuracy"))
     return Checkpoints(folder, parallel=Parallel("pmap", jax.devices()[:devices]), **options)
 
 
@@ -47,7 +48,7 @@ def save_steps(folder, scores, **options):
                 state_at(step),
                 data={"batches": step},
                 history=history_of(scores[:n]),
-                config={"seed": 1},
+                run={"seed": 1},
             )
 
 
@@ -75,20 +76,18 @@ def test_restores_the_same_bits_on_another_number_of_devices(saved):
         assert jax.tree.structure(restored.state) == jax.tree.structure(state_at(0))
 
 
-def test_running_means_are_kept_and_take_no_place_where_there_are_none(saved, tmp_path):
-    def with_average(step):
-        return state_at(step).replace(average=state_at(step + 1).variables)
+def test_the_moving_average_is_kept_and_take_no_place_where_there_are_none(saved, tmp_path):
+    def with_ema(step):
+        return state_at(step).replace(ema=state_at(step + 1).variables)
 
     with open_checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(with_average(10), data={}, history=[], config={})
-    restored = open_checkpoints(tmp_path, read_only=True).restore_latest(with_average)
-    assert state_digest(restored.state) == state_digest(with_average(10))
-    # As in checkpoints of before there were any.
-    metadata = (saved / "20" / "state" / "_METADATA").read_text()
-    assert '"params"' in metadata
-    assert '"average"' not in metadata
+        checkpoints.save(with_ema(10), data={}, history=[])
+    restored = open_checkpoints(tmp_path, read_only=True).restore_latest(with_ema)
+    assert state_digest(restored.state) == state_digest(with_ema(10))
+    assert (tmp_path / "10" / "ema").is_dir()
+    assert not (saved / "20" / "ema").exists()
     with pytest.raises(DamagedError):
-        open_checkpoints(saved, read_only=True).restore_latest(with_average)
+        open_checkpoints(saved, read_only=True).restore_latest(with_ema)
 
 
 def test_digest_sees_path_dtype_shape_and_bytes():
@@ -107,14 +106,14 @@ def test_keeps_the_last_ones_and_the_best(tmp_path):
     folder = tmp_path / "checkpoints"
     save_steps(folder, [(1, 0.2), (2, 0.9), (3, 0.4), (4, 0.9), (5, 0.1), (6, 0.3)])
     assert {path.name for path in folder.iterdir() if path.is_dir()} == {"4", "5", "6"}
-    best = open_checkpoints(folder, read_only=True).restore_best(state_at)
+    best = open_checkpoints(folder, read_only=True).restore_weights()
     assert best.step == 4, "of equal ones the later"
 
 
 def test_best_can_be_the_smallest(tmp_path):
-    folder, criterion = tmp_path / "checkpoints", Criterion("accuracy", "min")
-    save_steps(folder, [(1, 0.2), (2, 0.1), (3, 0.4), (4, 0.4)], criterion=criterion, keep=2)
-    restored = open_checkpoints(folder, criterion=criterion).restore_best(state_at)
+    folder, best = tmp_path / "checkpoints", Best("accuracy", "min")
+    save_steps(folder, [(1, 0.2), (2, 0.1), (3, 0.4), (4, 0.4)], best=best, keep=2)
+    restored = open_checkpoints(folder, best=best).restore_weights()
     assert restored.step == 2
 
 
@@ -152,12 +151,12 @@ def test_any_flipped_bit_is_passed_over(saved, tmp_path, caplog):
         assert (folder.parent / "damaged_checkpoints" / "20").is_dir(), "set aside, not lost"
 
 
-def test_a_flipped_bit_before_the_seal_never_gives_a_wrong_array(saved, tmp_path):
-    """A process that died before sealing leaves the digests of the arrays and the rest."""
+def test_a_flipped_bit_before_its_files_are_digested_never_gives_a_wrong_array(saved, tmp_path):
+    """A process that died before that leaves the digests of the arrays and the rest."""
     rng, passed_over = random.Random(0), 0
     for number, name in enumerate(path.relative_to(saved) for path in files_of(saved / "20")):
         folder = shutil.copytree(saved, tmp_path / str(number) / "checkpoints")
-        (folder / "20" / "seal.json").unlink()
+        (folder / "20" / "files.json").unlink()
         if not (folder / name).exists():
             continue
         flip_bit(folder / name, rng)
@@ -189,14 +188,14 @@ def test_the_step_of_a_damaged_checkpoint_can_be_saved_again(copied):
     history = history_of([(10, 0.5), (20, 0.8)])
     with open_checkpoints(copied) as checkpoints:
         assert checkpoints.restore_latest(state_at).step == 10
-        checkpoints.save(state_at(20, seed=5), data={}, history=history, config={})
+        checkpoints.save(state_at(20, seed=5), data={}, history=history)
     restored = open_checkpoints(copied).restore_latest(state_at)
     assert state_digest(restored.state) == state_digest(state_at(20, seed=5))
 
 
 def test_a_damaged_best_gives_way_to_the_next(copied, caplog):
     flip_bit(largest(copied / "20"), random.Random(1))
-    best = open_checkpoints(copied, read_only=True).restore_best(state_at)
+    best = open_checkpoints(copied, read_only=True).restore_weights()
     assert best.step == 10
     assert (copied / "20").is_dir(), "reading changes nothing"
 
@@ -216,23 +215,23 @@ def test_another_network_is_an_error_not_a_fresh_start(copied):
         open_checkpoints(copied).restore_latest(lambda step: other)
 
 
-def test_an_unsealed_checkpoint_is_sealed_when_restored(copied):
-    seal = copied / "20" / "seal.json"
-    written = seal.read_text()
-    seal.unlink()
+def test_the_digests_of_files_that_are_missing_are_written_when_it_is_restored(copied):
+    files = copied / "20" / "files.json"
+    written = files.read_text()
+    files.unlink()
     open_checkpoints(copied, read_only=True).restore_latest(state_at)
-    assert not seal.exists(), "reading changes nothing"
+    assert not files.exists(), "reading changes nothing"
     open_checkpoints(copied).restore_latest(state_at)
-    assert json.loads(seal.read_text()) == json.loads(written)
+    assert json.loads(files.read_text()) == json.loads(written)
 
 
-def test_a_process_that_died_while_sealing_leaves_a_sound_checkpoint(copied):
-    """Between writing the seal and giving it its name."""
-    seal = copied / "20" / "seal.json"
-    seal.rename(copied / "20" / "seal.json.tmp")
+def test_a_process_that_died_while_writing_them_leaves_a_sound_checkpoint(copied):
+    """Between writing files.json and giving it its name."""
+    files = copied / "20" / "files.json"
+    files.rename(copied / "20" / "files.json.tmp")
     for _ in range(3):
         assert open_checkpoints(copied).restore_latest(state_at).step == 20
-        assert seal.exists()
+        assert files.exists()
 
 
 def test_parameters_that_are_not_finite_are_not_saved(copied):
@@ -241,13 +240,13 @@ def test_parameters_that_are_not_finite_are_not_saved(copied):
     with open_checkpoints(copied) as checkpoints:
         checkpoints.restore_latest(state_at)
         with pytest.raises(NonFiniteError, match=r"step 30: batch_stats/mean = nan; .*/20$"):
-            checkpoints.save(state, data={}, history=[], config={})
+            checkpoints.save(state, data={}, history=[])
     assert not (copied / "30").exists()
 
 
 def test_a_step_that_is_there_is_not_saved_over(copied):
     with open_checkpoints(copied) as checkpoints, pytest.raises(RuntimeError, match="of step 20"):
-        checkpoints.save(state_at(20, seed=1), data={}, history=[], config={})
+        checkpoints.save(state_at(20, seed=1), data={}, history=[])
     restored = open_checkpoints(copied).restore_latest(state_at)
     assert state_digest(restored.state) == state_digest(state_at(20))
 
@@ -264,3 +263,91 @@ def test_what_was_being_written_when_the_process_died_is_ignored(copied):
 @pytest.fixture(autouse=True)
 def _warnings_reach_caplog(caplog):
     caplog.set_level(logging.WARNING)
+
+
+def write_run(folder, best=None):
+    """A run's folder around its checkpoints."""
+    best = {} if best is None else {"best": best}
+    (folder.parent / "run.json").write_text(json.dumps({"format": 1, "fit": {"steps": 20, **best}}))
+    return folder.parent
+
+
+def contents(folder):
+    return {
+        path.relative_to(folder): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+ACCURACY = {"metric": "accuracy", "mode": "max", "patience": 0}
+
+
+@pytest.mark.parametrize(
+    ("step", "best", "expected"),
+    [
+        ("best", ACCURACY, 20),
+        ("best", {**ACCURACY, "mode": "min"}, 10),
+        ("best", None, 20),
+        ("latest", {**ACCURACY, "mode": "min"}, 20),
+        (10, ACCURACY, 10),
+    ],
+)
+def test_weights_are_restored_without_a_task(copied, step, best, expected):
+    workdir = write_run(copied, best)
+    before = contents(workdir)
+    variables, found, history = restore_weights(workdir, step)
+    assert found == expected
+    assert state_digest(variables) == state_digest(state_at(expected).variables)
+    assert jax.tree.structure(variables) == jax.tree.structure(state_at(0).variables)
+    assert len(history) == (expected if isinstance(step, int) else 20) // 10
+    assert {len(x.sharding.device_set) for x in jax.tree.leaves(variables)} == {1}
+    assert contents(workdir) == before, "reading changes nothing"
+
+
+def test_weights_are_the_moving_average_where_there_is_one(tmp_path):
+    state = state_at(10).replace(ema=state_at(11).variables)
+    with open_checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(state, data={}, history=[])
+    workdir = write_run(tmp_path / "checkpoints")
+    found = restore_weights(workdir, parallel=Parallel())
+    assert state_digest(found.variables) == state_digest(state.ema)
+    assert {len(x.sharding.device_set) for x in jax.tree.leaves(found.variables)} == {4}
+
+
+def test_weights_may_be_nested_in_lists_and_be_empty(tmp_path):
+    params = {"a": [jnp.ones(2), (jnp.zeros(()), {"b/c": jnp.ones((1, 3))})], "none": {}}
+    state = state_at(10).replace(params=params, statistics={})
+    with open_checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(state, data={}, history=[])
+        back = checkpoints.restore_latest(lambda step: state)
+    assert state_digest(back.state) == state_digest(state)
+    found = restore_weights(write_run(tmp_path / "checkpoints")).variables["params"]
+    assert found["a"][1][1]["b/c"].shape == (1, 3)
+    assert found["none"] == {}
+    assert state_digest(found) == state_digest(params)
+
+
+def test_damaged_weights_give_way_and_nothing_is_moved(copied):
+    workdir = write_run(copied, ACCURACY)
+    flip_bit(largest(copied / "20"), random.Random(1))
+    before = contents(workdir)
+    assert restore_weights(workdir).step == 10
+    assert restore_weights(workdir, "latest").step == 10
+    with pytest.raises(DamagedError, match=r"none of the checkpoints \[20\]"):
+        restore_weights(workdir, 20)
+    assert contents(workdir) == before
+
+
+def test_weights_that_are_not_there(copied, tmp_path):
+    with pytest.raises(InputError, match="no run in"):
+        restore_weights(tmp_path / "nothing")
+    workdir = write_run(copied, ACCURACY)
+    with pytest.raises(InputError, match=r"no checkpoint of step 15 in .*: it has 10, 20"):
+        restore_weights(workdir, 15)
+    with pytest.raises(InputError, match="step is 'last': give 'best', 'latest' or a number"):
+        restore_weights(workdir, "last")
+    empty = tmp_path / "empty" / "checkpoints"
+    empty.mkdir(parents=True)
+    with pytest.raises(InputError, match="no checkpoint in"):
+        restore_weights(write_run(empty))

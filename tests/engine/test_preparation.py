@@ -1,19 +1,25 @@
-"""The small parts around the loop: criterion, prefetch, workdir."""
+"""The small parts around the loop: the best evaluation, prefetch, progress, phases, run.json."""
 
+import dataclasses
 import io
+import re
 import threading
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from jaxvision.core import InputError
-from jaxvision.engine import Criterion, Parallel
+from jaxvision.core import InputError, Inputs, OptionError
+from jaxvision.engine import Best, Parallel, Phase, decay_mask, read_run
 from jaxvision.engine.journal import read_metrics
-from jaxvision.engine.prefetch import prefetch
+from jaxvision.engine.phases import stage_after, stages_of
+from jaxvision.engine.prefetch import Peeked, prefetch
 from jaxvision.engine.progress import Progress
-from jaxvision.engine.workdir import claim, difference, lock, read_config
+from jaxvision.engine.workdir import claim, describe_task, lock, versions
+from tests.engine.box_task import box_task
 from tests.engine.stream import Stream
 
 
@@ -32,7 +38,7 @@ def history_of(*scores):
     ],
 )
 def test_ranking(scores, mode, ranked):
-    assert Criterion("a", mode).ranked(history_of(*scores)) == ranked
+    assert Best("a", mode).ranked(history_of(*scores)) == ranked
 
 
 @pytest.mark.parametrize(
@@ -47,12 +53,12 @@ def test_ranking(scores, mode, ranked):
     ],
 )
 def test_stalling(scores, patience, stalled):
-    assert Criterion("a", patience=patience).stalled(history_of(*scores)) is stalled
+    assert Best("a", patience=patience).stalled(history_of(*scores)) is stalled
 
 
 def test_unknown_mode():
     with pytest.raises(InputError, match="mode is 'maximum': choose max or min"):
-        Criterion("a", "maximum")
+        Best("a", "maximum")
 
 
 def test_prefetch_gives_batches_with_the_state_after_each():
@@ -68,6 +74,26 @@ def test_prefetch_gives_batches_with_the_state_after_each():
     assert not [t for t in threading.enumerate() if t.name.startswith("prefetch")]
 
 
+def test_the_first_batch_can_be_looked_at():
+    data = Peeked(Stream(["a", "b", "c"]))
+    assert data.get_state() == {"position": 0}
+    assert data.first() == data.first() == "a"
+    assert data.get_state() == {"position": 0}
+    assert next(data) == "a"
+    assert data.get_state() == {"position": 1}
+    assert data.first() == "b"
+    data.set_state({"position": 2})
+    assert next(data) == "c"
+    assert Peeked(iter("ab")).get_state() is None
+
+
+def test_data_that_end_say_so():
+    data = Peeked(iter("a"))
+    next(data)
+    with pytest.raises(InputError, match="the training data ended before the training did"):
+        next(data)
+
+
 def test_an_error_while_reading_surfaces():
     class Broken(Stream):
         def __next__(self):
@@ -77,44 +103,94 @@ def test_an_error_while_reading_surfaces():
         next(prefetch(Broken([]), Parallel()))
 
 
-def test_difference_of_configs():
-    old = {"a": 1, "b": {"c": [1, 2], "d": "x"}, "gone": None}
-    new = {"a": 1, "b": {"c": [1, 3], "d": "x", "e": 0}}
-    assert difference(old, new) == [
-        "b.c: [1, 2] -> [1, 3]",
-        "b.e: '(absent)' -> 0",
-        "gone: None -> '(absent)'",
-    ]
-    assert difference(old, old) == []
+RUN = {
+    "format": 1,
+    "versions": versions(),
+    "kind": "boxes",
+    "task": {"loss": {"object": "own.py:loss", "sha256": "1"}, "inputs": {"name": "Inputs"}},
+    "fit": {"steps": 12, "batch_size": 64},
+    "options": {"data": [1, 2]},
+    "code": {"own.py:loss": "1"},
+    "step_digest": ["a"],
+    "data_start": {"position": 0},
+}
 
 
-def claimed(workdir, config, *, started, defaults=None):
+def claimed(workdir, *, started, extend=False, log=None, **changes):
+    """What is in the folder after a run with some changes of RUN asks for it."""
     workdir.mkdir(exist_ok=True)
-    claim(workdir, config, defaults=defaults or {}, started=started, writes=True)
-    return read_config(workdir)
+    logged = [] if log is None else log
+    run = {**RUN, **changes}
+    claim(workdir, run, started=started, writes=True, extend=extend, log=logged.append)
+    return read_run(workdir)
 
 
 def test_a_folder_without_checkpoints_is_taken_over(tmp_path):
-    """A run that failed at its first step does not block the mended one."""
-    claimed(tmp_path, {"rate": 1}, started=False)
-    assert claimed(tmp_path, {"rate": 2}, started=False) == {"rate": 2}
-    assert claimed(tmp_path, {"rate": 2}, started=True) == {"rate": 2}
-    with pytest.raises(InputError, match="rate: 2 -> 3"):
-        claimed(tmp_path, {"rate": 3}, started=True)
-    assert read_config(tmp_path) == {"rate": 2}
+    """A run that failed at its first step does not block the repaired one."""
+    claimed(tmp_path, started=False)
+    other = {"options": {"data": [1, 3]}}
+    assert claimed(tmp_path, started=False, **other) == {**RUN, **other}
+    assert claimed(tmp_path, started=True, **other) == {**RUN, **other}
+    with pytest.raises(InputError, match=r"another run \(options.data: \[1, 3\] -> \[1, 2\]\)"):
+        claimed(tmp_path, started=True)
+    assert read_run(tmp_path) == {**RUN, **other}
 
 
-def test_a_run_of_an_older_version_lacks_new_keys(tmp_path):
-    claimed(tmp_path, {"a": {"rate": 1}}, started=False)
-    defaults = {"a": {"rate": 0, "new": (7,)}}
-    claimed(tmp_path, {"a": {"rate": 1, "new": (7,)}}, started=True, defaults=defaults)
-    with pytest.raises(InputError, match=r"\(a.new: \[7\] -> \[8\]\)"):
-        claimed(tmp_path, {"a": {"rate": 1, "new": (8,)}}, started=True, defaults=defaults)
+@pytest.mark.parametrize(
+    ("changes", "listed"),
+    [
+        ({"kind": "points"}, 'kind: "boxes" -> "points"'),
+        ({"fit": {"steps": 12, "batch_size": 32, "ema_decay": 0.9}},
+         "fit.batch_size: 64 -> 32; fit.ema_decay: (absent) -> 0.9"),
+        ({"task": {"loss": {"name": "l2"}, "inputs": {"name": "Inputs"}}},
+         'task.loss.name: (absent) -> "l2"; task.loss.object: "own.py:loss" -> (absent)'),
+        ({"task": {"loss": {"object": "own.py:loss", "sha256": "2"}, "inputs": {"name": "Inputs"}},
+          "code": {"own.py:loss": "2"}}, "the code of own.py:loss is another"),
+        ({"step_digest": ["b"]}, "the training step: it computes something else"),
+        ({"fit": {"steps": 24, "batch_size": 64}}, "fit.steps: 12 -> 24"),
+    ],
+)  # fmt: skip
+def test_another_run_is_refused_with_the_differences(tmp_path, changes, listed):
+    claimed(tmp_path, started=False)
+    with pytest.raises(InputError, match=re.escape(f"has another run ({listed}")) as caught:
+        claimed(tmp_path, started=True, **changes)
+    assert ("extend=True lets steps grow" in str(caught.value)) == ("12 -> 24" in listed)
+    assert read_run(tmp_path) == RUN
 
 
-def test_checkpoints_without_their_config_are_not_taken_over(tmp_path):
-    with pytest.raises(InputError, match=r"has checkpoints, but no config.json: restore it"):
-        claimed(tmp_path, {}, started=True)
+def test_the_step_is_not_compared_between_versions(tmp_path):
+    claimed(tmp_path, started=False, versions={"jaxvision": "0.0", "jax": "0.1"})
+    log = []
+    claimed(tmp_path, started=True, step_digest=["b"], log=log)
+    assert log == [
+        "the run was started by jaxvision 0.0 and jax 0.1, this is jaxvision "
+        f"{RUN['versions']['jaxvision']} and jax {jax.__version__}: the training step is not "
+        "compared"
+    ]
+
+
+def test_steps_may_grow_if_they_are_allowed_to(tmp_path):
+    claimed(tmp_path, started=False)
+    longer = {"fit": {"steps": 24, "batch_size": 64}, "step_digest": ["b"]}
+    log = []
+    run = claimed(tmp_path, started=True, extend=True, log=log, **longer)
+    assert log == ["the run grows from 12 to 24 steps"]
+    earlier = {key: RUN[key] for key in ("versions", "fit", "step_digest")}
+    assert run == {**RUN, **longer, "extended": [earlier]}
+    with pytest.raises(InputError, match="steps: 24 -> 12"):
+        claimed(tmp_path, started=True, extend=True)
+    with pytest.raises(InputError, match="batch_size: 64 -> 1"):
+        claimed(tmp_path, started=True, extend=True, fit={"steps": 48, "batch_size": 1})
+
+
+def test_the_options_of_the_command_line_are_kept_and_not_compared(tmp_path):
+    claimed(tmp_path, started=False, config={"log_every": 1})
+    assert claimed(tmp_path, started=True, config={"log_every": 2})["config"] == {"log_every": 1}
+
+
+def test_checkpoints_without_their_description_are_not_taken_over(tmp_path):
+    with pytest.raises(InputError, match=r"has checkpoints, but no run.json: restore it"):
+        claimed(tmp_path, started=True)
 
 
 def test_one_process_at_a_time_trains_in_a_folder(tmp_path):
@@ -127,7 +203,7 @@ def test_one_process_at_a_time_trains_in_a_folder(tmp_path):
 
 def test_a_folder_that_cannot_be_one(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"cannot write the run to .*: use another --workdir"):
+    with pytest.raises(InputError, match=r"cannot write the run to .*: use another workdir"):
         lock(tmp_path / "file")
 
 
@@ -138,7 +214,7 @@ def test_a_bar_in_a_terminal(monkeypatch):
 
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
-    progress = Progress(start=3, steps=10, batch_size=8, every=5, visible=True)
+    progress = Progress(start=3, steps=10, batch_size=8, every=5, log=print, visible=True)
     for step in range(4, 11):
         time.sleep(0.02)
         progress.update(step, {"loss": 0.5, "accuracy": step / 10})
@@ -160,7 +236,112 @@ def test_a_damaged_line_of_the_metrics_is_left_out_alone(tmp_path, caplog):
 
 def test_a_folder_without_a_run(tmp_path):
     with pytest.raises(InputError, match="no run in"):
-        read_config(tmp_path)
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(InputError, match=r"config\.json is damaged"):
-        read_config(tmp_path)
+        read_run(tmp_path)
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(InputError, match=r"run\.json is damaged"):
+        read_run(tmp_path)
+    (tmp_path / "run.json").write_text('{"format": 2}')
+    with pytest.raises(InputError, match=r"run\.json has format 2, and this version .* reads 1"):
+        read_run(tmp_path)
+
+
+def rate_of(optimizer, count=0, **fields):
+    phase = Phase(optimizer, **fields)
+    params = {"w": jnp.ones(3)}
+    state = phase.init(params)
+    rates = []
+    for n in range(count, count + 3):
+        _, state = optax.with_extra_args_support(optimizer).update(
+            params, state, params, value=jnp.float32(1)
+        )
+        rate = phase.learning_rate(state, n)
+        rates.append(None if rate is None else float(rate))
+    return rates
+
+
+def test_the_learning_rate_is_that_of_the_schedule_or_of_the_optimizer_or_unknown():
+    halving = optax.exponential_decay(0.1, 1, 0.5)
+    assert rate_of(optax.adam(halving)) == [None] * 3
+    assert rate_of(optax.adam(halving), schedule=halving) == pytest.approx([0.1, 0.05, 0.025])
+    injected = optax.inject_hyperparams(optax.adam)(learning_rate=halving)
+    assert rate_of(injected) == pytest.approx([0.1, 0.05, 0.025])
+    assert rate_of(optax.chain(optax.clip(1.0), injected)) == pytest.approx([0.1, 0.05, 0.025])
+    assert rate_of(optax.inject_hyperparams(optax.scale)(step_size=0.1)) == [None] * 3
+    plateau = optax.contrib.reduce_on_plateau(factor=0.5, patience=1, accumulation_size=1)
+    falling = optax.chain(optax.sgd(0.1), plateau)
+    assert rate_of(falling, schedule=lambda step: 0.1) == pytest.approx([0.1, 0.05, 0.025])
+
+
+SGD = optax.sgd(0.1)
+
+
+def test_phases_follow_one_another():
+    assert [stage.start for stage in stages_of(SGD, 12)] == [0]
+    phases = [Phase(SGD, 4), Phase(SGD, 3), Phase(SGD)]
+    assert [stage.start for stage in stages_of(phases, 12)] == [0, 4, 7]
+    assert [stage.start for stage in stages_of([Phase(SGD, 4), Phase(SGD, 8)], 12)] == [0, 4]
+    stages = stages_of(phases, 12)
+    starts = [stage_after(stages, step).start for step in (0, 1, 4, 5, 7, 8, 12)]
+    assert starts == [0, 0, 0, 4, 4, 7, 7]
+
+
+@pytest.mark.parametrize(
+    ("phases", "message"),
+    [
+        ([Phase(SGD, 12), Phase(SGD)], "the phases have 12, the rest steps of 12: give steps that"),
+        ([Phase(SGD, 5), Phase(SGD, 6)], "the phases have 5, 6 steps of 12: .* add up to 12"),
+        ([Phase(SGD, 5), Phase(SGD, 8)], "add up to 12"),
+        ([Phase(SGD), Phase(SGD, 8)], "phase 1 of 2 has no steps"),
+        ([], "optimizer is no optimizer"),
+        ([SGD], "optimizer is no optimizer"),
+    ],
+)
+def test_phases_that_do_not_follow_one_another(phases, message):
+    with pytest.raises(OptionError, match=message):
+        stages_of(phases, 12)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"optimizer": "adam"}, "optimizer is 'adam': give one of optax's"),
+        ({"steps": 0}, "steps is 0: give at least 1"),
+        ({"lr_multipliers": ("bn", 0.1)}, "lr_multipliers has 'bn': give pairs"),
+        ({"lr_multipliers": (("bn",),)}, r"lr_multipliers has \('bn',\): give pairs"),
+        ({"lr_multipliers": ((0.1, "bn"),)}, "lr_multipliers has"),
+        ({"lr_multipliers": (("bn", 0.0),)}, "lr_multipliers of 'bn' is 0.0: give more than 0"),
+    ],
+)
+def test_wrong_phases(fields, message):
+    with pytest.raises(OptionError, match=message) as caught:
+        Phase(**{"optimizer": SGD, **fields})
+    assert caught.value.option in fields
+
+
+def test_weight_decay_is_for_kernels():
+    params = {"fc": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}, "bn": {"scale": jnp.ones(3)}}
+    assert decay_mask(params) == {"fc": {"kernel": True, "bias": False}, "bn": {"scale": False}}
+
+
+def test_a_task_is_described_by_its_origin_where_it_is_still_that():
+    task = box_task()
+    named = {"name": "box"}
+    task = dataclasses.replace(
+        task,
+        kind="boxes",
+        inputs=Inputs((8, 8), channels=1),
+        class_names=("a", "b"),
+        origin={"loss": (task.loss, named), "forward": (task.forward, {"model": named})},
+    )
+    found = describe_task(task)
+    assert found["loss"] == named
+    assert found["forward"] == {"model": named}
+    assert found["inputs"] == {
+        "name": "Inputs", "size": [8, 8], "channels": 1, "mean": [0.0], "std": [1.0]
+    }  # fmt: skip
+    assert found["class_names"] == ["a", "b"]
+    assert found["decode"]["object"] == "tests.engine.box_task:box_task.<locals>.decode"
+    assert len(found["decode"]["sha256"]) == 64
+    assert not found.keys() & {"kind", "origin", "dataset_metric"}
+    mine = dataclasses.replace(task, loss=lambda outputs, example, *, key, step: {})
+    assert describe_task(mine)["loss"]["object"].startswith(f"{__name__}:test_a_task")

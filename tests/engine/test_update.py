@@ -8,20 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from ml_collections import ConfigDict
 
-from jaxvision.cli.config import default_config
-from jaxvision.core import ClassificationBatch, InputError, Task
+from jaxvision.core import InputError, OptionError, Summary, Task
+from jaxvision.core import DatasetMetric as Metric
 from jaxvision.engine import (
-    Optimizer,
     Parallel,
+    Phase,
+    evaluate,
     init_state,
     make_evaluate,
     make_update,
+    metric_names,
+    train_steps,
 )
-from jaxvision.engine.evaluate import measured
-from jaxvision.tasks import classification
 from tests.engine.box_task import box_batches, box_task
+from tests.engine.image_task import image_batches, image_task
 
 
 @flax.struct.dataclass
@@ -32,14 +33,14 @@ class WeightedBatch:
 
 
 def sgd(rate):
-    return Optimizer(optax.with_extra_args_support(optax.sgd(rate, momentum=0.9)), lambda _: rate)
+    return Phase(optax.sgd(rate, momentum=0.9), schedule=lambda step: rate)
 
 
 def train(task, batches, devices, kind="pmap", rate=0.05, dtype=None):
     """Losses of every step, and the state after the last."""
     parallel = Parallel(kind, jax.devices()[:devices])
     optimizer = sgd(rate)
-    update = make_update(task, optimizer, seed=3, parallel=parallel)
+    update = make_update(task, optimizer, parallel=parallel)
     state = init_state(task, optimizer, 3)
     if dtype is not None:
         state = jax.tree.map(
@@ -48,31 +49,9 @@ def train(task, batches, devices, kind="pmap", rate=0.05, dtype=None):
     state = parallel.replicate(state)
     losses = []
     for batch in batches:
-        state, record = update(state, parallel.shard(batch))
+        state, record = update(state, parallel.shard(batch), 3)
         losses.append(float(record["loss"]))
     return np.array(losses), jax.device_get(state)
-
-
-def digits_task(**changes):
-    config = default_config()
-    config.update(changes)
-    config.augment.padding, config.augment.degrees, config.augment.flip = 2, 10.0, True
-    config.data.image_size = 16
-    return classification(config)
-
-
-def image_batches(count, size=16):
-    """Images with example weights that are uneven over the devices."""
-    rng = np.random.default_rng(1)
-    return [
-        ClassificationBatch(
-            image=rng.integers(0, 256, (size, 16, 16, 1), np.uint8),
-            label=rng.integers(0, 10, size).astype(np.int32),
-            weight=np.linspace(0.1, 3, size).astype(np.float32) ** 2,
-            mask=np.ones(size, bool),
-        )
-        for _ in range(count)
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +61,7 @@ def resnet_losses():
     In float64: in float32 rounding now and then moves a ReLU's input across 0, and training on
     noise makes a hundred times more of each such step before the end. The images are float32.
     """
-    task = digits_task(model=ConfigDict({"name": "resnet20", "blocks": 1, "widths": (4, 8, 8)}))
+    task = image_task(blocks=1, widths=(4, 8, 8))
     batches = image_batches(20)
     with jax.enable_x64():
         return task, batches, *train(task, batches, 1, dtype=jnp.float64)
@@ -128,9 +107,9 @@ def test_gradient_under_uneven_weights_is_that_of_one_device():
 
     def mean_loss(params, parallel):
         """What the loss terms are after one update with these parameters."""
-        update = make_update(plain, sgd(1.0), seed=0, parallel=parallel)
+        update = make_update(plain, sgd(1.0), parallel=parallel)
         given = parallel.replicate(state.replace(params=params))
-        after, record = update(given, parallel.shard(batch))
+        after, record = update(given, parallel.shard(batch), 0)
         return jax.device_get(after.params), record
 
     one, record_one = mean_loss(state.params, Parallel("pmap", jax.devices()[:1]))
@@ -158,90 +137,166 @@ def test_weighted_mean_of_uneven_shards_by_hand():
         ),
         loss=loss,
         metrics=lambda outputs, example: {},
-        decode=lambda outputs: outputs,
+        decode=lambda outputs, example: outputs,
     )
     mask = np.arange(8) != 7  # and one is filler
     batch = WeightedBatch(totals.astype("f4"), weights.astype("f4"), mask)
     expected = totals[:7].sum() / weights[:7].sum()
     for kind in ("pmap", "shard_map"):
         parallel = Parallel(kind)
-        update = make_update(task, sgd(1.0), seed=0, parallel=parallel)
-        state, record = update(
-            parallel.replicate(init_state(task, sgd(1.0), 0)), parallel.shard(batch)
-        )
+        update = make_update(task, sgd(1.0), parallel=parallel)
+        state = parallel.replicate(init_state(task, sgd(1.0), 0))
+        state, record = update(state, parallel.shard(batch), 0)
         np.testing.assert_allclose(record["loss"], expected, rtol=1e-6)
         np.testing.assert_allclose(record["gradient_norm"], expected, rtol=1e-6)
         np.testing.assert_allclose(state.params["w"], 1 - expected, rtol=1e-5)
+
+
+def variables_of(task, dtype=None):
+    return jax.device_get(init_state(task, sgd(1.0), 0).variables)
 
 
 @pytest.mark.parametrize("kind", ["pmap", "shard_map"])
 def test_evaluation_counts_each_real_example_once(kind):
     task = box_task()
     parallel = Parallel(kind)
-    state = parallel.replicate(init_state(task, sgd(1.0), 0))
-    evaluate = make_evaluate(task, parallel=parallel)
+    variables = parallel.replicate(variables_of(task))
+    measure = make_evaluate(task, parallel=parallel)
     full = [batch.replace(partners=None) for batch in box_batches(2, 8)]
-    expected = evaluate(state, full).metrics
+    expected = measure(variables, full).metrics
     junk = jax.tree.map(lambda x: np.concatenate([x, np.zeros_like(x)]), full[1])
     filled = [
         jax.tree.map(lambda x: x[:4], full[0]),
         jax.tree.map(lambda x: x[4:], full[0]),
         junk.replace(mask=np.arange(16) < 8),
     ]
-    assert evaluate(state, filled).metrics == pytest.approx(expected, rel=1e-6)
+    assert measure(variables, filled).metrics == pytest.approx(expected, rel=1e-6)
     single = Parallel(kind, jax.devices()[:1])
-    alone = make_evaluate(task, parallel=single)(single.replicate(jax.device_get(state)), full)
+    alone = evaluate(task, variables_of(task), full, parallel=single)
     assert alone.metrics == pytest.approx(expected, rel=1e-6)
+    assert (alone.tables, alone.collected) == ({}, None)
+
+
+def test_evaluation_fills_batches_that_the_devices_do_not_divide():
+    task = box_task()
+    full = [batch.replace(partners=None) for batch in box_batches(2, 8)]
+    expected = evaluate(task, variables_of(task), full)
+    cut = [jax.tree.map(lambda x, n=n: x[n : n + 3], full[0]) for n in (0, 3)]
+    cut += [jax.tree.map(lambda x: x[6:], full[0]), full[1]]
+    assert evaluate(task, variables_of(task), cut).metrics == pytest.approx(expected.metrics, 1e-6)
+
+
+class Targets(list):
+    """Batches with the records of their examples, as an EvalLoader is."""
+
+    def __init__(self, batches, records):
+        super().__init__(batches)
+        self.records, self.asked = records, 0
+
+    def targets(self):
+        self.asked += 1
+        return self.records
+
+
+def collecting(names=("images", "boxes"), calls=None):
+    """The box task with a metric over all examples, which counts."""
+
+    def collect(outputs, example):
+        return {"labels": example.labels, "mean": outputs["cells"].mean(), "nothing": None}
+
+    def summarize(collected, records):
+        if calls is not None:
+            calls.append(records)
+        boxes = sum(record["boxes"] for record in records)
+        numbers = {"images": float(len(collected["labels"])), "boxes": float(boxes)}
+        return Summary(numbers, {"means": collected["mean"]})
+
+    return dataclasses.replace(box_task(), dataset_metric=Metric(names, collect, summarize))
 
 
 @pytest.mark.parametrize("kind", ["pmap", "shard_map"])
 def test_what_a_task_collects_is_there_once_and_in_order(kind):
-    def collect(outputs, example):
-        return {"labels": example.labels, "mean": outputs["cells"].mean(), "nothing": None}
-
-    def summarize(collected):
-        return {"images": float(len(collected["labels"]))}
-
-    task = dataclasses.replace(box_task(), collect=collect, summarize=summarize)
-    parallel = Parallel(kind)
-    state = parallel.replicate(init_state(task, sgd(1.0), 0))
+    calls = []
+    task = collecting(calls=calls)
     full = [batch.replace(partners=None) for batch in box_batches(2, 8)]
     holed = jax.tree.map(np.copy, full[1])
     holed.mask[[2, 7]] = False  # on different devices
-    found = make_evaluate(task, parallel=parallel)(state, [full[0], holed])
-    assert found.metrics["images"] == 14
+    data = Targets([full[0], holed], [{"boxes": n} for n in range(14)])
+    found = evaluate(task, variables_of(task), data, parallel=Parallel(kind))
+    assert found.metrics == {"score": found.metrics["score"], "images": 14, "boxes": 91}
     assert found.collected["nothing"] is None
     expected = np.concatenate([full[0].labels, full[1].labels[[0, 1, 3, 4, 5, 6]]])
     np.testing.assert_array_equal(found.collected["labels"], expected)
+    np.testing.assert_array_equal(found.tables["means"], found.collected["mean"])
+    assert calls == [data.records], "once"
     alone = Parallel(kind, jax.devices()[:1])
-    state = alone.replicate(jax.device_get(state))
-    again = make_evaluate(task, parallel=alone)(state, [full[0], holed])
+    again = evaluate(task, variables_of(task), data, parallel=alone)
     np.testing.assert_allclose(again.collected["mean"], found.collected["mean"], rtol=1e-5)
-    assert measured(task, jax.eval_shape(lambda: state), full[0]) == ["score", "images"]
+    names = metric_names(task, variables_of(task), full[0])
+    assert names == ["score", "images", "boxes"]
+
+
+def test_a_metric_over_all_examples_needs_their_records():
+    task = collecting()
+    batches = [batch.replace(partners=None) for batch in box_batches(1, 8)]
+    with pytest.raises(InputError, match=r"measures images, boxes over all .* a method targets\(\)"):
+        evaluate(task, variables_of(task), batches)
+    few = Targets(batches, [{"boxes": 1}] * 7)
+    with pytest.raises(InputError, match=r"gave 8 examples, and their targets\(\) has 7 records"):
+        evaluate(task, variables_of(task), few)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("images",), r"gave \['boxes', 'images'\], and not its names \['images'\]"),
+        (("images", "boxes", "score"), "and not its names"),
+    ],
+)
+def test_the_numbers_of_a_metric_are_those_that_it_names(names, message):
+    data = Targets([batch.replace(partners=None) for batch in box_batches(1, 8)], [{"boxes": 1}] * 8)
+    with pytest.raises(ValueError, match=message):
+        evaluate(collecting(names), variables_of(box_task()), data)
 
 
 def test_a_metric_and_a_number_of_the_summary_may_not_share_a_name():
-    task = dataclasses.replace(
-        box_task(), collect=lambda outputs, example: (), summarize=lambda collected: {"score": 1.0}
-    )
-    parallel = Parallel()
-    state = parallel.replicate(init_state(task, sgd(1.0), 0))
+    task = collecting(("images", "boxes", "score"))
     with pytest.raises(ValueError, match="registered twice: score"):
-        make_evaluate(task, parallel=parallel)(state, box_batches(1, 8))
+        metric_names(task, variables_of(task), box_batches(1, 8)[0])
 
 
 @pytest.mark.parametrize("kind", ["pmap", "shard_map"])
 def test_the_step_is_compiled_once_for_each_form_of_batch(kind):
     parallel, optimizer = Parallel(kind), sgd(0.1)
     task = sized_task()
-    update = make_update(task, optimizer, seed=0, parallel=parallel)
+    update = make_update(task, optimizer, parallel=parallel)
     state = parallel.replicate(init_state(task, optimizer, 0))
     for number, size in enumerate([4, 6, 4, 6, 6, 8, 4], start=1):
         batch = WeightedBatch(
             total=np.ones((8, size), "f4"), weight=np.ones(8, "f4"), mask=np.ones(8, bool)
         )
-        state, _ = update(state, parallel.shard(batch))
+        state, _ = update(state, parallel.shard(batch), number)
         assert update.compilations == [1, 2, 2, 2, 2, 3, 3][number - 1]
+
+
+@pytest.mark.parametrize("kind", ["pmap", "shard_map"])
+def test_the_seed_is_an_input_of_the_step(kind):
+    """Another seed draws other numbers and compiles nothing; the same seed draws the same."""
+    parallel, task = Parallel(kind), box_task()
+    update = make_update(task, sgd(0.1), parallel=parallel)
+    batch = box_batches(1, 8)[0]
+
+    def loss(seed):
+        state = parallel.replicate(init_state(task, sgd(0.1), 0))
+        [(_, _, record, _)] = train_steps(
+            update, state, iter([batch, batch]), seed=seed, parallel=parallel, stop=1
+        )
+        return float(record["loss"])
+
+    losses = [loss(seed) for seed in (0, 1, 0, 2**31, -1)]
+    assert losses[0] == losses[2]
+    assert len(set(losses)) == 4
+    assert update.compilations == 1
 
 
 def sized_task():
@@ -253,7 +308,7 @@ def sized_task():
         forward=lambda variables, batch, **_: (batch.total.mean(1) - variables["params"]["x"], {}),
         loss=lambda outputs, example, **_: {"square": (outputs**2, example.weight)},
         metrics=lambda outputs, example: {},
-        decode=lambda outputs: outputs,
+        decode=lambda outputs, example: outputs,
     )
 
 
@@ -272,10 +327,10 @@ def test_a_metric_with_an_entry_for_each_class_is_divided_over_the_whole_data():
     parallel = Parallel()
     state = parallel.replicate(init_state(task, sgd(1.0), 0))
     plain = [batch.replace(partners=None) for batch in batches]
-    found = make_evaluate(task, parallel=parallel)(state, plain)
+    found = evaluate(task, state.variables, plain, parallel=parallel)
     assert found.metrics == {"overlap": pytest.approx(2.0)}
-    update = make_update(task, sgd(1.0), seed=0, parallel=parallel)
-    _, record = update(state, parallel.shard(batches[0]))
+    update = make_update(task, sgd(1.0), parallel=parallel)
+    _, record = update(state, parallel.shard(batches[0]), 0)
     assert record["overlap"] == pytest.approx(2.0)
 
 
@@ -294,7 +349,7 @@ def test_batch_size_that_does_not_divide_names_the_next_ones(size, advice):
 
 
 def test_unknown_kind_of_parallelism():
-    with pytest.raises(InputError, match="is 'pmapp': choose one of pmap"):
+    with pytest.raises(OptionError, match="is 'pmapp': choose one of pmap"):
         Parallel("pmapp")
 
 
@@ -336,12 +391,29 @@ def test_streams_of_keys_differ():
         task.decode,
     )  # fmt: skip
     parallel = Parallel()
-    update = make_update(tiny, sgd(0.0), seed=0, parallel=parallel)
+    update = make_update(tiny, sgd(0.0), parallel=parallel)
     state, drawn = parallel.replicate(init_state(tiny, sgd(0.0), 0)), []
     for batch in box_batches(3, 4):
-        state, record = update(state, parallel.shard(batch))
+        state, record = update(state, parallel.shard(batch), 0)
         drawn += [
             (float(record[f"{n}0"]), float(record[f"{n}1"]))
             for n in ("example", "augment", "device")
         ]
     assert len(set(drawn)) == 9
+
+
+def test_an_optimizer_that_looks_at_the_loss_gets_it():
+    seen = []
+
+    def look(updates, state, params, *, value, **extra):
+        jax.debug.callback(lambda x: seen.append(float(x)), value)
+        return updates, state
+
+    looking = optax.GradientTransformationExtraArgs(lambda params: (), look)
+    parallel = Parallel("pmap", jax.devices()[:1])
+    update = make_update(box_task(), optax.chain(optax.sgd(0.1), looking), parallel=parallel)
+    state = parallel.replicate(init_state(box_task(), optax.chain(optax.sgd(0.1), looking), 0))
+    _, record = update(state, parallel.shard(box_batches(1, 8)[0]), 0)
+    jax.effects_barrier()
+    assert seen == [float(record["loss"])]
+    assert "learning_rate" not in record

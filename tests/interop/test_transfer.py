@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxvision.core import InputError
-from jaxvision.engine import transfer
+from jaxvision.interop.transfer import transfer
 
 
 def variables_of(number, *, classes=3, backbone=False):
@@ -32,15 +32,15 @@ def test_another_number_of_classes_leaves_the_head_as_it_is():
     assert (result.variables["params"]["conv1"]["kernel"] == 2).all()
 
 
-def test_what_is_left_out_stays_as_it_is():
-    result = transfer(variables_of(1), variables_of(2), leave_out=("head", "bn1"))
+def test_what_is_reinitialised_stays_as_it_is():
+    result = transfer(variables_of(1), variables_of(2), reinit=("head", "bn1"))
     assert (result.taken, sorted(result.own)) == (["conv1/kernel"], ["bn1/mean", "head/kernel"])
     assert (result.variables["params"]["head"]["kernel"] == 1).all()
     assert (result.variables["batch_stats"]["bn1"]["mean"] == 1).all()
-    with pytest.raises(InputError, match=r"config.init_except: 'haed' matches nothing: .*'head'"):
-        transfer(variables_of(1), variables_of(2), leave_out=("haed",))
+    with pytest.raises(InputError, match=r"reinit: 'haed' matches nothing: .*'head'"):
+        transfer(variables_of(1), variables_of(2), reinit=("haed",))
     with pytest.raises(InputError, match="no weight in common"):
-        transfer(variables_of(1), variables_of(2), leave_out=("*",))
+        transfer(variables_of(1), variables_of(2), reinit=("*",))
 
 
 def test_a_classifier_becomes_the_backbone_of_a_detector():

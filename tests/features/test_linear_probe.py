@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from jaxvision.core import InputError
-from jaxvision.engine import choose_l2, fit_linear_probe
+from jaxvision.features.linear_probe import choose_l2, fit_linear_probe
 
 CLASSES = 3
 
