@@ -1,18 +1,18 @@
-"""Classifiers, forward and a training step, beside torchvision's: milliseconds and ratios.
+"""Compares classifiers with torchvision's: milliseconds of evaluation and of a training step.
 
   python benchmarks/backbones.py [--models resnet18 vgg16 ...] [--batch 8] [--rounds 5]
                                  [--dtype bfloat16] [--torch-compile] [--options NAME=VALUE ...]
 
-Ours have the weights of torchvision's networks, and nothing is dropped out. "forward" is the logits
-of an evaluation, "train" a step: cross entropy, gradients, and SGD with momentum. Before anything
-is timed the logits must agree, the loss, and what a step takes off it. Then both run in turns, each
-twice, of which the second time counts, as in a loop of its own; a figure is the median over the
-rounds. "x" is our time over torchvision's: below 1 ours is faster. "compile" is what the compiler
-takes for ours, once.
+The networks ("ours") have the weights of torchvision's, and there is no dropout. "forward" computes
+the logits in evaluation. "train" is a training step: cross entropy, gradients, and SGD with
+momentum. Before the timing, the script checks that logits, loss, and the decrease of the loss by a
+step agree. Then both run alternately, each twice, and the second time is measured, which is the
+time in a loop of its own. Each number is the median over the rounds. "x" is our time divided by
+torchvision's: below 1 ours is faster. "compile" is the time of our compilation.
 
-XLA's options are those of `jaxvision.models.compiler_options`; --options tries others, for all.
-Both run on the GPU if torch sees one too (torch's arrays then channels last), else on the CPU. In
-bfloat16 parameters stay float32, and torch's networks run under its autocast.
+XLA's options are those of `jaxvision.models.compiler_options`; --options sets others, for all
+networks. Both run on the GPU if torch has one too (torch then has channels last), else on the CPU.
+With bfloat16 parameters stay float32, and torch's networks run under its autocast.
 """
 
 import argparse
@@ -39,14 +39,14 @@ CLASSES = 1000
 
 
 def torchvision_models():
-    """torchvision.models, or None."""
+    """Returns torchvision.models, or None."""
     if torch is None:
         return None
     try:
         return importlib.import_module("torchvision.models")
     except ImportError:
         return None
-    except RuntimeError:  # without its compiled operators it asks what they are like
+    except RuntimeError:  # without its compiled operators, it needs their definitions
         for name in ("nms", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool"):
             torch.library.define(f"torchvision::{name}", "(Tensor x) -> Tensor")
             torch.library.define(f"torchvision::_{name}_backward", "(Tensor x) -> Tensor")
@@ -57,7 +57,7 @@ def torchvision_models():
 
 
 def without_chance(name, **fields):
-    """Our network, with nothing dropped."""
+    """Creates our network without dropout and stochastic depth."""
     known = create_model(name).__dataclass_fields__
     off = {field: 0.0 for field in ("dropout", "drop_path") if field in known}
     return create_model(name, num_classes=CLASSES, **off, **fields)
@@ -81,12 +81,12 @@ def main():
     parser.add_argument("--dtype", choices=list(AGREES), default="float32")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--torch-compile", action="store_true")
-    parser.add_argument("--options", nargs="*", help="NAME=VALUE of XLA, instead of the table's")
+    parser.add_argument("--options", nargs="*", help="NAME=VALUE of XLA, instead of the defaults")
     asked = parser.parse_args()
     same_device()
     models = torchvision_models()
     if models is None:
-        print("torchvision is not installed: its columns are left out")
+        print("torchvision is not installed: its columns are omitted")
 
     rng = np.random.default_rng(0)
     images = rng.normal(size=(asked.batch, asked.size, asked.size, 3)).astype(np.float32)

@@ -1,20 +1,21 @@
-"""COCO's average precision: seconds for a data set, beside pycocotools and faster-coco-eval.
+"""Compares COCO's average precision with pycocotools and faster-coco-eval: seconds for a data set.
 
   python benchmarks/coco_ap.py [--images 5000] [--detections 100] [--classes 80] [--rounds 3]
                                [--slow-rounds 1] [--segm-images 500]
 
-A made-up set: each image has 1 to 14 objects, 2 % of them crowds, and so many detections, of which
-a part lies near objects. First boxes ("bbox"), then masks (ellipses, "segm") of fewer images.
+The data set is synthetic: each image has 1 to 14 objects, 2 % of them crowds, and --detections
+detections, some of them near objects. First boxes are measured ("bbox"), then masks (ellipses,
+"segm") of fewer images. The columns are
 
-  tables      what each library needs before it can begin: flat tables of arrays for ours, COCO's
-              dictionaries for the others (its `loadRes` among it)
-  seconds     median of the rounds, from tables to the twelve numbers (evaluate and accumulate);
-              masks begin as COCO's compressed text, which each library reads within this time
-  ratio       seconds over ours
-  difference  the largest of the twelve numbers, to pycocotools
+  tables      seconds to prepare the input of the library: tables of arrays for this one, COCO's
+              dictionaries for the others (including `loadRes`)
+  seconds     median of the rounds, from this input to the twelve numbers (evaluate and accumulate);
+              masks are given as COCO's compressed text, and reading it is included
+  ratio       seconds divided by those of this library
+  difference  largest difference of the twelve numbers from pycocotools
 
-Rounds run in turns; pycocotools, which takes tens of seconds, takes part in the first --slow-rounds
-only. A library that is missing is left out.
+Each round runs all libraries, one after the other. pycocotools takes tens of seconds, so it only
+runs in the first --slow-rounds. A library that is not installed is omitted.
 """
 
 import argparse
@@ -35,14 +36,14 @@ WIDTH, HEIGHT = 640, 480
 
 
 def make_boxes(rng, count):
-    """f64[count, 4], xyxy: of all three sizes, inside the image."""
+    """Makes random boxes of all three sizes inside the image, f64[count, 4], xyxy."""
     sides = np.exp(rng.uniform(np.log(8), np.log(400), (count, 2))) * [1, HEIGHT / WIDTH]
     corner = rng.uniform(0, 1, (count, 2)) * ([WIDTH, HEIGHT] - sides)
     return np.concatenate([corner, corner + sides], axis=1).astype(np.float32).astype(np.float64)
 
 
 def ellipses(boxes):
-    """The run-lengths of the ellipse within each box."""
+    """Returns the run-lengths of the ellipse inside each box."""
     masks = []
     for x1, y1, x2, y2 in boxes:
         x = (np.arange(WIDTH) + 0.5 - (x1 + x2) / 2) / ((x2 - x1) / 2)
@@ -52,7 +53,7 @@ def ellipses(boxes):
 
 
 def make_tables(images, detections, classes, *, masks=False, seed=0):
-    """(detections, objects) of a made-up set."""
+    """Makes (detections, objects) of a synthetic data set."""
     rng = np.random.default_rng(seed)
     counts = rng.integers(1, 15, images)
     image = np.repeat(np.arange(images), counts)
@@ -66,7 +67,7 @@ def make_tables(images, detections, classes, *, masks=False, seed=0):
     found_boxes = np.where(is_near[:, None], boxes[near] + jitter, make_boxes(rng, found.size))
     found_boxes[:, 2:] = np.maximum(found_boxes[:, 2:], found_boxes[:, :2] + 1)
     right = is_near & (rng.random(found.size) < 0.8)
-    # Few decimals: equal scores occur.
+    # Scores have few decimals, so that equal scores occur.
     scores = np.clip(rng.normal(0.3 + 0.3 * right, 0.2), 0.001, 1).round(3)
     found_table = DetectionTable(
         image=found,
@@ -87,7 +88,7 @@ def make_tables(images, detections, classes, *, masks=False, seed=0):
 
 
 def as_coco(detections, objects, iou_type):
-    """(data set, results) as COCO's dictionaries."""
+    """Converts tables to (data set, results) as COCO's dictionaries."""
 
     def rows(table):
         xywh = np.concatenate([table.boxes[:, :2], table.boxes[:, 2:] - table.boxes[:, :2]], axis=1)
@@ -125,7 +126,7 @@ def as_coco(detections, objects, iou_type):
 
 
 def pycocotools(data_set, results, iou_type):
-    """A call that gives the twelve numbers; its preparation happens here."""
+    """Prepares the input, and returns a function that computes the twelve numbers."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -151,7 +152,7 @@ def numbers_of(evaluation_class, truth, found, iou_type):
 
 
 def read_masks(table, texts):
-    """The table with its masks from COCO's compressed text."""
+    """Returns the table with masks that are read from COCO's compressed text."""
     masks = [
         RunLengths(mask.size, decompress_counts(text))
         for mask, text in zip(table.masks, texts, strict=True)
@@ -160,7 +161,7 @@ def read_masks(table, texts):
 
 
 def quiet(call, *arguments):
-    """(seconds, result) of a call, without what it prints."""
+    """Calls a function without its output, and returns (seconds, result)."""
     with contextlib.redirect_stdout(io.StringIO()):
         began = time.perf_counter()
         result = call(*arguments)
@@ -197,7 +198,7 @@ def measure(iou_type, images, options):
             loaded, calls[name] = quiet(library, *made, iou_type)
             prepared[name] = dictionaries + loaded
         except ImportError:
-            print(f"# {name}: not installed: left out")
+            print(f"# {name} is not installed: omitted")
     times, numbers = {name: [] for name in calls}, {}
     for turn in range(options.rounds):
         for name in list(calls) if turn % 2 else list(reversed(calls)):
@@ -212,7 +213,7 @@ def measure(iou_type, images, options):
         line = f"  {name:>16} {prepared[name]:8.2f} {taken:8.2f}"
         line += f" {taken / statistics.median(times['ours']):8.1f}"
         if "pycocotools" in numbers:
-            # Both give -1 for what does not exist, ours NaN.
+            # For values that do not exist, both return -1 and this library NaN.
             difference = np.nan_to_num(numbers[name], nan=-1) - numbers["pycocotools"]
             line += f"  {np.abs(difference).max():.1e}"
         print(line, flush=True)
@@ -223,10 +224,10 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--images", type=int, default=5000)
-    parser.add_argument("--detections", type=int, default=100, help="of each image")
+    parser.add_argument("--detections", type=int, default=100, help="for each image")
     parser.add_argument("--classes", type=int, default=80)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--slow-rounds", type=int, default=1, help="of pycocotools")
+    parser.add_argument("--slow-rounds", type=int, default=1, help="rounds of pycocotools")
     parser.add_argument("--segm-images", type=int, default=500)
     options = parser.parse_args()
     if options.rounds < 1:

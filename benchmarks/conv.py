@@ -1,14 +1,14 @@
-"""What convolutions and max pooling cost on this machine, form by form, beside torch.
+"""Compares the speed of several forms of convolution and max pooling with torch's.
 
   python benchmarks/conv.py [--rounds 7] [--only grouped,depthwise,...]
 
-A row is a shape and a direction: forward, backward (the gradients by the image and by the kernel
-together), or both. Its columns are milliseconds: "ours" (what `jaxvision.ops` does on this
-platform), "lax" (the library's plain operation), the forms that were tried, and torch. They run in
-turns, each for some milliseconds; a figure is the median over the rounds, after a warm-up. "x" is
-ours over torch. The line below gives the megabytes of temporary memory of each compiled form. Forms
-above a second run once. The last rows are MobileNetV2 at 224, batch 8: evaluation, and a training
-step.
+A row is a shape and a direction: forward, backward (the gradients with respect to image and
+kernel), or both. Its columns are milliseconds: "ours" (`jaxvision.ops` on this platform), "lax"
+(the plain operation of JAX), other forms, and torch. They run alternately, each for some
+milliseconds. Each number is the median over the rounds, after a warm-up. "x" is ours divided by
+torch's. The line below has the megabytes of temporary memory of each compiled form. Forms that take
+more than a second run once. The last rows are MobileNetV2 at 224, batch 8: evaluation, and a
+training step.
 """
 
 import argparse
@@ -80,8 +80,8 @@ TRANSPOSED = [(1, 256, 64, 32), (1, 256, 128, 64), (1, 64, 512, 256)]
 POOLED = [(8, 112, 64, 3, 2, 1), (2, 224, 64, 2, 2, 0)]
 
 
-# The forms that were tried, as functions of (x, kernel), all with the same result. Some are those
-# that the library chooses among, some were never the best.
+# The forms, as functions of (x, kernel), all with the same result. The library uses some of them,
+# others were never the fastest.
 
 
 def plain(x, kernel, *, stride, groups):
@@ -97,7 +97,7 @@ def plain(x, kernel, *, stride, groups):
 
 
 def blocks(x, kernel, *, stride, groups, parts):
-    """Dense convolutions of groups merged to `parts` blocks."""
+    """Merges the groups to `parts` blocks, and convolves each block densely."""
     kh, kw, inputs, outputs = kernel.shape
     merged = groups // parts
     own = jnp.eye(merged)[:, None, None, :, None]
@@ -111,7 +111,7 @@ def blocks(x, kernel, *, stride, groups, parts):
 
 
 def lanes(x, kernel, *, stride, groups):
-    """Elementwise over the groups, with the channels of a group in an axis of their own."""
+    """Works elementwise over the groups, with the channels of a group in a separate axis."""
     del stride
     kh, kw, inputs, _ = kernel.shape
     b, h, w, _ = x.shape
@@ -129,7 +129,7 @@ def lanes(x, kernel, *, stride, groups):
 
 
 def shifted_products(x, kernel, *, stride, groups):
-    """For each tap one product of matrices a group."""
+    """Computes one matrix product for each element of the kernel and each group."""
     kh, kw, inputs, _ = kernel.shape
     b, h, w, _ = x.shape
     pad = kh // 2
@@ -145,7 +145,7 @@ def shifted_products(x, kernel, *, stride, groups):
 
 
 def shifted_slices(x, kernel, *, stride, groups):
-    """Depthwise: slices of a padded copy, differentiated by JAX."""
+    """Sums slices of a padded copy, for depthwise convolutions; differentiated by JAX."""
     del groups
     kh, kw, _, _ = kernel.shape
     pad = kh // 2
@@ -159,7 +159,7 @@ def shifted_slices(x, kernel, *, stride, groups):
 
 
 def shifted_products_of_pixels(x, kernel, *, stride, groups):
-    """Depthwise: multiplied first, shifted then; differentiated by JAX."""
+    """Multiplies first and shifts then, for depthwise convolutions; differentiated by JAX."""
     del groups
     kh, kw, _, _ = kernel.shape
     pad = kh // 2
@@ -172,7 +172,7 @@ def shifted_products_of_pixels(x, kernel, *, stride, groups):
 
 
 def packed_rows(x, kernel, *, stride, groups):
-    """Dense: the batch laid out along the width, so that rows are long."""
+    """Places the batch along the width, so that rows are long, for dense convolutions."""
     del groups
     b, h, w, c = x.shape
     pad = kernel.shape[0] // 2
@@ -182,7 +182,7 @@ def packed_rows(x, kernel, *, stride, groups):
 
 
 def as_matrix(x, kernel, *, stride, groups):
-    """Dense 1x1: one product of matrices."""
+    """Computes one matrix product, for dense 1x1 convolutions."""
     del stride, groups
     return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:3], -1)
 
@@ -225,7 +225,7 @@ class Form:
 
 
 def measure(forms, rounds):
-    """Name -> median milliseconds, of forms in turns."""
+    """Runs the forms alternately, and returns name -> median milliseconds."""
     repeats = {}
     for name, form in forms.items():
         form()
@@ -238,7 +238,7 @@ def measure(forms, rounds):
         for name, form in forms.items():
             if repeats[name] == 0 and turn > 0:
                 continue
-            # What ran before leaves threads that wait busily for more: let them fall asleep.
+            # Threads of the form before still wait busily for work: let them fall asleep.
             time.sleep(0.02)
             if repeats[name]:
                 form()
@@ -268,7 +268,7 @@ def report(title, forms, rounds):
 
 
 def backward(fn, *, value=False):
-    """(x, kernel, cotangent) -> the gradients by x and by the kernel, and the value if asked."""
+    """Returns a function (x, kernel, cotangent) -> gradients, and with `value` also the value."""
 
     def run(*args):
         y, vjp = jax.vjp(fn, *args[:-1])
@@ -286,10 +286,10 @@ def random(*size):
 
 
 def both_ways(title, forms, arrays, torch_fn, torch_arrays, rounds, *, linear=True):
-    """Rows for forward and backward; forms: name -> function of the arrays.
+    """Prints rows for forward and backward; forms: name -> function of the arrays.
 
-    Where the operation is not linear its gradient needs what the forward pass finds out, and the
-    second row is for both together.
+    If the operation is not linear, its gradient needs results of the forward pass. Then the second
+    row is for both together.
     """
     second = "backward" if linear else "both"
     y = jax.eval_shape(forms["ours"], *arrays)
@@ -403,7 +403,7 @@ def pooled(rounds):
 
 
 class TrainingStep:
-    """Batch norm in training mode, loss, gradients and SGD with momentum; the state is donated."""
+    """A training step: batch norm, loss, gradients and SGD with momentum. It donates the state."""
 
     def __init__(self, images, labels):
         model = create_model("mobilenet_v2")
@@ -438,12 +438,12 @@ class TrainingStep:
 
 
 def torchvision_mobilenet():
-    """torchvision's network, or None where it is not installed."""
+    """Returns torchvision's network, or None if it is not installed."""
     try:
         models = importlib.import_module("torchvision.models")
     except ImportError:
         return None
-    except RuntimeError:  # Without its compiled operators it asks what they are like.
+    except RuntimeError:  # Without its compiled operators, it needs their definitions.
         for name in ("nms", "qnms", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool"):
             torch.library.define(f"torchvision::{name}", "(Tensor x) -> Tensor")
         for name in ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d"):
@@ -510,16 +510,16 @@ def main():
     parts = options.only.split(",")
     for part in parts:
         if part not in PARTS:
-            parser.error(f"unknown part {part!r}: choose of {', '.join(PARTS)}")
+            parser.error(f"unknown part {part!r}: choose from {', '.join(PARTS)}")
     if torch is None:
-        print("torch is not installed: its columns are left out")
+        print("torch is not installed: its columns are omitted")
     for part in parts:
         print(f"-- {part}")
         PARTS[part](options.rounds)
     if RATIOS:
         ratio, title = max(RATIOS)
         beyond = [title for ratio, title in RATIOS if ratio > 3]
-        print(f"-- most behind torch: x {ratio:.2f}, {title}; beyond 3: {len(beyond)}")
+        print(f"-- slowest against torch: x {ratio:.2f}, {title}; above 3: {len(beyond)}")
         for title in beyond:
             print(f"   {title}")
     print(machine("torch", "torchvision"))

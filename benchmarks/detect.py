@@ -1,13 +1,13 @@
-"""Whole prediction, from bytes to padded detections: images a second, and what suppression costs.
+"""Measures prediction from uint8 images to padded detections, and the cost of suppression in it.
 
   python benchmarks/detect.py [--models yolov2_tiny yolov2 yolov3] [--size 416] [--batches 1 8]
 
-Random weights and images. How much suppression has to do depends on how many scores pass the
-threshold, so it is chosen to let through as many pairs of a box and a class of an image as stand in
-the column "pairs": some tens where one looks for objects (a score of 0.3), thousands where average
-precision is measured (0.005), of which the best 1,000 enter. The share is 1 - t / T, T the time of
-the whole function and t that of the same without suppression, in turns; "alone" is suppression as a
-function of its own, which reads its candidates from memory.
+Weights and images are random. The work of suppression depends on how many scores are above the
+threshold. So the threshold is chosen such that the number of pairs of a box and a class in an image
+is that in the column "pairs": some tens for finding objects (a score of 0.3), thousands for average
+precision (0.005), of which the best 1,000 are used. The share is 1 - t / T, with T the time of the
+whole function and t that without suppression, measured alternately. "alone" is the time of
+suppression as a separate function, which reads its candidates from memory.
 """
 
 import argparse
@@ -31,7 +31,7 @@ PYRAMID = np.float32(
 
 
 def candidates_of(maps):
-    """Of one image, whatever the version."""
+    """Returns the candidates of one image, for YOLOv2 or YOLOv3."""
     if "logits" in maps:
         return yolov2_candidates(maps["logits"], ANCHORS, stride=32)
     levels = sorted(maps, reverse=True)  # logits5, logits4, ...
@@ -41,7 +41,7 @@ def candidates_of(maps):
 
 
 def measure(name, size, batch, pairs, rounds):
-    """Milliseconds: of all, without suppression, and of suppression alone."""
+    """Measures milliseconds of everything, without suppression, and of suppression alone."""
     model = create_model(name, num_classes=80)
     images = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
     images = jax.device_put(images)

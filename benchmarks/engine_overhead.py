@@ -1,12 +1,12 @@
-"""What the engine costs over a bare jitted step of the same network.
+"""Measures the overhead of the engine over a bare jitted step of the same network.
 
   python benchmarks/engine_overhead.py [--batch-size 128] [--steps 10] [--pairs 7]
 
 Both train ResNet-20 on 32x32 images with the same loss and optimizer. The bare step is
-`jax.jit(value_and_grad + optax)` on one batch that lies on the device, and nothing else. The
-engine is `train_steps` as `fit` runs it: data loader, transfer, normalisation, keys, pmap, metrics
-fetched and written. They run in turns, each for some steps; the figure is the median over the pairs
-of the ratio of their times.
+`jax.jit(value_and_grad + optax)` on one batch that is on the device, and nothing else. The engine
+is `train_steps` as `fit` runs it: it loads, transfers and normalises data, makes keys, runs pmap,
+and fetches and writes metrics. Both run alternately, each for some steps. The result is the median
+over the pairs of the ratio of their times.
 """
 
 import argparse
@@ -37,11 +37,11 @@ from jaxvision.engine import (
 from jaxvision.models import create_model
 from jaxvision.tasks import classification
 
-STEPS = 64_000  # of the run that the steps are part of, as for CIFAR-10
+STEPS = 64_000  # length of the run that these steps are part of, as for CIFAR-10
 
 
 class RandomImages:
-    """As many images as CIFAR-10 has, in memory."""
+    """Random images in memory, as many as in CIFAR-10."""
 
     def __init__(self, count=50_000):
         rng = np.random.default_rng(0)
@@ -68,7 +68,7 @@ def make_config():
 
 
 def bare_runner(config, batch_size, steps):
-    """() -> seconds for `steps` bare steps."""
+    """Returns a function () -> seconds for `steps` bare steps."""
     model = create_model("resnet20", num_classes=10)
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.normal(size=(batch_size, 32, 32, 3)), jnp.float32)
@@ -107,7 +107,7 @@ def bare_runner(config, batch_size, steps):
 
 
 def engine_runner(config, batch_size, steps, workdir):
-    """() -> seconds for `steps` steps of the engine."""
+    """Returns a function () -> seconds for `steps` steps of the engine."""
     parallel = Parallel("pmap", jax.devices()[:1])
     optimizer = make_optimizer(config.optimizer, steps=STEPS)
     task = classification(config)
@@ -154,7 +154,7 @@ def main():
         bare(), engine()  # compile
         ratios = []
         for pair in range(options.pairs):
-            # In turns of changing order, so that neither always comes second.
+            # The order alternates, so that neither always comes second.
             first, second = (bare, engine) if pair % 2 == 0 else (engine, bare)
             times = {first: first(), second: second()}
             ratios.append(times[engine] / times[bare])

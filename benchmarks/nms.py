@@ -1,13 +1,14 @@
-"""Non-maximum suppression: milliseconds by number of boxes and batch, beside other libraries.
+"""Compares non-maximum suppression with other libraries: milliseconds by boxes and batch size.
 
   python benchmarks/nms.py [--sizes 256 1024 4096 16384] [--batches 1 16] [--rounds 5]
 
-Random boxes of 10 to 100 pixels. "spread": few overlap, most are kept; "crowded": many fall.
-All kept boxes are asked for ("all"), or at most 300. Beside `jaxvision.ops.nms` stand its other
-tile sizes, two other exact forms (an argmax scan over the result, and the whole suppression matrix
-resolved at once), a numpy loop, OpenCV's `dnn.NMSBoxes` and, where its operators load,
-torchvision's `nms`. These three take one image at a time and have no limit: their "all" is the
-figure for both. A batch of 16 is 16 calls for them. Forms far too slow for a size are left out (-).
+The boxes are random, of 10 to 100 pixels. "spread": few overlap and most are kept; "crowded": many
+are suppressed. The functions return all kept boxes ("all"), or at most 300. `jaxvision.ops.nms` is
+compared with its other tile sizes, with two other exact forms (an argmax scan over the result, and
+the whole suppression matrix resolved at once), with a numpy loop, OpenCV's `dnn.NMSBoxes` and, if
+its operators load, torchvision's `nms`. These last three take one image at a time and have no
+limit, so they have one time for both. A batch of 16 is 16 calls for them. Forms that are far too
+slow for a size are omitted.
 """
 
 import argparse
@@ -26,7 +27,7 @@ IOU_THRESHOLD = 0.5
 
 
 def make_boxes(kind, batch, count, seed=0):
-    """f32[batch, count, 4], f32[batch, count]: distinct scores, above 0."""
+    """Makes boxes f32[batch, count, 4] and distinct scores f32[batch, count] above 0."""
     rng = np.random.default_rng(seed)
     # A box has about 3,000 square pixels.
     area = count * (30_000 if kind == "spread" else 500)
@@ -42,25 +43,25 @@ def tiled(boxes, scores, *, limit, tile):
 
 
 def argmax_scan(boxes, scores, *, limit):
-    """The best box left, again and again: as many steps as results."""
+    """Takes the best remaining box in each step; there are as many steps as results."""
 
     def choose(scores, _):
         best = jnp.argmax(scores)
-        falls = box_iou(boxes[best][None], boxes)[0] > IOU_THRESHOLD
+        suppressed = box_iou(boxes[best][None], boxes)[0] > IOU_THRESHOLD
         valid = scores[best] > -jnp.inf
-        return jnp.where(falls, -jnp.inf, scores).at[best].set(-jnp.inf), (best, valid)
+        return jnp.where(suppressed, -jnp.inf, scores).at[best].set(-jnp.inf), (best, valid)
 
     return lax.scan(choose, scores, length=min(limit, scores.size))[1]
 
 
 def whole_matrix(boxes, scores, *, limit):
-    """All pairs at once, resolved until nothing changes."""
+    """Computes the suppression of all pairs at once, repeated until nothing changes."""
     order = jnp.argsort(-scores)
-    falls = jnp.triu(box_iou(boxes[order], boxes[order]) > IOU_THRESHOLD, 1)
+    suppresses = jnp.triu(box_iou(boxes[order], boxes[order]) > IOU_THRESHOLD, 1)
 
     def resolve(state):
         kept, _ = state
-        after = ~(falls & kept[:, None]).any(axis=0)
+        after = ~(suppresses & kept[:, None]).any(axis=0)
         return after, (after != kept).any()
 
     everything = jnp.ones(scores.shape, bool), jnp.array(True)
@@ -85,7 +86,7 @@ def numpy_loop(boxes, scores):
 
 
 def opencv():
-    """(boxes, scores) -> indices, or None without OpenCV."""
+    """Returns a function (boxes, scores) -> indices, or None without OpenCV."""
     try:
         from cv2.dnn import NMSBoxes
     except ImportError:
@@ -98,7 +99,10 @@ def opencv():
 
 
 def torchvision():
-    """(boxes, scores) -> indices on torch's fastest device, or None without its operators."""
+    """Returns a function (boxes, scores) -> indices, or None without torchvision's operators.
+
+    It runs on torch's GPU, if there is one.
+    """
     try:
         import torch
         from torchvision.ops import nms as torchvision_nms
@@ -116,7 +120,7 @@ def torchvision():
 
 
 def ours(form, boxes, scores, limit):
-    """A call that runs a jitted, vmapped form on arrays that lie on the device."""
+    """Returns a function that runs a jitted, vmapped form on arrays that are on the device."""
     kernel = jax.jit(jax.vmap(partial(form, limit=limit)))
     arguments = jax.device_put((boxes, scores))
     return lambda: jax.block_until_ready(kernel(*arguments))
@@ -127,7 +131,7 @@ def library(boxes, scores, *, limit):
 
 
 def measure(kind, batch, count, rounds):
-    """(median milliseconds by column, how many are kept of the first image)."""
+    """Returns (median milliseconds by column, number of boxes kept in the first image)."""
     boxes, scores = make_boxes(kind, batch, count)
     xywh = np.concatenate([boxes[..., :2], boxes[..., 2:] - boxes[..., :2]], axis=2)
     calls = {}
@@ -173,11 +177,11 @@ def main():
     options = parser.parse_args()
     for name, missing in (("OpenCV", opencv() is None), ("torchvision", torchvision() is None)):
         if missing:
-            print(f"# {name}: not installed, or its operators do not load: left out")
+            print(f"# {name} is not installed, or its operators do not load: omitted")
     for kind in options.kinds:
         for batch in options.batches:
             for count in options.sizes:
-                # The slow ones of a large batch need no more than a look.
+                # One round is enough for the slow cases.
                 rounds = options.rounds if batch * count < 2**17 else 1
                 times, kept = measure(kind, batch, count, rounds)
                 print(f"{kind}, batch {batch}, {count} boxes ({kept} kept):")

@@ -1,22 +1,23 @@
-"""RoIAlign on a feature pyramid: time and peak memory of each form tried.
+"""Measures time and peak memory of several forms of RoIAlign on a feature pyramid.
 
   python benchmarks/roi.py [--boxes 1000] [--channels 256] [--rounds 5] [--forms ops ...]
 
-The pyramid (strides 4 to 32) is that of an image of --height x --width pixels; boxes have sides of
-16 to 500 pixels and go to levels by the FPN's rule. Each form runs in a process of its own:
-forward, backward (the gradient to the features, without the forward pass, which a linear operator
-does not need), and both as in a training step. Columns: median milliseconds; the most memory above
-the inputs that the process took up in a run (Linux: its resident memory, reset before the run; on
-an accelerator: what the allocator reports, never reset); the compiler's figures for temporary and
-output buffers; the largest difference of output and gradient to `ops`, over the largest value.
+The pyramid (strides 4 to 32) is that of an image of --height x --width pixels. Boxes have sides of
+16 to 500 pixels and are assigned to levels by the rule of FPN. Each form runs in a process of its
+own: forward, backward (the gradient with respect to the features, without the forward pass, which a
+linear operator does not need), and both, as in a training step. The columns are the median
+milliseconds; the peak memory of the process in a run, above that of the inputs (Linux: its resident
+memory, reset before the run; on an accelerator: what the allocator reports, never reset); the
+compiler's sizes of temporary and output buffers; and the largest difference of output and gradient
+from `ops`, divided by the largest value.
 
-Forms, each by boxes at a time (chunk):
+The forms, each with several numbers of boxes at a time (chunk), are
   ops        `jaxvision.ops.multilevel_roi_align`: `gathers` forward, `pairs` backward
-  gathers    16 gathers of cells added up in one loop, and their own gradient
+  gathers    16 gathers of cells, summed in one loop, and their own gradient
   patches    one gather of 16 cells for each bin, and a product with their weights
-  pairs      gathers of pairs of cells side by side, half as many, and a product
+  pairs      half as many gathers, of pairs of neighbouring cells, and a product
   matrices   two interpolation matrices for each box, on boxes grouped by level beforehand
-  torchvision  its roi_align for each level, where its operators load
+  torchvision  its roi_align for each level, if its operators load
 """
 
 import argparse
@@ -49,7 +50,7 @@ FORMS = {
 
 
 def make_inputs(options):
-    """Features of each level, boxes sorted by level, and a gradient of the output."""
+    """Makes features of each level, boxes sorted by level, and a gradient of the output."""
     rng = np.random.default_rng(0)
     height, width, count = options.height, options.width, options.boxes
     features = [
@@ -70,12 +71,12 @@ def make_inputs(options):
     return features, jnp.asarray(boxes[order]), levels[order], jnp.asarray(gradient)
 
 
-# A form on the table of all levels' cells is a pair of functions of some boxes:
+# A form is a pair of functions of some boxes. The table holds the cells of all levels.
 #   forward(table, samples) -> outputs        backward(table, samples, gradient) -> table
 
 
 def each_neighbour(samples, ratio):
-    """Index and weight [n, h, w] of each of the cells that a bin is summed from."""
+    """Yields index and weight [n, h, w] of each cell that contributes to a bin."""
     vertical, horizontal = samples
     for row, column, down, right in np.ndindex(ratio, ratio, 2, 2):
         rows, columns = np.s_[:, row::ratio, None], np.s_[:, None, column::ratio]
@@ -110,7 +111,7 @@ def patches_backward(table, samples, gradient, *, ratio):
 
 
 def pairs_of(samples, ratio):
-    """Index [n, h, w, 2 ratio^2] of pairs of cells side by side, and weights [..., 2]."""
+    """Returns index [n, h, w, 2 ratio^2] of pairs of neighbouring cells, and weights [..., 2]."""
     neighbours = list(each_neighbour(samples, ratio))
     listed = list(zip(neighbours[::2], neighbours[1::2], strict=True))
     index = jnp.stack([first[0] for first, _ in listed], axis=-1)
@@ -142,14 +143,14 @@ def padded_chunks(x, chunk):
 
 
 def on_the_table(forward_some, backward_some, chunk, options):
-    """forward(features, boxes, levels), and backward of the same and the output's gradient."""
+    """Builds forward(features, boxes, levels) and backward(features, boxes, levels, gradient)."""
     grid = roi._Grid((options.output_size,) * 2, options.sampling_ratio, True)
 
     def samples(features, boxes, levels):
         return roi._samples(boxes, levels, roi._sizes(features), SCALES, grid)
 
     def forward(features, boxes, levels):
-        # One cell more, as a pair may start at the last.
+        # The table has one more cell, because a pair may start at the last.
         table = jnp.concatenate([x.reshape(-1, x.shape[2]) for x in features])
         table = jnp.pad(table, ((0, 1), (0, 0))) if forward_some is pairs_forward else table
         outputs = lax.map(
@@ -199,7 +200,7 @@ def of_ops(chunk, options):
 
 
 def of_matrices(chunk, options, counts):
-    """`counts`: how many boxes, which are sorted, each level has."""
+    """Builds the form "matrices". `counts` are the numbers of sorted boxes of each level."""
     bins, ratio = options.output_size, options.sampling_ratio
     ends = np.cumsum(counts)
 
@@ -249,11 +250,11 @@ def of_matrices(chunk, options, counts):
 
 
 def steps_of_jax(forward, backward, features, boxes, levels, gradient):
-    """direction -> (call, bytes of temporary buffers, bytes of outputs)."""
+    """Returns direction -> (call, bytes of temporary buffers, bytes of outputs)."""
 
     def both(features, boxes, levels):
         output = forward(features, boxes, levels)
-        # That of half the sum of squares.
+        # The gradient of half the sum of squares.
         return backward(features, boxes, levels, output)
 
     arrays = features, boxes, jnp.asarray(levels)
@@ -299,7 +300,7 @@ def steps_of_torchvision(features, boxes, levels, gradient, options):
             x.requires_grad_(False)
         return gradients
 
-    # Its backward pass cannot be run alone: "backward" has the forward pass in it.
+    # Its backward pass cannot run alone, so "backward" includes the forward pass.
     return {
         "forward": (lambda: forward(there).permute(0, 2, 3, 1).numpy(), 0, 0),
         "backward": (lambda: both(gradient), 0, 0),
@@ -308,7 +309,7 @@ def steps_of_torchvision(features, boxes, levels, gradient, options):
 
 
 def allocated():
-    """Bytes that are taken now, and the most that were since `reset_peak`."""
+    """Returns the bytes in use now, and their peak since `reset_peak`."""
     statistics = jax.devices()[0].memory_stats()
     if statistics:
         return statistics["bytes_in_use"], statistics["peak_bytes_in_use"]
@@ -320,7 +321,7 @@ def allocated():
 def reset_peak():
     gc.collect()
     if jax.default_backend() == "cpu":
-        # What was freed goes back to the system: else it could be used again unseen.
+        # Return freed memory to the system; its reuse would not be seen in the resident memory.
         ctypes.CDLL("libc.so.6").malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
 
@@ -332,7 +333,7 @@ def difference(actual, expected):
 
 
 def measure(form, chunk, options):
-    """What the process of one form prints: a row for each direction."""
+    """Measures one form: returns a row for each direction, which the process prints."""
     features, boxes, levels, gradient = make_inputs(options)
     inputs = features, boxes, levels, gradient
     if form == "torchvision":
@@ -378,11 +379,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--boxes", type=int, default=1000)
     parser.add_argument("--channels", type=int, default=256)
-    parser.add_argument("--height", type=int, default=800, help="of the image")
+    parser.add_argument("--height", type=int, default=800, help="height of the image")
     parser.add_argument("--width", type=int, default=1333)
     parser.add_argument("--output-size", type=int, default=7)
     parser.add_argument("--sampling-ratio", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5, help="measured")
+    parser.add_argument("--rounds", type=int, default=5, help="number of measured rounds")
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
     parser.add_argument("--only", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -1,17 +1,18 @@
-"""U-Net, forward and a training step, beside the same network in torch: images a second.
+"""Compares U-Net with the same network in torch: evaluation and a training step.
 
   python benchmarks/segment.py [--size 256] [--batch 2] [--rounds 7] [--dtype bfloat16]
 
 The library's "unet" (3 channels in, 2 classes, padding "same", batch norm, transposed convolutions)
-and a plain definition of it in torch, with torch's weights in both. "forward" is the logits of an
-evaluation. "train" is a step: cross entropy over the pixels, gradients, and SGD with momentum,
-whose state is donated. Before anything is timed the logits must agree, the loss, and what a step
-takes off it: "off by" is the largest difference over the largest value. Then both run in turns,
-each twice, of which the second time counts, as in a loop of its own; a figure is the median over
-the rounds. "x" is our time over torch's: below 1 ours is faster.
+and a plain definition of it in torch have the same weights. "forward" computes the logits in
+evaluation. "train" is a training step: cross entropy over the pixels, gradients, and SGD with
+momentum; it donates the state. Before the timing, the script checks that logits, loss, and the
+decrease of the loss by a step agree: "off by" is the largest difference divided by the largest
+value. Then both run alternately, each twice, and the second time is measured, which is the time in
+a loop of its own. Each number is the median over the rounds. "x" is our time divided by torch's:
+below 1 ours is faster.
 
-Both run on the GPU if torch sees one too, else on the CPU. In bfloat16 parameters stay float32, and
-torch's network runs under its autocast. "compile" is what the compiler takes for ours, once.
+Both run on the GPU if torch has one too, else on the CPU. With bfloat16 parameters stay float32,
+and torch's network runs under its autocast. "compile" is the time of our compilation.
 """
 
 import argparse
@@ -28,7 +29,7 @@ CLASSES = 2
 
 
 def torch_unet(widths):
-    """U-Net as one writes it in torch, with the names of ours."""
+    """Builds a plain U-Net in torch, with the names of this library's."""
     nn = torch.nn
 
     class Pair(nn.Module):
@@ -94,7 +95,7 @@ def main():
     dtype, widths = options.dtype, tuple(options.widths)
     model = create_model("unet", widths=widths, num_classes=CLASSES, dtype=jnp.dtype(dtype))
     if torch is None:
-        print("torch is not installed: its columns are left out")
+        print("torch is not installed: its columns are omitted")
         networks = {"ours": Ours(model, images, labels)}
     else:
         torch.manual_seed(0)

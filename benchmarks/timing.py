@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved timing, and the line that says where it was."""
+"""Functions that the benchmarks share: interleaved timing, and a description of the machine."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ from importlib import metadata
 
 
 def cpu_name() -> str:
-    """The processor's name, as the system gives it."""
+    """Returns the name of the processor from the operating system."""
     try:
         with open("/proc/cpuinfo") as lines:
             names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
@@ -18,7 +18,7 @@ def cpu_name() -> str:
 
 
 def machine(*packages: str) -> str:
-    """Device, cores and versions of Python, JAX and other packages that are installed."""
+    """Returns a line with the devices, cores and versions of Python, JAX and other packages."""
     import jax
 
     versions = [f"Python {platform.python_version()}", f"jax {jax.__version__}"]
@@ -32,18 +32,19 @@ def machine(*packages: str) -> str:
 
 
 def median_ms(calls: dict, *, rounds: int, warmup: int = 2, settle: int = 0) -> dict:
-    """Median milliseconds of each call; all are made in turn, round by round.
+    """Measures the median milliseconds of each call. Each round makes all calls, one by one.
 
     Args:
       calls: name -> function without arguments that returns when its work is done.
-      rounds: measured.
-      warmup: rounds before, not measured.
-      settle: calls right before each measured one. What needs much memory gets it back from the
-        system after another has run, which takes longer than in a loop of its own.
+      rounds: number of measured rounds.
+      warmup: number of rounds before them that are not measured.
+      settle: number of calls right before each measured one. They make the measured call as fast as
+        in a loop of its own: after another function has run, the first call has to get its memory
+        back from the operating system.
     """
     times = {name: [] for name in calls}
     for turn in range(warmup + rounds):
-        # In turns of changing order, so that none always follows the same other.
+        # The order alternates, so that no call always follows the same other call.
         names = list(calls) if turn % 2 else list(reversed(calls))
         for name in names:
             for _ in range(settle):

@@ -1,12 +1,12 @@
-"""What is it worth to begin with the weights of another network? Runs with and without them.
+"""Compares training from pretrained weights with training from random ones.
 
   python benchmarks/transfer.py --config transfer_bccd_resnet20 --init-from FILE [--seeds 3]
                                 [--scratch-rate 0.1] [-- --config.data.dir=cells ...]
 
-Each seed trains twice for the same steps: from the weights, as the config says, and from random
-ones, where nothing is frozen, no head trains first and the learning rate is --scratch-rate, the
-same for all. What follows "--" goes to both. The table has the test accuracy: mean over the seeds,
-least and largest.
+Each seed trains twice for the same steps: from the pretrained weights, with the settings of the
+config, and from random weights. With random weights nothing is frozen, there is no warmup of the
+head, and all layers have the learning rate --scratch-rate. Arguments after "--" go to both. The
+table has the test accuracy: the mean over the seeds, the least and the largest.
 """
 
 import argparse
@@ -24,7 +24,7 @@ TRAIN = pathlib.Path(__file__).parent.parent / "train.py"
 
 
 def accuracy(*arguments):
-    """Of a run on the test images; it is kept nowhere."""
+    """Trains in a temporary folder, and returns the accuracy on the test images."""
     with tempfile.TemporaryDirectory() as workdir:
         done = subprocess.run(
             [sys.executable, str(TRAIN), *arguments, f"--workdir={workdir}/run"],
@@ -47,7 +47,7 @@ def main():
     given.add_argument("rest", nargs="*", help="further arguments of train.py, after --")
     options = given.parse_args()
     ways = {
-        "the weights": [f"--config.init_from={options.init_from}"],
+        "pretrained": [f"--config.init_from={options.init_from}"],
         "random": [
             "--config.init_from=",
             "--config.freeze=()",
@@ -63,7 +63,7 @@ def main():
     for seed, way in tqdm(turns, unit="run", disable=None):
         arguments = [f"--config={options.config}", *options.rest, *ways[way]]
         found[way].append(accuracy(*arguments, f"--config.seed={seed}"))
-    print("| begins with | test accuracy | least | largest |\n|---|---|---|---|")
+    print("| initial weights | test accuracy | least | largest |\n|---|---|---|---|")
     for way, values in found.items():
         figures = (statistics.mean(values), min(values), max(values))
         print(f"| {way} | {' | '.join(f'{x:.4f}' for x in figures)} |")

@@ -1,4 +1,4 @@
-"""A network of ours and the same one in torch: compiled, checked against each other, and run."""
+"""Compiles and runs a network of this library and the same one in torch, and compares both."""
 
 import functools
 import time
@@ -16,10 +16,11 @@ except ImportError:
     torch = None
 
 WAYS = ("forward", "train")
-# Of larger steps deep networks in their first weights make what rounding likes.
+# With larger steps, rounding changes the results of deep networks with initial weights too much.
 LEARNING_RATE, MOMENTUM = 1e-4, 0.9
-# What rounding may do to what is computed (a GPU multiplies float32 with 10 bits), and to what a
-# step takes off the loss, which in bfloat16 is lost in it.
+# Largest relative differences that rounding may cause (a GPU multiplies float32 with 10 bits) in
+# the logits, in the loss, and in the decrease of the loss by a step. In bfloat16 rounding is larger
+# than this decrease.
 AGREES = {
     "float32": {"logits": 0.01, "loss": 0.01, "step": 0.05},
     "bfloat16": {"logits": 0.1, "loss": 0.1},
@@ -27,14 +28,14 @@ AGREES = {
 
 
 class Ours:
-    """A network of the library, compiled.
+    """A compiled network of this library.
 
     Args:
-      model: gives "logits" [B, ..., K].
+      model: network that returns "logits" [B, ..., K].
       images: f32[B, H, W, C].
       labels: i32[B, ...], classes.
       state_dict: torch's weights, or None for random ones.
-      compiler_options: way -> options of XLA.
+      compiler_options: "forward" or "train" -> options of XLA.
     """
 
     def __init__(self, model, images, labels, *, state_dict=None, compiler_options=None):
@@ -87,11 +88,11 @@ class Ours:
         return compiled
 
     def forward(self):
-        """Logits [B, ..., K] of an evaluation."""
+        """Returns the logits [B, ..., K] of an evaluation."""
         return jax.block_until_ready(self._forward(*self._state[:2], self._images))
 
     def train(self):
-        """A step; its loss, before it."""
+        """Makes a training step, and returns the loss before it."""
         *self._state, loss = jax.block_until_ready(
             self._step(*self._state, self._images, self._labels)
         )
@@ -99,15 +100,15 @@ class Ours:
 
 
 class Torchs:
-    """The same in torch, with its own initial weights.
+    """The same network in torch, with torch's initial weights.
 
     Args:
-      network: gives logits [B, K, ...].
+      network: network that returns logits [B, K, ...].
       images: f32[B, H, W, C].
       labels: i32[B, ...].
       dtype: "float32", or "bfloat16" for torch's autocast.
-      compiled: whether through torch.compile.
-      channels_last: whether its arrays are in that order in memory.
+      compiled: whether to use torch.compile.
+      channels_last: whether its arrays have channels last in memory.
     """
 
     def __init__(
@@ -126,12 +127,12 @@ class Torchs:
         self._labels = torch.from_numpy(labels).long().to(self._device)
 
     def state_dict(self):
-        """Copies, in numpy."""
+        """Returns a copy of the state dict in numpy."""
         state = self._plain.state_dict()
         return {key: value.cpu().numpy().copy() for key, value in state.items()}
 
     def forward(self):
-        """Logits [B, ..., K] of an evaluation."""
+        """Returns the logits [B, ..., K] of an evaluation."""
         self._network.eval()
         with torch.no_grad(), self._autocast():
             logits = self._network(self._images)
@@ -139,7 +140,7 @@ class Torchs:
         return logits.movedim(1, -1)
 
     def train(self):
-        """A step; its loss, before it."""
+        """Makes a training step, and returns the loss before it."""
         self._network.train()
         self._optimizer.zero_grad()
         with self._autocast():
@@ -156,15 +157,15 @@ class Torchs:
 
 
 def same_device():
-    """Keeps JAX on the CPU where torch sees no GPU."""
+    """Makes JAX use the CPU if torch has no GPU."""
     if torch is not None and not torch.cuda.is_available():
         jax.config.update("jax_platforms", "cpu")
 
 
 def check_agreement(ours, theirs, dtype):
-    """How far logits, the loss, and what a step takes off it are apart, in parts of theirs.
+    """Computes the relative differences of the logits, the loss, and its decrease by a step.
 
-    Ends the program if the networks are not the same.
+    It ends the program if the networks are not the same.
     """
 
     def off_by(ours, theirs, least=0.0):
@@ -175,7 +176,7 @@ def check_agreement(ours, theirs, dtype):
     off = {
         "logits": off_by(*logits),
         "loss": off_by(*losses[0]),
-        # Losses are rounded to 1e-7 of theirs.
+        # Losses have a relative rounding error of 1e-7.
         "step": off_by(*(losses[1] - losses[0]), least=1e-4 * losses[0, 1]),
     }
     off = {name: off[name] for name in AGREES[dtype]}

@@ -1,9 +1,9 @@
-"""What is taught of these networks, computed: docs/claims.md.
+"""Checks numbers that courses and papers state about networks, and prints docs/claims.md.
 
   python docs/make_claims.py > docs/claims.md
 
-Every figure in the column "computed" is counted on modules and ops of the library. A claim holds if
-it is off by no more than one in its last digit.
+The numbers in the column "computed" are computed with the modules and ops of this library. A claim
+holds if it differs by at most one in its last digit.
 """
 
 import math
@@ -21,31 +21,32 @@ from jaxvision.layers import conv_norm_act
 from jaxvision.losses import sigmoid_focal_loss
 from jaxvision.models import Summary, create_model, input_size, summarize
 
-INTRODUCTION = """# What is taught of these networks, computed
+INTRODUCTION = """# Claims about networks, checked
 
-`python docs/make_claims.py > docs/claims.md` makes this page: every figure in the column "computed"
-is counted on the library's own modules and ops, and `tests/test_claims.py` keeps them. A claim
-holds if it is off by no more than one in its last digit.
+This page compares numbers that courses and papers state about networks with numbers that are
+computed with the modules and ops of this library. `python docs/make_claims.py > docs/claims.md`
+writes it, and `tests/test_claims.py` checks it. A claim holds if it differs by at most one in its
+last digit.
 
-What can only be tried is under [benchmarks](../benchmarks/README.md): depth with and without
-shortcuts ([picture](degradation.png)), rates with and without batch norm
-([picture](batch_norm.png)), gradients layer by layer ([picture](gradients.png)).
+Claims that need experiments are in [benchmarks](../benchmarks/README.md): depth with and without
+shortcuts ([picture](degradation.png)), learning rates with and without batch norm
+([picture](batch_norm.png)), and gradients layer by layer ([picture](gradients.png)).
 """
 
 
 class Claim(NamedTuple):
-    """A statement with a number, or several, in it."""
+    """A statement that contains one or several numbers."""
 
     what: str
     said: Any
-    """A number, a tuple of sides and channels, or a list of values."""
+    """The stated value: a number, a tuple of sides and channels, or a list of values."""
     computed: Any
-    """The same, by us."""
+    """The value computed with this library."""
     unit: str = ""
     by: float = 0
-    """How far off it may be: one in the last digit of what is said."""
+    """The largest difference allowed: one in the last digit of the stated value."""
     why: str = ""
-    """Of a claim that does not come out, the arithmetic."""
+    """If the claim does not hold, the calculation that explains the difference."""
 
     @property
     def holds(self) -> bool:
@@ -53,7 +54,7 @@ class Claim(NamedTuple):
 
 
 class Layers(nn.Module):
-    """Some layers, as a network."""
+    """A network of some layers."""
 
     body: Callable[[jax.Array], jax.Array]
 
@@ -64,7 +65,7 @@ class Layers(nn.Module):
 
 
 def conv(x: jax.Array, features: int, kernel_size: int, name: str, *, groups: int = 1) -> jax.Array:
-    """A convolution and nothing else."""
+    """Applies a convolution without norm, bias and activation."""
     options = {"norm": None, "norm_name": "", "use_bias": False, "act": None, "groups": groups}
     return conv_norm_act(x, features, kernel_size, name=name, **options)
 
@@ -74,12 +75,12 @@ def cost(body: Callable[[jax.Array], jax.Array], *shape: int) -> Summary:
 
 
 def published(name: str, **fields: Any) -> Summary:
-    """A network of the library, at its published size."""
+    """Summarizes a network of the library at its published image size."""
     return summarize(create_model(name, **fields), input_size(name))
 
 
 def inception(x: jax.Array, *, bottlenecks: bool) -> jax.Array:
-    """The module of the lectures: 128, 192 and 96 channels of 1x1, 3x3 and 5x5, and a pooling."""
+    """Applies an Inception module: 128, 192 and 96 channels of 1x1, 3x3 and 5x5, and a pooling."""
     pooled = ops.max_pool(x, 3, stride=1, padding=1)
     branches = [conv(x, 128, 1, "direct")]
     for size, features in ((3, 192), (5, 96)):
@@ -90,7 +91,7 @@ def inception(x: jax.Array, *, bottlenecks: bool) -> jax.Array:
 
 
 def receptive_field(*kernel_sizes: int) -> tuple[int, int]:
-    """(height, width) of the pixels on which one value after convolutions depends."""
+    """Computes (height, width) of the pixels on which one value after convolutions depends."""
 
     def middle(image: jax.Array) -> jax.Array:
         x = image[None, :, :, None]
@@ -111,7 +112,7 @@ def layers() -> Iterator[Claim]:
     yield Claim(f"{what}: naive", 854, naive.macs / 1e6, "M", by=1)
     yield Claim(f"{what}: with 1x1 bottlenecks", 271, reduced.macs / 1e6, "M", by=1)
     once = cost(lambda x: conv(x, 192, 3, "conv3"), 28, 28, 64).macs / 1e6
-    why = f"{reduced.macs / 1e6:.1f} M + {once:.1f} M: the 3x3 is counted twice"
+    why = f"the slide counts the 3x3 twice, {reduced.macs / 1e6:.1f} M + {once:.1f} M"
     yield Claim(
         f"{what}: with bottlenecks, on a slide", 358, reduced.macs / 1e6, "M", by=1, why=why
     )
@@ -122,8 +123,8 @@ def layers() -> Iterator[Claim]:
     yield Claim(what, 120.4, wide.macs / 1e6, "M", by=0.1)
     yield Claim(f"{what}: after a 1x1 to 16", 12.4, narrow.macs / 1e6, "M", by=0.1)
 
-    yield Claim("Pixels seen through three 3x3 convolutions", (7, 7), receptive_field(3, 3, 3))
-    yield Claim("Pixels seen through one 7x7 convolution", (7, 7), receptive_field(7))
+    yield Claim("Receptive field of three 3x3 convolutions", (7, 7), receptive_field(3, 3, 3))
+    yield Claim("Receptive field of one 7x7 convolution", (7, 7), receptive_field(7))
     channels = 64
 
     def stacked(x: jax.Array) -> jax.Array:
@@ -148,7 +149,7 @@ def layers() -> Iterator[Claim]:
     dense, apart = (
         cost(body, 32, 32, c).macs / pixels for body in (lambda x: conv(x, k, 3, "conv"), separable)
     )
-    what = "3x3 convolution, C = 96 to K = 160, multiplications a pixel"
+    what = "3x3 convolution, C = 96 to K = 160, multiplications per pixel"
     yield Claim(f"{what}: 9 K C", 9 * k * c, dense)
     yield Claim(f"{what}: separable, (9 + K) C", (9 + k) * c, apart)
 
@@ -158,7 +159,7 @@ def layers() -> Iterator[Claim]:
     values = jnp.array([1.0, 2.0, 3.0, 4.0]).reshape(1, 2, 2, 1)
     back = ops.max_unpool(values, indices, output_size=(4, 4)).ravel()
     there = [0, 0, 2, 0, 0, 1, 0, 0, 0, 0, 0, 0, 3, 0, 0, 4]
-    yield Claim("Max unpooling of 1 2 3 4 to the places of the maxima", there, back.tolist())
+    yield Claim("Max unpooling of 1 2 3 4 to the positions of the maxima", there, back.tolist())
 
     for n, size, stride, padding, more in ((2, 3, 2, 1, 1), (2, 3, 1, 0, 0), (28, 2, 2, 0, 0)):
         kernel = jnp.ones((size, size, 1, 1))
@@ -172,7 +173,7 @@ def layers() -> Iterator[Claim]:
 
 def losses() -> Iterator[Claim]:
     """Losses"""
-    # (how many, the probability that their own class gets).
+    # (number of examples, predicted probability of their class).
     easy, hard = (10_000, 0.8), (10, 0.05)
 
     def loss(group: tuple[int, float], gamma: float) -> float:
@@ -185,9 +186,10 @@ def losses() -> Iterator[Claim]:
     yield Claim("Cross entropy of 10 hard objects, p = 0.05", 30, loss(hard, 0), by=1)
     for gamma, said, by in ((0, 74, 1), (2, 3.3, 0.1)):
         ratio = loss(easy, gamma) / loss(hard, gamma)
-        yield Claim(f"Their ratio with focal loss, gamma = {gamma}", said, ratio, "to 1", by=by)
+        what = f"Ratio of the two with focal loss, gamma = {gamma}"
+        yield Claim(what, said, ratio, "to 1", by=by)
     turn = next(g / 10 for g in range(100) if loss(easy, g / 10) < loss(hard, g / 10))
-    yield Claim("The hard ones weigh more from gamma", 2.8, turn)
+    yield Claim("Least gamma at which the hard objects have the larger loss", 2.8, turn)
 
 
 class Layer(NamedTuple):
@@ -195,14 +197,14 @@ class Layer(NamedTuple):
 
     name: str
     volume: tuple[int, ...]
-    """Of what it gives: height, width and channels, or features."""
+    """The shape of its output: height, width and channels, or features."""
     weights: int
-    """Without biases."""
+    """The number of weights without biases."""
     biases: int = 0
 
 
 def layers_of(name: str) -> list[Layer]:
-    """The convolutions and fully connected layers of a network, in the order of their calls."""
+    """Returns the convolutions and fully connected layers of a network, in the order of calls."""
     found = []
 
     def record(
@@ -220,7 +222,7 @@ def layers_of(name: str) -> list[Layer]:
 
 
 def vgg16() -> list[Layer]:
-    """VGG-16 with its input and its poolings, as lectures tell it."""
+    """Returns the layers of VGG-16 with its input and its poolings."""
     rows = [Layer("input", input_size("vgg16"), 0)]
     for layer in layers_of("vgg16"):
         match rows[-1].volume:
@@ -241,13 +243,13 @@ def networks() -> Iterator[Claim]:
     for volume, layer in zip(volumes, convolutions, strict=True):
         yield Claim(f"AlexNet: volume of {layer.name}", volume, layer.volume)
     squeezenet = published("squeezenet1_0")
-    what = "AlexNet's parameters, of SqueezeNet's"
+    what = "AlexNet's parameters divided by SqueezeNet's"
     yield Claim(what, 50, alexnet.params / squeezenet.params, "times", by=5)
 
-    why = f"{{:.2f}} M over {googlenet.params / 1e6:.2f} M; {{}} belongs to the 5 M of the slides"
+    why = f"{{:.2f}} M / {googlenet.params / 1e6:.2f} M; {{}} is for the 5 M on the slides"
     for name, network, said in (("AlexNet", alexnet, 12), ("VGG-16", vgg, 27)):
         times = network.params / googlenet.params
-        what = f"{name}'s parameters, of GoogLeNet's (without auxiliary classifiers)"
+        what = f"{name}'s parameters divided by GoogLeNet's (without auxiliary classifiers)"
         yield Claim(what, said, times, "times", 1, why.format(network.params / 1e6, said))
 
     for depth, said in ((18, 1.8), (34, 3.6), (50, 3.8), (101, 7.6), (152, 11.3)):
@@ -255,7 +257,7 @@ def networks() -> Iterator[Claim]:
         macs = published(f"resnet{depth}", **fields).macs / 1e9
         yield Claim(f"ResNet-{depth}: multiply-adds", said, macs, "G", by=0.1)
     for name, millions, billions in (("resnet50", 25.5, 4.1), ("resnext50_32x4d", 25.0, 4.2)):
-        cost_of = published(name)  # with strides in the 3x3 convolutions, as ResNeXt's
+        cost_of = published(name)  # with strides in the 3x3 convolutions, as in ResNeXt
         what = f"{name} in ResNeXt's paper"
         yield Claim(f"{what}: parameters", millions, cost_of.params / 1e6, "M", by=0.1)
         yield Claim(f"{what}: multiply-adds", billions, cost_of.macs / 1e9, "G", by=0.1)
@@ -273,8 +275,8 @@ def networks() -> Iterator[Claim]:
 
     rows = vgg16()
     values = sum(math.prod(row.volume) for row in rows)
-    why = "24 M values are said; the rows of the same table, below, add up to fewer"
-    yield Claim("VGG-16: values kept of an image", 24, values / 1e6, "M", by=1, why=why)
+    why = "the rows of the same table, listed below, have a smaller sum"
+    yield Claim("VGG-16: values of all layers for an image", 24, values / 1e6, "M", by=1, why=why)
     weights = sum(row.weights for row in rows)
     yield Claim("VGG-16: weights", 138, weights / 1e6, "M", by=1)
     dense = next(row.weights for row in rows if row.volume == (4096,))
@@ -291,7 +293,7 @@ def detectors() -> Iterator[Claim]:
     fields = {"classes_of_boxes": True}
     own = summarize(create_model("yolov1", **fields), input_size("yolov1")).maps
     values = sum(math.prod(shape) for shape in own.values())
-    what = "YOLO: tensor, with classes of each box"
+    what = "YOLO: tensor, with classes for each box"
     yield Claim(what, (7, 7, 50), (*grid, values // math.prod(grid)))
     height, width, anchors, scores = published("yolov2").maps["logits"][1:]
     yield Claim("YOLOv2: tensor", (13, 13, 125), (height, width, anchors * scores))
@@ -311,13 +313,13 @@ def _text(value: Any) -> str:
 
 
 def rows(claims: list[Claim]) -> Iterator[str]:
-    yield "| claim | said | computed | |"
+    yield "| claim | stated | computed | |"
     yield "|---|---|---|---|"
     for claim in claims:
         said, computed = (
             f"{_text(value)} {claim.unit}".rstrip() for value in (claim.said, claim.computed)
         )
-        verdict = "holds" if claim.holds else f"refuted: {claim.why}"
+        verdict = "holds" if claim.holds else f"does not hold: {claim.why}"
         yield f"| {claim.what} | {said} | {computed} | {verdict} |"
 
 

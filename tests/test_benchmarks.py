@@ -1,4 +1,4 @@
-"""The benchmarks run, at their smallest, and say where they ran."""
+"""The benchmarks run with small settings, and print the machine on which they ran."""
 
 import pathlib
 import subprocess
@@ -87,5 +87,5 @@ def test_training_with_and_without_weights_is_compared(tmp_path):
     head = "--config.head_first.train=('fc',)"
     table = run("transfer.py", "--config=digits_resnet20", *weights, "--", *small, *frozen, head)
     lines = table.splitlines()
-    assert [line.split(" | ")[0] for line in lines[2:4]] == ["| the weights", "| random"]
+    assert [line.split(" | ")[0] for line in lines[2:4]] == ["| pretrained", "| random"]
     assert "jax " in lines[-1]

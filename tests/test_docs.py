@@ -88,13 +88,13 @@ def test_the_script_trains_by_name_and_draws_the_hardest_digits(tmp_path):
 
 
 @pytest.mark.parity
-def test_the_page_on_weights_runs_and_its_network_equals_the_strangers(tmp_path, monkeypatch):
+def test_the_page_on_weights_runs_and_its_network_equals_the_third_partys(tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
     monkeypatch.chdir(tmp_path)
-    _, stranger, ten_lines, proof, write, read, _ = blocks_of("weights.md", "python")
+    _, third_party, ten_lines, proof, write, read, _ = blocks_of("weights.md", "python")
     page = {}
-    exec(stranger + ten_lines + proof, page)
+    exec(third_party + ten_lines + proof, page)
     from_torch = page.pop("variables")
     exec(write + read, page)
     jax.tree.map(np.testing.assert_array_equal, page["variables"], from_torch)

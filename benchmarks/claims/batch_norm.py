@@ -1,12 +1,12 @@
-"""What does batch norm do? A plain net with and without it, at three learning rates, on CIFAR-10.
+"""Trains a plain network with and without batch norm, at three learning rates, on CIFAR-10.
 
   python benchmarks/claims/batch_norm.py --data FILE.npz [--steps 300] [--widths 8 16 32]
                                          [--seeds 3] [--picture docs/batch_norm.png]
 
-The claim (Ioffe & Szegedy 2015, "Batch normalization", section 3.3): with it training takes rates
-that are too high without. The table has the mean training loss of the last tenth of the steps:
-mean over the seeds, least and largest. "diverged" counts seeds whose loss is above chance (log 10),
-or no number.
+The claim (Ioffe & Szegedy 2015, "Batch normalization", section 3.3) is that batch norm permits
+learning rates at which training fails without it. The table has the mean training loss of the last
+tenth of the steps: the mean over the seeds, the least and the largest. "diverged" counts seeds
+whose loss is above chance (log 10) or NaN.
 """
 
 import math
@@ -18,11 +18,12 @@ RATES = (0.01, 0.1, 1.0)
 
 def main():
     given = parser(__doc__, steps=300, widths=(8, 16, 32))
-    given.add_argument("--model", default="plain20", help="with the fields widths and norm")
+    given.add_argument("--model", default="plain20", help="a network with fields widths and norm")
     options = given.parse_args()
     images, labels = cifar(options.data)
     curves = {}
-    print("| norm | rate | training loss | least | largest | diverged |\n|---|---|---|---|---|---|")
+    print("| norm | learning rate | training loss | least | largest | diverged |")
+    print("|---|---|---|---|---|---|")
     for title, fields in (("batch norm", {}), ("none", {"norm": None})):
         training = Training(network(options.model, options, **fields), images, labels)
         for rate in RATES:

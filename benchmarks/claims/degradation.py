@@ -1,12 +1,13 @@
-"""Does depth harm plain networks, and do shortcuts mend that? Training losses on CIFAR-10.
+"""Compares the training losses of plain and residual networks of two depths on CIFAR-10.
 
   python benchmarks/claims/degradation.py --data FILE.npz [--steps 600] [--widths 8 16 32]
                                           [--seeds 3] [--picture docs/degradation.png]
 
 Plain and residual networks of 20 and 56 layers (He, Zhang, Ren & Sun 2016, "Deep residual learning
 for image recognition", figures 1 and 6) train for the same steps on the same images. The table has
-the mean training loss of the last tenth of the steps: mean over the seeds, least and largest.
-"The claim" is that plain-56 ends above plain-20, and ResNet-56 does not end above ResNet-20.
+the mean training loss of the last tenth of the steps: the mean over the seeds, the least and the
+largest. The claim is that depth makes plain networks worse, and shortcuts prevent this: plain-56
+ends above plain-20, and ResNet-56 does not end above ResNet-20.
 """
 
 from training import Training, cifar, draw, network, parser, smoothed, where
@@ -29,11 +30,11 @@ def main():
             figures = [f"{x:.3f}" for x in (ends.mean(), ends.min(), ends.max())]
             print(f"| {' | '.join([name, *figures])} |", flush=True)
             last[kind, depth], curves[name] = ends.mean(), smoothed(losses, 25)
-    degrades = last["plain", deep] > last["plain", shallow]
-    mended = last["resnet", deep] <= last["resnet", shallow]
+    degraded = last["plain", deep] > last["plain", shallow]
+    prevented = last["resnet", deep] <= last["resnet", shallow]
     print(
-        f"\nplain-{deep} above plain-{shallow}: {degrades}; "
-        f"ResNet-{deep} not above ResNet-{shallow}: {mended}"
+        f"\nplain-{deep} above plain-{shallow}: {degraded}; "
+        f"ResNet-{deep} not above ResNet-{shallow}: {prevented}"
     )
     draw(options.picture, curves, x="step (mean of 25)", y="training loss")
     print(where(options))

@@ -1,12 +1,12 @@
-"""Do shortcuts keep gradients alive? Their norms, layer by layer, in networks just initialised.
+"""Measures gradients layer by layer in networks with and without shortcuts, before training.
 
   python benchmarks/claims/gradients.py --data FILE.npz [--widths 16 32 64] [--seeds 3]
                                         [--picture docs/gradients.png]
 
-Networks of 20 and 56 layers with and without shortcuts, and with batch norm or none: the norm of
-the loss's gradient with respect to each 3x3 kernel, over the norm of that kernel, on one batch of
-CIFAR-10. The table has it at the first and at the last of these layers, and the ratio of the two:
-what becomes of it on the way back.
+The networks have 20 and 56 layers, with and without shortcuts and batch norm. For each 3x3 kernel,
+the script computes the norm of the gradient of the loss divided by the norm of the kernel, on one
+batch of CIFAR-10. The table has this at the first and the last of these layers, and the ratio of
+the two, which shows how gradients change in the backward pass.
 """
 
 import jax
@@ -17,14 +17,14 @@ gradient = jax.jit(jax.grad(mean_loss, argnums=1, has_aux=True), static_argnums=
 
 
 def place_of(name):
-    """What sorts conv1, layer1_0_conv1, ... as they come."""
+    """Returns a sort key that puts conv1, layer1_0_conv1, ... in the order of the network."""
     stage, _, rest = name.removeprefix("layer").partition("_")
     block, _, conv = rest.partition("_")
     return (0, 0, name) if name == "conv1" else (int(stage), int(block), conv)
 
 
 def gradient_norms(model, images, labels, seed):
-    """|gradient| / |kernel| of each 3x3 convolution, in the order in which they come."""
+    """Computes |gradient| / |kernel| of each 3x3 convolution, in the order of the network."""
     params, others = start(model, images[:1], seed)
     slopes, _ = gradient(model, params, others, images, labels)
     layers = sorted((name for name in params if "conv" in name), key=place_of)

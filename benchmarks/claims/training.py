@@ -1,4 +1,4 @@
-"""What the experiments share: CIFAR-10's images, plain training, curves, and where it ran."""
+"""Functions that the experiments share: images of CIFAR-10, training and drawing of curves."""
 
 import argparse
 import functools
@@ -20,7 +20,7 @@ MOMENTUM, WEIGHT_DECAY = 0.9, 1e-4
 
 
 def parser(doc, *, widths, steps=None):
-    """The options of every experiment; `steps` is for those that train."""
+    """Creates a parser of the options of every experiment; `steps` is for those that train."""
     options = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -32,17 +32,19 @@ def parser(doc, *, widths, steps=None):
     options.add_argument("--batch", type=int, default=128)
     options.add_argument("--widths", type=int, nargs=3, default=list(widths))
     options.add_argument("--seeds", type=int, default=3)
-    options.add_argument("--picture", type=pathlib.Path, help="where to draw; none without")
+    options.add_argument(
+        "--picture", type=pathlib.Path, help="file to draw to; default: no picture"
+    )
     return options
 
 
 def cifar(path):
-    """(images f32[N, 32, 32, 3], standardised by channel, labels i32[N])."""
+    """Reads (images f32[N, 32, 32, 3], standardised by channel, labels i32[N])."""
     try:
         with np.load(path) as file:
             images, labels = file["train_x"], file["train_y"]
     except (OSError, KeyError) as error:
-        raise SystemExit(f"{path}: {error}; it takes an npz with train_x and train_y") from error
+        raise SystemExit(f"{path}: {error}; give an npz with train_x and train_y") from error
     images = images.astype(np.float32)
     axes = (0, 1, 2)
     return (images - images.mean(axes)) / images.std(axes), labels.astype(np.int32).ravel()
@@ -50,13 +52,13 @@ def cifar(path):
 
 @functools.partial(jax.jit, static_argnums=0)
 def start(model, images, seed):
-    """(params, other variables) as a network begins."""
+    """Returns the initial (params, other variables) of a network."""
     variables = model.init(jax.random.key(seed), images, train=False)
     return variables.pop("params"), variables
 
 
 def mean_loss(model, params, others, images, labels):
-    """(cross entropy in training, other variables after it)."""
+    """Returns (cross entropy in training, other variables after it)."""
     maps, others = model.apply(
         {"params": params, **others}, images, train=True, mutable=["batch_stats"]
     )
@@ -65,10 +67,12 @@ def mean_loss(model, params, others, images, labels):
 
 
 class Training:
-    """SGD with momentum and weight decay on a network, compiled once for all rates and seeds.
+    """Trains a network by SGD with momentum and weight decay.
+
+    The step is compiled once for all learning rates and seeds.
 
     Args:
-      model: gives "logits" [B, K].
+      model: network that returns "logits" [B, K].
       images: f32[N, H, W, C].
       labels: i32[N].
     """
@@ -89,10 +93,10 @@ class Training:
         self._step = step
 
     def losses(self, *, steps, batch, rate, seed):
-        """The training loss of each step: f32[steps].
+        """Trains and returns the training loss of each step: f32[steps].
 
-        A tenth of the rate after half of the steps, batches of a new order in each epoch, no
-        augmentation.
+        The learning rate is divided by 10 after half of the steps. Each epoch has a new order of
+        images. There is no augmentation.
         """
         params, others = start(self._model, self._images[:1], seed)
         state, rng = (params, others, self._tx.init(params)), np.random.default_rng(seed)
@@ -107,7 +111,7 @@ class Training:
         return np.array(found)
 
     def losses_of_seeds(self, options, rate):
-        """The losses of each seed, f32[seeds, steps], and the mean of the last tenth of each."""
+        """Returns the losses of each seed, f32[seeds, steps], and the mean of their last tenth."""
         how = {"steps": options.steps, "batch": options.batch, "rate": rate}
         losses = np.stack([self.losses(seed=seed, **how) for seed in range(options.seeds)])
         return losses, losses[:, -max(1, options.steps // 10) :].mean(axis=1)
@@ -118,13 +122,13 @@ def network(name, options, **fields):
 
 
 def draw(path, curves, *, x, y, log=False):
-    """A line for each name in curves: the mean over the rows, and between the least and largest.
+    """Draws a line for each curve, the mean over its rows, and the range from least to largest.
 
     Args:
-      path: of the picture, or None.
+      path: path of the picture, or None.
       curves: name -> f[rows, points].
-      x: title of the points.
-      y: title of the values.
+      x: label of the points.
+      y: label of the values.
       log: whether values have a logarithmic scale.
     """
     if path is None:
@@ -145,13 +149,13 @@ def draw(path, curves, *, x, y, log=False):
 
 
 def smoothed(losses, window):
-    """[rows, steps] -> means of so many steps in a row, as many as there are."""
+    """Computes moving averages: [rows, steps] -> [rows, steps - window + 1]."""
     window = min(window, losses.shape[1])
     return np.lib.stride_tricks.sliding_window_view(losses, window, axis=1).mean(axis=-1)
 
 
 def where(options):
-    """The line that says what ran and where."""
+    """Returns a line that describes the experiment and the machine."""
     steps = f"{options.steps} steps, " if "steps" in options else ""
     return (
         f"{steps}batches of {options.batch}, widths {options.widths}, {options.seeds} seeds; "

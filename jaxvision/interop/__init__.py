@@ -1,4 +1,4 @@
-"""Floor 4: weights from and to other libraries, and the networks that their files describe."""
+"""Converts weights from and to other libraries, and builds networks of Darknet files (layer 4)."""
 
 from jaxvision.interop.darknet import (
     DarknetNetwork,

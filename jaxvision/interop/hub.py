@@ -1,4 +1,4 @@
-"""Weights from the Hugging Face hub."""
+"""Downloads weights from the Hugging Face hub."""
 
 import pathlib
 
@@ -8,17 +8,17 @@ from jaxvision.core import InputError
 def download_weights(
     repository: str, *, filename: str = "model.safetensors", revision: str | None = None
 ) -> pathlib.Path:
-    """A file of weights from the hub, downloaded once and kept in its cache.
+    """Downloads a file of weights from the hub, or finds it in the cache.
 
-    The environment variables of huggingface_hub apply: HF_HOME is where the cache is, HF_ENDPOINT
-    another hub, HF_HUB_OFFLINE=1 takes from the cache alone.
+    The environment variables of huggingface_hub apply: HF_HOME sets the folder of the cache,
+    HF_ENDPOINT sets another hub, and HF_HUB_OFFLINE=1 only uses the cache.
 
     Args:
-      repository: its id, "owner/name".
-      filename: in the repository.
+      repository: id of the repository, "owner/name".
+      filename: name of the file in the repository.
       revision: branch, tag or commit; None: the main branch.
     Returns:
-      The path of the file, for `load_weights` or `read_state_dict`.
+      the path of the file, for `load_weights` or `read_state_dict`.
     Raises:
       InputError: huggingface_hub is not installed, the hub cannot be reached, or it has no such
         repository, revision or file.

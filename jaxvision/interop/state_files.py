@@ -1,4 +1,4 @@
-"""Files of torch state dicts: safetensors and npz, and torch's own where torch is installed."""
+"""Reads and writes files of torch state dicts: safetensors, npz and, with torch, torch's own."""
 
 import pathlib
 from collections.abc import Mapping
@@ -13,23 +13,24 @@ from jaxvision.core.files import NPZ_ERRORS, replacing
 
 _TORCH = (".pth", ".pt", ".th", ".bin")
 SUFFIXES = (".safetensors", ".npz", *_TORCH)
-"""Of files that `read_state_dict` and `write_state_dict` take."""
+"""Suffixes of the files that `read_state_dict` and `write_state_dict` accept."""
 
-# Where the scripts of torch's users keep the weights in a larger file.
+# Keys under which training scripts store the state dict in a larger file.
 _LEVELS = ("state_dict", "model", "model_state_dict")
 
 
 def read_state_dict(path: str | pathlib.Path) -> dict[str, np.ndarray]:
-    """The arrays of a file by their keys.
+    """Reads the arrays of a file.
 
     Args:
-      path: of a .safetensors or .npz file, or one that torch has saved (.pth, .pt, .th, .bin;
-        needs torch, which reads it with `weights_only=True`): a state dict, or a dict that has one
-        under "state_dict", "model" or "model_state_dict".
+      path: path of a .safetensors or .npz file, or of a file that torch has saved (.pth, .pt, .th,
+        .bin). The latter needs torch, which reads it with `weights_only=True`. It holds a state
+        dict, or a dict with one under "state_dict", "model" or "model_state_dict".
     Returns:
       key -> array, as in the file; bfloat16 of torch's files becomes float32.
     Raises:
-      InputError: no such file, another suffix, a damaged file, or torch is needed and missing.
+      InputError: the file does not exist, has another suffix or is damaged, or torch is needed but
+        not installed.
     """
     path = pathlib.Path(path)
     _check_suffix(path)
@@ -47,13 +48,15 @@ def read_state_dict(path: str | pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def write_state_dict(path: str | pathlib.Path, state_dict: Mapping[str, np.ndarray]) -> None:
-    """Writes a file that `read_state_dict` reads, whole or not at all.
+    """Writes a file that `read_state_dict` reads.
+
+    If writing fails, no incomplete file is left.
 
     Args:
-      path: of the file; its suffix says of which kind.
+      path: path of the file. Its suffix selects the format.
       state_dict: key -> array.
     Raises:
-      InputError: another suffix, or torch is needed and missing.
+      InputError: the suffix is unknown, or torch is needed but not installed.
     """
     path = pathlib.Path(path)
     _check_suffix(path)
@@ -62,7 +65,7 @@ def write_state_dict(path: str | pathlib.Path, state_dict: Mapping[str, np.ndarr
         tensors = {key: torch.from_numpy(np.array(value)) for key, value in state_dict.items()}
     with replacing(path, "wb") as file:
         if path.suffix == ".safetensors":
-            # It writes an array's memory as it lies there.
+            # safetensors writes the memory of an array as it is, so it must be in C order.
             in_order = {key: np.asarray(value, order="C") for key, value in state_dict.items()}
             file.write(safetensors.numpy.save(in_order))
         elif path.suffix == ".npz":
@@ -73,7 +76,7 @@ def write_state_dict(path: str | pathlib.Path, state_dict: Mapping[str, np.ndarr
 
 def _check_suffix(path: pathlib.Path) -> None:
     if path.suffix not in SUFFIXES:
-        raise InputError(f"{path} is no file of weights: they end in {', '.join(SUFFIXES)}")
+        raise InputError(f"{path} is not a file of weights: they end in {', '.join(SUFFIXES)}")
 
 
 def _torch(path: pathlib.Path) -> Any:
@@ -81,8 +84,8 @@ def _torch(path: pathlib.Path) -> Any:
         import torch
     except ImportError as error:
         raise InputError(
-            f"{path} is of torch, which is not installed: `pip install torch`, or save the weights "
-            "as .safetensors or .npz where it is"
+            f"{path} needs torch, which is not installed: `pip install torch`, or save the weights "
+            "as .safetensors or .npz on a machine that has it"
         ) from error
     return torch
 
@@ -91,10 +94,10 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
     torch = _torch(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged or a foreign pickle makes it raise
+    except Exception as error:  # a damaged or unknown pickle may raise anything
         reason = str(error).strip().partition("\n")[0]
         raise InputError(
-            f"{path} cannot be read ({reason}): save the state dict alone, "
+            f"{path} cannot be read ({reason}): save only the state dict, with "
             "`torch.save(model.state_dict(), path)`"
         ) from error
     for level in _LEVELS:
@@ -104,7 +107,7 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
         isinstance(x, torch.Tensor) for x in content.values()
     ):
         raise InputError(
-            f"{path} holds no state dict: save one with `torch.save(model.state_dict(), path)`"
+            f"{path} contains no state dict: save one with `torch.save(model.state_dict(), path)`"
         )
     return {
         key: (value.float() if value.dtype == torch.bfloat16 else value).numpy()

@@ -1,7 +1,8 @@
-"""Weights in torch's layout.
+"""Converts weights from and to torch's layout.
 
-The rule that makes one conversion serve every family: a parameter's Flax path, joined by "_",
-equals its key in the torch state dict with "." turned into "_", but for the leaf's name.
+One converter serves all families, because parameters are named by one rule: the Flax path of a
+parameter, joined by "_", equals its key in the torch state dict with "." turned into "_", except
+for the name of the leaf.
 """
 
 import re
@@ -20,7 +21,7 @@ from jaxvision.models.backbones.swin import SwinTransformer, log_offsets
 KeyMap = Callable[[str], str | None]
 Path = tuple[str, ...]
 
-# Leaf of the Flax path -> leaf of torch's key.
+# Leaf of the Flax path -> last part of torch's key.
 _LEAVES = {
     "kernel": "weight",
     "transposed_kernel": "weight",
@@ -29,9 +30,9 @@ _LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
-# Buffers that torch keeps and we compute.
+# Buffers that torch stores and this library computes.
 _BUFFERS = ("num_batches_tracked", "relative_position_index", "relative_coords_table")
-# Axes in torch's layout -> ours, by leaf and rank.
+# Axes from torch's layout to this library's, by leaf and rank.
 _AXES = {
     ("kernel", 2): (1, 0),  # dense: OI -> IO
     ("kernel", 4): (2, 3, 1, 0),  # convolution: OIHW -> HWIO
@@ -40,7 +41,7 @@ _AXES = {
 
 
 def _key(path: tuple[str, ...]) -> str:
-    """The joined key of a variable: torch's, with "_" for every dot."""
+    """Returns the joined key of a variable: torch's key with "_" in place of every dot."""
     _, *modules, leaf = path
     return "_".join([*modules, _LEAVES.get(leaf, leaf)])
 
@@ -63,21 +64,21 @@ def from_state_dict(
     key_map: KeyMap | None = None,
     keep: Collection[Path] = (),
 ) -> dict[str, Any]:
-    """Variables with the values of a torch state dict.
+    """Converts a torch state dict to variables of a network.
 
     Args:
       state_dict: key -> array, such as the contents of an npz file.
-      variables: the network's variables (or their shapes, from `jax.eval_shape`); gives the
+      variables: the variables of the network, or their shapes from `jax.eval_shape`. They set the
         structure, the shapes and the dtypes.
-      prefix: taken off the file's keys where they have it, such as "module.".
-      key_map: from the file's key without its prefix to torchvision's, for weights with other
-        names; None leaves a key out.
-      keep: paths in `variables` that stay as they are, whatever the file has for them.
+      prefix: prefix to remove from the keys that have it, such as "module.".
+      key_map: function from a key of the file, without the prefix, to the key of torchvision, for
+        weights with other names. If it returns None, the key is ignored.
+      keep: paths in `variables` that keep their values, even if the file has values for them.
     Returns:
-      A tree like `variables`, of numpy arrays.
+      a tree like `variables`, of numpy arrays.
     Raises:
-      InputError: keys missing, left over, of another shape or given twice, all of them in one
-        message.
+      InputError: keys are missing, left over, of another shape or given twice. The message lists
+        all of them.
     """
     given, twice = _by_joined_key(state_dict, prefix, key_map)
     kept = {_key(path) for path in keep}
@@ -111,14 +112,15 @@ def from_state_dict(
 def named_alike(
     state_dict: Mapping[str, np.ndarray], variables: Mapping[str, Any], *, prefix: str = ""
 ) -> tuple[dict[str, Any], list[str]]:
-    """What a state dict has under the names of a network's variables, in our layout.
+    """Finds the arrays of a state dict that have the names of a network's variables.
 
     Args:
       state_dict: key -> array.
-      variables: of the network, or their shapes.
-      prefix: taken off the file's keys where they have it.
+      variables: the variables of the network, or their shapes.
+      prefix: prefix to remove from the keys that have it.
     Returns:
-      A tree like `variables`, of what was found, in the file's shapes; and the other keys.
+      a tree like `variables` with the arrays that were found, in this library's layout and with
+      the shapes of the file; and the other keys.
     """
     given, _ = _by_joined_key(state_dict, prefix, None)
     found = {}
@@ -132,7 +134,7 @@ def named_alike(
 def _by_joined_key(
     state_dict: Mapping[str, np.ndarray], prefix: str, key_map: KeyMap | None
 ) -> tuple[dict[str, tuple[str, np.ndarray]], list[str]]:
-    """Joined key -> (the file's key, array), without buffers; and what is given twice."""
+    """Returns joined key -> (key of the file, array), without buffers, and keys given twice."""
     given, twice = {}, []
     for key, value in state_dict.items():
         name = key.removeprefix(prefix)
@@ -150,15 +152,17 @@ def _by_joined_key(
 def to_state_dict(
     variables: Mapping[str, Any], *, model: nn.Module | None = None
 ) -> dict[str, np.ndarray]:
-    """A network's variables as torch's state dict, the inverse of `from_state_dict`.
+    """Converts the variables of a network to a torch state dict.
+
+    It is the inverse of `from_state_dict`.
 
     Args:
-      variables: of the network.
-      model: the network: with it Swin and MaxViT get their index tables too, which torchvision
-        keeps as buffers.
+      variables: the variables of the network.
+      model: the network. It is needed for the index tables of Swin and MaxViT, which torchvision
+        stores as buffers.
     Returns:
-      key -> array, with the keys of torchvision's module, if it has the network; a batch norm's
-      counter of batches is 0.
+      key -> array, with the keys of torchvision's module if it has the network. The batch counters
+      of batch norms are 0.
     """
     state_dict = {}
     for path, value in flax.traverse_util.flatten_dict(dict(variables)).items():
@@ -175,7 +179,7 @@ def to_state_dict(
 def _index_tables(
     model: SwinTransformer | MaxViT, state_dict: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """What follows from the windows: we compute it, torchvision keeps it in each attention."""
+    """Computes the buffers of window attention that torchvision stores in each layer."""
     window, side = model.window, 2 * model.window - 1
     second = isinstance(model, SwinTransformer) and model.version == 2
     index = relative_position_index(window)
@@ -189,7 +193,7 @@ def _index_tables(
     return {base + name: table for base in attentions for name, table in tables.items()}
 
 
-# Parts of torchvision's keys that have a "_" of their own; every other "_" stands for a dot.
+# Parts of torchvision's keys that contain a "_"; every other "_" stands for a dot.
 _COMPOUNDS = (
     r"Conv2d_\d\w_\dx\d|Mixed_\d\w|branch\dx\d(?:x\d|dbl)?_\d[ab]?|branch_pool",  # Inception v3
     r"trunk_output",  # RegNet

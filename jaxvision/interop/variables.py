@@ -1,4 +1,4 @@
-"""Variables of a network in a folder of Orbax's, and from any file of weights."""
+"""Saves and restores the variables of a network with Orbax, and loads files of weights."""
 
 import pathlib
 from collections.abc import Mapping
@@ -27,23 +27,25 @@ def _checkpointer() -> ocp.Checkpointer:
 
 
 def is_variables(folder: str | pathlib.Path) -> bool:
-    """Whether a folder is one that `save_variables` wrote."""
+    """Returns whether `save_variables` wrote this folder."""
     folder = pathlib.Path(folder)
     return (folder / _VARIABLES).is_dir() and (folder / _META).is_dir()
 
 
 def save_variables(folder: str | pathlib.Path, variables: Mapping[str, Any]) -> None:
-    """Writes a network's variables to a folder, whole or not at all.
+    """Writes the variables of a network to a folder.
+
+    If writing fails, no incomplete folder is left.
 
     Args:
-      folder: that is not there yet.
+      folder: a folder that does not exist yet.
       variables: collection -> nested names -> arrays.
     Raises:
-      InputError: there is something already.
+      InputError: the folder already exists.
     """
     folder = pathlib.Path(folder)
     if folder.exists():
-        raise InputError(f"{folder} is there already: give another name, or remove it first")
+        raise InputError(f"{folder} already exists: give another name, or remove it first")
     host = jax.device_get(dict(variables))
     flat = flax.traverse_util.flatten_dict(host, sep="/")
     meta = {
@@ -57,20 +59,22 @@ def save_variables(folder: str | pathlib.Path, variables: Mapping[str, Any]) -> 
 
 
 def restore_variables(folder: str | pathlib.Path) -> dict[str, Any]:
-    """The variables that `save_variables` wrote, numpy arrays.
+    """Reads the variables that `save_variables` wrote, as numpy arrays.
 
     Raises:
-      InputError: the folder is no such one, or is damaged.
+      InputError: the folder contains no variables, or it is damaged.
     """
     folder = pathlib.Path(folder)
     if not is_variables(folder):
-        raise InputError(f"{folder} holds no variables: give what `jaxvision convert` wrote")
+        raise InputError(
+            f"{folder} contains no variables: give a folder that `jaxvision convert` wrote"
+        )
     try:
         with _checkpointer() as checkpointer:
             read = partial(checkpointer.restore, folder.absolute())
             meta = read(ocp.args.Composite(**{_META: ocp.args.JsonRestore()}))[_META]
             if json_digest({key: meta[key] for key in meta if key != "digest"}) != meta["digest"]:
-                raise ValueError("its metadata is not what was saved")
+                raise ValueError("its metadata differs from what was saved")
             flat = {
                 path: jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(dtype))
                 for path, (shape, dtype) in meta["shapes"].items()
@@ -79,19 +83,19 @@ def restore_variables(folder: str | pathlib.Path) -> dict[str, Any]:
             args = ocp.args.Composite(**{_VARIABLES: ocp.args.StandardRestore(like)})
             variables = jax.device_get(read(args)[_VARIABLES])
         if array_digests(variables) != meta["arrays"]:
-            raise ValueError("its arrays are not what was saved")
-    except Exception as error:  # whatever a damaged file makes a reader raise
+            raise ValueError("its arrays differ from what was saved")
+    except Exception as error:  # a reader may raise anything on a damaged file
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"{folder} is damaged ({reason}): convert the weights again") from error
     return variables
 
 
 def head_paths(model: nn.Module, images: jax.ShapeDtypeStruct) -> set[Path]:
-    """The variables whose shapes depend on `num_classes`.
+    """Returns the paths of the variables whose shapes depend on `num_classes`.
 
     Args:
       model: the network.
-      images: [B, H, W, C] that it takes.
+      images: shape [B, H, W, C] and dtype of images that it takes.
     """
     one, two = (_shapes(model.clone(num_classes=count), images) for count in (1, 2))
     one, two = map(flax.traverse_util.flatten_dict, (one, two))
@@ -111,24 +115,24 @@ def load_weights(
     new_head: Array | None = None,
     input_size: tuple[int, int, int] = (224, 224, 3),
 ) -> dict[str, Any]:
-    """A network's variables from a file of weights.
+    """Loads the variables of a network from pretrained weights.
 
     Args:
       model: the network.
-      source: path of a state dict in torch's layout (.safetensors, .npz; .pth, .pt and .bin where
-        torch is installed), or of a folder that `jaxvision convert` or `save_variables` wrote; or a
-        state dict.
-      prefix: taken off the file's keys where they have it, such as "module.".
-      key_map: from the file's key without its prefix to torchvision's; None leaves a key out. Like
-        `prefix`, of state dicts.
-      new_head: a key: the layers whose shape depends on `num_classes` are drawn at random and the
-        file's are left out. Without it they come from the file.
+      source: path of a state dict in torch's layout (.safetensors, .npz; .pth, .pt, .th and .bin if
+        torch is installed), path of a folder that `jaxvision convert` or `save_variables` wrote, or
+        a state dict.
+      prefix: prefix to remove from the keys of the state dict that have it, such as "module.".
+      key_map: function from a key of the state dict, without the prefix, to the key of torchvision.
+        If it returns None, the key is ignored.
+      new_head: a `jax.random` key. With it, the layers whose shape depends on `num_classes` are
+        initialised at random, and those of the file are ignored. None: they come from the file.
       input_size: (height, width, channels) of an image that the network takes.
     Returns:
-      Variables for `model.apply`, numpy arrays.
+      variables for `model.apply`, as numpy arrays.
     Raises:
-      InputError: the file cannot be read, or does not fit the network: all that is missing, left
-        over or of another shape, in one message.
+      InputError: the file cannot be read, or does not fit the network. The message lists all arrays
+        that are missing, left over or of another shape.
     """
     images = jax.ShapeDtypeStruct((1, *input_size), jnp.float32)
     variables, head = _shapes(model, images), set()

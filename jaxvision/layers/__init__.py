@@ -1,4 +1,13 @@
-"""Floor 2: what the families share in linen."""
+"""Building blocks of networks in Flax linen, which the families of models share (layer 2).
+
+The functions create layers as children of the module that calls them, under names that the caller
+gives. These arguments and fields mean the same everywhere:
+
+  axis_name: mapped axis over whose devices batch norm averages its statistics; None: no axis.
+  dtype: dtype of the computation; None: that of the input and the parameters.
+  param_dtype: dtype of the parameters.
+  kernel_init, bias_init: initialisation of kernels and biases.
+"""
 
 from jaxvision.layers.attention import (
     attention,

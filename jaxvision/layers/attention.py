@@ -1,4 +1,4 @@
-"""What transformers share: attention, the windows it looks into, and the layers after it."""
+"""Attention, windows of a map for attention, and the feed-forward layers of transformers."""
 
 import functools
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from jax import Array, lax
 from jaxvision.core import InputError, at_least_float32
 
 gelu = functools.partial(nn.gelu, approximate=False)
-"""x times the normal distribution's share below x (Hendrycks & Gimpel 2016, "Gaussian error linear
-units"), not the approximation that is flax's default."""
+"""x Phi(x), with Phi the cumulative distribution function of the normal distribution (Hendrycks &
+Gimpel 2016, "Gaussian error linear units"); not the approximation that is Flax's default."""
 
 glorot_uniform = nn.initializers.glorot_uniform()
 """Initialisation of Glorot & Bengio 2010 ("Understanding the difficulty of training deep
@@ -30,17 +30,17 @@ def attention(
     scale: Array | float | None = None,
     bias: Array | None = None,
 ) -> Array:
-    """softmax(scale query key^T + bias) value, of each head.
+    """Computes softmax(scale query key^T + bias) value for each head.
 
     Args:
       query: [..., Q, heads, D].
       key: [..., K, heads, D].
       value: [..., K, heads, V].
-      scale: a number, or an array that broadcasts against [..., heads, Q, K] and has as many axes;
-        None: D^-0.5.
-      bias: likewise such an array, or None.
+      scale: a number, or an array that broadcasts against [..., heads, Q, K] and has the same
+        number of axes; None: D^-0.5.
+      bias: an array like `scale`, or None.
     Returns:
-      [..., Q, heads, V], in value's dtype; the softmax is one of float32 at least.
+      [..., Q, heads, V], in value's dtype. The softmax is computed in at least float32.
     Source: Vaswani et al. 2017 ("Attention is all you need"), equation 1.
     """
     wide = jnp.promote_types(query.dtype, jnp.float32)
@@ -64,32 +64,30 @@ def self_attention(
     dtype: Any = None,
     param_dtype: Any = jnp.float32,
 ) -> Array:
-    """Attention among the places of one sequence, between two dense layers.
+    """Applies self-attention over the positions of a sequence, between two dense layers.
 
-    The first layer gives queries, keys and values, in this order, each head by head. Both become
-    children of the module that calls this.
+    The output of the first layer holds queries, keys and values, in this order, each head by head.
 
     Args:
       x: [..., L, C].
-      heads: which share the channels out.
-      names: of the two layers.
-      scale: as `attention`'s.
-      bias: as `attention`'s.
-      cosine: whether queries and keys have the length 1, and keys no bias (their parameter is there
-        and does nothing, as in torchvision).
-      kernel_init: of both kernels.
-      dtype: of the computation.
-      param_dtype: of the parameters.
+      heads: number of heads, each with C / heads channels.
+      names: names of the two layers.
+      scale: scale of `attention`.
+      bias: bias of `attention`.
+      cosine: whether queries and keys are normalised to length 1, and keys have no bias (their
+        parameter exists but has no effect, as in torchvision).
     Returns:
-      The shape of x.
+      an array of the shape of x.
     Raises:
-      InputError: the heads do not divide the channels.
+      InputError: heads does not divide the number of channels.
     Source: Vaswani et al. 2017, section 3.2.2; with `cosine` Liu et al. 2022 ("Swin Transformer
       V2"), equation 2.
     """
     channels = x.shape[-1]
     if channels % heads:
-        raise InputError(f"{heads} heads cannot share {channels} channels: give a divisor of these")
+        raise InputError(
+            f"heads is {heads}, which does not divide the {channels} channels: give a divisor"
+        )
     dense = functools.partial(
         nn.Dense, kernel_init=kernel_init, dtype=dtype, param_dtype=param_dtype
     )
@@ -128,21 +126,17 @@ def feed_forward(
     dtype: Any = None,
     param_dtype: Any = jnp.float32,
 ) -> Array:
-    """Two dense layers at each place, which become children of the module that calls this.
+    """Applies two dense layers at each position.
 
     Args:
       x: [..., C].
-      names: of the two layers.
-      train: whether to drop; takes a key for "dropout" then.
-      expansion: channels between the two for each of x.
-      act: activation between the two.
-      dropout: share of what is dropped after each.
-      kernel_init: of both kernels.
-      bias_init: of both biases.
-      dtype: of the computation.
-      param_dtype: of the parameters.
+      names: names of the two layers.
+      train: whether to apply dropout, which needs a key for "dropout".
+      expansion: the first layer has expansion * C channels.
+      act: activation between the two layers.
+      dropout: dropout rate after each layer.
     Returns:
-      The shape of x.
+      an array of the shape of x.
     Source: Vaswani et al. 2017, section 3.3.
     """
     options = {"kernel_init": kernel_init, "bias_init": bias_init}
@@ -154,15 +148,15 @@ def feed_forward(
 
 
 def to_windows(x: Array, size: int, *, grid: bool = False) -> Array:
-    """A map in groups of size x size cells.
+    """Splits a map into windows of size x size cells.
 
     Args:
-      x: [B, H, W, C]; the size divides H and W.
-      size: cells on a side of a group.
-      grid: whether a group's cells are spread over the whole map, H / size and W / size apart;
-        neighbours otherwise.
+      x: [B, H, W, C]; size divides H and W.
+      size: side of a window in cells.
+      grid: whether the cells of a window are spread over the whole map, H / size and W / size
+        apart. Otherwise they are adjacent.
     Returns:
-      [B, H W / size^2, size^2, C], groups and cells row by row.
+      [B, H W / size^2, size^2, C], windows and cells row by row.
     Source: Tu et al. 2022 ("MaxViT"), section 3.2.
     """
     batch, height, width, channels = x.shape
@@ -175,13 +169,13 @@ def to_windows(x: Array, size: int, *, grid: bool = False) -> Array:
 
 
 def from_windows(x: Array, height: int, width: int, *, grid: bool = False) -> Array:
-    """The inverse of `to_windows`.
+    """Joins windows to a map, as the inverse of `to_windows`.
 
     Args:
       x: [B, H W / size^2, size^2, C].
       height: H.
       width: W.
-      grid: as there.
+      grid: as for `to_windows`.
     Returns:
       [B, H, W, C].
     """
@@ -193,12 +187,14 @@ def from_windows(x: Array, height: int, width: int, *, grid: bool = False) -> Ar
 
 
 def relative_position_index(size: int) -> np.ndarray:
-    """Which of the (2 size - 1)^2 offsets, row by row, lies between two cells of a window.
+    """Returns the index of the offset between any two cells of a window.
+
+    The (2 size - 1)^2 possible offsets are numbered row by row.
 
     Args:
-      size: cells on a side of the window.
+      size: side of the window in cells.
     Returns:
-      i64[size^2, size^2]; at [i, j] the number of the offset of cell i from cell j.
+      i64[size^2, size^2]; element [i, j] is the index of the offset of cell i from cell j.
     Source: Liu et al. 2021 ("Swin Transformer"), section 3.2.
     """
     row, column = np.divmod(np.arange(size * size), size)

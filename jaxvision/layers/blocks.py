@@ -1,4 +1,4 @@
-"""What the blocks of many families share: recalibrated channels, dropped paths, less memory."""
+"""Parts of blocks that many families share: squeeze-and-excitation, drop path, remat."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from jaxvision.layers.conv import Conv, he_normal
 
 
 def make_divisible(channels: float, divisor: int = 8) -> int:
-    """A multiple of `divisor` near a number of channels, and at least 90 % of it.
+    """Rounds a number of channels to a multiple of `divisor` that is at least 90 % of it.
 
     Source: Sandler et al. 2018 ("MobileNetV2"), the authors' implementation.
     """
@@ -30,22 +30,18 @@ def squeeze_excite(
     dtype: Any = None,
     param_dtype: Any = jnp.float32,
 ) -> Array:
-    """Each channel times a gate that depends on the means of all.
+    """Multiplies each channel by a gate that is computed from the means of all channels.
 
-    Two 1x1 convolutions, {name}_fc1 and {name}_fc2, which become children of the module that calls
-    this.
+    The gate is computed by two 1x1 convolutions, {name}_fc1 and {name}_fc2.
 
     Args:
       x: [B, H, W, C].
-      features: channels between the two.
-      name: prefix of both.
-      act: after the first.
-      gate: after the second.
-      kernel_init: of the kernels.
-      dtype: of the computation.
-      param_dtype: of the parameters.
+      features: channels between the two convolutions.
+      name: prefix of their names.
+      act: activation after the first convolution.
+      gate: activation after the second convolution.
     Returns:
-      The shape of x.
+      an array of the shape of x.
     Source: Hu, Shen & Sun 2018 ("Squeeze-and-excitation networks"), equations 2 to 4.
     """
     options = {"kernel_init": kernel_init, "dtype": dtype, "param_dtype": param_dtype}
@@ -55,30 +51,30 @@ def squeeze_excite(
 
 
 def drop_path(x: Array, rate: float, *, train: bool) -> Array:
-    """In training, a branch that is zero for a share of the examples, and larger for the others.
+    """Applies stochastic depth: in training, sets a branch to zero for random examples.
 
-    Takes a key for "dropout" where it is to be random.
+    It needs a key for "dropout" if `train` is True and the rate is above 0.
 
     Args:
-      x: [B, ...].
-      rate: probability of zero; the others are divided by 1 - rate.
-      train: whether anything happens.
+      x: [B, ...], the output of the branch.
+      rate: probability of zero. The examples that are kept are divided by 1 - rate.
+      train: whether to drop. If it is False, the result is x.
     Returns:
-      The shape of x.
+      an array of the shape of x.
     Source: Huang, Sun, Liu, Sedra & Weinberger 2016 ("Deep networks with stochastic depth").
     """
     return nn.Dropout(rate, broadcast_dims=range(1, x.ndim), deterministic=not train)(x)
 
 
 def run_block(module: Any, block: Callable[[Any], Array], x: Any) -> Array:
-    """block(x), computed a second time in the backward pass if the module has `remat`.
+    """Computes block(x), and computes it again in the backward pass if `module.remat` is True.
 
-    Only x is then kept for it, not what the block computes on the way.
+    This saves memory: only x is kept for the backward pass, not the intermediate values.
 
     Args:
-      module: that calls this, and has the field `remat`.
-      block: what computes an array; the layers that it makes become children of the module.
-      x: its argument, an array or several.
+      module: the module that calls this function; it has the field `remat`.
+      block: a function that returns an array. Its layers become children of the module.
+      x: the argument of block, an array or a tree of arrays.
     """
     if not module.remat:
         return block(x)

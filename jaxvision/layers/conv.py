@@ -1,4 +1,4 @@
-"""Convolution, norm and activation as named siblings."""
+"""Convolutions, followed by a norm and an activation."""
 
 import functools
 from collections.abc import Callable
@@ -13,35 +13,33 @@ from jaxvision.ops.convolution import Pair, conv_general_dilated, conv_transpose
 from jaxvision.ops.static import pair
 
 Conv = functools.partial(nn.Conv, conv_general_dilated_cls=lambda: conv_general_dilated)
-"""`flax.linen.Conv`, fast on CPU with groups too (`feature_group_count`)."""
+"""`flax.linen.Conv`, which is also fast on CPUs with groups (`feature_group_count`)."""
 
 PADDINGS: dict[str, Callable[[int], int]] = {
     "same": lambda kernel_size: (kernel_size - 1) // 2,
     "valid": lambda kernel_size: 0,
 }
-"""What the field `padding` of a network may be called: side of a kernel -> zeros on every side."""
+"""Values of the field `padding` of a network: name -> (side of a kernel -> zeros on every side)."""
 
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 """Initialisation of He et al. 2015 ("Delving deep into rectifiers", equation 14)."""
 
 
 class ConvTranspose(nn.Module):
-    """`jaxvision.ops.conv_transpose2d` with a bias: torch's ConvTranspose2d.
+    """The transposed convolution `jaxvision.ops.conv_transpose2d` with a bias.
 
-    The kernel is called "transposed_kernel", since torch keeps its axes in another order than a
-    convolution's. With a stride of the kernel's size `he_normal` keeps the variance if the channels
-    are halved.
+    It equals torch's ConvTranspose2d. The kernel is named "transposed_kernel", because the order of
+    its axes in torch differs from that of a convolution. If the stride equals the kernel size and
+    the channels are halved, `he_normal` keeps the variance.
 
     Attributes:
-      features: channels out.
+      features: output channels.
       kernel_size: (height, width).
-      stride: step between the pixels of the input in the output.
-      padding: rows and columns to cut off on every side.
+      stride: distance in the output between neighbouring pixels of the input.
+      padding: rows and columns to remove on every side.
       output_padding: rows and columns to add at the bottom and on the right.
-      use_bias: whether to add one.
-      kernel_init: of the kernel [height, width, C, features].
-      dtype: of the computation; None follows the input and the parameters.
-      param_dtype: of the parameters.
+      use_bias: whether to add a bias.
+      kernel_init: initialisation of the kernel [height, width, C, features].
 
     Call:
       x f32[B, H, W, C] -> [B, (H - 1) stride - 2 padding + height + output_padding, ..., features].
@@ -94,31 +92,29 @@ def conv_norm_act(
     dtype: Any = None,
     param_dtype: Any = None,
 ) -> Array:
-    """A convolution, a norm and an activation.
+    """Applies a convolution, a norm and an activation.
 
-    A function and not a module: both layers become children of the module that calls it, under
-    the two names given, as in torchvision's state dicts. Padding is explicit, as in the published
-    networks ("SAME" differs from it at stride 2).
+    This is a function and not a module: both layers become children of the module that calls it,
+    under the two names given, as in torchvision's state dicts. Padding is explicit, as in the
+    published networks ("SAME" differs from it at stride 2).
 
     Args:
       x: [B, H, W, C].
-      features: channels out.
-      kernel_size: of both sides, or (height, width); odd, unless `padding` is given.
-      name: the convolution's name.
-      norm_name: the norm's name.
-      norm: a `jaxvision.layers.Norm` with everything but x and the name filled in, or None.
-      stride: of the convolution.
+      features: output channels.
+      kernel_size: one size for both sides, or (height, width); odd, unless `padding` is given.
+      name: name of the convolution.
+      norm_name: name of the norm.
+      norm: a `jaxvision.layers.Norm` to which only x and the name must be given, or None; see
+        `norm_of`.
+      stride: stride of the convolution.
       padding: zeros on every side, or (above and below, left and right); None:
         dilation (kernel_size - 1) / 2.
-      dilation: step between the kernel's taps.
-      groups: of channels; C for a depthwise convolution.
-      use_bias: whether the convolution has one; None: if there is no norm.
+      dilation: distance between the elements of the kernel.
+      groups: number of groups of channels; C for a depthwise convolution.
+      use_bias: whether the convolution has a bias. None: only if there is no norm.
       act: activation, or None.
-      kernel_init: of the kernel.
-      dtype: of the computation.
-      param_dtype: of the kernel.
     Returns:
-      [B, h, w, features]; without `padding` h = ceil(H / stride), w = ceil(W / stride).
+      [B, h, w, features]; if `padding` is None, h = ceil(H / stride) and w = ceil(W / stride).
     """
     sides = pair("kernel_size", kernel_size)
     if padding is None:
@@ -144,17 +140,17 @@ def conv_norm_act(
 def conv_in_sequence(
     x: Array, features: int, kernel_size: Pair, sequence: str, place: int = 0, **options: Any
 ) -> Array:
-    """`conv_norm_act` whose layers are two neighbours in a sequence, as in torchvision's networks.
+    """Applies `conv_norm_act`, with names for neighbours in a sequence, as torchvision has them.
 
     Args:
       x: [B, H, W, C].
-      features: channels out.
-      kernel_size: as of `conv_norm_act`.
-      sequence: its name; the layers are {sequence}_{place} and {sequence}_{place + 1}.
-      place: of the convolution.
-      **options: of `conv_norm_act`.
+      features: output channels.
+      kernel_size: as for `conv_norm_act`.
+      sequence: name of the sequence. The layers are {sequence}_{place} and {sequence}_{place + 1}.
+      place: index of the convolution in the sequence.
+      **options: further options of `conv_norm_act`.
     Returns:
-      As `conv_norm_act`.
+      the result of `conv_norm_act`.
     """
     names = {"name": f"{sequence}_{place}", "norm_name": f"{sequence}_{place + 1}"}
     return conv_norm_act(x, features, kernel_size, **names, **options)

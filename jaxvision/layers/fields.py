@@ -1,4 +1,4 @@
-"""What a network hands on of its own fields: to its layers, and to the backbone under it."""
+"""Functions that pass the fields of a network on to its layers and to its backbone."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,18 +8,18 @@ from jax import Array
 
 
 def dtypes_of(module: Any) -> dict[str, Any]:
-    """The options `dtype` and `param_dtype` for the layers of a module with these fields."""
+    """Returns the fields `dtype` and `param_dtype` of a module, as options for its layers."""
     return {"dtype": module.dtype, "param_dtype": module.param_dtype}
 
 
 def norm_of(module: Any, *, train: bool) -> Callable[..., Array] | None:
-    """A module's norm with everything but x and the name filled in.
+    """Returns the norm of a module as a function of x and the name of the layer.
 
     Args:
-      module: with the fields `norm`, `axis_name`, `dtype` and `param_dtype`.
+      module: a module with the fields `norm`, `axis_name`, `dtype` and `param_dtype`.
       train: whether norms use the statistics of the batch.
     Returns:
-      (x, *, name) -> array; None if the module has no norm.
+      (x, *, name) -> array, or None if the module has no norm.
     """
     if module.norm is None:
         return None
@@ -27,6 +27,6 @@ def norm_of(module: Any, *, train: bool) -> Callable[..., Array] | None:
 
 
 def as_backbone(module: Any) -> dict[str, Any]:
-    """The fields of a module's backbone: no classifier, and norm and dtypes of the module."""
+    """Returns the fields for the backbone of a module: its norm and dtypes, and no classifier."""
     norm = {"norm": module.norm, "axis_name": module.axis_name}
     return {"num_classes": None, "name": "backbone", **norm, **dtypes_of(module)}

@@ -1,4 +1,4 @@
-"""Normalisation layers behind one signature, so that a network can take any of them."""
+"""Normalisation layers with one common signature, so that a network can use any of them."""
 
 import contextlib
 import math
@@ -15,7 +15,7 @@ from jaxvision.ops import batch_norm as normalize_batch
 
 
 class Norm(Protocol):
-    """What a network's field `norm` is: creates a named layer and applies it."""
+    """The type of the field `norm` of a network: it creates a named layer and applies it."""
 
     def __call__(
         self,
@@ -41,20 +41,21 @@ def batch_norm(
     epsilon: float = 1e-5,
     scale_init: nn.initializers.Initializer = nn.initializers.ones,
 ) -> Array:
-    """Batch normalisation over all axes but the last (Ioffe & Szegedy 2015): `BatchNorm`.
+    """Applies `BatchNorm`, batch normalisation over all axes but the last.
 
     Args:
       x: [..., C].
-      name: the layer's name.
-      train: whether to use (and update) the statistics of this batch.
-      axis_name: mapped axis to synchronise over, or None.
-      dtype: of the result; None keeps the input's.
-      param_dtype: of scale and bias.
-      momentum: share of the running statistics that an update keeps.
+      name: name of the layer.
+      train: whether to use the statistics of this batch and update the running statistics.
+      axis_name: mapped axis over whose devices the statistics are averaged, or None.
+      dtype: dtype of the result; None: that of the input and the parameters.
+      param_dtype: dtype of scale and bias.
+      momentum: fraction of the running statistics that an update keeps.
       epsilon: added to the variance.
       scale_init: initialisation of the scale.
     Returns:
-      The shape of x.
+      an array of the shape of x.
+    Source: Ioffe & Szegedy 2015 ("Batch normalization"), algorithms 1 and 2.
     """
     return BatchNorm(
         axis_name=axis_name,
@@ -70,20 +71,21 @@ def batch_norm(
 class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last, by `jaxvision.ops.batch_norm`.
 
-    Variables are those of `flax.linen.BatchNorm`. Defaults are torch's, with one difference: the
-    running variance is the biased one, smaller by the factor (n - 1) / n over n values a channel.
+    It has the variables of `flax.linen.BatchNorm` and the defaults of torch, with one difference:
+    the running variance is the biased one, which is smaller than torch's by the factor (n - 1) / n
+    for n values in a channel.
 
     Attributes:
-      momentum: share of the running statistics that an update keeps.
+      momentum: fraction of the running statistics that an update keeps.
       epsilon: added to the variance.
       scale_init: initialisation of the scale.
-      axis_name: mapped axis, over whose devices batch statistics are means, or None.
-      dtype: of the result; None follows the input and the parameters.
-      param_dtype: of scale and bias; running statistics are float32.
+      axis_name: mapped axis over whose devices the statistics are averaged, or None.
+      dtype: dtype of the result; None: that of the input and the parameters.
+      param_dtype: dtype of scale and bias; running statistics are float32.
 
     Call:
-      x float[..., C] -> [..., C]; with `train` by the statistics of this batch, which move the
-      running ones, else by the running ones.
+      x float[..., C] -> [..., C]. With `train`, x is normalised by the statistics of this batch,
+      which also update the running statistics. Otherwise the running statistics are used.
     """
 
     momentum: float = 0.9
@@ -107,7 +109,7 @@ class BatchNorm(nn.Module):
                 jnp.expand_dims(values, range(x.ndim - 1)) for values in (mean.value, factor, bias)
             )
             return ((x - centre) * factor + bias).astype(dtype)
-        # Initialisation has no mapped axis.
+        # Initialisation runs outside the mapped axis.
         axis_name = None if self.is_initializing() else self.axis_name
         y, *batch = normalize_batch(x, scale, bias, epsilon=self.epsilon, axis_name=axis_name)
         if not self.is_initializing():
@@ -118,12 +120,12 @@ class BatchNorm(nn.Module):
 
 @contextlib.contextmanager
 def frozen_statistics(names: Collection[str]) -> Iterator[None]:
-    """Within it, batch norms do in training what they do in evaluation.
+    """Within this context, the named batch norms work in training as they do in evaluation.
 
-    They use their running statistics, which stay as they are; scale and bias may still be trained.
+    They use their running statistics and do not update them. Scale and bias can still be trained.
 
     Args:
-      names: of the norms: their paths, as "backbone/bn1".
+      names: paths of the norms, such as "backbone/bn1".
     """
 
     def intercept(
@@ -139,17 +141,17 @@ def frozen_statistics(names: Collection[str]) -> Iterator[None]:
 
 
 def group_norm(x: Array, *, num_groups: int = 32, **fields: Any) -> Array:
-    """Group normalisation: over all places, and the channels of a group, of one example.
+    """Applies group normalisation: over all positions and the channels of a group, per example.
 
     Args:
       x: [B, ..., C].
-      num_groups: of channels; for a C that it does not divide, the greatest number that divides
-        both.
-      **fields: name, train, axis_name, dtype, param_dtype, epsilon and scale_init as of
-        `batch_norm`. It does the same in training and in evaluation and on any number of devices,
-        so `train` and `axis_name` change nothing.
+      num_groups: number of groups of channels. If it does not divide C, their greatest common
+        divisor is used.
+      **fields: name, train, axis_name, dtype, param_dtype, epsilon and scale_init as for
+        `batch_norm`. `train` and `axis_name` have no effect: the result is the same in training
+        and in evaluation, and on any number of devices.
     Returns:
-      The shape of x.
+      an array of the shape of x.
     Source: Wu & He 2018 ("Group normalization"), section 3.
     """
     layer = partial(nn.GroupNorm, num_groups=math.gcd(num_groups, x.shape[-1]))
@@ -157,28 +159,28 @@ def group_norm(x: Array, *, num_groups: int = 32, **fields: Any) -> Array:
 
 
 def layer_norm(x: Array, **fields: Any) -> Array:
-    """Layer normalisation: over the channels of one place.
+    """Applies layer normalisation: over the channels of each position.
 
     Args:
       x: [..., C].
-      **fields: as of `group_norm`.
+      **fields: as for `group_norm`.
     Returns:
-      The shape of x.
+      an array of the shape of x.
     Source: Ba, Kiros & Hinton 2016 ("Layer normalization"), section 3.
     """
     return _within_example(partial(nn.LayerNorm, use_fast_variance=False), x, **fields)
 
 
 def instance_norm(x: Array, **fields: Any) -> Array:
-    """Instance normalisation: over all places of one channel of one example.
+    """Applies instance normalisation: over all positions of each channel of each example.
 
-    Scale and bias are there, as with torch's `affine=True`.
+    It has a scale and a bias, like torch's with `affine=True`.
 
     Args:
       x: [B, ..., C].
-      **fields: as of `group_norm`.
+      **fields: as for `group_norm`.
     Returns:
-      The shape of x.
+      an array of the shape of x.
     Source: Ulyanov, Vedaldi & Lempitsky 2016 ("Instance normalization"), equation 1.
     """
     return _within_example(partial(nn.InstanceNorm, use_fast_variance=False), x, **fields)
@@ -194,7 +196,7 @@ def _within_example(
     epsilon: float = 1e-5,
     **fields: Any,
 ) -> Array:
-    """A norm that sees one example at a time, with torch's epsilon."""
+    """Applies a norm that treats each example separately, with torch's epsilon."""
     del train, axis_name
     return layer(name=name, epsilon=epsilon, **fields)(x)
 
@@ -205,4 +207,4 @@ NORMS: dict[str, Norm] = {
     "instance_norm": instance_norm,
     "layer_norm": layer_norm,
 }
-"""What the field `norm` of a network may be called in a config."""
+"""Values of the field `norm` of a network by name, for configs."""

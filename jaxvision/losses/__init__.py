@@ -1,4 +1,9 @@
-"""Floor 2: losses of one example, as (total, weight) or as named terms of that form."""
+"""Losses of one example, which return (total, weight) or named terms of that form (layer 2).
+
+The caller maps a loss over the batch with `jax.vmap`, sums totals and weights over the batch and
+the devices, and divides once. Every loss raises AssertionError, naming the argument, if an array
+has another shape or dtype; "Raises:" in a docstring lists what else a loss raises.
+"""
 
 from jaxvision.losses.boxes import (
     box_iou_loss,

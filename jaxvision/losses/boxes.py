@@ -1,7 +1,7 @@
-"""Losses of boxes: 1 minus a member of the family of intersection over union.
+"""Losses of boxes: 1 minus IoU, or 1 minus one of its variants.
 
-Where a box has no area, nothing overlaps it: the loss is 1 and its gradient 0 (see
-`jaxvision.ops.box_iou`). Predictions decoded as a centre and a positive size never come to that.
+Nothing overlaps a box without area: its loss is 1 and its gradient is 0 (see
+`jaxvision.ops.box_iou`). Boxes decoded from a centre and a positive size always have an area.
 """
 
 from collections.abc import Callable
@@ -19,16 +19,14 @@ from jaxvision.ops import (
 
 
 def box_iou_loss(boxes1: Array, boxes2: Array, mask: Array | None = None) -> tuple[Array, Array]:
-    """1 - IoU of each box with its counterpart. No gradient where they do not overlap.
+    """Computes 1 - IoU of each box with its target. There is no gradient if they do not overlap.
 
     Args:
       boxes1: f32[..., 4], xyxy, the predictions.
       boxes2: f32[..., 4], xyxy, the targets.
-      mask: bool, over leading axes, False for what does not count. None: all counts.
+      mask: bool over leading axes, True for the elements that count. None: all count.
     Returns:
       (total, number of boxes that count), both f32[].
-    Raises:
-      AssertionError: an argument has another shape or dtype.
     Source: Yu et al. 2016 ("UnitBox"), section 2.2, without the logarithm.
     """
     return _one_minus(elementwise_box_iou, boxes1, boxes2, mask)
@@ -37,16 +35,14 @@ def box_iou_loss(boxes1: Array, boxes2: Array, mask: Array | None = None) -> tup
 def generalized_box_iou_loss(
     boxes1: Array, boxes2: Array, mask: Array | None = None
 ) -> tuple[Array, Array]:
-    """1 - GIoU of each box with its counterpart; see `jaxvision.ops.generalized_box_iou`.
+    """Computes 1 - GIoU of each box with its target; see `jaxvision.ops.generalized_box_iou`.
 
     Args:
       boxes1: f32[..., 4], xyxy, the predictions.
       boxes2: f32[..., 4], xyxy, the targets.
-      mask: bool, over leading axes, False for what does not count. None: all counts.
+      mask: bool over leading axes, True for the elements that count. None: all count.
     Returns:
       (total, number of boxes that count), both f32[].
-    Raises:
-      AssertionError: an argument has another shape or dtype.
     Source: Rezatofighi et al. 2019 ("Generalized intersection over union"), algorithm 2.
     """
     return _one_minus(elementwise_generalized_box_iou, boxes1, boxes2, mask)
@@ -55,16 +51,14 @@ def generalized_box_iou_loss(
 def distance_box_iou_loss(
     boxes1: Array, boxes2: Array, mask: Array | None = None
 ) -> tuple[Array, Array]:
-    """1 - DIoU of each box with its counterpart; see `jaxvision.ops.distance_box_iou`.
+    """Computes 1 - DIoU of each box with its target; see `jaxvision.ops.distance_box_iou`.
 
     Args:
       boxes1: f32[..., 4], xyxy, the predictions.
       boxes2: f32[..., 4], xyxy, the targets.
-      mask: bool, over leading axes, False for what does not count. None: all counts.
+      mask: bool over leading axes, True for the elements that count. None: all count.
     Returns:
       (total, number of boxes that count), both f32[].
-    Raises:
-      AssertionError: an argument has another shape or dtype.
     Source: Zheng et al. 2020 ("Distance-IoU loss"), equation 7.
     """
     return _one_minus(elementwise_distance_box_iou, boxes1, boxes2, mask)
@@ -73,16 +67,14 @@ def distance_box_iou_loss(
 def complete_box_iou_loss(
     boxes1: Array, boxes2: Array, mask: Array | None = None
 ) -> tuple[Array, Array]:
-    """1 - CIoU of each box with its counterpart; see `jaxvision.ops.complete_box_iou`.
+    """Computes 1 - CIoU of each box with its target; see `jaxvision.ops.complete_box_iou`.
 
     Args:
       boxes1: f32[..., 4], xyxy, the predictions.
       boxes2: f32[..., 4], xyxy, the targets.
-      mask: bool, over leading axes, False for what does not count. None: all counts.
+      mask: bool over leading axes, True for the elements that count. None: all count.
     Returns:
       (total, number of boxes that count), both f32[].
-    Raises:
-      AssertionError: an argument has another shape or dtype.
     Source: Zheng et al. 2020 ("Distance-IoU loss"), equation 10.
     """
     return _one_minus(elementwise_complete_box_iou, boxes1, boxes2, mask)

@@ -1,4 +1,4 @@
-"""Losses for classification: of one class among several, and of yes or no."""
+"""Losses for classification: one class out of several (softmax), or binary targets (sigmoid)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,21 +24,20 @@ def cross_entropy(
     *,
     label_smoothing: float = 0.0,
 ) -> tuple[Array, Array]:
-    """Softmax cross entropy of one example.
+    """Computes the softmax cross entropy of one example.
 
-    With q the target distribution and K classes, smoothed to q' = (1 - s) q + s / K:
+    The target distribution q over K classes is smoothed to q' = (1 - s) q + s / K. Then
     total = -weight * sum_k q'_k log softmax(logits)_k.
 
     Args:
       logits: f32[K].
-      target: a class, i32[] (anything outside 0..K - 1 gives NaN), or a distribution, f32[K].
-      weight: f32[], how much the example counts. With 0, logits and target change nothing.
+      target: a class, i32[], or a distribution, f32[K]. A class outside 0..K - 1 gives NaN.
+      weight: f32[], how much the example counts. If it is 0, logits and target change nothing.
       label_smoothing: s, in [0, 1).
     Returns:
       (total, weight), both f32[].
     Raises:
-      AssertionError: an argument has another shape or dtype.
-      ValueError: label_smoothing is out of range, or there are no logits.
+      ValueError: label_smoothing is out of range, or logits is empty.
     Source: Szegedy et al. 2016 ("Rethinking the Inception architecture"), section 7, for smoothing.
     """
     check_range("label_smoothing", label_smoothing, least=0, less_than=1)
@@ -63,23 +62,23 @@ def binary_cross_entropy(
     *,
     positive_weight: float = 1.0,
 ) -> tuple[Array, Array]:
-    """Sigmoid cross entropy.
+    """Computes the sigmoid (binary) cross entropy.
 
-    With p = sigmoid(x) and a weight w for what is positive: -w t log p - (1 - t) log(1 - p).
+    Each element costs -w t log p - (1 - t) log(1 - p), with p = sigmoid(x) and a weight w for the
+    positives.
 
     Args:
       logits: f32[...], x.
       targets: [...], t in [0, 1], of numbers or bools.
-      mask: bool, over leading axes, False for what does not count. None: all counts.
-      positive_weight: w, to balance rare positives.
+      mask: bool over leading axes, True for the elements that count. None: all count.
+      positive_weight: w; more than 1 balances rare positives.
     Returns:
       (total, number of elements that count), both f32[].
     Raises:
-      AssertionError: an argument has another shape or dtype.
-      ValueError: the weight is negative.
+      ValueError: positive_weight is negative.
     """
     check_range("positive_weight", positive_weight, least=0)
-    logits, targets = _check_yes_or_no(logits, targets)
+    logits, targets = _check_binary(logits, targets)
 
     def loss(x: Array, t: Array) -> Array:
         return sigmoid_cross_entropy(x, t, positive_weight)
@@ -95,33 +94,34 @@ def sigmoid_focal_loss(
     alpha: float | None = 0.25,
     gamma: float = 2.0,
 ) -> tuple[Array, Array]:
-    """Focal loss of yes or no: cross entropy that counts less the better the prediction.
+    """Computes the binary focal loss: cross entropy in which well-predicted elements count less.
 
-    With p_t the probability given to the target and a_t = alpha for positives, 1 - alpha for
-    negatives: -a_t (1 - p_t)^gamma log p_t. For a target t between 0 and 1 the cross entropy is
-    that of t, 1 - p_t = p (1 - t) + (1 - p) t, and a_t lies between likewise, as in torchvision.
+    Each element costs -a_t (1 - p_t)^gamma log p_t. Here p_t is the predicted probability of the
+    target, and a_t is alpha for positives and 1 - alpha for negatives. A target t between 0 and 1
+    interpolates, as in torchvision: the cross entropy is that with t,
+    1 - p_t = p (1 - t) + (1 - p) t, and a_t = alpha t + (1 - alpha) (1 - t).
 
     Args:
       logits: f32[...], p = sigmoid(logits).
       targets: [...], in [0, 1], of numbers or bools. No gradient flows to them.
-      mask: bool, over leading axes, False for what does not count. None: all counts.
-      alpha: weight of the positives, in [0, 1]; None: all weigh 1.
+      mask: bool over leading axes, True for the elements that count. None: all count.
+      alpha: weight of the positives, in [0, 1]; None gives all elements weight 1.
       gamma: at least 0; 0 is plain cross entropy.
     Returns:
-      (total, number of elements that count), both f32[]. RetinaNet divides by the number of
-      anchors matched to an object instead.
+      (total, number of elements that count), both f32[]. RetinaNet divides the total by the number
+      of anchors matched to an object instead.
     Raises:
-      AssertionError: an argument has another shape or dtype.
       ValueError: alpha or gamma is out of range.
     Source: Lin et al. 2017 ("Focal loss for dense object detection"), equation 5.
     """
     check_range("gamma", gamma, least=0)
     if alpha is not None:
         check_range("alpha", alpha, least=0, most=1)
-    logits, targets = _check_yes_or_no(logits, targets)
+    logits, targets = _check_binary(logits, targets)
 
     def loss(x: Array, t: Array) -> Array:
-        # In logarithms: a power of 1 - p_t has no finite derivative where that is rounded to 0.
+        # Computed with logarithms: a power of 1 - p_t has no finite derivative where 1 - p_t is
+        # rounded to 0.
         log_miss = jnp.logaddexp(
             jax.nn.log_sigmoid(x) + jnp.log1p(-t), jax.nn.log_sigmoid(-x) + jnp.log(t)
         )
@@ -140,20 +140,19 @@ def softmax_focal_loss(
     alpha: Sequence[float] | None = None,
     gamma: float = 2.0,
 ) -> tuple[Array, Array]:
-    """Focal loss of one class among several.
+    """Computes the focal loss of one class out of several.
 
-    With p = softmax(logits) and t the class: -alpha_t (1 - p_t)^gamma log p_t.
+    Each label t costs -alpha_t (1 - p_t)^gamma log p_t, with p = softmax(logits).
 
     Args:
       logits: f32[..., K], K at least 2.
-      labels: i32[...]. Anything outside 0..K - 1, where the mask is True, gives NaN.
-      mask: bool, over leading axes of labels, False for what does not count. None: all counts.
-      alpha: a weight for each class; None: all weigh 1.
+      labels: i32[...]. A label outside 0..K - 1 gives NaN where the mask is True.
+      mask: bool over leading axes of labels, True for the labels that count. None: all count.
+      alpha: a weight for each class; None gives all classes weight 1.
       gamma: at least 0; 0 is plain cross entropy.
     Returns:
       (total, number of labels that count), both f32[].
     Raises:
-      AssertionError: an argument has another shape or dtype.
       ValueError: gamma or an entry of alpha is negative, or K is less than 2.
     Source: Lin et al. 2017 ("Focal loss for dense object detection"), equation 5.
     """
@@ -176,11 +175,11 @@ def softmax_focal_loss(
 
 
 def check_class_weights(name: str, weights: Sequence[float], like: Array) -> Array:
-    """One weight for each class, as an array like another.
+    """Returns one weight for each class, as an array with the shape and dtype of `like`.
 
     Raises:
-      AssertionError: they are not one number for each class.
-      ValueError: one is negative.
+      AssertionError: the weights are not one number for each class.
+      ValueError: a weight is negative.
     """
     checked = check_array(name, weights, like.shape, "number").astype(like.dtype)
     for weight in weights:
@@ -188,7 +187,7 @@ def check_class_weights(name: str, weights: Sequence[float], like: Array) -> Arr
     return checked
 
 
-def _check_yes_or_no(logits: Any, targets: Any) -> tuple[Array, Array]:
+def _check_binary(logits: Any, targets: Any) -> tuple[Array, Array]:
     logits = at_least_float32(check_array("logits", logits, ("...",)))
     targets = check_array("targets", targets, logits.shape, "number or bool")
     return logits, targets.astype(logits.dtype)

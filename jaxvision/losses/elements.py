@@ -1,7 +1,7 @@
-"""Losses of single elements, not yet summed: what the losses of an example are made of.
+"""Losses of single elements, not yet summed, from which the losses of an example are built.
 
-They broadcast nothing and check nothing; whoever calls them has checked the shapes, turned half
-precision into float32, labels into int32, and replaced what does not count by zeros.
+These functions neither broadcast nor check. The caller has checked the shapes, converted half
+precision to float32 and labels to int32, and replaced the elements that do not count by zeros.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from jax import Array
 
 
 def softmax_cross_entropy(logits: Array, labels: Array) -> Array:
-    """f32[..., K], i32[...] -> f32[...]: -log softmax(logits)[label]; NaN for what is no class."""
+    """f32[..., K], i32[...] -> f32[...]: -log softmax(logits)[label]; NaN outside 0..K - 1."""
     log_p = jax.nn.log_softmax(logits)
     beyond = logits.shape[-1]  # a negative index would count from the end
     index = jnp.where(labels < 0, beyond, labels)[..., None]
@@ -20,15 +20,15 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> Array:
 
 
 def one_hot(labels: Array, num_classes: int, dtype: Any) -> Array:
-    """i32[...] -> dtype[..., K]: 1 at the label, else 0; NaN for what is no class."""
+    """i32[...] -> dtype[..., K]: 1 at the label, else 0; all NaN for labels outside 0..K - 1."""
     chosen = jax.nn.one_hot(labels, num_classes, dtype=bool)
     return jnp.where(chosen.any(axis=-1, keepdims=True), chosen, jnp.nan).astype(dtype)
 
 
 def without_infinities(log_p: Array, targets: Array) -> Array:
-    """f32[...], f32[...] -> f32[...]: log p, and 0 where it is -inf and the target 0.
+    """f32[...], f32[...] -> f32[...]: log p, but 0 where it is -inf and the target is 0.
 
-    So that 0 log 0 is 0, as it is in an entropy.
+    This makes 0 log 0 equal 0, as in the definition of the entropy.
     """
     return jnp.where((targets == 0) & jnp.isneginf(log_p), 0, log_p)
 

@@ -1,4 +1,4 @@
-"""Losses of heatmaps: one map for each landmark, high where it is."""
+"""Losses of landmark heatmaps: one map for each landmark, with high values at its position."""
 
 import jax
 import jax.numpy as jnp
@@ -10,18 +10,16 @@ from jaxvision.losses.reduction import sum_counted
 
 
 def heatmap_l2_loss(heatmaps: Array, targets: Array, visible: Array) -> tuple[Array, Array]:
-    """Squared error of each pixel of the heatmaps of visible landmarks.
+    """Computes the squared error of each pixel of the heatmaps of visible landmarks.
 
-    sum_k sum_x (h_k(x) - t_k(x))^2; its mean is the MSE of the visible maps.
+    total = sum_k sum_x (h_k(x) - t_k(x))^2. The mean is the MSE of the visible maps.
 
     Args:
-      heatmaps: f32[H, W, K], one for each landmark.
-      targets: f32[H, W, K], mostly a Gaussian around each landmark.
+      heatmaps: f32[H, W, K], one map for each landmark.
+      targets: f32[H, W, K], usually a Gaussian around each landmark.
       visible: bool[K], False for landmarks that are absent.
     Returns:
       (total, H W times the number of visible landmarks), both f32[].
-    Raises:
-      AssertionError: an argument has another shape or dtype.
     Source: Tompson et al. 2014 ("Joint training of a convolutional network and a graphical model"),
       section 3.1.
     """
@@ -30,19 +28,18 @@ def heatmap_l2_loss(heatmaps: Array, targets: Array, visible: Array) -> tuple[Ar
 
 
 def heatmap_cross_entropy(logits: Array, targets: Array, visible: Array) -> tuple[Array, Array]:
-    """Cross entropy of each visible landmark's position, over all pixels.
+    """Computes the cross entropy of the position of each visible landmark, over all pixels.
 
-    With p_k the softmax over the pixels of map k, and q_k the target divided by its sum:
-    -sum_k sum_x q_k(x) log p_k(x).
+    total = -sum_k sum_x q_k(x) log p_k(x), with p_k the softmax over the pixels of map k, and q_k
+    the target divided by its sum.
 
     Args:
       logits: f32[H, W, K], one map for each landmark.
-      targets: f32[H, W, K], at least 0; mostly a Gaussian around the landmark, or 1 at its pixel.
-      visible: bool[K], False for landmarks that are absent. A target of zeros is absent too.
+      targets: f32[H, W, K], at least 0; usually a Gaussian around the landmark, or 1 at its pixel.
+      visible: bool[K], False for landmarks that are absent. A landmark whose target is all zeros
+        counts as absent too.
     Returns:
       (total, number of landmarks that count), both f32[].
-    Raises:
-      AssertionError: an argument has another shape or dtype.
     Source: He et al. 2017 ("Mask R-CNN"), section 5 ("Human pose estimation").
     """
     logits, targets, visible = _check("logits", logits, targets, visible)
@@ -58,7 +55,7 @@ def heatmap_cross_entropy(logits: Array, targets: Array, visible: Array) -> tupl
 
 
 def _check(name: str, maps: Array, targets: Array, visible: Array) -> tuple[Array, Array, Array]:
-    """Both kinds of maps as f32[K, H, W], and the mask."""
+    """Returns the maps and the targets as f32[K, H, W], and the mask."""
     maps = at_least_float32(check_array(name, maps, ("H", "W", "K")))
     targets = check_array("targets", targets, maps.shape, "number").astype(maps.dtype)
     visible = check_array("visible", visible, maps.shape[-1:], "bool")

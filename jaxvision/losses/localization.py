@@ -1,4 +1,4 @@
-"""Classification with localisation: what an image shows, and the one box around it."""
+"""The loss of classification with localisation: one class and one box for each image."""
 
 from jax import Array
 
@@ -17,23 +17,24 @@ def localization_loss(
     box_weight: float = 1.0,
     label_smoothing: float = 0.0,
 ) -> Terms:
-    """The two-part loss of an image with one object: softmax for its class, L2 for its box.
+    """Computes the loss of an image with one object: softmax for its class, L2 for its box.
 
-    "classification": the cross entropy. "box": box_weight sum_i (b_i - t_i)^2 over the four
-    coordinates, for an image that has a box; with weight 1 for every image, as the class has.
+    - "classification": the cross entropy
+    - "box": box_weight sum_i (b_i - t_i)^2 over the four coordinates; 0 for an image without a box
+
+    Both have weight 1 for every image, with or without a box.
 
     Args:
       logits: f32[K].
-      box: f32[4], predicted coordinates, mostly fractions of the image.
+      box: f32[4], predicted coordinates, usually fractions of the image.
       target: a class, i32[], or a distribution, f32[K].
       target_box: f32[4], in the same format and unit as `box`.
       has_box: bool[], False where there is no object to localise.
-      box_weight: of the one part against the other.
+      box_weight: weight of the box against the class.
       label_smoothing: see `cross_entropy`.
     Returns:
       {"classification": (total, 1), "box": (total, 1)}, f32[] each.
     Raises:
-      AssertionError: an argument has another shape or dtype.
       ValueError: an option is out of range.
     Source: Sermanet et al. 2014 ("OverFeat"), section 4, which regresses the corners of the box.
     """

@@ -1,4 +1,4 @@
-"""Losses of the R-CNNs: of the region proposal network, the boxes' head and the masks' head."""
+"""Losses of Fast, Faster and Mask R-CNN: the region proposal network, the box and mask heads."""
 
 import functools
 import math
@@ -39,40 +39,40 @@ def rpn_loss(
     box_weight: float = 1.0,
     beta: float = 1 / 9,
 ) -> Terms:
-    """The loss of a region proposal network, over a random sample of the anchors.
+    """Computes the loss of a region proposal network, over a random sample of the anchors.
 
-    An anchor is positive if its IoU with an object is at least the high threshold, or the highest
-    that this object has with any (see `match_anchors`, "ties"); it is negative if it is below the
-    low threshold with all. With n anchors sampled, x their logits, p* 1 for the positive ones and
-    0 for the others, and t* the encoded object:
+    An anchor is positive if its IoU with an object is at least high_threshold, or the highest that
+    any anchor has with this object (see `match_anchors`, "ties"). An anchor is negative if its IoU
+    with every object is below low_threshold. Let n be the number of sampled anchors, x their
+    logits, p* 1 for the positive ones and 0 for the others, and t* the encoded object. The terms
+    are
 
     - "objectness": 1 / n sum BCE(x, p*)
-    - "box": box_weight / n sum p* smooth_l1(delta - t*), the sum of four coordinates
+    - "box": box_weight / n sum p* smooth_l1(delta - t*), summed over four coordinates
 
-    Both are 0 where n is 0. The paper weighs the second sum by lambda / N_reg, lambda = 10 and
-    N_reg the number of positions, about 2400: nearly the 1 / 256 that it has here. n is that of the
-    image, and the mean is over images; torchvision divides the batch's sum by the batch's n, which
-    is the same if all samples are full.
+    Both are 0 where n is 0. The paper multiplies the second sum by lambda / N_reg, with lambda = 10
+    and N_reg the number of positions, about 2400; that is nearly the 1 / 256 used here. n counts
+    the sample of one image, and the mean is taken over images. Torchvision instead divides the sum
+    over the batch by the n of the batch, which is the same if all samples are full.
 
     Args:
-      key: of `jax.random`, for the sample.
+      key: a `jax.random` key for the sample.
       objectness: f32[N], logits.
       deltas: f32[N, 4], (tx, ty, tw, th).
       anchors: f32[N, 4], xyxy, pixels.
-      boxes: f32[G, 4], xyxy, pixels. Those without area are no objects.
+      boxes: f32[G, 4], xyxy, pixels. Boxes without area are ignored.
       box_mask: bool[G], False for padding.
-      anchor_mask: bool[N], which anchors may train: neither padding nor, in the paper, across the
-        image's border. None: all.
-      high_threshold: of the positives.
-      low_threshold: of the negatives.
-      size: of the sample, see `sample_balanced`.
-      positive_fraction: the largest part of positives in it.
-      box_weight: of the boxes.
-      beta: of smooth L1.
+      anchor_mask: bool[N], False for anchors that must not be sampled: padding and, in the paper,
+        anchors that cross the border of the image. None: all may be sampled.
+      high_threshold: the least IoU of a positive anchor.
+      low_threshold: the IoU below which an anchor is negative.
+      size: size of the sample, see `sample_balanced`.
+      positive_fraction: the largest fraction of positives in the sample.
+      box_weight: weight of the boxes.
+      beta: beta of `smooth_l1_loss`.
     Returns:
       {"objectness", "box"}: (total, 1) each, f32[].
     Raises:
-      AssertionError: an argument has another shape or dtype.
       ValueError: an option is out of range, or G is 0.
     Source: Ren et al. 2015 ("Faster R-CNN"), equation 1 and section 3.1.3.
     """
@@ -103,7 +103,7 @@ def rpn_loss(
     return image_terms({**totals, "box": box_weight * totals["box"]})
 
 
-# Compiled as a whole, so that an eager call compiles once.
+# Compiled as one program, so that an eager call compiles once, not once for each operation.
 @functools.partial(
     jax.jit,
     static_argnames=("high_threshold", "low_threshold", "size", "positive_fraction", "beta"),
@@ -123,7 +123,7 @@ def _rpn_totals(
     positive_fraction: float,
     beta: float,
 ) -> dict[str, Array]:
-    # Without area they overlap nothing, so that no object takes one of them for its best.
+    # Boxes without area overlap nothing, so no object takes a masked anchor as its best one.
     anchors = jnp.where(anchor_mask[:, None], anchors, 0)
     matches = match_anchors(
         box_iou(anchors, boxes),
@@ -161,32 +161,31 @@ def fast_rcnn_loss(
     beta: float = 1.0,
     box_weight: float = 1.0,
 ) -> Terms:
-    """The loss of the second stage of Fast and Faster R-CNN, over proposals already sampled.
+    """Computes the loss of the second stage of Fast and Faster R-CNN, over sampled proposals.
 
-    With n proposals that count, p the softmax of their logits, u their class (0 for background)
-    and v the encoded object (`FAST_RCNN_WEIGHTS`):
+    Let n be the number of proposals that count, p the softmax of their logits, u their class (0
+    for the background) and v the encoded object (`FAST_RCNN_WEIGHTS`). The terms are
 
     - "classification": -1 / n sum log p[u]
-    - "box": box_weight / n sum over u > 0 of smooth_l1(delta[u] - v), the sum of four coordinates
+    - "box": box_weight / n sum over u > 0 of smooth_l1(delta[u] - v), summed over four coordinates
 
-    Both are 0 where n is 0. n is that of the image, and the mean is over images; the paper's n is
-    the mini-batch's, which is the same if all samples are full.
+    Both are 0 where n is 0. n counts the proposals of one image, and the mean is taken over images.
+    The n of the paper is that of the mini-batch, which is the same if all samples are full.
 
     Args:
-      logits: f32[R, K + 1]: class 0 is background, label k is class k + 1.
-      deltas: f32[R, K + 1, 4] for each class, or f32[R, 4] for whatever class: (tx, ty, tw, th)
-        times `FAST_RCNN_WEIGHTS`.
+      logits: f32[R, K + 1]: class 0 is the background, label k is class k + 1.
+      deltas: (tx, ty, tw, th) times `FAST_RCNN_WEIGHTS`: f32[R, K + 1, 4], separate for each class,
+        or f32[R, 4], shared by all classes.
       proposals: f32[R, 4], xyxy, pixels.
-      matches: i32[R]: the index of an object, `NEGATIVE` for background, `IGNORE` for what is not
-        sampled and does not count. Anything else gives NaN.
+      matches: i32[R]: the index of an object, `NEGATIVE` for the background, `IGNORE` for proposals
+        that are not sampled and do not count. Any other value gives NaN.
       boxes: f32[G, 4], xyxy, pixels, of the objects.
-      labels: i32[G], from 0 to K - 1. Anything else, where it is matched, gives NaN.
-      beta: of smooth L1: 1 in the paper, 1/9 in torchvision.
-      box_weight: lambda in the paper.
+      labels: i32[G], from 0 to K - 1. Any other label gives NaN if its object is matched.
+      beta: beta of `smooth_l1_loss`: 1 in the paper, 1/9 in torchvision.
+      box_weight: weight of the boxes; lambda in the paper.
     Returns:
       {"classification", "box"}: (total, 1) each, f32[].
     Raises:
-      AssertionError: an argument has another shape or dtype.
       ValueError: an option is out of range, or G is 0.
     Source: Girshick 2015 ("Fast R-CNN"), equations 1 to 3.
     """
@@ -201,7 +200,7 @@ def fast_rcnn_loss(
     labels = check_labels(labels, boxes.shape[:1], logits.shape[1] - 1)
 
     foreground = matches >= 0
-    # K + 1 is no class: NaN for a match that is none.
+    # The class K + 1 does not exist: it gives NaN for a match with an object that does not exist.
     classes = jnp.where(
         foreground & (matches < len(labels)), of_match(labels, matches) + 1, logits.shape[1]
     )
@@ -228,27 +227,26 @@ def mask_rcnn_loss(
     labels: Array,
     masks: Array,
 ) -> Terms:
-    """The loss of Mask R-CNN's masks: what class a mask is of, the boxes' head decides.
+    """Computes the loss of the masks of Mask R-CNN. The box head decides the class of a mask.
 
-    "mask": the mean of BCE(x, y) over the foreground proposals and their pixels, with x the logits
-    of the object's class and y the object's mask inside the proposal; 0 without foreground. The
-    mean of these is over images.
+    "mask" is the mean of BCE(x, y) over the foreground proposals and their pixels, with x the
+    logits of the object's class and y the object's mask inside the proposal. It is 0 if there is no
+    foreground. The mean over the batch is taken over images.
 
     y is sampled bilinearly at the centre of each bin, with pixel (0, 0) of a mask at (0, 0)
-    (`roi_align`, aligned=False, one sample), so that it lies in [0, 1]. Torchvision takes the same
-    samples of proposals no larger than M pixels, and averages more of larger ones.
+    (`roi_align`, aligned=False, one sample), so it is in [0, 1]. Torchvision takes the same samples
+    of proposals of at most M pixels, and averages several samples of larger ones.
 
     Args:
       mask_logits: f32[R, M, M, K].
       proposals: f32[R, 4], xyxy, pixels of the masks.
-      matches: i32[R]: the index of an object; `NEGATIVE` and `IGNORE` do not count. An index
-        without an object gives NaN.
-      labels: i32[G], from 0 to K - 1. Anything else, where it is matched, gives NaN.
+      matches: i32[R]: the index of an object; `NEGATIVE` and `IGNORE` do not count. The index of an
+        object that does not exist gives NaN.
+      labels: i32[G], from 0 to K - 1. Any other label gives NaN if its object is matched.
       masks: bool[G, H, W], the objects' masks, or floats in [0, 1]. No gradient flows to them.
     Returns:
       {"mask": (total, 1)}, f32[] each.
     Raises:
-      AssertionError: an argument has another shape or dtype.
       ValueError: G is 0.
     Source: He et al. 2017 ("Mask R-CNN"), section 3.
     """
@@ -263,7 +261,7 @@ def mask_rcnn_loss(
     foreground = matches >= 0
     classes = of_match(labels, matches)
     of_class = jnp.take_along_axis(x, classes[:, None, None, None], axis=-1)[..., 0]
-    # One gather in the end: compiled, nothing of the size [R, M, M, G] is computed.
+    # After compilation this is one gather: no array of shape [R, M, M, G] is computed.
     inside = roi_align(
         lax.stop_gradient(jnp.moveaxis(masks, 0, -1)),
         proposals,

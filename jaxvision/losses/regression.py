@@ -1,7 +1,7 @@
-"""Losses of numbers: how far predictions are from their targets.
+"""Losses for regression: how far numbers are from their targets.
 
-The mean over elements is total / weight. A loss of box deltas or landmarks that sums the
-coordinates and divides by something else takes the total alone.
+The mean over elements is total / weight. A loss that divides the sum by something else, as those
+of box deltas do, uses the total alone.
 """
 
 import math
@@ -16,16 +16,14 @@ from jaxvision.losses.reduction import check_mask, sum_counted
 
 
 def l1_loss(predicted: Array, target: Array, mask: Array | None = None) -> tuple[Array, Array]:
-    """Absolute error: |predicted - target|.
+    """Computes the absolute error |predicted - target|.
 
     Args:
       predicted: f32[...].
-      target: [...], as many.
-      mask: bool, over leading axes, False for what does not count. None: all counts.
+      target: numbers [...], of the shape of predicted.
+      mask: bool over leading axes, True for the elements that count. None: all count.
     Returns:
       (total, number of elements that count), both f32[].
-    Raises:
-      AssertionError: an argument has another shape or dtype.
     """
     predicted, target = _check(predicted, target)
     mask = check_mask(mask, predicted.shape)
@@ -33,16 +31,16 @@ def l1_loss(predicted: Array, target: Array, mask: Array | None = None) -> tuple
 
 
 def l2_loss(predicted: Array, target: Array, mask: Array | None = None) -> tuple[Array, Array]:
-    """Squared error: (predicted - target)^2, without a factor 1/2; its mean is the MSE.
+    """Computes the squared error (predicted - target)^2, without a factor 1/2.
+
+    Its mean is the mean squared error (MSE).
 
     Args:
       predicted: f32[...].
-      target: [...], as many.
-      mask: bool, over leading axes, False for what does not count. None: all counts.
+      target: numbers [...], of the shape of predicted.
+      mask: bool over leading axes, True for the elements that count. None: all count.
     Returns:
       (total, number of elements that count), both f32[].
-    Raises:
-      AssertionError: an argument has another shape or dtype.
     """
     predicted, target = _check(predicted, target)
     mask = check_mask(mask, predicted.shape)
@@ -52,19 +50,18 @@ def l2_loss(predicted: Array, target: Array, mask: Array | None = None) -> tuple
 def huber_loss(
     predicted: Array, target: Array, mask: Array | None = None, *, delta: float = 1.0
 ) -> tuple[Array, Array]:
-    """Squared error near the target, absolute error far from it.
+    """Computes the Huber loss: squared error near the target, absolute error far from it.
 
-    With d = predicted - target: d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2).
+    With d = predicted - target, it is d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2).
 
     Args:
       predicted: f32[...].
-      target: [...], as many.
-      mask: bool, over leading axes, False for what does not count. None: all counts.
-      delta: where the one passes into the other.
+      target: numbers [...], of the shape of predicted.
+      mask: bool over leading axes, True for the elements that count. None: all count.
+      delta: the |d| at which the squared error changes to the absolute error.
     Returns:
       (total, number of elements that count), both f32[].
     Raises:
-      AssertionError: an argument has another shape or dtype.
       ValueError: delta is not positive and finite.
     Source: Huber 1964 ("Robust estimation of a location parameter"), section 1.
     """
@@ -77,19 +74,19 @@ def huber_loss(
 def smooth_l1_loss(
     predicted: Array, target: Array, mask: Array | None = None, *, beta: float = 1.0
 ) -> tuple[Array, Array]:
-    """Absolute error, smoothed near the target: `huber_loss` over beta.
+    """Computes the smooth L1 loss, which is `huber_loss` with delta = beta, divided by beta.
 
-    With d = predicted - target: d^2 / (2 beta) where |d| < beta, else |d| - beta / 2.
+    With d = predicted - target, it is d^2 / (2 beta) where |d| < beta, else |d| - beta / 2.
 
     Args:
       predicted: f32[...].
-      target: [...], as many.
-      mask: bool, over leading axes, False for what does not count. None: all counts.
-      beta: where the one passes into the other: 1 in Fast R-CNN and SSD, 1/9 in later R-CNNs.
+      target: numbers [...], of the shape of predicted.
+      mask: bool over leading axes, True for the elements that count. None: all count.
+      beta: the |d| at which the squared error changes to the absolute error: 1 in Fast R-CNN and
+        SSD, 1/9 in later R-CNNs.
     Returns:
       (total, number of elements that count), both f32[].
     Raises:
-      AssertionError: an argument has another shape or dtype.
       ValueError: beta is not positive and finite.
     Source: Girshick 2015 ("Fast R-CNN"), equation 3.
     """

@@ -1,4 +1,4 @@
-"""Losses of pixels: a class for each, or the overlap of regions."""
+"""Losses for segmentation: cross entropy of pixels, and overlap of regions."""
 
 from collections.abc import Sequence
 
@@ -19,21 +19,20 @@ def pixel_cross_entropy(
     class_weights: Sequence[float] | None = None,
     ignore_label: int = 255,
 ) -> tuple[Array, Array]:
-    """Softmax cross entropy of each pixel, weighted by its class.
+    """Computes the softmax cross entropy of each pixel, weighted by its class.
 
-    total = -sum_i w[y_i] log softmax(logits_i)[y_i], weight = sum_i w[y_i], so that the mean is
-    that of torch's CrossEntropyLoss(weight, ignore_index).
+    total = -sum_i w[y_i] log softmax(logits_i)[y_i], weight = sum_i w[y_i]. Their quotient equals
+    torch's CrossEntropyLoss(weight, ignore_index).
 
     Args:
-      logits: f32[..., K], mostly [H, W, K].
-      labels: i32[...], a class or `ignore_label`. Anything else gives NaN.
-      mask: bool, over leading axes of labels, False for what does not count. None: all counts.
-      class_weights: K of them; None: all weigh 1.
+      logits: f32[..., K], usually [H, W, K].
+      labels: i32[...], a class or `ignore_label`. Any other value gives NaN.
+      mask: bool over leading axes of labels, True for the pixels that count. None: all count.
+      class_weights: K weights, one for each class; None gives all classes weight 1.
       ignore_label: label of pixels that do not count.
     Returns:
       (total, weight), both f32[].
     Raises:
-      AssertionError: an argument has another shape or dtype.
       ValueError: a weight is negative.
     Source: Long et al. 2015 ("Fully convolutional networks"), section 3; Ronneberger et al. 2015
       ("U-Net"), equation 1, for weights.
@@ -60,19 +59,18 @@ def pixel_binary_cross_entropy(
     positive_weight: float = 1.0,
     ignore_label: int = 255,
 ) -> tuple[Array, Array]:
-    """Sigmoid cross entropy of each pixel: one class, without a channel for the background.
+    """Computes the sigmoid cross entropy of each pixel, for one class against the background.
 
     Args:
-      logits: f32[...], mostly [H, W].
-      labels: i32[...], 0 (background), 1 or `ignore_label`. Anything else gives NaN.
-      mask: bool, over leading axes, False for what does not count. None: all counts.
-      positive_weight: of pixels labelled 1, to balance a rare class.
+      logits: f32[...], usually [H, W].
+      labels: i32[...], 0 (background), 1 or `ignore_label`. Any other value gives NaN.
+      mask: bool over leading axes, True for the elements that count. None: all count.
+      positive_weight: weight of pixels with label 1; more than 1 balances a rare class.
       ignore_label: label of pixels that do not count.
     Returns:
       (total, number of pixels that count), both f32[].
     Raises:
-      AssertionError: an argument has another shape or dtype.
-      ValueError: the weight is negative.
+      ValueError: positive_weight is negative.
     """
     logits = check_array("logits", logits, ("...",))
     labels, counted = _check_labels(labels, mask, logits.shape, ignore_label)
@@ -83,7 +81,7 @@ def pixel_binary_cross_entropy(
 def _check_labels(
     labels: Array, mask: Array | None, shape: tuple[int, ...], ignore_label: int
 ) -> tuple[Array, Array]:
-    """The labels, in a type that holds any `ignore_label`, and which of them count."""
+    """Returns the labels, in a type that holds any `ignore_label`, and which of them count."""
     labels = check_array("labels", labels, shape, "int").astype(int)
     return labels, where_counted(check_mask(mask, shape), labels != ignore_label, False)
 
@@ -91,27 +89,27 @@ def _check_labels(
 def dice_loss(
     probabilities: Array, targets: Array, mask: Array | None = None, *, smooth: float = 1.0
 ) -> tuple[Array, Array]:
-    """1 - Dice coefficient of each class.
+    """Computes 1 - the Dice coefficient of each class.
 
-    For a class with probabilities p and targets g over the pixels:
-    1 - (2 sum p g + s) / (sum p + sum g + s); 0 where that is 0 / 0.
+    A class with probabilities p and targets g over the pixels costs
+    1 - (2 sum p g + s) / (sum p + sum g + s), or 0 if that fraction is 0 / 0.
 
     Args:
       probabilities: f32[..., K], the sigmoid or the softmax of logits.
       targets: [..., K], in [0, 1], of numbers or bools; `jax.nn.one_hot(labels, K)`, with
         `labels != 255` as the mask.
-      mask: bool, over leading axes, False for what does not count. None: all counts.
-      smooth: s. Above 0, a class that is absent and hardly predicted costs hardly anything.
+      mask: bool over leading axes, True for the elements that count. None: all count.
+      smooth: s. If it is above 0, a class that is absent costs little where little of it is
+        predicted.
     Returns:
       (sum over the classes, K), both f32[]; (0, 0) where nothing counts.
     Raises:
-      AssertionError: an argument has another shape or dtype.
       ValueError: smooth is negative.
     Source: Sudre et al. 2017 ("Generalised Dice overlap"), section 2; Milletari et al. 2016
       ("V-Net"), section 3, has squares in the denominator.
     """
     check_range("smooth", smooth, least=0)
-    # Half of s, as numerator and denominator are half of those above.
+    # s is halved, because numerator and denominator are half of those in the docstring.
     return _overlap_loss(probabilities, targets, mask, alpha=0.5, beta=0.5, smooth=smooth / 2)
 
 
@@ -124,24 +122,23 @@ def tversky_loss(
     beta: float = 0.7,
     smooth: float = 1.0,
 ) -> tuple[Array, Array]:
-    """1 - Tversky index of each class: Dice that weighs the two kinds of error apart.
+    """Computes 1 - the Tversky index of each class, which weighs the two kinds of error separately.
 
-    For a class with probabilities p and targets g over the pixels:
-    1 - (sum p g + s) / (sum p g + alpha sum p (1 - g) + beta sum (1 - p) g + s); 0 where that is
-    0 / 0. With alpha = beta = 1/2 it is Dice (with twice the s).
+    A class with probabilities p and targets g over the pixels costs
+    1 - (sum p g + s) / (sum p g + alpha sum p (1 - g) + beta sum (1 - p) g + s), or 0 if that
+    fraction is 0 / 0. With alpha = beta = 1/2 this is the Dice loss with twice the s.
 
     Args:
       probabilities: f32[..., K], the sigmoid or the softmax of logits.
       targets: [..., K], in [0, 1], of numbers or bools; `jax.nn.one_hot(labels, K)`, with
         `labels != 255` as the mask.
-      mask: bool, over leading axes, False for what does not count. None: all counts.
-      alpha: what a false positive costs.
-      beta: what a false negative costs; above alpha to find small objects.
+      mask: bool over leading axes, True for the elements that count. None: all count.
+      alpha: the cost of a false positive.
+      beta: the cost of a false negative. More than alpha finds more of the small objects.
       smooth: s.
     Returns:
       (sum over the classes, K), both f32[]; (0, 0) where nothing counts.
     Raises:
-      AssertionError: an argument has another shape or dtype.
       ValueError: alpha, beta or smooth is negative.
     Source: Salehi et al. 2017 ("Tversky loss function"), equations 3 and 4.
     """

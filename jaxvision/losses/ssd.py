@@ -32,33 +32,33 @@ def ssd_multibox_loss(
     negative_ratio: float = 3.0,
     box_weight: float = 1.0,
 ) -> Terms:
-    """SSD's loss: softmax for the classes, smooth L1 for the boxes, hard negatives.
+    """Computes the loss of SSD: softmax over the classes with hard negatives, smooth L1 of boxes.
 
-    A default box is matched with the object it overlaps most, if their IoU is at least the
-    threshold, and each object has one of its own besides (see `match_anchors`, "bipartite"). With
-    N of them matched, c the softmax of the logits and g the encoded object (`SSD_WEIGHTS`):
+    A default box is matched with the object that it overlaps most, if their IoU is at least
+    iou_threshold. Each object also gets one default box of its own, whatever their IoU (see
+    `match_anchors`, "bipartite"). Let N be the number of matched default boxes, c the softmax of
+    the logits and g the encoded object (`SSD_WEIGHTS`). The terms are
 
-    - "classification": -1 / N (sum over matched log c[label + 1] + sum over kept log c[0]), where
-      the negative_ratio N negatives with the highest loss are kept
-    - "box": box_weight / N sum over matched smooth_l1(delta - g), the sum of four coordinates
+    - "classification": -1 / N (sum over matched log c[label + 1] + sum over kept log c[0]); of the
+      negatives, the negative_ratio N with the highest loss are kept
+    - "box": box_weight / N sum over matched smooth_l1(delta - g), summed over four coordinates
 
-    Both are 0 where N is 0. N is that of the image, and the mean is over images; the authors'
-    Caffe code divides the sum over the batch by the N of the batch.
+    Both are 0 where N is 0. N counts the matches of one image, and the mean is taken over images.
+    The authors' Caffe code instead divides the sum over the batch by the N of the batch.
 
     Args:
-      logits: f32[N, K + 1]: class 0 is background, label k is class k + 1.
+      logits: f32[N, K + 1]: class 0 is the background, label k is class k + 1.
       deltas: f32[N, 4], (tx, ty, tw, th) times `SSD_WEIGHTS`.
       default_boxes: f32[N, 4], xyxy, in the same unit as boxes.
-      boxes: f32[G, 4], xyxy. Those without area are no objects.
-      labels: i32[G], from 0 to K - 1. Anything else, where it is matched, gives NaN.
+      boxes: f32[G, 4], xyxy. Boxes without area are ignored.
+      labels: i32[G], from 0 to K - 1. Any other label gives NaN if its object is matched.
       box_mask: bool[G], False for padding.
-      iou_threshold: from which on a default box is matched.
-      negative_ratio: negatives for each matched default box.
-      box_weight: alpha in the paper.
+      iou_threshold: the least IoU at which a default box is matched.
+      negative_ratio: number of negatives kept for each matched default box.
+      box_weight: weight of the boxes; alpha in the paper.
     Returns:
       {"classification", "box"}: (total, 1) each, f32[].
     Raises:
-      AssertionError: an argument has another shape or dtype.
       ValueError: an option is out of range, or G is 0.
     Source: Liu et al. 2016 ("SSD"), equations 1 to 3.
     """
@@ -84,7 +84,7 @@ def ssd_multibox_loss(
     return image_terms({**totals, "box": box_weight * totals["box"]})
 
 
-# Compiled as a whole, so that an eager call compiles once.
+# Compiled as one program, so that an eager call compiles once, not once for each operation.
 @functools.partial(jax.jit, static_argnames=("iou_threshold", "negative_ratio"))
 def _totals(
     logits: Array,

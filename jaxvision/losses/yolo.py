@@ -1,4 +1,4 @@
-"""Losses of YOLO: each object has one predictor that is responsible for it."""
+"""Losses of YOLOv1 to YOLOv3. One predictor is responsible for each object."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ from jaxvision.ops import (
 )
 
 _LINEAR_BELOW = 1e-6
-"""Sizes relative to the image whose root is replaced by a line, as its slope has no bound."""
+"""Below this size, relative to the image, a line replaces the root, whose slope is unbounded."""
 
 
 def yolov1_loss(
@@ -44,39 +44,40 @@ def yolov1_loss(
     lambda_noobj: float = 0.5,
     predicts_roots: bool = True,
 ) -> Terms:
-    """The sum of squares that YOLOv1 is trained with.
+    """Computes the loss of YOLOv1, a sum of squares.
 
-    Over cells i and their predictors j, with 1_ij for the one that is responsible for an object in
-    its cell, 1_i for a cell with an object, and hats for the targets:
+    The sums are over cells i and their predictors j. 1_ij is 1 for the predictor that is
+    responsible for an object in its cell, 1_i is 1 for a cell with an object, and hats mark the
+    targets:
 
     - "xy": lambda_coord sum 1_ij ((x - x^)^2 + (y - y^)^2)
     - "wh": lambda_coord sum 1_ij ((sqrt w - sqrt w^)^2 + (sqrt h - sqrt h^)^2)
     - "objectness": sum 1_ij (C - C^)^2, C^ the IoU of the decoded box with the object's
     - "no_objectness": lambda_noobj sum (1 - 1_ij) C^2
-    - "class": sum 1_i sum_c (p(c) - p^(c))^2; of scores for each box, 1_ij instead of 1_i
+    - "class": sum 1_i sum_c (p(c) - p^(c))^2, with 1_ij instead of 1_i if there are scores for each
+      box
 
-    Nothing is divided by: the mean is over images. A cell has one object, the last of several
-    whose centres lie in it. Squares have no factor 1/2, as in the paper; Darknet's gradients are
-    half of these.
+    The sums are not divided by anything, and the mean is taken over images. A cell has one object:
+    if the centres of several lie in it, the last of them. Squares have no factor 1/2, as in the
+    paper; Darknet's gradients are half of these.
 
     Args:
-      coordinates: f32[H, W, B, 4]: x and y relative to the cell; the square roots of width and
-        height relative to the image, or these themselves (see predicts_roots).
+      coordinates: f32[H, W, B, 4]: x and y relative to the cell, then width and height relative to
+        the image or their square roots (see predicts_roots).
       confidence: f32[H, W, B], C.
-      class_scores: f32[H, W, C], p, or f32[H, W, B, C].
-      boxes: f32[G, 4], xyxy, pixels. Those without area are no objects.
-      labels: i32[G], from 0 to C - 1. Anything else gives NaN where a predictor has it.
+      class_scores: p, f32[H, W, C] for each cell or f32[H, W, B, C] for each box.
+      boxes: f32[G, 4], xyxy, pixels. Boxes without area are ignored.
+      labels: i32[G], from 0 to C - 1. Any other label gives NaN where a predictor is assigned it.
       box_mask: bool[G], False for padding.
       image_size: (height, width), pixels.
       lambda_coord: weight of the coordinates.
       lambda_noobj: weight of the confidence where there is no object.
-      predicts_roots: False if the network predicts width and height themselves. The loss then
-        takes the root sign(w) sqrt(|w|), and w / 1e-3 where |w| < 1e-6: its gradient is finite at
-        0, and a negative width is pulled up. Decoded, a negative width is 0.
+      predicts_roots: whether the network predicts the square roots of width and height. If not,
+        the loss uses sign(w) sqrt(|w|) as the root, and w / 1e-3 where |w| < 1e-6. So the gradient
+        is finite at 0, and training increases a negative width. It is decoded as 0.
     Returns:
       {"xy", "wh", "objectness", "no_objectness", "class"}: (total, 1) each, f32[].
     Raises:
-      AssertionError: an argument has another shape or dtype.
       ValueError: a size is not positive, or a weight is negative.
     Source: Redmon et al. 2016 ("You only look once"), equation 3.
     """
@@ -123,11 +124,13 @@ def yolov2_loss(
     prior_steps: int = 12_800,
     constrained: bool = True,
 ) -> Terms:
-    """YOLOv2's loss: that of Darknet's region layer, as the paper does not write it down.
+    """Computes the loss of YOLOv2, which is that of Darknet's region layer.
 
-    Responsible for an object is, in the cell of its centre, the predictor whose anchor has the
-    highest IoU with its shape; where several objects share one, for the last. Over the predictors,
-    with s the sigmoid, hats for the targets and b = 2 - (object's area) / (image's area):
+    The paper does not state this loss. The predictor that is responsible for an object is in the
+    cell of the object's centre, and its anchor has the highest IoU with the shape of the object. If
+    several objects share a predictor, it is responsible for the last one. The sums are over the
+    predictors, with s the sigmoid, hats for the targets and
+    b = 2 - (object's area) / (image's area):
 
     - "xy", responsible: coordinate_weight b / 2 ((s(tx) - x^)^2 + (s(ty) - y^)^2)
     - "wh", responsible: coordinate_weight b / 2 ((tw - tw^)^2 + (th - th^)^2)
@@ -137,35 +140,35 @@ def yolov2_loss(
       no_object_weight / 2 s(to)^2
     - "class", responsible: class_weight times the softmax cross entropy
     - "prior", not responsible, while step < prior_steps: prior_weight / 2 times
-      (s(tx) - 1/2)^2 + (s(ty) - 1/2)^2 + tw^2 + th^2, which draws the boxes to their anchors
+      (s(tx) - 1/2)^2 + (s(ty) - 1/2)^2 + tw^2 + th^2, which pulls the boxes towards their anchors
 
-    Not constrained to their cells (see `jaxvision.ops.decode_yolo`), centres have tx and ty in
-    place of s(tx) and s(ty), and 0 in place of the prior's 1/2.
+    If the centres are not constrained to their cells (see `jaxvision.ops.decode_yolo`), tx and ty
+    replace s(tx) and s(ty), and 0 replaces the 1/2 in the prior.
 
-    Nothing is divided by: the mean is over images. Squares have a factor 1/2, so that the
-    gradients are those that Darknet computes.
+    The sums are not divided by anything, and the mean is taken over images. Squares have a factor
+    1/2, so that the gradients equal Darknet's.
 
     Args:
       logits: f32[H, W, A, 5 + C]: (tx, ty, tw, th, to, classes).
-      boxes: f32[G, 4], xyxy, pixels, within the image. Those without area are no objects.
-      labels: i32[G], from 0 to C - 1. Anything else gives NaN where a predictor has it.
+      boxes: f32[G, 4], xyxy, pixels, within the image. Boxes without area are ignored.
+      labels: i32[G], from 0 to C - 1. Any other label gives NaN where a predictor is assigned it.
       box_mask: bool[G], False for padding.
       anchors: f32[A, 2], (width, height), pixels.
-      step: i32[], what the caller counts: images seen in Darknet, iterations if the trainer says.
+      step: i32[], the progress of the training, in a unit that the caller chooses. Darknet counts
+        the images seen.
       stride: side of a cell, pixels. The image is H stride high and W stride wide.
-      object_weight: of the objectness of predictors that are responsible.
-      no_object_weight: of the objectness of those that are negative.
-      coordinate_weight: of the boxes.
-      class_weight: of the classes.
-      ignore_threshold: a predictor that overlaps an object more than that is no negative.
-      prior_weight: of the boxes of predictors that are not responsible.
-      prior_steps: how long these are trained, in the unit of `step`.
-      constrained: whether a centre is predicted within its cell: "location prediction" in the
-        paper's table of what makes YOLOv2.
+      object_weight: weight of the objectness of responsible predictors.
+      no_object_weight: weight of the objectness of negative predictors.
+      coordinate_weight: weight of the boxes.
+      class_weight: weight of the classes.
+      ignore_threshold: a predictor whose IoU with an object is above this is not a negative.
+      prior_weight: weight of the boxes of predictors that are not responsible.
+      prior_steps: for how many steps those boxes are trained, in the unit of `step`.
+      constrained: whether a centre is predicted within its cell. The paper calls this "direct
+        location prediction".
     Returns:
       {"xy", "wh", "objectness", "no_objectness", "class", "prior"}: (total, 1) each, f32[].
     Raises:
-      AssertionError: an argument has another shape or dtype.
       ValueError: an option is out of range, or there are no classes.
     Source: Redmon and Farhadi 2017 ("YOLO9000"), section 2; Darknet's region layer.
     """
@@ -217,11 +220,12 @@ def yolov3_loss(
     strides: Sequence[float],
     ignore_threshold: float = 0.5,
 ) -> Terms:
-    """YOLOv3's loss, over several maps.
+    """Computes the loss of YOLOv3, over several maps.
 
-    Responsible for an object is the predictor whose anchor, of those of all maps, has the highest
-    IoU with its shape, in the cell of its centre on that anchor's map; where several objects share
-    one, for the last. Over the predictors of all maps, with BCE(t, y) the binary cross entropy
+    The predictor that is responsible for an object has, of the anchors of all maps, the one with
+    the highest IoU with the shape of the object; it is in the cell of the object's centre on the
+    map of that anchor. If several objects share a predictor, it is responsible for the last one.
+    The sums are over the predictors of all maps, with BCE(t, y) the binary cross entropy
     -y log s(t) - (1 - y) log(1 - s(t)), s the sigmoid, hats for the targets and
     b = 2 - (object's area) / (image's area):
 
@@ -230,40 +234,40 @@ def yolov3_loss(
     - "objectness", responsible: BCE(to, 1)
     - "no_objectness", not responsible and with no IoU above ignore_threshold with any object:
       BCE(to, 0)
-    - "class", responsible: sum_c BCE(tc, 1 for the object's class, else 0); where several objects
-      share the predictor, 1 for the class of each, as Darknet does
+    - "class", responsible: sum_c BCE(tc, 1 for the object's class, else 0). If several objects
+      share the predictor, the target is 1 for the class of each, as in Darknet
 
-    Unlike YOLOv2: anchors of all maps compete; the gradient by tx and to is s(t) - target, without
-    the slope of the sigmoid; objectness learns 1, not the IoU; classes do not exclude each other;
-    nothing has a weight of its own, and no prior draws boxes to their anchors.
+    This differs from YOLOv2 in the following. The anchors of all maps compete. The gradient with
+    respect to tx and to is s(t) - target, without the slope of the sigmoid. The target of the
+    objectness is 1, not the IoU. Classes do not exclude each other. No term has a weight of its
+    own, and no prior pulls boxes towards their anchors.
 
-    Nothing is divided by: the mean is over images. The gradients are those that Darknet computes:
-    the paper states that of the coordinates as target minus prediction. "xy" is no less than the
-    entropy of its targets, where its gradient is 0. As in Darknet the IoU for ignore_threshold is
-    that of the decoded box; the paper speaks of its prior.
+    The sums are not divided by anything, and the mean is taken over images. The gradients equal
+    Darknet's; the paper states the gradient of the coordinates, as target minus prediction. The
+    minimum of "xy" is the entropy of its targets, not 0. As in Darknet, ignore_threshold is
+    compared with the IoU of the decoded box; the paper compares the prior.
 
     Args:
       logits: f32[H_l, W_l, A_l, 5 + C] for each map: (tx, ty, tw, th, to, classes).
-      boxes: f32[G, 4], xyxy, pixels, within the image. Those without area are no objects.
-      labels: i32[G], from 0 to C - 1. Anything else gives NaN where a predictor has it.
+      boxes: f32[G, 4], xyxy, pixels, within the image. Boxes without area are ignored.
+      labels: i32[G], from 0 to C - 1. Any other label gives NaN where a predictor is assigned it.
       box_mask: bool[G], False for padding.
       anchors: f32[A_l, 2] for each map, (width, height), pixels.
-      strides: for each map, the side of a cell, pixels. The image is H_l stride_l high.
-      ignore_threshold: a predictor that overlaps an object more than that is no negative: 0.5 in
+      strides: the side of a cell of each map, pixels. The image is H_l stride_l high.
+      ignore_threshold: a predictor whose IoU with an object is above this is not a negative: 0.5 in
         the paper, 0.7 in Darknet's settings.
     Returns:
       {"xy", "wh", "objectness", "no_objectness", "class"}: (total, 1) each, f32[].
     Raises:
-      AssertionError: an argument has another shape or dtype.
-      ValueError: there is no map, or not one array of anchors and one stride for each; an option
-        is out of range; or there are no classes.
+      ValueError: there is no map, or not one array of anchors and one stride for each map; an
+        option is out of range; or there are no classes.
     Source: Redmon and Farhadi 2018 ("YOLOv3"), sections 2.1 to 2.3; Darknet's yolo layer.
     """
     check_range("ignore_threshold", ignore_threshold, least=0, most=1)
     if not logits or not len(logits) == len(anchors) == len(strides):
         raise InputError(
-            f"{len(logits)} maps of logits, {len(anchors)} of anchors and {len(strides)} strides: "
-            "give as many of each, and at least one"
+            f"there are {len(logits)} maps of logits, {len(anchors)} arrays of anchors and "
+            f"{len(strides)} strides: give the same number of each, at least one"
         )
     for level, stride in enumerate(strides):
         check_range(f"strides[{level}]", stride, more_than=0)
@@ -274,7 +278,9 @@ def yolov3_loss(
     boxes, objects = check_boxes(boxes, box_mask)
     classes = {logits.shape[-1] - 5 for logits, _ in maps}
     if len(classes) > 1:
-        raise InputError(f"the maps have logits of {sorted(classes)} classes: give all the same")
+        raise InputError(
+            f"the maps have logits of {sorted(classes)} classes: give all maps the same number"
+        )
     labels = check_labels(labels, objects.shape, *classes)
 
     best = _best_anchor(boxes, jnp.concatenate([anchors for _, anchors in maps]))
@@ -296,7 +302,8 @@ def yolov3_loss(
     return image_terms(jax.tree.map(lambda *of_maps: sum(of_maps), *totals))
 
 
-# What follows is compiled as a whole, so that an eager call compiles once.
+# The functions below are compiled as one program each, so that an eager call compiles once, not
+# once for each operation.
 
 
 @functools.partial(jax.jit, static_argnames=("image_size", "predicts_roots"))
@@ -352,9 +359,9 @@ def _yolov1_totals(
 
 
 class _Goal(NamedTuple):
-    """What the predictors of one map are trained for: arrays [H, W, A, ...].
+    """The targets of the predictors of one map: arrays [H, W, A, ...].
 
-    All but the masks mean something only where a predictor is responsible.
+    All but the two masks are valid only where a predictor is responsible.
     """
 
     responsible: Array  # bool
@@ -380,7 +387,10 @@ def _goal(
     ignore_threshold: float,
     constrained: bool,
 ) -> _Goal:
-    """`best`, i32[G]: each object's anchor; out of range if it is on another map."""
+    """Returns the targets of one map.
+
+    `best`, i32[G], is the anchor of each object. It is out of range if it is on another map.
+    """
     height, width, num_anchors = logits.shape[:3]
     image_size = height * stride, width * stride
     rows, columns = cell_index(boxes, grid_size=(height, width), image_size=image_size)
@@ -438,7 +448,7 @@ def _yolov2_totals(logits: Array, goal: _Goal, *, constrained: bool) -> dict[str
 
 @jax.jit
 def _yolov3_totals(logits: Array, goal: _Goal) -> dict[str, Array]:
-    """Of one map."""
+    """Returns the unweighted terms of one map."""
     position, size, objectness, classes = _split(logits)
     sums = {
         "xy": sum_counted(
@@ -472,12 +482,12 @@ def _best_anchor(boxes: Array, anchors: Array) -> Array:
 
 
 def _split(logits: Array) -> tuple[Array, Array, Array, Array]:
-    """(tx, ty), (tw, th), to and the classes."""
+    """Splits logits into (tx, ty), (tw, th), to and the classes."""
     return logits[..., :2], logits[..., 2:4], logits[..., 4], logits[..., 5:]
 
 
 def _balanced(loss: Callable[[Array, Array], Array]) -> Callable[[Array, Array, Array], Array]:
-    """A loss of coordinates, times the balance of their predictor."""
+    """Multiplies a loss of coordinates by the balance of their predictor."""
     return lambda x, target, balance: balance[..., None] * loss(x, target)
 
 
@@ -490,7 +500,7 @@ def _half_square(x: Array, target: Array) -> Array:
 
 
 def _root(x: Array) -> Array:
-    """sign(x) sqrt(|x|), linear near 0."""
+    """Returns sign(x) sqrt(|x|), made linear near 0."""
     near = jnp.abs(x) < _LINEAR_BELOW
     root = jnp.sign(x) * jnp.sqrt(jnp.where(near, 1, jnp.abs(x)))
     return jnp.where(near, x / _LINEAR_BELOW**0.5, root)

@@ -1,4 +1,10 @@
-"""Floor 2: metrics."""
+"""Metrics (layer 2).
+
+Metrics of one example return (total, weight), as losses do: the caller sums both over a data set
+and divides once. Average precision needs all detections of a data set at once, and is computed on
+the host with numpy. Every metric raises AssertionError, naming the argument, if an array has
+another shape or dtype; "Raises:" in a docstring lists what else a metric raises.
+"""
 
 from jaxvision.metrics.classification import top_k_accuracy
 from jaxvision.metrics.coco import CocoResult, coco_average_precision

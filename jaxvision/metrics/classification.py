@@ -1,4 +1,4 @@
-"""Metrics for classification, of one example each, as (total, weight)."""
+"""Metrics for classification, each of one example, which return (total, weight)."""
 
 import jax.numpy as jnp
 from jax import Array
@@ -7,18 +7,18 @@ from jaxvision.core import check_array, check_range
 
 
 def top_k_accuracy(logits: Array, target: Array, *, k: int = 1) -> tuple[Array, Array]:
-    """Whether the target is among the k largest logits of one example.
+    """Computes whether the target is among the k largest logits of one example.
 
-    Equal logits rank by the lower class first. NaN ranks above all, and is never right itself.
+    Of equal logits, that of the lower class ranks first. NaN ranks above all numbers, and a target
+    whose logit is NaN is never right.
 
     Args:
       logits: f32[K].
-      target: a class, i32[], or a distribution, f32[K], whose largest class is meant.
+      target: a class, i32[], or a distribution, f32[K], whose most probable class is used.
       k: how many guesses count, 1 <= k <= K.
     Returns:
-      (1.0 or 0.0, 1.0), f32[] both.
+      (1.0 or 0.0, 1.0), both f32[].
     Raises:
-      AssertionError: an argument has another shape or dtype.
       ValueError: k is out of range.
     """
     logits = check_array("logits", logits, ("K",))
@@ -28,7 +28,7 @@ def top_k_accuracy(logits: Array, target: Array, *, k: int = 1) -> tuple[Array, 
     else:
         target = jnp.argmax(check_array("target", target, logits.shape))
     classes = jnp.arange(logits.shape[0])
-    # By comparisons, where a sort would put -0.0 below 0.0.
+    # This uses comparisons, because a sort would put -0.0 below 0.0.
     wanted = jnp.where(classes == target, logits, 0).sum()
     below = (logits < wanted) | ((logits == wanted) & (classes >= target))
     exists = (classes == target).any()

@@ -1,8 +1,9 @@
-"""Average precision and recall as COCO defines them, for boxes and for masks. On the host.
+"""Average precision and recall as COCO defines them, for boxes and masks, computed on the host.
 
-The numbers are those of pycocotools' `COCOeval`; where that gives -1, for what does not exist, NaN
-stands here. Only pairs of a detection and an object with an IoU of at least 0.5 are ever matched,
-for all images, sizes and thresholds at once, and precision is worked out at true positives only.
+The results equal those of pycocotools' `COCOeval`, with NaN in place of its -1 for values that do
+not exist. For speed, only pairs of a detection and an object with an IoU of at least 0.5 are
+considered, all images, sizes and thresholds are matched at once, and precision is computed at true
+positives only.
 """
 
 import dataclasses
@@ -31,17 +32,20 @@ AREAS = {
     "medium": (32**2, 96**2),
     "large": (96**2, 1e5**2),
 }
-"""Square pixels; both ends belong to the range."""
+"""Ranges of area in square pixels; both ends belong to the range."""
 MAX_DETECTIONS = (1, 10, 100)
-"""How many detections count of one class in one image."""
+"""How many detections of one class in one image count."""
 IOU_TYPES = ("bbox", "segm")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CocoResult:
-    """Precision and recall by T IoU thresholds, R recall thresholds, K classes, A sizes and
-    M numbers of detections; the axes are this module's `IOU_THRESHOLDS`, `RECALL_THRESHOLDS`,
-    `AREAS` and `MAX_DETECTIONS`. NaN for a class without objects (that count) of a size.
+    """Precision and recall of COCO.
+
+    The axes are T IoU thresholds, R recall thresholds, K classes, A sizes and M numbers of
+    detections. T, R, A and M are `IOU_THRESHOLDS`, `RECALL_THRESHOLDS`, `AREAS` and
+    `MAX_DETECTIONS` of this module. Values are NaN for a class without objects of that size that
+    count.
 
     Attributes:
       precision: f64[T, R, K, A, M], the highest precision at this recall or above.
@@ -53,7 +57,7 @@ class CocoResult:
 
     @property
     def stats(self) -> dict[str, float]:
-        """COCO's twelve numbers, in its order: means over what exists, NaN where nothing does."""
+        """The twelve numbers of COCO, in its order: means over the values that are not NaN."""
         sizes, most = list(AREAS), list(MAX_DETECTIONS)
 
         def precision(iou_thresholds=slice(None), size="all"):
@@ -79,16 +83,16 @@ class CocoResult:
 
     @property
     def class_ap(self) -> np.ndarray:
-        """f64[K], AP of each class: all sizes, 100 detections, mean over IoU thresholds."""
+        """f64[K], AP of each class for all sizes and 100 detections, mean over IoU thresholds."""
         return self.precision[:, :, :, 0, -1].mean(axis=(0, 1))
 
     @property
     def class_ap50(self) -> np.ndarray:
-        """f64[K], AP of each class at an IoU of 0.5: all sizes, 100 detections."""
+        """f64[K], AP of each class at an IoU of 0.5, for all sizes and 100 detections."""
         return self.precision[_threshold_index(0.5), :, :, 0, -1].mean(axis=0)
 
     def curve(self, label: int, *, iou_threshold: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
-        """Precision over recall of a class: all sizes, 100 detections.
+        """Returns the precision-recall curve of a class, for all sizes and 100 detections.
 
         Args:
           label: the class.
@@ -96,7 +100,7 @@ class CocoResult:
         Returns:
           recall f64[101] and precision f64[101].
         Raises:
-          InputError: another threshold, or no such class.
+          InputError: the threshold is not one of `IOU_THRESHOLDS`, or the class does not exist.
         """
         check_range("label", label, least=0, most=self.precision.shape[2] - 1)
         threshold = _threshold_index(iou_threshold)
@@ -110,25 +114,27 @@ def coco_average_precision(
     num_classes: int,
     iou_type: str = "bbox",
 ) -> CocoResult:
-    """COCO's average precision and recall.
+    """Computes the average precision and recall of COCO.
 
-    Of each image and class the 100 detections of highest score are taken in turn (of equal scores
-    the first row); each is matched with the object of highest IoU, at least the threshold, that is
-    not yet taken (of equal ones the last row). Crowds may be taken repeatedly; they and objects of
-    another size come last, and a match with them does not count; nor does a detection of another
-    size without a match. (A box with either x2 < x1 or y2 < y1 is of none, so it never counts, as
-    in pycocotools.) Precision and recall then follow the detections of a class by falling score (of
-    equal scores by image id, then row).
+    In each image and class, the 100 detections of highest score are matched one after the other,
+    from the highest score to the lowest (of equal scores, the first row comes first). Each takes
+    the free object of highest IoU (of equal ones, the last row), if the IoU is at least the
+    threshold. A crowd stays free when it is taken. Crowds and objects of another size are only
+    taken if no other object can be, and such a match does not count. A detection of another size
+    that has no match does not count either. (A box with x2 < x1 or y2 < y1, but not both, belongs
+    to no size, so it never counts, as in pycocotools.) Precision and recall are then computed over
+    the detections of a class from the highest score to the lowest (equal scores by image id, then
+    row).
 
     Args:
-      detections: of all images.
-      objects: of all images; `difficult` plays no part.
+      detections: the detections in all images.
+      objects: the objects in all images; `difficult` is not used.
       num_classes: K; labels are 0..K - 1.
       iou_type: "bbox" (IoU and size of a detection from its box) or "segm" (from its mask).
     Returns:
-      precision, recall and what follows from them.
+      precision and recall.
     Raises:
-      InputError: a label outside 0..K - 1, an unknown iou_type, masks that are missing or of
+      InputError: a label is outside 0..K - 1, iou_type is unknown, or masks are missing or have
         different sizes in one image.
     Source: Lin et al., Microsoft COCO: Common Objects in Context, 2014; cocodataset.org, detection
       evaluation.
@@ -139,7 +145,7 @@ def coco_average_precision(
     if iou_type == "segm":
         for name, table in (("detections", detections), ("objects", objects)):
             if table.masks is None:
-                raise InputError(f"{name} have no masks: give them, or choose iou_type 'bbox'")
+                raise InputError(f"{name} have no masks: add masks, or choose iou_type 'bbox'")
         detection_areas = _mask_areas(detections.masks)
         pairs = _near_masks(groups, detections, objects)
     else:
@@ -165,21 +171,21 @@ def coco_average_precision(
 class _Pairs(NamedTuple):
     """Pairs of a detection and an object of its group with an IoU of at least 0.5."""
 
-    detection: np.ndarray  # i64[P], rising
+    detection: np.ndarray  # i64[P], ascending
     object: np.ndarray  # i64[P]
     iou: np.ndarray  # f64[P]
 
 
 class _Matches(NamedTuple):
-    """What became of the detections that have a pair; all others have no match."""
+    """The matches of the detections that have a pair; all other detections have no match."""
 
-    detection: np.ndarray  # i64[C], rising
+    detection: np.ndarray  # i64[C], ascending
     positive: np.ndarray  # bool[C, A, T], matched with an object that counts
-    ignored: np.ndarray  # bool[C, A, T], matched with one that does not
+    ignored: np.ndarray  # bool[C, A, T], matched with an object that does not count
 
 
 def _first_ranks(groups: Groups, most: int) -> Groups:
-    """Without the detections of lower rank, which count nowhere."""
+    """Removes the detections of rank `most` or more, which never count."""
     kept = groups.ranks() < most
     return groups._replace(
         detections=groups.detections[kept], detection_groups=groups.detection_groups[kept]
@@ -200,7 +206,7 @@ def _near_masks(groups: Groups, detections: DetectionTable, objects: ObjectTable
     crowd = objects.crowd[groups.objects]
 
     def iou(detection: np.ndarray, object_: np.ndarray) -> np.ndarray:
-        # Of the block's masks alone: both positions rise, but for the objects of one group.
+        # Only the masks of this block are used. Positions ascend, except for objects in a group.
         first, last = detection[0], detection[-1]
         first_object, last_object = object_.min(), object_.max()
         return paired_run_length_iou(
@@ -216,11 +222,11 @@ def _near_masks(groups: Groups, detections: DetectionTable, objects: ObjectTable
 
 
 def _near(groups: Groups, iou_of: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> _Pairs:
-    """Block by block, as all pairs may be very many.
+    """Finds the pairs with an IoU of at least 0.5, in blocks, because there may be very many.
 
     Args:
-      groups: of both tables.
-      iou_of: from positions in the groups' detections and objects, i64[P] each, to f64[P].
+      groups: the groups of both tables.
+      iou_of: positions in the groups' detections and objects, i64[P] each -> their IoUs, f64[P].
     """
     blocks = [_Pairs(*(np.zeros(0, kind) for kind in (np.int64, np.int64, np.float64)))]
     for detection, object_ in groups.pairs():
@@ -244,7 +250,7 @@ def _object_areas(objects: ObjectTable) -> np.ndarray:
 
 
 def _of_size(areas: np.ndarray) -> np.ndarray:
-    """Whether areas are of each size: f64[N] -> bool[N, A]."""
+    """Returns whether areas belong to each size: f64[N] -> bool[N, A]."""
     least, most = np.array(list(AREAS.values()), np.float64).T
     return (least <= areas[:, None]) & (areas[:, None] <= most)
 
@@ -259,15 +265,15 @@ def _objects_per_class(labels: np.ndarray, counts: np.ndarray, num_classes: int)
 def _match(
     pairs: _Pairs, detection_groups: np.ndarray, *, counts: np.ndarray, crowd: np.ndarray
 ) -> _Matches:
-    """Each detection in turn takes an object: all groups at once, sizes and thresholds too.
+    """Matches one detection of each group after the other, for all groups and thresholds at once.
 
     Args:
-      pairs: of D detections and G objects.
-      detection_groups: i64[D], rising.
+      pairs: pairs of D detections and G objects.
+      detection_groups: i64[D], ascending.
       counts: bool[G, A], whether an object counts for a size.
       crowd: bool[G].
     """
-    # A detection's pairs stand together, the better the later.
+    # The pairs of a detection are adjacent and sorted from the lowest IoU to the highest.
     order = np.lexsort((pairs.object, pairs.iou, pairs.detection))
     pairs = _Pairs(*(x[order] for x in pairs))
     detection, first, sizes = np.unique(pairs.detection, return_index=True, return_counts=True)
@@ -282,7 +288,7 @@ def _match(
         taking = concatenated_ranges(first[now], sizes[now])
         object_ = pairs.object[taking]
         possible = (pairs.iou[taking, None] >= IOU_THRESHOLDS)[:, None, :] & free[object_]
-        # Objects that count come before all others, then the better.
+        # Objects that count are preferred to all others; then a higher IoU is preferred.
         better = np.arange(taking.size)[:, None] + taking.size * counts[object_]
         preference = np.where(possible, better[:, :, None], -1)
         best = np.maximum.reduceat(preference, np.cumsum(sizes[now]) - sizes[now], axis=0)
@@ -303,15 +309,15 @@ def _accumulate(
     of_size: np.ndarray,
     totals: np.ndarray,
 ) -> CocoResult:
-    """Precision and recall of each class.
+    """Computes the precision and recall of each class.
 
     Args:
-      matches: among D detections.
-      labels: i64[D], rising.
+      matches: the matches among D detections.
+      labels: i64[D], ascending.
       scores: f64[D].
       ranks: i64[D], how many detections of the group come before.
       of_size: bool[D, A].
-      totals: i64[K, A], objects.
+      totals: i64[K, A], numbers of objects.
     """
     K, A = totals.shape
     T, R, M = IOU_THRESHOLDS.size, RECALL_THRESHOLDS.size, len(MAX_DETECTIONS)
@@ -342,25 +348,26 @@ def _accumulate(
 
 
 def _precision_and_recall(place, positive, ignored, of_size, totals):
-    """Of one class and one number of detections an image.
+    """Computes precision and recall of one class, with one limit of detections in an image.
 
     Args:
-      place: i64[C], rising; where the detections that have a pair stand among all D.
+      place: i64[C], ascending; the positions among all D of the detections that have a pair.
       positive: bool[C, A, T], matched with an object that counts.
-      ignored: bool[C, A, T], matched with one that does not.
-      of_size: bool[D, A], of all detections by falling score.
-      totals: i64[A], objects.
+      ignored: bool[C, A, T], matched with an object that does not count.
+      of_size: bool[D, A], whether each detection has each size, from the highest score to the
+        lowest.
+      totals: i64[A], numbers of objects.
     Returns:
       precision f64[T, R, A] and recall f64[T, A].
     """
-    # Without a match a detection counts if it is of that size; with one, if its object counts.
+    # A detection without a match counts if it has that size, one with a match if its object counts.
     unmatched = of_size[place][:, :, None]
     change = (positive & ~unmatched).astype(np.int64) - (ignored & unmatched)
     counted = np.cumsum(of_size, axis=0)[place][:, :, None] + np.cumsum(change, axis=0)
     precision = np.where(positive, np.cumsum(positive, axis=0) / np.maximum(counted, 1), 0)
     highest = np.maximum.accumulate(precision[::-1])[::-1]
 
-    # The true positives of each threshold and size, one after the other; at the end a 0.
+    # The true positives of all thresholds and sizes, concatenated, and a 0 at the end.
     at_positives = np.append(highest.T[positive.T], 0)
     found = positive.sum(axis=0).T
     before = (np.cumsum(found) - found.ravel()).reshape(found.shape)
@@ -370,7 +377,7 @@ def _precision_and_recall(place, positive, ignored, of_size, totals):
 
 
 def _needed(total: int) -> np.ndarray:
-    """How many of so many objects make each recall, at least 1: i64[R]."""
+    """Returns how many of `total` objects must be found for each recall, at least 1: i64[R]."""
     return np.searchsorted(np.arange(1, total + 1) / total, RECALL_THRESHOLDS) + 1
 
 
@@ -383,6 +390,6 @@ def _threshold_index(iou_threshold: float) -> int:
 
 
 def _mean(x: np.ndarray) -> float:
-    """Over what exists."""
+    """Returns the mean of the values that are not NaN, or NaN if there are none."""
     existing = x[~np.isnan(x)]
     return float(existing.mean()) if existing.size else float("nan")

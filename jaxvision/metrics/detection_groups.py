@@ -1,4 +1,4 @@
-"""What VOC's and COCO's metrics share: detections and objects of one class in one image."""
+"""Groups detections and objects by class and image, for the metrics of VOC and COCO."""
 
 import itertools
 from collections.abc import Iterator
@@ -14,26 +14,27 @@ _DETECTIONS_AT_ONCE = 2**15
 
 
 class Groups(NamedTuple):
-    """Both tables in order, as row numbers. A group is one class in one image.
+    """The sorted row numbers of both tables. A group is one class in one image.
 
-    Rows of a group stand together, groups of a class too; images follow each other by their ids,
-    so the order in which they came does not matter.
+    Rows are sorted by class, then by image id. So the rows of a group are adjacent, and the order
+    in which images were added does not matter.
     """
 
-    detections: np.ndarray  # i64[D]: rows by class, image, falling score, row
-    detection_groups: np.ndarray  # i64[D], rising
+    detections: np.ndarray  # i64[D]: rows by class, image, descending score, row
+    detection_groups: np.ndarray  # i64[D], ascending
     objects: np.ndarray  # i64[G]: rows by class, image, row
-    object_groups: np.ndarray  # i64[G], rising
+    object_groups: np.ndarray  # i64[G], ascending
 
     def ranks(self) -> np.ndarray:
-        """i64[D], how many detections of the same group stand before each."""
+        """Returns i64[D], how many detections of the same group come before each."""
         first = np.searchsorted(self.detection_groups, self.detection_groups)
         return np.arange(self.detection_groups.size) - first
 
     def pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """All pairs within a group: positions in `detections` and in `objects`, i64[P] each.
+        """Yields all pairs within groups: positions in `detections` and `objects`, i64[P] each.
 
-        They rise by detection, then by object, and come in blocks, for the sake of memory.
+        The pairs are sorted by detection, then by object. They are yielded in blocks to save
+        memory.
         """
         first = np.searchsorted(self.object_groups, self.detection_groups, side="left")
         counts = np.searchsorted(self.object_groups, self.detection_groups, side="right") - first
@@ -44,10 +45,10 @@ class Groups(NamedTuple):
 
 
 def group(detections: DetectionTable, objects: ObjectTable, num_classes: int) -> Groups:
-    """Both tables by class and image.
+    """Groups both tables by class and image.
 
     Raises:
-      InputError: a label outside 0..num_classes - 1, or no classes.
+      InputError: a label is outside 0..num_classes - 1, or num_classes is less than 1.
     """
     check_range("num_classes", num_classes, least=1)
     for name, table in (("detections", detections), ("objects", objects)):
@@ -72,7 +73,7 @@ def group(detections: DetectionTable, objects: ObjectTable, num_classes: int) ->
 
 
 def class_slices(labels: np.ndarray, num_classes: int) -> list[slice]:
-    """Where each class stands in labels that rise."""
+    """Returns the slice of each class in ascending labels."""
     splits = np.searchsorted(labels, np.arange(num_classes + 1))
     return [slice(first, after) for first, after in itertools.pairwise(splits)]
 
@@ -80,7 +81,7 @@ def class_slices(labels: np.ndarray, num_classes: int) -> list[slice]:
 def paired_box_iou(
     boxes1: np.ndarray, boxes2: np.ndarray, crowd: np.ndarray | bool = False
 ) -> np.ndarray:
-    """Intersection over union of counterparts, over the first box's area where crowd is True.
+    """Computes the IoU of each pair; with crowd, the intersection over the first box's area.
 
     Args:
       boxes1: f64[P, 4], xyxy.
@@ -97,5 +98,5 @@ def paired_box_iou(
 
 
 def box_areas(boxes: np.ndarray) -> np.ndarray:
-    """Width times height: f64[N, 4] -> f64[N]."""
+    """Returns width times height: f64[N, 4] -> f64[N]."""
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])

@@ -1,6 +1,6 @@
-"""Detections and objects of a whole data set as flat tables, on the host: numpy, float64.
+"""Tables of the detections and objects of a whole data set, on the host, in numpy and float64.
 
-Average precision needs every detection at once, so batches are collected and laid end to end.
+Average precision needs all detections at once, so batches are collected and concatenated.
 """
 
 import dataclasses
@@ -19,17 +19,17 @@ _STORED = {"float": np.float64, "int": np.int64, "bool": np.bool_}
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DetectionTable:
-    """What a detector found in a data set, one row a detection.
+    """The detections in a data set, one row for each detection.
 
     Attributes:
-      image: i64[D], the image's id.
+      image: i64[D], the id of the image.
       boxes: f64[D, 4], xyxy, pixels.
-      scores: f64[D], confidence: any finite number, higher is surer.
+      scores: f64[D], the confidence: any finite number, higher is more certain.
       labels: i64[D], at least 0.
       masks: D masks, or None.
     Raises:
-      AssertionError: a column has another shape or dtype, or a mask is no `RunLengths`.
-      InputError: a value that cannot be, with its column and row.
+      AssertionError: a mask is not a `RunLengths`.
+      InputError: a value is invalid; the message names its column and row.
     """
 
     image: np.ndarray
@@ -52,20 +52,20 @@ class DetectionTable:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ObjectTable:
-    """The objects of a data set, one row an object.
+    """The objects in a data set, one row for each object.
 
     Attributes:
-      image: i64[G], the image's id.
+      image: i64[G], the id of the image.
       boxes: f64[G, 4], xyxy, pixels; x1 <= x2 and y1 <= y2.
       labels: i64[G], at least 0.
       crowd: bool[G], True for a region of many objects (COCO).
       difficult: bool[G], True for objects that evaluation ignores (VOC).
-      area: f64[G], square pixels, the size by which COCO sorts objects; None: that of the mask, or
-        of the box where there are no masks.
+      area: f64[G], square pixels, the size by which COCO divides objects into small, medium and
+        large. None: the area of the mask, or of the box if there are no masks.
       masks: G masks, or None.
     Raises:
-      AssertionError: a column has another shape or dtype, or a mask is no `RunLengths`.
-      InputError: a value that cannot be, with its column and row.
+      AssertionError: a mask is not a `RunLengths`.
+      InputError: a value is invalid; the message names its column and row.
     """
 
     image: np.ndarray
@@ -92,10 +92,11 @@ class ObjectTable:
 
 
 class DetectionAccumulator:
-    """Collects batches, and drops their padding, until average precision is wanted.
+    """Collects the detections and objects of batches, without padding, for average precision.
 
-    Sizes count in COCO's metric: give boxes in pixels of the original images. It holds what its own
-    process was given: average precision over several processes needs the tables of all.
+    COCO's metric depends on the size of objects, so give boxes in pixels of the original images.
+    An accumulator holds the batches of its own process; average precision over several processes
+    needs the tables of all.
     """
 
     def __init__(self):
@@ -116,16 +117,15 @@ class DetectionAccumulator:
         """Adds one batch.
 
         Args:
-          detections: of B images, padded to N each.
-          batch: of the same B images, its objects padded to M each.
-          image_ids: int[B], different for each image of the data set; of filler images, any.
-          area: f32[B, M], square pixels, as in `ObjectTable`; None: found from masks or boxes.
-          detection_masks: B sequences of N; of padding, anything.
-          object_masks: B sequences of M; of padding, anything.
+          detections: the detections in B images, padded to N for each image.
+          batch: the same B images, with objects padded to M for each image.
+          image_ids: int[B], a different id for each image of the data set; any id for filler.
+          area: f32[B, M], square pixels, as in `ObjectTable`. None: the area of masks or boxes.
+          detection_masks: B sequences of N masks; anything in place of padding.
+          object_masks: B sequences of M masks; anything in place of padding.
         Raises:
-          AssertionError: an argument has another shape or dtype.
-          InputError: an image id that was given before, or a value that cannot be; nothing of the
-            batch is added then.
+          InputError: an image id was given before, or a value is invalid. Then nothing of the batch
+            is added.
         """
         filled = _column("batch.mask", batch.mask, (np.size(batch.mask),), "bool")
         size = len(filled)
@@ -162,12 +162,12 @@ class DetectionAccumulator:
         self._images.update(image_ids[filled].tolist())
 
     def tables(self) -> tuple[DetectionTable, ObjectTable]:
-        """All that was added.
+        """Concatenates all batches that were added.
 
         Returns:
-          the detections and the objects, image by image in the order of adding.
+          the detections and the objects, image by image in the order in which they were added.
         Raises:
-          InputError: masks or areas came with some batches only.
+          InputError: masks or areas were given with some batches only.
         """
         return _concatenate(_NO_DETECTIONS, self._detections), _concatenate(
             _NO_OBJECTS, self._objects
@@ -179,8 +179,8 @@ class DetectionAccumulator:
         twice += [i for i in values.tolist() if i in self._images]
         if twice:
             raise InputError(
-                f"image id {twice[0]} is given twice: give each image of the data set once, "
-                "with an id of its own, and mark filler in batch.mask"
+                f"image id {twice[0]} is given twice: add each image of the data set once, "
+                "with an id of its own, and mark filler images in batch.mask"
             )
 
 
@@ -190,7 +190,11 @@ _ORDERED = (lambda boxes: boxes[:, :2] <= boxes[:, 2:], "x1 <= x2 and y1 <= y2")
 
 
 def _column(name: str, x: Any, shape: tuple[int, ...], kind: str) -> np.ndarray:
-    """x as a numpy array of 64 bits; AssertionError, naming it, if its shape or dtype is wrong."""
+    """Returns x as a numpy array of 64 bits.
+
+    Raises:
+      AssertionError: the shape or dtype is wrong; the message has the name.
+    """
     x = np.asarray(x)
     if x.shape != shape or not jax.dtypes.issubdtype(x.dtype, _KINDS[kind]):
         wanted = ", ".join(str(length) for length in shape)
@@ -205,7 +209,7 @@ def _set_column(
     kind: str,
     *rules: tuple[Callable[[np.ndarray], np.ndarray], str],
 ) -> None:
-    """Checks a column of a frozen table, and puts its stored form in its place."""
+    """Checks a column of a frozen table, and replaces it by its stored form."""
     column = _column(name, getattr(table, name), shape, kind)
     for holds, wanted in rules:
         wrong = ~holds(column)
@@ -230,7 +234,7 @@ def _set_masks(table: Any, rows: int) -> None:
 
 
 def _flat_masks(name, masks, mask: np.ndarray) -> list[RunLengths] | None:
-    """The masks that are no padding, or None without masks."""
+    """Returns the masks that are not padding, or None if there are no masks."""
     if masks is None:
         return None
     if len(masks) != len(mask) or any(len(row) != mask.shape[1] for row in masks):
@@ -239,13 +243,15 @@ def _flat_masks(name, masks, mask: np.ndarray) -> list[RunLengths] | None:
 
 
 def _concatenate(empty: Any, tables: list) -> Any:
-    """Tables of one class end to end."""
+    """Concatenates tables of the same type as `empty`, which is returned if there are none."""
     columns = {}
     for field in dataclasses.fields(empty):
         parts = [getattr(table, field.name) for table in tables]
         given = [part for part in parts if part is not None]
         if len(given) not in (0, len(parts)):
-            raise InputError(f"{field.name} came with some batches only: give it with all or none")
+            raise InputError(
+                f"{field.name} was given with some batches only: give it with all or none"
+            )
         if not parts:
             columns[field.name] = getattr(empty, field.name)
         elif not given:

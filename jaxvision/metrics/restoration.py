@@ -1,6 +1,6 @@
-"""Metrics for restored images, of one example each, as (total, weight).
+"""Metrics for restored images, each of one example, which return (total, weight).
 
-Integer images are converted; half precision is computed in float32.
+Integers and half precision are converted to float32 first.
 """
 
 import math
@@ -18,34 +18,34 @@ from jaxvision.ops import conv2d
 _K1, _K2 = 0.01, 0.03
 _SIGMA = 1.5
 SSIM_WINDOW = 11
-"""Pixels a side of a window: the Gaussian is cut off at 3.5 sigma."""
+"""Side of a window in pixels. The Gaussian is cut off at 3.5 sigma."""
 
 
 def psnr(
     predicted: Array, target: Array, *, data_range: float, max_db: float = 100.0
 ) -> tuple[Array, Array]:
-    """Peak signal-to-noise ratio.
+    """Computes the peak signal-to-noise ratio (PSNR).
 
-    PSNR = min(10 log10(data_range^2 / MSE), max_db), with the mean squared error over all elements;
-    max_db where it is 0.
+    PSNR = min(10 log10(data_range^2 / MSE), max_db), with the mean squared error (MSE) over all
+    elements. It is max_db if the MSE is 0.
 
     Args:
       predicted: f32[...] or integers, such as [H, W, C].
-      target: of the same shape.
-      data_range: the largest value less the smallest, of all possible ones: 255 for uint8.
-      max_db: the most that an image can reach, so that identical ones have a finite value.
+      target: numbers of the same shape.
+      data_range: the largest possible value minus the smallest possible value: 255 for uint8.
+      max_db: the highest PSNR that is returned, so that identical images have a finite value.
     Returns:
-      (decibels, 1.0), f32[] both.
+      (decibels, 1.0), both f32[].
     Raises:
-      AssertionError: the arrays differ in shape, are no real numbers or have no elements.
-      ValueError: data_range is not positive and finite, or max_db not finite.
+      AssertionError: the arrays have no elements.
+      ValueError: data_range is not positive and finite, or max_db is not finite.
     Source: Huynh-Thu and Ghanbari 2008 ("Scope of validity of PSNR in image/video quality
       assessment").
     """
     check_range("max_db", max_db, more_than=-math.inf, less_than=math.inf)
     predicted, target = _images(predicted, target, ("...",), data_range)
     mse = (((predicted - target) / data_range) ** 2).mean()
-    # By equality, so that NaN stays NaN.
+    # Testing equality with 0 keeps NaN as NaN.
     identical = mse == 0
     decibels = jnp.minimum(-10 * jnp.log10(jnp.where(identical, 1, mse)), max_db)
     return jnp.where(identical, max_db, decibels), jnp.ones_like(decibels)
@@ -54,25 +54,26 @@ def psnr(
 def ssim(
     predicted: Array, target: Array, windows: Array | None = None, *, data_range: float
 ) -> tuple[Array, Array]:
-    """Structural similarity, the mean over windows inside the image and over the channels.
+    """Computes the structural similarity (SSIM), the mean over windows and channels.
 
     SSIM = (2 mu_x mu_y + C1) (2 cov_xy + C2) / ((mu_x^2 + mu_y^2 + C1) (var_x + var_y + C2)) of
-    each window, with C1 = (0.01 data_range)^2, C2 = (0.03 data_range)^2, and means, variances and
-    covariance (biased) weighted by a Gaussian of sigma 1.5 over 11 x 11 pixels.
+    each window inside the image, with C1 = (0.01 data_range)^2 and C2 = (0.03 data_range)^2. Means,
+    variances and covariance (biased) are weighted by a Gaussian of sigma 1.5 over 11 x 11 pixels.
 
-    For a loss, 1 - SSIM: gradients are finite everywhere. Differentiable in reverse mode only; the
-    gradient's convolutions have the platform's default precision, which is below float32 on TPUs
-    unless `jax.default_matmul_precision` says otherwise.
+    1 - SSIM can be used as a loss: its gradients are finite everywhere. It is differentiable in
+    reverse mode only. The convolutions of the gradient use the default precision of the platform,
+    which is below float32 on TPUs; `jax.default_matmul_precision` raises it.
 
     Args:
       predicted: f32[H, W, C] or integers, H and W at least 11.
-      target: of the same shape.
-      windows: bool[H - 10, W - 10], which windows count, by their first row and column; None: all.
-      data_range: the largest value less the smallest, of all possible ones: 255 for uint8.
+      target: numbers of the same shape.
+      windows: bool[H - 10, W - 10], True for the windows that count, by their first row and column.
+        None: all count.
+      data_range: the largest possible value minus the smallest possible value: 255 for uint8.
     Returns:
-      (mean SSIM, in [-1, 1]; 1.0), f32[] both; (0, 0) where no window counts.
+      (mean SSIM, in [-1, 1]; 1.0), both f32[], or (0, 0) if no window counts.
     Raises:
-      AssertionError: the arrays differ in shape, are no real numbers or have no channels.
+      AssertionError: the arrays have no channels.
       ValueError: the image is smaller than the window, or data_range is not positive and finite.
     Source: Wang et al. 2004 ("Image quality assessment: from error visibility to structural
       similarity"), equations 13 to 17.
@@ -92,7 +93,7 @@ def ssim(
 def _images(
     predicted: Array, target: Array, shape: Sequence[int | str], data_range: float
 ) -> tuple[Array, Array]:
-    """Both images as floats."""
+    """Returns both images as floats, after checking them."""
     check_range("data_range", data_range, more_than=0, less_than=math.inf)
     predicted = check_array("predicted", predicted, shape, "number")
     if not predicted.size:
@@ -103,21 +104,20 @@ def _images(
 
 @jax.jit
 def _ssim_map(total: Array, difference: Array) -> Array:
-    """SSIM of each window and channel, by the sum s = x + y and the difference d = x - y.
+    """Computes the SSIM of each window and channel from s = x + y and d = x - y, with range 1.
 
-    The images have range 1.
-
-    As 4 mu_x mu_y = mu_s^2 - mu_d^2 and 2 (mu_x^2 + mu_y^2) = mu_s^2 + mu_d^2, and so for the
-    variances, SSIM = (1 - 2 mu_d^2 / (mu_s^2 + mu_d^2 + 2 C1)) (1 - 2 var_d / (var_s + var_d +
-    2 C2)). In this form nothing cancels where the images are alike, and it takes one map less.
+    4 mu_x mu_y = mu_s^2 - mu_d^2 and 2 (mu_x^2 + mu_y^2) = mu_s^2 + mu_d^2, and the same holds for
+    the variances. So SSIM = (1 - 2 mu_d^2 / (mu_s^2 + mu_d^2 + 2 C1))
+    (1 - 2 var_d / (var_s + var_d + 2 C2)). This form has no cancellation where the images are
+    similar, and needs one map less.
     """
     maps = jnp.concatenate([total, difference], axis=-1)
-    # Variances do not change when all values are shifted, and small values lose fewer digits.
+    # A shift of all values does not change the variances, and small values lose fewer digits.
     shift = jax.lax.stop_gradient(maps.mean(axis=(0, 1), keepdims=True))
     maps = maps - shift
     mean, square = jnp.split(_blur(jnp.concatenate([maps, maps**2], axis=-1)), 2, axis=-1)
     mean_s, mean_d = jnp.split((mean + shift) ** 2, 2, axis=-1)
-    # Rounding must not make a variance negative: with values far beyond the range it is large.
+    # Rounding must not make a variance negative: its error is large if values are far out of range.
     var_s, var_d = jnp.split(jnp.maximum(square - mean**2, 0), 2, axis=-1)
     luminance = 1 - 2 * mean_d / (mean_s + mean_d + 2 * _K1**2)
     structure = 1 - 2 * var_d / (var_s + var_d + 2 * _K2**2)
@@ -125,12 +125,12 @@ def _ssim_map(total: Array, difference: Array) -> Array:
 
 
 def _blur(maps: Array) -> Array:
-    """[H, W, D] -> [H - 10, W - 10, D], the Gaussian mean of each window inside."""
+    """[H, W, D] -> [H - 10, W - 10, D]: the Gaussian mean of each window inside the image."""
     depth = maps.shape[-1]
     weights = np.exp(-((np.arange(SSIM_WINDOW) - SSIM_WINDOW // 2) ** 2) / (2 * _SIGMA**2))
     weights = jnp.asarray(weights / weights.sum(), maps.dtype)
     column = jnp.broadcast_to(weights[:, None, None, None], (SSIM_WINDOW, 1, 1, depth))
-    # The default of GPUs and TPUs has too few digits for a difference of squares.
+    # The default precision on GPUs and TPUs is too low for a difference of squares.
     with jax.default_matmul_precision("highest"):
         rows_done = conv2d(maps[None], column, groups=depth)
         return conv2d(rows_done, column.swapaxes(0, 1), groups=depth)[0]

@@ -1,4 +1,4 @@
-"""Average precision as PASCAL VOC defines it. On the host."""
+"""Average precision as PASCAL VOC defines it, computed on the host."""
 
 import dataclasses
 
@@ -13,12 +13,13 @@ METHODS = ("area", "11point")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class VocResult:
-    """Average precision of K classes.
+    """The average precision of K classes.
 
     Attributes:
-      class_ap: f64[K], NaN for a class without objects (that are not difficult).
-      recall: K times f64[C], after each detection that counts, by falling score; NaN as above.
-      precision: K times f64[C], likewise; 0 where there is nothing to find.
+      class_ap: f64[K], NaN for a class whose objects are all difficult, or that has none.
+      recall: K arrays f64[C], the recall after each detection that counts, from the highest score
+        to the lowest; NaN for the classes whose class_ap is NaN.
+      precision: K arrays f64[C], the precision likewise; 0 for the classes whose class_ap is NaN.
     """
 
     class_ap: np.ndarray
@@ -27,7 +28,7 @@ class VocResult:
 
     @property
     def mean_ap(self) -> float:
-        """The mean over the classes that have objects; NaN where none has."""
+        """The mean over the classes whose class_ap is not NaN, or NaN if there is none."""
         existing = self.class_ap[~np.isnan(self.class_ap)]
         return float(existing.mean()) if existing.size else float("nan")
 
@@ -40,30 +41,33 @@ def voc_average_precision(
     iou_threshold: float = 0.5,
     method: str = "area",
 ) -> VocResult:
-    """PASCAL VOC's average precision.
+    """Computes the average precision (AP) of PASCAL VOC.
 
-    Of each class, detections go by falling score (of equal ones by image id, then row), and each
-    claims the object of its image with the highest IoU (of equal ones the first row). With an IoU
-    of at least the threshold, a detection is ignored if the object is difficult, a true positive if
-    no other has claimed it, and a false positive otherwise, as it is below the threshold. Recall is
-    over the objects that are not difficult.
+    The detections of each class are sorted from the highest score to the lowest (equal scores by
+    image id, then row). Each is assigned the object of its image with the highest IoU (of equal
+    ones, the first row). If the IoU is below the threshold, the detection is a false positive.
+    Otherwise it is ignored if the object is difficult, a true positive if it is the first that is
+    assigned this object, and a false positive if not. Recall is over the objects that are not
+    difficult.
 
       "area":    AP = sum over n of (recall[n] - recall[n - 1]) max over m >= n of precision[m]
       "11point": AP = mean over t = 0, 0.1, ..., 1 of max over recall >= t of precision
 
-    Recall is compared as the fraction that it is; in floating point 3 of 10 is less than 3 * 0.1.
-    The devkit's boxes hold their last pixel: the same as [x1 - 1, y1 - 1, x2, y2] here.
+    Recall and t are compared as exact fractions; in floating point, 3 of 10 is less than 3 * 0.1.
+    Boxes of the VOC development kit include their last pixel: its [x1, y1, x2, y2] is
+    [x1 - 1, y1 - 1, x2, y2] here.
 
     Args:
-      detections: of all images.
-      objects: of all images; `crowd` plays no part.
+      detections: the detections in all images.
+      objects: the objects in all images; `crowd` is not used.
       num_classes: K; labels are 0..K - 1.
       iou_threshold: in (0, 1].
       method: "area" (VOC 2010 and later) or "11point" (VOC 2007).
     Returns:
-      average precision and the curves it comes from.
+      the average precision, and the curves of precision and recall.
     Raises:
-      InputError: a label outside 0..K - 1, an unknown method, a threshold out of range.
+      InputError: a label is outside 0..K - 1, the method is unknown, or iou_threshold is out of
+        range.
     Source: Everingham et al., The PASCAL Visual Object Classes (VOC) Challenge, 2010, section 4.2;
       the VOC2012 development kit.
     """
@@ -98,11 +102,14 @@ def voc_average_precision(
 
 
 def _claims(groups: Groups, boxes1: np.ndarray, boxes2: np.ndarray):
-    """The object of highest IoU for each detection, i64[D], and the IoU, f64[D]; 0 without one."""
+    """Returns the object of highest IoU for each detection, i64[D], and this IoU, f64[D].
+
+    Both are 0 for a detection without an object.
+    """
     claimed, highest = np.zeros(len(boxes1), np.int64), np.zeros(len(boxes1))
     for detection, object_ in groups.pairs():
         iou = paired_box_iou(boxes1[detection], boxes2[object_])
-        # Stable: of equal ones the first.
+        # The sort is stable: of equal IoUs the first is taken.
         order = np.lexsort((-iou, detection))
         of, first = np.unique(detection[order], return_index=True)
         claimed[of], highest[of] = object_[order[first]], iou[order[first]]
@@ -110,7 +117,7 @@ def _claims(groups: Groups, boxes1: np.ndarray, boxes2: np.ndarray):
 
 
 def _first_claims(claimed: np.ndarray, hits: np.ndarray) -> np.ndarray:
-    """Which of C detections hit an object that none before has hit: bool[C]."""
+    """Returns which of C detections are the first to hit their object: bool[C]."""
     candidates = np.flatnonzero(hits)
     _, first = np.unique(claimed[candidates], return_index=True)
     positive = np.zeros(hits.shape, bool)

@@ -1,4 +1,25 @@
-"""Floor 3: the networks, and the table of their names."""
+"""The networks, and the table of their names (layer 3).
+
+Every network is a Flax linen module. `__call__(images, *, train)` takes images f32[B, H, W, C] and
+returns a dict of named arrays. Backbones and classifiers return feature maps "c{level}", which are
+about 2^level times smaller than the images, "pooled" features and, with a classifier, "logits".
+
+These fields mean the same in every network that has them. The docstring of a network lists one of
+them only if there is more to say:
+
+  num_classes: number of classes; None builds no classifier.
+  act: activation function.
+  dropout: dropout rate in training.
+  drop_path: rate of stochastic depth in training, see `jaxvision.layers.drop_path`.
+  remat: whether to compute blocks a second time in the backward pass, which saves memory.
+  norm: the norm after each convolution, a `jaxvision.layers.Norm`; None gives convolutions with a
+    bias instead.
+  axis_name: mapped axis over whose devices batch norm averages its statistics; None: no axis.
+  dtype: dtype of the computation; None: that of the images and the parameters.
+  param_dtype: dtype of the parameters.
+
+Training needs a key for "dropout" if one of the rates of dropout or stochastic depth is above 0.
+"""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -43,7 +64,7 @@ from jaxvision.models.compiling import compiler_options
 from jaxvision.models.detection.yolov1 import YOLOS_V1
 from jaxvision.models.detection.yolov2 import YOLOS_V2
 from jaxvision.models.detection.yolov3 import YOLOS_V3
-from jaxvision.models.merging import merge_batch_norm
+from jaxvision.models.fusing import fuse_conv_bn
 from jaxvision.models.published import input_figures, input_size
 from jaxvision.models.restoration.dncnn import DNCNNS
 from jaxvision.models.restoration.srcnn import ESPCNS, SRCNNS
@@ -63,9 +84,9 @@ __all__ = [
     "Summary",
     "compiler_options",
     "create_model",
+    "fuse_conv_bn",
     "input_figures",
     "input_size",
-    "merge_batch_norm",
     "summarize",
 ]
 
@@ -101,36 +122,37 @@ CLASSIFIERS: dict[str, Callable[..., nn.Module]] = merge(
     XCEPTIONS,
     ZFNETS,
 )
-"""Networks that give `logits` of an image, and the maps before them."""
+"""Networks that return `logits` of an image, and the maps before them."""
 
 DETECTORS: dict[str, Callable[..., nn.Module]] = merge(YOLOS_V1, YOLOS_V2, YOLOS_V3)
-"""Networks that give what the losses of detectors take."""
+"""Networks that return the arguments of the losses of detectors."""
 
 RESTORERS: dict[str, Callable[..., nn.Module]] = merge(DNCNNS, ESPCNS, SRCNNS)
-"""Networks that give an `image`, as many channels as it had."""
+"""Networks that return an `image` with the channels of the given one."""
 
 SEGMENTERS: dict[str, Callable[..., nn.Module]] = merge(DECONVNETS, FCNS, RESUNETS, UNETS)
-"""Networks that give `logits` of each pixel."""
+"""Networks that return `logits` of each pixel."""
 
 MODELS = merge(CLASSIFIERS, DETECTORS, RESTORERS, SEGMENTERS)
-"""Name -> what builds the module. Every network has the fields `norm`, `axis_name`, `dtype` and
-`param_dtype`; all but the restorers, which know no classes, have `num_classes`."""
+"""Name -> function that builds the module. Every network has the fields `norm`, `axis_name`,
+`dtype` and `param_dtype`. All except the restorers, which have no classes, have `num_classes`."""
 
 BACKBONES = merge(CLASSIFIERS, PLAIN_DARKNETS)
-"""What the field `backbone` of a detector or a U-Net may be called in a config."""
+"""Values of the field `backbone` of a detector or a U-Net by name, for configs."""
 
 
 def create_model(name: str, **fields: Any) -> nn.Module:
-    """The network called `name`, with its fields set.
+    """Builds the network with this name and sets its fields.
 
     Args:
       name: a key of `MODELS`, such as "lenet5".
-      **fields: fields of the module, such as `num_classes=10`. `norm` may be a key of `NORMS`, and
-        `backbone` a key of `BACKBONES`, or a mapping of such a `name` and fields of the backbone.
+      **fields: fields of the module, such as `num_classes=10`. `norm` may be a key of `NORMS`.
+        `backbone` may be a key of `BACKBONES`, or a mapping with such a key as `name` and fields of
+        the backbone.
     Returns:
-      A linen module: `__call__(images, *, train) -> dict[str, Array]`.
+      a linen module: `__call__(images, *, train) -> dict[str, Array]`.
     Raises:
-      InputError: unknown name or field; the message lists the close ones.
+      InputError: the name or a field is unknown; the message lists similar ones.
     """
     return _build(MODELS, "model", name, fields)()
 

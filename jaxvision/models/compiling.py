@@ -1,11 +1,12 @@
-"""XLA's options that make some networks faster on some platforms, as measured."""
+"""Compiler options of XLA that make some networks faster on some platforms, as measured."""
 
 from typing import Any
 
 import jax
 
-# On CPUs XLA hands convolutions to a library that runs some of them on one core only. Without it
-# evaluation is faster and most training is slower: `benchmarks/backbones.py --options` tells.
+# On CPUs XLA uses a library for convolutions that runs some of them on one core only. Without this
+# library evaluation is faster, but most training is slower: `benchmarks/backbones.py --options`
+# measures it.
 _OWN_LOOPS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INVALID"}
 _EVALUATED = (
     "densenet121",
@@ -25,12 +26,14 @@ _ON_CPU: dict[tuple[str, bool], dict[str, Any]] = {
 
 
 def compiler_options(name: str, *, train: bool) -> dict[str, Any]:
-    """Options for `jax.jit(..., compiler_options=...)`, or `lowered.compile(...)`, of a network.
+    """Returns options of a network for `jax.jit(..., compiler_options=...)`.
+
+    They can also be given to `lowered.compile(...)`.
 
     Args:
       name: a key of `MODELS`.
-      train: of a training step; else of an evaluation.
+      train: whether the options are for a training step or for evaluation.
     Returns:
-      Option -> value; none where the defaults do best, or nothing was measured.
+      option -> value; empty if the defaults are fastest, or if nothing was measured.
     """
     return dict(_ON_CPU.get((name, train), {})) if jax.default_backend() == "cpu" else {}

@@ -1,4 +1,4 @@
-"""The images that networks were published for: their size, and the figures that normalize them."""
+"""The image size, mean and standard deviation that the networks were published with."""
 
 _USUAL = (224, 224, 3)
 _CIFAR = (
@@ -48,7 +48,7 @@ _OTHERS = {
 }
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of the red, green and blue of ImageNet's training images, in 0..1."""
+"""Mean and standard deviation of red, green and blue of ImageNet's training images, in 0..1."""
 
 _IMAGENET = (
     *("alexnet", "fcn_resnet50", "fcn_resnet101", "maxvit_t", "mobilenet_v2"),
@@ -74,24 +74,25 @@ _DARKNET = (
 _FIGURES = {
     **dict.fromkeys(_IMAGENET, (IMAGENET_MEAN, IMAGENET_STD)),
     **dict.fromkeys(_DARKNET, ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))),
-    # The first two without `transform_input`, which is for images of ImageNet's figures.
+    # The first two if `transform_input` is False; if True, images have ImageNet's mean and std.
     **dict.fromkeys(("googlenet", "inception_v3", "efficientnet_v2_l"), ((0.5,) * 3, (0.5,) * 3)),
 }
 
 
 def input_size(name: str) -> tuple[int, int, int]:
-    """(height, width, channels) of the images of the network called `name`.
+    """Returns (height, width, channels) of the images of the network with this name.
 
-    Of torchvision's networks those that its weights were evaluated at; of the others the papers'.
+    For the networks of torchvision, it is the size at which their weights were evaluated. For the
+    others, it is the size in the paper.
     """
     return _OTHERS.get(name, _USUAL)
 
 
 def input_figures(name: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """(mean, std) by which the images of the network called `name` are normalized.
+    """Returns (mean, std) of each channel, which normalise images for the network with this name.
 
-    They are of values in 0..1, channel by channel, as torchvision's or Darknet's weights need them
-    in the network that `create_model` builds by default; None for networks of which neither has
-    weights.
+    They apply to values in 0..1. They are those of torchvision's or Darknet's weights, for the
+    network that `create_model` builds by default. The result is None for networks for which neither
+    torchvision nor Darknet has weights.
     """
     return _FIGURES.get(name)

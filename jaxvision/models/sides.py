@@ -1,4 +1,4 @@
-"""Which sizes of images a network takes."""
+"""Checks that a network can process images of a given size."""
 
 from typing import Any
 
@@ -8,23 +8,23 @@ from jaxvision.core import InputError
 
 
 def side_before(layer: Any, side: int) -> int:
-    """The least side of a map of which a convolution makes one of this side.
+    """Returns the least side of the input for which a convolution returns a map of this side.
 
     Args:
-      layer: with `kernel_size`, `stride` and `padding`.
-      side: of what it gives.
+      layer: an object with `kernel_size`, `stride` and `padding`.
+      side: side of the map that the convolution returns.
     """
     return layer.stride * (side - 1) + layer.kernel_size - 2 * layer.padding
 
 
 def check_sides(images: Array, step: int, *, remainder: int = 0, more_than: int = 0) -> None:
-    """Raises InputError, naming the next sizes that fit, if height or width do not.
+    """Raises InputError, naming the nearest sizes that fit, if height or width do not fit.
 
     Args:
       images: [B, H, W, C].
-      step: between sides that fit.
-      remainder: of their division by `step`.
-      more_than: which they are larger than.
+      step: difference between neighbouring sides that fit.
+      remainder: remainder of a side that fits when it is divided by `step`.
+      more_than: sides must be larger than this.
     """
     smallest = more_than + 1 + (remainder - more_than - 1) % step
     for axis, side in zip(("height", "width"), images.shape[1:3], strict=True):

@@ -1,4 +1,4 @@
-"""What a network costs, and what it gives: found by tracing it once, without computing anything."""
+"""Counts the parameters and multiply-adds of a network by tracing it, without computing it."""
 
 import math
 from functools import partial
@@ -11,12 +11,12 @@ import jax.numpy as jnp
 
 
 class Summary(NamedTuple):
-    """What a network is for one image.
+    """The size and cost of a network for one image.
 
     Attributes:
-      params: elements of its parameters.
+      params: number of elements of its parameters.
       macs: multiply-adds of its convolutions and matrix products, in evaluation.
-      maps: name -> shape, with the axis of the batch, of what it returns.
+      maps: name -> shape of the arrays that it returns, with the batch axis.
     """
 
     params: int
@@ -25,17 +25,17 @@ class Summary(NamedTuple):
 
 
 def summarize(model: nn.Module, input_size: tuple[int, int, int]) -> Summary:
-    """A network's size, its multiply-adds and its maps.
+    """Counts the parameters and multiply-adds of a network, and finds the shapes of its maps.
 
-    Multiply-adds are those of the program as it is written: with XLA's convolution, whatever the
-    form for the platform at hand. What is neither a convolution nor a product of matrices is not
-    counted; torchvision's tables call the same figure FLOPS.
+    Multiply-adds are counted in the program for XLA's own convolution, even if this platform uses
+    another form. Only convolutions and matrix products are counted. Torchvision's tables call the
+    same number FLOPS.
 
     Args:
       model: the network.
       input_size: (height, width, channels) of the image.
     Raises:
-      InputError: the network takes other sizes.
+      InputError: the network does not take images of this size.
     """
     run = partial(model.init_with_output, train=False)
     trace = jax.make_jaxpr(run, return_shape=True)
@@ -65,7 +65,7 @@ def _multiply_adds(jaxpr: jex.core.Jaxpr) -> int:
             total += math.prod(equation.outvars[0].aval.shape) * summed
         elif name == "cond":
             branches = [_multiply_adds(branch.jaxpr) for branch in options["branches"]]
-            # Of forms for platforms the last is XLA's own.
+            # The last of the forms for platforms is XLA's own.
             total += branches[-1] if equation.invars[0] in of_platforms else max(branches)
         elif name == "scan":
             total += options["length"] * _multiply_adds(options["jaxpr"].jaxpr)

@@ -52,7 +52,7 @@ def test_to_a_checkpoint_and_back(command, tmp_path, state):
     jax.tree.map(np.testing.assert_array_equal, found, variables)
     code, _, err = command("convert", NAME, "given.safetensors", "weights", "--prefix=module.")
     assert code == 2
-    assert "weights is there already" in err
+    assert "weights already exists" in err
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_file_that_does_not_fit_says_what_it_has(command, tmp_path, digits, st
     (tmp_path / "given.npz").rename(tmp_path / "given.weights")
     code, _, err = command(*usual, "--config.init_from=given.weights")
     assert code == 2
-    assert "given.weights is no file of weights: they end in .safetensors, .npz" in err
+    assert "given.weights is not a file of weights: they end in .safetensors, .npz" in err
 
 
 @pytest.mark.slow

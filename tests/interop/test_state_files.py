@@ -40,7 +40,7 @@ def test_a_safetensors_file_may_hold_bfloat16(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("weights.h5", b"", r"weights.h5 is no file of weights: they end in \.safetensors, \.npz"),
+        ("weights.h5", b"", r"weights.h5 is not a file of weights: they end in \.safetensors"),
         ("gone.npz", None, "there is no file .*gone.npz"),
         ("cut.npz", b"PK\x03\x04", "cut.npz cannot be read .*save it again"),
         ("text.npz", b"hello", "text.npz cannot be read"),
@@ -94,7 +94,7 @@ def test_torchs_files_that_are_no_state_dicts(tmp_path):
     with pytest.raises(InputError, match=r"cannot be read .*torch\.save\(model\.state_dict\(\)"):
         read_state_dict(file)
     torch.save([1, 2], file)
-    with pytest.raises(InputError, match="holds no state dict"):
+    with pytest.raises(InputError, match="contains no state dict"):
         read_state_dict(file)
     file.write_bytes(b"nonsense")
     with pytest.raises(InputError, match=r"weights\.pth cannot be read"):

@@ -48,12 +48,12 @@ def test_variables_come_back(folder):
 
 
 def test_a_folder_that_is_there_is_not_overwritten(folder):
-    with pytest.raises(InputError, match="weights is there already"):
+    with pytest.raises(InputError, match="weights already exists"):
         save_variables(folder, variables())
 
 
 def test_a_folder_of_something_else(tmp_path):
-    with pytest.raises(InputError, match="holds no variables: give what `jaxvision convert` wrote"):
+    with pytest.raises(InputError, match="contains no variables: give a folder that `jaxvision"):
         restore_variables(tmp_path)
 
 

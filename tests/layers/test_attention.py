@@ -113,7 +113,7 @@ def test_a_direction_of_nothing_has_a_finite_gradient(dtype):
 
 
 def test_heads_that_do_not_divide_the_channels():
-    with pytest.raises(InputError, match="3 heads cannot share 8 channels"):
+    with pytest.raises(InputError, match="heads is 3, which does not divide the 8 channels"):
         jax.eval_shape(SelfAttention(heads=3).init, jax.random.key(0), normal(1, 5, 8))
 
 

@@ -389,7 +389,7 @@ def test_maps_have_the_same_classes():
 
 def test_a_map_more_needs_anchors_and_a_stride():
     logits, *arrays = v3(0)
-    with pytest.raises(ValueError, match="2 maps of logits, 2 of anchors and 1 strides"):
+    with pytest.raises(ValueError, match="2 maps of logits, 2 arrays of anchors and 1 strides"):
         yolov3_loss(logits, *arrays, strides=(24,))
 
 

@@ -253,7 +253,7 @@ def test_masks_and_areas_come_with_all_batches_or_none():
         accumulator = DetectionAccumulator()
         accumulator.add(detections, batch, np.array([1, 2]), **options)
         accumulator.add(detections, batch, np.array([3, 4]))
-        with pytest.raises(InputError, match=f"{name} came with some batches only"):
+        with pytest.raises(InputError, match=f"{name} was given with some batches only"):
             accumulator.tables()
 
 

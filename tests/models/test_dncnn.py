@@ -9,7 +9,7 @@ import pytest
 
 from jaxvision.interop import from_state_dict
 from jaxvision.layers import batch_norm
-from jaxvision.models import create_model, merge_batch_norm
+from jaxvision.models import create_model, fuse_conv_bn
 from jaxvision.testing import check_op
 from tests.models.variables import check_learns, random_variables, shapes_of
 from tests.reference import models as reference
@@ -124,6 +124,6 @@ def test_a_strangers_weights_give_the_strangers_images(bias):
     np.testing.assert_allclose(maps["residual"], noise, atol=1e-5 * np.abs(noise).max())
     np.testing.assert_allclose(maps["image"], images - noise, atol=1e-5)
 
-    merged = merge_batch_norm(variables, epsilon=1e-4)
+    merged = fuse_conv_bn(variables, epsilon=1e-4)
     residual = run(tiny(norm=None))(merged, images)["residual"]
     np.testing.assert_allclose(residual, noise, atol=1e-5 * np.abs(noise).max())

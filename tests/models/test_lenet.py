@@ -250,7 +250,7 @@ def test_lenet5_of_1998_without_classes_has_no_distances():
 
 
 def test_classes_without_a_picture_are_refused():
-    with pytest.raises(InputError, match=r"num_classes is 7: .* 10 digits.*lenet5"):
+    with pytest.raises(InputError, match=r"num_classes is 7, .* 10 digits.*lenet5"):
         shapes_of(create_model("lenet5_1998", num_classes=7), images_of())
 
 

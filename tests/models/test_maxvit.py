@@ -52,7 +52,7 @@ def test_without_a_norm_convolutions_have_none():
     ("fields", "images", "message"),
     [
         ({}, images_of(1, 16, 24), "the width of the images is 24: this network takes 16 or 32"),
-        ({"head_width": 8}, images_of(), "heads of 8 channels cannot share"),
+        ({"head_width": 8}, images_of(), "head_width is 8, which does not divide"),
     ],
 )
 def test_images_and_fields_that_do_not_fit(fields, images, message):

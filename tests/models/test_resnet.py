@@ -229,17 +229,17 @@ def test_squeeze_and_excitation_scales_a_block_before_the_shortcut_is_added(fiel
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"bottleneck": False, "groups": 2}, "groups, width_per_group and stride_in_1x1 are of"),
+        ({"bottleneck": False, "groups": 2}, "groups, width_per_group and stride_in_1x1 need"),
         ({"bottleneck": False, "stride_in_1x1": True}, "set bottleneck=True"),
         ({"bottleneck": False, "width_per_group": 128}, "set bottleneck=True"),
-        ({"norm": None, "zero_init_residual": True}, "zero_init_residual is of norms"),
+        ({"norm": None, "zero_init_residual": True}, "zero_init_residual needs norms"),
         (
             {"shortcuts": False, "zero_init_residual": True},
-            "are of shortcuts: set shortcuts=True",
+            "need shortcuts: set shortcuts=True",
         ),
-        ({"shortcuts": False, "drop_path": 0.1}, "are of shortcuts: set shortcuts=True"),
-        ({"squeeze": 32}, "squeeze is 32: a block has 16 channels"),
-        ({"squeeze": 0}, "squeeze is 0: a block has 16 channels"),
+        ({"shortcuts": False, "drop_path": 0.1}, "need shortcuts: set shortcuts=True"),
+        ({"squeeze": 32}, "squeeze is 32: give at least 1 and at most 16"),
+        ({"squeeze": 0}, "squeeze is 0: give at least 1 and at most 16"),
     ],
 )
 def test_fields_that_do_not_fit(fields, message):

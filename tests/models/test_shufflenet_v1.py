@@ -138,7 +138,7 @@ def test_the_network_equals_the_reference():
 
 @pytest.mark.parametrize("widths", [(4,), (4, 16, 32), (16, 16)])
 def test_widths_that_do_not_fit(widths):
-    with pytest.raises(InputError, match="a greater one for each of the 1 stages"):
+    with pytest.raises(InputError, match="increasing ones for the 1 stages"):
         shapes_of(tiny(widths=widths), images_of())
 
 

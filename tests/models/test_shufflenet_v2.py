@@ -73,7 +73,7 @@ def test_a_unit_keeps_half_of_the_channels():
 
 @pytest.mark.parametrize("widths", [(4, 6), (4, 8, 12, 6), (4, 7, 6)])
 def test_widths_that_do_not_fit(widths):
-    message = "an even one for each of the 1 stages, and the last"
+    message = "an even one for each of the 1 stages, and one for the last"
     with pytest.raises(InputError, match=message):
         shapes_of(tiny(widths=widths), images_of())
 

@@ -80,9 +80,9 @@ def test_without_a_norm_there_is_none():
     ("fields", "images", "message"),
     [
         ({}, images_of(1, 3, 8), "the height of the images is 3: this network takes 4"),
-        ({"version": 3}, images_of(), "there is no version 3 of Swin"),
+        ({"version": 3}, images_of(), "version is 3: give 1 or 2"),
         ({"window": 1}, images_of(), "window"),
-        ({"head_width": 3}, images_of(), "heads of 3 channels cannot share 4"),
+        ({"head_width": 3}, images_of(), "head_width is 3, which does not divide the width 4"),
     ],
 )
 def test_images_and_fields_that_do_not_fit(fields, images, message):

@@ -12,7 +12,7 @@ import pytest
 from jaxvision.core import InputError
 from jaxvision.interop import from_state_dict
 from jaxvision.layers import batch_norm, group_norm
-from jaxvision.models import create_model, merge_batch_norm
+from jaxvision.models import create_model, fuse_conv_bn
 from jaxvision.models.backbones.darknet import Stage
 from jaxvision.ops import resize_bilinear
 from tests.marks import slow_but
@@ -136,7 +136,7 @@ def test_any_backbone_is_a_way_down():
         "logits": (28, 28, 2),
     }
     for widths in (fields["widths"], ()):
-        message = f"widths has {len(widths)} entries: give one for each of the 3 steps"
+        message = f"widths has {len(widths)} entries: give at least one and at most 3"
         with pytest.raises(InputError, match=message):
             decoded(resnet, 32, widths=widths)
 
@@ -174,7 +174,7 @@ def test_a_head_may_give_all_pixels_under_a_cell():
     for row, column in itertools.product(range(2), repeat=2):
         of_pixel = cells.reshape(1, 16, 12, 2, 2, 3)[:, :, :, row, column]
         np.testing.assert_allclose(maps["logits"][:, row::2, column::2], of_pixel, atol=1e-4)
-    with pytest.raises(InputError, match="images are 33x24 and the last map 16x12: for subpixel"):
+    with pytest.raises(InputError, match="images are 33x24 and the last map is 16x12: with grow"):
         sizes_of("unet_backbone", images_of(1, 33, 24), **fields)
 
 
@@ -243,13 +243,13 @@ def test_every_parameter_learns(name):
     check_network_learns(tiny(name), images_of(2, 20))
 
 
-def test_batch_norms_merge_into_the_convolutions():
+def test_batch_norms_fuse_into_the_convolutions():
     images = images_of(1, 8)
     variables = random_variables(tiny("unet"), images)
-    merged = merge_batch_norm(variables)
+    fused = fuse_conv_bn(variables)
     logits, expected = (
         jax.jit(functools.partial(model.apply, train=False))(values, images)["logits"]
-        for model, values in ((tiny("unet", norm=None), merged), (tiny("unet"), variables))
+        for model, values in ((tiny("unet", norm=None), fused), (tiny("unet"), variables))
     )
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
 

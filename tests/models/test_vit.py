@@ -60,8 +60,12 @@ def test_without_a_norm_there_is_none():
     ("fields", "images", "message"),
     [
         ({}, images_of(1, 12, 16), "the images are 12x16: this network takes 12x12"),
-        ({"patch_size": 5}, images_of(), "patches of 5 pixels do not divide an image_size of 12"),
-        ({"heads": 3}, images_of(), "3 heads cannot share 8 channels"),
+        (
+            {"patch_size": 5},
+            images_of(),
+            "patch_size is 5, which does not divide",
+        ),
+        ({"heads": 3}, images_of(), "heads is 3, which does not divide the 8 channels"),
     ],
 )
 def test_images_and_fields_that_do_not_fit(fields, images, message):

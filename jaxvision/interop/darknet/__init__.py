@@ -1,4 +1,4 @@
-"""Networks that Darknet's .cfg files describe, and their .weights files."""
+"""Builds the networks that Darknet's .cfg files describe, and reads and writes .weights files."""
 
 from jaxvision.interop.darknet.description import Description, parse_cfg, read_cfg
 from jaxvision.interop.darknet.heads import Head

@@ -1,4 +1,4 @@
-"""The activations of Darknet, by the names that a description gives them."""
+"""The activations of Darknet, by their names in a description."""
 
 from functools import partial
 
@@ -16,25 +16,25 @@ def _loggy(x: Array) -> Array:
 
 
 def _selu(x: Array) -> Array:
-    """With Darknet's constants, which have five digits."""
+    """Computes SELU with Darknet's constants, which have five digits."""
     return 1.0507 * jax.nn.elu(x, alpha=1.6732)
 
 
 def _plse(x: Array) -> Array:
-    """A logistic function of three pieces."""
+    """Computes a piecewise linear approximation of the logistic function, in three pieces."""
     middle = 0.125 * x + 0.5
     return jnp.where(x < -4, 0.01 * (x + 4), jnp.where(x > 4, 0.01 * (x - 4) + 1, middle))
 
 
 def _stair(x: Array) -> Array:
-    """Flat from an even number to the next, and rising by 1 from there to the next even one."""
+    """Computes a staircase: constant in [2 k, 2 k + 1], rising by 1 in [2 k + 1, 2 k + 2]."""
     below = jnp.floor(x)
     step = jnp.floor(x / 2)
     return jnp.where(below % 2 == 0, step, step + x - below)
 
 
 def _lhtan(x: Array) -> Array:
-    """Between 0 and 1 as it is; beyond with a thousandth of the slope."""
+    """Computes x in [0, 1], and a line with slope 0.001 outside."""
     return jnp.where(x < 0, 0.001 * x, jnp.where(x > 1, 0.001 * (x - 1) + 1, x))
 
 

@@ -1,4 +1,4 @@
-"""A Darknet description as a value: its layers, their sizes and how many numbers they hold."""
+"""The description of a Darknet network: its layers, their sizes and their arrays of weights."""
 
 import dataclasses
 import os
@@ -13,13 +13,15 @@ from jaxvision.interop.darknet.sections import parse_sections
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """A network as a .cfg file describes it. Frozen and hashable, to be a field of a module.
+    """A network as a .cfg file describes it.
+
+    It is frozen and hashable, so that it can be a field of a module.
 
     Attributes:
-      source: the file's name.
-      image: the (height, width, channels) of its images. Other heights and widths will do as well,
-        but for connected and local layers.
-      layers: in their order.
+      source: the name of the file.
+      image: (height, width, channels) of the images. Other heights and widths also work, except
+        with connected and local layers.
+      layers: the layers, in order.
     """
 
     source: str
@@ -27,13 +29,13 @@ class Description:
     layers: tuple[Layer, ...]
 
     def sizes(self, height: int | None = None, width: int | None = None) -> tuple[Size, ...]:
-        """The (height, width, channels) of each layer's map, by the format's arithmetic.
+        """Computes (height, width, channels) of the map of each layer, as Darknet does.
 
         Args:
-          height: of the images; None: as described.
-          width: of the images; None: as described.
+          height: height of the images; None: as described.
+          width: width of the images; None: as described.
         Raises:
-          InputError: at that size a layer's inputs do not fit it.
+          InputError: with images of this size, the inputs of a layer do not fit it.
         """
         sizes = [self._image(height, width)]
         for layer in self.layers:
@@ -41,13 +43,13 @@ class Description:
         return tuple(sizes[1:])
 
     def heads(self, height: int | None = None, width: int | None = None) -> tuple[Head, ...]:
-        """The detectors' heads, with strides and anchors in pixels.
+        """Returns the heads of the detector, with strides and anchors in pixels.
 
         Args:
-          height: of the images; None: as described.
-          width: of the images; None: as described.
+          height: height of the images; None: as described.
+          width: width of the images; None: as described.
         Raises:
-          InputError: as `sizes`, or the cells of a map are not square.
+          InputError: as for `sizes`, or the cells of a map are not square.
         """
         image = self._image(height, width)
         sizes = self.sizes(*image[:2])
@@ -55,7 +57,7 @@ class Description:
         return tuple(layer.head(sizes[layer.index], image) for layer in ends)
 
     def stored(self, *, transposed: bool = False) -> tuple[tuple[Stored, ...], ...]:
-        """The arrays of each layer in a weights file, at the size described.
+        """Returns the arrays of each layer in a weights file, for images of the described size.
 
         Args:
           transposed: whether the matrices of connected layers are [in, out].
@@ -72,12 +74,12 @@ class Description:
 
     @property
     def num_parameters(self) -> int:
-        """Numbers that are trained: kernels, biases and the norms' scales."""
+        """How many numbers are trained: kernels, biases and the scales of norms."""
         return self._count("params")
 
     @property
     def num_statistics(self) -> int:
-        """Running means and variances, which a weights file holds too."""
+        """How many running means and variances there are; a weights file also contains them."""
         return self._count("batch_stats")
 
     def _count(self, collection: str) -> int:
@@ -93,26 +95,26 @@ class Description:
 
 
 def parse_cfg(text: str, name: str = "<cfg>") -> Description:
-    """The description that the text of a .cfg file is.
+    """Parses the text of a .cfg file.
 
-    Options that only concern training are passed over, as Darknet does with those that it does not
-    know. Of an option that is given twice in a section the first counts.
+    Options for training are ignored, as Darknet ignores unknown options. If an option is given
+    twice in a section, the first one counts.
 
     Args:
-      text: sections, begun by [net].
-      name: of the file, for messages.
+      text: sections, of which the first is [net].
+      name: name of the file, for messages.
     Returns:
-      The description; every layer has been checked at the size that it gives.
+      the description, whose layers have been checked for images of the described size.
     Raises:
-      InputError: a section or an option is wrong, missing or not supported, or layers do not fit;
-        with the line.
+      InputError: a section or an option is wrong, missing or not supported, or layers do not fit
+        together. The message names the line.
     """
     sections = parse_sections(text, name)
     if not sections or sections[0].kind not in ("net", "network"):
         line = sections[0].line if sections else 1
-        raise InputError(f"{name}, line {line}: begin with [net]")
+        raise InputError(f"{name}, line {line}: the first section must be [net]")
     if len(sections) == 1:
-        raise InputError(f"{name}: has no layers: add some after [net]")
+        raise InputError(f"{name} has no layers: add some after [net]")
     image = Size(*(sections[0].integer(axis) for axis in Size._fields))
     description = Description(name, image, read_layers(sections[1:]))
     description.sizes()
@@ -120,16 +122,16 @@ def parse_cfg(text: str, name: str = "<cfg>") -> Description:
 
 
 def read_cfg(path: str | os.PathLike[str]) -> Description:
-    """The description in a file; see `parse_cfg`.
+    """Reads and parses a .cfg file; see `parse_cfg`.
 
     Args:
-      path: of the .cfg file.
+      path: path of the .cfg file.
     Raises:
-      InputError: the file cannot be read, or as in `parse_cfg`.
+      InputError: the file cannot be read, or as for `parse_cfg`.
     """
     path = pathlib.Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: no description can be read from it: {error}") from None
+        raise InputError(f"{path} cannot be read as a description: {error}") from None
     return parse_cfg(text, str(path))

@@ -1,4 +1,4 @@
-"""The layers of a Darknet description that end a branch: what a detector predicts."""
+"""The layers of a Darknet description that end a branch: the heads of detectors."""
 
 import abc
 import dataclasses
@@ -10,18 +10,18 @@ from jaxvision.interop.darknet.sections import Section
 
 
 class Head(NamedTuple):
-    """What a detector's maps mean.
+    """The parameters for decoding the maps of a detector.
 
     Attributes:
       kind: "detection" (YOLOv1), "region" (v2) or "yolo" (v3).
-      maps: the names of its maps in the network's result.
-      num_classes: C.
+      maps: names of its maps in the result of the network.
+      num_classes: C classes.
       grid_size: (rows, columns).
-      softmax: whether classes exclude each other; else each has a logistic of its own, or in
-        YOLOv1 the score itself.
+      softmax: whether scores are a softmax over classes. Otherwise each class has a sigmoid of its
+        own or, in YOLOv1, its score is used as it is.
       stride: side of a cell, pixels; None in YOLOv1.
-      anchors: (width, height) of each, pixels; none in YOLOv1.
-      predicts_roots: of YOLOv1, whether sizes are predicted as square roots.
+      anchors: (width, height) of each anchor, pixels; empty in YOLOv1.
+      predicts_roots: in YOLOv1, whether sizes are predicted as square roots.
     """
 
     kind: str
@@ -35,21 +35,21 @@ class Head(NamedTuple):
 
 
 class End(Layer, abc.ABC):
-    """A layer that ends its branch: no other reads it."""
+    """A layer that ends its branch: it is not the input of another layer."""
 
     @abc.abstractmethod
     def head(self, size: Size, image: Size) -> Head:
-        """What its maps mean.
+        """Returns the parameters for decoding its maps.
 
         Args:
-          size: of its input.
-          image: of the network's.
+          size: size of the input of this layer.
+          image: size of the images.
         """
 
 
 @dataclasses.dataclass(frozen=True)
 class Detection(End):
-    """YOLOv1: all class scores, then all confidences, then all boxes of the cells."""
+    """The head of YOLOv1: all class scores, then all confidences, then all boxes of the cells."""
 
     side: int
     boxes: int
@@ -92,12 +92,12 @@ class Detection(End):
 
 @dataclasses.dataclass(frozen=True)
 class Anchored(End):
-    """A map with some predictors in each cell.
+    """A head with a predictor for each anchor in each cell.
 
     Attributes:
-      classes: C.
-      softmax: whether they exclude each other.
-      anchors: (width, height) of each, in pixels or in cells.
+      classes: C classes.
+      softmax: whether scores are a softmax over classes.
+      anchors: (width, height) of each anchor, in pixels or in cells.
     """
 
     classes: int
@@ -124,8 +124,8 @@ class Anchored(End):
         stride, across = image.height / size.height, image.width / size.width
         if stride != across:
             raise self.section.error(
-                f"{image} gives cells of {stride:g} x {across:g}: give images of a size whose "
-                "cells are square"
+                f"images of {image} give cells of {stride:g} x {across:g}: give images of a size "
+                "for which cells are square"
             )
         unit = stride if self.anchors_in_cells else 1
         anchors = tuple((width * unit, height * unit) for width, height in self.anchors)
@@ -173,11 +173,11 @@ class Yolo(Anchored):
 
 def _check_coordinates(section: Section, default: int) -> None:
     if section.integer("coords", default) != 4:
-        raise section.error("coords is to be 4: x, y, width and height", "coords")
+        raise section.error("coords must be 4: x, y, width and height", "coords")
 
 
 def _anchors(section: Section) -> tuple[tuple[float, float], ...]:
-    """`num` pairs."""
+    """Returns `num` pairs (width, height)."""
     count, numbers = section.integer("num", 1), section.numbers("anchors")
     if len(numbers) != 2 * count:
         raise section.error(

@@ -1,4 +1,4 @@
-"""The kinds of layers that a Darknet description may have, by their names."""
+"""The kinds of layers that a Darknet description may have, by name."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ ALIASES = {
     "max": "maxpool",
     "soft": "softmax",
 }
-# What Darknet has, or a fork, and this does not.
+# Layers of Darknet or of a fork that are not supported.
 UNSUPPORTED = (
     "Gaussian_yolo",
     "activation",
@@ -56,30 +56,30 @@ UNSUPPORTED = (
 
 
 def read_layers(sections: Sequence[Section]) -> tuple[layers.Layer, ...]:
-    """The layers that the sections after [net] describe.
+    """Creates the layers that the sections after [net] describe.
 
     Raises:
-      InputError: a section or an option is wrong or not supported, or a layer reads one that ends
-        its branch.
+      InputError: a section or an option is wrong or not supported, or the input of a layer is a
+        layer that ends its branch.
     """
     result: list[layers.Layer] = []
     for index, section in enumerate(sections):
         kind = ALIASES.get(section.kind, section.kind)
         if kind in UNSUPPORTED:
-            raise section.error("is a layer of Darknet, or of a fork, that is not supported")
+            raise section.error("is a layer of Darknet or a fork that is not supported")
         if kind not in LAYERS:
             hint = close_names(kind, [*LAYERS, *ALIASES])
-            raise section.error(f"is no layer: {hint}")
+            raise section.error(f"is an unknown layer: {hint}")
         layer = LAYERS[kind].read(dataclasses.replace(section, kind=kind), index)
         for number in layer.inputs:
             if number >= 0 and isinstance(result[number], heads.End):
                 ended = result[number].section
                 raise section.error(
-                    f"reads the [{ended.kind}] of line {ended.line}, which ends its branch: begin "
-                    "another one with [route]"
+                    f"has the [{ended.kind}] of line {ended.line} as input, which ends its branch: "
+                    "start another branch with [route]"
                 )
         for once in (heads.Detection, layers.Softmax):
             if isinstance(layer, once) and any(isinstance(other, once) for other in result):
-                raise section.error("is the second one: only one is supported")
+                raise section.error("occurs twice: only one is supported")
         result.append(layer)
     return tuple(result)

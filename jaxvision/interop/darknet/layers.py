@@ -1,6 +1,6 @@
 """The layers of a Darknet description: their options, sizes and weights, without running them.
 
-All arithmetic is the format's own: integers, divisions rounded down.
+The arithmetic is Darknet's: integers, and divisions rounded down.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from jaxvision.interop.darknet.sections import Section
 
 
 class Size(NamedTuple):
-    """Of a map, or of an image."""
+    """The size of a map or an image."""
 
     height: int
     width: int
@@ -27,9 +27,9 @@ class Stored(NamedTuple):
     """An array of a weights file.
 
     Attributes:
-      path: of the variable that it is.
-      shape: in the file, the last axis fastest.
-      axes: that turn it into the variable's.
+      path: path of its variable.
+      shape: shape in the file, with the last axis fastest.
+      axes: order of these axes in the variable.
     """
 
     path: tuple[str, str, str]
@@ -46,26 +46,30 @@ class Layer:
     """A layer.
 
     Attributes:
-      index: its number, from 0, as Darknet prints it.
-      section: where it is described.
-      inputs: the numbers of the layers that it reads; -1 is the image.
+      index: number of the layer, from 0, as Darknet prints it.
+      section: the section that describes it.
+      inputs: numbers of its input layers; -1 is the image.
     """
 
     index: int
     section: Section
     inputs: tuple[int, ...]
 
-    # Options that are only good with one value, or with none.
+    # Options that are supported with one value only, or not at all (None).
     only: ClassVar[dict[str, float | None]] = {}
 
     @classmethod
     def read(cls, section: Section, index: int) -> Self:
-        """Raises InputError if an option is wrong, or one that is not supported is given."""
+        """Creates the layer of a section.
+
+        Raises:
+          InputError: an option is wrong or not supported.
+        """
         for option in section.options:
             if option.name in cls.only:
                 allowed = cls.only[option.name]
                 if allowed is None or section.number(option.name) != allowed:
-                    fix = "remove it" if allowed is None else f"only {allowed} is"
+                    fix = "remove it" if allowed is None else f"give {allowed} or remove it"
                     raise section.error(
                         f"the option {option.name}={option.value} is not supported: {fix}",
                         option.name,
@@ -79,24 +83,24 @@ class Layer:
 
     @classmethod
     def read_options(cls, section: Section) -> dict[str, Any]:
-        """The fields of a subclass."""
+        """Returns the fields of a subclass."""
         return {}
 
     def output(self, *sizes: Size) -> Size:
-        """The size of the map, from those of the inputs.
+        """Computes the size of the map from those of the inputs.
 
         Raises:
-          InputError: they do not fit the layer.
+          InputError: the inputs do not fit the layer.
         """
         return sizes[0]
 
     def stored(self, size: Size, output: Size, *, transposed: bool) -> tuple[Stored, ...]:
-        """Its weights, in the file's order.
+        """Returns the arrays of its weights, in the order of the file.
 
         Args:
-          size: of the input.
-          output: of the map.
-          transposed: whether matrices are [in, out], as in files of old.
+          size: size of the input.
+          output: size of the map.
+          transposed: whether matrices are [in, out], as in old files.
         """
         return ()
 
@@ -110,18 +114,19 @@ def _activation(section: Section, default: str) -> str:
 
 
 def _layer_index(section: Section, name: str, value: int, index: int) -> int:
-    """The layer that a number means: from the front, or negative, counted back from `index`."""
+    """Returns the layer of a number, which if negative is counted back from `index`."""
     found = value + index if value < 0 else value
     if not 0 <= found < index:
-        known = f"0 to {index - 1}, or -{index} to -1" if index else "none"
-        raise section.error(
-            f"{name} has {value}: the layers before layer {index} are {known}", name
-        )
+        known = f"give 0 to {index - 1}, or -{index} to -1" if index else "there is none"
+        raise section.error(f"{name} has {value}, which is no layer before this one: {known}", name)
     return found
 
 
 def _slide(section: Section, size: Size, window: int, stride: int, padding: int) -> tuple[int, int]:
-    """Rows and columns of the places of a window; `padding` cells are added to each axis."""
+    """Returns the rows and columns of the output of a window.
+
+    `padding` is the number of cells added to each axis, on both sides together.
+    """
     if min(size.height, size.width) + padding < window:
         raise section.error(f"the window of {window} is larger than its padded input, {size}")
     rows, columns = ((n + padding - window) // stride + 1 for n in size[:2])
@@ -133,7 +138,7 @@ def _vector(name: str, leaf: str, count: int, collection: str = "params") -> Sto
 
 
 def _norm_without_bias(name: str, count: int) -> tuple[Stored, ...]:
-    """In the file the bias comes first, also where there is no norm."""
+    """Returns the arrays of a norm without its bias, which comes first in the file."""
     return (
         _vector(name, "scale", count),
         _vector(name, "mean", count, "batch_stats"),
@@ -211,7 +216,7 @@ class Convolutional(Layer):
 
 @dataclasses.dataclass(frozen=True)
 class Connected(Layer):
-    """Of the input flattened channel by channel."""
+    """A fully connected layer of the input flattened channel by channel."""
 
     outputs: int
     activation: str
@@ -252,7 +257,7 @@ class Connected(Layer):
 
 @dataclasses.dataclass(frozen=True)
 class Local(Layer):
-    """A convolution with another kernel in each place."""
+    """A convolution with a different kernel at each position."""
 
     filters: int
     size: int
@@ -265,7 +270,7 @@ class Local(Layer):
     @classmethod
     def read_options(cls, section: Section) -> dict[str, Any]:
         size, pad = section.integer("size"), section.flag("pad")
-        # Darknet pads by one cell on each side, and counts the places as if that kept the size.
+        # Darknet pads by one cell on each side, and assumes that this keeps the size.
         if pad and size != 3:
             raise section.error(f"size is {size}: pad=1 needs 3", "size")
         return {
@@ -297,7 +302,7 @@ class Local(Layer):
 
 @dataclasses.dataclass(frozen=True)
 class Maxpool(Layer):
-    """`padding` is that of both sides together; the smaller half comes first."""
+    """A max pooling. `padding` is the sum of both sides; the smaller half comes first."""
 
     size: int
     stride: int
@@ -334,7 +339,7 @@ class Avgpool(Layer):
 
 @dataclasses.dataclass(frozen=True)
 class Route(Layer):
-    """Maps joined along the channels, or of each map one of several groups of its channels."""
+    """Concatenates the channels of maps; with groups, only one group of the channels of each."""
 
     groups: int
     group_id: int
@@ -356,8 +361,8 @@ class Route(Layer):
         for index, size in zip(self.inputs, sizes, strict=True):
             if size[:2] != first[:2]:
                 raise self.section.error(
-                    f"joins layer {self.inputs[0]}, {first}, and layer {index}, {size}: they need "
-                    "one height and one width"
+                    f"concatenates layer {self.inputs[0]}, {first}, and layer {index}, {size}: "
+                    "they need the same height and width"
                 )
             if size.channels % self.groups:
                 raise self.section.error(
@@ -370,10 +375,10 @@ class Route(Layer):
 
 @dataclasses.dataclass(frozen=True)
 class Shortcut(Layer):
-    """The map before plus another one.
+    """Adds another map to the map before.
 
-    Of different channels, the first of both are added. Of different sizes, the larger map takes
-    part with every n-th cell, n the ratio of the sizes, rounded down.
+    If the numbers of channels differ, only the first channels are added. If the sizes differ, every
+    n-th cell of the larger map is used, with n the ratio of the sizes, rounded down.
     """
 
     activation: str
@@ -390,13 +395,13 @@ class Shortcut(Layer):
         return {"activation": _activation(section, "linear")}
 
     def steps(self, size: Size, other: Size) -> tuple[int, int]:
-        """Those between cells of this map, and of the other."""
+        """Returns the steps between the cells that are added, of this map and of the other."""
         own = {max(1, a // b) for a, b in zip(size[:2], other[:2], strict=True)}
         others = {max(1, b // a) for a, b in zip(size[:2], other[:2], strict=True)}
         if len(own) > 1 or len(others) > 1:
             raise self.section.error(
-                f"adds layer {self.inputs[1]}, {other}, to {size}: heights and widths need one "
-                "ratio"
+                f"adds layer {self.inputs[1]}, {other}, to {size}: heights and widths need the "
+                "same ratio"
             )
         return own.pop(), others.pop()
 
@@ -407,7 +412,7 @@ class Shortcut(Layer):
 
 @dataclasses.dataclass(frozen=True)
 class Upsample(Layer):
-    """Each cell becomes stride x stride cells, times `scale`."""
+    """Repeats each cell stride x stride times and multiplies it by `scale`."""
 
     stride: int
     scale: float
@@ -423,9 +428,9 @@ class Upsample(Layer):
 
 @dataclasses.dataclass(frozen=True)
 class Reorg(Layer):
-    """Darknet's rearrangement of space as channels (see `jaxvision.ops.space_to_depth`).
+    """Rearranges blocks of cells to channels as Darknet does (see `jaxvision.ops.space_to_depth`).
 
-    With reverse=1 channels become space, as `depth_to_space` does it "space first".
+    With reverse=1 channels become blocks of cells, as for `depth_to_space` with "space_first".
     """
 
     stride: int
@@ -452,9 +457,9 @@ class Reorg(Layer):
 
 @dataclasses.dataclass(frozen=True)
 class Crop(Layer):
-    """The middle of an image, from [0, 1] to [-1, 1] unless noadjust=1.
+    """Crops the middle of an image and, unless noadjust=1, scales it from [0, 1] to [-1, 1].
 
-    Darknet crops, flips and shifts colours at random in training; here that is not a network's.
+    In training Darknet also crops at random, flips and shifts colours. Here augmentation does that.
     """
 
     height: int
@@ -496,7 +501,7 @@ class Dropout(Layer):
 
 @dataclasses.dataclass(frozen=True)
 class Softmax(Layer):
-    """Over all of the input, flattened channel by channel, or over each of its groups."""
+    """A softmax over the whole input, flattened channel by channel, or over each of its groups."""
 
     groups: int
 
@@ -516,4 +521,4 @@ class Softmax(Layer):
 
 
 class Cost(Layer):
-    """Where Darknet computes a loss; the map stays as it is."""
+    """The layer where Darknet computes a loss. Here it does not change the map."""

@@ -1,4 +1,4 @@
-"""Weights of Darknet's networks in the modules of `jaxvision.models`, and back."""
+"""Converts weights of `DarknetNetwork` to the modules of `jaxvision.models`, and back."""
 
 import re
 from collections.abc import Mapping
@@ -13,40 +13,43 @@ _Path = tuple[str, ...]
 
 
 def to_module(variables: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
-    """Variables of a `DarknetNetwork` as those of a module for the same network.
+    """Converts variables of a `DarknetNetwork` to variables of a module for the same network.
 
-    Both have the same layers in the same order; only their names differ. For the weights to mean
-    the same, YOLOv2 needs `reorg_order="darknet"`. (Darknet's Extraction has a leaky ReLU before
-    its last pooling, which the paper's network, ours, has not.)
+    Both have the same layers in the same order; only the names differ. For the same results, YOLOv2
+    needs `reorg_order="darknet"`. (Darknet's Extraction has a leaky ReLU before its last pooling,
+    which the network of the paper and this library lacks.)
 
     Args:
-      variables: from `read_weights`; those of a trunk, a network's first layers, will do.
-      like: of the module, as from `init`: Extraction, Darknet-19, Darknet-53, YOLOv1 to v3 with the
-        norm that the description has. Layers that `variables` lacks stay as they are here.
+      variables: variables from `read_weights`. Those of the first layers of a network are enough.
+      like: variables of the module, as from `init`: Extraction, Darknet-19, Darknet-53 or YOLOv1 to
+        v3, with the norm that the description has. Layers that `variables` lacks keep these values.
     Returns:
-      Variables of the module, in the dtypes of `like`.
+      variables of the module, in the dtypes of `like`.
     Raises:
-      InputError: a layer has another shape or other parts, or there are more than the module has.
+      InputError: a layer has another shape or other parts, or there are more layers than the module
+        has.
     """
     given, result = _flat(variables), _flat(like)
     return _moved(given, result, _pairs(given, result))
 
 
 def from_module(variables: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `to_module`, for `write_weights`.
+    """Converts variables of a module to those of a `DarknetNetwork`, for `write_weights`.
+
+    It is the inverse of `to_module`.
 
     Args:
-      variables: of the module.
-      like: of the `DarknetNetwork`, as from `init`.
+      variables: variables of the module.
+      like: variables of the `DarknetNetwork`, as from `init`.
     Returns:
-      Variables of the `DarknetNetwork`.
+      variables of the `DarknetNetwork`.
     Raises:
-      InputError: as `to_module`; or the module has more layers.
+      InputError: as for `to_module`, or the module has more layers.
     """
     given, result = _flat(variables), _flat(like)
     if len(given) != len(result):
         raise InputError(
-            f"the module has {len(given)} arrays, and the description needs {len(result)}"
+            f"the module has {len(given)} arrays, but the description needs {len(result)}"
         )
     pairs = [(source, target) for target, source in _pairs(result, given)]
     return _moved(given, result, pairs)
@@ -59,7 +62,7 @@ def _flat(variables: Mapping[str, Any]) -> dict[_Path, Any]:
 def _moved(
     given: Mapping[_Path, Any], like: Mapping[_Path, Any], pairs: list[tuple[_Path, _Path]]
 ) -> dict[str, Any]:
-    """Variables as `like`, with what is given where the pairs (source, target) say."""
+    """Returns the variables of `like`, with given values for the targets of (source, target)."""
     result = dict(like)
     for source, target in pairs:
         value = np.asarray(given[source])
@@ -70,7 +73,7 @@ def _moved(
 def _pairs(
     of_darknet: Mapping[_Path, Any], of_module: Mapping[_Path, Any]
 ) -> list[tuple[_Path, _Path]]:
-    """The paths of arrays of both that belong together."""
+    """Returns the pairs of paths of arrays that correspond to each other."""
     layers, others = _layers(of_darknet, _darknet_place), _layers(of_module, _module_place)
     if len(layers) > len(others):
         raise InputError(
@@ -80,7 +83,9 @@ def _pairs(
     for layer, other in zip(layers, others, strict=False):
         name = "/".join(layer["layer", "kernel"][1:-1])
         if layer.keys() != other.keys():
-            raise InputError(f"{name} has {_names(layer)}, but the module {_names(other)} there")
+            raise InputError(
+                f"{name} has {_names(layer)}, but this layer of the module has {_names(other)}"
+            )
         for part, path in layer.items():
             shape, wanted = of_darknet[path].shape, of_module[other[part]].shape
             # A 1x1 convolution after an average pooling may be a fully connected layer.
@@ -94,7 +99,7 @@ def _pairs(
 
 
 def _layers(variables: Mapping[_Path, Any], place: Any) -> list[dict[tuple[str, str], _Path]]:
-    """Of each layer with its norm, in order: (convolution or norm, leaf) -> path."""
+    """Returns for each layer with its norm, in order: ("layer" or "norm", leaf) -> path."""
     layers: dict[Any, dict[tuple[str, str], _Path]] = {}
     for path in variables:
         kind = "norm" if path[-2].startswith("bn") else "layer"
@@ -107,7 +112,7 @@ def _darknet_place(path: _Path) -> int:
 
 
 def _module_place(path: _Path) -> tuple[bool, bool, int]:
-    """The backbone first, and fully connected layers last."""
+    """Returns a sort key: the backbone comes first, and fully connected layers come last."""
     number = re.search(r"\d+$", path[-2])
     return path[1] != "backbone", path[-2].startswith("fc"), int(number[0]) if number else 0
 

@@ -1,4 +1,4 @@
-"""A network as a Darknet description says."""
+"""The network of a Darknet description."""
 
 from collections.abc import Callable
 from functools import partial
@@ -25,9 +25,10 @@ from jaxvision.ops import (
 darknet_norm = partial(batch_norm, momentum=0.99, epsilon=1e-6)
 """Batch norm with Darknet's momentum.
 
-Darknet divides by sqrt(variance) + 1e-6, this by sqrt(variance + 1e-6): for variances from 0.01 up
-the results differ by less than 1 part in 20,000; of a channel that hardly varies, rounding errors
-grow 1,000 and not 1,000,000 times. The running variance is the biased one here (see `batch_norm`).
+Darknet divides by sqrt(variance) + 1e-6, this norm by sqrt(variance + 1e-6). For variances of at
+least 0.01 the results differ by less than 1 part in 20,000. In a channel with almost no variance,
+rounding errors grow by a factor of 1,000 instead of 1,000,000. The running variance is the biased
+one here (see `BatchNorm`).
 """
 
 _he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
@@ -39,29 +40,27 @@ _he_normal_local = nn.initializers.variance_scaling(
 class DarknetNetwork(nn.Module):
     """Any network that a description can hold; see `read_cfg` and `parse_cfg`.
 
-    The variables of layer n are called `conv{n}`, `connected{n}` or `local{n}` ("kernel" and, where
-    no norm follows, "bias") and `bn{n}` ("scale", "bias", "mean", "var"), n as Darknet prints it.
+    The variables of layer n are named `conv{n}`, `connected{n}` or `local{n}` ("kernel" and, if no
+    norm follows, "bias") and `bn{n}` ("scale", "bias", "mean", "var"), with n as Darknet prints it.
 
     Attributes:
-      description: of the layers.
-      norm: of layers with batch_normalize=1.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      description: the description of the layers.
+      norm: norm of the layers with batch_normalize=1.
+      axis_name, dtype, param_dtype: see `jaxvision.models`.
 
     Call:
-      images f32[B, H, W, C], in [0, 1] for published weights -> named maps, before any activation
+      images f32[B, H, W, C], in [0, 1] for published weights -> named maps, without the activations
       of a head:
 
       - "region{n}", "yolo{n}": [B, h, w, A, 5 + C], (tx, ty, tw, th, to, classes) for each anchor,
-        n the layer's number; strides and anchors are in `description.heads(H, W)`;
-      - of [detection], YOLOv1: "coordinates" [B, side, side, boxes, 4], "confidence"
+        with n the number of the layer; strides and anchors are in `description.heads(H, W)`;
+      - from [detection], YOLOv1: "coordinates" [B, side, side, boxes, 4], "confidence"
         [B, side, side, boxes] and "class_scores" [B, side, side, C];
-      - "logits": [B, C], what [softmax] gets; [B, groups, C / groups] of several groups;
-      - "features": the last map, where there is nothing of these.
+      - "logits": [B, C], the input of [softmax]; [B, groups, C / groups] with several groups;
+      - "features": the last map, if there is none of these.
 
-      Training takes a key for "dropout" if there is a [dropout]. The map of every layer that does
-      not end its branch is in the collection "intermediates", as "layer{n}", if that is mutable.
+      Training needs a key for "dropout" if there is a [dropout]. The map of every layer that does
+      not end its branch is in the collection "intermediates", as "layer{n}", if it is mutable.
     """
 
     description: Description
@@ -73,7 +72,7 @@ class DarknetNetwork(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         images = check_array("images", images, ("B", "H", "W", self.description.image.channels))
-        self.description.sizes(*images.shape[1:3])  # raises where a layer does not fit
+        self.description.sizes(*images.shape[1:3])  # raises InputError if a layer does not fit
         dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         norm = partial(self.norm, train=train, axis_name=self.axis_name, **dtypes)
         how = _How(norm, dtypes, train)
@@ -94,7 +93,7 @@ class DarknetNetwork(nn.Module):
 
 
 class _How(NamedTuple):
-    """What layers need beyond their own options."""
+    """The arguments of layers besides their own options."""
 
     norm: Callable[..., Array]
     dtypes: dict[str, Any]

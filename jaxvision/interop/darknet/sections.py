@@ -1,4 +1,4 @@
-"""The text of a Darknet description: sections of options, each with its line."""
+"""Parses the text of a Darknet description to sections of options, with line numbers."""
 
 import dataclasses
 import math
@@ -21,14 +21,14 @@ class Option(NamedTuple):
 class Section:
     """A section of a description: a layer, or [net].
 
-    Of an option that is given twice the first counts, as in Darknet. An option without a default
-    has to be given.
+    If an option is given twice, the first one counts, as in Darknet. An option without a default is
+    required.
 
     Attributes:
-      kind: what stands in the brackets.
-      line: where.
-      options: in their order.
-      source: the file's name, for messages.
+      kind: the name in the brackets.
+      line: its line.
+      options: the options, in order.
+      source: name of the file, for messages.
     """
 
     kind: str
@@ -40,7 +40,7 @@ class Section:
         return next((option for option in self.options if option.name == name), None)
 
     def error(self, message: str, name: str | None = None) -> InputError:
-        """An error at an option if it is given, else at the section."""
+        """Returns an error with the line of the option, if it is given, or of the section."""
         option = self.find(name) if name is not None else None
         line = self.line if option is None else option.line
         return InputError(f"{self.source}, line {line}: [{self.kind}] {message}")
@@ -58,7 +58,7 @@ class Section:
         return self._one(name, _finite, "a number", default)
 
     def flag(self, name: str) -> bool:
-        """Whether it is on: not 0."""
+        """Returns whether the option is on, which means not 0."""
         return self.integer(name, 0, least=0) != 0
 
     def integers(self, name: str, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
@@ -84,7 +84,7 @@ class Section:
         def split(value: str) -> tuple[T, ...]:
             return tuple(convert(part) for part in value.split(","))
 
-        return self._one(name, split, f"{what} with commas between", default)
+        return self._one(name, split, f"{what} separated by commas", default)
 
 
 def _finite(value: str) -> float:
@@ -95,12 +95,12 @@ def _finite(value: str) -> float:
 
 
 def parse_sections(text: str, source: str) -> tuple[Section, ...]:
-    """The sections of a description.
+    """Parses the sections of a description.
 
     A line is a [section], an option=value, a comment after # or ;, or blank.
 
     Raises:
-      InputError: a line is nothing of that.
+      InputError: a line is none of these.
     """
     sections: list[Section] = []
     for line, raw in enumerate(text.splitlines(), start=1):
@@ -113,11 +113,11 @@ def parse_sections(text: str, source: str) -> tuple[Section, ...]:
             sections.append(Section(header[1].strip(), line, (), source))
         elif not equals:
             raise InputError(
-                f"{source}, line {line}: {content!r} is no [section] and no option=value"
+                f"{source}, line {line}: {content!r} is neither a [section] nor an option=value"
             )
         elif not sections:
             raise InputError(
-                f"{source}, line {line}: an option before any section: begin with [net]"
+                f"{source}, line {line}: an option precedes all sections: start with [net]"
             )
         else:
             option = Option(name.strip(), value.strip(), line)

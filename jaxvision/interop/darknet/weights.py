@@ -1,11 +1,17 @@
-"""Darknet's weights files: a header, and the layers' arrays as float32, little-endian.
+"""Reads and writes Darknet's weights files.
 
-The header has the version (major, minor, revision), 32 bits each, and how many images the network
-has seen in training: 64 bits from version 0.2 on, 32 bits before. Of a convolution follow the
-biases, with batch norm its scales, means and variances (the biases are then the norm's), and the
-kernel [out, in, height, width]; of a connected layer the biases, the matrix [out, in], and with
-batch norm the rest of it; of a local layer the biases [out, row, column] and the kernels [row,
-column, out, in, height, width]. With a major or minor version above 1000 matrices are [in, out].
+A file has a header and then the arrays of the layers as float32, little-endian. The header has the
+version (major, minor, revision), 32 bits each, and the number of images that the network has seen
+in training: 64 bits from version 0.2 on, 32 bits before. The arrays are
+
+- of a convolution: the biases, with batch norm the scales, means and variances (the biases are then
+  those of the norm), and the kernel [out, in, height, width];
+- of a connected layer: the biases, the matrix [out, in], and with batch norm the scales, means and
+  variances;
+- of a local layer: the biases [out, row, column] and the kernels [row, column, out, in, height,
+  width].
+
+With a major or minor version above 1000 matrices are [in, out].
 """
 
 import os
@@ -24,15 +30,15 @@ from jaxvision.interop.darknet.layers import Stored
 
 _FLOAT = np.dtype("<f4")
 _VERSION = struct.Struct("<iii")
-_OLD = 1000  # versions above had other matrices
+_OLD = 1000  # versions above this store matrices as [in, out]
 
 
 class WeightsHeader(NamedTuple):
-    """The beginning of a weights file.
+    """The header of a weights file.
 
     Attributes:
-      major, minor, revision: of the format; Darknet writes 0.2.0.
-      seen: images that the network has seen in training.
+      major, minor, revision: version of the format; Darknet writes 0.2.0.
+      seen: number of images that the network has seen in training.
     """
 
     major: int = 0
@@ -52,10 +58,10 @@ class WeightsHeader(NamedTuple):
 
 
 def read_header(path: str | os.PathLike[str]) -> WeightsHeader:
-    """The header of a weights file.
+    """Reads the header of a weights file.
 
     Args:
-      path: of the file.
+      path: path of the file.
     Raises:
       InputError: the file cannot be read, or is shorter than a header.
     """
@@ -70,21 +76,22 @@ def read_weights(
     until: int | None = None,
     into: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The variables in a weights file.
+    """Reads the variables in a weights file.
 
     Args:
-      path: of the file.
-      description: of the network that the weights are of, or that begins with the same layers.
-      until: the file holds the first `until` layers only, as `darknet partial` writes it: 75 for
-        darknet53.conv.74. None: all layers.
-      into: variables of the network, such as freshly initialised ones; what the file lacks is
-        taken from there. Gives the dtypes too.
+      path: path of the file.
+      description: description of the network of these weights, or of a network that starts with the
+        same layers.
+      until: number of layers in the file, if it only has the first ones, as `darknet partial`
+        writes it: 75 for darknet53.conv.74. None: all layers.
+      into: variables of the network, such as freshly initialised ones. They provide the arrays that
+        the file lacks, and the dtypes.
     Returns:
-      {"params": ..., "batch_stats": ...} of `DarknetNetwork(description)`: numpy arrays of what the
-      file holds, and the rest of `into` as it is. Without `into` they are float32.
+      {"params": ..., "batch_stats": ...} of `DarknetNetwork(description)`: numpy arrays from the
+      file, and the other arrays of `into` unchanged. Without `into` they are float32.
     Raises:
-      InputError: the file cannot be read, has more or less numbers than the layers need, or `into`
-        is not of this network.
+      InputError: the file cannot be read, has more or fewer numbers than the layers need, or `into`
+        does not belong to this network.
     """
     layers = range(_checked_until(description, until))
     with _opened(path) as file:
@@ -99,9 +106,9 @@ def read_weights(
             for array in arrays[layer]
         }
     if into is not None:
-        merged = flax.traverse_util.flatten_dict(dict(into))
-        values = merged | {
-            key: value.astype(_variable(merged, key, value.shape).dtype)
+        others = flax.traverse_util.flatten_dict(dict(into))
+        values = others | {
+            key: value.astype(_variable(others, key, value.shape).dtype)
             for key, value in values.items()
         }
     return flax.traverse_util.unflatten_dict(values)
@@ -116,22 +123,24 @@ def write_weights(
     until: int | None = None,
     version: tuple[int, int, int] = (0, 2, 0),
 ) -> None:
-    """Writes variables as a weights file, whole or not at all.
+    """Writes variables to a weights file.
+
+    If writing fails, no incomplete file is left.
 
     Args:
-      path: of the file; one that is there is replaced.
-      description: of the network.
-      variables: of `DarknetNetwork(description)`.
-      seen: images that it has seen in training.
-      until: write the first `until` layers only; None: all.
+      path: path of the file; an existing file is replaced.
+      description: description of the network.
+      variables: variables of `DarknetNetwork(description)`.
+      seen: number of images that it has seen in training.
+      until: how many of the first layers to write; None: all.
       version: (major, minor, revision) of the format; before 0.2 `seen` has 32 bits.
     Raises:
-      InputError: the variables are not of this network, or `seen` does not fit.
+      InputError: the variables do not belong to this network, or `seen` does not fit.
     """
     header = WeightsHeader(*version, seen=seen)
     bits = 8 * header.seen_format.size
     if not 0 <= seen < 2**bits:
-        raise InputError(f"seen is {seen}: give 0 to 2^{bits} - 1 in version {version}")
+        raise InputError(f"seen is {seen}: version {version} allows 0 to 2^{bits} - 1")
     given = flax.traverse_util.flatten_dict(dict(variables))
     arrays = description.stored(transposed=header.transposed)
     values = [
@@ -142,7 +151,7 @@ def write_weights(
     extra = given.keys() - {array.path for layer in arrays for array in layer}
     if extra:
         names = ", ".join(sorted("/".join(key) for key in extra))
-        raise InputError(f"the variables have {names}, which {description.source} has not")
+        raise InputError(f"the variables have {names}, which {description.source} does not have")
     with replacing(pathlib.Path(path), "wb") as file:
         file.write(_VERSION.pack(*version) + header.seen_format.pack(seen))
         for array, value in values:
@@ -153,7 +162,7 @@ def _opened(path: str | os.PathLike[str]) -> BinaryIO:
     try:
         return pathlib.Path(path).open("rb")
     except OSError as error:
-        raise InputError(f"{path}: no weights can be read from it: {error}") from None
+        raise InputError(f"{path} cannot be read: {error}") from None
 
 
 def _read_header(path: str | os.PathLike[str], file: BinaryIO) -> WeightsHeader:
@@ -161,7 +170,7 @@ def _read_header(path: str | os.PathLike[str], file: BinaryIO) -> WeightsHeader:
         header = WeightsHeader(*_VERSION.unpack(file.read(_VERSION.size)))
         (seen,) = header.seen_format.unpack(file.read(header.seen_format.size))
     except struct.error:
-        raise InputError(f"{path}: ends within its header: it is no weights file") from None
+        raise InputError(f"{path} ends within its header: it is not a weights file") from None
     return header._replace(seen=seen)
 
 
@@ -171,26 +180,26 @@ def _check_length(
     description: Description,
     arrays: list[tuple[Stored, ...]],
 ) -> None:
-    """Raises InputError if the rest of the file is not just what the layers hold."""
+    """Raises InputError if the length of the rest of the file is not what the layers need."""
     found, odd = divmod(os.fstat(file.fileno()).st_size - file.tell(), _FLOAT.itemsize)
     ends = np.cumsum([sum(array.count for array in layer) for layer in arrays])
     expected = int(ends[-1])
     if found == expected and not odd:
         return
-    message = f"{path}: has {found} floats"
+    message = f"{path} has {found} floats"
     if odd:
-        message += f" and {odd} odd bytes"
+        message += f" and {odd} more bytes"
     message += f", but the {len(arrays)} layers of {description.source} have {expected}: "
     if found >= expected:
         raise InputError(f"{message}{found - expected} floats and {odd} bytes are left over")
     layer = int(np.searchsorted(ends, found, side="right"))
     section = description.layers[layer].section
     message += (
-        f"{expected - found} are missing, from layer {layer}, the [{section.kind}] of line "
-        f"{section.line}, on"
+        f"{expected - found} are missing, from layer {layer} on, the [{section.kind}] of line "
+        f"{section.line}"
     )
     if found in ends and not odd:
-        message += f"; if it is a trunk of {layer} layers, say until={layer}"
+        message += f"; if the file only has the first {layer} layers, give until={layer}"
     raise InputError(message)
 
 
@@ -200,23 +209,23 @@ def _checked_until(description: Description, until: int | None) -> int:
         return count
     if not 1 <= until <= count:
         raise InputError(
-            f"until is {until}: {description.source} has {count} layers: give 1 to {count}"
+            f"until is {until}, but {description.source} has {count} layers: give 1 to {count}"
         )
     return until
 
 
 def _shape_of(array: Stored) -> tuple[int, ...]:
-    """Of the variable."""
+    """Returns the shape of the variable."""
     return tuple(array.shape[axis] for axis in array.axes)
 
 
 def _variable(
     given: Mapping[tuple[str, ...], Any], path: tuple[str, ...], shape: tuple[int, ...]
 ) -> Any:
-    """Raises InputError if it is missing or has another shape."""
+    """Returns a variable, or raises InputError if it is missing or has another shape."""
     if path not in given:
         raise InputError(f"the variables have no {'/'.join(path)}")
     if given[path].shape != shape:
         has = tuple(given[path].shape)
-        raise InputError(f"{'/'.join(path)} has the shape {has}: the description needs {shape}")
+        raise InputError(f"{'/'.join(path)} has the shape {has}, but the description needs {shape}")
     return given[path]

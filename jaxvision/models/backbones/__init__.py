@@ -1,1 +1,1 @@
-"""Networks that give feature maps at several strides."""
+"""Networks that return feature maps at several strides."""

@@ -1,6 +1,6 @@
 """AlexNet (Krizhevsky, Sutskever & Hinton 2012, "ImageNet classification with deep convolutional
 neural networks"), in the form of Krizhevsky 2014, "One weird trick for parallelizing convolutional
-neural networks": for one device, and without local response normalisation."""
+neural networks", which is for one device and without local response normalisation."""
 
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +20,7 @@ class Layer(NamedTuple):
     """A convolution."""
 
     place: int
-    """In torchvision's sequence of convolutions, activations and poolings."""
+    """Its place in torchvision's sequence of convolutions, activations and poolings."""
     channels: int
     kernel_size: int
     stride: int = 1
@@ -34,35 +34,30 @@ STAGES = (
 )
 """The convolutions before each 3x3 max pooling of stride 2."""
 BINS = 6
-"""Of the last average, along each side."""
+"""Side of the map before the fully connected layers."""
 
 
 class AlexNet(nn.Module):
-    """Five convolutions, three of them before a max pooling, and three fully connected layers.
+    """The AlexNet network for one device: five convolutions, three fully connected layers.
 
     Layers are named as in torchvision: features_{place} by their place in a sequence of
-    convolution, ReLU and pooling, classifier_1, classifier_4 and classifier_6; a norm is
-    features_{place}_bn. As there, the last map is averaged to 6x6 cells, so that images may have
-    other sizes than 224x224.
+    convolution, ReLU and pooling, classifier_1, classifier_4 and classifier_6. A norm is named
+    features_{place}_bn. As in torchvision, the last map is averaged to 6x6 cells, so images may
+    have other sizes than 224x224.
 
     Attributes:
       stages: the convolutions before each max pooling.
       hidden: channels of the first two fully connected layers.
-      dropout: share of the inputs of these dropped in training.
-      num_classes: of the last layer; None builds no fully connected one.
-      act: activation.
-      remat: compute stages a second time in the backward pass, for less memory.
-      norm: after each convolution, or None as in the paper.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      dropout: dropout rate of the inputs of these two layers, in training.
+      num_classes: classes of the last layer; None builds no fully connected layers.
+      norm: after each convolution; None as in the paper.
 
     Call:
       images f32[B, H, W, C], sides at least 63 -> {"c2": [B, H/4 - 1, W/4 - 1, 64], "c3":
-      [B, H/8 - 1, W/8 - 1, 192], "c4": [B, H/16 - 1, W/16 - 1, 256], what each pooling sees, "c5":
-      [B, H/32 - 1, W/32 - 1, 256], what the last one gives, "pooled": [B, 36 256] of that, channel
-      by channel, "logits": [B, num_classes]}. These sizes are exact where 32 divides the sides;
-      those of 224x224 are 55, 27, 13 and 6. Training takes a key for "dropout", unless that is 0.
+      [B, H/8 - 1, W/8 - 1, 192], "c4": [B, H/16 - 1, W/16 - 1, 256], the input of each pooling,
+      "c5": [B, H/32 - 1, W/32 - 1, 256], the output of the last one, "pooled": [B, 36 256], c5
+      averaged to 6x6 and flattened channel by channel, "logits": [B, num_classes]}. These sizes are
+      exact if 32 divides the sides; for 224x224 they are 55, 27, 13 and 6.
 
     Raises:
       InputError: the images are smaller than that.
@@ -82,7 +77,7 @@ class AlexNet(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
-        least = 1  # What the last pooling gives; before it are to be 2 n + 1 for n.
+        least = 1  # Cells after the last pooling; a pooling needs 2 n + 1 cells to return n.
         for stage in reversed(self.stages):
             least = 2 * least + 1
             for layer in reversed(stage):

@@ -16,7 +16,8 @@ from jaxvision.models.sides import check_sides, side_before
 from jaxvision.ops import adaptive_avg_pool, local_response_norm, max_pool
 
 local_norm = partial(local_response_norm, size=5, alpha=5e-4, beta=0.75, k=2.0)
-"""Section 3.3's normalisation. Its alpha, 1e-4, is not divided by the size as the operator's is."""
+"""The normalisation of section 3.3. The operator divides alpha by the size, the paper does not; so
+the paper's 1e-4 is 5e-4 here."""
 
 
 class Layer(NamedTuple):
@@ -27,13 +28,13 @@ class Layer(NamedTuple):
     stride: int = 1
     padding: int = 1
     apart: bool = False
-    """Whether each tower sees its own maps alone."""
+    """Whether each tower only uses its own maps."""
     bias: float = 0.0
-    """At the start of training."""
+    """Initial value of the biases."""
 
 
 class Stage(NamedTuple):
-    """A pooling, convolutions and a local response normalisation, of which any may be absent."""
+    """A pooling, convolutions and a local response normalisation, each of them optional."""
 
     level: int
     """The map is 2^level times smaller than the image."""
@@ -57,45 +58,40 @@ STAGES = (
     Stage(5, pool=True),
 )
 BINS = 6
-"""Of the last map, along each side."""
+"""Side of the map before the fully connected layers."""
 
 
 class AlexNet2012(nn.Module):
-    """Convolutions, most of which see the maps of one tower only, and three fully connected layers.
+    """The AlexNet network as published: five convolutions in two towers, three dense layers.
 
-    The towers, one on each of the paper's two GPUs, have an equal share of the channels of each
-    layer, in order. The first convolution, the third and the fully connected layers see all that
-    is before them; the others, and local response normalisation, stay within a tower. Poolings are
-    3x3 with stride 2 and overlap. Layers are named conv1 to conv5 and fc6 to fc8, norms bn1 to bn5.
-    Where the last map is not one of 6x6 it is averaged to that, so that images may have other
-    sizes than 227x227. The paper's images have values from 0 to 255 with the mean taken out: the
-    normalisation and the small kernels at the start are made for these.
+    The channels of each layer are divided equally between the towers, in order; in the paper, each
+    tower is on one of two GPUs. The first convolution, the third and the fully connected layers use
+    all channels of their input. The other convolutions and local response normalisation only use
+    those of their tower. Poolings are 3x3 with stride 2, so they overlap. Layers are named conv1 to
+    conv5 and fc6 to fc8, norms bn1 to bn5. A last map that is not 6x6 is averaged to 6x6, so images
+    may have other sizes than 227x227. Images in the paper have values from 0 to 255 minus the mean;
+    the normalisation and the small initial weights are made for these.
 
     Attributes:
-      stages: of the convolutions.
-      towers: how many; 1 is the network of one device, with more connections.
+      stages: stages of convolutions.
+      towers: number of towers; 1 gives a network for one device, with more connections.
       hidden: channels of the first two fully connected layers.
-      hidden_bias: of these at the start of training.
-      dropout: share of what these give dropped in training.
-      num_classes: of the last layer; None builds no fully connected one.
-      act: activation.
-      remat: compute stages a second time in the backward pass, for less memory.
-      norm: after each convolution, or None as in the paper.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      hidden_bias: initial value of the biases of these two layers.
+      dropout: dropout rate after these two layers, in training.
+      num_classes: classes of the last layer; None builds no fully connected layers.
+      norm: after each convolution; None as in the paper.
 
     Call:
       images f32[B, H, W, C], sides at least 39 -> {"c2": [B, H/4 - 1, W/4 - 1, 96], "c3":
-      [B, H/8 - 1, W/8 - 1, 256], "c4": [B, H/16 - 1, W/16 - 1, 256], what each pooling sees, "c5":
-      [B, H/32 - 1, W/32 - 1, 256], what the last one gives, "pooled": [B, 36 256] of that, channel
-      by channel, "logits": [B, num_classes]}. Sides of 227x227 are 55, 27, 13 and 6; in general
-      the first is floor((H - 11) / 4) + 1, and a pooling makes ceil((n - 1) / 2) of n. With other
-      stages "c{level}" is the last map of each level. Training takes a key for "dropout", unless
-      that is 0.
+      [B, H/8 - 1, W/8 - 1, 256], "c4": [B, H/16 - 1, W/16 - 1, 256], the input of each pooling,
+      "c5": [B, H/32 - 1, W/32 - 1, 256], the output of the last one, "pooled": [B, 36 256], c5
+      averaged to 6x6 and flattened channel by channel, "logits": [B, num_classes]}. For 227x227 the
+      sides are 55, 27, 13 and 6; in general the first is floor((H - 11) / 4) + 1, and a pooling
+      turns n into ceil((n - 1) / 2). With other stages "c{level}" is the last map of each level.
 
     Raises:
-      InputError: the images are smaller than that; channels that the towers cannot share.
+      InputError: the images are smaller than that, or `towers` does not divide the channels of a
+        convolution.
     """
 
     stages: tuple[Stage, ...] = STAGES
@@ -114,7 +110,7 @@ class AlexNet2012(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
-        # A config may give plain tuples.
+        # The caller may give plain tuples.
         stages = [Stage(*stage) for stage in self.stages]
         stages = [
             stage._replace(layers=tuple(Layer(*row) for row in stage.layers)) for stage in stages
@@ -128,7 +124,7 @@ class AlexNet2012(nn.Module):
                         f"{self.towers} towers"
                     )
                 least = side_before(layer, least)
-            least *= 2 if stage.pool else 1  # A pooling that is to give n cells needs 2 n.
+            least *= 2 if stage.pool else 1  # A pooling needs 2 n cells to return n.
         check_sides(images, 1, more_than=least - 1)
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)
         kernel_init = nn.initializers.normal(0.01)

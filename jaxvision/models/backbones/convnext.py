@@ -25,31 +25,24 @@ from jaxvision.ops import global_avg_pool
 
 
 class ConvNeXt(nn.Module):
-    """Blocks of a 7x7 depthwise convolution, a norm and two dense layers.
+    """The ConvNeXt network: blocks of a 7x7 depthwise convolution, a norm and two dense layers.
 
-    Layers are named as in torchvision: features_0 is the stem, then stages and the convolutions
-    between them take turns.
+    Layers are named as in torchvision: features_0 is the stem, and after it stages alternate with
+    the convolutions between them.
 
     Attributes:
-      blocks: of each stage.
+      blocks: number of blocks of each stage.
       widths: channels of the stages.
-      layer_scale: of each channel of a block beside its shortcut, in the beginning.
-      drop_path: share of the images for which the last block is its shortcut in training; for those
-        before it in proportion, from 0.
-      num_classes: of the classifier; None builds none.
-      act: activation.
-      remat: compute blocks a second time in the backward pass, for less memory.
-      norm: in the stem, between stages, in the blocks and in the classifier; None is without.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      layer_scale: initial value of the trainable scale of each channel of a block's branch.
+      drop_path: rate of stochastic depth of the last block in training; block i of n has
+        (i - 1) / (n - 1) of it.
+      norm: in the stem, between stages, in blocks and in the classifier; None builds no norms.
 
     Call:
       images f32[B, H, W, C], sides at least 2^(n + 1) (32), where n is the number of stages ->
       {"c2": [B, H/4, W/4, 96], "c3": [B, H/8, W/8, 192], "c4": [B, H/16, W/16, 384],
-      "c5": [B, H/32, W/32, 768], what stages give, "pooled": [B, 768], the mean of the last,
-      "logits": [B, num_classes]}. Sizes round down. Training takes a key for "dropout", unless
-      `drop_path` is 0.
+      "c5": [B, H/32, W/32, 768], the outputs of the stages, "pooled": [B, 768], the mean of the
+      last, "logits": [B, num_classes]}. Sizes round down.
 
     Raises:
       InputError: the images are smaller than that.
@@ -72,7 +65,7 @@ class ConvNeXt(nn.Module):
         chex.assert_rank(images, 4)
         check_sides(images, 1, more_than=2 ** (len(self.blocks) + 1) - 1)
         norm = norm_of(self, train=train) or (lambda x, *, name: x)
-        # torch's truncated normal ends a hundred deviations away.
+        # torch truncates this normal distribution at a hundred deviations, which has no effect.
         layers = {"kernel_init": nn.initializers.normal(0.02), **dtypes_of(self)}
         conv = partial(conv_norm_act, act=None, use_bias=True, **layers)
 

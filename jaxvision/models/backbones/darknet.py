@@ -1,4 +1,4 @@
-"""The networks under YOLO: Extraction (Redmon et al. 2016, "You only look once", section 2.2),
+"""The backbones of YOLO: Extraction (Redmon et al. 2016, "You only look once", section 2.2),
 Darknet-19 (Redmon & Farhadi 2017, "YOLO9000", table 6) and Darknet-53 (Redmon & Farhadi 2018,
 "YOLOv3", table 1)."""
 
@@ -18,9 +18,9 @@ leaky_relu = partial(nn.leaky_relu, negative_slope=0.1)
 
 
 class Stage(NamedTuple):
-    """Convolutions at one resolution, each given as (channels out, side of the kernel).
+    """Convolutions at one resolution, each given as (output channels, side of the kernel).
 
-    A 2x2 max pooling comes before each stage but the first; it has stride 1 between two stages of
+    A 2x2 max pooling precedes each stage except the first. It has stride 1 between two stages of
     the same level.
     """
 
@@ -29,7 +29,7 @@ class Stage(NamedTuple):
 
 
 def _repeated(wide: int, narrow: int, times: int) -> tuple[tuple[int, int], ...]:
-    """3x3 convolutions with 1x1 between that shrink the channels: `times` of the former."""
+    """Returns `times` 3x3 convolutions, with 1x1 convolutions to fewer channels between them."""
     return (((wide, 3), (narrow, 1)) * times)[:-1]
 
 
@@ -59,29 +59,25 @@ TINY = (
     Stage(5, ((512, 3),)),
     Stage(5, ((1024, 3),)),
 )
-"""Under the tiny YOLOv2 and YOLOv3."""
+"""The backbone of the tiny YOLOv2 and YOLOv3."""
 
 
 class PlainDarknet(nn.Module):
-    """Stages of convolutions with a max pooling between them.
+    """A Darknet without shortcuts: stages of convolutions with max poolings between them.
 
-    Convolutions are named conv1, conv2, ... and their norms bn1, bn2, ... in the order in which
-    they come. Of a first stage at level 1 the convolution has stride 2.
+    Convolutions are named conv1, conv2, ... and their norms bn1, bn2, ... in order. If the first
+    stage is at level 1, its convolution has stride 2.
 
     Attributes:
-      stages: of the network.
+      stages: stages of the network.
       classifier: "conv", a 1x1 convolution before the average pooling (Darknet-19), or "fc", a
         fully connected layer after it (Extraction).
-      num_classes: of the classifier; None builds none.
       norm: after each convolution; None gives convolutions with a bias, as in YOLOv1's paper.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
 
     Call:
       images f32[B, H, W, C] -> {"c{level}": [B, H / 2^level, W / 2^level, channels], the last map
       of each level, "pooled": [B, channels], "logits": [B, num_classes]}. Sizes round up at a
-      stride of 2 and down at a pooling: give sides that are multiples of 32.
+      stride of 2 and down at a pooling, so give sides that are multiples of 32.
     """
 
     stages: tuple[Stage, ...]
@@ -113,24 +109,20 @@ class PlainDarknet(nn.Module):
 
 
 def _same_max_pool(x: Array) -> Array:
-    """The maximum of each pixel, and those to the right and below; the size stays."""
+    """Applies a 2x2 max pooling with stride 1 that keeps the size: it pads right and below."""
     padding = ((0, 0), (0, 1), (0, 1), (0, 0))
     return max_pool(jnp.pad(x, padding, constant_values=-jnp.inf), 2, stride=1)
 
 
 class Darknet53(nn.Module):
-    """Residual blocks of a 1x1 and a 3x3 convolution; 3x3 convolutions of stride 2 in between.
+    """The Darknet-53 network: residual blocks of a 1x1 and a 3x3 convolution.
 
-    Named conv1 to conv52 and bn1 to bn52 in the order in which they come.
+    A 3x3 convolution of stride 2 precedes each stage. Convolutions are named conv1 to conv52 and
+    their norms bn1 to bn52, in order.
 
     Attributes:
-      blocks: of each of the five stages.
+      blocks: number of blocks of each of the five stages.
       widths: channels of the first convolution and of each stage.
-      num_classes: of the classifier; None builds none.
-      norm: after each convolution; None gives convolutions with a bias.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
 
     Call:
       images f32[B, H, W, C] -> {"c1": [B, H/2, W/2, 64], "c2": [B, H/4, W/4, 128],
@@ -165,10 +157,10 @@ class Darknet53(nn.Module):
 
 
 class NumberedConvs:
-    """Makes a module's convolutions, named conv1, conv2, ... and their norms bn1, bn2, ...
+    """Creates the convolutions of a module, named conv1, conv2, ... with norms bn1, bn2, ...
 
     Args:
-      module: with the fields `norm`, `axis_name`, `dtype` and `param_dtype`.
+      module: a module with the fields `norm`, `axis_name`, `dtype` and `param_dtype`.
       train: whether norms use the statistics of the batch.
     """
 
@@ -177,7 +169,7 @@ class NumberedConvs:
         self._numbers = itertools.count(1)
 
     def __call__(self, x: Array, features: int, kernel_size: int, *, stride: int = 1) -> Array:
-        """Convolution, norm and leaky ReLU: [B, H, W, C] -> [B, H/stride, W/stride, features]."""
+        """Applies convolution, norm and leaky ReLU: [B, H, W, C] -> [B, H/stride, W/stride, D]."""
         number = next(self._numbers)
         return conv_norm_act(
             x,
@@ -192,12 +184,12 @@ class NumberedConvs:
         )
 
     def linear(self, x: Array, features: int) -> Array:
-        """A 1x1 convolution with a bias: [B, H, W, C] -> [B, H, W, features]."""
+        """Applies a 1x1 convolution with a bias: [B, H, W, C] -> [B, H, W, features]."""
         return Conv(features, (1, 1), name=f"conv{next(self._numbers)}", **self._dtypes)(x)
 
 
 def dense(module: Any, features: int, name: str) -> nn.Dense:
-    """A fully connected layer in the dtypes of a module."""
+    """Creates a fully connected layer with the dtypes of a module."""
     return nn.Dense(features, name=name, **dtypes_of(module))
 
 
@@ -205,7 +197,7 @@ PLAIN_DARKNETS = {
     "plain_darknet": PlainDarknet,
     "tiny_darknet": partial(PlainDarknet, stages=TINY),
 }
-"""What is under a detector only: with stages of one's own, and the tiny YOLOs'."""
+"""Backbones that are not classifiers: one with stages of your own, and that of the tiny YOLOs."""
 
 DARKNETS = {
     "darknet19": partial(PlainDarknet, stages=DARKNET_19),

@@ -16,41 +16,37 @@ from jaxvision.ops import avg_pool, global_avg_pool, max_pool
 
 
 class DenseNet(nn.Module):
-    """Blocks in which each layer sees what all layers before it in the block have computed.
+    """The DenseNet network. In a block each layer uses the outputs of all layers before it.
 
-    By default the paper's DenseNet-BC for ImageNet: a layer is a 1x1 and a 3x3 convolution, and
-    between two blocks a transition halves the channels and the resolution. Layers are named as in
-    torchvision.
+    By default it is the paper's DenseNet-BC for ImageNet: a layer has a 1x1 and a 3x3 convolution,
+    and between two blocks a transition halves the channels and the resolution. Layers are named as
+    in torchvision.
 
     Attributes:
-      blocks: layers of each.
+      blocks: number of layers of each block.
       growth_rate: channels that a layer adds, k in the paper.
-      stem_channels: of the first convolution.
-      bottleneck: channels of the 1x1 convolution of a layer for each one that the layer adds; None:
-        it has no such convolution.
-      compression: share of the channels that a transition keeps, theta in the paper.
-      cifar_stem: whether to begin as for CIFAR: with a 3x3 convolution alone, in place of one of
-        7x7 and stride 2, its norm and activation, and a pooling of stride 2.
-      dropout: share of what each layer adds that is dropped in training.
-      num_classes: of the classifier; None builds none.
-      act: activation, before each convolution but the first.
-      remat: compute layers, and the concatenation of what they see, a second time in the backward
-        pass: memory is then linear in the number of layers of a block and not quadratic.
+      stem_channels: channels of the first convolution.
+      bottleneck: channels of the 1x1 convolution of a layer, as a multiple of growth_rate; None
+        builds no such convolution.
+      compression: fraction of the channels that a transition keeps, theta in the paper.
+      cifar_stem: whether the stem is the one for CIFAR: only a 3x3 convolution, instead of a 7x7
+        convolution of stride 2 with norm and activation and a pooling of stride 2.
+      dropout: dropout rate of the output of each layer, in training.
+      act: activation before each convolution except the first.
+      remat: whether to compute layers and the concatenation of their inputs a second time in the
+        backward pass. Memory is then linear in the number of layers of a block, not quadratic.
       norm: before each activation; None gives convolutions with a bias.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
 
     Call:
       images f32[B, H, W, C], sides at least 2^(n+1) - 3 (29), where n is the number of blocks, or
       2^(n-1) with `cifar_stem` ->
-      {"c1": [B, H/2, W/2, 64], the stem's, "c2": [B, H/4, W/4, 256], "c3": [B, H/8, W/8, 512],
+      {"c1": [B, H/2, W/2, 64], of the stem, "c2": [B, H/4, W/4, 256], "c3": [B, H/8, W/8, 512],
       "c4": [B, H/16, W/16, 1024], "c5": [B, H/32, W/32, 1024], "pooled": [B, 1024],
-      "logits": [B, num_classes]}, the channels those of DenseNet-121; from c2 on each map is all of
-      a block after norm and activation. The first two halvings round up, those after down. With
-      `cifar_stem` these two are missing: {"c1": [B, H, W, 16], "c2": [B, H, W, 160], "c3": [B, H/2,
-      W/2, 304], "c4": [B, H/4, W/4, 448], ...} for 12 layers a block and a growth rate of 12
-      without compression. Training takes a key for "dropout", unless that is 0.
+      "logits": [B, num_classes]}, with the channels of DenseNet-121; from c2 on each map holds all
+      channels of a block after norm and activation. The first two halvings of the size round up,
+      the others down. `cifar_stem` omits the first two: {"c1": [B, H, W, 16], "c2": [B, H, W, 160],
+      "c3": [B, H/2, W/2, 304], "c4": [B, H/4, W/4, 448], ...} for 12 layers in a block and a growth
+      rate of 12 without compression.
 
     Raises:
       InputError: the images are smaller than that.
@@ -128,7 +124,7 @@ DENSENETS = {
     "densenet161": partial(DenseNet, blocks=(6, 12, 36, 24), growth_rate=48, stem_channels=96),
     "densenet169": partial(DenseNet, blocks=(6, 12, 32, 32)),
     "densenet201": partial(DenseNet, blocks=(6, 12, 48, 32)),
-    # Of the paper's tables 1 and 2, called by their layers and growth rates.
+    # Networks of the paper's tables 1 and 2, named by their layers and growth rates.
     "densenet_cifar_40_12": partial(DenseNet, blocks=(12,) * 3, growth_rate=12, **CIFAR_PLAIN),
     "densenet_cifar_100_12": partial(DenseNet, blocks=(32,) * 3, growth_rate=12, **CIFAR_PLAIN),
     "densenet_cifar_bc_100_12": partial(

@@ -29,8 +29,8 @@ from jaxvision.ops import global_avg_pool
 class Stage(NamedTuple):
     """A row of the first paper's table 1 or of the second's table 4.
 
-    Blocks are MBConv or, `fused`, Fused-MBConv: one convolution expands and filters, and nothing
-    recalibrates.
+    Blocks are MBConv or, if `fused`, Fused-MBConv, in which one convolution expands and filters,
+    without squeeze-and-excitation.
     """
 
     kernel_size: int
@@ -81,7 +81,7 @@ B0_RESOLUTION = 224
 
 
 class Scaling(NamedTuple):
-    """What a network is scaled by: the fields `depth` and `width`, and the side of its images."""
+    """The scaling of a network: the fields `depth` and `width`, and the side of its images."""
 
     depth: float
     width: float
@@ -91,53 +91,45 @@ class Scaling(NamedTuple):
 def compound_scaling(
     phi: float, *, alpha: float = 1.2, beta: float = 1.1, gamma: float = 1.15
 ) -> Scaling:
-    """How to scale the B0 so that it costs about 2^phi times as much.
+    """Computes the scaling that makes B0 about 2^phi times as costly.
 
     The cost of convolutions grows with depth, width squared and resolution squared. The published
-    B1 to B7 are not exactly that: at a phi of 0.5, 1, 2, 3.5, 4.5, 5.5 and 6.5 (the paper does not
-    tell theirs) they are within a tenth of it.
+    B1 to B7 do not follow this exactly: they are within a tenth of it at a phi of 0.5, 1, 2, 3.5,
+    4.5, 5.5 and 6.5. (The paper does not state their phi.)
 
     Args:
-      phi: any number; 0 scales nothing.
+      phi: any number; 0 does not scale.
       alpha: growth of the depth.
-      beta: of the width.
-      gamma: of the resolution; alpha beta^2 gamma^2 is about 2.
+      beta: growth of the width.
+      gamma: growth of the resolution; alpha beta^2 gamma^2 is about 2.
     Returns:
       depth alpha^phi, width beta^phi, resolution gamma^phi 224 in whole pixels.
-    Source: Tan & Le 2019, equation 3; alpha, beta and gamma are what their search gave.
+    Source: Tan & Le 2019, equation 3; the default alpha, beta and gamma are those of their search.
     """
     return Scaling(alpha**phi, beta**phi, round(B0_RESOLUTION * gamma**phi))
 
 
 class EfficientNet(nn.Module):
-    """Inverted residual blocks with recalibrated channels, in networks scaled in width and depth.
+    """The EfficientNet and EfficientNetV2 networks, which are scaled in width and depth.
 
-    As in the authors' implementation and in torchvision, whose names the layers have:
-    squeeze-and-excite has a quarter of the channels before a block expands them.
+    They have inverted residual blocks with squeeze-and-excitation. As in torchvision and in the
+    implementation of the authors, it has a quarter of the channels before a block expands them.
+    Layers are named as in torchvision.
 
     Attributes:
       stages: rows of the papers' tables.
       stem: channels of the first convolution.
       width: multiplier of all channels.
       depth: multiplier of the number of blocks of each stage, which rounds up.
-      num_classes: of the classifier; None builds none.
-      dropout: share of the pooled features dropped in training.
-      drop_path: share of the images for which a block after the last would be its shortcut in
-        training; block i of n, counted from 0, has i / n of that, as in the authors'
-        implementation.
-      act: activation.
-      remat: compute blocks a second time in the backward pass, for less memory.
-      norm: after each convolution; None gives convolutions with a bias.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      dropout: dropout rate of the pooled features in training.
+      drop_path: rate of stochastic depth in training; block i of n has (i - 1) / n of it, as in the
+        implementation of the authors.
 
     Call:
       images f32[B, H, W, C] -> {"c1": [B, H/2, W/2, 16], "c2": [B, H/4, W/4, 24],
       "c3": [B, H/8, W/8, 40], "c4": [B, H/16, W/16, 112], "c5": [B, H/32, W/32, 320],
-      "pooled": [B, 1280], "logits": [B, num_classes]}, channels of the B0; the maps are the last
-      blocks of their sizes, which round up. Training takes a key for "dropout", unless `dropout`
-      and `drop_path` are 0.
+      "pooled": [B, 1280], "logits": [B, num_classes]}, with the channels of B0; the maps are the
+      outputs of the last block of each size. Sizes round up.
     """
 
     stages: tuple[Stage, ...]
@@ -157,7 +149,7 @@ class EfficientNet(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
-        stages = [Stage(*row) for row in self.stages]  # a config may give plain tuples
+        stages = [Stage(*row) for row in self.stages]  # the caller may give plain tuples
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)
         conv = partial(conv_in_sequence, norm=norm, act=self.act, **dtypes)
 

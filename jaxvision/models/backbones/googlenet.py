@@ -24,15 +24,15 @@ class Inception(NamedTuple):
     """The channels of a module's branches: a row of the paper's table 1."""
 
     direct: int
-    """Of a 1x1 convolution."""
+    """Channels of a 1x1 convolution."""
     small: tuple[int, int]
-    """Of a 1x1 and the 3x3 after it."""
+    """Channels of a 1x1 convolution and the 3x3 after it."""
     large: tuple[int, int]
-    """Of a 1x1 and what is 5x5 in the paper, or 3x3, after it."""
+    """Channels of a 1x1 convolution and the one after it, 5x5 in the paper or 3x3."""
     pooled: int
-    """Of a 1x1 after a max pooling."""
+    """Channels of a 1x1 convolution after a max pooling."""
     aux: str | None = None
-    """The auxiliary classifier on the module."""
+    """Name of the auxiliary classifier on the module, if there is one."""
 
 
 STAGES = (
@@ -54,13 +54,14 @@ STAGES = (
 )
 STEM = (64, 64, 192)
 AUX_CHANNELS, AUX_HIDDEN, AUX_BINS = 128, 1024, 4
-"""Of an auxiliary classifier: its convolution, its first dense layer, and the side of its map."""
+"""Channels of the convolution and of the first dense layer of an auxiliary classifier, and the side
+of its map."""
 
 
 def renormalize(images: Array) -> Array:
-    """RGB images of ImageNet's mean and deviation, f32[B, H, W, 3] -> with both 0.5 instead.
+    """Converts RGB images normalised with ImageNet's mean and std to a mean and std of 0.5.
 
-    That is what weights from TensorFlow have been trained on.
+    Weights from TensorFlow were trained on such images. f32[B, H, W, 3] -> f32[B, H, W, 3].
     """
     figures = np.array([IMAGENET_MEAN, IMAGENET_STD], np.float32)
     mean, deviation = figures[:, None, None, None].astype(images.dtype)
@@ -68,44 +69,37 @@ def renormalize(images: Array) -> Array:
 
 
 class GoogLeNet(nn.Module):
-    """Inception modules: convolutions of several sizes side by side, joined.
+    """The GoogLeNet network, with Inception modules: parallel convolutions of several sizes.
 
-    Layers are named as in torchvision, inception3a_branch2_0_conv, its norm with bn. By default the
-    network is torchvision's too: a norm takes the place of local response normalisation, the branch
-    that has 5x5 in the paper has 3x3, the last pooling is 2x2, and auxiliary classifiers average to
-    4x4 cells whatever the size. "googlenet_2014" is the paper's.
+    Layers are named as in torchvision: inception3a_branch2_0_conv and its norm
+    inception3a_branch2_0_bn. By default the network is that of torchvision: a norm replaces local
+    response normalisation, the branch with 5x5 in the paper has 3x3, the last pooling is 2x2, and
+    auxiliary classifiers average a map of any size to 4x4 cells. "googlenet_2014" is that of the
+    paper.
 
     Attributes:
       stages: the modules of each size of map.
       width: multiplier of all channels.
       large_kernel: side of the large convolution in a module, 5 in the paper.
-      local_norm: whether local response normalisation comes after the first pooling and before the
-        second, with AlexNet's numbers; the paper has it, and tells none.
+      local_norm: whether there is local response normalisation after the first pooling and before
+        the second, as in the paper. Its parameters are AlexNet's; the paper does not state them.
       last_pool: side of the last pooling, 3 in the paper.
-      num_classes: of the classifiers; None builds none.
-      aux: whether to build the auxiliary classifiers too, for more losses in training.
-      aux_pool: side and stride of an average pooling before these, (5, 3) in the paper; what it
-        gives is averaged to 4x4 cells, which it has with images of 224x224.
-      dropout: share of the pooled features dropped in training.
-      dropout_aux: share of the first dense layer's, in an auxiliary classifier.
-      transform_input: take images normalised as for other networks, with weights that were trained
-        on another mean and deviation: see `renormalize`.
-      act: activation.
-      kernel_init: of the convolutions; the paper does not tell.
-      remat: compute modules a second time in the backward pass, for less memory.
-      norm: after each convolution; None gives convolutions with a bias.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      aux: whether to build the auxiliary classifiers, for more losses in training.
+      aux_pool: side and stride of an average pooling before these classifiers, (5, 3) in the paper.
+        Its result is averaged to 4x4 cells, the size that it has for images of 224x224.
+      dropout: dropout rate of the pooled features in training.
+      dropout_aux: dropout rate after the first dense layer of an auxiliary classifier.
+      transform_input: whether to convert images with ImageNet's mean and standard deviation to
+        those that the weights were trained with: see `renormalize`.
+      kernel_init: initialisation of the convolutions; the paper does not state it.
 
     Call:
       images f32[B, H, W, C], sides at least 15 -> {"c1": [B, H/2, W/2, 64], "c2": [B, H/4, W/4,
-      192], "c3": [B, H/8, W/8, 480], "c4": [B, H/16, W/16, 832], "c5": [B, H/32, W/32, 1024], what
-      the pooling after each size sees, "pooled": [B, 1024], "logits": [B, num_classes], and in
-      training with `aux` "aux1" and "aux2": [B, num_classes]}. The first side rounds up, and so
-      does the last after a 2x2 pooling; the others are ceil((n - 1) / 2) of the n before. In the
-      paper's form sides are at least 31, and 79 with `aux`. Training takes a key for "dropout",
-      unless these shares are 0.
+      192], "c3": [B, H/8, W/8, 480], "c4": [B, H/16, W/16, 832], "c5": [B, H/32, W/32, 1024], the
+      last map of each size, "pooled": [B, 1024], "logits": [B, num_classes], and in training with
+      `aux` "aux1" and "aux2": [B, num_classes]}. The first side rounds up, and so does the last
+      after a 2x2 pooling; the others are ceil((n - 1) / 2), with n the side before. In the form of
+      the paper, sides must be at least 31, or 79 with `aux`.
 
     Raises:
       InputError: the images are smaller than that.
@@ -133,7 +127,7 @@ class GoogLeNet(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
-        least = self.last_pool - 1  # Of the fourth size of map, an auxiliary classifier's too.
+        least = self.last_pool - 1  # side of c4, which auxiliary classifiers use too
         if self.aux and self.aux_pool is not None:
             least = max(least, self.aux_pool[0])
         check_sides(images, 1, more_than=16 * least - 2)
@@ -185,7 +179,7 @@ class GoogLeNet(nn.Module):
         for stage, modules in enumerate(self.stages, start=3):
             x = pool(x, self.last_pool if stage == 5 else 3)
             for letter, row in zip(ascii_lowercase, modules, strict=False):
-                channels = Inception(*row)  # a config may give plain tuples
+                channels = Inception(*row)  # the caller may give plain tuples
                 name = f"inception{stage}{letter}"
                 x = run_block(self, partial(inception, channels=channels, name=name), x)
                 if with_aux and channels.aux is not None:

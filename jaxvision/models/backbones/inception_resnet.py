@@ -1,16 +1,18 @@
 """Inception-ResNet v1 and v2 (Szegedy, Ioffe, Vanhoucke & Alemi 2017, "Inception-v4,
 Inception-ResNet and the impact of residual connections on learning", figures 7 and 10 to 19).
 
-Version 1 is the paper's. Version 2 is the network that the authors released, of which most trained
-weights are; it differs from the paper's, whose numbers of channels do not fit together (table 1 and
-figure 18 make maps of 1152 and 2144 channels, where figures 17 and 19 have 1154 and 2048):
+Version 1 is that of the paper. Version 2 is the network that the authors released, because most
+trained weights are for it. It differs from the paper's version 2, whose numbers of channels are not
+consistent (table 1 and figure 18 give maps of 1152 and 2144 channels, but figures 17 and 19 have
+1154 and 2048):
 
-- the stem is Inception v3's, not Inception v4's, and after it comes a module that figure 15 lacks;
+- the stem is that of Inception v3, not of Inception v4, and a module that figure 15 lacks follows;
 - there are 10, 20 and 10 residual modules, on 320, 1088 and 2080 channels, not 5, 10 and 5;
-- the last of them is neither scaled nor activated, and after it comes a 1x1 convolution.
+- the last of them is neither scaled nor activated, and a 1x1 convolution follows it.
 
-Branches and reductions are the paper's. Maps c1 to c5 have 64, 192, 256, 896 and 1792 channels in
-version 1, and 64, 192, 320, 1088 and 1536 in version 2; their sides are those of Inception v4.
+Branches and reductions are those of the paper. Maps c1 to c5 have 64, 192, 256, 896 and 1792
+channels in version 1, and 64, 192, 320, 1088 and 1536 in version 2; their sides are those of
+Inception v4.
 """
 
 from functools import partial
@@ -28,13 +30,13 @@ STEM = (
     (Module("stem1", ((Layer(32, 3, stride=2), Layer(32, 3, padded=False), Layer(64, 3)),)),),
     (Module("stem2", ((MAXIMUM, Layer(80), Layer(192, 3, padded=False)),)),),
 )
-"""Figure 14, down to a grid of 71x71; Inception v3's too."""
+"""Figure 14, down to a grid of 71x71; the same as in Inception v3."""
 SCALES = (0.17, 0.1, 0.2)
-"""Of the residual modules A, B and C: the released ones; the paper has "between 0.1 and 0.3"."""
+"""Scales of the residual modules A, B and C, as released; the paper has "between 0.1 and 0.3"."""
 
 
 def residual_a(repeats: int, *, second: int, third: int) -> Module:
-    """Figures 10 and 16, with the channels of the last branch's 3x3 convolutions."""
+    """Returns figures 10 and 16, with these channels of the last branch's 3x3 convolutions."""
     branches = (
         (Layer(32),),
         (Layer(32), Layer(32, 3)),
@@ -44,19 +46,19 @@ def residual_a(repeats: int, *, second: int, third: int) -> Module:
 
 
 def residual_b(repeats: int, *, direct: int, second: int, third: int) -> Module:
-    """Figures 11 and 17."""
+    """Returns figures 11 and 17."""
     branches = ((Layer(direct),), (Layer(128), Layer(second, (1, 7)), Layer(third, (7, 1))))
     return Module("inception_resnet_b", branches, repeats, SCALES[1])
 
 
 def residual_c(repeats: int, *, second: int, third: int) -> Module:
-    """Figures 13 and 19."""
+    """Returns figures 13 and 19."""
     branches = ((Layer(192),), (Layer(192), Layer(second, (1, 3)), Layer(third, (3, 1))))
     return Module("inception_resnet_c", branches, repeats, SCALES[2])
 
 
 def reduction_b(*, second: int, third: int, last: int) -> Module:
-    """Figures 12 and 18: from a grid of 17x17 to one of 8x8."""
+    """Returns figures 12 and 18, from a grid of 17x17 to 8x8."""
     branches = (
         (Layer(256), Layer(384, 3, stride=2)),
         (Layer(256), Layer(second, 3, stride=2)),

@@ -16,11 +16,11 @@ from jaxvision.models.sides import check_sides
 from jaxvision.ops import avg_pool, global_avg_pool, max_pool
 
 AVERAGE, MAXIMUM = "average", "maximum"
-"""3x3 poolings: an average of stride 1 with padding, a maximum of stride 2 without."""
+"""3x3 poolings: average with stride 1 and padding, maximum with stride 2 and no padding."""
 
 
 class Layer(NamedTuple):
-    """A convolution, its norm and its activation; without padding where there is a stride."""
+    """A convolution, its norm and its activation; it has no padding if it has a stride."""
 
     name: str
     channels: int
@@ -29,18 +29,18 @@ class Layer(NamedTuple):
 
 
 Step = Layer | str | tuple[Layer, ...]
-"""A layer, a pooling, or layers side by side whose channels are joined."""
+"""A layer, a pooling, or parallel layers whose channels are concatenated."""
 
 
 class Module(NamedTuple):
-    """Branches side by side, whose channels are joined; each is one step after the other."""
+    """Parallel branches, each a sequence of steps, whose channels are concatenated."""
 
     name: str
     branches: tuple[tuple[Step, ...], ...]
 
 
 def square(name: str, pooled: int) -> Module:
-    """The paper's figure 5, with a 5x5 convolution beside two of 3x3."""
+    """Returns the module of the paper's figure 5, with a 5x5 convolution in one branch."""
     return Module(
         name,
         (
@@ -57,7 +57,7 @@ def square(name: str, pooled: int) -> Module:
 
 
 def factorized(name: str, inner: int) -> Module:
-    """Figure 6: convolutions of 1x7 and 7x1 instead of 7x7."""
+    """Returns the module of figure 6, with convolutions of 1x7 and 7x1 instead of 7x7."""
     return Module(
         name,
         (
@@ -80,7 +80,7 @@ def factorized(name: str, inner: int) -> Module:
 
 
 def expanded(name: str) -> Module:
-    """Figure 7: convolutions of 1x3 and 3x1 side by side."""
+    """Returns the module of figure 7, with parallel convolutions of 1x3 and 3x1."""
     return Module(
         name,
         (
@@ -141,33 +141,27 @@ STAGES = (
 
 
 class InceptionV3(nn.Module):
-    """Inception modules with factorised convolutions, on smaller and smaller grids.
+    """The Inception v3 network: Inception modules with factorised convolutions.
 
-    Layers are named as in torchvision, Mixed_5b_branch1x1_conv, its norm with bn.
+    Layers are named as in torchvision: Mixed_5b_branch1x1_conv and its norm
+    Mixed_5b_branch1x1_bn.
 
     Attributes:
-      stages: the modules at strides 8, 16 and 32; the last two begin with a reduction of the grid.
+      stages: the modules at strides 8, 16 and 32; the last two start with a reduction of the grid.
       width: multiplier of all channels.
-      num_classes: of the classifiers; None builds none.
-      aux: whether to build the auxiliary classifier too, for another loss in training.
-      dropout: share of the pooled features dropped in training.
-      transform_input: take images normalised as for other networks, with weights that were trained
-        on another mean and deviation: see `googlenet.renormalize`.
-      act: activation.
-      remat: compute modules a second time in the backward pass, for less memory.
-      norm: after each convolution; None gives convolutions with a bias.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      aux: whether to build the auxiliary classifier, for a second loss in training.
+      dropout: dropout rate of the pooled features in training.
+      transform_input: whether to convert images with ImageNet's mean and standard deviation to
+        those that the weights were trained with: see `googlenet.renormalize`.
 
     Call:
       images f32[B, H, W, C], sides at least 75 -> {"c1": [B, h, w, 64], "c2": [B, h, w, 192], "c3":
       [B, h, w, 288], "c4": [B, h, w, 768], "c5": [B, h, w, 2048], the last map of each size,
       "pooled": [B, 2048], "logits": [B, num_classes], and in training with `aux` "aux": [B,
-      num_classes]}. Sides of 299x299 are 147, 71, 35, 17 and 8, since many convolutions are not
-      padded: a stride makes floor((n - 1) / 2) of n, the second convolution and the one before c2
-      take 2 away. With `aux`, images are at least 299x299 in training and where parameters are
-      initialised. Training takes a key for "dropout", unless that is 0.
+      num_classes]}. For 299x299 the sides are 147, 71, 35, 17 and 8, because many convolutions are
+      not padded: a stride turns n into floor((n - 1) / 2), and the second convolution and the one
+      before c2 remove 2. With `aux`, images must be at least 299x299 in training and when
+      parameters are initialised.
 
     Raises:
       InputError: the images are smaller than that.
@@ -189,7 +183,7 @@ class InceptionV3(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
-        # The parameters are there in evaluation too, however the network was initialised.
+        # The parameters exist in evaluation too, whether initialised with `train` or not.
         with_aux = self.aux and self.num_classes is not None
         with_aux = with_aux and (train or self.is_initializing())
         check_sides(images, 1, more_than=298 if with_aux else 74)

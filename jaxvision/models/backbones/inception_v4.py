@@ -16,34 +16,34 @@ from jaxvision.models.sides import check_sides
 from jaxvision.ops import avg_pool, global_avg_pool, max_pool
 
 AVERAGE, MAXIMUM = "average", "maximum"
-"""3x3 poolings: an average of stride 1, of the cells that lie on the map, and a maximum of stride 2
-without padding."""
+"""3x3 poolings: an average with stride 1 over the cells inside the map, and a maximum with stride 2
+and no padding."""
 
 
 class Layer(NamedTuple):
-    """A convolution, its norm and its activation; without padding where there is a stride."""
+    """A convolution, its norm and its activation; it has no padding if it has a stride."""
 
     channels: int
     kernel_size: int | tuple[int, int] = 1
-    """Of both sides, or (height, width)."""
+    """One size for both sides, or (height, width)."""
     stride: int = 1
     padded: bool = True
     """False where the figures have a "V"."""
 
 
 Step = Layer | str | tuple[Layer, ...]
-"""A layer, a pooling, or layers side by side whose channels are joined."""
+"""A layer, a pooling, or parallel layers whose channels are concatenated."""
 
 
 class Module(NamedTuple):
-    """Branches side by side, whose channels are joined; each is one step after the other."""
+    """Parallel branches, each a sequence of steps, whose channels are concatenated."""
 
     name: str
     branches: tuple[tuple[Step, ...], ...]
     repeats: int = 1
-    """How many such modules follow each other: {name}1, {name}2, ... where there are several."""
+    """How many such modules follow each other; if several, they are named {name}1, {name}2, ..."""
     scale: float | None = None
-    """Of a residual module: the factor before the sum (the paper's section 3.3)."""
+    """Factor of the residual before the sum (the paper's section 3.3); None: no residual module."""
     act: bool = True
     """Whether an activation follows the sum."""
 
@@ -62,7 +62,7 @@ STEM = (
     ),
     (Module("stem4", ((Layer(192, 3, stride=2),), (MAXIMUM,))),),
 )
-"""Figure 3: down to a grid of 35x35."""
+"""Figure 3, down to a grid of 35x35."""
 INCEPTION_A = Module(
     "inception_a",
     (
@@ -110,7 +110,7 @@ INCEPTION_C = Module(
 
 
 def reduction_a(first: int, second: int, third: int, direct: int) -> Module:
-    """Figure 7, from a grid of 35x35 to one of 17x17, with k, l, m and n of table 1."""
+    """Returns figure 7, from a grid of 35x35 to 17x17, with k, l, m and n of table 1."""
     branches = (
         (Layer(direct, 3, stride=2),),
         (Layer(first), Layer(second, 3), Layer(third, 3, stride=2)),
@@ -127,7 +127,7 @@ REDUCTION_B = Module(
         (MAXIMUM,),
     ),
 )
-"""Figure 8: from a grid of 17x17 to one of 8x8."""
+"""Figure 8, from a grid of 17x17 to 8x8."""
 
 STAGES = (
     *STEM[:2],
@@ -139,32 +139,27 @@ STAGES = (
 
 
 class InceptionV4(nn.Module):
-    """Inception modules, and with other stages the residual ones of Inception-ResNet.
+    """The Inception v4 network; with other stages, the Inception-ResNets.
 
-    Layers are named by their module and their place in it, inception_a1_branch3_2_conv, their
-    norms with bn. Where the paper's figures and the released networks have kernels of 1x7 and 7x1,
-    or 1x3 and 3x1, in another order, it is the released one's; so is the order in which channels
-    are joined. The paper leaves the initialisation open: it is the released one too.
+    Layers are named by their module and their place in it, such as inception_a1_branch3_2_conv and
+    its norm inception_a1_branch3_2_bn. If the paper's figures and the authors' released networks
+    differ in the order of kernels of 1x7 and 7x1 or 1x3 and 3x1, this is the order of the released
+    networks. So is the order in which channels are concatenated. The initialisation is the released
+    one too; the paper does not state it.
 
     Attributes:
       stages: the modules at strides 2, 4, 8, 16 and 32.
       width: multiplier of all channels.
-      num_classes: of the classifier; None builds none.
-      dropout: share of the pooled features dropped in training.
-      act: activation.
-      remat: compute modules a second time in the backward pass, for less memory.
-      norm: after each convolution but a residual module's last; None gives convolutions with a
-        bias.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      dropout: dropout rate of the pooled features in training.
+      norm: after each convolution except the last of a residual module; None gives convolutions
+        with a bias.
 
     Call:
       images f32[B, H, W, C], sides at least 75 -> {"c1": [B, h, w, 64], "c2": [B, h, w, 192], "c3":
       [B, h, w, 384], "c4": [B, h, w, 1024], "c5": [B, h, w, 1536], the last map of each size,
-      "pooled": [B, 1536], "logits": [B, num_classes]}. Sides of 299x299 are 147, 71, 35, 17 and 8,
-      since many convolutions are not padded: a stride makes floor((n - 1) / 2) of n, and those
-      before c1 and c2 take 2 away. Training takes a key for "dropout", unless that is 0.
+      "pooled": [B, 1536], "logits": [B, num_classes]}. For 299x299 the sides are 147, 71, 35, 17
+      and 8, because many convolutions are not padded: a stride turns n into floor((n - 1) / 2), and
+      those before c1 and c2 remove 2.
 
     Raises:
       InputError: the images are smaller than that.
@@ -209,7 +204,7 @@ class InceptionV4(nn.Module):
             if step == MAXIMUM:
                 return max_pool(x, 3, stride=2)
             if isinstance(step[0], int):
-                return conv(x, Layer(*step), name=name)  # a config may give plain tuples
+                return conv(x, Layer(*step), name=name)  # the caller may give plain tuples
             ends = [
                 conv(x, Layer(*layer), name=f"{name}{letter}")
                 for letter, layer in zip(ascii_lowercase, step, strict=False)

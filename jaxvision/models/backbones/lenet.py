@@ -1,5 +1,5 @@
 """LeNet-5 (LeCun, Bottou, Bengio & Haffner 1998, "Gradient-based learning applied to document
-recognition", section II.B): as it is mostly told today, and as published."""
+recognition", section II.B), in its usual modern form and as published."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ CONNECTIONS = (
     *((0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5)),
     (0, 1, 2, 3, 4, 5),
 )
-"""The paper's table I: the maps of S2 that each map of C3 sees."""
+"""The paper's table I: the maps of S2 to which each map of C3 is connected."""
 
 _DIGITS = """
 ..###.. ...#... ..###.. ####### .....#. ####### ..####. ####### .#####. ..###..
@@ -42,24 +42,21 @@ _ROWS = [line.split() for line in _DIGITS.strip().splitlines()]
 PROTOTYPES = np.float32(
     [[1 if pixel == "#" else -1 for pixel in "".join(rows)] for rows in zip(*_ROWS, strict=True)]
 )
-"""What F6 is to give for each digit, f32[10, 84]: its picture of 7x12 pixels, of which those of ink
-are 1 and the others -1. The paper's are in its figure 3; these are drawn anew."""
+"""The target of F6 for each digit, f32[10, 84]: a picture of 7x12 pixels, in which ink is 1 and
+background -1. The paper's are in its figure 3; these are drawn anew."""
 
 
 class LeNet5(nn.Module):
-    """LeNet-5 in its modern, dense form: 61,706 parameters with 10 classes.
+    """The LeNet-5 network in its usual modern form, with 61,706 parameters for 10 classes.
 
-    Layers and their names as in the paper's figure 2. Three things differ from 1998, as in most
-    later tellings: C3 sees all maps of S2, the averaging of S2 and S4 has no trainable
-    coefficients, and the output layer is linear instead of RBF.
+    Layers have the names of the paper's figure 2. Three things differ from the network of 1998, as
+    in most later descriptions: C3 is connected to all maps of S2, the averaging of S2 and S4 has no
+    trainable coefficients, and the output layer is linear instead of RBF.
 
     Attributes:
-      num_classes: of the output layer; None builds none.
-      activation: after C1, C3, C5 and F6.
-      norm: applied after C1 and C3, or None as in the paper.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      num_classes: classes of the output layer; None builds no output layer.
+      activation: activation after C1, C3, C5 and F6.
+      norm: after C1 and C3; None as in the paper.
 
     Call:
       images f32[B, 32, 32, C] -> {"c1": [B, 28, 28, 6], "c3": [B, 10, 10, 16],
@@ -100,12 +97,12 @@ class LeNet5(nn.Module):
 
 
 def scaled_tanh(x: Array) -> Array:
-    """1.7159 tanh(2 x / 3), which is near x from -1 to 1: the paper's appendix A."""
+    """Computes 1.7159 tanh(2 x / 3), which is close to x from -1 to 1: the paper's appendix A."""
     return 1.7159 * jnp.tanh(x * (2 / 3))
 
 
 def _uniform(fan_in: int | np.ndarray) -> nn.initializers.Initializer:
-    """From -2.4 / F to 2.4 / F of a unit with F inputs: the paper's appendix A."""
+    """Initialises uniformly from -2.4 / F to 2.4 / F, for F inputs: the paper's appendix A."""
 
     def init(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
         values = jax.random.uniform(key, shape, minval=-2.4, maxval=2.4)
@@ -115,11 +112,7 @@ def _uniform(fan_in: int | np.ndarray) -> nn.initializers.Initializer:
 
 
 class Subsampling(nn.Module):
-    """The sum of each 2x2 cells, times a trainable coefficient of the map, and a trainable bias.
-
-    Attributes:
-      dtype: of the computation; None follows the input and the parameters.
-      param_dtype: of the parameters.
+    """Sums each 2x2 cells, multiplies by a trainable scale of the map and adds a trainable bias.
 
     Call:
       x f32[B, H, W, C] -> [B, H // 2, W // 2, C].
@@ -138,15 +131,13 @@ class Subsampling(nn.Module):
 
 
 class PartialConv(nn.Module):
-    """A 5x5 convolution, each of whose maps sees some of the maps before, without padding.
+    """A 5x5 convolution without padding, in which each output map uses some of the input maps.
 
-    The kernel holds what is connected and no zeros: f32[5, 5, connections], those of the first map
-    first.
+    The kernel holds only the existing connections: f32[5, 5, connections], output map by output
+    map.
 
     Attributes:
-      connections: for each map, which of those before it sees.
-      dtype: of the computation; None follows the input and the parameters.
-      param_dtype: of the parameters.
+      connections: for each output map, the input maps that it uses.
 
     Call:
       x f32[B, H, W, C] -> [B, H - 4, W - 4, maps].
@@ -171,28 +162,25 @@ class PartialConv(nn.Module):
 
 
 class LeNet1998(nn.Module):
-    """LeNet-5 as published: 60,000 parameters.
+    """The LeNet-5 network as published, with 60,000 parameters.
 
-    Layers and their names as in the paper's figure 2. Each map of C3 sees some of the maps of S2,
-    S2 and S4 have a trainable coefficient and a bias for each map, and the output layer compares F6
-    with a picture of each digit, which is fixed: the squared distances between them are the
-    logits, with a minus, so that the softmax of the loss is the paper's equation 9 but for its
-    constant. The paper's images have -0.1 for background and 1.175 for ink.
+    Layers have the names of the paper's figure 2. Each map of C3 is connected to some of the maps
+    of S2. S2 and S4 have a trainable coefficient and a bias for each map. The output layer compares
+    F6 with a fixed picture of each digit: the logits are the negative squared distances between
+    them, so that the softmax of the loss is the paper's equation 9 without its constant. Images in
+    the paper have the value -0.1 for background and 1.175 for ink.
 
     Attributes:
-      num_classes: 10, as there are pictures of digits only; None builds no output layer.
-      activation: after every layer but the output.
-      norm: applied after C1 and C3, or None as in the paper.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      num_classes: 10, because there are only pictures of digits; None builds no output layer.
+      activation: activation after every layer except the output.
+      norm: after C1 and C3; None as in the paper.
 
     Call:
       images f32[B, 32, 32, C] -> {"c1": [B, 28, 28, 6], "c3": [B, 10, 10, 16],
       "pooled": [B, 84], "logits": [B, 10], at most 0}.
 
     Raises:
-      InputError: the images are not 32x32, or num_classes is another number.
+      InputError: the images are not 32x32, or num_classes is neither 10 nor None.
     """
 
     num_classes: int | None = 10
@@ -207,8 +195,8 @@ class LeNet1998(nn.Module):
         _check_images(images)
         if self.num_classes not in (None, len(PROTOTYPES)):
             raise InputError(
-                f"num_classes is {self.num_classes}: this network has prototypes of the "
-                f"{len(PROTOTYPES)} digits, give {len(PROTOTYPES)} or None (or take lenet5)"
+                f"num_classes is {self.num_classes}, but this network has fixed pictures of the "
+                f"{len(PROTOTYPES)} digits: give {len(PROTOTYPES)} or None, or use lenet5"
             )
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)
 
@@ -240,7 +228,7 @@ def _check_images(images: Array) -> None:
     if images.shape[1:3] != (32, 32):
         raise InputError(
             f"lenet5 takes 32x32 images, got {images.shape[1]}x{images.shape[2]}: "
-            "resize them (config.data.image_size=32)"
+            "resize them, for instance with image_size=32"
         )
 
 

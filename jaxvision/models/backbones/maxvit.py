@@ -32,43 +32,38 @@ from jaxvision.models.sides import check_sides
 from jaxvision.ops import avg_pool, global_avg_pool
 
 EXPANSION = 4
-"""Channels of an inverted residual block for each that it gives."""
+"""Inner channels of an inverted residual block, as a multiple of its output channels."""
 SQUEEZE = 4
-"""Channels that a squeeze gives one of."""
+"""Factor by which squeeze-and-excitation reduces the output channels of a block."""
 
 
 class MaxViT(nn.Module):
-    """Blocks of an inverted residual, attention within windows, and attention over a sparse grid.
+    """The MaxViT network.
 
-    As in torchvision, whose names the layers have: attention is scaled by the channels of all heads
-    together, and the average pooling of a shortcut is 3x3.
+    A block has an inverted residual, attention within windows, and attention over a sparse grid.
+    Names and details are torchvision's: attention is scaled by the channels of all heads together,
+    and the average pooling of a shortcut is 3x3.
 
     Attributes:
-      blocks: of each stage.
+      blocks: number of blocks of each stage.
       widths: channels of the stages.
       stem: channels of the two convolutions before them.
       window: side of the windows, and of the grid.
       head_width: channels of each head of the attention.
-      dropout: share dropped in training of what attention gives, and after the dense layers.
-      drop_path: share of the images for which the last block is its shortcuts in training; for
-        those before it in proportion, from 0.
-      num_classes: of the classifier; None builds none.
-      act: activation of convolutions and dense layers; SiLU where channels are squeezed.
-      remat: compute blocks a second time in the backward pass, for less memory.
-      norm: of convolutions, or None; attention has layer norms.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      dropout: dropout rate after attention and after the dense layers, in training.
+      drop_path: rate of stochastic depth of the last block in training; block i of n has
+        (i - 1) / (n - 1) of it.
+      act: activation of convolutions and dense layers; squeeze-and-excitation has SiLU.
+      norm: norm of convolutions, or None; attention has layer norms.
 
     Call:
       images f32[B, H, W, C], sides multiples of window 2^(n + 1) (224), where n is the number of
-      stages -> {"c1": [B, H/2, W/2, 64], the stem's, "c2": [B, H/4, W/4, 64],
+      stages -> {"c1": [B, H/2, W/2, 64], of the stem, "c2": [B, H/4, W/4, 64],
       "c3": [B, H/8, W/8, 128], "c4": [B, H/16, W/16, 256], "c5": [B, H/32, W/32, 512],
-      "pooled": [B, 512], "logits": [B, num_classes]}. Training takes a key for "dropout", unless
-      `dropout` and `drop_path` are 0.
+      "pooled": [B, 512], "logits": [B, num_classes]}.
 
     Raises:
-      InputError: images of other sizes; a `head_width` that does not divide the widths.
+      InputError: the images have other sizes, or `head_width` does not divide the widths.
     """
 
     blocks: tuple[int, ...]
@@ -91,7 +86,9 @@ class MaxViT(nn.Module):
         chex.assert_rank(images, 4)
         check_sides(images, self.window * 2 ** (len(self.blocks) + 1))
         if any(width % self.head_width for width in self.widths):
-            raise InputError(f"heads of {self.head_width} channels cannot share {self.widths}")
+            raise InputError(
+                f"head_width is {self.head_width}, which does not divide all widths {self.widths}"
+            )
         normal = nn.initializers.normal(0.02)
         layers = {"kernel_init": normal, **dtypes_of(self)}
         conv = partial(conv_norm_act, act=self.act, **layers)

@@ -24,7 +24,7 @@ from jaxvision.ops import global_avg_pool
 
 
 class Stage(NamedTuple):
-    """A row of inverted residual blocks."""
+    """A sequence of inverted residual blocks."""
 
     kernel_size: int
     expansion: int
@@ -41,34 +41,28 @@ STAGES = (
     Stage(5, 6, 192, 4, 2),
     Stage(3, 6, 320, 1, 1),
 )
-"""MnasNet-B1: what the search found without squeeze-and-excite."""
+"""MnasNet-B1, the result of the search without squeeze-and-excitation."""
 
 STEM_CHANNELS, SEPARABLE_CHANNELS, HEAD_CHANNELS = 32, 16, 1280
 
 
 class MNASNet(nn.Module):
-    """Inverted residual blocks of 3x3 and 5x5 filters after a separable convolution.
+    """The MnasNet network.
+
+    A separable convolution precedes inverted residual blocks with 3x3 and 5x5 filters.
 
     Attributes:
-      stages: of the blocks.
-      width: multiplier of all channels but the last convolution's.
-      num_classes: of the classifier; None builds none.
-      dropout: share of the pooled features dropped in training.
-      drop_path: share of the images for which the last block is its shortcut in training, if it has
-        one; for those before it in proportion to their place.
-      act: activation.
-      remat: compute blocks a second time in the backward pass, for less memory.
-      norm: after each convolution; None gives convolutions with a bias.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      stages: stages of blocks.
+      width: multiplier of all channels except those of the last convolution.
+      dropout: dropout rate of the pooled features in training.
+      drop_path: rate of stochastic depth of the last block in training; block i of n has i / n of
+        it.
 
     Call:
       images f32[B, H, W, C] -> {"c1": [B, H/2, W/2, 16], "c2": [B, H/4, W/4, 24],
       "c3": [B, H/8, W/8, 40], "c4": [B, H/16, W/16, 96], "c5": [B, H/32, W/32, 320],
-      "pooled": [B, 1280], "logits": [B, num_classes]}, the maps' channels times `width`; they are
-      the last blocks of their sizes, which round up. Training takes a key for "dropout", unless
-      `dropout` and `drop_path` are 0.
+      "pooled": [B, 1280], "logits": [B, num_classes]}, with `width` times these channels in the
+      maps. The maps are the outputs of the last block of each size. Sizes round up.
     """
 
     stages: tuple[Stage, ...] = STAGES
@@ -86,7 +80,7 @@ class MNASNet(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
-        stages = [Stage(*row) for row in self.stages]  # a config may give plain tuples
+        stages = [Stage(*row) for row in self.stages]  # the caller may give plain tuples
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)
         conv = partial(conv_in_sequence, norm=norm, act=self.act, **dtypes)
 

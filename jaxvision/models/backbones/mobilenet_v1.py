@@ -23,7 +23,7 @@ from jaxvision.ops import global_avg_pool
 
 
 class Stage(NamedTuple):
-    """Blocks of as many channels: rows of the paper's table 1."""
+    """Blocks with the same number of channels: rows of the paper's table 1."""
 
     channels: int
     blocks: int
@@ -41,28 +41,23 @@ STEM_CHANNELS = 32
 
 
 class MobileNetV1(nn.Module):
-    """Depthwise separable convolutions: a 3x3 filter for each channel, and a 1x1 convolution.
+    """The MobileNet network, with depthwise separable convolutions.
 
-    The last block has the stride 1 that its size in the paper's table 1 asks for, and not the 2
-    printed there. Layers are named as in MobileNetV2: features_{block}_0 is the depthwise
-    convolution, _3 the other; the first of all is features_0_0.
+    A separable convolution has a 3x3 filter for each channel and then a 1x1 convolution. The last
+    block has stride 1, which fits its size in the paper's table 1, and not the 2 printed there.
+    Layers are named as in MobileNetV2: features_{block}_0 is the depthwise convolution,
+    features_{block}_3 the other; the first layer is features_0_0.
 
     Attributes:
-      stages: of the blocks; a stride is its first block's.
+      stages: stages of blocks; the first block of a stage has its stride.
       width: multiplier of all channels, alpha in the paper.
-      num_classes: of the classifier; None builds none.
-      act: activation, after each convolution.
-      remat: compute blocks a second time in the backward pass, for less memory.
-      norm: after each convolution; None gives convolutions with a bias.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      act: activation after each convolution.
 
     Call:
       images f32[B, H, W, C] -> {"c1": [B, H/2, W/2, 64], "c2": [B, H/4, W/4, 128],
       "c3": [B, H/8, W/8, 256], "c4": [B, H/16, W/16, 512], "c5": [B, H/32, W/32, 1024],
-      "pooled": [B, 1024], "logits": [B, num_classes]}, the channels times `width`; the maps are the
-      last blocks of their sizes, which round up.
+      "pooled": [B, 1024], "logits": [B, num_classes]}, with `width` times these channels; the maps
+      are the outputs of the last block of each size. Sizes round up.
     """
 
     stages: tuple[Stage, ...] = STAGES

@@ -45,28 +45,23 @@ STEM_CHANNELS, HEAD_CHANNELS = 32, 1280
 
 
 class MobileNetV2(nn.Module):
-    """Inverted residual blocks: expand by a 1x1 convolution, filter each channel, project.
+    """The MobileNetV2 network.
+
+    Its inverted residual blocks expand the channels by a 1x1 convolution, filter each channel, and
+    reduce them by another 1x1 convolution.
 
     Attributes:
       stages: rows of the paper's table 2.
-      width: multiplier of all channels; of the last convolution's only where it is above 1.
-      num_classes: of the classifier; None builds none.
-      dropout: share of the pooled features dropped in training.
-      drop_path: share of the images for which the last block is its shortcut in training, if it has
-        one; for those before it in proportion to their place.
-      act: activation.
-      remat: compute blocks a second time in the backward pass, for less memory.
-      norm: after each convolution; None gives convolutions with a bias.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      width: multiplier of all channels; it applies to the last convolution only if it is above 1.
+      dropout: dropout rate of the pooled features in training.
+      drop_path: rate of stochastic depth of the last block in training; block i of n has i / n of
+        it.
 
     Call:
       images f32[B, H, W, C] -> {"c1": [B, H/2, W/2, 16], "c2": [B, H/4, W/4, 24],
       "c3": [B, H/8, W/8, 32], "c4": [B, H/16, W/16, 96], "c5": [B, H/32, W/32, 320],
-      "pooled": [B, 1280], "logits": [B, num_classes]}; the maps are the last bottlenecks of their
-      sizes, which round up. Training takes a key for "dropout", unless `dropout` and `drop_path`
-      are 0.
+      "pooled": [B, 1280], "logits": [B, num_classes]}; the maps are the outputs of the last block
+      of each size. Sizes round up.
     """
 
     stages: tuple[Stage, ...] = STAGES
@@ -84,7 +79,7 @@ class MobileNetV2(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
-        stages = [Stage(*row) for row in self.stages]  # a config may give plain tuples
+        stages = [Stage(*row) for row in self.stages]  # the caller may give plain tuples
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)
         conv = partial(conv_in_sequence, norm=norm, act=self.act, **dtypes)
 

@@ -69,34 +69,30 @@ STEM_CHANNELS, HEAD_EXPANSION, SQUEEZE_REDUCTION = 16, 6, 4
 
 
 class MobileNetV3(nn.Module):
-    """Inverted residual blocks, some with channels recalibrated, and hard swishes.
+    """The MobileNetV3 network.
 
-    As in torchvision, whose names the layers have, squeeze-and-excite has a quarter of a block's
-    expanded channels.
+    It has inverted residual blocks, some of them with squeeze-and-excitation, and hard swish as
+    activation. Layers are named as in torchvision; as there, squeeze-and-excitation has a quarter
+    of the expanded channels of a block.
 
     Attributes:
       blocks: rows of the paper's table 1 or 2, without the first and the last ones.
-      hidden: channels of the classifier's first layer.
+      hidden: channels of the first layer of the classifier.
       width: multiplier of all channels.
-      dilated: let the last stride be 1, and the convolutions from there on be dilated by 2.
-      num_classes: of the classifier; None builds none.
-      dropout: share of the hidden features dropped in training.
-      drop_path: share of the images for which the last block is its shortcut in training, if it has
-        one; for those before it in proportion to their place.
-      act: activation where the tables say HS; where they say RE, it is a ReLU.
-      remat: compute blocks a second time in the backward pass, for less memory.
-      norm: after each convolution; None gives convolutions with a bias.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      dilated: whether the last stride is replaced by 1, with a dilation of 2 in the convolutions
+        from there on.
+      dropout: dropout rate of the hidden features in training.
+      drop_path: rate of stochastic depth of the last block in training; block i of n has i / n of
+        it.
+      act: activation of the rows with HS in the tables; those with RE have a ReLU.
 
     Call:
       images f32[B, H, W, C] -> {"c1": [B, H/2, W/2, 16], "c2": [B, H/4, W/4, 24],
       "c3": [B, H/8, W/8, 40], "c4": [B, H/16, W/16, 112], "c5": [B, H/32, W/32, 160],
-      "pooled": [B, 960], "logits": [B, num_classes]}; of the small network 16, 16, 24, 48, 96 and
-      576 channels. The maps are the last blocks of their sizes (c1 of the small network is the
-      stem's), which round up; with `dilated` there is no c5, and c4 is the last block's. Training
-      takes a key for "dropout", unless `dropout` and `drop_path` are 0.
+      "pooled": [B, 960], "logits": [B, num_classes]}. The small network has 16, 16, 24, 48, 96 and
+      576 channels. The maps are the outputs of the last block of each size (c1 of the small network
+      is that of the stem). Sizes round up. With `dilated` there is no c5, and c4 is the output of
+      the last block.
     """
 
     blocks: tuple[Block, ...]
@@ -116,7 +112,7 @@ class MobileNetV3(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
-        blocks = [Block(*row) for row in self.blocks]  # a config may give plain tuples
+        blocks = [Block(*row) for row in self.blocks]  # the caller may give plain tuples
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)
         conv = partial(conv_in_sequence, norm=norm, act=self.act, **dtypes)
 

@@ -26,22 +26,22 @@ from jaxvision.models.sides import check_sides
 from jaxvision.ops import avg_pool, global_avg_pool, max_pool
 
 AVERAGE, MAXIMUM, IDENTITY = "average", "maximum", "identity"
-"""3x3 poolings, and what leaves a map as it is."""
+"""3x3 poolings, and the operation that does not change a map."""
 
 Operation = int | str
-"""One of these, or the kernel size of separable convolutions."""
+"""One of these operations, or the kernel size of separable convolutions."""
 
 Step = tuple[Operation, int]
-"""An operation, and the state that it is done to."""
+"""An operation, and the state to which it is applied."""
 
 
 class Cell(NamedTuple):
-    """A small graph: state 0 is the map before the cell, 1 the one before that."""
+    """A small graph of states: 0 is made from the map before the cell, 1 from the map before it."""
 
     blocks: tuple[tuple[Step, Step], ...]
-    """Two steps, the sum of which is the next state: 2, 3 and so on."""
+    """Pairs of steps, whose sums are the next states: 2, 3 and so on."""
     joined: tuple[int, ...]
-    """The states whose channels the cell gives, side by side."""
+    """The states whose channels are concatenated to the output of the cell."""
 
 
 NORMAL = Cell(
@@ -70,47 +70,42 @@ AUX_CHANNELS, AUX_HIDDEN = 128, 768
 
 
 class NASNet(nn.Module):
-    """Cells that a search has found, each of which sees what the two before it have given.
+    """The NASNet network. Its cells were found by a search, and use the outputs of the two before.
 
-    A stride in a REDUCTION is that of its first steps, those from states 0 and 1. All padding is as
-    wide on both sides: on maps with even sides a stride takes other pixels than in the authors'
-    TensorFlow, and makes as many.
+    In a REDUCTION, the steps from states 0 and 1 have stride 2. Padding is symmetric: on maps with
+    even sides a stride selects other pixels than in the TensorFlow code of the authors, but the
+    same number.
 
-    Layers have the authors' names for cells, cell_stem_0, cell_0 and reduction_cell_0, then 1x1 and
-    previous for what makes states 0 and 1, block{i}_left or _right and depthwise1, pointwise1,
-    depthwise2, pointwise2 for separable convolutions; a norm is its convolution's name with _bn.
+    Cells have the names of the authors, such as cell_stem_0, cell_0 and reduction_cell_0. The names
+    of layers in a cell are 1x1 and previous for those that compute states 0 and 1, and
+    block{i}_left or block{i}_right with depthwise1, pointwise1, depthwise2 and pointwise2 for
+    separable convolutions. A norm has the name of its convolution with the suffix _bn.
 
     Attributes:
-      cells: normal ones of each of three sizes, N in the paper.
-      filters: channels of each state in the first of them; at every reduction they double. The last
-        map has 24 times as many, which is the paper's other number.
+      cells: number of normal cells of each of three sizes, N in the paper.
+      filters: channels of each state in the first of them; they double at every reduction. The last
+        map has 24 times as many, which is the second number in the paper's names.
       stem: channels of the first convolution.
-      skip_reduction: whether a cell after a reduction sees, besides that, not the map before it but
-        the one before that, as in the authors' large network.
-      num_classes: of the classifiers; None builds none.
-      aux: whether to build the auxiliary classifier too, for another loss in training.
-      dropout: share of the pooled features dropped in training.
-      drop_path: share of the images for which a step of the last cell is zero in training; cell i
-        of n has i / n of that. (The authors raise it from 0 while they train.)
-      act: activation, before each convolution but the first, and before the last pooling.
-      remat: compute cells a second time in the backward pass, for less memory.
-      norm: after each convolution but the depthwise ones; None gives convolutions with a bias.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      skip_reduction: whether the cell after a reduction uses, as its second input, not the input of
+        the reduction but the map before it, as in the large network of the authors.
+      aux: whether to build the auxiliary classifier, for a second loss in training.
+      dropout: dropout rate of the pooled features in training.
+      drop_path: rate of stochastic depth of the steps of the last cell in training; cell i of n has
+        i / n of it. (The authors also increase it from 0 during training.)
+      act: activation before each convolution except the first, and before the last pooling.
+      norm: after each convolution except depthwise ones; None gives convolutions with a bias.
 
     Call:
       images f32[B, H, W, C], sides at least 19 -> {"c1": [B, H/2, W/2, 32], "c2": [B, H/4, W/4,
       44], "c3": [B, H/8, W/8, 264], "c4": [B, H/16, W/16, 528], "c5": [B, H/32, W/32, 1056], the
       last maps of their sizes, without the activation after them, "pooled": [B, 1056], "logits":
-      [B, num_classes], and in training with `aux` "aux": [B, num_classes]}, the channels those of 4
+      [B, num_classes], and in training with `aux` "aux": [B, num_classes]}, with the channels of 4
       cells and 44 filters. The first sides are floor((n - 1) / 2), all others round up. With `aux`,
-      images are at least 67x67 in training and where parameters are initialised; those of one layer
-      depend on the size of the images. Training takes a key for "dropout", unless `dropout` and
-      `drop_path` are 0.
+      images must be at least 67x67 in training and when parameters are initialised, and the shape
+      of one kernel depends on the size of the images.
 
     Raises:
-      InputError: the images are smaller than that, or 4 does not divide the filters.
+      InputError: the images are smaller than that, or 4 does not divide the number of filters.
     """
 
     cells: int = 4
@@ -131,12 +126,12 @@ class NASNet(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
-        # The parameters are there in evaluation too, however the network was initialised.
+        # The parameters exist in evaluation too, whether initialised with `train` or not.
         with_aux = self.aux and self.num_classes is not None
         with_aux = with_aux and (train or self.is_initializing())
         check_sides(images, 1, more_than=66 if with_aux else 18)
         if self.filters % 4:
-            raise InputError(f"filters is {self.filters}: give a multiple of 4, for the stem")
+            raise InputError(f"filters is {self.filters}: give a multiple of 4")
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)
 
         def conv(x: Array, features: int, kernel_size: Any, *, name: str, **how: Any) -> Array:
@@ -160,10 +155,10 @@ class NASNet(nn.Module):
             return x
 
         def fitted(x: Array, like: Array, *, name: str) -> Array:
-            """State 1: the map before the last one, of the size and the channels of state 0."""
+            """Returns state 1: the map before the last, with the size and channels of state 0."""
             features = like.shape[-1]
             if x.shape[1:3] != like.shape[1:3]:
-                # The second path sees the pixels between those of the first.
+                # The second path uses the pixels between those of the first.
                 between = jnp.pad(x[:, 1:, 1:], ((0, 0), (0, 1), (0, 1), (0, 0)))
                 halves = ("path1", x, features // 2), ("path2", between, features - features // 2)
                 paths = [
@@ -183,7 +178,7 @@ class NASNet(nn.Module):
         ) -> Array:
             before, x = seen
             y = conv(self.act(x), filters, 1, name=f"{name}_1x1")
-            # The first cell has nothing before its map, which then comes twice, once as it is.
+            # There is no map before the input of the first cell, so state 1 is that input itself.
             states = [y, x if before is None else fitted(before, y, name=f"{name}_previous")]
 
             def step(operation: Operation, state: int, *, name: str) -> Array:

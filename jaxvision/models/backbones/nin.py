@@ -1,5 +1,5 @@
-"""Network in Network (Lin, Chen & Yan 2014, "Network in network"): the paper's for CIFAR, and its
-authors' for ImageNet."""
+"""Network in Network (Lin, Chen & Yan 2014, "Network in network"): that of the paper for CIFAR, and
+that of its authors for ImageNet."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,18 +16,18 @@ from jaxvision.ops import global_avg_pool, max_pool
 
 
 class Mlpconv(NamedTuple):
-    """A convolution, and 1x1 ones after it: a small network that slides over the image.
+    """A convolution followed by 1x1 convolutions: a small network that slides over the image.
 
-    A pooling comes before each but the first.
+    A pooling precedes each mlpconv except the first.
     """
 
     channels: tuple[int, ...]
-    """Of the convolution, and of each 1x1. The last of all is the classifier's, and is not here."""
+    """Channels of the convolution and of each 1x1 convolution, without those of the classifier."""
     kernel_size: int
     stride: int = 1
     padding: int = 1
     drop: bool = False
-    """Whether a share of its input is dropped in training."""
+    """Whether dropout is applied to its input in training."""
 
 
 CIFAR = (
@@ -44,31 +44,26 @@ IMAGENET = (
 
 
 class NiN(nn.Module):
-    """Mlpconvs with a 3x3 max pooling of stride 2 between them, and the mean of a map for a class.
+    """The Network in Network: mlpconvs with 3x3 max poolings of stride 2 between them.
 
-    Convolutions are called mlpconv{i}_{j}, both from 1, and so is the classifier, a 1x1 one whose
-    map is averaged; norms are called {name of the convolution}_bn. The paper does not tell how
-    parameters begin: here as in He et al. 2015.
+    The logit of a class is the mean of a map. Convolutions are named mlpconv{i}_{j}, both from 1.
+    So is the classifier, a 1x1 convolution whose map is averaged. Norms are named
+    {name of the convolution}_bn. The initialisation is that of He et al. 2015; the paper does not
+    state one.
 
     Attributes:
       stages: the mlpconvs.
-      num_classes: of the classifier; None builds none.
-      dropout: share dropped in training, of what the stages with `drop` take.
-      act: activation, of the classifier too.
-      remat: compute mlpconvs a second time in the backward pass, for less memory.
-      norm: after each convolution but the classifier, or None as in the paper.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      dropout: dropout rate of the inputs of the stages with `drop`, in training.
+      act: activation, also of the classifier.
+      norm: after each convolution except the classifier; None as in the paper.
 
     Call:
       images f32[B, H, W, C] -> {"c{i}": [B, H / 2^i, W / 2^i, channels], the map after each
-      mlpconv, i from 0 with a first stride of 1, from 2 with one of 4, "pooled": [B, channels],
-      means of the last map, "logits": [B, num_classes]}. The first side is
-      floor((H + 2 padding - kernel_size) / stride) + 1; a pooling makes ceil((n - 1) / 2) of n.
-      Sides must leave one cell in the end: at least 4 for CIFAR, 39 for ImageNet. The classifier
-      does not see "pooled", but the map before. Training takes a key for "dropout", unless that
-      is 0.
+      mlpconv, with i from 0 if the first stride is 1 and from 2 if it is 4, "pooled": [B,
+      channels], means of the last map, "logits": [B, num_classes]}. The first side is
+      floor((H + 2 padding - kernel_size) / stride) + 1; a pooling turns n into ceil((n - 1) / 2).
+      The last map must have at least one cell: sides must be at least 4 for CIFAR, 39 for ImageNet.
+      The classifier does not use "pooled", but the map before.
 
     Raises:
       InputError: the images are smaller than that.
@@ -87,11 +82,11 @@ class NiN(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
-        stages = [Mlpconv(*stage) for stage in self.stages]  # a config may give plain tuples
+        stages = [Mlpconv(*stage) for stage in self.stages]  # the caller may give plain tuples
         least = 1
         for stage in reversed(stages):
             least = side_before(stage, least)
-            least *= 1 if stage is stages[0] else 2  # A pooling that is to give n cells needs 2 n.
+            least *= 1 if stage is stages[0] else 2  # A pooling needs 2 n cells to return n.
         check_sides(images, 1, more_than=least - 1)
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)
 

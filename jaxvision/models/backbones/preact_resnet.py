@@ -14,46 +14,41 @@ from jaxvision.layers import Norm, batch_norm, conv_norm_act, dtypes_of, norm_of
 from jaxvision.ops import global_avg_pool, max_pool
 
 EXPANSION = 4
-"""Channels of a bottleneck block for each of its stage's width."""
+"""Output channels of a bottleneck block, as a multiple of the width of its stage."""
 
 
 class PreactResNet(nn.Module):
-    """Residual blocks with norm and activation before each convolution, and nothing on shortcuts.
+    """The pre-activation ResNet and the Wide ResNet.
 
-    So inside a stage each block adds to what all before it have added, and the gradient comes to
-    each of them unchanged, beside what goes through the blocks after it. Where a stage begins, norm
-    and activation come before the split into branch and shortcut, which is a 1x1 convolution if it
-    has a stride or changes the channels (the authors' released networks). A stride is that of a
-    block's first convolution, in bottlenecks too.
+    Residual blocks have norm and activation before each convolution, and nothing on shortcuts. So
+    within a stage each block adds to the sum of all blocks before it, and gradients reach every
+    block directly through the shortcuts. At the start of a stage, norm and activation precede the
+    split into branch and shortcut, which is a 1x1 convolution if it has a stride or changes the
+    channels, as in the networks that the authors released. The stride is in the first convolution
+    of a block, also in bottlenecks.
 
-    The stem is conv1 and bn1, the norm after a stage layer{stage}_bn; in a block bn{i} is before
-    conv{i}, and its shortcut is called downsample. Bn1 of a stage's first block is the norm before
-    the split.
+    The stem is conv1 and bn1, and the norm after a stage is layer{stage}_bn. In a block bn{i}
+    precedes conv{i}, and the shortcut is named downsample. In the first block of a stage, bn1
+    precedes the split.
 
     Attributes:
-      blocks: of each stage; all stages but the first begin with a stride of 2.
-      widths: channels of the stages, times 4 with bottlenecks. Zagoruyko & Komodakis widen 16, 32
-        and 64 by a factor k.
-      bottleneck: whether blocks are a 3x3 convolution between two 1x1; else two 3x3.
+      blocks: number of blocks of each stage; all stages except the first start with stride 2.
+      widths: channels of the stages, times 4 with bottlenecks. Zagoruyko & Komodakis multiply 16,
+        32 and 64 by a factor k.
+      bottleneck: whether blocks have a 3x3 convolution between two 1x1 ones, instead of two 3x3.
       stem: channels of the first convolution.
-      large_images: whether this is a 7x7 of stride 2, with a max pooling after it; else a 3x3.
-      dropout: share of the inputs of each convolution of a block but the first that is dropped in
-        training; where Zagoruyko & Komodakis use it, 0.3 on CIFAR and 0.4 on SVHN.
-      num_classes: of the classifier; None builds none.
-      act: activation.
-      remat: compute blocks a second time in the backward pass, for less memory.
+      large_images: whether the first convolution is 7x7 with stride 2 and a max pooling after it,
+        instead of 3x3.
+      dropout: dropout rate of the inputs of each convolution of a block except the first, in
+        training. Zagoruyko & Komodakis use 0.3 on CIFAR and 0.4 on SVHN.
       norm: before each activation; None gives convolutions with a bias.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
 
     Call:
-      images f32[B, H, W, C] -> {"c1": [B, H, W, 16], the stem's, "c2": [B, H, W, 64],
-      "c3": [B, H/2, W/2, 128], "c4": [B, H/4, W/4, 256], the stages', "pooled": [B, 256],
-      "logits": [B, num_classes]}, the channels those of the CIFAR networks with bottlenecks; each
-      map is one after norm and activation. With `large_images` "c1" has half the size, and those
-      after it a quarter of what is said here. Sizes round up. Training takes a key for "dropout",
-      unless that is 0.
+      images f32[B, H, W, C] -> {"c1": [B, H, W, 16], of the stem, "c2": [B, H, W, 64],
+      "c3": [B, H/2, W/2, 128], "c4": [B, H/4, W/4, 256], of the stages, "pooled": [B, 256],
+      "logits": [B, num_classes]}, with the channels of the CIFAR networks with bottlenecks. Maps
+      are taken after norm and activation. With `large_images` the sides of "c1" are half of these,
+      and those of the other maps a quarter. Sizes round up.
     """
 
     blocks: tuple[int, ...]

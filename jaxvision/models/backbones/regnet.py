@@ -37,18 +37,18 @@ class Stage(NamedTuple):
 def quantised_stages(
     depth: int, w_0: int, w_a: float, w_m: float, group_width: int
 ) -> tuple[Stage, ...]:
-    """The stages of a network whose widths grow linearly, up to rounding.
+    """Computes the stages of a network whose widths grow linearly, up to rounding.
 
-    Block j should have u_j = w_0 + w_a j channels. It gets w_0 w_m^s with the whole s that comes
-    nearest to it in the exponent, in multiples of 8; blocks with equal widths are a stage. A width
-    then becomes a near multiple of the group's.
+    The target of block j is u_j = w_0 + w_a j channels. It gets w_0 w_m^s, where s is the exponent
+    of u_j rounded to an integer, and the result is rounded to a multiple of 8. Blocks with equal
+    widths form a stage. Finally a width is rounded to a multiple of its group width.
 
     Args:
       depth: number of blocks.
-      w_0: channels of the first.
-      w_a: that each block has more than the one before it.
+      w_0: channels of the first block.
+      w_a: increase of the channels from block to block.
       w_m: ratio of the channels of two stages.
-      group_width: channels of a group; at most those of the stage.
+      group_width: channels of a group; at most those of the stage are used.
     Source: Radosavovic et al. 2020, section 3.3, equations 2 to 4; appendix D for the
       groups, where a tie is rounded up, as in torchvision.
     """
@@ -62,33 +62,27 @@ def quantised_stages(
 
 
 class RegNet(nn.Module):
-    """Residual bottlenecks with grouped convolutions, as wide inside as outside.
+    """The RegNet network: residual bottlenecks with grouped convolutions.
 
-    Layers are named as in torchvision.
+    All convolutions of a bottleneck have the same width. Layers are named as in torchvision.
 
     Attributes:
-      stages: of the blocks; the first of each has a stride of 2.
-      stem_channels: of the first convolution.
-      se_ratio: channels between the two layers of a squeeze-and-excitation for each channel that
-        its block takes, as in RegNetY; None leaves it out, as in RegNetX.
-      drop_path: share of the images for which the last block is its shortcut in training; for those
-        before it in proportion to their place.
-      num_classes: of the classifier; None builds none.
-      act: activation, that of squeeze-and-excitation too.
-      remat: compute blocks a second time in the backward pass, for less memory.
-      norm: after each convolution; None gives convolutions with a bias.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      stages: stages of blocks; the first block of each has stride 2.
+      stem_channels: channels of the first convolution.
+      se_ratio: channels between the two layers of squeeze-and-excitation, as a fraction of the
+        input channels of the block, as in RegNetY; None omits it, as in RegNetX.
+      drop_path: rate of stochastic depth of the last block in training; block i of n has i / n of
+        it.
+      act: activation, also of squeeze-and-excitation.
 
     Call:
-      images f32[B, H, W, C] -> {"c1": [B, H/2, W/2, 32], the stem's, "c2": [B, H/4, W/4, 48],
+      images f32[B, H, W, C] -> {"c1": [B, H/2, W/2, 32], of the stem, "c2": [B, H/4, W/4, 48],
       "c3": [B, H/8, W/8, 104], "c4": [B, H/16, W/16, 208], "c5": [B, H/32, W/32, 440],
-      "pooled": [B, 440], "logits": [B, num_classes]}, the channels those of RegNetY-400MF. Sizes
-      round up. Training takes a key for "dropout", unless `drop_path` is 0.
+      "pooled": [B, 440], "logits": [B, num_classes]}, with the channels of RegNetY-400MF. Sizes
+      round up.
 
     Raises:
-      InputError: a stage's width is no multiple of its group's.
+      InputError: the width of a stage is not a multiple of its group_width.
     """
 
     stages: tuple[Stage, ...]
@@ -168,4 +162,4 @@ REGNETS = {
     "regnet_y_32gf": _y(20, 232, 115.89, 2.53, 232),
     "regnet_y_128gf": _y(27, 456, 160.83, 2.52, 264),
 }
-"""Of `quantised_stages`: depth, w_0, w_a, w_m and the group's width, as published."""
+"""The arguments of `quantised_stages`, as published: depth, w_0, w_a, w_m and group_width."""

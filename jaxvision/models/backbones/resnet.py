@@ -1,4 +1,4 @@
-"""Residual networks, and the plain ones beside them (He, Zhang, Ren & Sun 2016, "Deep residual
+"""ResNet and its plain counterpart without shortcuts (He, Zhang, Ren & Sun 2016, "Deep residual
 learning for image recognition", section 4.1), ResNeXt (Xie, Girshick, Dollár, Tu & He 2017,
 "Aggregated residual transformations for deep neural networks"), Wide ResNet (Zagoruyko & Komodakis
 2016, "Wide residual networks") and SE-ResNet (Hu, Shen & Sun 2018, "Squeeze-and-excitation
@@ -27,55 +27,49 @@ from jaxvision.layers import (
 from jaxvision.ops import global_avg_pool, max_pool
 
 EXPANSION = 4
-"""Channels of a bottleneck block for each of its stage's width."""
+"""Output channels of a bottleneck block, as a multiple of the width of its stage."""
 
 
 class ResNet(nn.Module):
-    """Residual blocks of two 3x3 convolutions, or of a 3x3 between two 1x1: the bottleneck.
+    """The ResNet network of He et al. 2016 and its variants.
 
-    As in torchvision, whose names the layers have: a bottleneck's stride is that of its 3x3
-    convolution (the paper's: `stride_in_1x1`), and a shortcut is a 1x1 convolution only where a
-    stage begins with a stride, or the channels change (the paper's option B). Layers of
-    squeeze-and-excitation, which torchvision's ResNets lack, are layer{stage}_{block}_se_fc1 and
-    _fc2.
+    Its residual blocks have two 3x3 convolutions, or, as bottlenecks, a 3x3 convolution between two
+    1x1 ones. Names and details are torchvision's: the stride of a bottleneck is in its 3x3
+    convolution (in the paper it is in the first 1x1, see `stride_in_1x1`), and a shortcut is a 1x1
+    convolution only if a stage starts with a stride or the channels change (the paper's option B).
+    The layers of squeeze-and-excitation, which torchvision's ResNets lack, are
+    layer{stage}_{block}_se_fc1 and layer{stage}_{block}_se_fc2.
 
     Attributes:
-      blocks: of each of the four stages.
-      bottleneck: whether blocks have one.
-      groups: of the 3x3 convolutions of bottlenecks.
-      width_per_group: channels of each of these groups in the first stage, where `widths` is 64;
-        in others in proportion.
-      widths: channels of the stages, times 4 with bottlenecks; the first is the stem's too.
-      stride_in_1x1: whether the first 1x1 convolution of a bottleneck has its stride, as in the
+      blocks: number of blocks of each of the four stages.
+      bottleneck: whether blocks are bottlenecks.
+      groups: groups of the 3x3 convolutions of bottlenecks.
+      width_per_group: channels of each of these groups in a stage whose width is 64; in other
+        stages it scales with the width.
+      widths: channels of the stages, times 4 with bottlenecks; the first is also that of the stem.
+      stride_in_1x1: whether the stride of a bottleneck is in its first 1x1 convolution, as in the
         paper and in weights from Caffe.
-      shortcuts: whether blocks have them; without, this is the paper's plain network.
-      squeeze: channels of a block for each one between the two layers of a squeeze-and-excitation
-        at its end, the SE paper's reduction ratio r; None builds none.
-      replace_stride_with_dilation: for each of the last three stages, whether its convolutions are
-        dilated instead, so that it computes the same on a finer grid.
-      zero_init_residual: let the last norm of each block begin with a scale of zero, so that blocks
-        begin as their shortcuts.
-      drop_path: share of the images for which the last block is its shortcut in training; for those
-        before it in proportion to their place.
-      num_classes: of the classifier; None builds none.
-      act: activation.
-      remat: compute blocks a second time in the backward pass, for less memory.
-      norm: after each convolution; None gives convolutions with a bias.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      shortcuts: whether blocks have shortcuts; without, this is the paper's plain network.
+      squeeze: reduction ratio r of squeeze-and-excitation at the end of each block: the channels of
+        the block divided by those between its two layers. None builds none.
+      replace_stride_with_dilation: for each of the last three stages, whether dilation replaces its
+        stride, so that it computes the same on a finer grid.
+      zero_init_residual: whether to initialise the scale of the last norm of each block with zero,
+        so that a block initially is its shortcut.
+      drop_path: rate of stochastic depth of the last block in training; block i of n has i / n of
+        it.
 
     Call:
-      images f32[B, H, W, C] -> {"c1": [B, H/2, W/2, 64], the stem's, "c2": [B, H/4, W/4, 256],
+      images f32[B, H, W, C] -> {"c1": [B, H/2, W/2, 64], of the stem, "c2": [B, H/4, W/4, 256],
       "c3": [B, H/8, W/8, 512], "c4": [B, H/16, W/16, 1024], "c5": [B, H/32, W/32, 2048],
-      "pooled": [B, 2048], "logits": [B, num_classes]}; a quarter of the channels from c2 on without
-      bottlenecks. Sizes round up; after a stride that is replaced they are those before. Training
-      takes a key for "dropout", unless `drop_path` is 0.
+      "pooled": [B, 2048], "logits": [B, num_classes]}. Without bottlenecks, c2 to c5 and pooled
+      have a quarter of these channels. Sizes round up. A stride that dilation replaces does not
+      change the size.
 
     Raises:
-      InputError: groups, another width of them, or `stride_in_1x1` without bottlenecks;
-        `zero_init_residual` without a norm; that or `drop_path` without shortcuts; fewer channels
-        than `squeeze`.
+      InputError: `groups`, `width_per_group` or `stride_in_1x1` is set without bottlenecks;
+        `zero_init_residual` is set without a norm; that or `drop_path` is set without shortcuts; or
+        a block has fewer channels than `squeeze`.
     """
 
     blocks: tuple[int, int, int, int]
@@ -103,14 +97,12 @@ class ResNet(nn.Module):
         of_bottlenecks = (self.groups, self.width_per_group, self.stride_in_1x1)
         if not self.bottleneck and of_bottlenecks != (1, 64, False):
             raise InputError(
-                "groups, width_per_group and stride_in_1x1 are of bottlenecks: set bottleneck=True"
+                "groups, width_per_group and stride_in_1x1 need bottlenecks: set bottleneck=True"
             )
         if self.zero_init_residual and self.norm is None:
-            raise InputError("zero_init_residual is of norms: give a norm")
+            raise InputError("zero_init_residual needs norms: give a norm")
         if not self.shortcuts and (self.zero_init_residual or self.drop_path):
-            raise InputError(
-                "zero_init_residual and drop_path are of shortcuts: set shortcuts=True"
-            )
+            raise InputError("zero_init_residual and drop_path need shortcuts: set shortcuts=True")
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)
         last_norm = norm
         if self.zero_init_residual:
@@ -120,9 +112,10 @@ class ResNet(nn.Module):
         def residual(
             x: Array, *, width: int, name: str, stride: int, before: int, dilation: int, drop: float
         ):
-            """A block: its strided convolution is dilated by `before`, those after by `dilation`.
+            """Applies a block.
 
-            Where dilation replaces a stride, each then meets the pixels that it would have met.
+            Its convolution with the stride is dilated by `before`, those after it by `dilation`. So
+            if dilation replaces a stride, each uses the same pixels as it would with the stride.
             """
             strided, dilated = {"stride": stride, "dilation": before}, {"dilation": dilation}
             layers = [(width, 3, strided), (width, 3, dilated)]
@@ -141,7 +134,10 @@ class ResNet(nn.Module):
                 y = conv(y, channels, kernel_size, **{"norm": norm, **names, **options})
             if self.squeeze is not None:
                 if not 0 < self.squeeze <= features:
-                    raise InputError(f"squeeze is {self.squeeze}: a block has {features} channels")
+                    raise InputError(
+                        f"squeeze is {self.squeeze}: give at least 1 and at most {features}, the "
+                        "channels of a block"
+                    )
                 how = {"name": f"{name}_se", "act": self.act, **dtypes}
                 y = squeeze_excite(y, features // self.squeeze, **how)
             if not self.shortcuts:

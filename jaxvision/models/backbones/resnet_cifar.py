@@ -1,5 +1,5 @@
-"""Residual networks for CIFAR, and the plain ones beside them (He, Zhang, Ren & Sun 2016, "Deep
-residual learning for image recognition", section 4.2)."""
+"""Residual and plain networks for CIFAR (He, Zhang, Ren & Sun 2016, "Deep residual learning for
+image recognition", section 4.2)."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,14 +15,15 @@ from jaxvision.ops import global_avg_pool
 
 
 def option_a_shortcut(x: Array, features: int, stride: int) -> Array:
-    """The paper's parameter-free shortcut (option A): subsample, and pad channels with zeros.
+    """Computes the paper's shortcut without parameters (option A).
 
-    The zero channels are shared out before and after, as widely trained weights expect.
+    It subsamples and pads channels with zeros, half of them before and half after, as widely used
+    weights expect.
 
     Args:
       x: [B, H, W, C].
-      features: channels out, at least C.
-      stride: of the subsampling.
+      features: output channels, at least C.
+      stride: stride of the subsampling.
     Returns:
       [B, ceil(H / stride), ceil(W / stride), features].
     """
@@ -32,25 +33,20 @@ def option_a_shortcut(x: Array, features: int, stride: int) -> Array:
 
 
 class ResNetCifar(nn.Module):
-    """The 6n + 2 layer ResNet: three stages of n basic blocks at strides 1, 2 and 2.
+    """The ResNet for CIFAR with 6n + 2 layers: three stages of n basic blocks.
+
+    The strides of the stages are 1, 2 and 2.
 
     Attributes:
-      blocks: n, basic blocks a stage; 3 is ResNet-20.
+      blocks: n, the number of blocks of a stage; 3 gives ResNet-20.
       widths: channels of the three stages.
-      shortcuts: whether blocks have them; without, this is the paper's plain network.
-      num_classes: of the classifier; None builds none.
-      act: activation.
-      remat: compute blocks a second time in the backward pass, for less memory.
-      norm: after each convolution; None gives convolutions with a bias.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      shortcuts: whether blocks have shortcuts; without, this is the paper's plain network.
 
     Call:
       images f32[B, H, W, C] -> {"c1": [B, H, W, 16], "c2": [B, H, W, 16],
       "c3": [B, H/2, W/2, 32], "c4": [B, H/4, W/4, 64], "pooled": [B, 64],
-      "logits": [B, num_classes]}; maps are named as in the ResNet paper's table 1 (conv1,
-      conv2_x, ...), sizes round up.
+      "logits": [B, num_classes]}. Maps are numbered as in the paper's table 1 (conv1, conv2_x,
+      ...). Sizes round up.
     """
 
     blocks: int

@@ -23,38 +23,34 @@ from jaxvision.layers import (
 from jaxvision.ops import avg_pool, channel_shuffle, global_avg_pool, max_pool
 
 REDUCTION = 4
-"""Channels that a unit gives for each one of its depthwise convolution."""
+"""Output channels of a unit, as a multiple of those of its depthwise convolution."""
 
 
 class ShuffleNetV1(nn.Module):
-    """Units of grouped 1x1 convolutions, between which channels are shuffled among the groups.
+    """The ShuffleNet network.
 
-    The first unit of a stage has the stride 2, and joins what it computes to an average of what it
-    sees; the others add both. The very first sees few channels, and does not group them at first.
-    Layers are named stage2_0_conv1, _conv2 (the depthwise one) and _conv3, their norms with bn.
+    Its units have grouped 1x1 convolutions, between which channels are shuffled among the groups.
+    The first unit of a stage has stride 2, and concatenates its result with an average pooling of
+    its input; the other units add their input. The first convolution of the very first unit is not
+    grouped, because it has few input channels. Layers are named stage2_0_conv1, stage2_0_conv2 (the
+    depthwise one) and stage2_0_conv3, and their norms stage2_0_bn1 to stage2_0_bn3.
 
     Attributes:
-      groups: of the 1x1 convolutions, g in the paper.
+      groups: groups of the 1x1 convolutions, g in the paper.
       blocks: units of each stage; the paper's table 1.
       widths: channels of the stem and of each stage.
-      width: multiplier of all channels, s in the paper. They become the nearest multiples of what
-        groups need: of `groups` in the stem, and of four times that in the stages.
-      num_classes: of the classifier; None builds none.
+      width: multiplier of all channels, s in the paper. The results are rounded to the multiples
+        that groups need: of `groups` in the stem, and of 4 times `groups` in the stages.
       act: activation after the stem, after a unit's first convolution and after a unit.
-      remat: compute units a second time in the backward pass, for less memory.
-      norm: after each convolution; None gives convolutions with a bias.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
 
     Call:
-      images f32[B, H, W, C] -> {"c1": [B, H/2, W/2, 24], the stem's, "c2": [B, H/4, W/4, 24], its
-      maxima, "c3": [B, H/8, W/8, 240], "c4": [B, H/16, W/16, 480], "c5": [B, H/32, W/32, 960], the
-      stages', "pooled": [B, 960], "logits": [B, num_classes]}, the channels those of three groups.
-      Sizes round up.
+      images f32[B, H, W, C] -> {"c1": [B, H/2, W/2, 24], of the stem, "c2": [B, H/4, W/4, 24], its
+      max pooling, "c3": [B, H/8, W/8, 240], "c4": [B, H/16, W/16, 480], "c5": [B, H/32, W/32, 960],
+      of the stages, "pooled": [B, 960], "logits": [B, num_classes]}, with the channels of three
+      groups. Sizes round up.
 
     Raises:
-      InputError: the widths do not grow, or there is not one for the stem and for each stage.
+      InputError: the widths do not increase, or there is not one for the stem and for each stage.
     """
 
     groups: int = 3
@@ -78,8 +74,8 @@ class ShuffleNetV1(nn.Module):
         grow = all(seen < given for seen, given in zip([stem, *widths], widths, strict=False))
         if len(widths) != len(self.blocks) or not grow:
             raise InputError(
-                f"widths is {self.widths}, with groups and width {[stem, *widths]}: give the "
-                f"stem's, and a greater one for each of the {len(self.blocks)} stages in turn"
+                f"widths is {self.widths}, which groups and width change to {[stem, *widths]}: "
+                f"give one for the stem and increasing ones for the {len(self.blocks)} stages"
             )
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)
 

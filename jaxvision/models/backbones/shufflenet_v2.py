@@ -16,31 +16,26 @@ from jaxvision.ops import channel_shuffle, global_avg_pool, max_pool
 
 
 class ShuffleNetV2(nn.Module):
-    """Units that compute half of their channels anew, keep the others, and mix both.
+    """The ShuffleNetV2 network.
 
-    The first unit of a stage has a stride, and computes both halves from all channels. Layers are
-    named as in torchvision.
+    Its units compute new values for half of their channels, keep the other half, and mix both. The
+    first unit of a stage has a stride, and computes both halves from all channels. Layers are named
+    as in torchvision.
 
     Attributes:
       blocks: units of each stage; the paper's table 5.
       widths: channels of the stem, of each stage, and of the last convolution.
-      num_classes: of the classifier; None builds none.
-      act: activation after convolutions, but for depthwise ones.
-      remat: compute units a second time in the backward pass, for less memory.
-      norm: after each convolution; None gives convolutions with a bias.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      act: activation after convolutions, except depthwise ones.
 
     Call:
-      images f32[B, H, W, C] -> {"c1": [B, H/2, W/2, 24], the stem's, "c2": [B, H/4, W/4, 24], its
-      maxima, "c3": [B, H/8, W/8, 116], "c4": [B, H/16, W/16, 232], "c5": [B, H/32, W/32, 464], the
-      stages', "pooled": [B, 1024], "logits": [B, num_classes]}, the channels those of the widths
-      for 1.0x. Sizes round up.
+      images f32[B, H, W, C] -> {"c1": [B, H/2, W/2, 24], of the stem, "c2": [B, H/4, W/4, 24], its
+      max pooling, "c3": [B, H/8, W/8, 116], "c4": [B, H/16, W/16, 232], "c5": [B, H/32, W/32, 464],
+      of the stages, "pooled": [B, 1024], "logits": [B, num_classes]}, with the channels of 1.0x.
+      Sizes round up.
 
     Raises:
-      InputError: a stage's width is odd, or there is not one for each stage, the stem and the last
-        convolution.
+      InputError: the width of a stage is odd, or there is not one width for the stem, for each
+        stage and for the last convolution.
     """
 
     blocks: tuple[int, ...] = (4, 8, 4)
@@ -59,8 +54,8 @@ class ShuffleNetV2(nn.Module):
         stem, *widths, head = self.widths
         if len(widths) != len(self.blocks) or any(width % 2 for width in widths):
             raise InputError(
-                f"widths is {self.widths}: give the stem's, an even one for each of the "
-                f"{len(self.blocks)} stages, and the last convolution's"
+                f"widths is {self.widths}: give one for the stem, an even one for each of the "
+                f"{len(self.blocks)} stages, and one for the last convolution"
             )
         init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
         options = {"kernel_init": init, **dtypes_of(self)}

@@ -1,5 +1,5 @@
 """SqueezeNet (Iandola, Han, Moskewicz, Ashraf, Dally & Keutzer 2016, "SqueezeNet: AlexNet-level
-accuracy with 50x fewer parameters and < 0.5 MB model size"), and the authors' version 1.1, which
+accuracy with 50x fewer parameters and < 0.5 MB model size"), and version 1.1 of the authors, which
 pools earlier."""
 
 from collections.abc import Callable
@@ -17,14 +17,15 @@ from jaxvision.ops import global_avg_pool, max_pool
 
 
 class Fire(NamedTuple):
-    """The channels of a fire module; both of its expansions have as many."""
+    """The channels of a fire module."""
 
     squeeze: int
     expand: int
+    """Channels of each of the two expansions."""
 
 
 Stages = tuple[tuple[Fire, ...], ...]
-"""The modules after each pooling."""
+"""The fire modules after each pooling."""
 
 ALL_FIRES = (
     *(Fire(16, 64), Fire(16, 64)),
@@ -32,36 +33,33 @@ ALL_FIRES = (
     *(Fire(48, 192), Fire(48, 192)),
     *(Fire(64, 256), Fire(64, 256)),
 )
-"""The paper's table 1, and version 1.1's too."""
+"""The paper's table 1; version 1.1 has the same modules."""
 
 
 class SqueezeNet(nn.Module):
-    """Fire modules: a 1x1 convolution to few channels, and a 1x1 and a 3x3 one to many, joined.
+    """The SqueezeNet network.
 
-    Layers are named as in torchvision: features_{place} by their place in a sequence of the first
-    convolution, ReLU, poolings and modules, and classifier_1, a 1x1 convolution whose map is
-    averaged; a norm is called {name of the convolution}_bn.
+    Its fire modules have a 1x1 convolution to few channels, then a 1x1 and a 3x3 convolution to
+    many channels, which are concatenated. Layers are named as in torchvision: features_{place} by
+    their place in a sequence of the first convolution, ReLU, poolings and modules, and
+    classifier_1, a 1x1 convolution whose map is averaged. A norm is named
+    {name of the convolution}_bn.
 
     Attributes:
-      stem: channels of the first convolution, of stride 2.
-      kernel_size: of that one.
+      stem: channels of the first convolution, which has stride 2.
+      kernel_size: side of its kernel.
       stages: the modules after each pooling.
-      num_classes: of the classifier; None builds none.
-      dropout: share of the last map's values dropped in training.
-      act: activation, of the classifier too.
-      remat: compute modules a second time in the backward pass, for less memory.
-      norm: after each convolution but the classifier, or None as in the paper.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      dropout: dropout rate of the last map, in training.
+      act: activation, also of the classifier.
+      norm: after each convolution except the classifier; None as in the paper.
 
     Call:
-      images f32[B, H, W, C] -> {"c1": [B, H/2, W/2, stem], "c2", "c3", "c4": the last of each
+      images f32[B, H, W, C] -> {"c1": [B, H/2, W/2, stem], "c2", "c3", "c4": the output of each
       stage, each with half the side of the one before, "pooled": [B, C], means of the last map,
       "logits": [B, num_classes]}. The first side is floor((H - kernel_size) / 2) + 1; a pooling
-      makes ceil((n - 1) / 2) of n. Sides must leave one cell in the end: at least 21 with 7x7 and
-      three stages, 17 with 3x3. The classifier does not see "pooled", but the map before. Training
-      takes a key for "dropout", unless that is 0.
+      turns n into ceil((n - 1) / 2). The last map must have at least one cell: sides must be at
+      least 21 with 7x7 and three stages, 17 with 3x3. The classifier does not use "pooled", but
+      the map before.
 
     Raises:
       InputError: the images are smaller than that.
@@ -82,7 +80,7 @@ class SqueezeNet(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
-        # A pooling that is to give n cells needs 2 n.
+        # A pooling needs 2 n cells to return n.
         check_sides(images, 1, more_than=self.kernel_size + 2 * (2 ** len(self.stages) - 1) - 1)
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)
 

@@ -34,21 +34,23 @@ from jaxvision.ops import global_avg_pool
 PATCH = 4
 """Side of the patches that the first layer embeds."""
 HIDDEN = 512
-"""Channels of the second version's network of position biases."""
+"""Channels of the small network that computes position biases in version 2."""
 
 
 def shifted_regions(height: int, width: int, window: int, shifts: tuple[int, int]) -> np.ndarray:
-    """What keeps cells apart that the cyclic shift has put into one window.
+    """Computes the attention bias that separates cells that were not neighbours before the shift.
+
+    The cyclic shift of the map puts cells of opposite borders into one window.
 
     Args:
-      height: of the map.
-      width: of the map.
+      height: height of the map.
+      width: width of the map.
       window: side of the windows, which divides both.
-      shifts: cells by which the map was moved up and left.
+      shifts: number of cells by which the map was shifted up and left.
     Returns:
-      f32[windows, window^2, window^2]: 0 for two cells that were neighbours before the shift, -100
+      f32[windows, window^2, window^2]: 0 for two cells of the same region before the shift, -100
       for others.
-    Source: Liu et al. 2021, section 3.2, figure 4; -100 is the authors' implementation's.
+    Source: Liu et al. 2021, section 3.2, figure 4; -100 is from the implementation of the authors.
     """
     regions = []
     for side, shift in zip((height, width), shifts, strict=True):
@@ -60,12 +62,13 @@ def shifted_regions(height: int, width: int, window: int, shifts: tuple[int, int
 
 
 def log_offsets(window: int) -> np.ndarray:
-    """All offsets between the cells of a window, -8 to 8, and then on a scale of logarithms.
+    """Computes all offsets between the cells of a window, scaled to -8..8, on a log scale.
 
     Args:
-      window: its side.
+      window: side of the window.
     Returns:
-      f32[(2 window - 1)^2, 2], row by row: (vertical, horizontal), each from -log2(9) / 3 to that.
+      f32[(2 window - 1)^2, 2], row by row: (vertical, horizontal), each from -log2(9) / 3 to
+      log2(9) / 3.
     Source: Liu et al. 2022, equation 4.
     """
     linear = 8 * np.arange(1 - window, window) / (window - 1)
@@ -75,43 +78,37 @@ def log_offsets(window: int) -> np.ndarray:
 
 
 class SwinTransformer(nn.Module):
-    """Blocks of attention within windows, which every second block shifts by half their side.
+    """The Swin Transformer, with attention within windows.
 
-    As in torchvision, maps are padded with zeros, below and on the right, to whole windows in each
-    block and to even sides between stages. Layers have its names too: features_0 embeds patches,
-    then stages and the layers between them take turns.
+    Every second block shifts the windows by half their side. As in torchvision, maps are padded
+    with zeros, at the bottom and on the right, to whole windows in each block and to even sides
+    between stages. Layers have the names of torchvision: features_0 embeds patches, and after it
+    stages alternate with the layers between them.
 
-    The second version puts the norms after attention and dense layers instead of before, compares
-    directions instead of vectors, and learns position biases as a function of the offset.
+    Version 2 has the norms after attention and dense layers instead of before, cosine attention,
+    and position biases that a small network computes from the offset.
 
     Attributes:
-      blocks: of each stage.
-      width: channels of the first stage; each stage doubles them.
+      blocks: number of blocks of each stage.
+      width: channels of the first stage; they double with each stage.
       window: side of the windows.
       head_width: channels of each head of the attention.
       version: 1 or 2.
-      dropout: share dropped in training of what attention gives, and after each dense layer of the
-        blocks.
-      drop_path: share of the images for which the last block is its shortcuts in training; for
-        those before it in proportion, from 0.
-      num_classes: of the classifier; None builds none.
-      act: activation.
-      remat: compute blocks a second time in the backward pass, for less memory.
-      norm: in the blocks, between stages, and after the first and the last; None is without.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      dropout: dropout rate after attention and after each dense layer of the blocks, in training.
+      drop_path: rate of stochastic depth of the last block in training; block i of n has
+        (i - 1) / (n - 1) of it.
+      norm: in blocks, between stages, after the first layer and after the last stage; None builds
+        no norms.
 
     Call:
       images f32[B, H, W, C], sides at least 4 -> {"c2": [B, H/4, W/4, width],
       "c3": [B, H/8, W/8, 2 width], "c4": [B, H/16, W/16, 4 width], "c5": [B, H/32, W/32, 8 width],
-      what stages give, "pooled": [B, 8 width], the mean of the last after a norm,
-      "logits": [B, num_classes]}. H/4 rounds down, later sizes up. Training takes a key for
-      "dropout", unless `dropout` and `drop_path` are 0.
+      the outputs of the stages, "pooled": [B, 8 width], the mean of the last after a norm,
+      "logits": [B, num_classes]}. H/4 rounds down, later sizes up.
 
     Raises:
-      InputError: smaller images; another version; windows of less than 2; a `head_width` that does
-        not divide the width.
+      InputError: the images are smaller than that, the version is neither 1 nor 2, windows are
+        smaller than 2, or `head_width` does not divide the width.
     """
 
     blocks: tuple[int, ...]
@@ -135,17 +132,19 @@ class SwinTransformer(nn.Module):
         check_sides(images, 1, more_than=PATCH - 1)
         check_range("window", self.window, least=2)
         if self.version not in (1, 2):
-            raise InputError(f"there is no version {self.version} of Swin: give 1 or 2")
+            raise InputError(f"version is {self.version}: give 1 or 2")
         if self.width % self.head_width:
-            raise InputError(f"heads of {self.head_width} channels cannot share {self.width}")
+            raise InputError(
+                f"head_width is {self.head_width}, which does not divide the width {self.width}"
+            )
         norm = norm_of(self, train=train) or (lambda x, *, name: x)
-        # torch's truncated normal ends a hundred deviations away.
+        # torch truncates this normal distribution at a hundred deviations, which has no effect.
         normal = nn.initializers.normal(0.02)
         layers = {"kernel_init": normal, **dtypes_of(self)}
         second, window = self.version == 2, self.window
 
         def position_bias(name: str, heads: int) -> Array:
-            """f32[1, 1, heads, window^2, window^2]."""
+            """Returns f32[1, 1, heads, window^2, window^2]."""
             options = {"kernel_init": normal, "param_dtype": self.param_dtype}
             if second:
                 hidden = nn.relu(nn.Dense(HIDDEN, name=f"{name}_cpb_mlp_0", **options)(offsets))
@@ -185,7 +184,7 @@ class SwinTransformer(nn.Module):
             return x
 
         def merge(x: Array, *, name: str):
-            """A cell of each 2x2, with twice the channels."""
+            """Merges each 2x2 cells into one cell with twice the channels."""
             x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
             batch, height, width, channels = x.shape
             x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
@@ -224,7 +223,7 @@ class SwinTransformer(nn.Module):
 
 
 SwinTransformerV2 = partial(SwinTransformer, version=2, window=8)
-"""The second version, with its windows for images of 256x256."""
+"""Version 2, with its windows for images of 256x256."""
 
 SWINS = {
     "swin_t": partial(SwinTransformer, blocks=(2, 2, 6, 2), width=96, drop_path=0.2),

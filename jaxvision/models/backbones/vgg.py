@@ -16,7 +16,7 @@ from jaxvision.ops import adaptive_avg_pool, max_pool
 
 
 class Stage(NamedTuple):
-    """3x3 convolutions at one resolution, before a 2x2 max pooling."""
+    """3x3 convolutions at one resolution, followed by a 2x2 max pooling."""
 
     channels: int
     convolutions: int
@@ -26,39 +26,34 @@ VGG_11 = (Stage(64, 1), Stage(128, 1), Stage(256, 2), Stage(512, 2), Stage(512, 
 VGG_13 = (Stage(64, 2), Stage(128, 2), Stage(256, 2), Stage(512, 2), Stage(512, 2))
 VGG_16 = (Stage(64, 2), Stage(128, 2), Stage(256, 3), Stage(512, 3), Stage(512, 3))
 VGG_19 = (Stage(64, 2), Stage(128, 2), Stage(256, 4), Stage(512, 4), Stage(512, 4))
-"""The paper's table 1: A, B, D and E."""
+"""Configurations A, B, D and E of the paper's table 1."""
 
 
 class VGG(nn.Module):
-    """Stages of 3x3 convolutions with a max pooling after each, and three fully connected layers.
+    """The VGG network: stages of 3x3 convolutions, and three fully connected layers.
 
     Layers are named as in torchvision: features_{place} by their place in a sequence of
-    convolution, norm, ReLU and pooling, classifier_0, classifier_3 and classifier_6. As there, the
-    convolutions have a bias with a norm too, and the last map is averaged to 7x7 cells, so that
-    images may have other sizes than 224x224.
+    convolution, norm, ReLU and pooling, classifier_0, classifier_3 and classifier_6. As in
+    torchvision, the convolutions have a bias even if a norm follows, and the last map is averaged
+    to 7x7 cells, so images may have other sizes than 224x224.
 
     Attributes:
-      stages: of the convolutions.
+      stages: stages of convolutions.
       hidden: channels of the first two fully connected layers.
-      dropout: share of these dropped in training.
-      ceil_mode: round up where a pooling halves an odd side, as Caffe does.
-      num_classes: of the last layer; None builds no fully connected one.
-      act: activation.
-      remat: compute stages a second time in the backward pass, for less memory.
-      norm: after each convolution, or None as in the paper.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      dropout: dropout rate after these two layers, in training.
+      ceil_mode: whether to round up when a pooling halves an odd side, as Caffe does.
+      num_classes: classes of the last layer; None builds no fully connected layers.
+      norm: after each convolution; None as in the paper.
 
     Call:
       images f32[B, H, W, C], sides at least 2^n (32), where n is the number of stages ->
-      {"c{level}": [B, H / 2^level, W / 2^level, channels], what the pooling after each stage sees,
-      and at level n what the last one gives, "pooled": [B, 49 channels] of that, channel by
-      channel, "logits": [B, num_classes]}. Sizes round down, with `ceil_mode` up. Training takes a
-      key for "dropout", unless that is 0.
+      {"c{level}": [B, H / 2^level, W / 2^level, channels], the input of the pooling after each
+      stage, and at level n the output of the last pooling, "pooled": [B, 49 channels], the map of
+      level n averaged to 7x7 and flattened channel by channel, "logits": [B, num_classes]}. Sizes
+      round down, or up with `ceil_mode`.
 
     Raises:
-      InputError: the images are smaller than that, without `ceil_mode`.
+      InputError: the images are smaller than that, and `ceil_mode` is False.
     """
 
     stages: tuple[Stage, ...]

@@ -26,36 +26,32 @@ from jaxvision.layers import (
 
 
 class VisionTransformer(nn.Module):
-    """Patches of an image and a class token, through blocks of self-attention and dense layers.
+    """The Vision Transformer (ViT).
+
+    The patches of an image and a class token pass through blocks of self-attention and dense
+    layers.
 
     Attributes:
-      patch_size: of the square patches.
-      blocks: number of them.
+      patch_size: side of the square patches.
+      blocks: number of blocks.
       width: channels of the tokens.
-      heads: of the attention.
+      heads: number of heads of the attention.
       image_size: side of the square images; there is a position embedding for each of their
         patches.
-      dropout: share dropped in training of the embedded patches, of what attention gives, and after
-        each dense layer of the blocks.
-      drop_path: share of the images for which the last block is its shortcuts in training; for
-        those before it in proportion, from 0.
-      num_classes: of the classifier; None builds none.
-      act: activation.
-      remat: compute blocks a second time in the backward pass, for less memory.
-      norm: before attention, before dense layers, and after the last block; None is without.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      dropout: dropout rate of the embedded patches, after attention, and after each dense layer of
+        the blocks, in training.
+      drop_path: rate of stochastic depth of the last block in training; block i of n has
+        (i - 1) / (n - 1) of it.
+      norm: before attention, before dense layers, and after the last block; None builds no norms.
 
     Call:
       images f32[B, image_size, image_size, C] -> {"tokens": [B, 1 + patches, width], the class
-      token and the patches row by row, after the last norm, "pooled": [B, width], the class token
-      of these, "logits": [B, num_classes]}. Training takes a key for "dropout", unless `dropout`
-      and `drop_path` are 0.
+      token and the patches row by row, after the last norm, "pooled": [B, width], the class token,
+      "logits": [B, num_classes]}.
 
     Raises:
-      InputError: images of another size; a patch size that does not divide theirs; heads that do
-        not divide the width.
+      InputError: the images have another size, patch_size does not divide it, or heads does not
+        divide the width.
     """
 
     patch_size: int
@@ -80,11 +76,11 @@ class VisionTransformer(nn.Module):
         if (height, width) != (self.image_size, self.image_size):
             raise InputError(
                 f"the images are {height}x{width}: this network takes {self.image_size}x"
-                f"{self.image_size}, its field image_size"
+                f"{self.image_size}, which its field image_size sets"
             )
         if self.image_size % self.patch_size:
             raise InputError(
-                f"patches of {self.patch_size} pixels do not divide an image_size of "
+                f"patch_size is {self.patch_size}, which does not divide the image_size "
                 f"{self.image_size}"
             )
         dtypes, norm = dtypes_of(self), norm_of(self, train=train) or (lambda x, *, name: x)

@@ -16,14 +16,14 @@ from jaxvision.ops import global_avg_pool, max_pool
 
 
 class Block(NamedTuple):
-    """Separable convolutions beside a shortcut, each after an activation."""
+    """Separable convolutions, each after an activation, and a shortcut around them."""
 
     channels: tuple[int, ...]
-    """Of each separable convolution."""
+    """Channels of each separable convolution."""
     stride: int = 1
     """2 for a max pooling at the end."""
     repeats: int = 1
-    """How many such blocks follow each other; the stride is the first one's."""
+    """How many such blocks follow each other; only the first has the stride."""
 
 
 STEM = (32, 64)
@@ -35,37 +35,32 @@ BLOCKS = (
     Block((728, 1024), stride=2),
 )
 HEAD = (1536, 2048)
-"""The channels of figure 5, from its first convolutions to its last separable ones."""
+"""The channels of figure 5, from the first convolutions to the last separable ones."""
 
 
 class Xception(nn.Module):
-    """Depthwise separable convolutions with shortcuts around two or three of them.
+    """The Xception network: depthwise separable convolutions, with shortcuts around two or three.
 
-    A separable convolution is a 3x3 convolution of each channel and a 1x1 convolution, without
-    anything between. Blocks are numbered as the author's, from block1, the first convolutions,
-    to block14, the last separable ones: block2_sepconv1_depthwise, block2_sepconv1_pointwise,
-    block2_sepconv1_pointwise_bn, block2_shortcut. The initialisation is his too. His max poolings
-    pad a map of even sides at the end only; here all are padded alike, so that of 299x299 images
-    the second one (74 to 37 cells) sees cells one further to the left and above.
+    A separable convolution is a 3x3 convolution of each channel directly followed by a 1x1
+    convolution. Blocks have the numbers of the author's implementation, from block1, the first
+    convolutions, to block14, the last separable ones. Names are block2_sepconv1_depthwise,
+    block2_sepconv1_pointwise, block2_sepconv1_pointwise_bn and block2_shortcut. The initialisation
+    is the author's too. His max poolings pad a map of even sides at the end only, but here they are
+    padded on all sides. So for 299x299 images the windows of the second one (74 to 37 cells) are
+    shifted by one cell to the left and up.
 
     Attributes:
       stages: the blocks between the first convolutions and the last.
       width: multiplier of all channels.
-      num_classes: of the classifier; None builds none.
-      dropout: share of the pooled features dropped in training.
-      act: activation.
-      remat: compute blocks a second time in the backward pass, for less memory.
-      norm: after each convolution but the depthwise ones; None gives convolutions with a bias.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      dropout: dropout rate of the pooled features in training.
+      norm: after each convolution except depthwise ones; None gives convolutions with a bias.
 
     Call:
       images f32[B, H, W, C], sides at least 7 -> {"c1": [B, h, w, 64], "c2": [B, h, w, 128], "c3":
       [B, h, w, 256], "c4": [B, h, w, 728], "c5": [B, h, w, 2048], the last map of each size,
-      "pooled": [B, 2048], "logits": [B, num_classes]}. Sides of 299x299 are 147, 74, 37, 19 and 10:
-      those of c1 are floor((n - 1) / 2) - 2, the others round up. Between c1 and c5 maps are sums,
-      not yet activated. Training takes a key for "dropout", unless that is 0.
+      "pooled": [B, 2048], "logits": [B, num_classes]}. For 299x299 the sides are 147, 74, 37, 19
+      and 10: those of c1 are floor((n - 1) / 2) - 2, the others round up. The maps c2 to c4 are
+      sums before an activation.
 
     Raises:
       InputError: the images are smaller than that.
@@ -113,7 +108,7 @@ class Xception(nn.Module):
         def block(x: Array, *, channels: tuple[int, ...], stride: int, number: int) -> Array:
             y, shortcut, name = x, x, f"block{number}"
             for place, features in enumerate(channels, start=1):
-                # The first block begins with a map that has been activated.
+                # The input of the first block is already activated.
                 y = y if (number, place) == (2, 1) else self.act(y)
                 y = separable(y, features, act=None, name=f"{name}_sepconv{place}")
             if stride > 1:
@@ -129,7 +124,7 @@ class Xception(nn.Module):
             x = conv(x, features, 3, name=f"block1_conv{place}", **how)
         maps, level, number = {}, 1, 1
         for row in self.stages:
-            channels, stride, repeats = Block(*row)  # a config may give plain tuples
+            channels, stride, repeats = Block(*row)  # the caller may give plain tuples
             if stride > 1:
                 maps[f"c{level}"] = x
                 level += 1

@@ -1,5 +1,5 @@
 """ZFNet (Zeiler & Fergus 2014, "Visualizing and understanding convolutional networks", figure 3):
-AlexNet in one tower, whose first layers look closer."""
+AlexNet in one tower, with smaller kernels and strides in its first layers."""
 
 from functools import partial
 
@@ -7,10 +7,10 @@ from jaxvision.models.backbones.alexnet_2012 import AlexNet2012, Layer, Stage
 
 
 def _stages(*channels: int) -> tuple[Stage, ...]:
-    """The convolutions, of which the last three have these channels.
+    """Returns the stages, whose last three convolutions have these channels.
 
-    A normalisation follows the pooling here, and poolings round up: sides of 224x224 are 110, 55,
-    26, 13 and 6 as in the paper.
+    Local response normalisation follows the pooling here, and poolings round up: for 224x224 the
+    sides are 110, 55, 26, 13 and 6, as in the paper.
     """
     return (
         Stage(1, (Layer(96, 7, stride=2),)),
@@ -28,4 +28,5 @@ ZFNETS = {
     "zfnet": partial(_in_one_tower, stages=_stages(384, 384, 256)),
     "zfnet_512": partial(_in_one_tower, stages=_stages(512, 1024, 512)),
 }
-"""The network of figure 3, and (b) of table 2. Both give maps c1 to c5; sides are at least 47."""
+"""The network of figure 3, and (b) of table 2. Both return maps c1 to c5. The sides of the images
+must be at least 47."""

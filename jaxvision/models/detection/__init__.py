@@ -1,1 +1,1 @@
-"""Networks that find objects."""
+"""Networks that detect objects."""

@@ -31,30 +31,28 @@ FAST = (
 
 
 class YOLOv1(nn.Module):
-    """A grid over the image; each cell predicts boxes, their confidence, and one class for all.
+    """The YOLOv1 network. Each cell of a grid over the image predicts boxes and one class.
 
-    With 448x448 images the grid has 7x7 cells. The fully connected layers fix the size of the
-    images that a network was initialised with.
+    With 448x448 images the grid has 7x7 cells. The fully connected layers fix the image size: a
+    network only takes images of the size with which it was initialised.
 
     Attributes:
-      stages: of the backbone, "backbone".
+      stages: stages of the backbone, the module "backbone".
       convolutions: (channels, stride) of the 3x3 convolutions after it, conv1, conv2, ...
-      hidden: widths of the fully connected layers fc1, fc2, ... before the last; empty for a last
-        layer that is a 1x1 convolution ("convolutional" among the steps from YOLO to YOLOv2).
+      hidden: widths of the fully connected layers fc1, fc2, ... before the last one. If empty, the
+        last layer is a 1x1 convolution ("convolutional" in the paper's table of the steps from
+        YOLO to YOLOv2).
       linear_first: whether fc1 has no activation, as in the fast network.
-      num_classes: C.
-      num_boxes: B, boxes of each cell.
+      num_classes: C classes.
+      num_boxes: B boxes for each cell.
       classes_of_boxes: whether each box has class scores of its own.
-      dropout: rate after the last hidden layer, in training.
-      norm: after each convolution, or None as in the paper.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      dropout: dropout rate after the last hidden layer, in training.
+      norm: after each convolution; None as in the paper.
 
     Call:
       images f32[N, H, W, 3] -> {"coordinates": [N, H/64, W/64, B, 4], "confidence":
-      [N, H/64, W/64, B], "class_scores": [N, H/64, W/64, C], or [N, H/64, W/64, B, C]}: what
-      `jaxvision.losses.yolov1_loss` takes.
+      [N, H/64, W/64, B], "class_scores": [N, H/64, W/64, C], or [N, H/64, W/64, B, C]}: the
+      arguments of `jaxvision.losses.yolov1_loss`.
     """
 
     stages: tuple[Stage, ...] = EXTRACTION
@@ -83,7 +81,7 @@ class YOLOv1(nn.Module):
         scores = self.num_classes * (boxes if self.classes_of_boxes else 1)
         depth = boxes * 5 + scores
         if self.hidden:
-            x = jnp.moveaxis(x, -1, 1).reshape(len(x), -1)  # flat as in Darknet: channels first
+            x = jnp.moveaxis(x, -1, 1).reshape(len(x), -1)  # channels first, as in Darknet
             for number, width in enumerate(self.hidden, start=1):
                 x = dense(self, width, f"fc{number}")(x)
                 if number > 1 or not self.linear_first:

@@ -20,28 +20,25 @@ from jaxvision.ops import space_to_depth
 
 
 class YOLOv2(nn.Module):
-    """A convolutional network that predicts a box for each anchor in each cell of a grid.
+    """The YOLOv2 network, which predicts a box for each anchor in each cell of a grid.
 
     Attributes:
-      backbone: makes the module "backbone", of which map c{level} is used, and the one before by
+      backbone: builds the module "backbone". Its map c{level} is used, and its map c{level - 1} by
         the passthrough.
-      level: of the predictions, on a map 2^level times smaller than the image.
-      convolutions: channels of the 3x3 convolutions conv1, conv2, ... after it.
-      passthrough: channels to which the map of level - 1 is brought by a 1x1 convolution; its 2x2
-        blocks then become channels, beside the others, before the last of `convolutions`. None:
-        none.
-      reorg_order: of these channels, see `jaxvision.ops.space_to_depth`; "darknet" for weights that
-        Darknet trained.
-      num_classes: C.
-      num_anchors: A.
-      norm: after each convolution but the last; None gives convolutions with a bias.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      level: level of the predictions; their map is 2^level times smaller than the image.
+      convolutions: channels of the 3x3 convolutions conv1, conv2, ... after the backbone.
+      passthrough: channels to which a 1x1 convolution reduces the map of level - 1. Its 2x2 blocks
+        then become channels, which are concatenated with the others before the last of
+        `convolutions`. None builds no passthrough.
+      reorg_order: order of these channels, see `jaxvision.ops.space_to_depth`; "darknet" for
+        weights that were trained with Darknet.
+      num_classes: C classes.
+      num_anchors: A anchors.
+      norm: after each convolution except the last; None gives convolutions with a bias.
 
     Call:
       images f32[N, H, W, 3], sides multiples of 2^level (32) -> {"logits": [N, H/32, W/32, A,
-      5 + C]}: what `jaxvision.losses.yolov2_loss` takes.
+      5 + C]}, an argument of `jaxvision.losses.yolov2_loss`.
     """
 
     backbone: Callable[..., nn.Module] = partial(PlainDarknet, DARKNET_19)

@@ -20,10 +20,10 @@ from jaxvision.ops import max_pool, resize_nearest
 
 
 class Scale(NamedTuple):
-    """What happens to one of the backbone's maps."""
+    """The layers of one scale, on one of the maps of the backbone."""
 
-    level: int  # of the map, 2^level times smaller than the image
-    lateral: int | None  # channels that the coarser scale hands on; None for the coarsest
+    level: int  # the map is 2^level times smaller than the image
+    lateral: int | None  # channels taken from the coarser scale; None for the coarsest scale
     convolutions: tuple[tuple[int, int], ...]  # (channels, side of the kernel)
     head: int  # channels of the 3x3 convolution before the predictions
 
@@ -38,26 +38,24 @@ TINY_PYRAMID = (Scale(5, None, ((256, 1),), 512), Scale(4, 128, (), 256))
 
 
 class YOLOv3(nn.Module):
-    """Predictions on maps of several scales, the coarser ones handed on to the finer ones.
+    """The YOLOv3 network, which predicts boxes at several scales.
+
+    The features of each scale are upsampled and concatenated with the map of the next finer one.
 
     Attributes:
-      backbone: makes the module "backbone", of which the maps of the scales are used.
-      scales: from coarse to fine; their convolutions are conv1, conv2, ... in the order in which
-        they come.
-      pooling: sides of max poolings whose results stand beside the coarsest map after its third
-        convolution, before a 1x1 convolution to the same channels: spatial pyramid pooling. Empty:
-        none.
-      num_classes: C.
-      num_anchors: A, of each scale.
-      norm: after each convolution but the last; None gives convolutions with a bias.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      backbone: builds the module "backbone", whose maps of these scales are used.
+      scales: from coarse to fine. Their convolutions are named conv1, conv2, ... in order.
+      pooling: sides of the max poolings of spatial pyramid pooling. Their results are concatenated
+        with the coarsest map after its third convolution, and a 1x1 convolution reduces them to the
+        same channels. If empty, there is no such pooling.
+      num_classes: C classes.
+      num_anchors: A anchors for each scale.
+      norm: after each convolution except the last; None gives convolutions with a bias.
 
     Call:
       images f32[N, H, W, 3], sides multiples of 32 -> {"logits{level}": [N, H / 2^level,
-      W / 2^level, A, 5 + C]} for each scale, coarse to fine: what `jaxvision.losses.yolov3_loss`
-      takes.
+      W / 2^level, A, 5 + C]} for each scale, coarse to fine, an argument of
+      `jaxvision.losses.yolov3_loss`.
     """
 
     backbone: Callable[..., nn.Module] = Darknet53
@@ -94,15 +92,17 @@ class YOLOv3(nn.Module):
 
 
 def spatial_pyramid(x: Array, sides: tuple[int, ...]) -> Array:
-    """The map and, before it, its maxima over windows of some sides, the largest first.
+    """Concatenates the max poolings of a map over several windows, and the map itself.
+
+    The largest window comes first and the map last.
 
     Args:
       x: f32[N, H, W, C].
-      sides: of P windows, odd.
+      sides: odd sides of P windows.
     Returns:
       f32[N, H, W, (P + 1) C].
     Source: He et al. 2014 ("Spatial pyramid pooling in deep convolutional networks"), in the form
-      that keeps the map's size.
+      that keeps the size of the map.
     """
     pooled = [max_pool(x, side, stride=1, padding=side // 2) for side in sorted(sides)]
     return jnp.concatenate([*reversed(pooled), x], axis=-1)

@@ -13,22 +13,21 @@ from jaxvision.layers import Conv, Norm, batch_norm, conv_norm_act, dtypes_of, n
 
 
 class DnCNN(nn.Module):
-    """Convolutions at full resolution that predict the noise: 556,097 parameters for DnCNN-S, grey.
+    """The DnCNN network, which predicts the noise with convolutions at full resolution.
 
-    Named conv1, conv2, ... and their norms bn2, bn3, ...; all are 3x3, with zeros beyond the
-    border, and a ReLU follows each but the last. The first and the last have a bias and no norm.
-    The norms' scales begin at 0.06, about as large as the release's random ones, sqrt(2 / (9 64)):
-    beginning at 1, the first residuals drown the noise, and training takes long to recover.
+    DnCNN-S has 556,097 parameters for grey images. The convolutions are conv1, conv2, ... and
+    their norms bn2, bn3, ... All are 3x3 with zero padding, and a ReLU follows each except the
+    last. The first and the last have a bias and no norm. The scales of the norms are initialised
+    with 0.06, about the size of the random ones of the authors' release, sqrt(2 / (9 64)). With
+    1, the first residuals would be much larger than the noise, and training would be slow to
+    recover.
 
     Attributes:
-      depth: convolutions, at least 2: 17 for a known noise level (DnCNN-S), 20 for a blind one
-        (DnCNN-B).
+      depth: number of convolutions, at least 2: 17 for a known noise level (DnCNN-S), 20 for an
+        unknown one (DnCNN-B).
       width: channels between them.
-      norm: after the convolutions between the first and the last; None, as after
-        `merge_batch_norm`, gives them a bias.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      norm: after the convolutions between the first and the last; None, as after `fuse_conv_bn`,
+        gives them a bias.
 
     Call:
       images f32[B, H, W, C], noisy -> {"residual": [B, H, W, C], the noise in them,

@@ -1,4 +1,4 @@
-"""Super-resolution by few convolutions: SRCNN (Dong, Loy, He & Tang 2016, "Image super-resolution
+"""Super-resolution with few convolutions: SRCNN (Dong, Loy, He & Tang 2016, "Image super-resolution
 using deep convolutional networks", section 3) and ESPCN (Shi et al. 2016, "Real-time single image
 and video super-resolution using an efficient sub-pixel convolutional neural network", section
 2)."""
@@ -18,26 +18,23 @@ from jaxvision.ops import depth_to_space
 
 
 class SRCNN(nn.Module):
-    """Sharpens an image that was enlarged by interpolation.
+    """The SRCNN network, which sharpens an image that was enlarged by interpolation.
 
-    The paper's is for luminance, in [0, 1]; 9-1-5 has 8,032 weights there, and 97 biases. Layers
+    The paper applies it to luminance in [0, 1]; 9-1-5 then has 8,032 weights and 97 biases. Layers
     are named conv1, conv2, conv3.
 
     Attributes:
-      kernel_sizes: sides of the convolutions' kernels, odd.
-      widths: channels after each convolution but the last.
-      padding: "same" keeps the size of the image; "valid", as the paper trains, takes off
-        kernel_size - 1 a side for each convolution (33 -> 21 for 9-1-5).
-      norm: after each convolution but the last, as bn1, bn2, or None as in the paper.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      kernel_sizes: odd sides of the kernels of the convolutions.
+      widths: channels after each convolution except the last.
+      padding: "same" keeps the size of the image. "valid", with which the paper trains, removes
+        kernel_size - 1 rows and columns for each convolution (33 -> 21 for 9-1-5).
+      norm: after each convolution except the last, named bn1, bn2; None as in the paper.
 
     Call:
       images f32[B, H, W, C] -> {"image": [B, H, W, C], smaller if valid}.
 
     Raises:
-      InputError: an unknown padding, or images of which nothing is left.
+      InputError: the padding is unknown, or the images are so small that no pixel is left.
     """
 
     kernel_sizes: tuple[int, ...] = (9, 1, 5)
@@ -55,28 +52,26 @@ class SRCNN(nn.Module):
 
 
 class ESPCN(nn.Module):
-    """Enlarges an image: convolutions at its own resolution, then channels become pixels.
+    """The ESPCN network, which enlarges an image.
 
-    Layers are named conv1, conv2, conv3; their activation is tanh. 22,729 parameters for x3 on
-    luminance.
+    Its convolutions work at the resolution of the given image; at the end, channels become pixels.
+    Layers are named conv1, conv2, conv3; their activation is tanh. It has 22,729 parameters for a
+    factor of 3 on luminance.
 
     Attributes:
-      factor: by which the sides grow.
-      kernel_sizes: sides of the convolutions' kernels, odd.
-      widths: channels after each convolution but the last.
-      padding: "same", or "valid", which takes off kernel_size - 1 a side for each convolution,
-        before the enlargement.
-      norm: after each convolution but the last, as bn1, bn2, or None as in the paper.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      factor: factor by which the sides are enlarged.
+      kernel_sizes: odd sides of the kernels of the convolutions.
+      widths: channels after each convolution except the last.
+      padding: "same", or "valid", which removes kernel_size - 1 rows and columns for each
+        convolution, before the enlargement.
+      norm: after each convolution except the last, named bn1, bn2; None as in the paper.
 
     Call:
-      images f32[B, H, W, C] -> {"image": [B, H factor, W factor, C], smaller if valid}. Of several
-      channels each has its pixels side by side before the last step, as for torch's PixelShuffle.
+      images f32[B, H, W, C] -> {"image": [B, H factor, W factor, C], smaller if valid}. The last
+      step is torch's PixelShuffle: the pixels of each channel are adjacent before it.
 
     Raises:
-      InputError: an unknown padding, or images of which nothing is left.
+      InputError: the padding is unknown, or the images are so small that no pixel is left.
     """
 
     factor: int = 3
@@ -99,7 +94,7 @@ class ESPCN(nn.Module):
 def _convolutions(
     module: SRCNN | ESPCN, x: Array, depth: int, act: Callable[[Array], Array], train: bool
 ) -> Array:
-    """All convolutions of a module, the last one, which is linear, of `depth` channels."""
+    """Applies all convolutions of a module. The last one is linear and has `depth` channels."""
     padding = lookup(PADDINGS, module.padding, "padding")
     lost = sum(size - 1 - 2 * padding(size) for size in module.kernel_sizes)
     check_range("the smaller side of the images", min(x.shape[1:3]), more_than=lost)

@@ -1,1 +1,1 @@
-"""Networks that give a number for each class at each pixel."""
+"""Networks that return a score for each class at each pixel."""

@@ -22,31 +22,29 @@ from jaxvision.ops import max_pool_with_indices, max_unpool
 
 
 class DeconvNet(nn.Module):
-    """VGG-16's convolutions, and their mirror image: unpooling and transposed convolutions.
+    """The DeconvNet network: the convolutions of VGG-16 as encoder, and their mirror as decoder.
 
-    A maximum goes back to where the pooling found it. Layers are named as in the paper's table 2:
-    conv1_1, ..., fc6, fc7, fc6_deconv, deconv5_1, ..., deconv1_2, seg_score; the norm after a
-    layer has its name with the ending _bn.
+    The decoder has unpooling, which puts each maximum back where the pooling found it, and
+    transposed convolutions. Layers are named as in the paper's table 2: conv1_1, ..., fc6, fc7,
+    fc6_deconv, deconv5_1, ..., deconv1_2, seg_score. The norm after a layer has its name with the
+    suffix _bn.
 
     Attributes:
-      stages: of the way down; the way up has the same in reverse, where the last layer of each
-        has the channels of the stage before.
+      stages: stages of the encoder. The decoder has the same in reverse order; the last layer of
+        each stage has the channels of the stage before.
       hidden: channels of fc6 and fc7.
       window: side of the kernels of fc6 and fc6_deconv.
-      num_classes: K; None builds no last layer.
-      norm: after each layer but the last; None gives layers with a bias.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      num_classes: K classes; None builds no last layer.
+      norm: after each layer except the last; None gives layers with a bias.
 
     Call:
       images f32[B, H, W, C], sides multiples of 2^n (32), at least window 2^n (224), where n is the
-      number of stages -> {"c{level}": [B, H / 2^level, W / 2^level, channels], what each pooling
-      sees, "fc7": [B, H / 2^n - window + 1, ..., hidden], "d{level}": [B, H / 2^level,
-      W / 2^level, channels], ends of the stages on the way up, "logits": [B, H, W, K]}.
+      number of stages -> {"c{level}": [B, H / 2^level, W / 2^level, channels], the input of each
+      pooling, "fc7": [B, H / 2^n - window + 1, ..., hidden], "d{level}": [B, H / 2^level,
+      W / 2^level, channels], the outputs of the stages of the decoder, "logits": [B, H, W, K]}.
 
     Raises:
-      InputError: a side of the images is no such multiple.
+      InputError: a side of the images is not such a multiple.
     """
 
     stages: tuple[Stage, ...] = VGG_16

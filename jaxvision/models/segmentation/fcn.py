@@ -1,5 +1,5 @@
 """Fully convolutional networks (Long, Shelhamer & Darrell 2015, "Fully convolutional networks for
-semantic segmentation"): on VGG as in the paper, and on dilated ResNets as in torchvision."""
+semantic segmentation"): with VGG as in the paper, and with dilated ResNets as in torchvision."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -29,27 +29,24 @@ from jaxvision.ops import max_pool, resize_bilinear
 
 
 class FCN(nn.Module):
-    """A head of two convolutions on a backbone's last map, and interpolation to the images' size.
+    """The FCN network of torchvision: a head of two convolutions on a map of a backbone.
 
-    As in torchvision, with its names: backbone_..., classifier_0, a 3x3 convolution to a quarter of
-    the channels, classifier_1, its norm, and classifier_4, a 1x1 convolution; aux_classifier_...
+    The logits are interpolated to the size of the images. The names are torchvision's:
+    backbone_..., classifier_0, a 3x3 convolution to a quarter of the channels, classifier_1, its
+    norm, classifier_4, a 1x1 convolution, and aux_classifier_...
 
     Attributes:
-      backbone: makes the module "backbone", of which map c{level} is used.
-      level: see `backbone`.
-      aux: whether to build a second head, on the map before, for another loss in training.
-      dropout: rate before the last convolution of a head, in training.
-      num_classes: K; None builds no head.
-      norm: after each convolution but the last of a head, in the backbone too; None gives
+      backbone: builds the module "backbone", whose map c{level} is used.
+      level: level of that map.
+      aux: whether to build a second head, on the map before, for a second loss in training.
+      dropout: dropout rate before the last convolution of a head, in training.
+      num_classes: K classes; None builds no head.
+      norm: after each convolution except the last of a head, also in the backbone; None gives
         convolutions with a bias.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
 
     Call:
-      images f32[B, H, W, C], of any size that the backbone takes -> {"c{level}": the backbone's
-      maps, "logits": [B, H, W, K], "aux": [B, H, W, K]}. Training takes a key for "dropout", unless
-      that is 0.
+      images f32[B, H, W, C], of any size that the backbone takes -> {"c{level}": the maps of the
+      backbone, "logits": [B, H, W, K], "aux": [B, H, W, K]}.
 
     Raises:
       InputError: the backbone has no such map.
@@ -87,10 +84,10 @@ class FCN(nn.Module):
 
 
 class Step(NamedTuple):
-    """A transposed convolution by which scores grow; scores of the pooling there are added."""
+    """A transposed convolution that upsamples scores, to which scores of a pooling are added."""
 
     name: str
-    level: int  # the scores are then 2^level times smaller than the image
+    level: int  # its scores are 2^level times smaller than the image
 
 
 FCN_32S = (Step("upscore", 0),)
@@ -99,38 +96,34 @@ FCN_8S = (Step("upscore2", 4), Step("upscore_pool4", 3), Step("upscore8", 0))
 
 
 class VGGFCN(nn.Module):
-    """A VGG whose fully connected layers slide over its map, and whose scores grow step by step.
+    """The FCN network of the paper: a VGG with convolutions as its fully connected layers.
 
-    As the paper's authors released it for Caffe: the images stand in a wide border of zeros,
-    poolings round up, and fc6 has no padding. Of a pooling's scores those are added that lie where
-    the grown ones do, and of the last ones those are kept that lie where the image does. Layers are
-    named as there, fc6, fc7, score_fr, score_pool{level} and as in `steps`, but for VGG's
-    convolutions, which are the module "backbone"; the norm after fc6 is fc6_bn. Scores begin at
-    zero and transposed convolutions as bilinear interpolation, at which the release keeps them.
+    It is the network that the authors released for Caffe. The images are padded with a wide border
+    of zeros, poolings round up, and fc6 has no padding. Scores are upsampled in several steps.
+    After each step the scores of a pooling are added, cropped to the same region, and the final
+    scores are cropped to the image. Layers have the names of the release: fc6, fc7, score_fr,
+    score_pool{level} and the names of `steps`; the norm after fc6 is fc6_bn. The convolutions of
+    VGG are the module "backbone". Scores are initialised with zero, and transposed convolutions
+    with bilinear interpolation, which the release does not train.
 
     Attributes:
-      stages: of the VGG.
-      steps: by which scores grow, the last one to level 0.
+      stages: stages of the VGG.
+      steps: the steps of upsampling; the last one reaches level 0.
       hidden: channels of fc6 and fc7.
       window: side of the kernel of fc6.
-      padding: zeros around what the first convolution sees. Where it is too small for grown scores
-        to reach the border of the image (below 81, 73 and 69 in FCN-32s, 16s and 8s), logits there
-        are 0.
-      dropout: rate after fc6 and fc7, in training.
-      num_classes: K; None builds no scores.
-      norm: after each convolution but the scores', or None as in the paper.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      padding: zeros around the input of the first convolution. If it is too small for upsampled
+        scores to reach the border of the image (below 81, 73 and 69 in FCN-32s, 16s and 8s), the
+        logits there are 0.
+      dropout: dropout rate after fc6 and fc7, in training.
+      num_classes: K classes; None builds no scores.
+      norm: after each convolution except those of the scores; None as in the paper.
 
     Call:
-      images f32[B, H, W, C] -> {"c{level}": the VGG's maps of the images within their border,
-      "fc7": [B, h, w, hidden], "logits": [B, H, W, K]}. Training takes a key for "dropout", unless
-      that is 0.
+      images f32[B, H, W, C] -> {"c{level}": the maps of the VGG for the padded images,
+      "fc7": [B, h, w, hidden], "logits": [B, H, W, K]}.
 
     Raises:
-      InputError: within their border the images are smaller than a window of fc6, or the padding is
-        below 1.
+      InputError: the padded images are smaller than the window of fc6, or the padding is below 1.
     """
 
     stages: tuple[Stage, ...] = VGG_16
@@ -149,7 +142,10 @@ class VGGFCN(nn.Module):
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
         check_range("padding", self.padding, least=1)
-        border, level = self.padding - 1, len(self.stages)  # the first convolution adds one itself
+        border, level = (
+            self.padding - 1,
+            len(self.stages),
+        )  # the first convolution pads by 1
         check_sides(images, 1, more_than=(self.window - 1) * 2**level - 2 * border)
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)
 
@@ -171,8 +167,8 @@ class VGGFCN(nn.Module):
             ConvTranspose, self.num_classes, use_bias=False, kernel_init=bilinear, **dtypes
         )
         x = score(name="score_fr")(x)
-        # The centre of the first score, in cells of the map that the VGG has at this level. The
-        # kernel's centre is factor - 1/2 from its border, that of a cell (factor - 1) / 2.
+        # `first` is the centre of the first score, in cells of the VGG's map at this level. The
+        # centre of the kernel is factor - 1/2 from its border, that of a cell (factor - 1) / 2.
         first = (self.window - 1) / 2
         for name, finer in self.steps:
             factor = 2 ** (level - finer)
@@ -187,17 +183,17 @@ class VGGFCN(nn.Module):
 
 
 def bilinear(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
-    """Initialisation of a transposed convolution: it interpolates each channel by itself.
+    """Initialises a transposed convolution with bilinear interpolation of each channel.
 
-    Along an axis tap i of k is 1 - |2 i + 1 - k| / k: with a stride of k / 2 those that meet in a
-    pixel sum to 1.
+    Along an axis, element i of k is 1 - |2 i + 1 - k| / k. With a stride of k / 2, the elements
+    that contribute to a pixel sum to 1.
 
     Args:
       key: not used.
       shape: (height, width, C, D) of the kernel.
-      dtype: of the kernel.
+      dtype: dtype of the kernel.
     Returns:
-      dtype[height, width, C, D], zero from a channel to another.
+      dtype[height, width, C, D], zero between different channels.
     Source: Long et al. 2015, section 3.3.
     """
     del key
@@ -207,7 +203,7 @@ def bilinear(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Arra
 
 
 def _window_of(x: Array, first: int, size: Sequence[int]) -> Array:
-    """The rows and columns of x from number `first` on, zeros where it has none."""
+    """Crops x to a size, from row and column `first` on, with zeros where x has no values."""
     sides = ((-first, first + to - of, 0) for of, to in zip(x.shape[1:3], size, strict=True))
     return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *sides, (0, 0, 0)))
 

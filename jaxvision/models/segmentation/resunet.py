@@ -14,34 +14,32 @@ from jaxvision.models.sides import check_sides
 from jaxvision.ops import resize_bilinear
 
 DOWNS = {"stride": 2, "bilinear": 1}
-"""What the field `down` may be called -> stride of the first convolution of a level."""
+"""Values of the field `down` -> stride of the first convolution of a level."""
 
 
 class ResUNet(nn.Module):
-    """A U-Net of residual units: norm, ReLU and convolution, twice, and a shortcut.
+    """A U-Net of residual units, each with twice a norm, a ReLU and a convolution, and a shortcut.
 
-    The shortcut is a 1x1 convolution where the shape changes; the first unit begins with its
-    convolution. Going up, maps are interpolated and stand beside those of the way down. Layers are
-    named encoder{level} and decoder{level} with the endings norm1, conv1, norm2, conv2 and
-    shortcut, where a map of a level is 2^level times smaller than the image; the last is "head".
+    The shortcut is a 1x1 convolution if the shape changes. The first unit starts with its
+    convolution. The decoder interpolates maps and concatenates them with those of the encoder.
+    Layers are named encoder{level} and decoder{level} with the suffixes norm1, conv1, norm2, conv2
+    and shortcut; the maps of a level are 2^level times smaller than the image. The last layer is
+    "head".
 
     Attributes:
       widths: channels of the levels.
-      down: "stride", of a level's first convolution, as in the paper, or "bilinear", interpolation
-        before the level.
-      num_classes: K; None builds no head.
-      norm: before each 3x3 convolution but the first; None gives convolutions with a bias.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      down: "stride" for a first convolution of each level with stride 2, as in the paper, or
+        "bilinear" for interpolation before the level.
+      num_classes: K classes; None builds no head.
+      norm: before each 3x3 convolution except the first; None gives convolutions with a bias.
 
     Call:
       images f32[B, H, W, C], sides multiples of 2^n (8), where n is the last level ->
-      {"c{level}": [B, H / 2^level, W / 2^level, width], units on the way down, "d{level}": the
-      same on the way up, "logits": [B, H, W, K]}.
+      {"c{level}": [B, H / 2^level, W / 2^level, width], outputs of the encoder's units,
+      "d{level}": the same of the decoder, "logits": [B, H, W, K]}.
 
     Raises:
-      InputError: a side of the images is no such multiple.
+      InputError: a side of the images is not such a multiple.
     """
 
     widths: tuple[int, ...] = (64, 128, 256, 512)

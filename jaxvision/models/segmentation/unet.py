@@ -1,5 +1,5 @@
 """U-Net (Ronneberger, Fischer & Brox 2015, "U-Net: convolutional networks for biomedical image
-segmentation"), and its way up on any backbone."""
+segmentation"), and its decoder on any backbone."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -29,73 +29,72 @@ from jaxvision.ops import depth_to_space, max_pool, resize_bilinear
 
 
 def _transposed(x: Array, features: int, size: Sequence[int], **options: Any) -> Array:
-    """A transposed convolution whose kernel is as large as its stride."""
+    """Applies a transposed convolution whose kernel size equals its stride."""
     factors = tuple(to // of for of, to in zip(x.shape[1:3], size, strict=True))
     return ConvTranspose(features, factors, stride=factors, **options)(x)
 
 
 def _bilinear(x: Array, features: int, size: Sequence[int], **options: Any) -> Array:
-    """Interpolation and a 1x1 convolution, which comes first as that is the same and cheaper."""
+    """Applies a 1x1 convolution, then interpolation; this order is equivalent and cheaper."""
     return resize_bilinear(Conv(features, (1, 1), **options)(x), size)
 
 
 UPS = {"transposed": _transposed, "bilinear": _bilinear}
-"""What the field `up` may be called: how maps grow."""
+"""Values of the field `up` -> function that upsamples a map."""
 
 
 def _interpolated(
     linear: Callable[[Array, int], Array], x: Array, features: int, size: Sequence[int]
 ) -> Array:
-    """Logits of a map, in another size."""
+    """Computes the logits of a map and interpolates them to a size."""
     return resize_bilinear(linear(x, features), size)
 
 
 def _subpixel(
     linear: Callable[[Array, int], Array], x: Array, features: int, size: Sequence[int]
 ) -> Array:
-    """Logits of each pixel under a cell of a map."""
+    """Computes the logits of all pixels of each cell of a map, from the channels of this cell."""
     factor = max(size[0] // x.shape[1], 1)
     if tuple(size) != tuple(factor * side for side in x.shape[1:3]):
         raise InputError(
-            f"the images are {size[0]}x{size[1]} and the last map {x.shape[1]}x{x.shape[2]}: for "
-            "subpixel growth give images whose sides are the same multiple of the map's"
+            f"the images are {size[0]}x{size[1]} and the last map is {x.shape[1]}x{x.shape[2]}: "
+            "with grow='subpixel', both sides of the images must be the same multiple of the map's"
         )
     return depth_to_space(linear(x, features * factor**2), factor)
 
 
 GROWTHS = {"bilinear": _interpolated, "subpixel": _subpixel}
-"""What the field `grow` may be called: (1x1 convolution, map, K, (H, W)) -> [B, H, W, K]."""
+"""Values of the field `grow` -> function (1x1 convolution, map, K, (H, W)) -> [B, H, W, K]."""
 
 
 class UNet(nn.Module):
-    """Down by pairs of convolutions and pooling; up again, beside the maps from the way down.
+    """The U-Net network: an encoder, and a decoder that also uses the maps of the encoder.
 
-    Layers are named encoder{level} and decoder{level}, with the endings conv1, bn1, conv2, bn2 and
-    up, where a map of a level is 2^level times smaller than the image; the last is "head".
+    Each level has a pair of convolutions. Layers are named encoder{level} and decoder{level}, with
+    the suffixes conv1, bn1, conv2, bn2 and up; the maps of a level are 2^level times smaller than
+    the image. The last layer is "head".
 
     Attributes:
       widths: channels of the levels.
-      padding: "same", or "valid" as in the paper: without padding, so that maps shrink, and those
-        from the way down are cropped to those on the way up.
+      padding: "same", or "valid" as in the paper. With "valid" there is no padding, so maps shrink,
+        and maps of the encoder are cropped to those of the decoder.
       up: "transposed", a 2x2 transposed convolution, or "bilinear", interpolation and a 1x1
-        convolution; both to the channels of the next level. Tiles of an image give the same as the
-        whole with "valid" and "transposed" only: interpolation repeats the pixels of the border.
-      dropout: rate at the end of the way down, in training.
-      num_classes: K; None builds no head.
-      norm: after each 3x3 convolution, or None as in the paper.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+        convolution; both change the channels to those of the next level. Only with "valid" and
+        "transposed" are the results for tiles of an image the same as for the whole, because
+        interpolation repeats the pixels of the border.
+      dropout: dropout rate at the end of the encoder, in training.
+      num_classes: K classes; None builds no head.
+      norm: after each 3x3 convolution; None as in the paper.
 
     Call:
-      images f32[B, H, W, C] -> {"c{level}": [B, H / 2^level, W / 2^level, width], ends of the
-      pairs on the way down, "d{level}": the same on the way up, "logits": [B, H, W, K]}. With
-      padding "valid" all maps are smaller, the logits by 4 (3 2^n - 2) rows and columns, where n
-      is the last level: 388x388 of 572x572.
+      images f32[B, H, W, C] -> {"c{level}": [B, H / 2^level, W / 2^level, width], outputs of the
+      encoder's pairs, "d{level}": the same of the decoder, "logits": [B, H, W, K]}. With padding
+      "valid" all maps are smaller, the logits by 4 (3 2^n - 2) rows and columns, where n is the
+      last level: 388x388 for 572x572.
 
     Raises:
-      InputError: a side of the images does not fit: for "same" it must be a multiple of 2^n; for
-        "valid" every map that is pooled must have even sides, and logits must be left.
+      InputError: a side of the images does not fit. For "same" it must be a multiple of 2^n. For
+        "valid" every map that is pooled must have even sides, and some logits must be left.
     """
 
     widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
@@ -112,7 +111,7 @@ class UNet(nn.Module):
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
         padding = lookup(PADDINGS, self.padding, "padding")(3)
-        lost = 4 * (1 - padding)  # rows and columns, by two convolutions
+        lost = 4 * (1 - padding)  # rows and columns that two convolutions remove
         bottom = len(self.widths) - 1
         step = 2**bottom
         check_sides(images, step, remainder=-lost % step, more_than=lost * (3 * step - 2))
@@ -135,37 +134,34 @@ class UNet(nn.Module):
 
 
 class BackboneUNet(nn.Module):
-    """A U-Net whose way down is another network's.
+    """A U-Net whose encoder is another network, the backbone.
 
-    From the backbone's last map up: interpolation to the size of the map before, and a pair of
-    convolutions of both. If no map has the size of the images, they are the last one to be met.
-    Names are those of `UNet`.
+    Each step of the decoder, from the last map of the backbone on, interpolates to the size of the
+    map before, concatenates both and applies a pair of convolutions. If no map of the backbone has
+    the size of the images, the last step uses the images themselves. Names are those of `UNet`.
 
     Attributes:
-      backbone: makes the module "backbone", all of whose maps "c{level}" are used.
-      widths: channels of each step up, from coarse to fine. With fewer than there are steps the
-        logits grow from the last one to the size of the images, which is cheap: the finest maps
-        cost most.
-      grow: how they do, "bilinear", as in FCN, or "subpixel": the head gives the logits of all
-        pixels under a cell (Wang et al. 2018, "Understanding convolution for semantic
-        segmentation", section 3.1).
-      aux: whether there are logits of the backbone's last map too, which are added to the others,
-        as in FCN, and given by themselves. With a loss of their own they teach the backbone the
-        classes before the way up has learnt to pass gradients on.
-      num_classes: K; None builds no head.
-      norm: after each 3x3 convolution, in the backbone too; None gives convolutions with a bias.
-      axis_name: mapped axis over which a batch norm synchronises, or None.
-      dtype: of the computation; None follows the input.
-      param_dtype: of the parameters.
+      backbone: builds the module "backbone", all of whose maps "c{level}" are used.
+      widths: channels of each step of the decoder, from coarse to fine. With fewer widths than
+        steps, the logits are computed at the last one and upsampled to the size of the images. This
+        is cheap, because the finest maps cost most.
+      grow: how the logits are upsampled: "bilinear", as in FCN, or "subpixel", where the head
+        computes the logits of all pixels of a cell (Wang et al. 2018, "Understanding convolution
+        for semantic segmentation", section 3.1).
+      aux: whether to compute logits of the last map of the backbone, too. They are added to the
+        others, as in FCN, and also returned separately. With a loss of their own they train the
+        backbone at the start of training, when the decoder does not pass useful gradients yet.
+      num_classes: K classes; None builds no head.
+      norm: after each 3x3 convolution, also in the backbone; None gives convolutions with a bias.
 
     Call:
-      images f32[B, H, W, C], of any size that the backbone takes -> {"c{level}": the backbone's
-      maps, "d{level}": [B, h, w, width], those of the way up, "logits" and perhaps "aux":
+      images f32[B, H, W, C], of any size that the backbone takes -> {"c{level}": the maps of the
+      backbone, "d{level}": [B, h, w, width], those of the decoder, "logits" and, with `aux`, "aux":
       [B, H, W, K]}.
 
     Raises:
-      InputError: there are more `widths` than steps up, or none; or pixels do not divide evenly
-        under cells.
+      InputError: there are more `widths` than steps, or none; or, with "subpixel", the sides of the
+        images are not the same multiple of the sides of the last map.
     """
 
     backbone: Callable[..., nn.Module] = partial(PlainDarknet, DARKNET_19)
@@ -191,8 +187,8 @@ class BackboneUNet(nn.Module):
             steps.append((0, images))
         if not 0 < len(self.widths) <= len(steps):
             raise InputError(
-                f"widths has {len(self.widths)} entries: give one for each of the {len(steps)} "
-                "steps up from the backbone's last map, or for the first of them"
+                f"widths has {len(self.widths)} entries: give at least one and at most "
+                f"{len(steps)}, one for each step up from the last map of the backbone"
             )
         parts, x = _Parts(self, "bilinear", train=train), coarsest
         for (level, fine), width in zip(steps, self.widths, strict=False):
@@ -210,13 +206,13 @@ class BackboneUNet(nn.Module):
 
 
 class _Parts:
-    """Makes a module's named layers.
+    """Creates the named layers of a module.
 
     Args:
-      module: with the fields `norm`, `axis_name`, `dtype` and `param_dtype`.
+      module: a module with the fields `norm`, `axis_name`, `dtype` and `param_dtype`.
       up: a key of `UPS`.
       train: whether norms use the statistics of the batch.
-      padding: zeros around what a 3x3 convolution sees.
+      padding: zeros around the input of a 3x3 convolution.
     """
 
     def __init__(self, module: Any, up: str, *, train: bool, padding: int = 1):
@@ -225,7 +221,7 @@ class _Parts:
         self._up = lookup(UPS, up, "up")
 
     def pair(self, x: Array, features: int, name: str) -> Array:
-        """Twice a 3x3 convolution, norm and ReLU."""
+        """Applies a 3x3 convolution, a norm and a ReLU, twice."""
         for number in (1, 2):
             x = conv_norm_act(
                 x,
@@ -240,16 +236,16 @@ class _Parts:
         return x
 
     def grown(self, x: Array, features: int, size: Sequence[int], name: str) -> Array:
-        """x in another size, with other channels."""
+        """Upsamples x to a size and changes its channels."""
         return self._up(x, features, size, name=f"{name}_up", **self._dtypes)
 
     def linear(self, x: Array, features: int, name: str = "head") -> Array:
-        """A 1x1 convolution with a bias."""
+        """Applies a 1x1 convolution with a bias."""
         return Conv(features, (1, 1), name=name, **self._dtypes)(x)
 
 
 def _beside(skip: Array, x: Array) -> Array:
-    """The channels of both: first those of the middle of `skip`, in the size and dtype of x."""
+    """Concatenates `skip`, cropped to the size of x and cast to its dtype, and x."""
     top, left = ((of - to) // 2 for of, to in zip(skip.shape[1:3], x.shape[1:3], strict=True))
     middle = skip[:, top : top + x.shape[1], left : left + x.shape[2]]
     return jnp.concatenate([middle.astype(x.dtype), x], axis=-1)
@@ -260,5 +256,5 @@ UNETS = {
     "unet_valid": partial(UNet, padding="valid", norm=None, dropout=0.5),
     "unet_backbone": BackboneUNet,
 }
-"""As everybody uses it, as in the paper (which does not give the rate of its dropout), and on a
+"""The usual form, that of the paper (which does not state its dropout rate), and one with a
 backbone."""

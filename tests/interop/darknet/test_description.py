@@ -74,7 +74,9 @@ def test_heads_have_strides_and_anchors_in_pixels():
     assert (region.kind, region.maps, region.anchors) == ("region", ("region18",), ((2, 6),))
     assert parse_cfg(MAPS).heads(24, 24)[1].grid_size == (6, 6)
     half = parse_cfg(NET + "[max]\nsize=2\nstride=2\n" + CONV + YOLO)
-    with pytest.raises(InputError, match=r"line 10: \[yolo\] 7 x 8 x 3 gives cells of 1.75 x 2: "):
+    with pytest.raises(
+        InputError, match=r"line 10: \[yolo\] images of 7 x 8 x 3 give cells of 1.75"
+    ):
         half.heads(7, 8)
 
     (detection,) = parse_cfg(VECTORS).heads()
@@ -85,16 +87,19 @@ def test_heads_have_strides_and_anchors_in_pixels():
 
 
 WRONG = {
-    "nothing": ("", "line 1: begin with [net]"),
-    "no net": (CONV, "line 1: begin with [net]"),
+    "nothing": ("", "line 1: the first section must be [net]"),
+    "no net": (CONV, "line 1: the first section must be [net]"),
     "no layers": (NET, "has no layers"),
-    "option first": ("a=1\n", "line 1: an option before any section"),
-    "no option": (NET + CONV + "size 3\n", "line 7: 'size 3' is no [section] and no option=value"),
+    "option first": ("a=1\n", "line 1: an option precedes all sections"),
+    "no option": (
+        NET + CONV + "size 3\n",
+        "line 7: 'size 3' is neither a [section] nor an option=value",
+    ),
     "unknown section": (
         NET + CONV + "[convolutionl]\n",
-        "line 7: [convolutionl] is no layer: did you mean 'convolutional'",
+        "line 7: [convolutionl] is an unknown layer: did you mean 'convolutional'",
     ),
-    "section of Darknet": (NET + "[lstm]\n", "line 5: [lstm] is a layer of Darknet, or of a fork"),
+    "section of Darknet": (NET + "[lstm]\n", "line 5: [lstm] is a layer of Darknet or a fork"),
     "no height": ("[net]\nwidth=8\nchannels=3\n" + CONV, "line 1: [net] has no height: add"),
     "bad number": (
         NET + CONV + "size=3x\n",
@@ -137,7 +142,7 @@ WRONG = {
     ),
     "layers": (
         NET + CONV + "[route]\nlayers=-1,1\n",
-        "line 8: [route] layers has 1: the layers before",
+        "line 8: [route] layers has 1, which is no layer before this one: give 0 to 0, or -1 to",
     ),
     "bad layers": (
         NET + CONV + "[route]\nlayers=0,\n",
@@ -145,15 +150,15 @@ WRONG = {
     ),
     "far back": (
         NET + CONV + "[shortcut]\nfrom=-2\n",
-        "line 8: [shortcut] from has -2: the layers",
+        "line 8: [shortcut] from has -2, which is no layer before this one: give",
     ),
     "first": (
         NET + "[shortcut]\nfrom=-1\n",
-        "line 6: [shortcut] from has -1: the layers before layer",
+        "line 6: [shortcut] from has -1, which is no layer before this one: there is none",
     ),
     "route sizes": (
         NET + CONV + "[max]\nsize=2\nstride=2\n[route]\nlayers=0,1\n",
-        "line 10: [route] joins layer 0, 8 x 8 x 14, and layer 1, 4 x 4 x 14: they need one",
+        "line 10: [route] concatenates layer 0, 8 x 8 x 14, and layer 1, 4 x 4 x 14: they need",
     ),
     "route groups": (
         NET + CONV + "[route]\nlayers=0\ngroups=4\n",
@@ -173,7 +178,7 @@ WRONG = {
         "line 6: [dropout] probability is 1.0: give at",
     ),
     "softmax": (NET + "[softmax]\ngroups=7\n", "line 6: [softmax] groups is 7: it does not divide"),
-    "two of them": (NET + "[softmax]\n[softmax]\n", "line 6: [softmax] is the second one"),
+    "two of them": (NET + "[softmax]\n[softmax]\n", "line 6: [softmax] occurs twice"),
     "anchors": (
         NET + CONV + YOLO.replace("2,3,", ""),
         "line 10: [yolo] anchors has 2 numbers: num=2",
@@ -194,7 +199,7 @@ WRONG = {
         NET + CONV + YOLO + "scale_x_y=1.05\n",
         "line 11: [yolo] the option scale_x_y=1",
     ),
-    "coords": (NET + CONV + "[region]\ncoords=5\n", "line 8: [region] coords is to be 4"),
+    "coords": (NET + CONV + "[region]\ncoords=5\n", "line 8: [region] coords must be 4"),
     "tree": (
         NET + CONV + "[region]\ntree=9k.tree\n",
         "line 8: [region] the option tree=9k.tree is",
@@ -205,7 +210,7 @@ WRONG = {
     ),
     "after a head": (
         NET + CONV + YOLO + "[maxpool]\n",
-        "line 11: [maxpool] reads the [yolo] of line 7, which ends its branch: begin another one",
+        "line 11: [maxpool] has the [yolo] of line 7 as input, which ends its branch: start",
     ),
 }
 
@@ -224,10 +229,10 @@ def test_files(tmp_path):
     description = read_cfg(path)
     assert description.source == str(path)
     assert description.sizes() == ((8, 8, 14),)
-    with pytest.raises(InputError, match=r"none.cfg: no description can be read.*No such"):
+    with pytest.raises(InputError, match=r"none.cfg cannot be read as a description.*No such"):
         read_cfg(tmp_path / "none.cfg")
     path.write_bytes(b"\xff\xfe[net]")
-    with pytest.raises(InputError, match=r"small.cfg: no description can be read.*utf-8"):
+    with pytest.raises(InputError, match=r"small.cfg cannot be read as a description.*utf-8"):
         read_cfg(path)
 
 

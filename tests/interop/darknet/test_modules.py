@@ -121,7 +121,7 @@ def test_a_trunk_fills_the_first_layers_and_leaves_the_others():
         ({"num_classes": 4}, r"conv11: .* has the shape .*16.*, but the module's conv4/.* is .*18"),
         (
             {"norm": None},
-            "conv0 has layer kernel, .*, but the module layer bias, layer kernel",
+            "conv0 has layer kernel, .*, but this layer of the module has layer bias, layer kernel",
         ),
         ({"convolutions": (6,)}, r"conv7|there are 7 layers with weights, but the module has 6"),
     ],

@@ -1,4 +1,4 @@
-"""Batch norms merged into convolutions: the same maps, in every way that the two are named."""
+"""Batch norms fused into convolutions: the same maps, for every naming of the two layers."""
 
 import functools
 
@@ -8,7 +8,7 @@ import pytest
 
 from jaxvision.core import InputError
 from jaxvision.layers import batch_norm
-from jaxvision.models import create_model, merge_batch_norm
+from jaxvision.models import create_model, fuse_conv_bn
 from tests.models.variables import random_variables, shapes_of
 
 
@@ -23,26 +23,26 @@ from tests.models.variables import random_variables, shapes_of
     ],
     ids=["dncnn", "darknet", "resnet", "mobilenet", "squeezenet"],
 )
-def test_merged_norms_change_no_map(name, fields):
+def test_fused_norms_change_no_map(name, fields):
     images = np.random.default_rng(0).random((2, 24, 24, 3)).astype(np.float32)
-    model, merged = (create_model(name, **fields, norm=norm) for norm in (batch_norm, None))
+    model, fused = (create_model(name, **fields, norm=norm) for norm in (batch_norm, None))
     variables = random_variables(model, images)
-    without = merge_batch_norm(variables)
-    assert jax.tree.structure(without) == jax.tree.structure(shapes_of(merged, images)[1])
+    without = fuse_conv_bn(variables)
+    assert jax.tree.structure(without) == jax.tree.structure(shapes_of(fused, images)[1])
     actual, expected = (
         jax.jit(functools.partial(network.apply, train=False))(values, images)
-        for network, values in ((merged, without), (model, variables))
+        for network, values in ((fused, without), (model, variables))
     )
     for key, value in expected.items():
         scale = np.abs(value).max()
         np.testing.assert_allclose(actual[key], value, atol=1e-5 * scale, err_msg=key)
 
 
-def test_a_merged_norm_by_hand():
+def test_a_fused_norm_by_hand():
     conv = {"kernel": np.float32([3, 5]).reshape(1, 1, 1, 2), "bias": np.float32([1, 0])}
     norm = {"scale": np.float32([4, 6]), "bias": np.float32([7, 8])}
     statistics = {"mean": np.float32([2, 1]), "var": np.float32([3, 8])}
-    merged = merge_batch_norm(
+    fused = fuse_conv_bn(
         {
             "params": {"backbone": {"a_conv1": conv, "a_bn1": norm}},
             "batch_stats": {"backbone": {"a_bn1": statistics}},
@@ -50,10 +50,10 @@ def test_a_merged_norm_by_hand():
         epsilon=1,
     )
     # Factors 4 / sqrt(3 + 1) and 6 / sqrt(8 + 1).
-    assert merged.keys() == {"params"}
-    assert merged["params"].keys() == {"backbone"}
-    assert merged["params"]["backbone"].keys() == {"a_conv1"}
-    layer = merged["params"]["backbone"]["a_conv1"]
+    assert fused.keys() == {"params"}
+    assert fused["params"].keys() == {"backbone"}
+    assert fused["params"]["backbone"].keys() == {"a_conv1"}
+    layer = fused["params"]["backbone"]["a_conv1"]
     np.testing.assert_allclose(layer["kernel"].ravel(), [6, 10])
     np.testing.assert_allclose(layer["bias"], [5, 6])
 
@@ -61,5 +61,5 @@ def test_a_merged_norm_by_hand():
 def test_a_norm_without_a_convolution_is_named():
     model = create_model("lenet5", norm=batch_norm)
     variables = random_variables(model, np.zeros((1, 32, 32, 1), np.float32))
-    with pytest.raises(InputError, match="the batch norm bn1 has no convolution"):
-        merge_batch_norm(variables)
+    with pytest.raises(InputError, match="the batch norm bn1 has no convolution to fuse it with"):
+        fuse_conv_bn(variables)
