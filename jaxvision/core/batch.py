@@ -88,6 +88,7 @@ class SegmentationBatch:
       labels: int[B, H, W], `IGNORED` where a pixel does not count.
       mask: bool[B], False for filler images.
       partners, extent: as in `ClassificationBatch`.
+      placement, size: as in `DetectionBatch`.
     """
 
     image: Array
@@ -95,6 +96,8 @@ class SegmentationBatch:
     mask: Array
     partners: Any = None
     extent: Any = None
+    placement: Any = None
+    size: Any = None
 
 
 @flax.struct.dataclass
@@ -108,7 +111,7 @@ class LandmarkBatch:
       visible: bool[B, K], False for landmarks that are absent, whose points mean nothing.
       mask: bool[B], False for filler images.
       partners, extent: as in `ClassificationBatch`.
-      placement: as in `DetectionBatch`.
+      placement, size: as in `DetectionBatch`.
     """
 
     image: Array
@@ -118,6 +121,7 @@ class LandmarkBatch:
     partners: Any = None
     extent: Any = None
     placement: Any = None
+    size: Any = None
 
 
 @flax.struct.dataclass

@@ -1,12 +1,20 @@
-"""Floor 2: from files to padded batches of numpy arrays.
+"""From files to padded batches of numpy arrays, on the host.
 
-What needs Grain or TFDS is imported when it is first asked for: all else here runs without them.
+`sources` has records, `transforms` makes an example of each, `loading` makes batches of them. What
+needs Grain or TFDS is imported when it is first asked for: all else here runs without them.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxvision.core import close_names
+from jaxvision.data.loading.options import (
+    MultiScale,
+    RandomTransform,
+    ReadOptions,
+    Shard,
+    Transform,
+)
 from jaxvision.data.sources.annotated import (
     AnnotatedImages,
     Annotation,
@@ -16,93 +24,127 @@ from jaxvision.data.sources.annotated import (
     sort_out,
     to_run_lengths,
 )
+from jaxvision.data.sources.arrays import Arrays
+from jaxvision.data.sources.boxes import box_windows
+from jaxvision.data.sources.checks import (
+    check_box_counts,
+    check_class_count,
+    check_class_names,
+    check_labels,
+)
 from jaxvision.data.sources.coco import COCO_CLASSES, read_coco
-from jaxvision.data.sources.folders import FORMS, find_form, list_folder, open_folder
+from jaxvision.data.sources.folders import (
+    FORMS,
+    CocoFolder,
+    VocFolder,
+    YoloFolder,
+    find_form,
+    list_folder,
+)
+from jaxvision.data.sources.idx import Idx
+from jaxvision.data.sources.image_folders import ImageFolder, Images
 from jaxvision.data.sources.images import IMAGE_SUFFIXES, ImageError, image_size, read_image
-from jaxvision.data.sources.source import Cached, Source, Subset, hold_out
+from jaxvision.data.sources.landmark_folders import LandmarkFolder
+from jaxvision.data.sources.mask_folders import MaskFolder, VocMasks, read_mask
+from jaxvision.data.sources.npz import Npz
+from jaxvision.data.sources.patches import RandomPatches, Tiles
+from jaxvision.data.sources.photographs import Photographs
+from jaxvision.data.sources.source import Source
+from jaxvision.data.sources.subsets import Cached, Subset, few_of_each, hold_out
+from jaxvision.data.sources.tiles import cut_tile, tile_origins
 from jaxvision.data.sources.voc import VOC_CLASSES, read_voc
 from jaxvision.data.sources.yolo_txt import read_yolo
-from jaxvision.data.transforms.classification import ToClassificationExample, random_window
-from jaxvision.data.transforms.detection import ToDetectionExample
-from jaxvision.data.transforms.landmarks import ToLandmarkExample
-from jaxvision.data.transforms.placing import place
-from jaxvision.data.transforms.restoration import RandomPatches, Tiles, to_restoration_example
-from jaxvision.data.transforms.segmentation import ToSegmentationExample
-from jaxvision.data.transforms.tiles import cut_tile, tile_origins
+from jaxvision.data.transforms.classification import ToClassification, random_window
+from jaxvision.data.transforms.detection import ToDetection
+from jaxvision.data.transforms.landmarks import ToLandmarks
+from jaxvision.data.transforms.placing import place, place_image, resize_image
+from jaxvision.data.transforms.restoration import ToRestoration
+from jaxvision.data.transforms.segmentation import ToSegmentation
 from jaxvision.ops.placement import Placement, to_input, to_original
 
+if TYPE_CHECKING:
+    from jaxvision.data.loading.loader import EvalLoader, TrainLoader
+    from jaxvision.data.sources.digits import Digits
+    from jaxvision.data.sources.scenes import Scenes
+    from jaxvision.data.sources.tfds_source import Tfds
+
 _LATER = {
-    "Alternating": "loader",
-    "EvalLoader": "loader",
-    "Random": "loader",
-    "Reading": "loader",
-    "Share": "loader",
-    "TrainLoader": "loader",
-    "Transform": "loader",
-    "open_scenes": "scenes",
-    "CLASSIFICATION_SOURCES": "splits",
-    "DETECTION_SOURCES": "splits",
-    "LANDMARK_SOURCES": "splits",
-    "RESTORATION_SOURCES": "splits",
-    "SEGMENTATION_SOURCES": "splits",
-    "Sources": "splits",
-    "Splits": "splits",
+    "Digits": "sources.digits",
+    "EvalLoader": "loading.loader",
+    "Scenes": "sources.scenes",
+    "Tfds": "sources.tfds_source",
+    "TrainLoader": "loading.loader",
 }
 """Name -> the module here that has it, and imports Grain or TFDS."""
 
 __all__ = [
-    "CLASSIFICATION_SOURCES",
     "COCO_CLASSES",
-    "DETECTION_SOURCES",
     "FORMS",
     "IMAGE_SUFFIXES",
-    "LANDMARK_SOURCES",
-    "RESTORATION_SOURCES",
-    "SEGMENTATION_SOURCES",
     "VOC_CLASSES",
-    "Alternating",
     "AnnotatedImages",
     "Annotation",
+    "Arrays",
     "Cached",
+    "CocoFolder",
+    "Digits",
     "EvalLoader",
+    "Idx",
     "ImageError",
+    "ImageFolder",
+    "Images",
+    "LandmarkFolder",
     "Listing",
+    "MaskFolder",
+    "MultiScale",
+    "Npz",
+    "Photographs",
     "Placement",
     "Problem",
-    "Random",
     "RandomPatches",
-    "Reading",
-    "Share",
+    "RandomTransform",
+    "ReadOptions",
+    "Scenes",
+    "Shard",
     "Source",
-    "Sources",
-    "Splits",
     "Subset",
+    "Tfds",
     "Tiles",
-    "ToClassificationExample",
-    "ToDetectionExample",
-    "ToLandmarkExample",
-    "ToSegmentationExample",
+    "ToClassification",
+    "ToDetection",
+    "ToLandmarks",
+    "ToRestoration",
+    "ToSegmentation",
     "TrainLoader",
     "Transform",
+    "VocFolder",
+    "VocMasks",
+    "YoloFolder",
+    "box_windows",
+    "check_box_counts",
+    "check_class_count",
+    "check_class_names",
+    "check_labels",
     "cut_tile",
+    "few_of_each",
     "find_form",
     "find_problems",
     "hold_out",
     "image_size",
     "list_folder",
-    "open_folder",
-    "open_scenes",
     "place",
+    "place_image",
     "random_window",
     "read_coco",
     "read_image",
+    "read_mask",
     "read_voc",
     "read_yolo",
+    "resize_image",
     "sort_out",
     "tile_origins",
     "to_input",
     "to_original",
-    "to_restoration_example",
     "to_run_lengths",
 ]
 

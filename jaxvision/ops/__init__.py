@@ -63,6 +63,7 @@ from jaxvision.ops.normalization import batch_norm, local_response_norm
 from jaxvision.ops.placement import (
     PLACEMENTS,
     Placement,
+    center_crop,
     letterbox,
     place_mask,
     stretch,
@@ -126,6 +127,7 @@ __all__ = [
     "box_convert",
     "box_iou",
     "cell_index",
+    "center_crop",
     "channel_shuffle",
     "clip_boxes_to_image",
     "complete_box_iou",

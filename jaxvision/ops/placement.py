@@ -18,7 +18,7 @@ class Placement(NamedTuple):
 
 
 def letterbox(size: tuple[int, int], target: tuple[int, int]) -> Placement:
-    """As large as fits without changing its form (to a pixel), in the middle.
+    """Makes an image as large as fits, keeps its aspect ratio (to a pixel), and centres it.
 
     Args:
       size: (height, width) of the original.
@@ -37,26 +37,51 @@ def letterbox(size: tuple[int, int], target: tuple[int, int]) -> Placement:
 
 
 def stretch(size: tuple[int, int], target: tuple[int, int]) -> Placement:
-    """All of the network's input, whatever that does to its form; arguments as in `letterbox`."""
+    """Makes an image as large as the network's input and does not keep its aspect ratio.
+
+    The arguments are those of `letterbox`.
+    """
     return Placement(target[1] / size[1], target[0] / size[0], 0, 0)
 
 
-PLACEMENTS = {"letterbox": letterbox, "stretch": stretch}
+def center_crop(
+    size: tuple[int, int], target: tuple[int, int], shorter_side: int | None = None
+) -> Placement:
+    """Resizes the shorter side of an image and keeps the centre, as large as the network's input.
+
+    Args:
+      size: (height, width) of the original.
+      target: (height, width) of the network's input.
+      shorter_side: pixels of the resized image's shorter side, at least those of the larger side
+        of `target`; None: as many.
+    Returns:
+      A placement whose offsets are 0 or negative.
+    """
+    side = max(target) if shorter_side is None else shorter_side
+    factor = side / min(size)
+    # Of the longer side a part of a pixel is left out, as torchvision does.
+    height, width = (max(side, int(x * factor)) for x in size)
+    top, left = (round((x - y) / 2) for x, y in zip((height, width), target, strict=True))
+    return Placement(width / size[1], height / size[0], -left, -top)
+
+
+PLACEMENTS = {"letterbox": letterbox, "stretch": stretch, "crop": center_crop}
 
 
 def place_mask(
     mask: np.ndarray, target: tuple[int, int], placement: Placement, *, fill: int = 0
 ) -> np.ndarray:
-    """A mask, or labels of pixels, where the image lies in the network's input.
+    """Moves a mask, or labels of pixels, to where the image lies in the network's input.
 
-    A pixel of the result is that of the mask in which its centre lies: row (i + 1/2) H / h of H,
-    where h rows are left. An object of less than such a pixel may lose all of its mask.
+    Each pixel of the result gets the value of the mask's pixel in which its centre lies: of h rows
+    in the result, row i shows row (i + 1/2) H / h of the mask's H rows. An object that is smaller
+    than such a pixel may lose all of its mask.
 
     Args:
       mask: [H, W], of bools or numbers.
-      target: (height, width).
-      placement: of the image, from `place`.
-      fill: what stands beside the image.
+      target: (height, width) of the network's input.
+      placement: of the image.
+      fill: the value of pixels that the image does not cover.
     Returns:
       [height, width], of the mask's dtype.
     """
@@ -71,27 +96,28 @@ def place_mask(
 
 
 def placed_size(image: np.ndarray, placement: Placement) -> tuple[int, int]:
-    """(height, width) of an image once it is resized for the network's input."""
+    """Returns the (height, width) that an image has once it is resized for the network's input."""
     height, width = image.shape[:2]
     return round(height * placement.scale_y), round(width * placement.scale_x)
 
 
 def paste(image: np.ndarray, result: np.ndarray, placement: Placement) -> None:
-    """Writes an image that has its final size to where it lies in the network's input.
+    """Writes a resized image into the network's input, and leaves out what lies beyond its border.
 
-    What reaches beyond the network's input, as with a negative offset, is left out.
+    Args:
+      image: [h, w, ...], of `placed_size`.
+      result: [height, width, ...], which is changed.
+      placement: of the image.
     """
-    starts = int(placement.offset_y), int(placement.offset_x)
-    into, out_of = [], []
-    for start, length, most in zip(starts, image.shape[:2], result.shape[:2], strict=True):
-        first, last = max(start, 0), min(start + length, most)
-        into.append(slice(first, last))
-        out_of.append(slice(first - start, last - start))
-    result[into[0], into[1]] = image[out_of[0], out_of[1]]
+    top, left = int(placement.offset_y), int(placement.offset_x)
+    image = image[max(-top, 0) :, max(-left, 0) :]
+    window = result[max(top, 0) :, max(left, 0) :]
+    height, width = (min(pair) for pair in zip(image.shape[:2], window.shape[:2], strict=True))
+    window[:height, :width] = image[:height, :width]
 
 
 def to_input(boxes: Any, placement: Any) -> Any:
-    """Boxes of the original, in pixels of the network's input.
+    """Moves boxes of the original image to pixels of the network's input.
 
     Args:
       boxes: f[N, 4], xyxy, of numpy or JAX.
@@ -104,7 +130,7 @@ def to_input(boxes: Any, placement: Any) -> Any:
 
 
 def to_original(boxes: Any, placement: Any) -> Any:
-    """The inverse of `to_input`."""
+    """Moves boxes of the network's input to pixels of the original: the inverse of `to_input`."""
     scale, offset = _pairs(placement)
     return (boxes - offset) / scale
 
@@ -113,6 +139,6 @@ _ORDER = np.array([0, 1, 0, 1])
 
 
 def _pairs(placement: Any) -> tuple[Any, Any]:
-    """Scale and offset of both corners, [1, 4] each."""
+    """Returns the scale and the offset of both corners, [1, 4] each."""
     numbers = np.asarray(placement) if isinstance(placement, tuple) else placement
     return numbers[_ORDER][None], numbers[_ORDER + 2][None]

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvision.core import ImageBatch, Task, check_array
-from jaxvision.data.transforms.placing import placed_extent
 from jaxvision.ops.placement import Placement
 
 
@@ -34,7 +33,8 @@ def image_batch(images: Sequence[FittedImage], batch_size: int) -> ImageBatch:
       batch_size: B. What is missing is filled up with black images, whose `mask` is False, so that
         a compiled function sees one shape.
     Returns:
-      the batch, with `extent`, `placement` and `size`.
+      the batch, with `placement`, `size` and, as in the transforms of `jaxvision.data`, all of the
+      input as `extent`.
     """
     height, width = images[0].image.shape[:2]
     missing = batch_size - len(images)
@@ -42,14 +42,10 @@ def image_batch(images: Sequence[FittedImage], batch_size: int) -> ImageBatch:
         np.zeros_like(images[0].image), Placement(1, 1, 0, 0), (int(height), int(width))
     )
     pixels, placements, sizes = zip(*images, *[filler] * missing, strict=True)
-    extents = [
-        placed_extent(size, placement, (height, width))
-        for size, placement in zip(sizes, placements, strict=True)
-    ]
     return ImageBatch(
         image=np.stack(pixels),
         mask=np.arange(batch_size) < len(images),
-        extent=np.array(extents, np.int32),
+        extent=np.tile(np.int32([height, width]), (batch_size, 1)),
         placement=np.array(placements, np.float32),
         size=np.array(sizes, np.int32),
     )

@@ -164,7 +164,7 @@ def test_images_become_the_networks_input(folder):
         expected, placement = fit_image(image, inputs)
         np.testing.assert_array_equal(records.batch.image[row], expected)
         np.testing.assert_allclose(records.batch.placement[row], placement)
-        assert records.batch.extent[row].tolist() == [6, 9]
+        assert records.batch.extent[row].tolist() == [6, 12]
         assert records.batch.size[row].tolist() == [8, 8]
 
 
@@ -172,7 +172,7 @@ def test_an_image_that_does_not_fit_is_left_out(folder):
     write_picture(folder.paths[3], np.zeros((9, 8, 3), np.uint8))
     (records,) = image_batches(folder, GREY, batch_size=5)
     assert records.indices == [0, 2, 4]
-    assert records.failed[1].startswith(f"{folder.paths[3]}: the image has 8 x 9 pixels, but the n")
+    assert records.failed[1].startswith(f"{folder.paths[3]}: the image has 8 x 9 pixels instead of")
 
 
 def test_a_batch_size_below_1_is_refused_at_once(folder):

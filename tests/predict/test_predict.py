@@ -482,10 +482,10 @@ def test_another_kind_gets_what_decode_gives_and_decode_sees_where_the_image_lie
     np.testing.assert_allclose(found.result["placement"], [0.8, 0.8, 0, 0])
     assert found.result["size"].tolist() == [20, 40]
     assert found.result["mask"]
-    # 10 x 40 becomes 8 x 32 in rows 4 to 12: below them is padding.
+    # 10 x 40 becomes 8 x 32 in rows 4 to 12.
     letterbox = facts(inputs=Inputs((16, 32), resize="letterbox"))
     (found,) = predict(letterbox, {}, [image[:10]])
-    assert found.result["extent"].tolist() == [12, 32]
+    assert found.result["extent"].tolist() == [16, 32]
     np.testing.assert_allclose(found.result["placement"], [0.8, 0.8, 0, 4])
 
 
@@ -604,8 +604,8 @@ def test_an_image_of_another_size_is_refused_if_nothing_is_resized(files):
     assert isinstance(wide, Prediction)
     assert isinstance(broken, Failed)
     assert high.reason == (
-        f"{files[2]}: the image has 16 x 64 pixels, but the network takes 64 x 32: give images of "
-        "that size, or set resize to one of stretch, letterbox, crop"
+        f"{files[2]}: the image has 16 x 64 pixels instead of 64 x 32: set size=(64, 16), or "
+        "resize to one of stretch, letterbox, crop"
     )
     assert array.reason.startswith("image 3: the image has 5 x 4 pixels")
 

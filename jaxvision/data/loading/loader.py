@@ -16,86 +16,17 @@ import jax
 import numpy as np
 from absl import flags
 
-from jaxvision.core import InputError, check_divisible, check_range
-from jaxvision.data.sources.source import Record, Source
+from jaxvision.core import InputError, Record, check_range
+from jaxvision.data.loading.options import (
+    MultiScale,
+    RandomTransform,
+    ReadOptions,
+    Shard,
+    Transform,
+)
+from jaxvision.data.sources.source import Source
 
-Transform = Callable[[Record, str], Any]
-"""(record, where) -> one example, a struct of numpy arrays."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How batches are read ahead.
-
-    Attributes:
-      threads: that read batches, in this process or in each worker.
-      workers: processes; 0 reads in this one.
-      ahead: batches kept ready by this process or by each worker.
-    """
-
-    threads: int = 2
-    workers: int = 0
-    ahead: int = 4
-
-    def __post_init__(self) -> None:
-        check_range("config.data.threads", self.threads, least=0)
-        check_range("config.data.workers", self.workers, least=0)
-
-
-@dataclass(frozen=True)
-class Share:
-    """This process's part of every global batch: `index` of `count` equal slices."""
-
-    index: int = 0
-    count: int = 1
-
-    def of(self, batch_size: int) -> range:
-        """Places in the global batch that belong to this process.
-
-        Raises:
-          InputError: the batch cannot be cut into `count` equal parts of at least one.
-        """
-        check_divisible(batch_size, self.count, "processes")
-        size = batch_size // self.count
-        return range(self.index * size, (self.index + 1) * size)
-
-
-@dataclass(frozen=True)
-class Alternating:
-    """Several transforms of which one, drawn at random, holds for some batches: multi-scale.
-
-    Attributes:
-      transforms: of equal results but for the image's size.
-      every: batches between two draws.
-      seed: of the draws; which transform a batch gets follows from that and its number.
-    Raises:
-      InputError: no transforms, or `every` is below 1.
-    """
-
-    transforms: tuple[Transform, ...]
-    every: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        check_range("the number of transforms", len(self.transforms), least=1)
-        check_range("config.data.size_every", self.every, least=1)
-
-    def of_batch(self, number: int) -> Transform:
-        """The transform of a batch."""
-        rng = np.random.RandomState((self.seed, number // self.every))
-        return self.transforms[rng.randint(len(self.transforms))]
-
-
-@dataclass(frozen=True)
-class Random:
-    """A transform that draws.
-
-    Attributes:
-      transform: (record, where, rng) -> one example; what rng draws follows from the seed, the
-        epoch and the example's place in it.
-    """
-
-    transform: Callable[[Record, str, np.random.RandomState], Any]
+_READ = ReadOptions()
 
 
 def _stack(examples: list[Any]) -> Any:
@@ -113,23 +44,23 @@ def _epoch_order(records: int, seed: int, epoch: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _TrainBatches:
-    """Batch number -> this process's part of it. Picklable, for worker processes."""
+    """Batch number -> this process's part of it. Can be pickled, for worker processes."""
 
     source: Source
-    transform: Transform | Alternating | Random
+    transform: Transform | MultiScale | RandomTransform
     batch_size: int
     seed: int
-    share: Share
+    shard: Shard
     partners: int
 
-    def _example(self, index: int, transform: Transform | Random, *place: int) -> Any:
+    def _example(self, index: int, transform: Transform | RandomTransform, *place: int) -> Any:
         record, where = self.source[index], self.source.where(index)
-        if isinstance(transform, Random):
+        if isinstance(transform, RandomTransform):
             return transform.transform(record, where, np.random.RandomState((self.seed, *place)))
         return transform(record, where)
 
-    def _at(self, position: int, transform: Transform | Random) -> Any:
-        """The example at a place in the endless shuffled stream of all processes."""
+    def _at(self, position: int, transform: Transform | RandomTransform) -> Any:
+        """Returns the example at a place in the endless shuffled stream of all processes."""
         epoch, place = divmod(position, len(self.source))
         order = _epoch_order(len(self.source), self.seed, epoch)
         example = self._example(int(order[place]), transform, epoch, place, 0)
@@ -145,20 +76,20 @@ class _TrainBatches:
 
     def __call__(self, number: int) -> Any:
         transform = self.transform
-        if isinstance(transform, Alternating):
+        if isinstance(transform, MultiScale):
             transform = transform.of_batch(number)
-        first, places = number * self.batch_size, self.share.of(self.batch_size)
+        first, places = number * self.batch_size, self.shard.places(self.batch_size)
         return _stack([self._at(first + place, transform) for place in places])
 
 
 @dataclass(frozen=True)
 class _EvalBatches:
-    """Batch number -> this process's part of it, in the source's order, filler at the end."""
+    """Batch number -> this process's part of it, in the source's order, with filler at the end."""
 
     source: Source
     transform: Transform
     batch_size: int
-    share: Share
+    shard: Shard
 
     def _at(self, position: int) -> Any:
         if position < len(self.source):
@@ -168,61 +99,85 @@ class _EvalBatches:
 
     def __call__(self, number: int) -> Any:
         first = number * self.batch_size
-        return _stack([self._at(first + place) for place in self.share.of(self.batch_size)])
+        return _stack([self._at(first + place) for place in self.shard.places(self.batch_size)])
 
 
-def _read(batches: Callable[[int], Any], start: int, stop: int, reading: Reading) -> Iterator[Any]:
+def _read(batches: Callable[[int], Any], start: int, stop: int, read: ReadOptions) -> Iterator[Any]:
     stream = (
         grain.MapDataset.range(start, stop)
         .map(batches)
         .to_iter_dataset(
-            grain.ReadOptions(num_threads=reading.threads, prefetch_buffer_size=reading.ahead)
+            grain.ReadOptions(num_threads=read.threads, prefetch_buffer_size=read.ahead)
         )
     )
-    if reading.workers:
+    if read.workers:
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags
-        stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=reading.workers))
+        stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=read.workers))
     return iter(stream)
+
+
+def _shard(shard: Shard | None, batch_size: int) -> Shard:
+    """Returns a shard that the batch can be cut into; None: this process's."""
+    if shard is None:
+        shard = Shard(jax.process_index(), jax.process_count())
+    shard.places(batch_size)
+    return shard
+
+
+def _check(transform: Transform | MultiScale | RandomTransform, source: Source) -> None:
+    """Calls `check_source` of each transform that has it."""
+    parts = transform.transforms if isinstance(transform, MultiScale) else (transform,)
+    for part in parts:
+        inner = part.transform if isinstance(part, RandomTransform) else part
+        check = getattr(inner, "check_source", None)
+        if check is not None:
+            check(source)
 
 
 class TrainLoader:
     """An endless, shuffled stream of batches: a `jaxvision.core.DataIterator`.
 
-    Every record comes once in an epoch; batches run across the border of two epochs, so nothing is
+    Every record comes once in an epoch. Batches run across the border of two epochs, so nothing is
     dropped.
 
     Args:
       source: the records.
-      transform: makes an example of each; or several that alternate, or one that draws.
+      transform: makes an example of each; or a `MultiScale` or `RandomTransform`.
       batch_size: of the global batch, over all processes.
-      seed: of the order and the partners.
-      share: this process's part of each batch.
+      seed: of the order, the partners and what transforms draw.
       partners: how many other examples, drawn at random, arrive with each one in the field
         `partners`.
-      reading: threads and workers.
+      shard: the part of each batch; None: this process's.
+      read: threads and workers.
+
+    Attributes:
+      batch_size, seed, partners: as given.
     Raises:
-      InputError: no records, a batch size that the processes cannot share, or a seed that is no
-        unsigned 32-bit integer.
+      InputError: there are no records, the processes cannot share the batch, the seed is not an
+        unsigned 32-bit integer, or the source does not fit the transform.
     """
 
     def __init__(
         self,
         source: Source,
-        transform: Transform | Alternating | Random,
+        transform: Transform | MultiScale | RandomTransform,
         *,
         batch_size: int,
         seed: int,
-        share: Share = Share(),
         partners: int = 0,
-        reading: Reading = Reading(),
+        shard: Shard | None = None,
+        read: ReadOptions = _READ,
     ):
         if not len(source):
             raise InputError("the training data has no records")
-        share.of(batch_size)
-        check_range("config.seed", seed, least=0, most=2**32 - 1)
-        self._batches = _TrainBatches(source, transform, batch_size, seed, share, partners)
-        self._reading = reading
+        shard = _shard(shard, batch_size)
+        check_range("seed", seed, least=0, most=2**32 - 1)
+        check_range("partners", partners, least=0)
+        _check(transform, source)
+        self.batch_size, self.seed, self.partners = batch_size, seed, partners
+        self._batches = _TrainBatches(source, transform, batch_size, seed, shard, partners)
+        self._options = read
         self._position, self._stream = 0, None
 
     def __iter__(self) -> "TrainLoader":
@@ -230,26 +185,26 @@ class TrainLoader:
 
     def __next__(self) -> Any:
         if self._stream is None:
-            self._stream = _read(self._batches, self._position, sys.maxsize, self._reading)
+            self._stream = _read(self._batches, self._position, sys.maxsize, self._options)
         batch = next(self._stream)
         self._position += 1
         return batch
 
     def get_state(self) -> dict[str, int]:
-        """The position: {"batches": how many were taken, "records": how many there are}."""
+        """Returns the position: {"batches": how many were taken, "records": how many there are}."""
         return {"batches": self._position, "records": len(self._batches.source)}
 
     def set_state(self, state: dict[str, int]) -> None:
         """Goes to a position that `get_state` gave.
 
         Raises:
-          InputError: the data has another number of records by now.
+          InputError: the data has another number of records now.
         """
         records = len(self._batches.source)
         if state["records"] != records:
             raise InputError(
                 f"the training data has {records} records, but the run began with "
-                f"{state['records']}: restore the data or use another --workdir"
+                f"{state['records']}: restore the data, or start another run"
             )
         self._position = state["batches"]
         self._stream = None
@@ -262,10 +217,14 @@ class EvalLoader:
       source: the records.
       transform: makes an example of each.
       batch_size: of the global batch, over all processes.
-      share: this process's part of each batch.
-      reading: threads and workers.
+      shard: the part of each batch; None: this process's.
+      read: threads and workers.
+
+    Attributes:
+      batch_size: as given.
     Raises:
-      InputError: no records, or a batch size that the processes cannot share.
+      InputError: there are no records, the processes cannot share the batch, or the source does not
+        fit the transform.
     """
 
     def __init__(
@@ -274,18 +233,32 @@ class EvalLoader:
         transform: Transform,
         *,
         batch_size: int,
-        share: Share = Share(),
-        reading: Reading = Reading(),
+        shard: Shard | None = None,
+        read: ReadOptions = _READ,
     ):
         if not len(source):
             raise InputError("the evaluation data has no records")
-        share.of(batch_size)
-        self._batches = _EvalBatches(source, transform, batch_size, share)
-        self._reading = reading
+        shard = _shard(shard, batch_size)
+        _check(transform, source)
+        self.batch_size = batch_size
+        self._batches = _EvalBatches(source, transform, batch_size, shard)
+        self._options = read
         self._length = -(-len(source) // batch_size)
+        self._targets: list[Record] | None = None
 
     def __len__(self) -> int:
         return self._length
 
     def __iter__(self) -> Iterator[Any]:
-        return _read(self._batches, 0, len(self), self._reading)
+        return _read(self._batches, 0, len(self), self._options)
+
+    def targets(self) -> list[Record]:
+        """Returns the records of all examples without their images, in order.
+
+        They are of the whole global batches, not only of this process's part. They are computed
+        once and kept.
+        """
+        if self._targets is None:
+            source = self._batches.source
+            self._targets = [source.target(index) for index in range(len(source))]
+        return self._targets

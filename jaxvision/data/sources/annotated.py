@@ -1,11 +1,12 @@
-"""Images with boxes in files of a user's own: what readers give, how it is checked, how it is read.
+"""Images with boxes: what the readers of annotations give, how it is checked, and its source.
 
 A reader (`read_voc`, `read_coco`, `read_yolo`) goes through the annotations once and gives a
 `Listing`: what it could read, and a `Problem` for each record that it could not. `AnnotatedImages`
-is the source over it, and refuses problems unless told to drop those records.
+is the source over it; it refuses problems, or drops those records if `drop_bad` is set.
 """
 
 import dataclasses
+import logging
 import os
 import pathlib
 from collections.abc import Iterable, Iterator
@@ -13,11 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxvision.core import InputError
+from jaxvision.core import InputError, Record
 from jaxvision.data.sources.boxes import box_problems, clip_boxes
 from jaxvision.data.sources.images import ImageError, image_size, read_image
-from jaxvision.data.sources.source import Record, refuse
+from jaxvision.data.sources.source import refuse
 from jaxvision.ops import Polygons, RunLengths, encode_polygons
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,7 +36,7 @@ class Annotation:
       crowd: bool[G], regions of many objects (COCO).
       difficult: bool[G], objects that evaluation ignores (VOC).
       area: f64[G], square pixels, by which COCO sorts objects; None: that of the masks or boxes.
-      size: (height, width) that the annotation says; None: it says none.
+      size: (height, width) of the image in the annotation; None: it gives none.
       masks: the mask of each object as the annotation gives it (see `to_run_lengths`); None: it
         does not give all of them, or they were not read.
     """
@@ -50,7 +53,7 @@ class Annotation:
 
 
 def to_run_lengths(mask: RunLengths | Polygons, size: tuple[int, int]) -> RunLengths:
-    """The run-lengths of an annotation's mask.
+    """Returns the run-lengths of an annotation's mask.
 
     Args:
       mask: of one object.
@@ -87,11 +90,11 @@ class Listing:
 
 
 def find_problems(annotation: Annotation, *, decode: bool = False) -> Iterator[Problem]:
-    """What is wrong with an image, its boxes or its masks.
+    """Finds what is wrong with an image, its boxes or its masks.
 
-    A box may not be turned inside out or without area, and has to lie within the image; half a
-    pixel beyond it passes for rounding, in whatever form the annotations are, and is cut off by
-    `AnnotatedImages`. Run-lengths have to be those of a mask of the image's size.
+    A box must have its corners in order and an area, and must lie within the image. Half a pixel
+    beyond it is taken for rounding, in every form of annotations, and `AnnotatedImages` cuts it
+    off. Run-lengths must be those of a mask of the image's size.
 
     Args:
       annotation: of the image.
@@ -120,7 +123,7 @@ def find_problems(annotation: Annotation, *, decode: bool = False) -> Iterator[P
 def sort_out(
     annotations: Iterable[Annotation], *, decode: bool = False
 ) -> tuple[list[Annotation], list[Problem]]:
-    """The annotations without problems, and the problems of the others.
+    """Separates the annotations without problems from the problems of the others.
 
     Args:
       annotations: all of them.
@@ -136,11 +139,11 @@ def sort_out(
 
 
 class AnnotatedImages:
-    """The source over a listing.
+    """A source over a listing.
 
     Args:
       listing: from a reader.
-      drop_bad: leave out records with problems, instead of refusing them.
+      drop_bad: leave out records with problems, and warn, instead of refusing them.
       name: of the data, for messages.
 
     Attributes:
@@ -154,8 +157,16 @@ class AnnotatedImages:
         kept, found = sort_out(listing.annotations)
         problems = [*listing.problems, *found]
         if not drop_bad:
-            advice = "mend them, or leave those records out with --config.data.drop_bad"
+            advice = "correct them, or leave those records out with drop_bad=True"
             refuse(name, problems, advice=advice)
+        if problems:
+            log.warning(
+                "%s: %d records; others are left out, for %d problems (`jaxvision check-data` "
+                "lists them)",
+                name,
+                len(kept),
+                len(problems),
+            )
         self.class_names = listing.class_names
         self.dropped = tuple(problems)
         self._annotations = tuple(kept)
@@ -164,26 +175,36 @@ class AnnotatedImages:
         return len(self._annotations)
 
     def __getitem__(self, index: int) -> Record:
-        """A record: "image" u8[H, W, 3], "boxes" in it, and "labels", "crowd", "difficult", "area"
-        and "masks" as in `Annotation`."""
+        """Returns a record: "image" u8[H, W, 3], its "size" (H, W), "boxes" in it, and "labels",
+        "crowd", "difficult", "area" and "masks" as in `Annotation`."""
         annotation = self._annotations[index]
         try:
             image = read_image(annotation.image)
         except ImageError as error:
             raise InputError(f"{error}; `jaxvision check-data` finds all such images") from error
-        return {
-            "image": image,
-            "boxes": clip_boxes(annotation.boxes, image.shape[:2]),
-            "labels": annotation.labels,
-            "crowd": annotation.crowd,
-            "difficult": annotation.difficult,
-            "area": annotation.area,
-            "masks": annotation.masks,
-        }
+        return {"image": image, **_target(annotation, image.shape[:2])}
 
     def where(self, index: int) -> str:
         return self._annotations[index].where
 
+    def target(self, index: int) -> Record:
+        """Returns the record without "image"; reads the image's header at most."""
+        annotation = self._annotations[index]
+        return _target(annotation, annotation.size or image_size(annotation.image))
+
+    @property
     def box_counts(self) -> list[int]:
-        """How many boxes each record has, without reading its image."""
+        """How many boxes each record has; no image is read."""
         return [len(annotation.boxes) for annotation in self._annotations]
+
+
+def _target(annotation: Annotation, size: tuple[int, int]) -> Record:
+    return {
+        "boxes": clip_boxes(annotation.boxes, size),
+        "labels": annotation.labels,
+        "crowd": annotation.crowd,
+        "difficult": annotation.difficult,
+        "area": annotation.area,
+        "masks": annotation.masks,
+        "size": size,
+    }

@@ -1,4 +1,4 @@
-"""The boxes of annotations, against their image: what is wrong with them, what is rounding."""
+"""Checks the boxes of annotations against their image, and clips them to it."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,10 +9,10 @@ ROUNDING = 0.5  # pixels by which a box may reach beyond its image
 
 
 def box_problems(boxes: np.ndarray, size: tuple[int, int]) -> Iterator[str]:
-    """What is wrong with the boxes of an image, if anything is.
+    """Finds what is wrong with the boxes of an image, if anything is.
 
-    A box may not be turned inside out. It has to lie in the image, up to `ROUNDING`, and what lies
-    there needs an area.
+    The corners of a box must be in order. It must lie in the image, up to `ROUNDING`, and the part
+    that lies there must have an area.
 
     Args:
       boxes: f64[G, 4], xyxy, pixels.
@@ -30,7 +30,7 @@ def box_problems(boxes: np.ndarray, size: tuple[int, int]) -> Iterator[str]:
 
 
 def clip_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The parts of boxes that lie in the image; arguments as for `box_problems`."""
+    """Returns the parts of boxes that lie in the image; arguments as for `box_problems`."""
     height, width = size
     return np.clip(boxes, 0, np.array([[width, height, width, height]]))
 
@@ -38,7 +38,7 @@ def clip_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def box_windows(
     boxes: np.ndarray, size: tuple[int, int], *, margin: float = 0.0, square: bool = False
 ) -> np.ndarray:
-    """The windows of an image that show its boxes, in whole pixels.
+    """Computes the windows of an image that show its boxes, in whole pixels.
 
     A window's sides are those of the box, and it begins where the box begins, both to the nearest
     pixel. What would lie beyond the image is cut off.
@@ -70,7 +70,7 @@ def _wrong_with(box: Sequence[float], inside: Sequence[float], size: tuple[int, 
         return "is not finite"
     x1, y1, x2, y2 = box
     if x2 < x1 or y2 < y1:
-        return "is turned inside out (x2 < x1 or y2 < y1)"
+        return "has its corners in the wrong order (x2 < x1 or y2 < y1)"
     if x2 == x1 or y2 == y1:
         return "has no area"
     if any(abs(x - nearest) > ROUNDING for x, nearest in zip(box, inside, strict=True)):

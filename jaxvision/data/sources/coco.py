@@ -40,7 +40,7 @@ class _Object(NamedTuple):
 
 
 def read_coco(file: pathlib.Path, images: pathlib.Path, *, masks: bool = False) -> Listing:
-    """The images of a json file.
+    """Reads the annotations of a json file.
 
     Args:
       file: with "images", "annotations" and "categories", as instances_val2017.json.
@@ -60,7 +60,7 @@ def read_coco(file: pathlib.Path, images: pathlib.Path, *, masks: bool = False) 
     labels = {category: label for label, category in enumerate(sorted(categories))}
     problems: list[Problem] = []
     objects: dict[int | str, list[_Object]] = {entry["id"]: [] for entry in content["images"]}
-    spoiled = set()
+    bad = set()
     for entry in content["annotations"]:
         where, image = f"{file}, annotation {entry.get('id')}", entry.get("image_id")
         if not _is_one_of(image, objects):
@@ -70,11 +70,11 @@ def read_coco(file: pathlib.Path, images: pathlib.Path, *, masks: bool = False) 
             objects[image].append(_object(entry, labels, masks=masks))
         except InputError as error:
             problems.append(Problem(where, str(error)))
-            spoiled.add(image)
+            bad.add(image)
     annotations = tuple(
         _annotation(file, images, entry, objects[entry["id"]])
         for entry in sorted(content["images"], key=lambda entry: entry["id"])
-        if entry["id"] not in spoiled
+        if entry["id"] not in bad
     )
     class_names = tuple(categories[category] for category in sorted(categories))
     return Listing(annotations, class_names, tuple(problems))
@@ -128,7 +128,7 @@ def _is_one_of(identity: Any, known: Container[int | str]) -> bool:
 
 
 def _object(entry: dict[str, Any], labels: Mapping[int | str, int], *, masks: bool) -> _Object:
-    """An annotation's object; InputError if it cannot be used."""
+    """Returns an annotation's object; raises InputError if it cannot be used."""
     category = entry.get("category_id")
     if not _is_one_of(category, labels):
         raise InputError(f"there is no category with the id {category!r}")
@@ -150,7 +150,7 @@ def _object(entry: dict[str, Any], labels: Mapping[int | str, int], *, masks: bo
 
 
 def _mask(segmentation: Any) -> RunLengths | Polygons | None:
-    """What an annotation says of its object's pixels; None: nothing."""
+    """Returns the mask of an annotation's object; None: it gives none."""
     if segmentation is None or segmentation == []:
         return None
     if isinstance(segmentation, list):

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from jaxvision.core import InputError
-from jaxvision.data.sources.tfds_source import TfdsSource, data_dir
+from jaxvision.data.sources.tfds_source import TfdsBuilder, tfds_folder
 
 # Of each digit's scans, counted from 0, the third of every five is for testing.
 _TEST = slice(2, None, 5)
@@ -61,7 +62,7 @@ class JaxvisionDigits(tfds.core.GeneratorBasedBuilder):
 
 
 def is_test_digit(labels: np.ndarray) -> np.ndarray:
-    """Which of scikit-learn's digits are for testing, by their labels: int[N] -> bool[N]."""
+    """Returns which of scikit-learn's digits are for testing, bool[N], by their labels, int[N]."""
     test = np.zeros(len(labels), bool)
     for label in range(10):
         test[np.flatnonzero(labels == label)[_TEST]] = True
@@ -69,7 +70,7 @@ def is_test_digit(labels: np.ndarray) -> np.ndarray:
 
 
 def encode_png(image: np.ndarray) -> io.BytesIO:
-    """What TFDS's image features take without TensorFlow, which they would call for an array."""
+    """Encodes an image for TFDS's image features, which would call TensorFlow for an array."""
     png = io.BytesIO()
     Image.fromarray(image).save(png, format="PNG")
     png.seek(0)
@@ -87,30 +88,36 @@ def _prepare(builder: tfds.core.GeneratorBasedBuilder, folder: pathlib.Path) -> 
                 builder.download_and_prepare()
 
 
-def open_digits(data: Any, split: str) -> TfdsSource:
-    """A split of the embedded digits, prepared on first use.
+class Digits(TfdsBuilder):
+    """The embedded digits, 8 x 8 and grey; they are prepared on first use.
 
     Args:
-      data: config with `dir`, TFDS's folder (None: TFDS's own).
       split: "train" or "test".
+      dir: TFDS's folder; None: TFDS's own.
+
+    Attributes:
+      class_names: "0" to "9".
+      labels: i64[N].
     Raises:
-      InputError: see `TfdsSource`; also if the folder cannot be written.
+      InputError: there is no such split, the folder cannot be written, or as for `Tfds`.
     """
-    return TfdsSource(prepared(JaxvisionDigits, data), split)
+
+    def __init__(self, split: str, *, dir: str | os.PathLike[str] | None = None):
+        super().__init__(prepared(JaxvisionDigits, dir), split)
 
 
 def prepared(
-    make_builder: type[tfds.core.GeneratorBasedBuilder], data: Any
+    make_builder: type[tfds.core.GeneratorBasedBuilder], dir: str | os.PathLike[str] | None
 ) -> tfds.core.GeneratorBasedBuilder:
-    """The builder of an embedded data set, which is prepared on first use.
+    """Returns the builder of an embedded data set, which is prepared on first use.
 
     Args:
       make_builder: its class.
-      data: config with `dir`, TFDS's folder (None: TFDS's own).
+      dir: TFDS's folder; None: TFDS's own.
     Raises:
       InputError: the folder cannot be written.
     """
-    where = data_dir(data)
+    where = tfds_folder(dir)
     builder = make_builder(data_dir=where, file_format="array_record")
     folder = pathlib.Path(builder.data_dir)
     if not folder.is_dir():
@@ -119,7 +126,7 @@ def prepared(
         except OSError as error:
             raise InputError(
                 f"cannot prepare {builder.name} in {folder.parent} ({error.strerror or error}): "
-                "name a folder that can be written with --config.data.dir=DIR"
+                "name a folder that can be written with dir"
             ) from error
         builder = make_builder(data_dir=where, file_format="array_record")
     return builder

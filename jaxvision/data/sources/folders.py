@@ -1,20 +1,16 @@
-"""Folders of a user's own, in any of the forms that the readers know, as a config names them."""
+"""Folders of images with boxes, in each of the forms that there is a reader for."""
 
 import itertools
-import logging
+import os
 import pathlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
-from jaxvision.core import InputError, lookup
+from jaxvision.core import InputError, OptionError, lookup
 from jaxvision.data.sources.annotated import AnnotatedImages, Listing
 from jaxvision.data.sources.coco import read_coco
-from jaxvision.data.sources.source import data_folder, own_split
+from jaxvision.data.sources.source import as_path
 from jaxvision.data.sources.voc import read_voc
 from jaxvision.data.sources.yolo_txt import read_yolo
-from jaxvision.data.transforms.detection import check_box_count
-
-log = logging.getLogger(__name__)
 
 COCO_LAYOUTS = (
     ("annotations/instances_{split}.json", "{split}"),
@@ -26,13 +22,19 @@ COCO_LAYOUTS = (
 """Where the annotations and the images of a split may be, below a folder in COCO's form."""
 
 
-def _voc(folder: pathlib.Path, split: str, data: Any) -> Listing:
-    names = data.class_names or None
-    return read_voc(folder, split, class_names=names, first_pixel=data.first_pixel)
+def _voc(
+    folder: pathlib.Path,
+    split: str,
+    *,
+    class_names: Sequence[str] | None,
+    first_pixel: int,
+    masks: bool,
+) -> Listing:
+    return read_voc(folder, split, class_names=class_names, first_pixel=first_pixel)
 
 
 def _coco_places(folder: pathlib.Path, split: str) -> Iterator[tuple[pathlib.Path, pathlib.Path]]:
-    """File and images by each of `COCO_LAYOUTS`."""
+    """Yields the file and the images by each of `COCO_LAYOUTS`."""
     for file, images in COCO_LAYOUTS:
         yield folder / file.format(split=split), folder / images.format(split=split)
 
@@ -41,10 +43,17 @@ def _has_coco(file: pathlib.Path, images: pathlib.Path) -> bool:
     return file.is_file() and images.is_dir()
 
 
-def _coco(folder: pathlib.Path, split: str, data: Any) -> Listing:
+def _coco(
+    folder: pathlib.Path,
+    split: str,
+    *,
+    class_names: Sequence[str] | None,
+    first_pixel: int,
+    masks: bool,
+) -> Listing:
     for file, images in _coco_places(folder, split):
         if _has_coco(file, images):
-            return read_coco(file, images, masks=data.masks)
+            return read_coco(file, images, masks=masks)
     tried = "".join(f"\n  {file} with {images}" for file, images in _coco_places(folder, split))
     raise InputError(
         f"no split {split!r} of COCO's form in {folder}: name the folder and the split so that "
@@ -52,30 +61,33 @@ def _coco(folder: pathlib.Path, split: str, data: Any) -> Listing:
     )
 
 
-def _yolo(folder: pathlib.Path, split: str, data: Any) -> Listing:
-    return read_yolo(folder, split, class_names=data.class_names or None)
+def _yolo(
+    folder: pathlib.Path,
+    split: str,
+    *,
+    class_names: Sequence[str] | None,
+    first_pixel: int,
+    masks: bool,
+) -> Listing:
+    return read_yolo(folder, split, class_names=class_names)
 
 
-FORMS: dict[str, Callable[[pathlib.Path, str, Any], Listing]] = {
-    "voc": _voc,
-    "coco": _coco,
-    "yolo": _yolo,
-}
-"""Name -> (folder, split, config.data) -> Listing."""
+FORMS: dict[str, Callable[..., Listing]] = {"voc": _voc, "coco": _coco, "yolo": _yolo}
+"""Name -> (folder, split, *, class_names, first_pixel, masks) -> Listing."""
 
 
-def find_form(folder: pathlib.Path, split: str) -> str:
-    """The form that a folder is in, by the names of what is in it.
+def find_form(path: str | os.PathLike[str], split: str) -> str:
+    """Finds the form that a folder is in, by the names of what is in it.
 
     Args:
-      folder: of the data.
+      path: of the folder.
       split: as for `list_folder`.
     Returns:
       a key of `FORMS`.
     Raises:
-      InputError: none fits, or several do.
+      OptionError: no form fits, or several do.
     """
-    part, name = next(_parts(folder, split))
+    part, name = next(_parts(as_path(path), split))
     fits = {
         "voc": (part / "Annotations").is_dir() and (part / "ImageSets").is_dir(),
         "coco": any(_has_coco(*place) for place in _coco_places(part, name)),
@@ -84,40 +96,57 @@ def find_form(folder: pathlib.Path, split: str) -> str:
     found = [form for form, fit in fits.items() if fit]
     if len(found) != 1:
         what = f"fits several forms ({', '.join(found)})" if found else "fits no form"
-        raise InputError(
-            f"{part} {what} for the split {name!r}: check folder and split, or give --form, one "
-            f"of {', '.join(FORMS)}"
+        raise OptionError(
+            "form",
+            f"form is not given, and {part} {what} for the split {name!r}: check folder and split, "
+            f"or give one of {', '.join(FORMS)}",
         )
     return found[0]
 
 
 def _parts(folder: pathlib.Path, split: str) -> Iterator[tuple[pathlib.Path, str]]:
-    """Folder and name of each part of a split."""
+    """Yields the folder and the name of each part of a split."""
     for part in split.split("+"):
         below, _, name = part.strip().rpartition("/")
         yield folder / below, name
 
 
-def list_folder(data: Any, split: str) -> Listing:
-    """What a folder has, with all that is wrong with it.
+def list_folder(
+    path: str | os.PathLike[str],
+    form: str | None,
+    split: str,
+    *,
+    class_names: Sequence[str] | None = None,
+    first_pixel: int = 1,
+    masks: bool = False,
+) -> Listing:
+    """Lists what a folder has, with all that is wrong with it.
 
     Args:
-      data: config with `source` (a key of `FORMS`), `dir`, `class_names` (empty: those that the
-        data names), `first_pixel` and `masks`.
+      path: of the folder.
+      form: a key of `FORMS`; None: the one that `find_form` finds.
       split: its name, or several parts, "VOC2007/trainval+VOC2012/trainval": what is before the
-        last slash is a folder below `dir`.
+        last slash is a folder below `path`.
+      class_names: of the labels, in their order (voc and yolo; coco has its own); None or (): those
+        that the data names.
+      first_pixel: what the files call the first pixel (voc).
+      masks: read the objects' masks too (coco).
     Raises:
-      InputError: there is no such folder or split, or its parts have other classes.
+      InputError: there is no such folder or split.
+      OptionError: the form is unknown or cannot be found, or the parts have different classes.
     """
-    read = lookup(FORMS, data.source, "config.data.source")
-    folder = data_folder(data)
-    listings = [read(*part, data) for part in _parts(folder, split)]
+    folder = as_path(path)
+    read = lookup(FORMS, find_form(folder, split) if form is None else form, "form")
+    options = {"class_names": class_names or None, "first_pixel": first_pixel, "masks": masks}
+    listings = [read(*part, **options) for part in _parts(folder, split)]
     first = listings[0]
     for listing in listings[1:]:
         if listing.class_names != first.class_names:
-            raise InputError(
-                f"the parts of {split} have other classes ({', '.join(first.class_names)}; "
-                f"{', '.join(listing.class_names)}): give config.data.class_names"
+            raise OptionError(
+                "class_names",
+                f"class_names is not given, and the parts of {split} have different classes "
+                f"({', '.join(first.class_names)}; {', '.join(listing.class_names)}): give the "
+                "names of all",
             )
     return Listing(
         tuple(itertools.chain.from_iterable(listing.annotations for listing in listings)),
@@ -126,30 +155,77 @@ def list_folder(data: Any, split: str) -> Listing:
     )
 
 
-def open_folder(data: Any, split: str) -> AnnotatedImages:
-    """The records of a split of a folder.
+class VocFolder(AnnotatedImages):
+    """A source over a folder in Pascal VOC's form: Annotations, JPEGImages and ImageSets/Main.
 
     Args:
-      data: as for `list_folder`, and `train_split`, `test_split`, `drop_bad` and `max_boxes`.
-      split: "train" and "test" stand for the config's `train_split` and `test_split`; any other
-        name is the folder's own.
-    Raises:
-      InputError: as `list_folder`; or there are bad records, and they are not to be dropped; or
-        a record has more boxes than `max_boxes`.
+      path: of the folder.
+      split: names ImageSets/Main/SPLIT.txt; or several parts, as for `list_folder`.
+      class_names: of the labels, in their order; None: all that occur in the folder's annotations,
+        sorted.
+      drop_bad: leave out records with problems, and warn, instead of refusing them.
+      first_pixel: what the files call the first pixel, 1 in VOC.
+
+    Attributes and errors are those of `AnnotatedImages` and `list_folder`.
     """
-    split = own_split(data, split)
-    name = f"{data.dir} {split}"
-    source = AnnotatedImages(list_folder(data, split), name=name, drop_bad=data.drop_bad)
-    if source.dropped:
-        log.warning(
-            "%s: %d records; others are left out, for %d problems (`jaxvision check-data` lists "
-            "them)",
-            name,
-            len(source),
-            len(source.dropped),
-        )
-    counts = source.box_counts()
-    if counts:
-        most = max(counts)
-        check_box_count(most, data.max_boxes, source.where(counts.index(most)))
-    return source
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        split: str,
+        *,
+        class_names: Sequence[str] | None = None,
+        drop_bad: bool = False,
+        first_pixel: int = 1,
+    ):
+        listing = list_folder(path, "voc", split, class_names=class_names, first_pixel=first_pixel)
+        super().__init__(listing, name=f"{path} {split}", drop_bad=drop_bad)
+
+
+class CocoFolder(AnnotatedImages):
+    """A source over a folder in COCO's form, with its files by one of `COCO_LAYOUTS`.
+
+    Args:
+      path: of the folder.
+      split: as in the files' names, such as "train2017"; or several parts, as for `list_folder`.
+      masks: read the objects' masks too, which need far more memory than all else.
+      drop_bad: leave out records with problems, and warn, instead of refusing them.
+
+    Attributes and errors are those of `AnnotatedImages` and `list_folder`.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        split: str,
+        *,
+        masks: bool = False,
+        drop_bad: bool = False,
+    ):
+        listing = list_folder(path, "coco", split, masks=masks)
+        super().__init__(listing, name=f"{path} {split}", drop_bad=drop_bad)
+
+
+class YoloFolder(AnnotatedImages):
+    """A source over a folder of YOLO's text files, as `read_yolo` describes it.
+
+    Args:
+      path: of the folder.
+      split: "train", "val", ...; or several parts, as for `list_folder`.
+      class_names: of the numbers 0, 1, ...; None: the lines of the folder's classes.txt or
+        obj.names.
+      drop_bad: leave out records with problems, and warn, instead of refusing them.
+
+    Attributes and errors are those of `AnnotatedImages` and `list_folder`.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        split: str,
+        *,
+        class_names: Sequence[str] | None = None,
+        drop_bad: bool = False,
+    ):
+        listing = list_folder(path, "yolo", split, class_names=class_names)
+        super().__init__(listing, name=f"{path} {split}", drop_bad=drop_bad)

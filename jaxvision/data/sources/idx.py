@@ -2,14 +2,16 @@
 
 import gzip
 import math
+import os
 import pathlib
 import zlib
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from jaxvision.core import InputError
-from jaxvision.data.sources.image_arrays import ImageArrays
+from jaxvision.data.sources.arrays import Arrays
+from jaxvision.data.sources.source import as_path
 
 _FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
@@ -27,23 +29,25 @@ def read_idx(path: pathlib.Path) -> np.ndarray:
     Args:
       path: the file.
     Returns:
-      u8[...] of the dimensions that the file states.
+      u8[...] of the dimensions in the file's header.
     Raises:
-      InputError: no such file, no gzip, no idx, or more or fewer bytes than stated.
+      InputError: there is no such file, it is not gzip or not idx, or it holds more or fewer bytes
+        than its header states.
     """
     try:
         with gzip.open(path) as file:
             content = file.read()
     except FileNotFoundError as error:
         raise InputError(
-            f"no file {path}: --config.data.dir must name the folder with "
+            f"there is no file {path}: give the folder that has "
             f"{', '.join(name for pair in _FILES.values() for name in pair)}"
         ) from error
     except (EOFError, OSError, zlib.error) as error:
         raise InputError(f"{path} is cut short or damaged ({error}): fetch it again") from error
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] != _UBYTE:
         raise InputError(
-            f"{path} is no idx file of bytes (it starts with {content[:4].hex()}): fetch it again"
+            f"{path} is not an idx file of bytes (it starts with {content[:4].hex()}): fetch it "
+            "again"
         )
     header = 4 + 4 * content[3]
     stated = header
@@ -57,29 +61,32 @@ def read_idx(path: pathlib.Path) -> np.ndarray:
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
 
-def open_idx(data: Any, split: str) -> ImageArrays:
+class Idx(Arrays):
     """A split of a folder of idx files, held in memory.
 
     Args:
-      data: config with `dir`, the folder, and `num_classes`.
+      path: of the folder.
       split: "train" or "test".
+      class_names: of the labels 0, 1, ...; () if they are not known.
     Raises:
-      InputError: see `read_idx` and `ImageArrays`; also for a missing folder, an unknown split and
-        swapped files.
+      InputError: there is no such folder or split, or the files are swapped; or as for `read_idx`
+        and `Arrays`.
     """
-    if data.dir is None:
-        raise InputError("config.data.dir is not set: give the folder of the idx .gz files")
-    folder = pathlib.Path(data.dir).expanduser()
-    if not folder.is_dir():
-        raise InputError(f"no folder {folder}: --config.data.dir must name that of the idx files")
-    if split not in _FILES:
-        raise InputError(f"idx files have no split {split!r}: choose {' or '.join(_FILES)}")
-    paths = [folder / name for name in _FILES[split]]
-    images, labels = map(read_idx, paths)
-    names = f"{paths[0]}", f"{paths[1]}"
-    if images.ndim != 3 or labels.ndim != 1:
-        raise InputError(
-            f"{' and '.join(names)} have {images.ndim} and {labels.ndim} dimensions instead of 3 "
-            "and 1: are they swapped?"
-        )
-    return ImageArrays(images[..., None], labels, names, data.num_classes)
+
+    def __init__(
+        self, path: str | os.PathLike[str], split: str, *, class_names: Sequence[str] = ()
+    ):
+        folder = as_path(path, "folder of the idx .gz files")
+        if not folder.is_dir():
+            raise InputError(f"there is no folder {folder}: give the folder of the idx files")
+        if split not in _FILES:
+            raise InputError(f"idx files have no split {split!r}: choose {' or '.join(_FILES)}")
+        paths = [folder / name for name in _FILES[split]]
+        images, labels = map(read_idx, paths)
+        names = f"{paths[0]}", f"{paths[1]}"
+        if images.ndim != 3 or labels.ndim != 1:
+            raise InputError(
+                f"{' and '.join(names)} have {images.ndim} and {labels.ndim} dimensions instead of "
+                "3 and 1: are they swapped?"
+            )
+        super().__init__(images, labels, class_names=class_names, names=names)

@@ -1,121 +1,154 @@
-"""Folders of images with a folder for each class, as ImageNet's."""
+"""Files of images without labels, and folders with a folder of images for each class."""
 
 import logging
+import os
 import pathlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from jaxvision.core import InputError, listed
-from jaxvision.data.sources.images import files_below, is_hidden, read_image
-from jaxvision.data.sources.source import Record, data_folder, own_split
+from jaxvision.core import InputError, OptionError, Record, listed
+from jaxvision.data.sources.images import files_below, image_size, is_hidden, read_image
+from jaxvision.data.sources.source import as_path
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ImageFolder:
-    """A source over image files, in folders that are named after their classes.
+class Images:
+    """A source over image files, without labels.
+
+    Args:
+      paths: of the files.
+      grey: give images one channel instead of three.
 
     Attributes:
       paths: of the files.
-      labels: i32[N], the number of each one's class.
-      class_names: of the classes.
-      grey: whether images get one channel instead of three.
-      ignored: how many files and folders there are besides: hidden ones, files that are no images,
-        links to folders of the class that it has anyway, and files beside the classes' folders.
+      class_names: ().
     """
 
-    paths: tuple[pathlib.Path, ...]
-    labels: np.ndarray
-    class_names: tuple[str, ...]
-    grey: bool = False
-    ignored: int = 0
+    class_names: tuple[str, ...] = ()
+
+    def __init__(self, paths: Iterable[str | os.PathLike[str]], *, grey: bool = False):
+        self.paths = tuple(pathlib.Path(path).expanduser() for path in paths)
+        self._grey = grey
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Record:
-        """A record: "image" u8[H, W, 3], or u8[H, W, 1] with `grey`, and "label"."""
-        image = read_image(self.paths[index])
-        if self.grey:
-            # ITU-R BT.601, as Pillow's mode L.
-            image = np.rint(image @ np.float32([0.299, 0.587, 0.114])).astype(np.uint8)[..., None]
-        return {"image": image, "label": int(self.labels[index])}
+        """Returns a record: "image" u8[H, W, 3] (u8[H, W, 1] if grey) and its "size" (H, W)."""
+        image = _read(self.paths[index], grey=self._grey)
+        return {"image": image, "size": image.shape[:2]}
 
     def where(self, index: int) -> str:
         return str(self.paths[index])
 
+    def target(self, index: int) -> Record:
+        return {"size": image_size(self.paths[index])}
 
-def open_image_folder(data: Any, split: str) -> ImageFolder:
-    """The images of a split: DIR/SPLIT/CLASS/IMAGE, perhaps in further folders.
 
-    Classes are numbered in the order of `data.class_names`, or else of the training split's
-    folders, sorted by name. Other splits may lack the folder of a class; one that is there has
-    images. What is ignored is counted in a warning.
+class ImageFolder:
+    """A source over a folder that has a folder of images for each class, as ImageNet's.
+
+    Images are PATH/CLASS/IMAGE, perhaps in further folders. Other files and hidden ones are left
+    out, and a warning counts them.
 
     Args:
-      data: config with `dir`, `train_split` and `test_split`, `num_classes`, `class_names` and
-        `channels`.
-      split: "train" and "test" stand for the config's; any other name is the folder's own.
+      path: of the folder, such as "photos/train".
+      class_names: of the classes, in the order of their labels; the folder may lack some of them.
+        None: the names of its folders, sorted. For validation give those of the training data.
+      grey: give images one channel instead of three.
+      complete: refuse a folder that lacks one of `class_names`, as training data should not.
+
+    Attributes:
+      paths: of the images, class by class.
+      labels: i32[N], the number of each image's class.
+      class_names: of the classes.
+      ignored: how many files and folders are left out: hidden ones, files that are not images,
+        links to folders of a class that are there anyway, and files beside the classes' folders.
     Raises:
-      InputError: there is no such folder, no class in it or no image in a class; a class that is
-        none of those, or that the training split lacks; another number of classes than
-        `num_classes`.
+      InputError: there is no such folder, no class in it or no image in a class, or it has a class
+        that is not in `class_names`.
+      OptionError: `complete` is set, and the folder lacks a class.
     """
-    folder = data_folder(data)
-    part, training = (folder / own_split(data, name) for name in (split, "train"))
-    own, ignored = _classes(part)
-    classes = data.class_names or _classes(training)[0]
-    if len(classes) != data.num_classes:
-        origin = "config.data.class_names" if data.class_names else training
-        raise InputError(
-            f"{origin} has {len(classes)} classes: set config.data.num_classes={len(classes)} "
-            f"instead of {data.num_classes}"
-        )
-    _check_classes(part, own, classes, whole=part == training)
-    paths, labels = [], []
-    for name in own:
-        images, others = files_below(part / name)
-        if not images:
-            raise InputError(f"there are no images in {part / name}: add some, or take it out")
-        paths += images
-        labels += [classes.index(name)] * len(images)
-        ignored += len(others)
-    if ignored:
-        log.warning(
-            "%s: ignored %d files or folders that are hidden, no images, there twice or beside the "
-            "classes' folders",
-            part,
-            ignored,
-        )
-    return ImageFolder(tuple(paths), np.int32(labels), tuple(classes), data.channels == 1, ignored)
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        class_names: Sequence[str] | None = None,
+        grey: bool = False,
+        complete: bool = False,
+    ):
+        folder = as_path(path, "folder with a folder of images for each class")
+        own, ignored = _classes(folder)
+        self.class_names = tuple(class_names or own)
+        _check_classes(folder, own, self.class_names, complete=complete)
+        paths: list[pathlib.Path] = []
+        labels: list[int] = []
+        for name in own:
+            images, others = files_below(folder / name)
+            if not images:
+                raise InputError(f"there are no images in {folder / name}: add some, or remove it")
+            paths += images
+            labels += [self.class_names.index(name)] * len(images)
+            ignored += len(others)
+        if ignored:
+            log.warning(
+                "%s: ignored %d files or folders that are hidden, are not images, are there twice "
+                "or lie beside the classes' folders",
+                folder,
+                ignored,
+            )
+        self.paths, self.labels, self.ignored = tuple(paths), np.int32(labels), ignored
+        self._grey = grey
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Record:
+        """Returns a record: "image" u8[H, W, 3] (u8[H, W, 1] if grey) and "label"."""
+        return {"image": _read(self.paths[index], grey=self._grey), **self.target(index)}
+
+    def where(self, index: int) -> str:
+        return str(self.paths[index])
+
+    def target(self, index: int) -> Record:
+        return {"label": int(self.labels[index])}
+
+
+def _read(path: pathlib.Path, *, grey: bool) -> np.ndarray:
+    image = read_image(path)
+    if not grey:
+        return image
+    # ITU-R BT.601, as Pillow's mode L.
+    return np.rint(image @ np.float32([0.299, 0.587, 0.114])).astype(np.uint8)[..., None]
 
 
 def _check_classes(
-    folder: pathlib.Path, own: Sequence[str], classes: Sequence[str], *, whole: bool
+    folder: pathlib.Path, own: Sequence[str], classes: Sequence[str], *, complete: bool
 ) -> None:
-    """Raises InputError if a split has further classes, or, where `whole`, lacks one."""
     unknown = [name for name in own if name not in classes]
     if unknown:
         raise InputError(
-            f"{folder} has classes that are none of the {len(classes)} to train on: "
-            f"{listed(unknown)}: take their folders out, or train with them"
+            f"{folder} has classes that are not among the {len(classes)} of class_names: "
+            f"{listed(unknown)}: remove their folders, or add them to class_names"
         )
     lacking = [name for name in classes if name not in own]
-    if whole and lacking:
-        raise InputError(
-            f"{folder} lacks classes of config.data.class_names: {listed(lacking)}: give each a "
-            "folder"
+    if complete and lacking:
+        raise OptionError(
+            "class_names",
+            f"class_names has names without a folder in {folder}: {listed(lacking)}: give each a "
+            "folder, or leave it out",
         )
 
 
 def _classes(folder: pathlib.Path) -> tuple[list[str], int]:
-    """The names of the classes' folders in a split's folder, sorted; how much else is in it."""
+    """Returns the sorted names of the classes' folders, and how much else is beside them."""
     if not folder.is_dir():
-        raise InputError(f"there is no folder {folder}: set config.data.dir and the splits' names")
+        raise InputError(
+            f"there is no folder {folder}: give one that has a folder of images for each class"
+        )
     entries = list(folder.iterdir())
     names = sorted(path.name for path in entries if path.is_dir() and not is_hidden(path))
     if not names:

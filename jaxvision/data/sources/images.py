@@ -1,10 +1,11 @@
-"""Files of images: any of them read as upright RGB, and their sizes."""
+"""Files of images: reads any of them as upright RGB, and their sizes."""
 
 import collections
 import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -23,7 +24,7 @@ IMAGE_SUFFIXES = (
     ".tiff",
     ".webp",
 )
-"""By which images are known in folders, in small or capital letters."""
+"""The suffixes of images in folders, in small or capital letters."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -51,7 +52,7 @@ class ImageError(InputError):
         self.path, self.reason = path, reason
 
     def __str__(self) -> str:
-        return f"{self.path} cannot be read as an image ({self.reason}): mend it or leave it out"
+        return f"{self.path} cannot be read as an image ({self.reason}): correct it or leave it out"
 
 
 def is_hidden(path: Path) -> bool:
@@ -60,7 +61,7 @@ def is_hidden(path: Path) -> bool:
 
 
 def files_below(folder: Path) -> tuple[list[Path], list[Path]]:
-    """What is in a folder and in the folders in it, links too.
+    """Lists what is in a folder and in the folders in it, links too.
 
     A folder that several paths lead to is searched once, by the one without links if there is one.
 
@@ -94,26 +95,26 @@ def files_below(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def images_below(folder: Path) -> list[Path]:
-    """The images of `files_below`."""
+    """Lists the images of `files_below`."""
     return files_below(folder)[0]
 
 
 def read_image(path: Path | str) -> np.ndarray:
-    """An image as 8-bit RGB, upright.
+    """Reads an image as 8-bit RGB, upright.
 
-    The turn in its EXIF data is applied, if that stands before the pixels and is sound. Grey of 16
-    bits is scaled (65535 becomes 255); what is transparent is laid on white; of several frames or
-    pages the first is taken.
+    The rotation in its EXIF data is applied, if that stands before the pixels and can be read. Grey
+    of 16 bits is scaled (65535 becomes 255); transparent images get a white background; of several
+    frames or pages the first is taken.
 
     Args:
-      path: of the file, in any format that Pillow reads.
+      path: of the file, in any format that Pillow reads but PostScript, which is a program.
     Returns:
       u8[H, W, 3].
     Raises:
-      ImageError: there is no such file, it is damaged or no image, or its numbers have no range of
-        their own (float, or more than 16 bits).
+      ImageError: there is no such file, it is damaged or not an image, or its numbers have no known
+        range (float, or more than 16 bits).
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         turn = _turn(image)
         image.load()
         rgb = _to_rgb(image)
@@ -121,31 +122,40 @@ def read_image(path: Path | str) -> np.ndarray:
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
-    """The size that `read_image` gives, by the file's header alone.
+    """Returns the size that `read_image` gives, from the file's header alone.
 
     Args:
       path: of the file.
     Returns:
       (height, width).
     Raises:
-      ImageError: there is no such file, or it is no image.
+      ImageError: there is no such file, or it is not an image.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         width, height = image.size
         return (width, height) if _turn(image) in _SIDEWAYS else (height, width)
 
 
 @contextlib.contextmanager
-def _opened(path: Path | str) -> Iterator[Image.Image]:
+def opened(file: Path | str | IO[bytes], name: str | None = None) -> Iterator[Image.Image]:
+    """Opens an image, of which only the header is read; what it raises becomes an `ImageError`.
+
+    Args:
+      file: its path, or a stream of its bytes.
+      name: of the stream, for messages.
+    """
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
+            if image.format == "EPS":  # Pillow would run it in Ghostscript
+                raise ValueError("PostScript is a program: store the image as PNG")
             yield image
-    except Exception as error:  # a decoder raises whatever the damage makes it stumble over
-        raise ImageError(path, " ".join(str(error).split()) or type(error).__name__) from error
+    except Exception as error:  # a decoder raises whatever the damage leads it to
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(name or str(file), reason) from error
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What makes an image upright, of which only the header was read."""
+    """Returns what makes an image upright, of which only the header was read."""
     if image.format == "TIFF":  # Pillow turns these itself, their size too
         return None
     try:

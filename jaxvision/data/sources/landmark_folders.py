@@ -1,109 +1,125 @@
-"""Folders of images and, in a table for each split, where their landmarks are."""
+"""Folders of images, with a table of their landmarks for each split."""
 
 import csv
+import os
 import pathlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
-from jaxvision.core import InputError
+from jaxvision.core import InputError, Record
+from jaxvision.data.sources.checks import check_class_names
 from jaxvision.data.sources.images import image_size, images_below, read_image
-from jaxvision.data.sources.source import Record, data_folder, own_split, refuse
+from jaxvision.data.sources.source import as_path, refuse
 
 Point = tuple[float, float]
 
 
-@dataclass(frozen=True)
-class LandmarkedImage:
+class _Line(NamedTuple):
     """A line of the table.
 
     Attributes:
       image: the image's file.
       points: (x, y) of each landmark in pixels of the image, None for an absent one.
       where: names the line in messages.
+      size: (height, width) of the image.
     """
 
     image: pathlib.Path
     points: tuple[Point | None, ...]
     where: str
+    size: tuple[int, int]
 
 
-@dataclass(frozen=True)
-class LandmarkedImages:
-    """A source over the lines of a table.
-
-    Attributes:
-      class_names: of the landmarks.
-      lines: all of them.
-    """
-
-    class_names: tuple[str, ...]
-    lines: tuple[LandmarkedImage, ...]
-
-    def __len__(self) -> int:
-        return len(self.lines)
-
-    def __getitem__(self, index: int) -> Record:
-        """A record: "image" u8[H, W, 3], "points" f64[K, 2] (xy) and "visible" bool[K]."""
-        line = self.lines[index]
-        return {
-            "image": read_image(line.image),
-            "points": np.array([point or (0, 0) for point in line.points], np.float64),
-            "visible": np.array([point is not None for point in line.points]),
-        }
-
-    def where(self, index: int) -> str:
-        return self.lines[index].where
-
-
-def open_landmark_folder(data: Any, split: str) -> LandmarkedImages:
-    """The records of a split of a folder.
+class LandmarkFolder:
+    """A source over a folder of images and a table of their landmarks for each split.
 
     The table landmarks/SPLIT.csv begins with the line image,NAME_x,NAME_y,NAME2_x,NAME2_y,... Each
     other line has an image's path below images/SPLIT, and for each landmark x and y in pixels of
     the upright image, whose left and upper edges are at 0; of an absent one both cells are empty.
 
     Args:
-      data: config with `dir`, a folder that has images/SPLIT and landmarks/SPLIT.csv, and
-        `train_split` and `test_split`.
-      split: "train" and "test" stand for the config's; any other name is the folder's own.
+      path: of a folder that has images/SPLIT and landmarks/SPLIT.csv.
+      split: "train", "val", ...
+      class_names: of the landmarks, which the table must have in this order; None: any.
+
+    Attributes:
+      class_names: of the landmarks.
     Raises:
       InputError: there is no such table, a line is wrong, an image cannot be read or has no line;
         lists the first problems.
+      OptionError: the table has other landmarks than `class_names`.
     """
-    folder, split = data_folder(data), own_split(data, split)
-    images, file = folder / "images" / split, folder / "landmarks" / f"{split}.csv"
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        split: str,
+        *,
+        class_names: Sequence[str] | None = None,
+    ):
+        folder = as_path(path)
+        images, file = folder / "images" / split, folder / "landmarks" / f"{split}.csv"
+        self.class_names, rows = _table(file, split)
+        check_class_names(self.class_names, class_names or (), what=str(file))
+        lines: list[_Line] = []
+        problems: list[str] = []
+        named: dict[str, str] = {}  # image -> the line that has it
+        for (name, *cells), where in rows:
+            try:
+                if name in named:
+                    raise InputError(f"image {name} has a line already, {named[name]}")
+                named[name] = where
+                points, size = _points(cells, self.class_names), image_size(images / name)
+                lines.append(_Line(images / name, points, where, size))
+                _check_inside(lines[-1], self.class_names)
+            except InputError as error:
+                problems.append(f"{where}: {error}")
+        with_lines = {images / name for name in named}
+        problems += [
+            f"{image} has no line in {file}"
+            for image in images_below(images)
+            if image not in with_lines
+        ]
+        refuse(f"{folder} {split}", problems)
+        self._lines = tuple(lines)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __getitem__(self, index: int) -> Record:
+        """Returns a record: "image" u8[H, W, 3], "points" f64[K, 2] (xy, in its pixels), "visible"
+        bool[K] and "size" (H, W)."""
+        return {"image": read_image(self._lines[index].image), **self.target(index)}
+
+    def where(self, index: int) -> str:
+        return self._lines[index].where
+
+    def target(self, index: int) -> Record:
+        line = self._lines[index]
+        return {
+            "points": np.array([point or (0, 0) for point in line.points], np.float64),
+            "visible": np.array([point is not None for point in line.points]),
+            "size": line.size,
+        }
+
+
+def _table(file: pathlib.Path, split: str) -> tuple[tuple[str, ...], list[tuple[list[str], str]]]:
+    """Returns the landmarks of a table, and the cells and the place of each line."""
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.reader(stream)
             names = _names(next(reader, []), f"{file}:1")
-            rows = [(cells, f"{file}:{reader.line_num}") for cells in reader if cells]
+            return names, [(cells, f"{file}:{reader.line_num}") for cells in reader if cells]
     except OSError as error:
         raise InputError(f"no split {split!r}: {file} cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{file} is no table: store it as CSV, in UTF-8 ({error})") from error
-    lines: list[LandmarkedImage] = []
-    problems: list[str] = []
-    named: dict[str, str] = {}  # image -> the line that has it
-    for (name, *cells), where in rows:
-        try:
-            if name in named:
-                raise InputError(f"image {name} has a line already, {named[name]}")
-            named[name] = where
-            lines.append(LandmarkedImage(images / name, _points(cells, names), where))
-            _check_inside(lines[-1], names)
-        except InputError as error:
-            problems.append(f"{where}: {error}")
-    with_lines = {images / name for name in named}
-    problems += [f"{p} has no line in {file}" for p in images_below(images) if p not in with_lines]
-    refuse(f"{folder} {split}", problems)
-    return LandmarkedImages(names, tuple(lines))
+        raise InputError(f"{file} is not a table: store it as CSV, in UTF-8 ({error})") from error
 
 
 def _names(header: Sequence[str], where: str) -> tuple[str, ...]:
-    """The landmarks of the table's first line."""
+    """Returns the landmarks of the table's first line."""
     names = [cell.removesuffix("_x") for cell in header[1::2]]
     wanted = ["image", *(f"{name}_{axis}" for name in names for axis in "xy")]
     if list(header) != wanted or not all(names) or not len(set(names)) == len(names) > 0:
@@ -115,7 +131,7 @@ def _names(header: Sequence[str], where: str) -> tuple[str, ...]:
 
 
 def _points(cells: Sequence[str], names: Sequence[str]) -> tuple[Point | None, ...]:
-    """The numbers of a line."""
+    """Returns the points of a line."""
     if len(cells) != 2 * len(names):
         raise InputError(f"has {1 + len(cells)} cells, not {1 + 2 * len(names)} as the first line")
     points: list[Point | None] = []
@@ -132,8 +148,8 @@ def _points(cells: Sequence[str], names: Sequence[str]) -> tuple[Point | None, .
     return tuple(points)
 
 
-def _check_inside(line: LandmarkedImage, names: Sequence[str]) -> None:
-    height, width = image_size(line.image)
+def _check_inside(line: _Line, names: Sequence[str]) -> None:
+    height, width = line.size
     for name, point in zip(names, line.points, strict=True):
         if point is not None and not (0 <= point[0] <= width and 0 <= point[1] <= height):
             raise InputError(

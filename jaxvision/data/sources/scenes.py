@@ -1,5 +1,6 @@
 """The embedded detection set: real digits on real photographs, as a TFDS builder."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,9 +9,10 @@ import sklearn.datasets
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from jaxvision.core import Record, lookup
 from jaxvision.data.sources.digits import encode_png, is_test_digit, prepared
-from jaxvision.data.sources.source import Record
-from jaxvision.data.sources.tfds_source import TfdsDetectionSource, TfdsSegmentationSource
+from jaxvision.data.sources.source import Source
+from jaxvision.data.sources.tfds_source import TfdsBuilder
 
 SIZE = 96  # pixels a side
 COUNTS = {"train": 4000, "test": 500}
@@ -70,7 +72,7 @@ Scene = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def scenes(split: str) -> Iterator[Scene]:
-    """The scenes of a split, the same on every machine.
+    """Yields the scenes of a split, the same on every machine.
 
     Args:
       split: "train" or "test".
@@ -117,7 +119,7 @@ def _scene(
 def _free_place(
     rng: np.random.RandomState, ink: np.ndarray, boxes: list[tuple[int, ...]]
 ) -> tuple[tuple[int, int], tuple[int, ...]] | None:
-    """The corner (row, column) of a square and the box of its ink, which overlaps no other."""
+    """Returns the corner (row, column) of a square and its ink's box, which overlaps no other."""
     rows, columns = np.nonzero(ink)
     for _ in range(_TRIES):
         top, left = (rng.randint(SIZE - len(ink) + 1) for _ in range(2))
@@ -126,24 +128,6 @@ def _free_place(
         if all(x2 <= a1 or a2 <= x1 or y2 <= b1 or b2 <= y1 for a1, b1, a2, b2 in boxes):
             return (top, left), (x1, y1, x2, y2)
     return None
-
-
-def open_scenes(data: Any, split: str) -> TfdsDetectionSource:
-    """A split of the embedded scenes, prepared on first use.
-
-    Args:
-      data: config with `dir`, TFDS's folder (None: TFDS's own).
-      split: "train" or "test".
-    Raises:
-      InputError: see `TfdsDetectionSource`; also if the folder cannot be written.
-    """
-    return TfdsDetectionSource(prepared(JaxvisionScenes, data), split)
-
-
-def open_scene_masks(data: Any, split: str) -> TfdsSegmentationSource:
-    """A split of the embedded scenes with the classes of their pixels: 0 the background, 1 + the
-    digit; arguments and errors as those of `open_scenes`."""
-    return TfdsSegmentationSource(prepared(JaxvisionScenes, data), split, mask="mask")
 
 
 class SceneLandmarks:
@@ -159,7 +143,7 @@ class SceneLandmarks:
       class_names: "digit 0" to "digit 9".
     """
 
-    def __init__(self, scenes: TfdsDetectionSource):
+    def __init__(self, scenes: Source):
         self._scenes = scenes
         self.class_names = tuple(f"digit {name}" for name in scenes.class_names)
 
@@ -167,19 +151,82 @@ class SceneLandmarks:
         return len(self._scenes)
 
     def __getitem__(self, index: int) -> Record:
-        """A record: "image" u8[H, W, 3], "points" f64[10, 2] (xy) and "visible" bool[10]."""
+        """Returns a record: "image" u8[H, W, 3], "points" f64[10, 2] (xy, in its pixels), "visible"
+        bool[10] and "size" (H, W)."""
         record = self._scenes[index]
-        boxes, labels = record["boxes"], record["labels"]
-        points = np.zeros((len(self.class_names), 2))
-        points[labels] = (boxes[:, :2] + boxes[:, 2:]) / 2
-        visible = np.bincount(labels, minlength=len(points)) == 1
-        return {"image": record["image"], "points": points, "visible": visible}
+        return {"image": record["image"], **self._points(record, record["image"].shape[:2])}
 
     def where(self, index: int) -> str:
         return self._scenes.where(index)
 
+    def target(self, index: int) -> Record:
+        record = self._scenes.target(index)
+        return self._points(record, record["size"])
 
-def open_scene_landmarks(data: Any, split: str) -> SceneLandmarks:
-    """A split of the embedded scenes with the centres of their digits, see `SceneLandmarks`;
-    arguments and errors as those of `open_scenes`."""
-    return SceneLandmarks(open_scenes(data, split))
+    def _points(self, record: Record, size: tuple[int, int]) -> Record:
+        boxes, labels = record["boxes"], record["labels"]
+        points = np.zeros((len(self.class_names), 2))
+        points[labels] = (boxes[:, :2] + boxes[:, 2:]) / 2
+        visible = np.bincount(labels, minlength=len(points)) == 1
+        return {"points": points, "visible": visible, "size": size}
+
+
+class Scenes:
+    """The embedded scenes of digits on photographs, 96 x 96 RGB; they are prepared on first use.
+
+    Records are, by `kind`: as those of `Tfds` for detection and segmentation (the background is 0,
+    the digit d is 1 + d), as those of `SceneLandmarks` for landmarks.
+
+    Args:
+      split: "train" or "test".
+      kind: "detection", "segmentation" or "landmarks".
+      dir: TFDS's folder; None: TFDS's own.
+
+    Attributes:
+      class_names: of the kind's labels or landmarks.
+    Raises:
+      InputError: there is no such split, the folder cannot be written, or as for `Tfds`.
+    """
+
+    def __init__(
+        self,
+        split: str,
+        *,
+        kind: str = "detection",
+        dir: str | os.PathLike[str] | None = None,
+    ):
+        make = lookup(_KINDS, kind, "kind")
+        self._source = make(prepared(JaxvisionScenes, dir), split)
+        self.class_names = self._source.class_names
+        if kind == "segmentation":
+            self.class_names = ("background", *_DIGITS)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Record:
+        return self._source[index]
+
+    def where(self, index: int) -> str:
+        return self._source.where(index)
+
+    def target(self, index: int) -> Record:
+        return self._source.target(index)
+
+
+_DIGITS = tuple("0123456789")
+
+
+def _with_boxes(builder: tfds.core.DatasetBuilder, split: str) -> TfdsBuilder:
+    return TfdsBuilder(builder, split, kind="detection")
+
+
+def _with_masks(builder: tfds.core.DatasetBuilder, split: str) -> TfdsBuilder:
+    return TfdsBuilder(builder, split, kind="segmentation", mask="mask")
+
+
+def _with_landmarks(builder: tfds.core.DatasetBuilder, split: str) -> SceneLandmarks:
+    return SceneLandmarks(_with_boxes(builder, split))
+
+
+_KINDS = {"detection": _with_boxes, "segmentation": _with_masks, "landmarks": _with_landmarks}

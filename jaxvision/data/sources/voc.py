@@ -26,16 +26,16 @@ def read_voc(
     class_names: Sequence[str] | None = None,
     first_pixel: int = 1,
 ) -> Listing:
-    """The images of a split.
+    """Reads the annotations of a split.
 
     Args:
       folder: that has Annotations, JPEGImages and ImageSets.
       split: names ImageSets/Main/{split}.txt, a line with an image's name for each.
       class_names: of the labels, in their order; None: all that occur in the folder's annotations,
         sorted, the same for each split.
-      first_pixel: what the files call the first pixel, 1 in VOC. A box holds its last pixel.
+      first_pixel: what the files call the first pixel, 1 in VOC. A box includes its last pixel.
     Returns:
-      annotations in the split's order. `difficult` is kept, and False where a file says nothing.
+      annotations in the split's order. `difficult` is False where a file does not give it.
     Raises:
       InputError: there is no such folder or split.
     """
@@ -101,7 +101,7 @@ def _text(element: Element, path: str) -> str | None:
 def _read(
     file: pathlib.Path, image: pathlib.Path, class_names: tuple[str, ...], first_pixel: int
 ) -> Annotation | list[Problem]:
-    """A file's annotation, or all that is wrong with it."""
+    """Returns a file's annotation, or all that is wrong with it."""
     where = str(file)
     try:
         root = _parse(file)

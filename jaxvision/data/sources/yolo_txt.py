@@ -1,4 +1,4 @@
-"""YOLO's text files: beside each image a file with a line for each object."""
+"""YOLO's text files: a file for each image, with a line for each object."""
 
 import os
 import pathlib
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxvision.core import InputError
+from jaxvision.core import InputError, OptionError
 from jaxvision.data.sources.annotated import Annotation, Listing, Problem
 from jaxvision.data.sources.images import ImageError, image_size, images_below
 
@@ -14,7 +14,7 @@ from jaxvision.data.sources.images import ImageError, image_size, images_below
 def read_yolo(
     folder: pathlib.Path, split: str, *, class_names: Sequence[str] | None = None
 ) -> Listing:
-    """The images of a split.
+    """Reads the annotations of a split.
 
     A line is "class x y width height": the class's number, and the centre and size of the box as
     fractions of the upright image's width and height. An image without objects has an empty file.
@@ -27,7 +27,8 @@ def read_yolo(
     Returns:
       annotations in the list's order, or sorted by the images' names.
     Raises:
-      InputError: there are no images or no class names.
+      InputError: there are no images.
+      OptionError: there are no class names.
     """
     folder = pathlib.Path(folder)
     images = _images(folder, split)
@@ -46,7 +47,7 @@ def read_yolo(
 def _without_image(
     folder: pathlib.Path, split: str, images: Sequence[pathlib.Path]
 ) -> list[Problem]:
-    """Annotations in the split's folder whose image is missing."""
+    """Finds annotations in the split's folder whose image is missing."""
     if (folder / f"{split}.txt").is_file():
         return []  # a list chooses among the images
     known = {_label_file(folder, image) for image in images}
@@ -74,13 +75,19 @@ def _class_names(folder: pathlib.Path) -> list[str]:
     for file in files:
         if file.is_file():
             return [line.strip() for line in file.read_text().splitlines() if line.strip()]
-    raise InputError(
-        f"no class names: give config.data.class_names, or write {files[0]} with a line for each"
+    raise OptionError(
+        "class_names",
+        f"class_names is not given, and the folder has none: give them, or write {files[0]} with a "
+        "line for each",
     )
 
 
 def _label_file(folder: pathlib.Path, image: pathlib.Path) -> pathlib.Path:
-    """The last "images" below the folder becomes "labels"; without one it is beside the image."""
+    """Returns the text file of an image.
+
+    The last "images" in its path below the folder becomes "labels"; without one the text file is
+    beside the image.
+    """
     below = image.is_relative_to(folder)
     parts = list(image.relative_to(folder).parts if below else image.parts)
     if "images" in parts[:-1]:
@@ -91,7 +98,7 @@ def _label_file(folder: pathlib.Path, image: pathlib.Path) -> pathlib.Path:
 
 
 def _read(image: pathlib.Path, file: pathlib.Path, num_classes: int) -> Annotation | list[Problem]:
-    """A file's annotation, or all that is wrong with it."""
+    """Returns a file's annotation, or all that is wrong with it."""
     if not os.path.isfile(image):
         return [Problem(str(image), "there is no such image")]
     try:

@@ -1,38 +1,22 @@
-"""From raw records to examples for classification."""
+"""From records to examples for classification."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
-from jaxvision.core import ClassificationBatch, InputError, check_range, lookup
-from jaxvision.data.sources.source import Record, Subset, image_of
-
-RESIZE = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
-"""Ways to bring an image to another size; all but nearest are antialiased when shrinking."""
-
-
-_Window = tuple[int, int, int, int]
-"""(top, left, height, width) of a part of an image."""
-
-
-def _resize(
-    image: np.ndarray, size: tuple[int, int], method: str, window: _Window | None = None
-) -> np.ndarray:
-    """An image, or a window of it, in another size (height, width)."""
-    top, left, height, width = window or (0, 0, *image.shape[:2])
-    box = (left, top, left + width, top + height)
-    channels = [
-        np.asarray(Image.fromarray(image[:, :, c]).resize(size[::-1], RESIZE[method], box=box))
-        for c in range(image.shape[2])
-    ]
-    return np.stack(channels, axis=-1)
+from jaxvision.core import ClassificationBatch, Inputs, OptionError, Record, check_range
+from jaxvision.core.inputs import RESIZE
+from jaxvision.data.sources.checks import check_class_count, check_label, check_labels
+from jaxvision.data.sources.source import Source
+from jaxvision.data.transforms.placing import (
+    Window,
+    checked_image,
+    extent_in,
+    place_image,
+    resize_image,
+)
 
 
 def random_window(
@@ -41,17 +25,19 @@ def random_window(
     *,
     scale: tuple[float, float],
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
-) -> _Window:
-    """A window of a random size, form and place within an image.
+) -> Window:
+    """Draws a window of a random size, aspect ratio and place within an image.
 
-    The share of the area is uniform, and so is the logarithm of width over height. After ten draws
-    that do not fit within the image it is the largest window in the middle whose form is allowed.
+    Its part of the area is uniform, and so is the logarithm of width over height. After ten draws
+    that do not fit within the image it is the largest window in the middle whose ratio is allowed.
 
     Args:
       size: (height, width) of the image.
-      rng: what draws.
-      scale: least and largest share of the image's area.
+      rng: draws the numbers.
+      scale: least and largest part of the image's area.
       ratio: least and largest width over height.
+    Returns:
+      (top, left, height, width).
     Source: Szegedy et al. 2015 ("Going deeper with convolutions"), section 6.
     """
     height, width = size
@@ -67,144 +53,78 @@ def random_window(
 
 
 def check_crop_scale(scale: Sequence[float]) -> None:
-    """Raises InputError unless these are the least and the largest share of an image's area."""
-    if len(scale) != 2:
-        raise InputError(
-            f"config.augment.crop_scale is {scale}: give the least and the largest share of the "
-            "area, as (0.08, 1.0)"
+    """Raises OptionError unless these are the least and the largest part of an image's area."""
+    if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
+        raise OptionError(
+            "crop_scale",
+            f"crop_scale is {scale}: give the least and the largest part of the area, more than 0 "
+            "and at most 1, as (0.08, 1.0)",
         )
-    least, largest = scale
-    check_range("the largest config.augment.crop_scale", largest, more_than=0, most=1)
-    check_range("the least config.augment.crop_scale", least, more_than=0, most=largest)
-
-
-def check_label(label: int, num_classes: int, where: str) -> None:
-    """Raises InputError if a label is none of the classes; `where` names its record."""
-    if not 0 <= label < num_classes:
-        raise InputError(
-            f"{where}: label {label} is out of range 0..{num_classes - 1}: mend the record or set "
-            "config.data.num_classes"
-        )
-
-
-def check_labels(labels: np.ndarray, num_classes: int, where: Callable[[int], str]) -> None:
-    """As `check_label`, all labels of a source, int[N], and its `where`."""
-    for index in np.flatnonzero((labels < 0) | (labels >= num_classes)):
-        check_label(labels[index], num_classes, where(int(index)))
-
-
-def few_of_each(source: Subset, count: int, class_names: Sequence[str | int]) -> Subset:
-    """As many random records of each class, the same ones on every call and every machine.
-
-    Those for a smaller count are among those for a larger one.
-
-    Args:
-      source: of which `labels` are known.
-      count: records of each class, at least 1.
-      class_names: of all classes, for messages.
-    Returns:
-      count * len(class_names) records, in the source's order.
-    Raises:
-      InputError: a label is out of range, or a class has fewer records.
-    """
-    check_labels(source.labels, len(class_names), source.where)
-    labels = source.labels.astype(np.int64)
-    have = np.bincount(labels, minlength=len(class_names))
-    if have.min() < count:
-        raise InputError(
-            f"class {class_names[have.argmin()]} has {have.min()} images to train on, fewer than "
-            f"config.data.per_class={count}: lower that, or add images"
-        )
-    # RandomState's stream is frozen by numpy's compatibility policy; a Generator's is not.
-    order = np.random.RandomState(0).permutation(len(source))
-    order = order[np.argsort(labels[order], kind="stable")]  # class by class
-    starts = np.cumsum(have) - have
-    return Subset(source, np.sort(order[starts[:, None] + np.arange(count)], axis=None))
 
 
 @dataclass(frozen=True)
-class ToClassificationExample:
-    """Checks a record and makes it an example of the network's size.
+class ToClassification:
+    """Checks a record and makes it an example for classification.
 
     Attributes:
-      image_size: height and width of the result.
-      channels: 1 (grey) or 3 (RGB).
+      inputs: of the network.
       num_classes: labels run from 0 to one below.
-      resize: a key of `RESIZE`; None refuses images of another size.
-      shorter_side: pixels to which the shorter side is resized, before the middle is cut out;
-        None: the whole image is resized.
-      crop_scale: in training, least and largest share of the image that a random window shows,
-        which is resized instead, see `random_window`; None: no window.
+      crop_scale: least and largest part of the image's area that a random window shows, which is
+        resized instead of the image where a loader passes `rng` (see `RandomTransform` and
+        `random_window`); None: no window.
 
     Raises:
-      InputError: a size or number below 1, a shorter side below that of the result, an unknown way
-        to resize, or one that is needed and missing.
+      OptionError: `num_classes` is below 1, `crop_scale` is not within 0..1, or it is set and
+        `inputs.resize` is None.
     """
 
-    image_size: int
-    channels: int
+    inputs: Inputs
     num_classes: int
-    resize: str | None = None
-    shorter_side: int | None = None
     crop_scale: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        check_range("config.data.image_size", self.image_size, least=1)
-        check_range("config.data.num_classes", self.num_classes, least=1)
-        if self.resize is not None:
-            lookup(RESIZE, self.resize, "config.data.resize")
-        elif self.shorter_side is not None or self.crop_scale is not None:
-            raise InputError(f"set config.data.resize to one of {', '.join(RESIZE)}")
-        if self.shorter_side is not None:
-            check_range("config.data.shorter_side", self.shorter_side, least=self.image_size)
+        check_range("num_classes", self.num_classes, least=1)
         if self.crop_scale is not None:
             check_crop_scale(self.crop_scale)
+            if self.inputs.resize is None:
+                raise OptionError(
+                    "crop_scale",
+                    f"crop_scale is {self.crop_scale}, but resize is None: set resize to one of "
+                    f"{', '.join(RESIZE)}",
+                )
+
+    def check_source(self, source: Source) -> None:
+        """Raises InputError if a source has other classes, before any image is read."""
+        check_class_count(source, self.num_classes)
+        if not source.class_names and getattr(source, "labels", None) is not None:
+            check_labels(source, self.num_classes)
 
     def __call__(
         self, record: Record, where: str, rng: np.random.RandomState | None = None
     ) -> ClassificationBatch:
-        """One example: a `ClassificationBatch` without its batch axis.
+        """Returns one example: a `ClassificationBatch` without its batch axis.
 
         Args:
-          record: "image" u8[H, W, C] and "label" int.
+          record: "image" u8[H, W, C], "label" int, and perhaps "weight".
           where: names the record in messages.
-          rng: what draws the window, if there is to be one.
+          rng: draws the window, if there is one.
         Raises:
-          InputError: wrong size, channels or label.
+          InputError: the image has another size or other channels, or the label is out of range.
         """
-        image, label = image_of(record, where, channels=None), record["label"]
-        if image.shape[2] != self.channels:
-            raise InputError(
-                f"{where}: the image has {image.shape[2]} channels instead of {self.channels}: "
-                f"set config.data.channels={image.shape[2]}"
-            )
-        target = (self.image_size, self.image_size)
+        check_label(record["label"], self.num_classes, where)
         if rng is not None and self.crop_scale is not None:
-            window = random_window(image.shape[:2], rng, scale=self.crop_scale)
-            image = _resize(image, target, self.resize, window)
-        elif self.shorter_side is not None:
-            image = self._middle(image)
-        elif image.shape[:2] != target:
-            if self.resize is None:
-                raise InputError(
-                    f"{where}: the image is {image.shape[0]}x{image.shape[1]} instead of "
-                    f"{self.image_size}x{self.image_size}: set config.data.image_size, or "
-                    f"config.data.resize to one of {', '.join(RESIZE)}"
-                )
-            image = _resize(image, target, self.resize)
-        check_label(label, self.num_classes, where)
+            image = self._window(record, where, rng)
+        else:
+            image, _ = place_image(record, where, self.inputs)
         return ClassificationBatch(
             image=image,
-            label=np.int32(label),
+            label=np.int32(record["label"]),
             weight=np.float32(record.get("weight", 1.0)),
             mask=np.True_,
+            extent=extent_in(self.inputs),
         )
 
-    def _middle(self, image: np.ndarray) -> np.ndarray:
-        """The middle of the image, whose shorter side is resized first."""
-        factor = self.shorter_side / min(image.shape[:2])
-        # Of the longer side a part of a pixel is left out, as torchvision does.
-        sides = tuple(max(self.shorter_side, int(side * factor)) for side in image.shape[:2])
-        image = _resize(image, sides, self.resize)
-        top, left = (round((side - self.image_size) / 2) for side in sides)
-        return image[top : top + self.image_size, left : left + self.image_size]
+    def _window(self, record: Record, where: str, rng: np.random.RandomState) -> np.ndarray:
+        image = checked_image(record, where, self.inputs)
+        window = random_window(image.shape[:2], rng, scale=self.crop_scale)
+        return resize_image(image, self.inputs.size, method=self.inputs.method, window=window)

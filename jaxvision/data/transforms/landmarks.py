@@ -1,72 +1,82 @@
-"""From raw records to examples for landmarks."""
+"""From records to examples for landmarks."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from jaxvision.core import InputError, LandmarkBatch, check_range
-from jaxvision.data.sources.source import Record, image_of
-from jaxvision.data.transforms.placing import check_placing, place
+from jaxvision.core import InputError, Inputs, LandmarkBatch, Record, check_range
+from jaxvision.data.sources.checks import check_class_count
+from jaxvision.data.sources.source import Source
+from jaxvision.data.transforms.placing import checked_image, extent_in, place_image
 from jaxvision.ops.placement import to_input
 
 
 @dataclass(frozen=True)
-class ToLandmarkExample:
-    """Checks a record and makes it an example of the network's size.
+class ToLandmarks:
+    """Checks a record and makes it an example for landmarks.
+
+    With `inputs.resize` "crop" landmarks outside the network's input are not visible.
 
     Attributes:
-      image_size: (height, width) of the result.
+      inputs: of the network.
       num_landmarks: K, that every record has, visible or not.
-      resize: a key of `PLACEMENTS`: "letterbox" keeps the image's form, "stretch" does not.
-      fill: what stands beside a letterboxed image.
 
     Raises:
-      InputError: a number below 1, a fill that no pixel has, or an unknown way to resize.
+      OptionError: `num_landmarks` is below 1.
     """
 
-    image_size: tuple[int, int]
+    inputs: Inputs
     num_landmarks: int
-    resize: str = "letterbox"
-    fill: int = 127
 
     def __post_init__(self) -> None:
-        check_placing(self.image_size, method=self.resize, fill=self.fill)
-        check_range("the number of config.data.class_names", self.num_landmarks, least=1)
+        check_range("num_landmarks", self.num_landmarks, least=1)
+
+    def check_source(self, source: Source) -> None:
+        """Raises OptionError if a source has other landmarks, before any image is read."""
+        check_class_count(source, self.num_landmarks, option="num_landmarks", what="landmarks")
 
     def __call__(self, record: Record, where: str) -> LandmarkBatch:
-        """One example: a `LandmarkBatch` without its batch axis.
+        """Returns one example: a `LandmarkBatch` without its batch axis.
 
         Args:
-          record: "image" u8[H, W, 3], "points" f[K, 2] (xy) in its pixels and "visible" bool[K].
+          record: "image" u8[H, W, C], "points" f[K, 2] (xy) in its pixels and "visible" bool[K].
           where: names the record in messages.
         Raises:
-          InputError: an image of another form, another number of landmarks, or a visible one
-            outside the image.
+          InputError: the image has another form, there are more or fewer landmarks, or a visible
+            one is outside the image.
         """
-        image, points = image_of(record, where), np.asarray(record["points"])
-        visible = np.asarray(record["visible"])
+        size = checked_image(record, where, self.inputs).shape[:2]
+        points, visible = np.asarray(record["points"]), np.asarray(record["visible"])
         if points.shape != (self.num_landmarks, 2) or visible.shape != points.shape[:1]:
             raise InputError(
                 f"{where}: points are {list(points.shape)} and visible {list(visible.shape)}, not "
-                f"[{self.num_landmarks}, 2] and [{self.num_landmarks}]: mend the record or "
-                "config.data.class_names"
+                f"[{self.num_landmarks}, 2] and [{self.num_landmarks}]: correct the record or "
+                "class_names"
             )
         points = np.where(visible[:, None], points, 0)
-        sides = np.array(image.shape[1::-1])
-        outside = ~((points >= 0) & (points <= sides)).all(axis=1)
+        outside = ~_inside(points, size)
         if outside.any():
             number = np.flatnonzero(outside)[0]
             x, y = points[number]
             raise InputError(
                 f"{where}: landmark {number} is at ({x:g}, {y:g}), outside the image of "
-                f"{sides[0]} x {sides[1]} pixels: mend the record"
+                f"{size[1]} x {size[0]} pixels: correct the record"
             )
-        placed, placement = place(image, self.image_size, method=self.resize, fill=self.fill)
+        image, placement = place_image(record, where, self.inputs)
         points = to_input(np.tile(points, 2), placement)[:, :2]
+        if self.inputs.resize == "crop":
+            visible = visible & _inside(points, self.inputs.size)
         return LandmarkBatch(
-            image=placed,
+            image=image,
             points=np.where(visible[:, None], points, 0).astype(np.float32),
             visible=visible,
             mask=np.True_,
+            extent=extent_in(self.inputs),
             placement=np.array(placement, np.float32),
+            size=np.array(size, np.int32),
         )
+
+
+def _inside(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Returns which points lie in an image of a size (height, width), bool[K]."""
+    return ((points >= 0) & (points <= np.array(size[::-1]))).all(axis=1)

@@ -1,35 +1,28 @@
-"""Brings an image to the size of a network's input, on the host."""
-
-from collections.abc import Sequence
+"""Resizes and pads an image to the size of a network's input, on the host."""
 
 import numpy as np
 from PIL import Image
 
 from jaxvision.core import InputError, Inputs, check_range, lookup
 from jaxvision.core.inputs import RESIZE
+from jaxvision.data.sources.source import Record, image_of
 from jaxvision.ops.placement import (
     PLACEMENTS,
     Placement,
-    letterbox,
+    center_crop,
     paste,
     placed_size,
-    stretch,
 )
 
-_RESAMPLING = {
+METHODS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
+"""Ways to bring an image to another size; all but nearest are antialiased where they shrink."""
 
-
-def check_placing(target: tuple[int, int], *, method: str | None, fill: int) -> None:
-    """Raises InputError if `place` cannot take these; a method of None resizes nothing."""
-    for side in target:
-        check_range("size", side, least=1)
-    check_range("fill", fill, least=0, most=255)
-    if method is not None:
-        lookup(PLACEMENTS, method, "resize")
+Window = tuple[int, int, int, int]
+"""(top, left, height, width) of a part of an image."""
 
 
 def resize_image(
@@ -37,58 +30,91 @@ def resize_image(
     size: tuple[int, int],
     *,
     method: str = "bilinear",
-    window: tuple[int, int, int, int] | None = None,
+    window: Window | None = None,
 ) -> np.ndarray:
     """Resizes an image, or a window of it.
 
     Args:
       image: u8[H, W, C].
       size: (height, width) of the result.
-      method: "nearest", "bilinear" or "bicubic"; all but "nearest" are antialiased where they
-        shrink.
-      window: (top, left, height, width) of the part that is resized; None: the whole image.
+      method: a key of `METHODS`.
+      window: the part that is resized; None: all.
     Returns:
       u8[height, width, C].
     """
     top, left, height, width = window or (0, 0, *image.shape[:2])
-    if (height, width) == size:
-        return image[top : top + height, left : left + width]
-    how = {"resample": _RESAMPLING[method], "box": (left, top, left + width, top + height)}
+    box = (left, top, left + width, top + height)
     if image.shape[2] == 3:
-        return np.asarray(Image.fromarray(image).resize(size[::-1], **how))
+        return np.asarray(Image.fromarray(image).resize(size[::-1], METHODS[method], box=box))
     channels = [
-        np.asarray(Image.fromarray(image[:, :, c]).resize(size[::-1], **how))
+        np.asarray(Image.fromarray(image[:, :, c]).resize(size[::-1], METHODS[method], box=box))
         for c in range(image.shape[2])
     ]
     return np.stack(channels, axis=-1)
 
 
-def placement_of(size: tuple[int, int], inputs: Inputs) -> Placement:
-    """Computes where an image lies in the network's input.
+def place(
+    image: np.ndarray, target: tuple[int, int], *, method: str, fill: int = 127
+) -> tuple[np.ndarray, Placement]:
+    """Brings an image to the size of a network's input.
 
     Args:
-      size: (height, width) of the image.
-      inputs: how images become the network's input.
+      image: u8[H, W, C].
+      target: (height, width) of the network's input.
+      method: a key of `PLACEMENTS`.
+      fill: value of the pixels that the image does not cover.
+    Returns:
+      u8[height, width, C], resized bilinearly (antialiased where it shrinks), and where it lies.
     Raises:
-      InputError: `inputs.resize` is None, and the image has another size than the input.
+      InputError: an unknown method.
     """
-    if inputs.resize == "letterbox":
-        return letterbox(size, inputs.size)
-    if inputs.resize == "stretch":
-        return stretch(size, inputs.size)
-    if inputs.resize == "crop":
-        return _center_crop(size, inputs.size, inputs.shorter_side or max(inputs.size))
-    if tuple(size) != inputs.size:
-        (height, width), (rows, columns) = size, inputs.size
+    check_range("fill", fill, least=0, most=255)
+    placement = lookup(PLACEMENTS, method, "resize")(image.shape[:2], target)
+    return _placed(image, target, placement, method="bilinear", fill=fill), placement
+
+
+def checked_image(record: Record, where: str, inputs: Inputs) -> np.ndarray:
+    """Returns the image of a record, u8[H, W, C].
+
+    Args:
+      record: with "image".
+      where: names the record in messages.
+      inputs: of the network.
+    Raises:
+      InputError: it has another dtype or rank, or another number of channels than the network.
+    """
+    image = image_of(record, where)
+    channels = image.shape[2]
+    if channels != inputs.channels:
+        fix = f"set channels={channels}" if channels in (1, 3) else "store it as grey or RGB"
         raise InputError(
-            f"the image has {width} x {height} pixels, but the network takes {columns} x {rows}: "
-            f"give images of that size, or set resize to one of {', '.join(RESIZE)}"
+            f"{where}: the image has {channels} channels instead of {inputs.channels}: {fix}"
         )
-    return Placement(1, 1, 0, 0)
+    return image
+
+
+def place_image(record: Record, where: str, inputs: Inputs) -> tuple[np.ndarray, Placement]:
+    """Brings the image of a record to a network's input.
+
+    Args:
+      record: with "image" u8[H, W, C].
+      where: names the record in messages.
+      inputs: of the network.
+    Returns:
+      u8[height, width, C], and where the image lies in it.
+    Raises:
+      InputError: as for `checked_image`; or the image has another size, and `inputs.resize` is
+        None.
+    """
+    image = checked_image(record, where, inputs)
+    try:
+        return fit_image(image, inputs)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
 
 
 def fit_image(image: np.ndarray, inputs: Inputs) -> tuple[np.ndarray, Placement]:
-    """Brings an image to the size of the network's input, in the way that `inputs` says.
+    """Brings an image to the size of a network's input, in the way that `inputs` says.
 
     Args:
       image: u8[H, W, C].
@@ -96,34 +122,23 @@ def fit_image(image: np.ndarray, inputs: Inputs) -> tuple[np.ndarray, Placement]
     Returns:
       u8[height, width, C], and where the image lies in it.
     Raises:
-      InputError: `inputs.resize` is None, and the image has another size than the input.
+      InputError: the image has another size, and `inputs.resize` is None.
     """
-    placement = placement_of(image.shape[:2], inputs)
-    image = resize_image(image, placed_size(image, placement), method=inputs.method)
-    if image.shape[:2] == inputs.size:
-        return image, placement
-    result = np.full((*inputs.size, image.shape[2]), inputs.fill, np.uint8)
-    paste(image, result, placement)
-    return result, placement
-
-
-def placed_extent(
-    size: tuple[int, int], placement: Placement, target: tuple[int, int]
-) -> tuple[int, int]:
-    """Computes the `extent` of an image: what has no padding at the bottom and at the right.
-
-    Args:
-      size: (height, width) of the image.
-      placement: where it lies in the network's input.
-      target: (height, width) of the network's input.
-    Returns:
-      (height, width), pixels of the network's input.
-    """
-    ends = (
-        round(size[0] * placement.scale_y + placement.offset_y),
-        round(size[1] * placement.scale_x + placement.offset_x),
-    )
-    return min(ends[0], target[0]), min(ends[1], target[1])
+    size = image.shape[:2]
+    if inputs.resize is None:
+        if size != inputs.size:
+            (height, width), (rows, columns) = size, inputs.size
+            raise InputError(
+                f"the image has {width} x {height} pixels instead of {columns} x {rows}: "
+                f"set size=({height}, {width}), or resize to one of {', '.join(RESIZE)}"
+            )
+        return image, Placement(1, 1, 0, 0)
+    if inputs.resize == "crop":
+        placement = center_crop(size, inputs.size, inputs.shorter_side)
+    else:
+        placement = PLACEMENTS[inputs.resize](size, inputs.size)
+    placed = _placed(image, inputs.size, placement, method=inputs.method, fill=inputs.fill)
+    return placed, placement
 
 
 def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
@@ -138,7 +153,7 @@ def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
       InputError: the image has another shape or dtype.
     """
     image = np.asarray(image)
-    shape: Sequence[int] = image.shape
+    shape = image.shape
     if image.dtype != np.uint8 or not (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))):
         raise InputError(
             f"the image is {image.dtype}{list(shape)}: give uint8 [H, W], [H, W, 1] or [H, W, 3]"
@@ -155,29 +170,19 @@ def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
     return grey.astype(np.uint8)[:, :, None]
 
 
-def place(
-    image: np.ndarray, target: tuple[int, int], *, method: str, fill: int = 127
-) -> tuple[np.ndarray, Placement]:
-    """Brings an image to a size; `fit_image` does the same for an `Inputs`.
-
-    Args:
-      image: u8[H, W, 3].
-      target: (height, width).
-      method: a key of `PLACEMENTS`.
-      fill: value of the pixels around the image.
-    Returns:
-      u8[height, width, 3], resized bilinearly (antialiased when shrinking), and where it lies.
-    Raises:
-      InputError: an unknown method.
-    """
-    lookup(PLACEMENTS, method, "resize")
-    return fit_image(image, Inputs(target, resize=method, fill=fill))
+def extent_in(inputs: Inputs) -> np.ndarray:
+    """Returns the extent of an image in a network's input, i32[2]: all of it."""
+    return np.array(inputs.size, np.int32)
 
 
-def _center_crop(size: tuple[int, int], target: tuple[int, int], shorter_side: int) -> Placement:
-    """Computes where an image lies whose shorter side is resized, and whose centre is cut out."""
-    factor = shorter_side / min(size)
-    # Of the longer side a part of a pixel is left out, as torchvision does.
-    height, width = (max(shorter_side, int(side * factor)) for side in size)
-    top, left = round((height - target[0]) / 2), round((width - target[1]) / 2)
-    return Placement(width / size[1], height / size[0], -left, -top)
+def _placed(
+    image: np.ndarray, target: tuple[int, int], placement: Placement, *, method: str, fill: int
+) -> np.ndarray:
+    size = placed_size(image, placement)
+    if size != image.shape[:2]:
+        image = resize_image(image, size, method=method)
+    if size == target:
+        return image
+    result = np.full((*target, image.shape[2]), fill, np.uint8)
+    paste(image, result, placement)
+    return result

@@ -1,8 +1,8 @@
-"""Large images cut into squares of one size, which see beyond their borders in a mirror.
+"""Cuts large images into overlapping squares of one size; beyond its borders an image is mirrored.
 
-An image is kept square by square: each tile keeps `size - 2 margin` rows and columns in its middle,
-and these lie side by side from the image's first pixel on. Around them a tile has `margin` pixels
-of the image, or, beyond its border, of its mirror image.
+Of each tile `size - 2 margin` rows and columns in its middle are kept, and these lie side by side
+from the image's first pixel on. Around them a tile has `margin` pixels of the image, or, beyond its
+border, of its mirror image.
 
 Source: Ronneberger et al. 2015 ("U-Net"), figure 2 ("overlap-tile strategy").
 """
@@ -15,16 +15,16 @@ from jaxvision.core import check_range
 
 
 def tile_origins(size: tuple[int, int], *, tile: int, margin: int) -> Iterator[tuple[int, int]]:
-    """(row, column) of the corner of each tile in the image, row by row; negative at first.
+    """Yields the (row, column) of each tile's corner in the image, row by row; negative at first.
 
     Args:
       size: (height, width) of the image.
       tile: pixels a side.
       margin: around what is kept.
     Raises:
-      InputError: a margin that leaves nothing.
+      OptionError: the margin leaves nothing.
     """
-    check_range("the margin of a tile", margin, least=0, less_than=tile / 2)
+    check_range("margin", margin, least=0, less_than=tile / 2)
     height, width = size
     kept = tile - 2 * margin
     for row in range(0, height, kept):
@@ -33,7 +33,7 @@ def tile_origins(size: tuple[int, int], *, tile: int, margin: int) -> Iterator[t
 
 
 def cut_tile(image: np.ndarray, origin: tuple[int, int], tile: int) -> np.ndarray:
-    """A square of an image that goes on beyond its borders as in a mirror, as often as necessary.
+    """Cuts a square out of an image, which is mirrored at its borders as often as necessary.
 
     The pixels of the border themselves are not repeated.
 
@@ -52,7 +52,7 @@ def cut_tile(image: np.ndarray, origin: tuple[int, int], tile: int) -> np.ndarra
 
 
 def _mirrored(places: np.ndarray, side: int) -> np.ndarray:
-    """The places 0..side - 1 that any places show when the border is a mirror."""
+    """Returns the places 0..side - 1 that any places show when the borders are mirrors."""
     period = max(2 * (side - 1), 1)
     places = places % period
     return np.minimum(places, period - places) if side > 1 else np.zeros_like(places)
