@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 
-from jaxvision.core import check_range
-from jaxvision.ops import nearest_neighbors
+from jaxvision.core import check_range, lookup
+from jaxvision.ops import NEIGHBOR_METRICS, nearest_neighbors
 
 
 def find_neighbors(
@@ -21,7 +21,7 @@ def find_neighbors(
       queries: f32[M, D].
       index: f32[N, D], what is searched.
       k: neighbors of each query, at least 1 and at most N, or N - 1 with `leave_out_self`.
-      metric: a key of `jaxvision.ops.NEIGHBOR_METRICS`.
+      metric: one of `jaxvision.ops.NEIGHBOR_METRICS`.
       leave_out_self: queries and index are the same rows, and no row is its own neighbor.
     Returns:
       (distances f32[M, k], the nearest first; numbers i32[M, k] of rows of the index), on the host.
@@ -29,6 +29,7 @@ def find_neighbors(
       AssertionError: an argument has another shape or dtype.
       InputError: k is out of range, or the metric is unknown.
     """
+    lookup(dict.fromkeys(NEIGHBOR_METRICS), metric, "metric")
     check_range("k", k, least=1, most=len(index) - leave_out_self)
     distances, found = jax.device_get(
         nearest_neighbors(queries, index, k=k + leave_out_self, metric=metric)

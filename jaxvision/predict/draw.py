@@ -39,8 +39,8 @@ def draw_detections(
 
     Lines and text are larger in a larger picture. A tag is at a corner of its box: the one at which
     it covers the least of the tags of earlier detections. The first detection is drawn on top; in
-    `Detections` it has the highest score. Letters that Pillow's font lacks (all beyond ASCII) appear
-    as empty rectangles.
+    `Detections` it has the highest score. Letters that Pillow's font lacks (all beyond ASCII) are
+    drawn as empty rectangles.
 
     Args:
       image: u8[H, W, 3], RGB.
@@ -67,8 +67,8 @@ def draw_detections(
     for row, label in enumerate(labels):
         if not 0 <= label < len(class_names):
             raise InputError(
-                f"labels[{row}] is {label}, but class_names has {len(class_names)} names: give a name "
-                "for it"
+                f"labels[{row}] is {label}, but class_names has {len(class_names)} names: give a "
+                "name for it"
             )
 
     canvas = Image.fromarray(image)

@@ -61,8 +61,8 @@ def draw_labels(
     if unnamed.any():
         y, x = np.unravel_index(unnamed.argmax(), unnamed.shape)
         raise InputError(
-            f"labels[{y}, {x}] is {labels[y, x]}, but class_names has {len(class_names)} names: give "
-            "a name for it"
+            f"labels[{y}, {x}] is {labels[y, x]}, but class_names has {len(class_names)} names: "
+            "give a name for it"
         )
 
     canvas = Image.fromarray(image)

@@ -65,8 +65,8 @@ def predict(
       landmarks: a dictionary with "points", f64[K, 2], xy, and "scores", f64[K].
       segmentation: int[H, W], with 255 where the network gives no label, as outside of a crop. If
         `inputs.resize` is None, images of other sizes are cut into overlapping tiles.
-      restoration: u8[factor H, factor W, 3]; the task is a `jaxvision.tasks.restoration.Restoration`,
-        whose fields `color`, `factor`, `enlarged`, `tile` and `margin` are as of `Restorer`.
+      restoration: u8[factor H, factor W, 3]. The task has the fields `color`, `factor`, `enlarged`,
+        `tile` and `margin`, with the meaning that they have in `Restorer`.
       any other: what `task.decode` gives, as numpy arrays.
 
     Args:
@@ -107,7 +107,7 @@ def restorer_of(task: Any, variables: Any, *, batch_size: int = 1) -> Restorer:
     `prepare` is not used, because it degrades images: the network gets them in 0..1.
 
     Args:
-      task: a `jaxvision.tasks.restoration.Restoration`.
+      task: with the fields `color`, `factor`, `enlarged`, `tile` and `margin`, as of `Restorer`.
       variables: of the network.
       batch_size: tiles in a batch.
     """

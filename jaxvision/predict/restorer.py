@@ -17,12 +17,12 @@ class Restorer:
     """Restores images of any size with a network that takes tiles.
 
     Attributes:
-      restore: images f32[B, tile, tile, C] in 0..1 -> f32[B, t, t, C] in 0..255, jitted.
+      restore: images f32[B, *tile, C] in 0..1 -> f32[B, h, w, C] in 0..255, jitted.
       color: what the network restores: "rgb"; "grey", which is done to each channel; or
         "luminance", which changes only the brightness.
       factor: by which an image is enlarged; 1 if it is not.
       enlarged: whether the network takes images that are already enlarged (bicubically).
-      tile: side of the network's input, pixels.
+      tile: (height, width) of the network's input, or the side of a square one, pixels.
       margin: width of the border of a tile whose result is not used, pixels of the network's
         input.
       batch_size: tiles in a batch.
@@ -32,7 +32,7 @@ class Restorer:
     color: str
     factor: int
     enlarged: bool
-    tile: int
+    tile: int | tuple[int, int]
     margin: int
     batch_size: int = 1
 

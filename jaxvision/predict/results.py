@@ -1,4 +1,4 @@
-"""Converts what a task decodes to results in pixels of the original image, for each kind of task."""
+"""Converts what a task decodes to results in pixels of the original image."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple

@@ -33,7 +33,8 @@ def image_batch(images: Sequence[FittedImage], batch_size: int) -> ImageBatch:
       batch_size: B. What is missing is filled up with black images, whose `mask` is False, so that
         a compiled function sees one shape.
     Returns:
-      the batch, with `extent`, `placement` and `size`.
+      the batch, with `placement`, `size` and, as in the transforms of `jaxvision.data`, all of the
+      input as `extent`.
     """
     height, width = images[0].image.shape[:2]
     missing = batch_size - len(images)

@@ -1,15 +1,14 @@
 """From records to examples: checked, resized, and named where they cannot be used."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from jaxvision.core import InputError
-from jaxvision.data.transforms.classification import RESIZE, ToClassificationExample, random_window
+from jaxvision.core import InputError, Inputs, OptionError
+from jaxvision.data import Arrays, ToClassification, random_window
 
-TRANSFORM = ToClassificationExample(image_size=6, channels=1, num_classes=10)
+INPUTS = Inputs((6, 6), channels=1)
+TRANSFORM = ToClassification(INPUTS, 10)
 WHERE = "a/file.gz, record 7"
 
 
@@ -18,8 +17,9 @@ def record(height=6, width=6, channels=1, label=3, dtype=np.uint8, **others):
     return {"image": pixels, "label": label, **others}
 
 
-def changed(**fields):
-    return dataclasses.replace(TRANSFORM, **fields)
+def resizing(crop_scale=None, **fields):
+    inputs = Inputs(**{"size": (6, 6), "channels": 1, "resize": "stretch", **fields})
+    return ToClassification(inputs, 10, crop_scale=crop_scale)
 
 
 def error_of(transform, bad):
@@ -32,15 +32,16 @@ def error_of(transform, bad):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("resize", [None, "bilinear"])
+@pytest.mark.parametrize("resize", [None, "stretch"])
 def test_an_image_of_the_right_size_is_left_alone(channels, resize):
     good = record(channels=channels)
-    example = changed(channels=channels, resize=resize)(good, WHERE)
+    example = resizing(channels=channels, resize=resize)(good, WHERE)
     np.testing.assert_array_equal(example.image, good["image"])
     assert example.image.dtype == np.uint8
     assert (example.label, example.weight, example.mask) == (3, 1, True)
     assert [x.dtype for x in (example.label, example.weight, example.mask)] == ["i4", "f4", "?"]
     assert example.partners is None
+    assert (example.extent.dtype, example.extent.tolist()) == ("i4", [6, 6])
 
 
 @pytest.mark.parametrize("label", [0, 9, np.int64(4)])
@@ -54,72 +55,50 @@ def test_a_record_may_bring_a_weight():
     assert TRANSFORM(record(weight=0.25), WHERE).weight == np.float32(0.25)
 
 
-@pytest.mark.parametrize("method", RESIZE)
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize(("height", "width"), [(6, 5), (3, 9), (60, 60)])
-def test_resizing_is_that_of_pillow_channel_by_channel(method, channels, height, width):
-    big = record(height, width, channels)
-    example = changed(channels=channels, resize=method)(big, WHERE)
-    assert example.image.shape == (6, 6, channels)
-    assert example.image.dtype == np.uint8
-    for c in range(channels):
-        expected = Image.fromarray(big["image"][:, :, c]).resize((6, 6), RESIZE[method])
-        np.testing.assert_array_equal(example.image[:, :, c], np.asarray(expected))
-
-
-@pytest.mark.parametrize("method", ["bilinear", "bicubic"])
-def test_shrinking_is_antialiased(method):
-    """A checkerboard becomes grey; picking single pixels would keep it black and white."""
-    checkers = np.indices((48, 48)).sum(axis=0)[:, :, None] % 2 * np.uint8(255)
-    image = changed(resize=method)({"image": checkers.astype(np.uint8), "label": 0}, WHERE).image
-    assert np.abs(image.astype(int) - 127).max() < 10
-
-
-@pytest.mark.parametrize(("height", "width"), [(6, 8), (8, 6), (3, 3)])
-def test_another_size_is_refused_with_the_fix(height, width):
-    message = error_of(TRANSFORM, record(height, width))
-    assert f"is {height}x{width} instead of 6x6: set config.data.image_size" in message
-    assert message.endswith("config.data.resize to one of nearest, bilinear, bicubic")
-
-
-@pytest.mark.parametrize(("has", "wants"), [(3, 1), (1, 3), (4, 3)])
-def test_other_channels_are_refused_with_the_fix(has, wants):
-    message = error_of(changed(channels=wants), record(channels=has))
-    assert f"has {has} channels instead of {wants}: set config.data.channels={has}" in message
+def test_inputs_may_be_rectangular():
+    example = resizing(size=(4, 8))(record(10, 10), WHERE)
+    assert example.image.shape == (4, 8, 1)
+    assert example.extent.tolist() == [4, 8]
 
 
 @pytest.mark.parametrize("label", [-1, 10, 255])
 def test_a_label_out_of_range_is_refused_with_the_fix(label):
     message = error_of(TRANSFORM, record(label=label))
-    assert f"label {label} is out of range 0..9: mend the record or set" in message
-    assert message.endswith("config.data.num_classes")
+    assert message.endswith(
+        f"label {label} is out of range 0..9: correct the record or set num_classes"
+    )
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.uint16, bool])
-def test_another_dtype_is_refused(dtype):
-    message = error_of(TRANSFORM, record(dtype=dtype))
-    assert f"the image is {np.dtype(dtype)}[6, 6, 1], not uint8 [H, W, C]" in message
+def test_images_that_do_not_fit_are_refused():
+    assert "has 8 x 6 pixels instead of 6 x 6" in error_of(TRANSFORM, record(width=8))
+    assert "has 3 channels instead of 1" in error_of(TRANSFORM, record(channels=3))
+    assert "is float32[6, 6, 1]" in error_of(TRANSFORM, record(dtype=np.float32))
 
 
-def test_another_rank_is_refused():
-    flat = {"image": np.zeros((6, 6), np.uint8), "label": 0}
-    assert "the image is uint8[6, 6], not uint8 [H, W, C]" in error_of(TRANSFORM, flat)
-
-
-@pytest.mark.parametrize("field", ["image_size", "num_classes"])
 @pytest.mark.parametrize("value", [0, -1])
-def test_settings_below_1_are_refused(field, value):
-    with pytest.raises(InputError, match=rf"^config.data.{field} is {value}: give at least 1$"):
-        changed(**{field: value})
+def test_settings_below_1_are_refused(value):
+    with pytest.raises(OptionError, match=rf"^num_classes is {value}: give at least 1$"):
+        ToClassification(INPUTS, value)
 
 
-def test_an_unknown_way_to_resize_names_the_close_one():
-    with pytest.raises(InputError, match=r"unknown config.data.resize 'cubic': did you mean 'bic"):
-        changed(resize="cubic")
+def test_a_source_with_other_classes_is_refused_before_an_image_is_read():
+    images = np.zeros((3, 6, 6, 1), np.uint8)
+    named = Arrays(images, [0, 1, 2], class_names=("cat", "dog", "fox"))
+    with pytest.raises(
+        OptionError, match=r"^num_classes is 10, but the data has 3 classes: cat, dog, fox$"
+    ) as error:
+        TRANSFORM.check_source(named)
+    assert error.value.option == "num_classes"
+    ToClassification(INPUTS, 3).check_source(named)
+    nameless = Arrays(images, [0, 10, 2])
+    with pytest.raises(InputError, match=r"^images, record 1: label 10 is out of range 0..9"):
+        TRANSFORM.check_source(nameless)
+    ToClassification(INPUTS, 11).check_source(nameless)
+    TRANSFORM.check_source(Arrays(images))
 
 
 def test_the_middle_of_a_resized_image():
-    tall = changed(resize="bilinear", shorter_side=8)(record(height=21, width=10), WHERE).image
+    tall = resizing(resize="crop", shorter_side=8)(record(height=21, width=10), WHERE).image
     pixels = Image.fromarray(record(height=21, width=10)["image"][..., 0])
     resized = np.asarray(pixels.resize((8, 16), Image.Resampling.BILINEAR))
     np.testing.assert_array_equal(tall[..., 0], resized[5:11, 1:7])
@@ -127,7 +106,7 @@ def test_the_middle_of_a_resized_image():
 
 def test_the_middle_of_an_image_of_its_size_is_that_image():
     good = record()
-    example = changed(resize="bilinear", shorter_side=6)(good, WHERE)
+    example = resizing(resize="crop", shorter_side=6)(good, WHERE)
     np.testing.assert_array_equal(example.image, good["image"])
 
 
@@ -156,11 +135,12 @@ def test_an_image_too_long_for_any_window_gives_the_largest_in_its_middle():
     assert window == (43, 0, 13, 10)
 
 
-def test_a_window_is_drawn_in_training_only():
-    transform = changed(resize="bilinear", crop_scale=(0.1, 0.5))
+@pytest.mark.parametrize("resize", ["stretch", "crop"])
+def test_a_window_is_drawn_in_training_only(resize):
+    transform = resizing(crop_scale=(0.1, 0.5), resize=resize)
     big = record(height=30, width=30)
     whole = transform(big, WHERE).image
-    np.testing.assert_array_equal(whole, changed(resize="bilinear")(big, WHERE).image)
+    np.testing.assert_array_equal(whole, resizing(resize=resize)(big, WHERE).image)
     first, again, other = (
         transform(big, WHERE, np.random.RandomState(seed)).image for seed in (0, 0, 1)
     )
@@ -172,21 +152,21 @@ def test_a_window_is_drawn_in_training_only():
     # Resized by itself the part does not see its neighbours, so only the middle is the same.
     expected = np.asarray(part.resize((6, 6), Image.Resampling.BILINEAR))
     np.testing.assert_allclose(first[2:4, 2:4, 0], expected[2:4, 2:4], atol=1)
+    with pytest.raises(InputError, match="has 3 channels instead of 1"):
+        transform(record(channels=3), WHERE, np.random.RandomState(0))
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("resize", "crop_scale", "message"),
     [
-        ({"shorter_side": 8}, "set config.data.resize to one of nearest, bilinear, bicubic"),
-        ({"crop_scale": (0.1, 1.0)}, "set config.data.resize to one of"),
-        ({"resize": "bilinear", "shorter_side": 5}, "config.data.shorter_side is 5"),
-        ({"resize": "bilinear", "crop_scale": (0.5, 1.1)}, "config.augment.crop_scale is 1.1"),
-        (
-            {"resize": "bilinear", "crop_scale": (0.5, 0.4)},
-            "least config.augment.crop_scale is 0.5",
-        ),
+        (None, (0.1, 1.0), "set resize to one of stretch, letterbox, crop$"),
+        ("stretch", (0.5, 1.1), "give the least and the largest part of the area"),
+        ("stretch", (0.5, 0.4), "give the least and the largest"),
+        ("stretch", (0.0, 0.4), "give the least and the largest"),
+        ("stretch", (0.5,), "give the least and the largest"),
     ],
 )
-def test_windows_that_cannot_be(fields, message):
-    with pytest.raises(InputError, match=message):
-        changed(**fields)
+def test_windows_that_cannot_be(resize, crop_scale, message):
+    with pytest.raises(OptionError, match=rf"^crop_scale is \({crop_scale[0]}.*{message}") as error:
+        resizing(crop_scale=crop_scale, resize=resize)
+    assert error.value.option == "crop_scale"

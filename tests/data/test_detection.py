@@ -4,12 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxvision.core import InputError
-from jaxvision.data import EvalLoader, TrainLoader
+from jaxvision.core import InputError, Inputs, OptionError
+from jaxvision.data import EvalLoader, Subset, ToDetection, TrainLoader, check_box_counts
 from jaxvision.data.sources.annotated import AnnotatedImages
 from jaxvision.data.sources.coco import read_coco
 from jaxvision.data.sources.voc import read_voc
-from jaxvision.data.transforms.detection import ToDetectionExample
 from jaxvision.ops import Polygons, encode_mask
 from jaxvision.ops.placement import to_input
 from tests.data.folders import IMAGES, coco_content, write_coco, write_voc
@@ -23,8 +22,12 @@ RECORD = {
 }
 
 
+def boxed(height, width):
+    return Inputs((height, width), resize="letterbox")
+
+
 def test_an_example_by_hand():
-    example = ToDetectionExample((30, 32), num_classes=2, max_boxes=3)(RECORD, "x")
+    example = ToDetection(boxed(30, 32), 2, max_boxes=3)(RECORD, "x")
     assert example.image.shape == (30, 32, 3)
     assert (example.image[7:23] == 9).all()
     assert (example.image[:7] == 127).all()
@@ -35,6 +38,7 @@ def test_an_example_by_hand():
     assert example.difficult.tolist() == [True, False, False]
     np.testing.assert_allclose(example.placement, [0.8, 0.8, 0, 7])
     assert example.size.tolist() == [20, 40]
+    assert example.extent.tolist() == [30, 32]
     dtypes = {name: x.dtype for name, x in vars(example).items() if x is not None}
     assert dtypes == {
         "image": np.uint8,
@@ -44,6 +48,7 @@ def test_an_example_by_hand():
         "crowd": bool,
         "difficult": bool,
         "mask": bool,
+        "extent": np.int32,
         "placement": np.float32,
         "size": np.int32,
         "area": np.float32,
@@ -56,7 +61,7 @@ MASKS = (encode_mask(BOTTOM), Polygons((np.array([[10, 5], [20, 5], [20, 15], [1
 
 
 def test_masks_by_hand():
-    transform = ToDetectionExample((30, 32), num_classes=2, max_boxes=3, masks=True)
+    transform = ToDetection(boxed(30, 32), 2, max_boxes=3, masks=True)
     masks = transform({**RECORD, "masks": MASKS}, "x").masks
     assert (masks.dtype, masks.shape) == (bool, (3, 30, 32))
     expected = np.zeros((3, 30, 32), bool)
@@ -68,7 +73,7 @@ def test_masks_by_hand():
 def test_an_image_without_objects_needs_no_masks():
     nothing = {name: RECORD[name][:0] for name in ("boxes", "labels", "crowd", "difficult")}
     record = {"image": RECORD["image"], **nothing, "masks": ()}
-    example = ToDetectionExample((30, 32), num_classes=2, max_boxes=3, masks=True)(record, "x")
+    example = ToDetection(boxed(30, 32), 2, max_boxes=3, masks=True)(record, "x")
     assert example.masks.shape == (3, 30, 32)
     assert not example.masks.any()
     assert example.area.tolist() == [0, 0, 0]
@@ -76,9 +81,9 @@ def test_an_image_without_objects_needs_no_masks():
 
 @pytest.mark.parametrize("record", [RECORD, {**RECORD, "masks": None}])
 def test_masks_that_are_asked_for_must_be_there(record):
-    transform = ToDetectionExample((8, 8), num_classes=2, masks=True)
+    transform = ToDetection(boxed(8, 8), 2, masks=True)
     with pytest.raises(
-        InputError, match=r"x: does not give a mask for each object: .* config\.data\.masks=False"
+        InputError, match=r"x: does not give a mask for each object: .* set masks=False$"
     ):
         transform(record, "x")
 
@@ -87,7 +92,7 @@ def test_masks_that_are_asked_for_must_be_there(record):
 def test_areas_are_those_of_the_record_or_of_masks_or_of_boxes(masks):
     def areas(**given):
         record = {**RECORD, "masks": MASKS, **given}
-        transform = ToDetectionExample((10, 10), num_classes=2, max_boxes=3, masks=masks)
+        transform = ToDetection(boxed(10, 10), 2, max_boxes=3, masks=masks)
         return transform(record, "x").area.tolist()
 
     assert areas(area=np.array([7.0, 8.5])) == [7, 8.5, 0]
@@ -100,45 +105,94 @@ def test_areas_are_those_of_the_record_or_of_masks_or_of_boxes(masks):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"image": np.zeros((4, 4), np.uint8)}, r"x: the image is uint8\[4, 4\], not uint8 \[H, W"),
+        ({"image": np.zeros((4, 4), np.uint8)}, r"x: the image is uint8\[4, 4\]: give uint8"),
         ({"image": np.zeros((4, 4, 3))}, r"x: the image is float64\[4, 4, 3\]"),
         (
             {"labels": np.array([1, 2])},
-            "x: label 2 of box 2 .* 0..1: .* config.data.class_names",
+            "x: label 2 of box 2 .* 0..1: correct the record or add to class_names",
         ),
         ({"labels": np.array([-1, 0])}, "x: label -1 of box 1"),
     ],
 )
 def test_a_record_that_cannot_be_used(changes, message):
     with pytest.raises(InputError, match=message):
-        ToDetectionExample((8, 8), num_classes=2)({**RECORD, **changes}, "x")
+        ToDetection(boxed(8, 8), 2)({**RECORD, **changes}, "x")
 
 
 def test_too_many_boxes_are_never_cut_off():
+    with pytest.raises(OptionError, match=r"^max_boxes is 1, but x has 2 boxes: give 2$") as error:
+        ToDetection(boxed(8, 8), 2, max_boxes=1)(RECORD, "x")
+    assert error.value.option == "max_boxes"
+
+
+def test_a_crowded_image_is_named_when_a_loader_is_made(tmp_path):
+    source = AnnotatedImages(read_voc(write_voc(tmp_path / "voc"), "train"), name="voc")
+    assert source.box_counts == [2, 1, 0]
+    check_box_counts(source, 2)
+    message = r"^max_boxes is 1, but .*Annotations/b.xml has 2 boxes: give 2$"
+    with pytest.raises(OptionError, match=message):
+        check_box_counts(source, 1)
+    transform = ToDetection(boxed(8, 8), 2, max_boxes=1)
+    with pytest.raises(OptionError, match=message):
+        TrainLoader(source, transform, batch_size=1, seed=0)
+    with pytest.raises(OptionError, match=message):
+        EvalLoader(source, transform, batch_size=1)
+    EvalLoader(Subset(source, [1, 2]), transform, batch_size=1)
+    check_box_counts(Subset(source, []), 1)
+
+
+def test_a_source_with_other_classes_is_refused(tmp_path):
+    source = AnnotatedImages(read_voc(write_voc(tmp_path / "voc"), "train"), name="voc")
     with pytest.raises(
-        InputError, match=r"x: has 2 boxes, more than 1: set config.data.max_boxes=2"
+        OptionError, match=r"^num_classes is 3, but the data has 2 classes: cat, dog$"
     ):
-        ToDetectionExample((8, 8), num_classes=2, max_boxes=1)(RECORD, "x")
+        EvalLoader(source, ToDetection(boxed(8, 8), 3), batch_size=1)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"image_size": (0, 8)}, "config.data.image_size is 0"),
-        ({"num_classes": 0}, "the number of config.data.class_names is 0"),
-        ({"max_boxes": 0}, "config.data.max_boxes is 0"),
-        ({"fill": 256}, "^fill is 256"),
-        ({"resize": "crop"}, "unknown config.data.resize 'crop'"),
-    ],
-)
-def test_settings_that_cannot_be(options, message):
-    with pytest.raises(InputError, match=message):
-        ToDetectionExample(**{"image_size": (8, 8), "num_classes": 2, **options})
+@pytest.mark.parametrize("option", ["num_classes", "max_boxes"])
+def test_settings_that_cannot_be(option):
+    with pytest.raises(OptionError, match=f"^{option} is 0: give at least 1$"):
+        ToDetection(**{"inputs": boxed(8, 8), "num_classes": 2, option: 0})
+
+
+def test_images_of_another_size_are_refused_without_resize():
+    with pytest.raises(InputError, match="^x: the image has 40 x 20 pixels instead of 8 x 8"):
+        ToDetection(Inputs((8, 8)), 2)(RECORD, "x")
+    same = ToDetection(Inputs((20, 40)), 2, max_boxes=2)(RECORD, "x")
+    np.testing.assert_array_equal(same.boxes, RECORD["boxes"])
+
+
+def test_a_crop_clips_boxes_and_leaves_out_those_that_are_hardly_visible():
+    boxes = np.array(
+        [[0, 0, 12, 20], [0, 0, 16, 20], [18, 5, 22, 15], [0, 0, 40, 20.0], [1, 1, 2, 2]]
+    )
+    record = {
+        "image": RECORD["image"],
+        "boxes": boxes,
+        "labels": np.array([0, 1, 0, 1, 0]),
+        "crowd": np.zeros(5, bool),
+        "difficult": np.array([False, True, False, False, False]),
+        "area": np.arange(5.0),
+        "masks": (MASKS[0],) * 5,
+    }
+    inputs = Inputs((20, 20), resize="crop")
+    example = ToDetection(inputs, 2, max_boxes=6, masks=True)(record, "x")
+    # The crop shows columns 10 to 30: a sixth of the first box, 3/8 of the second.
+    assert example.placement.tolist() == [1, 1, -10, 0]
+    assert example.box_mask.tolist() == [True] * 3 + [False] * 3
+    np.testing.assert_array_equal(
+        example.boxes[:3], [[0, 0, 6, 20], [8, 5, 12, 15], [0, 0, 20, 20]]
+    )
+    assert example.labels[:3].tolist() == [1, 0, 1]
+    assert example.difficult.tolist() == [True, False, False, False, False, False]
+    assert example.area.tolist() == [1, 2, 3, 0, 0, 0]
+    np.testing.assert_array_equal(example.masks[2], BOTTOM[:, 10:30])
+    assert not example.masks[3:].any()
 
 
 def test_loaders_take_them(tmp_path):
     source = AnnotatedImages(read_voc(write_voc(tmp_path / "voc"), "train"), name="voc")
-    transform = ToDetectionExample((16, 16), num_classes=2, max_boxes=4)
+    transform = ToDetection(boxed(16, 16), 2, max_boxes=4)
     batches = list(EvalLoader(source, transform, batch_size=2))
     assert [x.mask.tolist() for x in batches] == [[True, True], [True, False]]
     boxes = np.concatenate([x.boxes for x in batches])
@@ -161,7 +215,7 @@ def test_loaders_take_masks(tmp_path):
         annotation["segmentation"] = [[x, y, right, y, right, bottom, x, bottom]]
     listing = read_coco(write_coco(tmp_path, content), tmp_path / "images", masks=True)
     source = AnnotatedImages(listing, name="coco")
-    transform = ToDetectionExample((80, 80), num_classes=2, max_boxes=4, masks=True)
+    transform = ToDetection(boxed(80, 80), 2, max_boxes=4, masks=True)
     found = 0
     for batch in EvalLoader(source, transform, batch_size=2):
         for place in np.ndindex(2, 4):

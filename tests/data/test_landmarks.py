@@ -1,14 +1,11 @@
 """Images with landmarks: from files to examples."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from jaxvision.core import InputError
-from jaxvision.data import ToLandmarkExample
-from jaxvision.data.sources.landmark_folders import open_landmark_folder
+from jaxvision.core import InputError, Inputs, OptionError
+from jaxvision.data import LandmarkFolder, ToLandmarks
 from jaxvision.data.sources.scenes import SceneLandmarks
 
 IMAGE = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
@@ -23,10 +20,6 @@ below/a.png,,, 4,2
 """
 
 
-def data_of(folder):
-    return SimpleNamespace(dir=folder, train_split="train", test_split="val")
-
-
 def write_folder(folder, table=TABLE, images=("b.bmp", "below/a.png")):
     for part in ("images/train/below", "landmarks"):
         (folder / part).mkdir(parents=True)
@@ -37,21 +30,33 @@ def write_folder(folder, table=TABLE, images=("b.bmp", "below/a.png")):
 
 
 def test_a_folder_of_images_and_a_table(tmp_path):
-    source = open_landmark_folder(data_of(write_folder(tmp_path)), "train")
+    source = LandmarkFolder(write_folder(tmp_path), "train")
     assert source.class_names == ("left eye", "nose")
     assert len(source) == 2
     np.testing.assert_array_equal(source[0]["image"], IMAGE)
     np.testing.assert_array_equal(source[0]["points"], [[1.5, 0.25], [0, 0]])
     assert source[0]["visible"].tolist() == [True, False]
     np.testing.assert_array_equal(source[1]["points"], [[0, 0], [4, 2]])
+    assert source.target(0).keys() == {"points", "visible", "size"}
+    assert source.target(1)["size"] == source[1]["size"] == (2, 4)
+    np.testing.assert_array_equal(source.target(0)["points"], [[1.5, 0.25], [0, 0]])
     assert source.where(1) == f"{tmp_path}/landmarks/train.csv:3"
+
+
+def test_names_of_landmarks_are_those_of_the_table(tmp_path):
+    folder = write_folder(tmp_path)
+    assert len(LandmarkFolder(folder, "train", class_names=("left eye", "nose"))) == 2
+    with pytest.raises(
+        OptionError, match=r"^class_names is nose, but the classes of .*train.csv are left eye, no"
+    ):
+        LandmarkFolder(folder, "train", class_names=("nose",))
 
 
 def test_a_table_from_a_spreadsheet(tmp_path):
     folder = write_folder(tmp_path)
     text = "\ufeff" + TABLE.replace("\n", "\r\n").replace("b.bmp", '"b.bmp"') + "\r\n"
     (folder / "landmarks" / "train.csv").write_bytes(text.encode())
-    source = open_landmark_folder(data_of(folder), "train")
+    source = LandmarkFolder(folder, "train")
     assert source[1]["points"].tolist() == [[0, 0], [4, 2]]
 
 
@@ -71,7 +76,7 @@ f.png,1,1
     folder = write_folder(tmp_path, table, names)
     (folder / "images" / "train" / "f.png").write_bytes(b"no picture")
     with pytest.raises(InputError) as error:
-        open_landmark_folder(data_of(folder), "train")
+        LandmarkFolder(folder, "train")
     first, *problems = str(error.value).splitlines()
     assert first == f"{folder} train has 8 problems:"
     expected = [
@@ -108,18 +113,16 @@ f.png,1,1
 def test_another_first_line_is_a_clear_error(tmp_path, header):
     folder = write_folder(tmp_path, f"{header}\nb.bmp,1,1\n")
     with pytest.raises(InputError, match=r"train.csv:1: the first line is .*: give image,NAME_x"):
-        open_landmark_folder(data_of(folder), "train")
+        LandmarkFolder(folder, "train")
 
 
 def test_what_is_no_table_is_a_clear_error(tmp_path):
     folder = write_folder(tmp_path)
     with pytest.raises(InputError, match=r"no split 'val': .*val.csv cannot be read"):
-        open_landmark_folder(data_of(folder), "test")
-    with pytest.raises(InputError, match=r"config.data.dir is not set"):
-        open_landmark_folder(data_of(None), "train")
+        LandmarkFolder(folder, "val")
     (folder / "landmarks" / "train.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match=r"train.csv is no table: store it as CSV, in UTF-8"):
-        open_landmark_folder(data_of(folder), "train")
+    with pytest.raises(InputError, match=r"train.csv is not a table: store it as CSV, in UTF-8"):
+        LandmarkFolder(folder, "train")
 
 
 class Boxes:
@@ -137,6 +140,10 @@ class Boxes:
     def where(self, index):
         return f"scene {index}"
 
+    def target(self, index):
+        record = self[index]
+        return {"boxes": record["boxes"], "labels": record["labels"], "size": (2, 4)}
+
 
 def test_a_digit_is_a_landmark_where_it_is_the_only_such_one():
     source = SceneLandmarks(Boxes())
@@ -146,25 +153,38 @@ def test_a_digit_is_a_landmark_where_it_is_the_only_such_one():
     assert np.flatnonzero(record["visible"]).tolist() == [1]
     assert record["points"][1].tolist() == [7.5, 35.5]
     assert record["points"].shape == (10, 2)
+    target = source.target(0)
+    assert target.keys() == {"points", "visible", "size"}
+    assert target["size"] == record["size"] == (2, 4)
+    np.testing.assert_array_equal(target["points"], record["points"])
 
 
 def test_an_example_of_the_same_size():
-    example = ToLandmarkExample((2, 4), 3)(RECORD, "x")
+    example = ToLandmarks(Inputs((2, 4)), 3)(RECORD, "x")
     np.testing.assert_array_equal(example.image, IMAGE)
     np.testing.assert_array_equal(example.points, [[1, 0.5], [4, 2], [0, 0]])
     assert example.points.dtype == np.float32
     np.testing.assert_array_equal(example.visible, VISIBLE)
     np.testing.assert_array_equal(example.placement, [1, 1, 0, 0])
+    assert example.size.tolist() == example.extent.tolist() == [2, 4]
     assert example.mask
 
 
 def test_points_move_with_the_image_into_the_networks_input():
-    example = ToLandmarkExample((8, 8), 3)(RECORD, "x")
+    example = ToLandmarks(Inputs((8, 8), resize="letterbox"), 3)(RECORD, "x")
     assert (example.image[:2] == 127).all()
     np.testing.assert_array_equal(example.placement, [2, 2, 0, 2])
     np.testing.assert_array_equal(example.points, [[2, 3], [8, 6], [0, 0]])
-    example = ToLandmarkExample((4, 4), 3, resize="stretch")(RECORD, "x")
+    example = ToLandmarks(Inputs((4, 4), resize="stretch"), 3)(RECORD, "x")
     np.testing.assert_array_equal(example.points, [[1, 1], [4, 4], [0, 0]])
+    assert (example.size.tolist(), example.extent.tolist()) == ([2, 4], [4, 4])
+
+
+def test_landmarks_that_a_crop_leaves_out_are_not_visible():
+    example = ToLandmarks(Inputs((2, 2), resize="crop"), 3)(RECORD, "x")
+    np.testing.assert_array_equal(example.placement, [1, 1, -1, 0])
+    np.testing.assert_array_equal(example.points, [[0, 0.5], [0, 0], [0, 0]])
+    assert example.visible.tolist() == [True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -174,21 +194,23 @@ def test_points_move_with_the_image_into_the_networks_input():
         ({"visible": VISIBLE[:2]}, r"x: points are \[3, 2\] and visible \[2\]"),
         ({"visible": ~VISIBLE}, r"x: landmark 2 is at \(7, -1\), outside the image of 4 x 2"),
         ({"points": POINTS * [np.nan, 1]}, r"x: landmark 0 is at \(nan, 0.5\), outside"),
-        ({"image": IMAGE[..., :1]}, "not uint8"),
-        ({"image": IMAGE / 255}, "not uint8"),
+        ({"image": IMAGE[..., :1]}, "x: the image has 1 channels instead of 3"),
+        ({"image": IMAGE / 255}, "give uint8"),
     ],
 )
 def test_bad_records_are_clear_errors(record, message):
     with pytest.raises(InputError, match=message):
-        ToLandmarkExample((2, 4), 3)({**RECORD, **record}, "x")
+        ToLandmarks(Inputs((2, 4)), 3)({**RECORD, **record}, "x")
 
 
-def test_options_are_checked():
-    with pytest.raises(InputError, match=r"unknown config.data.resize 'crop'"):
-        ToLandmarkExample((8, 8), 3, resize="crop")
-    with pytest.raises(InputError, match=r"config.data.image_size is 0"):
-        ToLandmarkExample((0, 8), 3)
-    with pytest.raises(InputError, match=r"number of config.data.class_names is 0"):
-        ToLandmarkExample((8, 8), 0)
-    with pytest.raises(InputError, match=r"fill is 256"):
-        ToLandmarkExample((8, 8), 3, fill=256)
+def test_options_are_checked(tmp_path):
+    with pytest.raises(OptionError, match=r"^num_landmarks is 0: give at least 1$"):
+        ToLandmarks(Inputs((8, 8)), 0)
+    source = LandmarkFolder(write_folder(tmp_path), "train")
+    ToLandmarks(Inputs((8, 8)), 2).check_source(source)
+    with pytest.raises(
+        OptionError, match=r"^num_landmarks is 3, but the data has 2 landmarks: left eye, nose$"
+    ):
+        ToLandmarks(Inputs((8, 8)), 3).check_source(source)
+    with pytest.raises(OptionError, match="path is '': give the folder of the data"):
+        LandmarkFolder("", "train")

@@ -7,11 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxvision.core import ClassificationBatch, InputError
-from jaxvision.data import Alternating, EvalLoader, Random, Reading, Share, TrainLoader
+from jaxvision.core import ClassificationBatch, InputError, OptionError
+from jaxvision.data import EvalLoader, MultiScale, RandomTransform, ReadOptions, Shard, TrainLoader
 
-WHOLE = Share()
-READINGS = [Reading(threads=0), Reading(threads=4), Reading(threads=1, ahead=1)]
+WHOLE = Shard(0, 1)
+READS = [ReadOptions(threads=0), ReadOptions(threads=4), ReadOptions(threads=1, ahead=1)]
 
 
 class Toy:
@@ -31,8 +31,13 @@ class Toy:
             raise InputError(f"{self.where(index)}: it is broken: mend it")
         return {"image": np.full((2, 2, 1), index + 1, np.uint8), "label": index}
 
+    class_names = ()
+
     def where(self, index):
         return f"toy, record {index}"
+
+    def target(self, index):
+        return {"label": index}
 
 
 def to_example(record, where):
@@ -101,18 +106,18 @@ def test_the_order_is_shuffled_by_the_seed_alone():
 @pytest.mark.parametrize("count", [2, 4])
 def test_the_shares_of_all_processes_make_the_global_batch(count, partners):
     whole = take(train_loader(10, 8, partners=partners), 5)
-    loaders = [train_loader(10, 8, partners=partners, share=Share(i, count)) for i in range(count)]
+    loaders = [train_loader(10, 8, partners=partners, shard=Shard(i, count)) for i in range(count)]
     for expected in whole:
         assert_equal(joined([next(loader) for loader in loaders]), expected)
 
 
-@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("read", READS)
 @pytest.mark.parametrize("position", [0, 1, 4, 9])
-def test_a_state_leads_back_to_its_place_however_it_is_read(reading, position):
+def test_a_state_leads_back_to_its_place_however_it_is_read(read, position):
     straight = train_loader()
     expected = take(straight, 12)
     assert straight.get_state() == {"batches": 12, "records": 10}
-    loader = train_loader(reading=reading)
+    loader = train_loader(read=read)
     take(loader, position)
     state = json.loads(json.dumps(loader.get_state()))
     assert_equal(take(loader, 3), expected[position:][:3])
@@ -143,17 +148,17 @@ def test_a_loader_is_its_own_iterator():
 
 @pytest.mark.slow
 def test_worker_processes_read_the_same_batches():
-    loader = train_loader(partners=1, reading=Reading(workers=2))
+    loader = train_loader(partners=1, read=ReadOptions(workers=2))
     loader.set_state({"batches": 3, "records": 10})
     assert_equal(take(loader, 5), take(train_loader(partners=1), 8)[3:])
     assert loader.get_state() == {"batches": 8, "records": 10}
 
 
 @pytest.mark.parametrize(
-    "reading", [*READINGS, pytest.param(Reading(workers=1), marks=pytest.mark.slow)]
+    "read", [*READS, pytest.param(ReadOptions(workers=1), marks=pytest.mark.slow)]
 )
-def test_an_error_in_reading_comes_out_as_it_was_raised(reading):
-    loader = train_loader(broken=3, reading=reading)
+def test_an_error_in_reading_comes_out_as_it_was_raised(read):
+    loader = train_loader(broken=3, read=read)
     with pytest.raises(InputError) as error:
         take(loader, 3)
     assert str(error.value) == "toy, record 3: it is broken: mend it"
@@ -181,18 +186,18 @@ def test_partners_follow_from_the_seed():
 
 
 @pytest.mark.parametrize(
-    ("reading", "count", "batch_size"),
+    ("read", "count", "batch_size"),
     [
-        *((reading, *sizes) for reading in READINGS for sizes in ((10, 4), (8, 4), (3, 8))),
+        *((read, *sizes) for read in READS for sizes in ((10, 4), (8, 4), (3, 8))),
         # Starting worker processes takes seconds.
         *(
-            pytest.param(Reading(workers=2), *sizes, marks=pytest.mark.slow)
+            pytest.param(ReadOptions(workers=2), *sizes, marks=pytest.mark.slow)
             for sizes in ((10, 4), (8, 4), (3, 8))
         ),
     ],
 )
-def test_evaluation_sees_every_record_once_in_order(reading, count, batch_size):
-    loader = eval_loader(count, batch_size, reading=reading)
+def test_evaluation_sees_every_record_once_in_order(read, count, batch_size):
+    loader = eval_loader(count, batch_size, read=read)
     batches = list(loader)
     assert len(batches) == len(loader) == -(-count // batch_size)
     assert all(len(b.label) == batch_size for b in batches)
@@ -206,7 +211,7 @@ def test_evaluation_sees_every_record_once_in_order(reading, count, batch_size):
 @pytest.mark.parametrize("count", [1, 9, 16])
 def test_evaluation_has_equally_many_batches_in_every_process(count):
     whole = list(eval_loader(count, 8))
-    shares = [list(eval_loader(count, 8, share=Share(i, 4))) for i in range(4)]
+    shares = [list(eval_loader(count, 8, shard=Shard(i, 4))) for i in range(4)]
     assert {len(batches) for batches in shares} == {len(whole)}
     for i, expected in enumerate(whole):
         assert_equal(joined([batches[i] for batches in shares]), expected)
@@ -224,7 +229,7 @@ def test_an_error_in_evaluation_comes_out_as_it_was_raised():
 )
 def test_a_batch_that_cannot_be_shared_names_the_next_that_can(loader, batch_size, fix):
     with pytest.raises(InputError) as error:
-        loader(10, batch_size, share=Share(1, 4))
+        loader(10, batch_size, shard=Shard(1, 4))
     assert str(error.value) == (
         f"batch size {batch_size} is not divisible by the 4 processes: use {fix}"
     )
@@ -239,15 +244,15 @@ def test_no_records_are_refused(loader):
 @pytest.mark.parametrize("seed", [-1, 2**32])
 def test_a_seed_out_of_range_is_refused(seed):
     with pytest.raises(
-        InputError, match=rf"config.seed is {seed}: give at least 0 and at most 4294967295"
+        InputError, match=rf"^seed is {seed}: give at least 0 and at most 4294967295"
     ):
         train_loader(seed=seed)
 
 
-@pytest.mark.parametrize("name", ["threads", "workers"])
+@pytest.mark.parametrize("name", ["threads", "workers", "ahead"])
 def test_fewer_than_no_readers_are_refused(name):
-    with pytest.raises(InputError, match=rf"config.data.{name} is -1: give at least 0"):
-        Reading(**{name: -1})
+    with pytest.raises(InputError, match=rf"^{name} is -1: give at least 0"):
+        ReadOptions(**{name: -1})
 
 
 def sizes_of(loader, count):
@@ -255,42 +260,108 @@ def sizes_of(loader, count):
 
 
 @pytest.mark.parametrize(
-    "reading", [*READINGS[:2], pytest.param(Reading(workers=2), marks=pytest.mark.slow)]
+    "read", [*READS[:2], pytest.param(ReadOptions(workers=2), marks=pytest.mark.slow)]
 )
-def test_alternating_transforms_hold_for_some_batches_each(reading):
-    transform = Alternating(tuple(map(Sized, (2, 4, 6))), every=3, seed=7)
+def test_transforms_of_several_sizes_hold_for_some_batches_each(read):
+    transform = MultiScale(tuple(map(Sized, (2, 4, 6))), every=3, seed=7)
 
     def loader(**options):
         return TrainLoader(Toy(10), transform, batch_size=4, seed=5, **options)
 
-    sizes = sizes_of(loader(reading=reading), 36)
+    sizes = sizes_of(loader(read=read), 36)
     blocks = np.reshape(sizes, (-1, 3))
     assert (blocks == blocks[:, :1]).all()
     assert set(sizes) == {2, 4, 6}
     assert (np.diff(blocks[:, 0]) == 0).any(), "drawn at random, not in turn"
     # Every process has the same size, and a run that is resumed goes on with it.
     for index in range(2):
-        assert sizes_of(loader(share=Share(index, 2)), 6) == sizes[:6]
+        assert sizes_of(loader(shard=Shard(index, 2)), 6) == sizes[:6]
     resumed = loader()
     resumed.set_state({"batches": 7, "records": 10})
     assert sizes_of(resumed, 8) == sizes[7:15]
     other = TrainLoader(
-        Toy(10), dataclasses.replace(transform, seed=8), batch_size=4, seed=5, reading=READINGS[0]
+        Toy(10), dataclasses.replace(transform, seed=8), batch_size=4, seed=5, read=READS[0]
     )
     assert sizes_of(other, 36) != sizes
 
 
 def test_partners_have_the_size_of_their_example():
-    transform = Alternating(tuple(map(Sized, (2, 4))), every=1, seed=0)
+    transform = MultiScale(tuple(map(Sized, (2, 4))), every=1, seed=0)
     loader = TrainLoader(Toy(10), transform, batch_size=2, seed=5, partners=3)
     for batch in take(loader, 4):
         assert batch.partners.image.shape == (2, 3, *batch.image.shape[1:])
 
 
-@pytest.mark.parametrize(("transforms", "every"), [((), 1), ((to_example,), 0)])
-def test_alternating_transforms_are_checked(transforms, every):
-    with pytest.raises(InputError, match=r"number of transforms is 0|size_every is 0"):
-        Alternating(transforms, every=every, seed=0)
+@pytest.mark.parametrize(
+    ("transforms", "every", "message"),
+    [((), 1, "transforms is empty: give at least 1"), ((to_example,), 0, "every is 0: give at l")],
+)
+def test_the_transforms_of_several_sizes_are_checked(transforms, every, message):
+    with pytest.raises(OptionError, match=f"^{message}"):
+        MultiScale(transforms, every=every, seed=0)
+
+
+@pytest.mark.parametrize(("index", "count"), [(-1, 2), (2, 2), (0, 0)])
+def test_a_shard_is_one_of_the_parts(index, count):
+    with pytest.raises(OptionError, match=r"^(index|count) is"):
+        Shard(index, count)
+
+
+class Checked:
+    """As `to_example`, for sources of ten records."""
+
+    def check_source(self, source):
+        if len(source) != 10:
+            raise InputError(f"{len(source)} records")
+
+    def __call__(self, record, where, rng=None):
+        return to_example(record, where)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [Checked(), RandomTransform(Checked()), MultiScale((to_example, Checked()), every=1, seed=0)],
+)
+def test_a_transform_checks_the_source_before_a_record_is_read(transform):
+    loaders = [
+        lambda source: TrainLoader(source, transform, batch_size=2, seed=0),
+        lambda source: EvalLoader(source, transform, batch_size=2),
+    ]
+    for loader in loaders[: 1 + isinstance(transform, Checked)]:
+        loader(Toy(10))
+        with pytest.raises(InputError, match="^11 records$"):
+            loader(Toy(11))
+
+
+def test_loaders_say_what_they_were_made_with():
+    loader = train_loader(10, 4, partners=3, seed=7)
+    assert (loader.batch_size, loader.seed, loader.partners) == (4, 7, 3)
+    assert eval_loader(10, 4).batch_size == 4
+    with pytest.raises(OptionError, match="^partners is -1: give at least 0"):
+        train_loader(partners=-1)
+
+
+def test_a_loader_without_a_shard_has_this_processs_part(monkeypatch):
+    whole_train, whole_eval = take(train_loader(10, 8), 3), list(eval_loader(10, 8))
+    assert_equal(take(train_loader(10, 8, shard=WHOLE), 3), whole_train)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    halves = []
+    for index in range(2):
+        monkeypatch.setattr(jax, "process_index", lambda index=index: index)
+        halves.append((take(train_loader(10, 8), 3), list(eval_loader(10, 8))))
+        assert_equal(take(train_loader(10, 8, shard=WHOLE), 3), whole_train)
+    for number, whole in enumerate((whole_train, whole_eval)):
+        parts = zip(*(half[number] for half in halves), strict=True)
+        assert_equal([joined(part) for part in parts], whole)
+    with pytest.raises(InputError, match="^batch size 9 is not divisible by the 2 processes"):
+        train_loader(10, 9)
+
+
+def test_targets_are_of_all_examples_and_no_image_is_read():
+    loader = EvalLoader(Toy(10, broken=3), to_example, batch_size=4, shard=Shard(1, 2))
+    targets = loader.targets()
+    assert targets == [{"label": index} for index in range(10)]
+    assert loader.targets() is targets
 
 
 def drawn(record, where, rng):
@@ -301,20 +372,20 @@ def drawn(record, where, rng):
 
 @pytest.mark.parametrize("partners", [0, 2])
 def test_what_is_drawn_follows_from_the_place_alone(partners):
-    def batches(reading, share=WHOLE, seed=5):
-        options = {"batch_size": 4, "seed": seed, "share": share, "partners": partners}
-        loader = TrainLoader(Toy(10), Random(drawn), reading=reading, **options)
+    def batches(read, shard=WHOLE, seed=5):
+        options = {"batch_size": 4, "seed": seed, "shard": shard, "partners": partners}
+        loader = TrainLoader(Toy(10), RandomTransform(drawn), read=read, **options)
         return [next(loader) for _ in range(5)]
 
-    expected = batches(READINGS[0])
-    for reading in READINGS[1:]:
-        jax.tree.map(np.testing.assert_array_equal, batches(reading), expected)
-    halves = [batches(READINGS[0], Share(index, 2)) for index in range(2)]
+    expected = batches(READS[0])
+    for read in READS[1:]:
+        jax.tree.map(np.testing.assert_array_equal, batches(read), expected)
+    halves = [batches(READS[0], Shard(index, 2)) for index in range(2)]
     together = jax.tree.map(lambda a, b: np.concatenate([a, b]), *halves)
     jax.tree.map(np.testing.assert_array_equal, together, expected)
     numbers = np.concatenate([batch.image.ravel() for batch in expected])
     assert len(np.unique(numbers)) == len(numbers)  # another one in each epoch, too
-    assert (batches(READINGS[0], seed=6)[0].image != expected[0].image).all()
+    assert (batches(READS[0], seed=6)[0].image != expected[0].image).all()
     if partners:
         others = np.concatenate([batch.partners.image.ravel() for batch in expected])
         assert len(np.unique([*numbers, *others])) == len(numbers) + len(others)

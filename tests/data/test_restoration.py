@@ -1,19 +1,24 @@
 """Photographs cut into patches and tiles."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from jaxvision.core import InputError
-from jaxvision.data import RandomPatches, Tiles, cut_tile, tile_origins, to_restoration_example
-from jaxvision.data.sources.photographs import open_embedded_photographs, open_photograph_folder
+from jaxvision.core import InputError, OptionError
+from jaxvision.data import (
+    Images,
+    Photographs,
+    RandomPatches,
+    Tiles,
+    ToRestoration,
+    cut_tile,
+    tile_origins,
+)
 
 SIZES = ((12, 20), (16, 8))
 
 
-class Arrays:
+class Memory:
     """A source of photographs in memory; counts how often each is read."""
 
     def __init__(self, *images):
@@ -26,13 +31,18 @@ class Arrays:
         self.reads.append(index)
         return {"image": self.images[index]}
 
+    class_names = ()
+
     def where(self, index):
         return f"photograph {index}"
+
+    def target(self, index):
+        return {}
 
 
 def photographs():
     rng = np.random.default_rng(0)
-    return Arrays(*(rng.integers(0, 256, (*size, 3), np.uint8) for size in SIZES))
+    return Memory(*(rng.integers(0, 256, (*size, 3), np.uint8) for size in SIZES))
 
 
 def mirrored(side, place):
@@ -71,7 +81,7 @@ def test_what_tiles_keep_covers_an_image_once(tile, margin):
 
 
 def test_a_margin_that_leaves_nothing_is_an_error():
-    with pytest.raises(InputError, match=r"margin of a tile is 4: give at least 0 and less than"):
+    with pytest.raises(InputError, match=r"margin is 4: give at least 0 and less than"):
         list(tile_origins((8, 8), tile=8, margin=4))
 
 
@@ -107,7 +117,7 @@ def test_tiles_are_where_they_say():
 
 
 def test_an_example():
-    example = to_restoration_example(Tiles(photographs(), size=10, margin=2)[9], "x")
+    example = ToRestoration()(Tiles(photographs(), size=10, margin=2)[9], "x")
     assert example.image.shape == (10, 10, 3)
     assert example.image.dtype == np.uint8
     assert example.photograph == 1
@@ -115,28 +125,58 @@ def test_an_example():
     assert example.size.tolist() == [16, 8]
     assert example.seed.dtype == np.uint32
     assert example.mask
+    assert example.extent.tolist() == [10, 10]
+    grey = {**Tiles(photographs(), size=10, margin=2)[9], "image": np.zeros((10, 10, 1), np.uint8)}
+    with pytest.raises(InputError, match="^x: the image has 1 channels instead of 3: store it as"):
+        ToRestoration()(grey, "x")
 
 
 def test_bad_photographs_are_clear_errors():
-    grey = Arrays(np.zeros((16, 16), np.uint8))
-    with pytest.raises(InputError, match=r"photograph 0: the image is uint8\[16, 16\], not uint8"):
+    grey = Memory(np.zeros((16, 16), np.uint8))
+    with pytest.raises(InputError, match=r"photograph 0: the image is uint8\[16, 16\]: give uint8"):
         RandomPatches(grey, size=8, count=1)[0]
     small = RandomPatches(photographs(), size=12, count=3)
     assert small[0]["image"].shape == (12, 12, 3)
     with pytest.raises(InputError, match=r"photograph 1 has 8 x 16 pixels, fewer than a patch"):
         small[3]
-    for options, message in (({"size": 0}, "image_size is 0"), ({"count": 0}, "patches is 0")):
+    for options, message in (({"size": 0}, "^size is 0"), ({"count": 0}, "^count is 0")):
         with pytest.raises(InputError, match=message):
             RandomPatches(photographs(), **{"size": 8, "count": 1, **options})
 
 
+class Known(Memory):
+    """As `Memory`, with sizes in the targets; nothing can be decoded."""
+
+    def __getitem__(self, index):
+        raise AssertionError("decoded")
+
+    def target(self, index):
+        return {"size": self.images[index].shape[:2]}
+
+
+@pytest.mark.parametrize(
+    "cut", [lambda x: RandomPatches(x, size=8, count=3), lambda x: Tiles(x, size=10, margin=2)]
+)
+def test_targets_are_the_records_without_their_images(cut):
+    source = cut(photographs())
+    undecoded = cut(Known(*photographs().images))
+    assert source.class_names == ()
+    for index in range(len(source)):
+        record = source[index]
+        del record["image"]
+        assert source.target(index) == undecoded.target(index) == record
+        assert record.keys() == {"origin", "size", "photograph", "seed"}
+
+
 def test_the_embedded_photographs():
-    train, test = (open_embedded_photographs(None, split) for split in ("train", "test"))
+    train, test = Photographs(), Photographs(split="test")
     assert train[0]["image"].shape == test[0]["image"].shape == (427, 640, 3)
     assert (train[0]["image"] != test[0]["image"]).any()
     assert train.where(0) == "scikit-learn's china.jpg"
+    assert train.target(0) == {"size": (427, 640)}
+    assert (len(train), train.class_names) == (1, ())
     with pytest.raises(InputError, match=r"unknown split of the embedded photographs 'val'"):
-        open_embedded_photographs(None, "val")
+        Photographs(split="val")
 
 
 def test_a_folder_of_photographs(tmp_path):
@@ -144,13 +184,28 @@ def test_a_folder_of_photographs(tmp_path):
     for name in ("b.png", "more/a.JPG"):
         Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(tmp_path / "train" / name)
     (tmp_path / "train" / "notes.txt").write_text("none")
-    data = SimpleNamespace(dir=tmp_path, train_split="train", test_split="held out")
-    source = open_photograph_folder(data, "train")
+    source = Photographs(tmp_path, "train")
     assert [source.where(index) for index in range(2)] == [
         str(tmp_path / "train" / name) for name in ("b.png", "more/a.JPG")
     ]
     assert source[1]["image"].shape == (4, 6, 3)
+    assert source.target(1) == {"size": (4, 6)}
+    assert len(Photographs(tmp_path / "train", "")) == 2
     with pytest.raises(InputError, match=r"no split 'held out': there are no images in"):
-        open_photograph_folder(data, "test")
-    with pytest.raises(InputError, match=r"config.data.dir is not set"):
-        open_photograph_folder(SimpleNamespace(dir=None, train_split="a", test_split="b"), "train")
+        Photographs(tmp_path, "held out")
+    with pytest.raises(OptionError, match=r"^path is '': give the folder of the data"):
+        Photographs("")
+
+
+def test_images_are_files_without_labels(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    source = Images([str(tmp_path / "a.png")])
+    assert (len(source), source.class_names) == (1, ())
+    np.testing.assert_array_equal(source[0]["image"], pixels)
+    assert source.where(0) == str(tmp_path / "a.png")
+    assert source.target(0) == {"size": (4, 6)}
+    grey = Images([tmp_path / "a.png"], grey=True)
+    expected = np.asarray(Image.fromarray(pixels).convert("L"))
+    np.testing.assert_array_equal(grey[0]["image"], expected[..., None])
+    assert not hasattr(source, "labels")

@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from jaxvision.core import InputError
-from jaxvision.features.linear_probe import choose_l2, fit_linear_probe
+from jaxvision.features import Features, choose_l2, fit_linear_probe, probe_map
 
 CLASSES = 3
 
@@ -62,7 +62,7 @@ def test_the_same_again_has_the_same_bits(fitted):
     jax.tree.map(np.testing.assert_array_equal, again, fitted)
 
 
-def test_a_column_of_one_value_has_no_say(fitted):
+def test_a_column_of_one_value_changes_nothing(fitted):
     x, labels = blobs()
     x[:, 3] = 0.1  # whose mean in float32 is another number
     probe = fit_linear_probe(x, labels, CLASSES, l2=0.01)
@@ -77,7 +77,7 @@ def test_a_class_without_an_example_is_never_found(fitted):
     assert (probe.logits(x).argmax(axis=1) < CLASSES).all()
 
 
-def test_too_few_steps_are_told():
+def test_too_few_steps_are_reported():
     x, labels = blobs()
     probe = fit_linear_probe(x, labels, CLASSES, l2=0.01, max_steps=2)
     assert (probe.steps, probe.converged) == (2, False)
@@ -104,10 +104,13 @@ def test_l2_is_chosen_on_every_fifth_of_each_class():
         ({"l2": 0}, "l2 is 0: give more than 0"),
         ({"tolerance": -1}, "tolerance is -1"),
         ({"max_steps": 0}, "max_steps is 0"),
-        ({"labels": np.array([0, 3])}, "the largest label is 3: give less than 3"),
-        ({"labels": np.array([-1, 0])}, "the least label is -1: give at least 0"),
-        ({"features": np.float32([[1], [np.nan]])}, "the features are not all finite"),
-        ({"features": np.zeros((0, 1), "f4"), "labels": np.zeros(0, int)}, "there are no features"),
+        ({"labels": np.array([0, 3])}, "^labels is 3: give less than 3"),
+        ({"labels": np.array([-1, 0])}, "^labels is -1: give at least 0"),
+        ({"features": np.float32([[1], [np.nan]])}, "^features are not all finite"),
+        (
+            {"features": np.zeros((0, 1), "f4"), "labels": np.zeros(0, int)},
+            "^features has no rows: give",
+        ),
     ],
 )
 def test_what_cannot_be_fitted(changes, message):
@@ -127,3 +130,32 @@ def test_wrong_shapes_name_the_argument(fitted):
         fit_linear_probe(np.zeros((3, 2), "f4"), np.zeros(2, int), 1, l2=1)
     with pytest.raises(AssertionError, match=r"^features is "):
         fitted.logits(np.zeros((3, 2), "f4"))
+
+
+def features_of(x, labels):
+    return Features(
+        maps={"pooled": x},
+        indices=np.arange(len(x)),
+        labels=labels,
+        files=tuple(map(str, range(len(x)))),
+        failed=(),
+        class_names=("a", "b", "c"),
+        origin={},
+        about={},
+    )
+
+
+def test_a_probe_of_a_map():
+    train, test = features_of(*blobs()), features_of(*blobs(1))
+    given = probe_map(train, test, "pooled", l2=0.01)
+    x, labels = blobs()
+    known = fit_linear_probe(x, labels, CLASSES, l2=0.01)
+    assert (given.dimensions, given.l2, given.held_out_accuracy) == (4, 0.01, None)
+    assert given.train_accuracy == known.accuracy(x, labels)
+    assert given.test_accuracy == known.accuracy(*blobs(1))
+    assert (given.steps, given.converged) == (known.steps, True)
+    chosen = probe_map(train, test, "pooled")
+    l2, accuracy = choose_l2(x, labels, CLASSES)
+    assert (chosen.l2, chosen.held_out_accuracy) == (l2, accuracy)
+    with pytest.raises(InputError, match=r"^test has no labels: give features of images with lab"):
+        probe_map(train, test._replace(labels=None), "pooled")

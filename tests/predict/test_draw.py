@@ -188,7 +188,7 @@ def test_a_tag_has_text_on_a_ground_of_the_class_color(label):
     assert is_color(tag[0], ink).all()
 
 
-def test_a_tag_says_class_and_score():
+def test_a_tag_shows_class_and_score():
     with_score, without = tag_of(3, 0.871), tag_of(3)
     assert with_score.shape[0] == without.shape[0]
     assert with_score.shape[1] > without.shape[1]
@@ -231,7 +231,7 @@ def test_names_of_several_lines_become_one():
     )
 
 
-def test_tags_make_room_for_those_before():
+def test_tags_avoid_those_before():
     """Four boxes with one corner: every tag can be read whole."""
     boxes = [[100, 100, 200 + 10 * k, 200 + 10 * k] for k in range(4)]
     picture = draw(plain(300, 300), boxes, [0, 1, 2, 3])
@@ -273,7 +273,7 @@ def test_masks_are_translucent():
     np.testing.assert_array_equal(picture[~masks.any(axis=0)], bare[~masks.any(axis=0)])
 
 
-def test_the_image_is_left_as_it_is():
+def test_the_image_is_not_changed():
     image = plain(50, 60)
     draw(image, [[5, 5, 50, 40]], masks=np.ones((1, 50, 60), bool))
     assert (image == 128).all()
@@ -337,14 +337,20 @@ def test_wrong_arrays_are_named(changed, message):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"labels": np.array([1, 2])}, r"^labels\[1\] is 2: give a name for it, there are 2$"),
+        (
+            {"labels": np.array([1, 2])},
+            r"^labels\[1\] is 2, but class_names has 2 names: give a name for it$",
+        ),
         ({"labels": np.array([-1, 0])}, r"^labels\[0\] is -1"),
         (
             {"boxes": np.array([[1, 2, 9, 8], [3, 4, np.nan, 6]])},
             r"^boxes\[1\] is \[3.0, 4.0, nan, 6.0\], not finite: leave it out$",
         ),
-        ({"boxes": np.array([[1, 2, 9, 8], [3, 4, 2, 6.0]])}, r"^boxes\[1\] .*turned inside out"),
-        ({"boxes": np.array([[1, 9, 9, 8], [3, 4, 5, 6.0]])}, r"^boxes\[0\] .*turned inside out"),
+        (
+            {"boxes": np.array([[1, 2, 9, 8], [3, 4, 2, 6.0]])},
+            r"^boxes\[1\] .*with x2 < x1 or y2 < y1: l",
+        ),
+        ({"boxes": np.array([[1, 9, 9, 8], [3, 4, 5, 6.0]])}, r"^boxes\[0\] .*with x2 < x1"),
     ],
 )
 def test_wrong_values_are_named(changed, message):

@@ -129,7 +129,9 @@ def test_a_picture_is_read_back_as_it_was_written(tmp_path):
 
 
 def test_pictures_are_png_and_of_bytes(tmp_path):
-    with pytest.raises(InputError, match=r"a\.jpg is to be a PNG: give a name that ends in \.png$"):
+    with pytest.raises(
+        InputError, match=r"a\.jpg is written as a PNG: give a name that ends in \.png$"
+    ):
         write_picture(tmp_path / "a.jpg", np.zeros((2, 2, 3), np.uint8))
     with pytest.raises(AssertionError, match=r"^image is float64\[2, 2, 3\]: give uint8"):
         write_picture(tmp_path / "a.png", np.zeros((2, 2, 3)))

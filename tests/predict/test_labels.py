@@ -68,7 +68,7 @@ def luminances(colors):
     return colors.astype(float) @ [0.2126, 0.7152, 0.0722]
 
 
-def test_the_background_is_left_as_it_is():
+def test_the_background_is_not_changed():
     image = noise(60, 80)
     labels = halves(60, 80, 0, 1)
     picture = draw_labels(image, labels, NAMES)
@@ -208,7 +208,7 @@ def test_arrays_of_jax():
     )
 
 
-def test_the_image_is_left_as_it_is():
+def test_the_image_is_not_changed():
     image, labels = plain(20, 30), halves(20, 30, 255, 2)
     draw_labels(image, labels, NAMES)
     assert (image == 128).all()
@@ -228,10 +228,10 @@ def test_the_image_is_left_as_it_is():
         (
             InputError,
             {"labels": np.arange(24).reshape(4, 6)},
-            r"^labels\[0, 2\] is 2: give a name for it, there are 2$",
+            r"^labels\[0, 2\] is 2, but class_names has 2 names: give a name for it$",
         ),
-        (InputError, {"labels": np.full((4, 6), -1)}, r"^labels\[0, 0\] is -1: give a name"),
-        (InputError, {"ignore": 1}, r"^labels\[0, 0\] is 255: give a name"),
+        (InputError, {"labels": np.full((4, 6), -1)}, r"^labels\[0, 0\] is -1, but class_names"),
+        (InputError, {"ignore": 1}, r"^labels\[0, 0\] is 255, but class_names"),
     ],
 )
 def test_wrong_labels_are_refused(error, changed, message):
@@ -273,9 +273,19 @@ def test_labels_are_read_back_as_they_were_written(tmp_path, dtype):
 @pytest.mark.parametrize(
     ("error", "name", "labels", "message"),
     [
-        (InputError, "a.png", np.array([[3, 256]]), r"^labels\[0, 1\] is 256: a palette has 0 to"),
+        (
+            InputError,
+            "a.png",
+            np.array([[3, 256]]),
+            r"^labels\[0, 1\] is 256: give labels from 0 to 255$",
+        ),
         (InputError, "a.png", np.array([[3], [-1]]), r"^labels\[1, 0\] is -1"),
-        (InputError, "a.jpg", np.array([[3]]), r"a\.jpg is to be a PNG: give a name that ends in"),
+        (
+            InputError,
+            "a.jpg",
+            np.array([[3]]),
+            r"a\.jpg is written as a PNG: give a name that ends in",
+        ),
         (AssertionError, "a.png", np.zeros((2, 2)), r"^labels is float64\[2, 2\]: give integer"),
         (AssertionError, "a.png", np.zeros((2, 2, 1), int), r"^labels is int64\[2, 2, 1\]"),
         (AssertionError, "a.png", np.zeros((0, 2), int), r"^labels is int64\[0, 2\]: .* one pixel"),

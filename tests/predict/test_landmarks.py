@@ -79,7 +79,7 @@ def test_points_at_the_border_are_seen(point):
     assert is_color(picture[row, column], class_color(0))
 
 
-def test_names_stand_beside_their_dots_and_make_room():
+def test_names_are_beside_their_dots_and_avoid_each_other():
     """Four points close by: all dots are whole, and every name can be read."""
     points = [[150, 150], [158, 150], [150, 160], [158, 170]]
     bare = dots(plain(300, 300), points)
@@ -131,7 +131,7 @@ def test_no_landmarks_are_the_image():
     assert picture is not image
 
 
-def test_arrays_of_jax_in_half_precision_and_the_image_is_left_as_it_is():
+def test_arrays_of_jax_in_half_precision_and_the_image_is_not_changed():
     image, points = plain(60, 60), [[20, 30.5], [40, 50]]
     picture = draw_landmarks(
         jnp.asarray(image), jnp.array(points, jnp.bfloat16), jnp.array([True, True])

@@ -140,7 +140,7 @@ def test_tiles_start_at_multiples_of_the_step(margin):
 @pytest.mark.parametrize(
     ("margin", "step", "kept"), [(0, 1, (0, 15)), (3, 1, (3, 12)), (3, 4, (4, 11)), (0, 6, (0, 11))]
 )
-def test_what_is_near_the_border_of_a_tile_is_not_kept(margin, step, kept):
+def test_what_is_near_the_border_of_a_tile_is_not_used(margin, step, kept):
     @jax.jit
     def places(images):
         """The row and column within its tile of each pixel, int32[B, t, t, 2]."""
@@ -155,6 +155,21 @@ def test_what_is_near_the_border_of_a_tile_is_not_kept(margin, step, kept):
     period = last - first + 1
     np.testing.assert_array_equal(found[:, 0, 0], first + np.arange(40) % period)
     np.testing.assert_array_equal(found[0, :, 1], first + np.arange(50) % period)
+
+
+@pytest.mark.parametrize("tile", [(8, 13), (13, 8), (9, 9)])
+def test_tiles_of_two_sides(tile):
+    """Sums of 3 x 3 pixels, without padding."""
+
+    @jax.jit
+    def predict(images):
+        height, width = (side - 2 for side in images.shape[1:3])
+        return sum(images[:, y : y + height, x : x + width] for y in range(3) for x in range(3))
+
+    image = image_of(30, 21, 2)
+    padded = np.pad(image, [(1, 1), (1, 1), (0, 0)], mode="reflect")
+    found = predict_in_tiles(predict, image, tile=tile, margin=2, batch_size=2)
+    np.testing.assert_allclose(found, predict(padded[None])[0], atol=1e-5)
 
 
 def test_one_batch_at_a_time_is_on_the_device():
@@ -196,7 +211,7 @@ def test_images_of_bytes_and_arrays_of_jax():
             InputError,
             None,
             {"margin": 4},
-            "^tile is 8: with margin 4 and step 1 nothing of it is kept, give at least 9$",
+            "^tile is 8: with margin 4 and step 1 nothing of it is used: give at least 9$",
         ),
         (InputError, None, {"margin": 1, "step": 4}, "give at least 9$"),
         (
@@ -209,11 +224,21 @@ def test_images_of_bytes_and_arrays_of_jax():
             AssertionError,
             lambda x: x[:, 1:, 1:],
             {},
-            r"^predict gives float32\[1, 7, 7, 1\] of \[1, 8, 8, 1\]: with factor 1, give 8 rows",
+            r"^predict gives float32\[1, 7, 7, 1\] for \[1, 8, 8, 1\]: with factor 1, give 8 rows",
         ),
         (AssertionError, lambda x: x.repeat(2, 1).repeat(2, 2), {}, "with factor 1, give 8 rows"),
-        (AssertionError, lambda x: x[:, 2:], {}, r"float32\[1, 6, 8, 1\].*: give \[1, t, t, \.+\]"),
-        (AssertionError, lambda x: x[0, :, 0], {}, r"float32\[8, 1\] of"),
+        (
+            AssertionError,
+            lambda x: x[:, 2:],
+            {},
+            r"float32\[1, 6, 8, 1\].*: with factor 1, give 8 r",
+        ),
+        (
+            AssertionError,
+            lambda x: x[0, :, 0],
+            {},
+            r"float32\[8, 1\] for .*: give \[1, h, w, \.+\]",
+        ),
         (AssertionError, lambda x: {"logits": x}, {}, "^predict gives a dict: give one array$"),
     ],
 )

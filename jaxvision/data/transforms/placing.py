@@ -73,6 +73,74 @@ def place(
     return _placed(image, target, placement, method="bilinear", fill=fill), placement
 
 
+def checked_image(record: Record, where: str, inputs: Inputs) -> np.ndarray:
+    """Returns the image of a record, u8[H, W, C].
+
+    Args:
+      record: with "image".
+      where: names the record in messages.
+      inputs: of the network.
+    Raises:
+      InputError: it has another dtype or rank, or another number of channels than the network.
+    """
+    image = image_of(record, where)
+    channels = image.shape[2]
+    if channels != inputs.channels:
+        fix = f"set channels={channels}" if channels in (1, 3) else "store it as grey or RGB"
+        raise InputError(
+            f"{where}: the image has {channels} channels instead of {inputs.channels}: {fix}"
+        )
+    return image
+
+
+def place_image(record: Record, where: str, inputs: Inputs) -> tuple[np.ndarray, Placement]:
+    """Brings the image of a record to a network's input.
+
+    Args:
+      record: with "image" u8[H, W, C].
+      where: names the record in messages.
+      inputs: of the network.
+    Returns:
+      u8[height, width, C], and where the image lies in it.
+    Raises:
+      InputError: as for `checked_image`; or the image has another size, and `inputs.resize` is
+        None.
+    """
+    image = checked_image(record, where, inputs)
+    try:
+        return fit_image(image, inputs)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def fit_image(image: np.ndarray, inputs: Inputs) -> tuple[np.ndarray, Placement]:
+    """Brings an image to the size of a network's input, in the way that `inputs` says.
+
+    Args:
+      image: u8[H, W, C].
+      inputs: its `size`, `resize`, `method`, `shorter_side` and `fill` are used.
+    Returns:
+      u8[height, width, C], and where the image lies in it.
+    Raises:
+      InputError: the image has another size, and `inputs.resize` is None.
+    """
+    size = image.shape[:2]
+    if inputs.resize is None:
+        if size != inputs.size:
+            (height, width), (rows, columns) = size, inputs.size
+            raise InputError(
+                f"the image has {width} x {height} pixels instead of {columns} x {rows}: "
+                f"set size=({height}, {width}), or resize to one of {', '.join(RESIZE)}"
+            )
+        return image, Placement(1, 1, 0, 0)
+    if inputs.resize == "crop":
+        placement = center_crop(size, inputs.size, inputs.shorter_side)
+    else:
+        placement = PLACEMENTS[inputs.resize](size, inputs.size)
+    placed = _placed(image, inputs.size, placement, method=inputs.method, fill=inputs.fill)
+    return placed, placement
+
+
 def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
     """Makes an image grey or RGB.
 
@@ -100,73 +168,6 @@ def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
         return np.repeat(image, 3, axis=2)
     grey = np.rint(image @ np.float32([0.299, 0.587, 0.114]))
     return grey.astype(np.uint8)[:, :, None]
-
-
-def checked_image(record: Record, where: str, inputs: Inputs) -> np.ndarray:
-    """Returns the image of a record, u8[H, W, C].
-
-    Args:
-      record: with "image".
-      where: names the record in messages.
-      inputs: of the network.
-    Raises:
-      InputError: it has another dtype or rank, or another number of channels than the network.
-    """
-    image = image_of(record, where)
-    channels = image.shape[2]
-    if channels != inputs.channels:
-        fix = f"set channels={channels}" if channels in (1, 3) else "store it as grey or RGB"
-        raise InputError(
-            f"{where}: the image has {channels} channels instead of {inputs.channels}: {fix}"
-        )
-    return image
-
-
-def fit_image(image: np.ndarray, inputs: Inputs) -> tuple[np.ndarray, Placement]:
-    """Brings an image to the size of a network's input, in the way that `inputs` says.
-
-    Args:
-      image: u8[H, W, C].
-      inputs: its `size`, `resize`, `method`, `shorter_side` and `fill` are used.
-    Returns:
-      u8[height, width, C], and where the image lies in it.
-    Raises:
-      InputError: `inputs.resize` is None, and the image has another size than the input.
-    """
-    size = image.shape[:2]
-    if inputs.resize is None:
-        if size != inputs.size:
-            (height, width), (rows, columns) = size, inputs.size
-            raise InputError(
-                f"the image has {width} x {height} pixels instead of {columns} x {rows}: set "
-                f"size=({height}, {width}), or resize to one of {', '.join(RESIZE)}"
-            )
-        return image, Placement(1, 1, 0, 0)
-    if inputs.resize == "crop":
-        placement = center_crop(size, inputs.size, inputs.shorter_side)
-    else:
-        placement = PLACEMENTS[inputs.resize](size, inputs.size)
-    placed = _placed(image, inputs.size, placement, method=inputs.method, fill=inputs.fill)
-    return placed, placement
-
-
-def place_image(record: Record, where: str, inputs: Inputs) -> tuple[np.ndarray, Placement]:
-    """Brings the image of a record to a network's input.
-
-    Args:
-      record: with "image" u8[H, W, C].
-      where: names the record in messages.
-      inputs: of the network.
-    Returns:
-      u8[height, width, C], and where the image lies in it.
-    Raises:
-      InputError: as for `checked_image` and `fit_image`.
-    """
-    image = checked_image(record, where, inputs)
-    try:
-        return fit_image(image, inputs)
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from error
 
 
 def extent_in(inputs: Inputs) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Our modules are the networks of the published descriptions: the same weights, the same maps."""
 
 import re
+from functools import partial
 
 import flax.traverse_util
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxvision.cli.config import default_config
-from jaxvision.core import InputError
+from jaxvision.core import ImageBatch, InputError
 from jaxvision.interop import (
     DarknetNetwork,
     darknet_norm,
@@ -19,8 +20,9 @@ from jaxvision.interop import (
     to_module,
 )
 from jaxvision.models import create_model
-from jaxvision.predict import predict_of_darknet, predict_of_task
+from jaxvision.predict import darknet_task
 from jaxvision.tasks import detection
+from jaxvision.tasks.inference import predictions_of
 from tests.models.variables import random_variables
 
 SIZE = 64
@@ -186,8 +188,11 @@ def test_darknets_weights_find_the_same_in_our_task(name, real_data):
     variables = random_variables(network, images / np.float32(255))
     like = jax.jit(task.init)(jax.random.key(0))
     options = {"score_threshold": 0.005, "iou_threshold": 0.45, "max_detections": 100}
-    expected = predict_of_darknet(description, **options)(variables, images)
-    found = predict_of_task(task)(to_module(variables, like), images)
+    batch = ImageBatch(image=images, mask=np.ones(1, bool))
+    expected = jax.jit(partial(predictions_of, darknet_task(description, **options)))(
+        variables, batch
+    )
+    found = jax.jit(partial(predictions_of, task))(to_module(variables, like), batch)
     assert expected.valid.sum() > 10
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-3, atol=1e-4)
     same = (np.asarray(found.labels) == np.asarray(expected.labels)).mean()

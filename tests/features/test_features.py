@@ -9,44 +9,60 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvision.cli.config import default_config
-from jaxvision.core import InputError
-from jaxvision.data.sources.image_folders import ImageFolder
-from jaxvision.predict import (
+from jaxvision.core import ImageBatch, InputError, Inputs, Task
+from jaxvision.data import read_image
+from jaxvision.data.transforms.placing import fit_image, with_channels
+from jaxvision.features import (
     Features,
-    Neighbor,
     check_comparable,
     check_features_file,
     choose_maps,
     compute_features,
-    draw_neighbors,
     features_of_maps,
     image_batches,
     images_digest,
     read_features,
     variables_behind_maps,
     write_features,
-    write_picture,
 )
-from jaxvision.predict.neighbors import OTHER, SAME
-from jaxvision.predict.predictor import Images
-from jaxvision.tasks import TASKS
-from tests.models.variables import random_values
+from jaxvision.models import create_model
+from jaxvision.predict import write_picture
+from tests.models.variables import random_variables
+
+GREY = Inputs((8, 8), channels=1)
 
 
 @pytest.fixture(scope="module")
 def network():
     """A task with a small ResNet for 8x8, and variables."""
-    config = default_config()
-    config.model.update({"name": "resnet20", "blocks": 1, "widths": (4, 4, 6), "remat": True})
-    config.data.image_size = 8
-    task = TASKS["classification"](config)
-    return task, random_values(jax.eval_shape(task.init, jax.random.key(0)))
+    model = create_model("resnet20", num_classes=10, blocks=1, widths=(4, 4, 6), remat=True)
+
+    def forward(variables, batch, *, keys, step, train):
+        return model.apply(variables, batch.image, train=train), {}
+
+    task = Task(
+        init=None,
+        augment=None,
+        prepare=lambda example: example.replace(image=example.image / 255),
+        forward=forward,
+        loss=None,
+        metrics=None,
+        decode=None,
+        kind="classification",
+        inputs=GREY,
+    )
+    return task, random_variables(model, np.zeros((1, 8, 8, 1), np.float32))
+
+
+def images_of(images):
+    """A batch of images alone."""
+    return ImageBatch(image=images, mask=np.ones(len(images), bool))
 
 
 def test_the_usual_maps_or_those_named():
     maps = dict.fromkeys(["c1", "c12", "tokens", "pooled", "logits", "c"])
     assert choose_maps(maps) == ("c1", "c12", "pooled")
+    assert choose_maps(iter(maps)) == ("c1", "c12", "pooled")
     assert choose_maps(maps, ["logits", "c1", "logits"]) == ("logits", "c1")
     with pytest.raises(InputError, match="gives no map 'c3': did you mean "):
         choose_maps(maps, ["c1", "c3"])
@@ -68,7 +84,7 @@ def test_places_are_averaged_or_kept():
 
 def test_a_map_depends_on_what_changes_it(network):
     task, variables = network
-    like = jax.ShapeDtypeStruct((2, 8, 8, 1), np.uint8)
+    like = jax.eval_shape(lambda: images_of(jnp.zeros((2, 8, 8, 1), jnp.uint8)))
     found = variables_behind_maps(task, variables, like)
     names = {
         jax.tree_util.keystr(path[1:], simple=True, separator="/")
@@ -85,6 +101,22 @@ def test_a_map_depends_on_what_changes_it(network):
     assert set(found["logits"]) == names
 
 
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """A source of grey images in files, with their numbers as labels."""
+
+    paths: tuple[pathlib.Path, ...]
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, index):
+        return {"image": with_channels(read_image(self.paths[index]), 1), "label": index}
+
+    def where(self, index):
+        return str(self.paths[index])
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Five grey images, the second of which is none."""
@@ -94,30 +126,58 @@ def folder(tmp_path):
         paths.append(tmp_path / f"{number}.png")
         write_picture(paths[-1], np.repeat(rng.integers(0, 256, (8, 8, 1)), 3, -1).astype("u1"))
     paths[1].write_bytes(b"no image")
-    return ImageFolder(tuple(paths), np.arange(5), ("a", "b", "c", "d", "e"), grey=True)
-
-
-def as_it_is(record, where):
-    assert pathlib.Path(where).exists()
-    return record["image"]
+    return Folder(tuple(paths))
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 8])
 def test_batches_have_one_size_and_leave_out_what_cannot_be_read(folder, batch_size):
-    batches = list(image_batches(folder, as_it_is, batch_size=batch_size))
+    batches = list(image_batches(folder, GREY, batch_size=batch_size))
     assert len(batches) == -(-5 // batch_size)
     found = []
-    for batch in batches:
-        assert len(batch.images) == (batch_size if batch.indices else 0)
-        assert batch.labels == batch.indices
-        assert batch.files == [folder.where(index) for index in batch.indices]
-        assert not batch.images[len(batch.indices) :].any()
-        found += zip(batch.indices, batch.images, strict=False)
+    for records in batches:
+        assert records.labels == records.indices
+        assert records.files == [folder.where(index) for index in records.indices]
+        count = len(records.indices)
+        if not count:
+            assert records.batch is None
+            continue
+        batch = records.batch
+        assert batch.image.shape == (batch_size, 8, 8, 1)
+        assert batch.mask.tolist() == [True] * count + [False] * (batch_size - count)
+        assert not batch.image[count:].any()
+        assert batch.extent.tolist() == batch.size.tolist() == [[8, 8]] * batch_size
+        np.testing.assert_array_equal(batch.placement, [[1, 1, 0, 0]] * batch_size)
+        found += zip(records.indices, batch.image, strict=False)
     assert [index for index, _ in found] == [0, 2, 3, 4]
     for index, image in found:
         np.testing.assert_array_equal(image, folder[index]["image"])
-    (failed,) = (reason for batch in batches for reason in batch.failed)
+    (failed,) = (reason for records in batches for reason in records.failed)
     assert "1.png cannot be read as an image" in failed
+
+
+def test_images_become_the_networks_input(folder):
+    """Resized, letterboxed and with its channels; where they lie is kept."""
+    inputs = Inputs((6, 12), resize="letterbox", fill=9)
+    (records,) = image_batches(folder, inputs, batch_size=5)
+    for row, index in enumerate(records.indices):
+        image = np.repeat(folder[index]["image"], 3, axis=2)
+        expected, placement = fit_image(image, inputs)
+        np.testing.assert_array_equal(records.batch.image[row], expected)
+        np.testing.assert_allclose(records.batch.placement[row], placement)
+        assert records.batch.extent[row].tolist() == [6, 12]
+        assert records.batch.size[row].tolist() == [8, 8]
+
+
+def test_an_image_that_does_not_fit_is_left_out(folder):
+    write_picture(folder.paths[3], np.zeros((9, 8, 3), np.uint8))
+    (records,) = image_batches(folder, GREY, batch_size=5)
+    assert records.indices == [0, 2, 4]
+    assert records.failed[1].startswith(f"{folder.paths[3]}: the image has 8 x 9 pixels instead of")
+
+
+def test_a_batch_size_below_1_is_refused_at_once(folder):
+    with pytest.raises(InputError, match=r"^batch_size is 0: give at least 1$"):
+        image_batches(folder, GREY, batch_size=0)
 
 
 def test_features_are_those_of_each_image_alone(folder, network):
@@ -128,7 +188,7 @@ def test_features_are_those_of_each_image_alone(folder, network):
         traced.append(how)
         return task.forward(*args, **how)
 
-    batches = image_batches(folder, as_it_is, batch_size=3)
+    batches = image_batches(folder, GREY, batch_size=3)
     counted = dataclasses.replace(task, forward=forward)
     found = compute_features(counted, variables, batches, ["c3", "pooled"])
     assert len(traced) == 1, "compiled once"
@@ -137,29 +197,30 @@ def test_features_are_those_of_each_image_alone(folder, network):
     assert len(found.failed) == 1
     forward = jax.jit(partial(task.forward, keys=None, step=0, train=False))
     for row, index in enumerate(found.indices):
-        batch = task.prepare(Images(folder[int(index)]["image"]))
-        outputs, _ = forward(variables, Images(batch.image[None]))
+        batch = task.prepare(images_of(folder[int(index)]["image"][None]))
+        outputs, _ = forward(variables, batch)
         np.testing.assert_allclose(found.maps["c3"][row], outputs["c3"][0].mean((0, 1)), rtol=1e-4)
         np.testing.assert_allclose(found.maps["pooled"][row], outputs["pooled"][0], rtol=1e-4)
 
 
 def test_nothing_to_compute(folder, network):
-    broken = dataclasses.replace(folder, paths=folder.paths[1:2])
-    batches = image_batches(broken, as_it_is, batch_size=2)
+    batches = image_batches(Folder(folder.paths[1:2]), GREY, batch_size=2)
     with pytest.raises(InputError, match=r"no image could be read: .*1\.png cannot be read"):
         compute_features(*network, batches, ["c3"])
+    with pytest.raises(InputError, match=r"no image could be read: there are no images"):
+        compute_features(*network, [], ["c3"])
 
 
 def test_any_record_that_cannot_be_read_is_left_out(folder):
-    class Damaged(ImageFolder):
+    class Damaged(Folder):
         def __getitem__(self, index):
             if index == 3:
                 raise InputError(f"mnist test, record {index} cannot be read")
             return super().__getitem__(index)
 
-    (batch,) = image_batches(Damaged(**vars(folder)), as_it_is, batch_size=5)
-    assert batch.indices == [0, 2, 4]
-    assert batch.failed[1] == "mnist test, record 3 cannot be read"
+    (records,) = image_batches(Damaged(folder.paths), GREY, batch_size=5)
+    assert records.indices == [0, 2, 4]
+    assert records.failed[1] == "mnist test, record 3 cannot be read"
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
@@ -170,10 +231,8 @@ def test_features_that_are_not_finite_are_refused(folder, network, wrong):
 
     marked = folder[3]["image"][0, 0, 0]
     task = dataclasses.replace(network[0], prepare=lambda batch: batch, forward=forward)
-    with pytest.raises(InputError, match=r"the map 'pooled' is not finite for \S+3\.png: look at"):
-        compute_features(
-            task, None, image_batches(folder, as_it_is, batch_size=3), ["c1", "pooled"]
-        )
+    with pytest.raises(InputError, match=r"the map 'pooled' is not finite for \S+3\.png: check"):
+        compute_features(task, None, image_batches(folder, GREY, batch_size=3), ["c1", "pooled"])
 
 
 def test_the_digest_changes_with_names_and_files(folder):
@@ -213,13 +272,15 @@ def test_a_file_and_back(tmp_path, given):
 
 
 def test_files_that_are_none(tmp_path):
-    with pytest.raises(InputError, match=r"a\.npy is no file of features: give a name that ends"):
+    with pytest.raises(
+        InputError, match=r"a\.npy is not a file of features: give a name that ends"
+    ):
         write_features(tmp_path / "a.npy", features())
     with pytest.raises(InputError, match="there is no file"):
         read_features(tmp_path / "a.npz")
-    with pytest.raises(InputError, match="a map called 'files' cannot be kept"):
+    with pytest.raises(InputError, match="a map with the name 'files' cannot be stored"):
         write_features(tmp_path / "a.npz", features(maps={"files": np.ones((2, 1))}))
-    with pytest.raises(InputError, match="a map called 'about' cannot be kept"):
+    with pytest.raises(InputError, match="a map with the name 'about' cannot be stored"):
         check_features_file(tmp_path / "a.npz", ["c2", "about"])
     for content in (b"", b"nothing", b"PK\x03\x04 and no more"):
         (tmp_path / "a.npz").write_bytes(content)
@@ -232,7 +293,7 @@ def test_files_that_are_none(tmp_path):
     with pytest.raises(InputError, match=r"a\.npz cannot be read .*decompressing"):
         read_features(tmp_path / "a.npz")
     np.savez(tmp_path / "a.npz", c2=np.ones(3))
-    with pytest.raises(InputError, match="holds no features, it lacks 'about'"):
+    with pytest.raises(InputError, match="is not a file of features, because it has no 'about'"):
         read_features(tmp_path / "a.npz")
     write_features(tmp_path / "a.npz", features())
     with pytest.raises(InputError, match="has no map 'c3': did you mean 'c2'"):
@@ -246,9 +307,9 @@ def test_files_that_are_none(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"about": {**ABOUT, "variables": "2"}}, "are of another variables"),
-        ({"about": {**ABOUT, "flatten": True}}, "are of another flatten"),
-        ({"class_names": ("cat", "cow")}, "have other classes, cat, dog ... and cat, cow ..."),
+        ({"about": {**ABOUT, "variables": "2"}}, "differ in variables"),
+        ({"about": {**ABOUT, "flatten": True}}, "differ in flatten"),
+        ({"class_names": ("cat", "cow")}, "have different classes, cat, dog ... and cat, cow ..."),
         ({"maps": {"c2": np.ones((2, 3))}}, "only one of the two files of features has pooled"),
     ],
 )
@@ -256,16 +317,3 @@ def test_features_that_cannot_be_compared(changes, message):
     check_comparable(features(), features(labels=None, class_names=()))
     with pytest.raises(InputError, match=message):
         check_comparable(features(), features(**changes))
-
-
-def test_rows_of_neighbors():
-    white = np.full((20, 10, 3), 255, np.uint8)
-    row = [Neighbor(white, "query"), Neighbor(white, "a", True), Neighbor(white, "b", False)]
-    sheet = draw_neighbors([row, row])
-    colors = [(sheet == np.uint8(color)).all(axis=-1).any(axis=0) for color in (SAME, OTHER)]
-    same, other = (np.flatnonzero(columns) for columns in colors)
-    assert 130 < same[0] < same[-1] < other[0]
-    assert same[-1] - same[0] == other[-1] - other[0]
-    for rows in ([], [[]], [row, row[:2]]):
-        with pytest.raises(InputError, match="give rows of one length"):
-            draw_neighbors(rows)

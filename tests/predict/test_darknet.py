@@ -1,0 +1,146 @@
+"""Detectors in Darknet's format as tasks: their heads, options, and predictions."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxvision.core import Detections, ImageBatch, InputError
+from jaxvision.interop import DarknetNetwork, parse_cfg
+from jaxvision.ops import clip_boxes_to_image
+from jaxvision.predict import darknet_task, predict
+from jaxvision.tasks.inference import predictions_of
+from jaxvision.tasks.yolo import detect, yolov1_candidates, yolov2_candidates, yolov3_candidates
+from tests.models.variables import random_variables
+
+NET = "[net]\nheight=32\nwidth=32\nchannels=3\n"
+CONV = "[conv]\nfilters={}\nsize=3\nstride={}\npad=1\nactivation=linear\n"
+REGION = "[region]\nanchors=1,1,2,1.5\nnum=2\nclasses=3\ncoords=4\nsoftmax={}\n"
+YOLO = "[yolo]\nmask={}\nanchors=4,6,9,9,16,12\nnum=3\nclasses=3\n"
+CFGS = {
+    "detection": NET
+    + CONV.format(4, 8)
+    + "[connected]\noutput=208\nactivation=linear\n"
+    + "[detection]\nside=4\nnum=2\nclasses=3\ncoords=4\nsqrt=1\nsoftmax=0\n",
+    "region": NET + CONV.format(16, 8) + REGION.format(1),
+    "yolo": NET
+    + CONV.format(8, 8)
+    + YOLO.format("2")
+    + "[route]\nlayers=-2\n[upsample]\nstride=2\n"
+    + CONV.format(16, 1)
+    + YOLO.format("0,1"),
+}
+
+
+def whole(images):
+    """A batch of images that fill the network's input."""
+    return ImageBatch(image=images, mask=np.ones(len(images), bool))
+
+
+def candidates_of(kind, maps):
+    if kind == "detection":
+        parts = (maps[name] for name in ("coordinates", "confidence", "class_scores"))
+        return yolov1_candidates(*parts, image_size=(32, 32))
+    if kind == "region":
+        return yolov2_candidates(maps["region1"], np.float32([[8, 8], [16, 12]]), stride=8)
+    anchors = [np.float32([[16, 12]]), np.float32([[4, 6], [9, 9]])]
+    return yolov3_candidates([maps["yolo1"], maps["yolo5"]], anchors, strides=(8, 4))
+
+
+@pytest.mark.parametrize("kind", CFGS)
+def test_darknets_heads_are_read_as_the_versions_of_yolo(kind):
+    description = parse_cfg(CFGS[kind])
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    network = DarknetNetwork(description)
+    variables = random_variables(network, images / np.float32(255))
+    options = {"score_threshold": 0.01, "iou_threshold": 0.3, "max_detections": 20}
+    task = darknet_task(description, **options)
+    found = predictions_of(task, variables, whole(images))
+    assert isinstance(found, Detections)
+
+    @jax.jit
+    def one(image):
+        maps = network.apply(variables, image[None] / 255, train=False)
+        boxes, scores = candidates_of(kind, {name: x[0] for name, x in maps.items()})
+        return detect(boxes, scores, image_size=(32, 32), **options)
+
+    assert found.valid.any()
+    for number in range(2):
+        expected = one(images[number])
+        for name in ("boxes", "scores", "labels", "valid"):
+            value = getattr(found, name)[number]
+            np.testing.assert_allclose(value, getattr(expected, name), rtol=1e-4, atol=1e-4)
+
+
+def test_classes_of_a_region_without_softmax_do_not_exclude_each_other():
+    images = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
+    scores = []
+    for softmax in (0, 1):
+        description = parse_cfg(NET + CONV.format(16, 8) + REGION.format(softmax))
+        variables = random_variables(DarknetNetwork(description), images / np.float32(255))
+        task = darknet_task(description, iou_threshold=1.0)
+        found = predictions_of(task, variables, whole(images))
+        scores.append(np.sort(found.scores[0]))
+    assert scores[0].sum() > scores[1].sum() * 1.05
+
+
+def test_a_description_of_a_classifier_finds_nothing():
+    classifier = NET + CONV.format(3, 2) + "[avg]\n[softmax]\n"
+    with pytest.raises(InputError, match=r"does not describe a detector: it has no .detection., "):
+        darknet_task(parse_cfg(classifier))
+
+
+@pytest.mark.parametrize("kind", CFGS)
+def test_images_are_brought_to_the_size_of_the_input_as_in_darknet(kind):
+    description = parse_cfg(CFGS[kind])
+    names = ("cat", "dog", "cow")
+    task = darknet_task(description, class_names=names, score_threshold=0.01)
+    assert (task.kind, task.class_names, task.inputs.size) == ("detection", names, (32, 32))
+    assert task.inputs.resize == ("stretch" if kind == "detection" else "letterbox")
+    image = np.random.default_rng(0).integers(0, 256, (20, 64, 3), np.uint8)
+    network = DarknetNetwork(description)
+    variables = random_variables(network, np.zeros((1, 32, 32, 3), np.float32))
+    like = jax.eval_shape(task.init, jax.random.key(0))
+    assert jax.tree.map(np.shape, variables) == jax.tree.map(np.shape, like)
+    results = [list(predict(task, variables, [image] * 3, batch_size=n)) for n in (1, 2)]
+    for one, other in zip(*results, strict=True):
+        boxes = one.result.boxes
+        assert len(boxes) > 0
+        assert ((boxes >= 0) & (boxes <= [64, 20, 64, 20])).all()
+        assert (np.diff(one.result.scores) <= 0).all()
+        np.testing.assert_allclose(one.result.scores, other.result.scores, atol=1e-5)
+        # Cells beside a letterboxed image are alike, so that equal scores may change places.
+        distance = np.abs(boxes[:, None] - other.result.boxes[None]).max(axis=-1)
+        apart = np.abs(one.result.scores[:, None] - other.result.scores[None]) > 1e-5
+        assert np.where(apart, np.inf, distance).min(axis=1).max() < 1e-3
+
+
+def test_boxes_are_clipped_to_the_extent():
+    description = parse_cfg(CFGS["region"])
+    images = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
+    variables = random_variables(DarknetNetwork(description), images / np.float32(255))
+    # An IoU of 1 suppresses nothing, so that clipping changes the boxes alone.
+    task = darknet_task(description, iou_threshold=1.0)
+    free, clipped = (
+        predictions_of(task, variables, whole(images).replace(extent=extent))
+        for extent in (None, np.int32([[20, 32]]))
+    )
+    assert (free.boxes > 20).any()
+    expected = clip_boxes_to_image(free.boxes, (20, 32))
+    np.testing.assert_allclose(clipped.boxes, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"class_names": ("cat",)},
+            "^class_names has 1 names, but the detector has 3 classes: giv",
+        ),
+        ({"score_threshold": 2}, "^score_threshold is 2: give at least 0 and at most 1$"),
+        ({"iou_threshold": -1}, "^iou_threshold is -1: give at least 0 and at most 1$"),
+        ({"max_detections": 0}, "^max_detections is 0: give at least 1$"),
+    ],
+)
+def test_wrong_options_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        darknet_task(parse_cfg(CFGS["region"]), **options)
