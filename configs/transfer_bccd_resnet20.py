@@ -20,7 +20,7 @@ def get_config():
     config.batch_size = 64
     config.eval_every = 60
     config.head_warmup.steps = 60
-    config.head_warmup.train = ("fc",)
+    config.head_warmup.only = ("fc",)
     config.head_warmup.learning_rate = 0.1
 
     config.model.name = "resnet20"

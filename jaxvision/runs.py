@@ -68,8 +68,7 @@ def load_run(
 
 
 def _task_of(saved: Mapping[str, Any], folder: pathlib.Path, decode: Mapping[str, float]) -> Task:
-    parts = dict(saved["task"])
-    kind = parts.get("kind", "")
+    parts, kind = dict(saved["task"]), saved.get("kind", "")
     if kind not in RESTORE:
         raise InputError(
             f"the run in {folder} is for {kind or 'a task of your own'}, which has no name in the "

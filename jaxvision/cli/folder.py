@@ -15,10 +15,10 @@ from jaxvision.data import (
     Listing,
     Problem,
     find_form,
-    images,
     list_folder,
     sort_out,
 )
+from jaxvision.data import image_size as read_image_size
 from jaxvision.engine import log, progress_bar
 
 ANNOTATION_FLAGS = ("data", "form", "class_names", "first_pixel")
@@ -118,7 +118,7 @@ def checked(listing: Listing, *, decode: bool) -> tuple[list[Annotation], list[P
 
 def image_size(annotation: Annotation) -> tuple[int, int]:
     """(height, width) of a sound annotation's image."""
-    return annotation.size or images.image_size(annotation.image)
+    return annotation.size or read_image_size(annotation.image)
 
 
 def picture_file(values: flags.FlagValues, name: str) -> pathlib.Path:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jaxvision.core import InputError, Task, listed, name_matches
-from jaxvision.engine import is_run, restore_weights
+from jaxvision.engine import RUN, restore_weights
 from jaxvision.interop import (
     SUFFIXES,
     is_variables,
@@ -84,7 +84,7 @@ def pretrained_variables(
     path = pathlib.Path(origin).expanduser()
     if is_variables(path):
         weights = _Weights(restore_variables(path), str(path))
-    elif not is_run(path) and (path.suffix in SUFFIXES or path.is_file()):
+    elif not (path / RUN).is_file() and (path.suffix in SUFFIXES or path.is_file()):
         like = jax.eval_shape(task.init, jax.random.key(0))
         weights = _weights_of_file(path, like, prefix)
     else:

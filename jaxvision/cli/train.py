@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any
 
 import jax
+import optax
 
 from jaxvision.cli import arguments, setup
 from jaxvision.cli.config import find_config
@@ -30,12 +31,13 @@ from jaxvision.cli.report import report
 from jaxvision.cli.run_options import BestOptions, RunOptions
 from jaxvision.core import Task, under
 from jaxvision.engine import (
+    CHECKPOINTS,
     Best,
     Parallel,
     evaluate,
     fit,
     has_checkpoints,
-    initial_variables,
+    init_state,
     log,
     state_digest,
 )
@@ -129,12 +131,12 @@ def _pretrained(task: Task, options: RunOptions, workdir: pathlib.Path, tell: An
             if getattr(options, key):
                 tell(f"config.{key} without config.init_from: what it names keeps random values")
         return None
-    if has_checkpoints(workdir):
+    if has_checkpoints(workdir / CHECKPOINTS):
         return None
     return pretrained_variables(
         task,
         options.init_from,
-        variables=initial_variables(task, options.seed),
+        variables=init_state(task, optax.identity(), options.seed).variables,
         prefix=options.init_prefix,
         reinit=options.reinit,
         freeze=options.freeze,

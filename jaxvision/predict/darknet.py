@@ -6,10 +6,10 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.core import Detections, InputError, Inputs, Task, check_range, extent_of
+from jaxvision.core import Detections, InputError, Inputs, Task, extent_of
 from jaxvision.interop import DarknetNetwork, Description
 from jaxvision.tasks.darknet import darknet_candidates
-from jaxvision.tasks.yolo import detect
+from jaxvision.tasks.decoding import DetectOptions, detect
 
 
 def darknet_task(
@@ -29,7 +29,7 @@ def darknet_task(
     Args:
       description: of a detector.
       class_names: of its classes; (): unknown.
-      score_threshold: least score of what is found, 0 to 1; see `jaxvision.tasks.yolo.detect`.
+      score_threshold: least score of what is found, 0 to 1; see `jaxvision.tasks.DetectOptions`.
       iou_threshold: IoU with a better box of its class above which a box is suppressed, 0 to 1.
       max_detections: objects in an image at most.
     Returns:
@@ -38,9 +38,11 @@ def darknet_task(
       InputError: an option is out of range, the description has no detector, or the number of
         names is not that of the classes.
     """
-    check_range("score_threshold", score_threshold, least=0, most=1)
-    check_range("iou_threshold", iou_threshold, least=0, most=1)
-    check_range("max_detections", max_detections, least=1)
+    options = DetectOptions(
+        score_threshold=score_threshold,
+        iou_threshold=iou_threshold,
+        max_detections=max_detections,
+    )
     network = DarknetNetwork(description)
     size, channels = tuple(description.image[:2]), description.image[2]
     heads = description.heads(*size)
@@ -71,9 +73,7 @@ def darknet_task(
         return detect(
             *darknet_candidates(heads, maps, image_size=size),
             image_size=extent_of(example),
-            score_threshold=score_threshold,
-            iou_threshold=iou_threshold,
-            max_detections=max_detections,
+            options=options,
         )
 
     return Task(

@@ -66,7 +66,7 @@ def predict(
       segmentation: int[H, W], with 255 where the network gives no label, as outside of a crop. If
         `inputs.resize` is None, images of other sizes are cut into overlapping tiles.
       restoration: u8[factor H, factor W, 3]. The task has the fields `color`, `factor`, `enlarged`,
-        `tile` and `margin`, with the meaning that they have in `Restorer`.
+        `tile` and `margin` of `jaxvision.tasks.Restoration`.
       any other: what `task.decode` gives, as numpy arrays.
 
     Args:
@@ -107,18 +107,20 @@ def restorer_of(task: Any, variables: Any, *, batch_size: int = 1) -> Restorer:
     `prepare` is not used, because it degrades images: the network gets them in 0..1.
 
     Args:
-      task: with the fields `color`, `factor`, `enlarged`, `tile` and `margin`, as of `Restorer`.
+      task: a `jaxvision.tasks.Restoration`.
       variables: of the network.
       batch_size: tiles in a batch.
     """
     functions = _Functions(task.prepare, task.forward, task.decode)
+    # The network of a task that enlarges gets tiles that are smaller by the factor.
+    shrunk = 1 if task.enlarged else task.factor
     return Restorer(
         restore=lambda images: _restore(functions, variables, images),
         color=task.color,
         factor=task.factor,
         enlarged=task.enlarged,
-        tile=task.tile,
-        margin=task.margin,
+        tile=task.tile // shrunk,
+        margin=task.margin // shrunk,
         batch_size=batch_size,
     )
 

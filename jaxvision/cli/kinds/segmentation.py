@@ -142,6 +142,11 @@ def _folder(options: SegmentationData, split: str) -> data.Source:
     return data.MaskFolder(options.folder, options.own_split(split), class_names=names)
 
 
+def _voc(options: SegmentationData, split: str) -> data.Source:
+    names = options.class_names or None
+    return data.VocMasks(options.folder, options.own_split(split), class_names=names)
+
+
 def _tfds(options: SegmentationData, split: str) -> data.Source:
     if not options.name:
         raise OptionError("name", "name is not set: give a TFDS data set, such as oxford_iiit_pet")
@@ -204,7 +209,7 @@ SEGMENTATION = Kind(
     sources={
         "scenes": lambda options, split: data.Scenes(split, kind="segmentation", dir=options.dir),
         "folder": _folder,
-        "voc": lambda options, split: data.VocMasks(options.folder, options.own_split(split)),
+        "voc": _voc,
         "tfds": _tfds,
     },
     build=build,
