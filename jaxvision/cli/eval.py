@@ -63,7 +63,7 @@ def main(argv: list[str]) -> None:
 
 def _set_data(config: object, values: flags.FlagValues, workdir: pathlib.Path) -> None:
     """Makes the data of a config those of --data."""
-    in_python = read_run(workdir).get("command_line") is None
+    in_python = read_run(workdir).get("config") is None
     if in_python and not values.data:
         raise InputError(
             f"the run in {workdir} was made in Python and does not say what to evaluate it on: "

@@ -234,7 +234,7 @@ def open_run(
         not trusted.
     """
     saved = read_run(workdir)
-    if saved.get("command_line") is None:
+    if saved.get("config") is None:
         return _open_python_run(workdir, changes or {})
     config = config_of_run(workdir)
     for path, value in (changes or {}).items():
@@ -254,7 +254,7 @@ def config_of_run(workdir: pathlib.Path) -> ConfigDict:
     Raises:
       InputError: there is no such run.
     """
-    saved = read_run(workdir).get("command_line")
+    saved = read_run(workdir).get("config")
     if saved is None:
         raise InputError(f"the run in {workdir} was made in Python: it has no config")
     config = default_config(saved.get("task", "classification"))

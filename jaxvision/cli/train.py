@@ -96,7 +96,7 @@ def main(argv: list[str]) -> None:
             seed=options.seed,
             workdir=workdir,
             variables=_pretrained(task, options, workdir, tell),
-            best=Best(best.metric, best.mode, best.patience),
+            best=None if validation is None else Best(best.metric, best.mode, best.patience),
             ema_decay=ema_decay,
             eval_every=options.eval_every,
             checkpoint_every=options.checkpoint_every,

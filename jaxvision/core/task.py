@@ -48,7 +48,7 @@ class DatasetMetric:
     """A metric that needs all examples at once, such as average precision.
 
     Attributes:
-      names: of the numbers, known before anything is computed.
+      names: of the numbers that it always gives, known before anything is computed.
       collect: (outputs, example) -> what is kept of each example, small arrays, computed on the
         device. Filler is left out afterwards.
       summarize: (collected, records) -> Summary, on the host, once for each evaluation: what

@@ -80,10 +80,11 @@ def _summary(task: Task, collected: Any, data: Any) -> Summary:
             "records: give one record an example, in the same order"
         )
     summary = metric.summarize(collected, records)
-    if summary.numbers.keys() != set(metric.names):
+    missing = set(metric.names) - summary.numbers.keys()
+    if missing:
         raise ValueError(
-            f"the metric over all examples gave {sorted(summary.numbers)}, and not its names "
-            f"{sorted(metric.names)}"
+            f"the metric over all examples gave {sorted(summary.numbers)}, without "
+            f"{sorted(missing)} of its names"
         )
     return summary
 

@@ -53,7 +53,8 @@ def landmarks(
 
     `decode` gives "points", f32[K, 2] (xy, pixels of the network's input), and "scores", f32[K],
     the highest values of the heatmaps. The metric "pixel_error" is the distance in pixels of the
-    original image, averaged over all visible landmarks.
+    original image, averaged over all visible landmarks; in training, after geometric augmentation,
+    in pixels of the network's input.
 
     Args:
       model: a network that gives "logits", f32[B, h, w, K], whose maps are as large as its input
@@ -104,7 +105,7 @@ def landmarks(
 
     def metrics(outputs: Any, example: LandmarkBatch) -> Terms:
         found, points = (
-            to_original(jnp.tile(x, 2), example.placement)[:, :2]
+            _original_points(x, example.placement)
             for x in (decode_maps(outputs, example)["points"], example.points)
         )
         error = normalized_landmark_error(found, points, example.visible, 1.0)
@@ -163,6 +164,13 @@ def _check_loss(function: Callable[..., Any], shape: tuple[int, ...]) -> None:
 
     with option_errors("loss"):
         jax.eval_shape(run, *arguments)
+
+
+def _original_points(points: Array, placement: Array | None) -> Array:
+    """Points f32[K, 2] in pixels of the original image; of an image that was moved, as they are."""
+    if placement is None:
+        return points
+    return to_original(jnp.tile(points, 2), placement)[:, :2]
 
 
 def _stride(image: tuple[int, int], maps: tuple[int, ...]) -> Array:
