@@ -155,7 +155,7 @@ def test_what_is_not_there_is_a_clear_error(tmp_path):
         list_folder(tmp_path, "pascal", "train")
     with pytest.raises(OptionError, match=r"^path is None: give the folder of the data"):
         VocFolder(None, "train")
-    with pytest.raises(InputError, match="no split 'train' of COCO's form in .*: name the folder"):
+    with pytest.raises(InputError, match=r"no split 'train' of COCO's form in .*: name the folder"):
         CocoFolder(tmp_path, "train")
     with pytest.raises(InputError, match="no split 'train'"):
         YoloFolder(tmp_path, "train")

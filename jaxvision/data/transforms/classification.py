@@ -96,7 +96,8 @@ class ToClassification:
     def check_source(self, source: Source) -> None:
         """Raises InputError if a source has other classes, before any image is read."""
         check_class_count(source, self.num_classes)
-        if not source.class_names and getattr(source, "labels", None) is not None:
+        names = getattr(source, "class_names", ())
+        if not names and getattr(source, "labels", None) is not None:
             check_labels(source, self.num_classes)
 
     def __call__(
