@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
@@ -80,6 +80,7 @@ class ToClassification:
 
     inputs: Inputs
     num_classes: int
+    _: KW_ONLY
     crop_scale: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
