@@ -156,7 +156,7 @@ def test_settings_that_cannot_be(option):
 
 
 def test_images_of_another_size_are_refused_without_resize():
-    with pytest.raises(InputError, match="^x: the image has 40 x 20 pixels instead of 8 x 8"):
+    with pytest.raises(InputError, match=r"^x: the image has 40 x 20 pixels instead of 8 x 8"):
         ToDetection(Inputs((8, 8)), 2)(RECORD, "x")
     same = ToDetection(Inputs((20, 40)), 2, max_boxes=2)(RECORD, "x")
     np.testing.assert_array_equal(same.boxes, RECORD["boxes"])

@@ -2,30 +2,30 @@
 
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import sklearn.datasets
+from PIL import Image
 
 from jaxvision.core import InputError
-from jaxvision.data.sources.digits import JaxvisionDigits, open_digits
+from jaxvision.data import Digits
+from jaxvision.data.sources.digits import JaxvisionDigits
 
 PREPARE = """
 import sys
-from types import SimpleNamespace
-from jaxvision.data.sources.digits import open_digits
+from jaxvision.data import Digits
 
 print("ready", file=sys.stderr, flush=True)
 sys.stdin.readline()
-source = open_digits(SimpleNamespace(dir=sys.argv[1]), "train")
+source = Digits("train", dir=sys.argv[1])
 assert source[0]["image"].shape == (8, 8, 1)
 print(len(source), "tensorflow" in sys.modules, file=sys.stderr)
 """
 
 
 def digits(folder, split):
-    return open_digits(SimpleNamespace(dir=str(folder)), split)
+    return Digits(split, dir=folder)
 
 
 def records(source):
@@ -81,6 +81,15 @@ def test_records_are_named(folder):
     assert digits(folder, "test").where(7) == "jaxvision_digits/1.0.0 test, record 7"
 
 
+def test_classes_and_targets_are_known_without_decoding(folder, monkeypatch):
+    source = digits(folder, "test")
+    assert source.class_names == tuple("0123456789")
+    expected = [source[index]["label"] for index in range(20)]
+    monkeypatch.setattr(Image, "open", None)
+    assert [source.target(index) for index in range(20)] == [{"label": x} for x in expected]
+    assert source.labels[:20].tolist() == expected
+
+
 def test_a_second_open_reuses_what_is_there(folder, monkeypatch):
     monkeypatch.setattr(JaxvisionDigits, "download_and_prepare", None)
     assert len(digits(folder, "train")) == 1438
@@ -108,7 +117,9 @@ def test_nothing_half_written_is_left_behind(tmp_path, monkeypatch):
 
 def test_a_folder_that_cannot_be_made_is_an_error_with_the_fix(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"cannot prepare .*/file/jaxvision_digits .*data.dir=DIR"):
+    with pytest.raises(
+        InputError, match=r"cannot prepare .*/file/jaxvision_digits .* can be written with dir$"
+    ):
         digits(tmp_path / "file", "train")
 
 

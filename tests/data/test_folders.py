@@ -1,4 +1,4 @@
-"""Folders as a config names them: which files, which splits, which classes."""
+"""Folders of images with boxes: which files, which splits, which classes."""
 
 import functools
 import json
@@ -6,12 +6,17 @@ import logging
 
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
-from jaxvision.cli.assemble import eval_data
-from jaxvision.cli.config import default_config
-from jaxvision.core import InputError
-from jaxvision.data import DETECTION_SOURCES, Splits, list_folder, open_folder
+from jaxvision.core import InputError, Inputs, OptionError
+from jaxvision.data import (
+    CocoFolder,
+    EvalLoader,
+    ToDetection,
+    VocFolder,
+    YoloFolder,
+    find_form,
+    list_folder,
+)
 from jaxvision.data.sources.folders import COCO_LAYOUTS
 from tests.data.folders import (
     CLASSES,
@@ -23,17 +28,12 @@ from tests.data.folders import (
     write_yolo,
 )
 
-
-def data_of(source, folder, **changes):
-    data = default_config("detection").data
-    data.update({"source": source, "dir": str(folder), "validation_fraction": 0.0, **changes})
-    return data
+SOURCES = {"voc": VocFolder, "coco": CocoFolder, "yolo": YoloFolder}
 
 
-def batches_of(data, source):
-    config = default_config("detection")
-    config.batch_size, config.data = 3, data
-    return eval_data(config, source)
+def batches_of(source, *, masks):
+    inputs = Inputs((16, 16), resize="letterbox")
+    return EvalLoader(source, ToDetection(inputs, 2, masks=masks), batch_size=3)
 
 
 def write_coco_like(folder, layout):
@@ -56,18 +56,20 @@ WRITERS = {
 
 @pytest.mark.parametrize("form", WRITERS)
 def test_a_folder_of_each_form_is_a_source(form, tmp_path):
-    folder = WRITERS[form](tmp_path / "mine")
-    source = Splits(data_of(form.split()[0], folder), DETECTION_SOURCES).open("train")
-    boxes = sorted(len(source[i]["boxes"]) for i in range(len(source)))
-    assert boxes == [0, 1, 2]
+    folder, name = WRITERS[form](tmp_path / "mine"), form.split()[0]
+    source = SOURCES[name](folder, "train")
+    assert source.class_names == CLASSES
+    assert sorted(len(source[i]["boxes"]) for i in range(len(source))) == [0, 1, 2]
     assert {source[i]["image"].shape[2] for i in range(3)} == {3}
+    assert find_form(folder, "train") == name
+    for given in (name, None):
+        assert len(list_folder(folder, given, "train").annotations) == 3
 
 
 def test_a_split_of_several_parts_is_one_after_the_other(tmp_path):
     for name in ("old", "new"):
         write_voc(tmp_path / name)
-    data = data_of("voc", tmp_path, train_split="old/train + new/train", class_names=CLASSES)
-    source = open_folder(data, "train")
+    source = VocFolder(tmp_path, "old/train + new/train", class_names=CLASSES)
     assert len(source) == 6
     assert [source.where(i).split("/")[-3] for i in (0, 3)] == ["old", "new"]
     np.testing.assert_array_equal(source[0]["boxes"], source[3]["boxes"])
@@ -79,83 +81,94 @@ def test_parts_with_other_classes_are_refused(tmp_path):
     file = tmp_path / "new" / "Annotations" / "a.xml"
     file.write_text(voc_xml("a", voc_object(4, 4, 5, 6, "cow")))
     (tmp_path / "new" / "Annotations" / "b.xml").write_text(voc_xml("b", ""))
-    with pytest.raises(InputError, match=r"other classes \(cat, dog; cow\): give config.data.clas"):
-        list_folder(data_of("voc", tmp_path), "old/train+new/train")
-
-
-def test_classes_of_the_config_that_the_data_does_not_have_are_refused(tmp_path):
-    folder = WRITERS["coco 0"](tmp_path / "mine")
-    right = data_of("coco", folder, class_names=("cat", "dog"))
-    assert len(Splits(right, DETECTION_SOURCES).open("train")) == 3
-    for names in (("dog", "cat"), ("cat",)):
-        with pytest.raises(InputError, match=r"classes of the data are cat, dog, but config.data"):
-            Splits(data_of("coco", folder, class_names=names), DETECTION_SOURCES).open("train")
+    with pytest.raises(
+        OptionError,
+        match=r"^class_names is not given, .* different classes \(cat, dog; cow\): give",
+    ) as error:
+        list_folder(tmp_path, "voc", "old/train+new/train")
+    assert error.value.option == "class_names"
 
 
 def test_bad_records_are_refused_or_left_out_and_counted(tmp_path, caplog):
     folder = write_voc(tmp_path / "mine")
     (folder / "Annotations" / "a.xml").write_text(voc_xml("a", voc_object(4, 4, 4, 6, "cat")))
     (folder / "JPEGImages" / "c.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"has 2 problems:\n .*a.xml: box 1 .* has no area\n .*c"):
-        open_folder(data_of("voc", folder), "train")
+    with pytest.raises(
+        InputError,
+        match=r"has 2 problems:\n .*a.xml: box 1 .* has no area\n .*c.png.*\ncorrect them, .* with "
+        r"drop_bad=True$",
+    ):
+        VocFolder(folder, "train")
     with caplog.at_level(logging.WARNING):
-        source = open_folder(data_of("voc", folder, drop_bad=True), "train")
+        source = VocFolder(folder, "train", drop_bad=True)
     assert len(source) == 1
+    assert len(source.dropped) == 2
     assert "mine train: 1 records; others are left out, for 2 problems" in caplog.text
 
 
-def test_a_crowded_image_is_named_when_the_data_is_opened(tmp_path):
+def test_a_split_may_be_empty(tmp_path):
     folder = write_voc(tmp_path / "mine")
-    assert len(open_folder(data_of("voc", folder, max_boxes=2), "train")) == 3
-    with pytest.raises(
-        InputError,
-        match=r"mine/Annotations/b.xml: has 2 boxes, more than 1: set config.data.max_bo",
-    ):
-        open_folder(data_of("voc", folder, max_boxes=1), "train")
     (folder / "ImageSets" / "Main" / "none.txt").write_text("")
-    assert len(open_folder(data_of("voc", folder), "none")) == 0
+    source = VocFolder(folder, "none")
+    assert (len(source), source.box_counts) == (0, [])
 
 
 @pytest.mark.parametrize("asked", [False, True])
-def test_masks_are_read_if_the_config_asks_for_them(tmp_path, asked):
+def test_masks_are_read_if_they_are_asked_for(tmp_path, asked):
     content = coco_content()
     for annotation in content["annotations"]:
         annotation["segmentation"] = [[0, 0, 4, 0, 4, 4]]
     folder = WRITERS["coco 0"](tmp_path / "mine")
     (folder / "annotations" / "instances_train.json").write_text(json.dumps(content))
-    data = data_of("coco", folder, masks=asked, class_names=CLASSES)
-    source = open_folder(data, "train")
+    source = CocoFolder(folder, "train", masks=asked)
     assert [bool(source[i]["masks"]) for i in range(3)] == [False, asked, asked]
-    (batch,) = batches_of(data, source)
+    assert [bool(source.target(i)["masks"]) for i in range(3)] == [False, asked, asked]
+    (batch,) = batches_of(source, masks=asked)
     assert (batch.masks is not None) == asked
 
 
 def test_masks_that_are_asked_for_and_missing_are_named(tmp_path):
-    data = data_of("voc", write_voc(tmp_path / "mine"), masks=True, class_names=CLASSES)
-    source = open_folder(data, "train")
-    with pytest.raises(InputError, match=r"b.xml: does not give a mask .*config.data.masks=False"):
-        list(batches_of(data, source))
+    source = VocFolder(write_voc(tmp_path / "mine"), "train", class_names=CLASSES)
+    with pytest.raises(InputError, match=r"b.xml: does not give a mask .* set masks=False"):
+        list(batches_of(source, masks=True))
 
 
-def test_names_of_splits_are_the_configs(tmp_path):
-    folder = write_voc(tmp_path / "mine")
-    (folder / "ImageSets" / "Main" / "small.txt").write_text("a\n")
-    data = data_of("voc", folder, train_split="small", test_split="train")
-    assert len(open_folder(data, "train")) == 1
-    assert len(open_folder(data, "test")) == 3
-    assert len(open_folder(data, "small")) == 1
+def test_options_of_the_readers_are_passed_on(tmp_path):
+    folder = write_voc(tmp_path / "voc")
+    one, zero = (VocFolder(folder, "train", first_pixel=n, drop_bad=True) for n in (1, 0))
+    assert (len(one), len(zero.dropped)) == (3, 2)
+    other = list_folder(folder, "voc", "train", first_pixel=0)
+    assert (other.annotations[1].boxes == one[1]["boxes"] + 1).all()
+    yolo = write_yolo(tmp_path / "yolo")
+    assert YoloFolder(yolo, "train", class_names=("x", "y")).class_names == ("x", "y")
+    assert list_folder(yolo, "yolo", "train", class_names=()).class_names == CLASSES
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"source": "pascal"}, "unknown config.data.source 'pascal'"),
-        ({"dir": None}, "config.data.dir is not set"),
-        ({"source": "coco"}, "no split 'train' of COCO's form in .*: name the folder"),
-        ({"source": "yolo"}, "no split 'train'"),
-    ],
-)
-def test_what_is_not_there_is_said_clearly(changes, message, tmp_path):
-    data = ConfigDict({**data_of("voc", tmp_path).to_dict(), **changes})
-    with pytest.raises(InputError, match=message):
-        open_folder(data, "train")
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    write_voc(tmp_path / "mine")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert len(VocFolder("~/mine", "train")) == 3
+
+
+def test_what_is_not_there_is_a_clear_error(tmp_path):
+    with pytest.raises(InputError, match=r"^unknown form 'pascal': "):
+        list_folder(tmp_path, "pascal", "train")
+    with pytest.raises(OptionError, match=r"^path is None: give the folder of the data"):
+        VocFolder(None, "train")
+    with pytest.raises(InputError, match=r"no split 'train' of COCO's form in .*: name the folder"):
+        CocoFolder(tmp_path, "train")
+    with pytest.raises(InputError, match="no split 'train'"):
+        YoloFolder(tmp_path, "train")
+    with pytest.raises(OptionError, match=r"^form is not given, and .* fits no form for the split"):
+        list_folder(tmp_path, None, "train")
+    write_voc(tmp_path / "both")
+    (tmp_path / "both" / "labels").mkdir()
+    with pytest.raises(OptionError, match=r"both fits several forms \(voc, yolo\) for the split"):
+        find_form(tmp_path / "both", "train")
+
+
+def test_bccd_is_a_source(real_data):
+    source = VocFolder(real_data / "bccd", "train")
+    assert (len(source), source.class_names) == (205, ("Platelets", "RBC", "WBC"))
+    assert source.target(0)["size"] == source[0]["image"].shape[:2] == (480, 640)
+    assert find_form(real_data / "bccd", "train") == "voc"

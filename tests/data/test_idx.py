@@ -2,13 +2,13 @@
 
 import gzip
 import struct
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from jaxvision.core import InputError
-from jaxvision.data.sources.idx import open_idx, read_idx
+from jaxvision.data import Idx
+from jaxvision.data.sources.idx import read_idx
 
 IMAGES, LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
 PIXELS = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
@@ -21,8 +21,7 @@ def idx_bytes(array):
 
 
 def open_split(folder, split="train"):
-    data = SimpleNamespace(dir=None if folder is None else str(folder), num_classes=10)
-    return open_idx(data, split)
+    return Idx(folder, split, class_names=[f"class {number}" for number in range(10)])
 
 
 @pytest.fixture
@@ -47,7 +46,9 @@ def test_records_are_images_with_a_channel_axis_and_labels(folder):
     for i in range(5):
         np.testing.assert_array_equal(source[i]["image"], PIXELS[i][:, :, None])
         assert source[i]["image"].dtype == np.uint8
-        assert source[i]["label"] == CLASSES[i]
+        assert source[i]["label"] == source.target(i)["label"] == CLASSES[i]
+    assert source.class_names[9] == "class 9"
+    assert Idx(folder, "train").class_names == ()
     assert source.where(2) == f"{folder / IMAGES}, record 2"
 
 
@@ -69,23 +70,25 @@ def test_sizes_are_32_bit_and_big_endian(tmp_path):
 
 
 def test_no_folder_given():
-    assert "config.data.dir is not set" in error_of(None)
+    assert error_of(None) == "path is None: give the folder of the idx .gz files of the data"
 
 
 def test_a_missing_folder(tmp_path):
     message = error_of(tmp_path / "absent")
-    assert message.startswith(f"no folder {tmp_path / 'absent'}: --config.data.dir")
+    assert message == f"there is no folder {tmp_path / 'absent'}: give the folder of the idx files"
 
 
 def test_a_file_instead_of_the_folder(folder):
-    assert error_of(folder / IMAGES).startswith(f"no folder {folder / IMAGES}: ")
+    assert error_of(folder / IMAGES).startswith(f"there is no folder {folder / IMAGES}: ")
 
 
 @pytest.mark.parametrize("name", [IMAGES, LABELS])
 def test_a_missing_file(folder, name):
     (folder / name).unlink()
     message = error_of(folder)
-    assert message.startswith(f"no file {folder / name}: --config.data.dir")
+    assert message.startswith(
+        f"there is no file {folder / name}: give the folder that has train-im"
+    )
     assert "t10k-labels-idx1-ubyte.gz" in message
 
 
@@ -101,7 +104,7 @@ BAD_CRC = GOOD[:-8] + bytes(4) + GOOD[-4:]
     ("content", "problem"),
     [
         pytest.param(idx_bytes(PIXELS), "cut short or damaged", id="not gzip"),
-        pytest.param(b"", "no idx file of bytes", id="empty"),
+        pytest.param(b"", "not an idx file of bytes", id="empty"),
         pytest.param(GOOD[:-20], "cut short or damaged", id="truncated gzip"),
         pytest.param(GOOD[:5], "cut short or damaged", id="truncated gzip header"),
         pytest.param(GOOD[:12] + b"\xff" * 8 + GOOD[20:], "cut short or damaged", id="damaged"),
@@ -119,7 +122,7 @@ BAD_CRC = GOOD[:-8] + bytes(4) + GOOD[-4:]
         pytest.param(
             gzip.compress(idx_bytes(PIXELS)[:10]), "holds 10 bytes", id="inside the header"
         ),
-        pytest.param(gzip.compress(b"\0\0\x08"), "no idx file", id="inside the magic number"),
+        pytest.param(gzip.compress(b"\0\0\x08"), "not an idx file", id="inside the magic number"),
         pytest.param(
             gzip.compress(b"\0\0\x0d\x03" + idx_bytes(PIXELS)[4:]),
             "starts with 00000d03",
@@ -169,5 +172,5 @@ def test_fashion_mnist(real_data, split, count):
 
 def test_one_label_out_of_range_shows_at_once(folder):
     (folder / LABELS).write_bytes(gzip.compress(idx_bytes(np.array([3, 1, 4, 10, 5], np.uint8))))
-    expected = f"{folder / IMAGES}, record 3: label 10 is out of range 0..9: mend the record or set"
+    expected = f"{folder / IMAGES}, record 3: label 10 is out of range 0..9: correct the record"
     assert error_of(folder).startswith(expected)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from jaxvision.core import InputError
-from jaxvision.data import image_size, read_image
+from jaxvision.data import image_size, read_image, read_mask
 from jaxvision.data.sources.images import files_below
 
 RNG = np.random.default_rng(0)
@@ -205,7 +205,7 @@ def test_what_cannot_be_read_is_named_with_the_reason(tmp_path, content):
     assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)
     message = str(error.value)
     assert message.startswith(f"{path} cannot be read as an image (")
-    assert message.endswith("): mend it or leave it out")
+    assert message.endswith("): correct it or leave it out")
     assert "\n" not in message
     assert "()" not in message
 
@@ -267,3 +267,19 @@ def test_a_folder_that_several_links_lead_to_is_searched_once(tmp_path):
     images, others = files_below(top)
     assert images == [top / "b.png", top / "x" / "deep" / "a.png", top / "z" / "a.png"]
     assert others == [top / name for name in ("a_link_to_z", "loop", "y")]
+
+
+def test_postscript_is_never_run(tmp_path, monkeypatch):
+    """Pillow would give it to Ghostscript, whatever the file is called."""
+    ran = []
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *args, **options: ran.append(args))
+    file = tmp_path / "a.png"
+    file.write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+    )
+    with Image.open(file) as image:
+        assert image.format == "EPS"
+    for read in (read_image, image_size, read_mask):
+        with pytest.raises(InputError, match=r"a.png cannot be read as an image \(PostScript is a"):
+            read(file)
+    assert ran == []

@@ -329,7 +329,7 @@ def test_a_transform_checks_the_source_before_a_record_is_read(transform):
     ]
     for loader in loaders[: 1 + isinstance(transform, Checked)]:
         loader(Toy(10))
-        with pytest.raises(InputError, match="^11 records$"):
+        with pytest.raises(InputError, match=r"^11 records$"):
             loader(Toy(11))
 
 
@@ -337,7 +337,7 @@ def test_loaders_say_what_they_were_made_with():
     loader = train_loader(10, 4, partners=3, seed=7)
     assert (loader.batch_size, loader.seed, loader.partners) == (4, 7, 3)
     assert eval_loader(10, 4).batch_size == 4
-    with pytest.raises(OptionError, match="^partners is -1: give at least 0"):
+    with pytest.raises(OptionError, match=r"^partners is -1: give at least 0"):
         train_loader(partners=-1)
 
 
@@ -353,7 +353,7 @@ def test_a_loader_without_a_shard_has_this_processs_part(monkeypatch):
     for number, whole in enumerate((whole_train, whole_eval)):
         parts = zip(*(half[number] for half in halves), strict=True)
         assert_equal([joined(part) for part in parts], whole)
-    with pytest.raises(InputError, match="^batch size 9 is not divisible by the 2 processes"):
+    with pytest.raises(InputError, match=r"^batch size 9 is not divisible by the 2 processes"):
         train_loader(10, 9)
 
 

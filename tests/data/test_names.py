@@ -1,5 +1,10 @@
 """The names of `jaxvision.data`, some of which are imported when they are first asked for."""
 
+import ast
+import pathlib
+import subprocess
+import sys
+
 import pytest
 
 from jaxvision import data
@@ -16,13 +21,49 @@ def test_every_name_is_there():
 
 def test_names_are_those_of_their_modules():
     from jaxvision.data.loading.loader import TrainLoader
-    from jaxvision.data.sources.splits import Splits
+    from jaxvision.data.sources.tfds_source import Tfds
 
     assert data.TrainLoader is TrainLoader
-    assert data.Splits is Splits
+    assert data.Tfds is Tfds
 
 
 def test_a_wrong_name_says_which_are_close():
     with pytest.raises(AttributeError, match="data has no 'read_cocoa': did you mean 'read_co"):
         _ = data.read_cocoa
     assert not hasattr(data, "nothing_like_it")
+
+
+def test_grain_tfds_and_sklearn_are_imported_when_they_are_needed():
+    names = {"grain", "tensorflow_datasets", "sklearn"}
+    code = f"import sys, jaxvision.data; print({names} & {{*sys.modules}})"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stdout == "set()\n", run.stderr
+
+
+BELOW = {"sources": set(), "transforms": {"sources"}, "loading": {"sources"}}
+
+
+def test_sub_packages_import_downward():
+    """Sources know no transforms; loading knows the contract of a source and nothing else."""
+    folder = pathlib.Path(data.__file__).parent
+    for file in folder.rglob("*.py"):
+        own = file.relative_to(folder).parts[0]
+        if own == "__init__.py":
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [x.name for x in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                parts = name.split(".")
+                if parts[:2] == ["jaxvision", "data"] and parts[2] != own:
+                    assert parts[2] in BELOW[own], f"{file} imports {name}"
+                    if own == "loading":
+                        assert name == "jaxvision.data.sources.source"
+
+
+def test_nothing_here_knows_of_configs():
+    folder = pathlib.Path(data.__file__).parent
+    for file in folder.rglob("*.py"):
+        text = file.read_text()
+        assert "config." not in text.replace("builder_config.name", ""), file
+        assert "ConfigDict" not in text, file

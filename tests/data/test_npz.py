@@ -1,23 +1,16 @@
 """npz files: every usual naming and shape, and one line for everything that can be wrong."""
 
 import pickle
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from jaxvision.core import InputError
-from jaxvision.data import CLASSIFICATION_SOURCES
-from jaxvision.data.sources.npz import open_npz
+from jaxvision.core import InputError, OptionError
+from jaxvision.data import Npz
 
 PIXELS = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
 CLASSES = np.array([3, 1, 4, 1, 5])
 USUAL = {"train_x": PIXELS, "train_y": CLASSES}
-
-
-def data_of(path, **changes):
-    fields = {"dir": str(path), "train_split": "train", "test_split": "test", "num_classes": 10}
-    return SimpleNamespace(**{**fields, **changes})
 
 
 @pytest.fixture
@@ -39,15 +32,17 @@ def test_each_split_under_each_pair_of_names(write, names):
     for count, split in enumerate(("train", "val", "test"), start=1):
         images, labels = (name.format(split) for name in names)
         arrays |= {images: PIXELS[:count] + count, labels: CLASSES[:count]}
-    data = data_of(write(**arrays, other=np.zeros(3)))
+    path = write(**arrays, other=np.zeros(3))
     for count, split in enumerate(("train", "val", "test"), start=1):
-        source = open_npz(data, split)
+        source = Npz(path, split)
         assert len(source) == count
         for i in range(count):
             np.testing.assert_array_equal(source[i]["image"][..., 0], PIXELS[i] + count)
             assert source[i]["label"] == CLASSES[i]
-    assert len(open_npz(data_of(data.dir, test_split="val"), "test")) == 2
-    assert CLASSIFICATION_SOURCES["npz"] is open_npz
+        assert source.target(0) == {"label": CLASSES[0]}
+    assert source.class_names == ()
+    names = [f"class {number}" for number in range(6)]
+    assert Npz(path, "test", class_names=names).class_names == tuple(names)
 
 
 @pytest.mark.parametrize("channels", [None, 1, 3])
@@ -56,7 +51,7 @@ def test_each_split_under_each_pair_of_names(write, names):
 def test_each_shape_and_whole_number(write, channels, column, kind):
     images = PIXELS if channels is None else np.repeat(PIXELS[..., None], channels, axis=3)
     labels = CLASSES.astype(kind).reshape((5, 1) if column else 5)
-    source = open_npz(data_of(write(x_train=images, y_train=labels)), "train")
+    source = Npz(write(x_train=images, y_train=labels), "train")
     for i, record in enumerate(map(source.__getitem__, range(5))):
         assert record["image"].shape == (4, 3, channels or 1)
         assert record["image"].dtype == np.uint8
@@ -70,11 +65,11 @@ def test_a_copy_for_a_worker_has_the_split_once(write):
     images = np.zeros((100, 32, 32, 3), np.uint8)
     labels = np.zeros(100, int)
     arrays = {"train_x": images, "train_y": labels, "test_x": images, "test_y": labels}
-    source = open_npz(data_of(write(**arrays)), "train")
+    source = Npz(write(**arrays), "train")
     copied = pickle.dumps(source)
     assert len(copied) < 1.1 * images.nbytes
-    assert pickle.loads(copied).where(7) == source.where(7) == f"{source.names[0]}, record 7"
-    assert source.names[0].endswith("mine.npz, train_x")
+    assert pickle.loads(copied).where(7) == source.where(7)
+    assert source.where(7).endswith("mine.npz, train_x, record 7")
 
 
 @pytest.mark.parametrize(
@@ -83,12 +78,12 @@ def test_a_copy_for_a_worker_has_the_split_once(write):
         ({"train_x": None}, "needs train_x and train_y, or x_train and y_train, or train_images"),
         ({"train_y": None}, "^no split 'train': .*mine.npz has the arrays train_x: it needs"),
         ({"x_train": PIXELS, "y_train": CLASSES}, "and just one of these pairs"),
-        ({"train_x": PIXELS / 255}, r"train_x is float64\[5, 4, 3\]: store the images as uint8"),
+        ({"train_x": PIXELS / 255}, r"train_x is float64\[5, 4, 3\]: give the images as uint8"),
         ({"train_x": PIXELS.astype(int)}, r"train_x is int64\[5, 4, 3\]"),
         ({"train_x": PIXELS[0]}, r"train_x is uint8\[4, 3\]"),
         ({"train_x": np.zeros((5, 3, 8, 8), np.uint8)}, r"train_x is uint8\[5, 3, 8, 8\]"),
         ({"train_x": PIXELS[:4]}, "^.*, train_x has 4 images, but .*train_y has 5 labels"),
-        ({"train_y": CLASSES / 2}, r"train_y is float64\[5\]: store the number of each image's"),
+        ({"train_y": CLASSES / 2}, r"train_y is float64\[5\]: give the number of each image's"),
         ({"train_y": np.eye(5, dtype=int)}, r"train_y is int64\[5, 5\]"),
         ({"train_y": CLASSES[:, None] / 2}, r"train_y is float64\[5, 1\]"),
         ({"train_y": np.array(3)}, r"train_y is int64\[\]"),
@@ -99,9 +94,10 @@ def test_a_copy_for_a_worker_has_the_split_once(write):
 )
 def test_what_is_wrong_with_the_arrays(write, changes, message):
     arrays = {name: array for name, array in {**USUAL, **changes}.items() if array is not None}
-    data = data_of(write(**arrays))
+    names = [f"class {number}" for number in range(10)]
+    path = write(**arrays)
     with pytest.raises(InputError, match=message) as error:
-        open_npz(data, "train")
+        Npz(path, "train", class_names=names)
     assert "\n" not in str(error.value)
 
 
@@ -112,32 +108,55 @@ def test_what_is_wrong_with_the_file(write, tmp_path):
     flipped[content.index(PIXELS.tobytes())] ^= 1
     np.save(tmp_path / "one.npy", PIXELS)
     for wrong, message in [
-        (content[:-30], "is no .npz file, or cut short"),
-        (pickle.dumps(USUAL), "is no .npz file"),
-        (b"", "is no .npz file"),
-        ((tmp_path / "one.npy").read_bytes(), "is no .npz file"),
+        (content[:-30], "is not an .npz file, or cut short"),
+        (pickle.dumps(USUAL), "is not an .npz file"),
+        (b"", "is not an .npz file"),
+        ((tmp_path / "one.npy").read_bytes(), "is not an .npz file"),
         (bytes(flipped), r"cannot be read \(Bad CRC-32"),
     ]:
         file.write_bytes(wrong)
         with pytest.raises(InputError, match=f"{file} {message}"):
-            open_npz(data_of(file), "train")
+            Npz(file, "train")
     for absent in (tmp_path, tmp_path / "gone.npz"):
-        with pytest.raises(InputError, match=f"there is no file {absent}: --config.data.dir must"):
-            open_npz(data_of(absent), "train")
-    with pytest.raises(InputError, match=r"config.data.dir is not set: give the .npz file"):
-        open_npz(data_of(tmp_path, dir=None), "train")
+        with pytest.raises(InputError, match=f"there is no file {absent}: give the path"):
+            Npz(absent, "train")
+    with pytest.raises(OptionError, match=r"path is None: give the .npz file of the data"):
+        Npz(None, "train")
 
 
 def test_a_tilde_is_the_home_folder(write, monkeypatch):
     monkeypatch.setenv("HOME", str(write(**USUAL).parent))
-    assert len(open_npz(data_of("~/mine.npz"), "train")) == 5
+    assert len(Npz("~/mine.npz", "train")) == 5
+
+
+class Marker:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_pickled_objects_are_never_read(write, tmp_path):
+    """A file that would run code if it were read as numpy can read it."""
+    marker = tmp_path / "marker"
+    labels = np.array([Marker(str(marker))] * 5, object)
+    path = write(train_x=PIXELS, train_y=labels)
+    with pytest.raises(InputError, match=r"mine.npz cannot be read \(Object arrays cannot"):
+        Npz(path, "train")
+    assert not marker.exists()
+    with np.load(path, allow_pickle=True) as file:
+        file["train_y"]
+    assert marker.exists()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("split", "count"), [("train", 4000), ("test", 1000)])
 def test_a_part_of_cifar10(real_data, split, count):
     """Counts as $JAXVISION_DATA's README has them, and the mean colours of CIFAR-10."""
-    source = open_npz(data_of(real_data / "cifar10_sample" / "cifar10_sample.npz"), split)
+    source = Npz(real_data / "cifar10_sample" / "cifar10_sample.npz", split)
     assert len(source) == count
     assert source[count - 1]["image"].shape == (32, 32, 3)
     assert (np.bincount(source.labels, minlength=10) > 0.08 * count).all()

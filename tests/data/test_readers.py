@@ -59,6 +59,20 @@ def test_every_form_gives_the_same_boxes(tmp_path):
             assert [CLASSES[label] for label in record["labels"]] == [b[4] for b in IMAGES[name][1]]
             assert not record["difficult"].any()
             assert name in source.where(index)
+            target = source.target(index)
+            assert target.keys() | {"image"} == record.keys()
+            assert target["size"] == record["size"] == IMAGES[name][0][::-1]
+            for key, value in target.items():
+                np.testing.assert_array_equal(value, record[key])
+
+
+def test_targets_need_no_decoding(tmp_path, monkeypatch):
+    sources = [AnnotatedImages(listing, name="train") for listing in read_all(tmp_path)]
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
+    for source in sources:
+        boxes = [target["boxes"] for target in map(source.target, range(3))]
+        assert [len(x) for x in boxes] == source.box_counts
+        assert sorted(source.box_counts) == [0, 1, 2]
 
 
 def test_orders(tmp_path, voc, yolo):
@@ -114,7 +128,7 @@ def test_a_bomb_in_an_xml_is_refused(voc):
         ("<object><name>cat</name></object>", "bndbox/xmin is None: give a number"),
         (voc_object(0, 0, 17, 4, "cat"), r"box 1 \(0, 0, 17, 4\) reaches beyond the image of 16 x"),
         (voc_object(-2, 0, 4, 4, "cat"), "reaches beyond"),
-        (voc_object(5, 0, 4, 4, "cat"), "is turned inside out"),
+        (voc_object(5, 0, 4, 4, "cat"), "has its corners in the wrong order"),
         (voc_object(4, 0, 4, 4, "cat"), "has no area"),
         ("<size><width>9</width><height>16</height></size>", "says 9 x 16 pixels, but the image"),
         (None, "no such annotation"),
@@ -483,7 +497,7 @@ def test_splits_that_are_not_there(tmp_path, voc, yolo):
     with pytest.raises(InputError, match=r"no split 'val': there are no images in .*val, and no"):
         read_yolo(yolo, "val")
     (yolo / "classes.txt").unlink()
-    with pytest.raises(InputError, match=r"no class names: .*classes.txt"):
+    with pytest.raises(InputError, match=r"class_names is not given, .*classes.txt"):
         read_yolo(yolo, "train")
     (voc / "ImageSets" / "Main" / "train.txt").write_text("a\nb\na\n")
     with pytest.raises(InputError, match="names a twice"):

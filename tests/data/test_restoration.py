@@ -127,7 +127,7 @@ def test_an_example():
     assert example.mask
     assert example.extent.tolist() == [10, 10]
     grey = {**Tiles(photographs(), size=10, margin=2)[9], "image": np.zeros((10, 10, 1), np.uint8)}
-    with pytest.raises(InputError, match="^x: the image has 1 channels instead of 3: store it as"):
+    with pytest.raises(InputError, match=r"^x: the image has 1 channels instead of 3: store it as"):
         ToRestoration()(grey, "x")
 
 

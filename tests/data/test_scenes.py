@@ -2,20 +2,18 @@
 
 import hashlib
 import itertools
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import sklearn.datasets
 
+from jaxvision.core import InputError
+from jaxvision.data import Scenes
 from jaxvision.data.sources.digits import is_test_digit
 from jaxvision.data.sources.scenes import (
     COUNTS,
     SIZE,
     JaxvisionScenes,
-    open_scene_landmarks,
-    open_scene_masks,
-    open_scenes,
     scenes,
 )
 
@@ -80,9 +78,8 @@ def test_test_digits_are_a_stratified_fifth():
 
 def test_the_prepared_set_holds_the_scenes(tmp_path, monkeypatch):
     monkeypatch.setattr("jaxvision.data.sources.scenes.COUNTS", {"train": 7, "test": 3})
-    data = SimpleNamespace(dir=str(tmp_path))
     for split, count in (("train", 7), ("test", 3)):
-        source = open_scenes(data, split)
+        source = Scenes(split, dir=tmp_path)
         assert len(source) == count
         assert source.class_names == tuple("0123456789")
         found = {record["image"].tobytes(): record for record in (source[i] for i in range(count))}
@@ -91,15 +88,27 @@ def test_the_prepared_set_holds_the_scenes(tmp_path, monkeypatch):
             np.testing.assert_allclose(record["boxes"], boxes, atol=1e-5)
             np.testing.assert_array_equal(record["labels"], labels)
         assert not found
-        masked = open_scene_masks(data, split)
+        masked = Scenes(split, kind="segmentation", dir=tmp_path)
         found = {record["image"].tobytes(): record for record in (masked[i] for i in range(count))}
         for image, mask, _, _ in itertools.islice(scenes(split), count):
             np.testing.assert_array_equal(found.pop(image.tobytes())["labels"], mask)
-        with_landmarks = open_scene_landmarks(data, split)
+        with_landmarks = Scenes(split, kind="landmarks", dir=tmp_path)
         assert len(with_landmarks) == count
         for index in range(count):
             record = with_landmarks[index]
             for label in np.flatnonzero(record["visible"]):
                 x1, y1, x2, y2 = source[index]["boxes"][source[index]["labels"] == label][0]
                 np.testing.assert_allclose(record["points"][label], [(x1 + x2) / 2, (y1 + y2) / 2])
+        assert masked.class_names == ("background", *"0123456789")
+        assert with_landmarks.class_names == tuple(f"digit {number}" for number in range(10))
+        for each in (source, masked, with_landmarks):
+            assert each.where(2) == f"jaxvision_scenes/1.0.0 {split}, record 2"
+            for index in range(count):
+                record, target = each[index], each.target(index)
+                del record["image"]
+                assert record.keys() == target.keys()
+                for key, value in record.items():
+                    np.testing.assert_array_equal(target[key], value)
+    with pytest.raises(InputError, match=r"unknown kind 'masks': did you mean 'landmarks'"):
+        Scenes("test", kind="masks", dir=tmp_path)
     assert (tmp_path / JaxvisionScenes.name / "1.0.0").is_dir()

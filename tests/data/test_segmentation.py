@@ -144,5 +144,7 @@ def test_sizes_and_options_are_checked():
 def test_a_source_with_other_classes_is_refused(tmp_path):
     source = MaskFolder(write_folder(tmp_path), "train", class_names=NAMES)
     ToSegmentation(Inputs((2, 4)), 3).check_source(source)
-    with pytest.raises(OptionError, match="^num_classes is 2, but the data has 3 classes: backgro"):
+    with pytest.raises(
+        OptionError, match=r"^num_classes is 2, but the data has 3 classes: backgro"
+    ):
         ToSegmentation(Inputs((2, 4)), 2).check_source(source)

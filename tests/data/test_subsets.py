@@ -166,11 +166,11 @@ def test_a_class_with_fewer_images_is_named():
     with pytest.raises(OptionError, match=f"^count is 2, but class green {expected}"):
         few(2, fraction=0.0, colored=colored)
     colored.labels[1] = 0
-    with pytest.raises(OptionError, match="^count is 1, but class green has 0 images"):
+    with pytest.raises(OptionError, match=r"^count is 1, but class green has 0 images"):
         few(1, fraction=0.0, colored=colored)
     colored.class_names = ("red", "green", "blue", "grey")
     colored.labels[1::3] = 1
-    with pytest.raises(OptionError, match="^count is 1, but class grey has 0 images"):
+    with pytest.raises(OptionError, match=r"^count is 1, but class grey has 0 images"):
         few(1, fraction=0.0, colored=colored)
 
 

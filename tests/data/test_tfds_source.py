@@ -1,11 +1,11 @@
 """TFDS data sets by name: read without TensorFlow, and refused with the fix."""
 
+import contextlib
 import io
 import json
 import pickle
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,12 +13,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from jaxvision.core import InputError
-from jaxvision.data.sources.tfds_source import (
-    TfdsDetectionSource,
-    TfdsSource,
-    open_tfds,
-    open_tfds_detection,
-)
+from jaxvision.data import Tfds
+from jaxvision.data.sources.tfds_source import TfdsBuilder
 
 GREY = np.arange(20, dtype=np.uint8).reshape(4, 5)
 COLOURS = np.stack([GREY * 3, 255 - GREY, GREY * 9], axis=-1)
@@ -99,8 +95,7 @@ def prepare(builder, folder, **options):
 
 
 def open_named(name, folder, split="train"):
-    parts = {"train_split": "train", "test_split": "test"}
-    return open_tfds(SimpleNamespace(name=name, dir=str(folder), **parts), split)
+    return Tfds(name, split, dir=folder)
 
 
 def error_of(name, folder, split="train"):
@@ -147,6 +142,8 @@ def test_labels_are_known_without_decoding(folder, monkeypatch):
     monkeypatch.setattr(Image, "open", None)
     np.testing.assert_array_equal(source.labels, expected)
     assert source.labels is source.labels  # read once
+    assert [source.target(i) for i in range(len(source))] == [{"label": x} for x in expected]
+    assert (len(source.class_names), source.class_names[7]) == (10_000, "7")
 
 
 def test_records_are_named_by_set_split_and_place(folder):
@@ -200,17 +197,15 @@ def test_a_set_of_tfds_is_read_by_its_own_name(tmp_path):
 
 NOT_PREPARED = """
 import socket, sys
-from types import SimpleNamespace
 from jaxvision.core import InputError
-from jaxvision.data.sources.tfds_source import open_tfds
+from jaxvision.data import Tfds
 
 def no_network(*args, **options):
     raise SystemExit(f"went to the network: {args}")
 
 socket.socket.connect = socket.getaddrinfo = no_network
 try:
-    data = SimpleNamespace(name="mnist", dir=sys.argv[1], train_split="train", test_split="test")
-    open_tfds(data, "train")
+    Tfds("mnist", "train", dir=sys.argv[1])
 except InputError as error:
     print(error)
 print("tensorflow" in sys.modules)
@@ -225,7 +220,7 @@ def test_a_set_that_is_not_prepared_needs_neither_tensorflow_nor_network(tmp_pat
     message, imported = run.stdout.splitlines()
     assert message.startswith(f"TFDS data set 'mnist' is not prepared in {tmp_path}/mnist/3.0.1: ")
     assert f"tfds build mnist --file_format=array_record --data_dir={tmp_path}`" in message
-    assert "--config.data.dir=DIR" in message
+    assert message.endswith("or name the folder that has it with dir")
     assert imported == "False"
     assert list(tmp_path.iterdir()) == []
 
@@ -241,7 +236,7 @@ def test_an_empty_folder_is_not_prepared(tmp_path):
 
 @pytest.mark.parametrize("name", [None, ""])
 def test_no_name(tmp_path, name):
-    assert error_of(name, tmp_path).startswith("config.data.name is not set: give ")
+    assert error_of(name, tmp_path).startswith(f"name is {name!r}: give a TFDS data set")
 
 
 def test_an_unknown_name(tmp_path):
@@ -253,7 +248,7 @@ def test_an_unknown_name(tmp_path):
 def test_a_wrong_version_config_or_syntax(tmp_path, name):
     message = error_of(name, tmp_path)
     assert message.startswith(f"TFDS cannot open {name!r} (")
-    assert message.endswith(": give config.data.name as NAME, NAME/CONFIG or NAME:VERSION")
+    assert message.endswith(": give a name as NAME, NAME/CONFIG or NAME:VERSION")
 
 
 @pytest.mark.parametrize("config", ["supervised", "plain"])
@@ -295,7 +290,7 @@ def test_an_image_that_cannot_be_decoded_is_named(tmp_path, monkeypatch):
             pass
 
     prepare(ToyPhotosCut, tmp_path)
-    source = TfdsSource(ToyPhotosCut(data_dir=tmp_path), "train")
+    source = TfdsBuilder(ToyPhotosCut(data_dir=tmp_path), "train")
     with pytest.raises(InputError, match=r"^toy_photos_cut/1.0.0 train, record 0 in .*again$"):
         source[0]
 
@@ -344,7 +339,7 @@ def objects_of(folder, **changes):
             data_dir=folder, file_format="array_record"
         )
     builder.download_and_prepare()
-    source = TfdsDetectionSource(builder, "train")
+    source = TfdsBuilder(builder, "train", kind="detection")
     return source, sorted((source[i] for i in range(2)), key=lambda r: -len(r["boxes"]))
 
 
@@ -361,13 +356,15 @@ def test_objects_in_pixels(tmp_path):
     assert empty["boxes"].shape == (0, 4)
     assert empty["area"].shape == (0,)
     assert empty["image"].shape == (4, 5, 3)
+    assert full["size"] == (4, 5)
+    assert not hasattr(source, "labels")
     assert source.where(1) == "toy_objects/1.0.0 train, record 1"
 
 
 @pytest.mark.parametrize(
     ("box", "reason"),
     [
-        ((0.75, 0.2, 0.5, 0.6), r"box 1 \(1, 3, 3, 2\) is turned inside out"),
+        ((0.75, 0.2, 0.5, 0.6), r"box 1 \(1, 3, 3, 2\) has its corners in the wrong order"),
         ((0.5, 0.2, 0.5, 0.6), r"box 1 \(1, 2, 3, 2\) has no area"),
         ((0.0, 0.2, float("nan"), 0.6), r"box 1 \(1, 0, 3, nan\) is not finite"),
         ((0.0, 0.0, 1.25, 1.0), r"box 1 \(0, 0, 5, 5\) reaches beyond the image of 5 x 4"),
@@ -396,14 +393,148 @@ def test_objects_without_classes_are_not_for_detection(tmp_path, label):
         objects_of(tmp_path, LABEL=label)
 
 
-def test_records_of_tfds_cannot_be_left_out():
-    data = SimpleNamespace(name="voc/2007", dir=None, drop_bad=True)
-    with pytest.raises(InputError, match=r"config.data.drop_bad has no effect on TFDS data sets"):
-        open_tfds_detection(data, "train")
+def test_targets_are_the_records_and_only_headers_are_read(tmp_path, monkeypatch):
+    source, _ = objects_of(tmp_path)
+    expected = [source[index] for index in range(2)]
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
+    for index, record in enumerate(expected):
+        del record["image"]
+        target = source.target(index)
+        assert target.keys() == record.keys()
+        for key, value in record.items():
+            np.testing.assert_array_equal(target[key], value)
+
+
+@pytest.mark.parametrize("kind", ["detection", "segmentation", "landmarks"])
+def test_a_set_of_another_kind(folder, kind):
+    message = {
+        "detection": r"^TFDS data set 'toy_photos' has no image and objects with a bbox",
+        "segmentation": r"^mask is 'segmentation_mask', but .* such a mask: it has image, label$",
+        "landmarks": "^unknown kind 'landmarks': known: classification, detection, segmentation",
+    }
+    with pytest.raises(InputError, match=message[kind]):
+        Tfds("toy_photos", "train", dir=folder, kind=kind)
+
+
+MARKER = """
+import pathlib
+import tensorflow_datasets as tfds
+
+pathlib.Path(__file__).with_name("marker").touch()
+
+
+class Image(tfds.features.Image):
+    pass
+"""
+
+
+@pytest.fixture
+def evil(tmp_path, monkeypatch):
+    """A folder of a data set without code in TFDS, and what makes its features.json foreign.
+
+    Importing the module evil_features, which is beside it, leaves a file "marker".
+    """
+    with tfds.core.registered.skip_registration():
+
+        class Gathered(ToyPhotos):
+            pass
+
+    prepare(Gathered, tmp_path / "data")
+    (tmp_path / "evil_features.py").write_text(MARKER)
+    monkeypatch.syspath_prepend(tmp_path)
+    known = tfds.features.FeatureConnector._registered_features
+    monkeypatch.delitem(known, "evil_features.Image", raising=False)
+    monkeypatch.delitem(sys.modules, "evil_features", raising=False)
+    file = tmp_path / "data" / "gathered" / "1.0.0" / "features.json"
+    assert len(Tfds("gathered", "train", dir=tmp_path / "data")) == 6
+    return tmp_path, file
+
+
+def foreign(content, form):
+    """A features.json that names a class of evil_features, in each way that TFDS reads."""
+    name = "evil_features.Image"
+    if form == "nested":
+        content["featuresDict"]["features"]["image"]["pythonClassName"] = name
+    elif form == "at the top":
+        content["python_class_name"] = name
+        del content["pythonClassName"]
+    elif form == "escaped":
+        text = json.dumps(foreign(content, "nested"))
+        return text.replace("evil", "\\u0065vil").replace("pythonC", "python\\u0043")
+    elif form == "legacy":
+        content = {"type": name, "content": {}}
+    else:
+        inner = json.dumps({"feature": {"type": name, "content": {}}})
+        content = {
+            "pythonClassName": "tensorflow_datasets.core.features.sequence_feature.Sequence",
+            "jsonFeature": {"json": inner},
+        }
+    return content
+
+
+@pytest.mark.parametrize("form", ["nested", "at the top", "escaped", "legacy", "json in json"])
+@pytest.mark.parametrize("name", ["gathered", "gathered:1.0.0"])
+def test_a_folder_that_names_classes_outside_tfds_is_refused_and_runs_no_code(evil, form, name):
+    folder, file = evil
+    content = foreign(json.loads(file.read_text()), form)
+    file.write_text(content if isinstance(content, str) else json.dumps(content))
+    for kind in ("classification", "detection", "segmentation"):
+        with pytest.raises(
+            InputError,
+            match=rf"^{file} names classes outside tensorflow_datasets, .*: evil_features.Image: ",
+        ):
+            Tfds(name, "train", dir=folder / "data", kind=kind)
+    assert not (folder / "marker").exists()
+    assert "evil_features" not in sys.modules
+    # TFDS itself would have run it.
+    with contextlib.suppress(Exception):
+        tfds.builder(name, data_dir=folder / "data")
+    assert (folder / "marker").exists()
+
+
+def test_the_folder_that_is_checked_is_the_one_that_tfds_reads(evil):
+    """TFDS follows the name of a default configuration out of the data set's folder."""
+    folder, file = evil
+    content = foreign(json.loads(file.read_text()), "nested")
+    elsewhere = folder / "elsewhere"
+    file.parent.rename(elsewhere)
+    (elsewhere / "features.json").write_text(json.dumps(content))
+    (folder / "data" / "gathered" / ".config").mkdir()
+    (folder / "data" / "gathered" / ".config" / "metadata.json").write_text(
+        json.dumps({"default_config_name": "../../bait"})
+    )
+    (folder / "bait").mkdir()
+    (folder / "bait" / "1.0.0").symlink_to(elsewhere)
+    with pytest.raises(InputError, match="names classes outside tensorflow_datasets"):
+        Tfds("gathered", "train", dir=folder / "data")
+    assert not (folder / "marker").exists()
+    with contextlib.suppress(Exception):
+        tfds.builder("gathered", data_dir=folder / "data")
+    assert (folder / "marker").exists()
+
+
+def test_a_damaged_features_json_is_named(evil):
+    folder, file = evil
+    file.write_text("{")
+    with pytest.raises(InputError, match=rf"^{file} cannot be read \(.*prepare the data set again"):
+        Tfds("gathered", "train", dir=folder / "data")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("kaggle:mnist", "is of the community 'kaggle', whose code TFDS would fetch and run"),
+        ("huggingface:x/y", "is of the community 'huggingface'"),
+        ("mnist/data_dir=elsewhere", r"cannot open .* \(it sets data_dir\)"),
+    ],
+)
+def test_a_name_that_would_fetch_code_or_leave_the_folder_is_refused(tmp_path, name, message):
+    with pytest.raises(InputError, match=message):
+        Tfds(name, "train", dir=tmp_path)
 
 
 def test_photos_without_objects_are_not_for_detection(tmp_path):
     builder = ToyPhotos(data_dir=tmp_path, file_format="array_record")
     builder.download_and_prepare()
     with pytest.raises(InputError, match="'toy_photos' has no image and objects with a bbox"):
-        TfdsDetectionSource(builder, "train")
+        TfdsBuilder(builder, "train", kind="detection")

@@ -50,7 +50,7 @@ def check_class_count(
       option: that gave the count.
       what: the names are of, "classes" or "landmarks".
     """
-    names = source.class_names
+    names = getattr(source, "class_names", ())
     if names and len(names) != count:
         raise OptionError(
             option,

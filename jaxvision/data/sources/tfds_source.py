@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import naming, read_only_builder
+from tensorflow_datasets.core.utils import error_utils
 
 from jaxvision.core import InputError, OptionError, Record, listed, lookup
 from jaxvision.data.sources.boxes import box_problems, clip_boxes
@@ -354,7 +355,9 @@ def _builder(name: str, folder: str | None) -> tfds.core.DatasetBuilder:
         raise OptionError("name", f"name is {name!r}: give a TFDS data set, such as mnist")
     try:
         _check_name(name)
-        found = read_only_builder._find_builder_dir(name, data_dir=folder)
+        # The function by which `tfds.builder` finds the files, so that these are checked.
+        with error_utils.record_error_context():
+            found = read_only_builder._find_builder_dir(name, data_dir=folder)
         if found is not None:
             _check_features(found)
         return tfds.builder(name, data_dir=folder)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
@@ -80,6 +80,7 @@ class ToClassification:
 
     inputs: Inputs
     num_classes: int
+    _: KW_ONLY
     crop_scale: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
@@ -96,7 +97,8 @@ class ToClassification:
     def check_source(self, source: Source) -> None:
         """Raises InputError if a source has other classes, before any image is read."""
         check_class_count(source, self.num_classes)
-        if not source.class_names and getattr(source, "labels", None) is not None:
+        names = getattr(source, "class_names", ())
+        if not names and getattr(source, "labels", None) is not None:
             check_labels(source, self.num_classes)
 
     def __call__(

@@ -1,7 +1,7 @@
 """From records to examples for detection."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
@@ -36,6 +36,7 @@ class ToDetection:
 
     inputs: Inputs
     num_classes: int
+    _: KW_ONLY
     max_boxes: int = 100
     masks: bool = False
 
