@@ -78,7 +78,7 @@ class Compose:
         Raises:
           AssertionError, InputError: of a step; InputError: too few partners.
         """
-        left, _ = take_partners(example, self.partners, "these augmentations")
+        left, _ = take_partners(example, self.partners, "Compose")
         if getattr(example, "partners", None) is not None:
             example = example.replace(partners=None)
         for number, step in enumerate(self.steps):
@@ -114,8 +114,8 @@ def take_partners(example: Any, count: int, what: str) -> tuple[Any, Any]:
     partners = getattr(example, "partners", None)
     if count and _count(partners) < count:
         raise InputError(
-            f"{what} need {count} partners of each example, and there are {_count(partners)}: let "
-            f"the loader send more, partners={count}"
+            f"{what} takes {count} of an example's partners, and there are {_count(partners)}: let "
+            f"the loader send {count} with each example"
         )
     return _cut(partners, count)
 
