@@ -83,11 +83,9 @@ def example_of(struct, **changes):
         fields |= rows | dict.fromkeys(("crowd", "difficult"), np.zeros(ROWS, bool))
     if "mask" in fields:
         fields["mask"] = np.True_
-    return (
-        struct(**{**fields, "partners": None, **changes})
-        if "partners" in fields
-        else struct(**{**fields, **changes})
-    )
+    if "partners" in fields:
+        fields["partners"] = None
+    return struct(**{**fields, **changes})
 
 
 STRUCTS = (

@@ -55,10 +55,9 @@ def test_colours_and_labels_move_together(name):
     near = np.abs(image - 80.0 * labels) < 1
     assert (near | ~counted).mean() > 0.8
     assert name in ("flip", "resized") or not counted.all()
-    if name == "rotate":  # which blends the outermost half of a pixel with what is outside
-        assert (image[~counted] == 127).mean() > 0.9
-    else:
-        assert (image[~counted] == 127).all()
+    filled = np.abs(image[~counted] - 127) < 1e-3
+    # A rotation blends the outermost half of a pixel with what is outside.
+    assert filled.all() or (name == "rotate" and filled.mean() > 0.5)
     for label in range(3):
         assert ((labels == label) & near).any()
 
