@@ -8,7 +8,7 @@ from jax.scipy.ndimage import map_coordinates
 
 
 def rotation_places(angle: Array, *, size: tuple[int, int]) -> Array:
-    """Where each pixel of an image rotated counter-clockwise about its centre comes from.
+    """Computes where each pixel of an image rotated counter-clockwise about its centre comes from.
 
     Args:
       angle: f32[], degrees.
@@ -54,7 +54,7 @@ def rotate(image: Array, angle: Array, *, fill: float = 0) -> Array:
 
 
 def normalize(image: Array, *, mean: tuple[float, ...], std: tuple[float, ...]) -> Array:
-    """(image / 255 - mean) / std, channel by channel.
+    """Normalizes an image: (image / 255 - mean) / std, channel by channel.
 
     Args:
       image: [..., C] in 0..255.
