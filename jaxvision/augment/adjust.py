@@ -1,4 +1,4 @@
-"""Changes of an image's colours by an amount, on the device: torchvision's, to be vmapped.
+"""Changes of an image's colours by an amount, as torchvision defines them, on the device.
 
 Images are uint8 or float [H, W, C] in 0..255, grey (C = 1) or RGB; results are float32, in 0..255,
 and not rounded. torchvision and Pillow give bytes for bytes and cut fractions off: on bytes they
@@ -22,7 +22,7 @@ E = TypeVar("E")
 
 @dataclass(frozen=True)
 class ColorJitter:
-    """`color_jitter` of an example's image: random brightness, contrast, saturation and hue.
+    """Changes brightness, contrast, saturation and hue of the image at random; see `color_jitter`.
 
     Attributes:
       brightness: the limit of its factor, in [max(0, 1 - limit), 1 + limit]: at least 0.
@@ -64,7 +64,7 @@ class ColorJitter:
 
 
 def adjust_brightness(image: Array, factor: Array) -> Array:
-    """factor times the image: 0 is black, 1 the image, more is brighter, up to white.
+    """Multiplies the image by a factor: 0 is black, 1 the image, more is brighter, up to white.
 
     Args:
       image: uint8 or float [H, W, C], in 0..255.
@@ -79,7 +79,7 @@ def adjust_brightness(image: Array, factor: Array) -> Array:
 
 
 def adjust_contrast(image: Array, factor: Array) -> Array:
-    """Each colour's distance from the image's mean grey, times a factor.
+    """Multiplies each colour's distance from the image's mean grey by a factor.
 
     Args:
       image: uint8 or float [H, W, C], grey or RGB in 0..255.
@@ -94,7 +94,7 @@ def adjust_contrast(image: Array, factor: Array) -> Array:
 
 
 def adjust_saturation(image: Array, factor: Array) -> Array:
-    """Each colour's distance from its own grey, times a factor; a grey image stays as it is.
+    """Multiplies each colour's distance from its own grey by a factor; grey images do not change.
 
     Args:
       image: uint8 or float [H, W, C], grey or RGB in 0..255.
@@ -110,7 +110,7 @@ def adjust_saturation(image: Array, factor: Array) -> Array:
 
 
 def adjust_sharpness(image: Array, factor: Array) -> Array:
-    """Each colour's distance from the mean around it, times a factor.
+    """Multiplies each colour's distance from the mean around it by a factor.
 
     The mean is of 3 x 3 pixels, of which the middle one counts five times. The outermost pixels
     stay as they are.
@@ -312,7 +312,7 @@ def _floats(image: Array) -> Array:
 
 
 def _blend(image: Array, other: Array, factor: Array) -> Array:
-    """What is at 0 for factor 0, at the image for 1, and beyond it for more."""
+    """`other` for factor 0, the image for 1, and beyond the image for more."""
     factor = check_array("factor", factor, (), "number").astype(image.dtype)
     return jnp.clip(factor * image + (1 - factor) * other, 0, 255)
 
@@ -342,4 +342,4 @@ _REFERENCES = {
     "saturation": _grey,
     "sharpness": _smooth,
 }
-"""What each change leads to with a factor of 0."""
+"""The result of each change with a factor of 0."""

@@ -74,7 +74,7 @@ class ClassMixup:
           AssertionError: a part of the example or of its partner has another shape or dtype.
           InputError: there is no partner.
         """
-        taken, left = take_partners(example, self.partners, "mixup and CutMix")
+        taken, left = take_partners(example, self.partners, "ClassMixup")
         partner = jax.tree.map(lambda x: x[0], taken)
         image, label, weight = _parts(example, self.num_classes)
         other, other_label, other_weight = _parts(

@@ -21,7 +21,7 @@ _LUMINANCE, _DIFFERENCE = 219 / 255, 224 / 255
 
 @dataclass(frozen=True)
 class RandomHsv:
-    """`random_hsv` of an example's image: Darknet's distortion of colours.
+    """Changes hue, saturation and value of the image at random, as Darknet does; see `random_hsv`.
 
     Attributes:
       hue: the largest shift, in turns: at least 0, at most 1/2.
@@ -56,7 +56,7 @@ class RandomHsv:
 
 
 def rgb_to_hsv(image: Array) -> Array:
-    """Hue, saturation and value of each colour.
+    """Computes hue, saturation and value of each colour.
 
     With M the largest and m the smallest of R, G, B: V = M, S = (M - m) / M, and H is the place on
     the circle of colours: red 0, green 1/3, blue 2/3, in between in proportion. Grey has H = 0 and
@@ -86,7 +86,7 @@ def rgb_to_hsv(image: Array) -> Array:
 
 
 def hsv_to_rgb(image: Array) -> Array:
-    """The inverse of `rgb_to_hsv`, up to rounding.
+    """Inverts `rgb_to_hsv`, up to rounding.
 
     With k = (n + 6 H) mod 6, for n = 5, 3, 1: R, G, B = V - V S max(0, min(k, 4 - k, 1)).
 
@@ -111,7 +111,7 @@ def hsv_to_rgb(image: Array) -> Array:
 
 
 def rgb_to_grey(image: Array) -> Array:
-    """The grey of each colour: 0.299 R + 0.587 G + 0.114 B.
+    """Computes the grey of each colour: 0.299 R + 0.587 G + 0.114 B.
 
     Args:
       image: uint8 or float [..., 3], RGB.
@@ -130,7 +130,7 @@ def _light(red: Array, green: Array, blue: Array) -> Array:
 
 
 def rgb_to_ycbcr(image: Array) -> Array:
-    """Luminance and the differences of blue and red from it: MATLAB's rgb2ycbcr of 8-bit images.
+    """Computes luminance and colour differences, as MATLAB's rgb2ycbcr does for 8-bit images.
 
     With L = 0.299 R + 0.587 G + 0.114 B: Y = 16 + 219/255 L,
     Cb = 128 + 224/255 (B - L) / (2 (1 - 0.114)), Cr = 128 + 224/255 (R - L) / (2 (1 - 0.299)).
@@ -154,7 +154,7 @@ def rgb_to_ycbcr(image: Array) -> Array:
 
 
 def ycbcr_to_rgb(image: Array) -> Array:
-    """The inverse of `rgb_to_ycbcr`, up to rounding.
+    """Inverts `rgb_to_ycbcr`, up to rounding.
 
     Args:
       image: uint8 or float [..., 3]: Y, Cb and Cr as `rgb_to_ycbcr` gives them.
@@ -182,11 +182,11 @@ def random_hsv(
     saturation: float = 1.5,
     value: float = 1.5,
 ) -> Array:
-    """Turns the hue, and multiplies saturation and value: Darknet's distortion of colours.
+    """Turns the hue, and multiplies saturation and value, at random, as Darknet does.
 
     One draw holds for the whole image: the hue's shift is uniform in [-hue, hue] of the circle; a
-    factor is uniform in [1, limit] or, half the time, 1 over such a number. The result, not what
-    lies between, is clipped to 0..255.
+    factor is uniform in [1, limit] or, half the time, 1 over such a number. Only the
+    final result is clipped to 0..255.
 
     Args:
       key: key[].

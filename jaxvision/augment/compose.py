@@ -41,7 +41,7 @@ class Augmentation(Protocol):
 
 @dataclass(frozen=True)
 class Compose:
-    """Several augmentations, one after the other; step i has the key fold_in(key, i).
+    """Applies several augmentations one after the other; step i has the key fold_in(key, i).
 
     An example needs as many partners as all steps together. Each step that takes partners gets the
     next ones, exactly as many as it takes. A step that takes none also changes the partners that
@@ -78,7 +78,7 @@ class Compose:
         Raises:
           AssertionError, InputError: of a step; InputError: too few partners.
         """
-        left, _ = take_partners(example, self.partners, "these augmentations")
+        left, _ = take_partners(example, self.partners, "Compose")
         if getattr(example, "partners", None) is not None:
             example = example.replace(partners=None)
         for number, step in enumerate(self.steps):
@@ -114,8 +114,8 @@ def take_partners(example: Any, count: int, what: str) -> tuple[Any, Any]:
     partners = getattr(example, "partners", None)
     if count and _count(partners) < count:
         raise InputError(
-            f"{what} need {count} partners of each example, and there are {_count(partners)}: let "
-            f"the loader send more, partners={count}"
+            f"{what} takes {count} of an example's partners, and there are {_count(partners)}: let "
+            f"the loader send {count} with each example"
         )
     return _cut(partners, count)
 
@@ -127,7 +127,7 @@ def with_probability(
     *,
     probability: float,
 ) -> Tree:
-    """function(key, example) with the given probability, else the example.
+    """Applies a function with the given probability, and else gives the example.
 
     Both are computed and one is chosen: under `vmap`, which is how augmentation runs, a
     `lax.cond` becomes the same choice, and it would refuse a function that turns bytes to floats.
@@ -135,8 +135,8 @@ def with_probability(
     Args:
       key: key[].
       example: arrays in any structure: an example, or an image.
-      function: (key, example) -> example, of the same shapes; what it leaves out (None) is left
-        out in any case.
+      function: (key, example) -> example, of the same shapes; a field that it sets to None is
+        None in any case.
       probability: in [0, 1].
     Returns:
       The example, with dtypes that hold both.

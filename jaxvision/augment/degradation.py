@@ -51,7 +51,7 @@ def random_gaussian_noise(key: Array, image: Array, *, sigma: tuple[float, float
 
 
 def downscale(image: Array, *, factor: int) -> Array:
-    """The image at a lower resolution: MATLAB's imresize(image, 1 / factor) on floats.
+    """Reduces the resolution, as MATLAB's imresize(image, 1 / factor) does on floats.
 
     Args:
       image: uint8 or float [..., H, W, C].
@@ -74,7 +74,7 @@ def downscale(image: Array, *, factor: int) -> Array:
 
 
 def downscale_upscale(image: Array, *, factor: int) -> Array:
-    """The image with the detail of a lower resolution: downscaled, and enlarged again bicubically.
+    """Removes detail: downscales the image and enlarges it again bicubically.
 
     Args:
       image: uint8 or float [..., H, W, C].

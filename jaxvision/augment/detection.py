@@ -31,12 +31,12 @@ from jaxvision.ops import box_area
 
 @dataclass(frozen=True)
 class Mosaic:
-    """`mosaic` of an example and three partners, with a probability.
+    """Applies `mosaic` to an example and three partners, with a probability.
 
     Attributes:
       probability: in [0, 1].
-      least_visible: share of a box's area that must be left, in [0, 1]; see `clip_and_drop`.
-      least_side: of what is left of a box, pixels, at least 0.
+      least_visible: share of a box's area that must stay visible, in [0, 1]; see `clip_and_drop`.
+      least_side: shortest side that the visible part of a box may have, pixels, at least 0.
       margin: of the centre, as a share of the side: at least 0, at most 1/2.
     """
 
@@ -61,7 +61,7 @@ class Mosaic:
 
 @dataclass(frozen=True)
 class Mixup:
-    """`mixup` of an example and a partner, with a probability.
+    """Applies `mixup` to an example and a partner, with a probability.
 
     Attributes:
       probability: in [0, 1].
@@ -89,7 +89,7 @@ def clip_and_drop(
     """Clips the boxes to the image and drops those of which too little is left.
 
     A box is dropped if the part of its area inside the image is less than `least_visible`, if a
-    side of what is left is shorter than `least_side`, or if it has no area. Its row stays, with
+    side of that part is shorter than `least_side`, or if it has no area. Its row stays, with
     box_mask False, zeros for a box and for keypoints, and an empty mask; padded rows get these too.
 
     All augmentations by which boxes can leave the image end with this rule. Each counts from the
@@ -97,8 +97,8 @@ def clip_and_drop(
 
     Args:
       example: see above; boxes may reach beyond the image.
-      least_visible: share of the area that must be left, in [0, 1].
-      least_side: pixels, at least 0.
+      least_visible: share of a box's area that must stay visible, in [0, 1].
+      least_side: shortest side that the visible part of a box may have, pixels, at least 0.
     Returns:
       The example with other boxes, box_mask, masks and keypoints.
     Raises:
@@ -120,14 +120,14 @@ def mosaic(
     least_visible: float = 0.25,
     least_side: float = 1.0,
 ) -> DetectionBatch:
-    """Four images around a random centre: the example and its first three partners.
+    """Puts four images around a random centre: the example and its first three partners.
 
-    A centre (x, y) is drawn, whole pixels, each coordinate uniform in what is at least `margin` of
-    the side away from the borders. It cuts the result, which has the size of one image, into four:
-    upper left the example, then the partners upper right, lower left, lower right. Each part shows
-    a crop of its image, of the part's size and at an offset uniform among all whole ones, so that
-    nothing is scaled, interpolated or filled: a change of scale is for another augmentation, before
-    or after this one.
+    A centre (x, y) is drawn, in whole pixels; each coordinate is uniform among those at least
+    `margin` of the side away from the borders. It cuts the result, which has the size of one image,
+    into four parts: upper left the example, then the partners upper right, lower left, lower right.
+    Each part shows a crop of its image, of the part's size and at an offset uniform among all whole
+    ones, so that nothing is scaled, interpolated or filled: a change of scale is for another
+    augmentation, before or after this one.
 
     Boxes, masks and keypoints are moved with their images, and clipped and dropped by the rule of
     `clip_and_drop` with the part in place of the image. The result has N rows again, in falling
@@ -166,7 +166,7 @@ def mosaic(
 
 
 def mixup(key: Array, example: DetectionBatch, *, alpha: float = 1.5) -> DetectionBatch:
-    """`blend` with the first partner, with a share drawn from Beta(alpha, alpha).
+    """Blends an example with its first partner, with a share drawn from Beta(alpha, alpha).
 
     Args:
       key: key[].
@@ -187,7 +187,7 @@ def mixup(key: Array, example: DetectionBatch, *, alpha: float = 1.5) -> Detecti
 
 
 def blend(example: DetectionBatch, other: DetectionBatch, share: Array) -> DetectionBatch:
-    """share times the first image plus 1 - share times the second, with the boxes of both.
+    """Adds share times the first image and 1 - share times the second, with the boxes of both.
 
     All boxes and masks count in full, whatever the share, as in YOLOX (Ge et al. 2021). The result
     has N rows again, in falling order of area (ties: the first's before the second's, in the order

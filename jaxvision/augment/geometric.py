@@ -100,8 +100,8 @@ class ScaleTranslate(Geometric):
       scale: the least and the largest factor, more than 0; more than 1 enlarges.
       ratio: the least and the largest factor of width over height, more than 0.
       translate: the largest move, as a share of the side, at least 0.
-      least_visible: share of a box's area that must be left, in [0, 1]; see `clip_and_drop`.
-      least_side: of what is left of a box, pixels, at least 0.
+      least_visible: share of a box's area that must stay visible, in [0, 1]; see `clip_and_drop`.
+      least_side: shortest side that the visible part of a box may have, pixels, at least 0.
       fill: the colour outside the image, in 0..255.
     """
 
@@ -129,7 +129,7 @@ class ScaleTranslate(Geometric):
 
 @dataclass(frozen=True)
 class JitterCrop(Geometric):
-    """Moves each border of the image in or out, and resizes what is between to H x W: Darknet's.
+    """Moves each border of the image in or out, and resizes the result to H x W, as Darknet does.
 
     The left and the right border move by up to `jitter` of the width, the upper and the lower by up
     to `jitter` of the height: four numbers, uniform in [-jitter, jitter]. The image becomes
@@ -137,8 +137,8 @@ class JitterCrop(Geometric):
 
     Attributes:
       jitter: at least 0, less than 1/2.
-      least_visible: share of a box's area that must be left, in [0, 1]; see `clip_and_drop`.
-      least_side: of what is left of a box, pixels, at least 0.
+      least_visible: share of a box's area that must stay visible, in [0, 1]; see `clip_and_drop`.
+      least_side: shortest side that the visible part of a box may have, pixels, at least 0.
       fill: the colour outside the image, in 0..255.
     """
 
@@ -170,8 +170,8 @@ class RandomCrop(Geometric):
     Attributes:
       padding: pixels on each side, at least 0.
       fill: the colour of the padding, in 0..255.
-      least_visible: share of a box's area that must be left, in [0, 1]; see `clip_and_drop`.
-      least_side: of what is left of a box, pixels, at least 0.
+      least_visible: share of a box's area that must stay visible, in [0, 1]; see `clip_and_drop`.
+      least_side: shortest side that the visible part of a box may have, pixels, at least 0.
     """
 
     padding: int
@@ -201,16 +201,16 @@ class RandomCrop(Geometric):
 
 @dataclass(frozen=True)
 class RandomResizedCrop(Geometric):
-    """Shows a window of a random size, form and place in the image, in the image's size.
+    """Cuts out a window of a random size, aspect ratio and place, and resizes it.
 
-    The image becomes float32, bilinear. Szegedy et al. 2015 ("Going deeper with convolutions"),
+    The result has the size of the image; it is float32, bilinear. Szegedy et al. 2015 ("Going deeper with convolutions"),
     section 6; see `random_resized_crop_window`.
 
     Attributes:
       scale: the least and the largest share of the image's area, more than 0, at most 1.
       ratio: the least and the largest width over height, more than 0.
-      least_visible: share of a box's area that must be left, in [0, 1]; see `clip_and_drop`.
-      least_side: of what is left of a box, pixels, at least 0.
+      least_visible: share of a box's area that must stay visible, in [0, 1]; see `clip_and_drop`.
+      least_side: shortest side that the visible part of a box may have, pixels, at least 0.
     """
 
     scale: tuple[float, float] = (0.08, 1.0)
@@ -241,8 +241,8 @@ class Rotate(Geometric):
     Attributes:
       degrees: the largest angle, at least 0.
       fill: the colour outside the image, in 0..255.
-      least_visible: share of a box's area that must be left, in [0, 1]; see `clip_and_drop`.
-      least_side: of what is left of a box, pixels, at least 0.
+      least_visible: share of a box's area that must stay visible, in [0, 1]; see `clip_and_drop`.
+      least_side: shortest side that the visible part of a box may have, pixels, at least 0.
     """
 
     degrees: float
@@ -280,7 +280,7 @@ class Elastic(Geometric):
     The grid has `cells` cells along each side, from border to border. Each of its
     (cells + 1) x (cells + 1) points moves by a normal draw of standard deviation `sigma` along each
     axis; the moves of pixels in between are interpolated bicubically. A pixel of the result shows
-    what is where its move leads. The image becomes float32, bilinear. Ronneberger et al. 2015
+    the place to which its move leads. The image becomes float32, bilinear. Ronneberger et al. 2015
     ("U-Net"), section 3.1, have 3 x 3 points and 10 pixels.
 
     Boxes and points are refused: where a point of the image goes is the inverse of the bend, which
@@ -334,7 +334,7 @@ class Elastic(Geometric):
 
 @dataclass(frozen=True)
 class Symmetry(Geometric):
-    """One of the eight turns and mirror images of a square, each as likely; the dtype stays.
+    """Applies one of the eight symmetries of a square, each as likely; the dtype stays.
 
     Attributes:
       swap: as in `RandomFlip`.

@@ -8,7 +8,7 @@ from jax.scipy.ndimage import map_coordinates
 
 
 def rotation_places(angle: Array, *, size: tuple[int, int]) -> Array:
-    """Where each pixel of an image rotated counter-clockwise about its centre comes from.
+    """Computes where each pixel of an image rotated counter-clockwise about its centre comes from.
 
     Args:
       angle: f32[], degrees.
@@ -17,13 +17,19 @@ def rotation_places(angle: Array, *, size: tuple[int, int]) -> Array:
       f32[H, W, 2], (x, y), pixels from the image's upper left corner, for `warp`: the centre of the
       first pixel is (1/2, 1/2).
     """
+    y, x = _rotation(angle, size)
+    return jnp.stack([x + 0.5, y + 0.5], axis=-1)
+
+
+def _rotation(angle: Array, size: tuple[int, int]) -> tuple[Array, Array]:
+    """Row and column, f32[H, W], of where each pixel of a rotated image comes from."""
     height, width = size
     radians = jnp.deg2rad(angle)
     cos, sin = jnp.cos(radians), jnp.sin(radians)
     y = jnp.arange(height)[:, None] - (height - 1) / 2
     x = jnp.arange(width)[None, :] - (width - 1) / 2
     # In images y points down.
-    return jnp.stack([cos * x - sin * y + width / 2, cos * y + sin * x + height / 2], axis=-1)
+    return cos * y + sin * x + (height - 1) / 2, cos * x - sin * y + (width - 1) / 2
 
 
 def rotate(image: Array, angle: Array, *, fill: float = 0) -> Array:
@@ -39,8 +45,7 @@ def rotate(image: Array, angle: Array, *, fill: float = 0) -> Array:
       AssertionError: the image has another rank.
     """
     chex.assert_rank(image, 3)
-    places = rotation_places(angle, size=image.shape[:2]) - 0.5
-    source = places[..., 1], places[..., 0]
+    source = _rotation(angle, image.shape[:2])
 
     def sample(channel: Array) -> Array:
         return map_coordinates(channel, source, order=1, mode="constant", cval=fill)
@@ -49,7 +54,7 @@ def rotate(image: Array, angle: Array, *, fill: float = 0) -> Array:
 
 
 def normalize(image: Array, *, mean: tuple[float, ...], std: tuple[float, ...]) -> Array:
-    """(image / 255 - mean) / std, channel by channel.
+    """Normalizes an image: (image / 255 - mean) / std, channel by channel.
 
     Args:
       image: [..., C] in 0..255.

@@ -62,7 +62,7 @@ class Move(NamedTuple):
 
 
 def window_move(window: Array, *, size: tuple[int, int], fill: float = GREY) -> Move:
-    """Shows what is in a window, in the size of the image: `resized_crop`.
+    """Cuts out a window and resizes it to the size of the image; see `resized_crop`.
 
     Args:
       window: f32[4], xyxy, pixels; it may reach beyond the image. x1 < x2, y1 < y2.
@@ -86,7 +86,7 @@ def flip_move(*, size: tuple[int, int], happens: Array | bool = True) -> Move:
 
     Args:
       size: (height, width) of the image.
-      happens: bool[], whether anything is done.
+      happens: bool[]; False leaves everything as it is.
     """
     happens, width = jnp.asarray(happens), size[1]
 
@@ -114,17 +114,17 @@ def apply_move(
     - "boxes" become the upright boxes around their four moved corners. These are clipped to the
       image and dropped by the rule of `clip_and_drop`: a dropped box keeps its row, with
       "box_mask" False, zeros for a box and for keypoints, and an empty mask. So do padded rows,
-      whatever was in them, and boxes without an area.
+      whose content plays no part, and boxes without an area.
     - "points" and "keypoints" are moved; those outside the image become invisible, and the
       coordinates of invisible ones are zeros. In a mirrored image they are exchanged by `swap`.
-    - "extent" becomes the smallest that holds all that is left of the image.
+    - "extent" becomes the smallest one that holds all that is visible of the former extent.
     - "placement" becomes None, because it no longer describes the image; "fixed" stays.
 
     Args:
       example: a batch struct without its leading axis; see `jaxvision.core.annotation`.
       move: what to do.
-      least_visible: share of a box's area that must be left, in [0, 1].
-      least_side: of what is left of a box, pixels, at least 0.
+      least_visible: share of a box's area that must stay visible, in [0, 1].
+      least_side: shortest side that the visible part of a box may have, pixels, at least 0.
       swap: for each point the one that it becomes in a mirrored image, and which becomes it; ():
         nothing is exchanged.
     Returns:
@@ -250,8 +250,8 @@ def clip_and_keep(
       boxes: f32[N, 4], xyxy, pixels.
       real: bool[N].
       window: f32[4], xyxy, pixels.
-      least_visible: share of the area that must be left.
-      least_side: of what is left, pixels.
+      least_visible: share of a box's area that must stay visible.
+      least_side: shortest side that the visible part may have, pixels.
     Returns:
       f32[N, 4] and bool[N]: zeros and False for those that are not real, or dropped.
     """
@@ -319,7 +319,7 @@ def _moved_points(
 def _moved_extent(
     extent: Array, points: Callable[[Array], Array] | None, size: tuple[int, int]
 ) -> Array:
-    """i32[2]: (height, width) of the part from the upper left corner that holds what is left."""
+    """i32[2], (height, width): it holds all that is visible of the former extent."""
     whole = jnp.array(size, jnp.int32)
     if points is None:
         return whole

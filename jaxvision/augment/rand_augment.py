@@ -21,10 +21,10 @@ E = TypeVar("E")
 
 @dataclass(frozen=True)
 class RandAugment:
-    """`rand_augment` of an example's image, of structs whose annotations have no place in it.
+    """Applies `rand_augment` to the image, for structs without annotations that have a place in it.
 
-    Some of the operations move the image and others change its colours, and which is drawn: so
-    boxes, points and labels of pixels are refused.
+    Some of its operations move the image. They cannot move boxes, points and labels of pixels, so
+    structs that have these are refused.
 
     Attributes:
       num_ops: operations in a row, at least 0.
@@ -83,9 +83,9 @@ def rand_augment(
     Rotate, Brightness, Color, Contrast, Sharpness, Posterize, Solarize, AutoContrast and Equalize.
     With m = magnitude / (num_bins - 1), and signs that are drawn:
 
-    - ShearX and ShearY show at (x, y) what is at (x +- 0.3 m y, y) or (x, y +- 0.3 m x), from the
-      upper left corner on; TranslateX and TranslateY move by 150 m / 331 of the side, cut to whole
-      pixels; Rotate turns by 30 m degrees about the centre.
+    - ShearX and ShearY show at (x, y) the colour at (x +- 0.3 m y, y) or (x, y +- 0.3 m x),
+      measured from the upper left corner; TranslateX and TranslateY move by 150 m / 331 of the
+      side, cut to whole pixels; Rotate turns by 30 m degrees about the centre.
     - Brightness, Color, Contrast and Sharpness have the factor 1 +- 0.9 m of `adjust_brightness`,
       `adjust_saturation`, `adjust_contrast` and `adjust_sharpness`.
     - Posterize keeps 8 - round(4 m) bits, Solarize has the threshold 255 (1 - m); AutoContrast and

@@ -1,4 +1,4 @@
-"""What a window shows of an image, where its boxes and points are then, and random windows."""
+"""Windows of an image, resized: the pixels, the places of boxes and points, and random windows."""
 
 import functools
 import math
@@ -23,7 +23,7 @@ def resized_crop(
     method: str = "bilinear",
     fill: float = GREY,
 ) -> Array:
-    """What a window shows of an image, in a size of its own: scaled and moved along both axes.
+    """Cuts a window out of an image and resizes it: scales and moves it along both axes.
 
     The centre of pixel i of n of the result is at u = x1 + (i + 1/2) (x2 - x1) / n in the image,
     and likewise in y. If it is inside the image, the colour there is interpolated between the
@@ -53,7 +53,7 @@ def resized_crop(
 
 
 def resized_crop_points(points: Array, window: Array, *, size: tuple[int, int]) -> Array:
-    """Where the points of an image are in its `resized_crop`.
+    """Moves the points of an image as its `resized_crop` does.
 
     x' = (x - x1) width / (x2 - x1), and likewise in y.
 
@@ -74,7 +74,7 @@ def resized_crop_points(points: Array, window: Array, *, size: tuple[int, int]) 
 
 
 def resized_crop_boxes(boxes: Array, window: Array, *, size: tuple[int, int]) -> Array:
-    """Where the boxes of an image are in its `resized_crop`: both corners move as points.
+    """Moves the boxes of an image as its `resized_crop` does: both corners move as points.
 
     Args:
       boxes: f32[..., 4], xyxy, pixels.
@@ -98,11 +98,12 @@ def scale_and_translate_window(
     ratio: tuple[float, float],
     translate: float,
 ) -> Array:
-    """The window of a random change of scale about the image's centre and a move.
+    """Draws the window of a random change of scale about the image's centre and a move.
 
     With s uniform in `scale`, r log-uniform in `ratio` and t uniform in [-translate, translate] for
     each axis, x' = W / 2 + s sqrt(r) (x - W / 2) + t_x W and
-    y' = H / 2 + s / sqrt(r) (y - H / 2) + t_y H; the window is what becomes [0, W] x [0, H].
+    y' = H / 2 + s / sqrt(r) (y - H / 2) + t_y H; the window is the part that becomes
+    [0, W] x [0, H].
 
     Args:
       key: key[].
@@ -136,7 +137,7 @@ def random_resized_crop_window(
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> Array:
-    """A window of a random size, form and place within an image, of whole pixels.
+    """Draws a window of a random size, aspect ratio and place within an image, in whole pixels.
 
     The share of the area is uniform in `scale`, and width over height log-uniform in `ratio`; the
     place is uniform. After ten draws that do not fit within the image it is the largest window in
@@ -152,7 +153,7 @@ def random_resized_crop_window(
     Raises:
       InputError: an option out of its range.
     Source: Szegedy et al. 2015 ("Going deeper with convolutions"), section 6; torchvision's
-      RandomResizedCrop, which has the number of draws and what comes after them.
+      RandomResizedCrop, which has the number of draws and the fallback too.
     """
     check_limits("scale", scale, more_than=0, most=1)
     check_limits("ratio", ratio, more_than=0, less_than=math.inf)
@@ -180,7 +181,7 @@ def _largest_of_form(size: tuple[int, int], ratio: tuple[float, float]) -> tuple
 
 
 def warp(image: Array, places: Array, *, method: str = "bilinear", fill: float = GREY) -> Array:
-    """The image's colours at any places.
+    """Samples the image's colours at any places.
 
     Args:
       image: [H, W, C], numbers or bool.
@@ -236,7 +237,7 @@ def _by_gathers(image: Array, y: Array, x: Array) -> Array:
     def row(place: Array) -> Array:
         return _between(_between(image, place), x)
 
-    # The loop also keeps XLA from computing what made the image anew for each of the four reads.
+    # The loop also keeps XLA from computing the image anew for each of the four reads.
     return jax.lax.map(row, y, batch_size=32)
 
 

@@ -97,8 +97,27 @@ def downscale_upscale(image, *, factor):
     return resize_bicubic(downscale(image, factor=factor), image.shape[-3:-1])
 
 
-def flip_boxes(boxes, *, width):
-    return np.array([[width - x2, y1, width - x1, y2] for x1, y1, x2, y2 in boxes], np.float64)
+def random_window(size, rng, *, scale, ratio=(3 / 4, 4 / 3)):
+    """(top, left, height, width) of torchvision's RandomResizedCrop; rng is a RandomState."""
+    height, width = size
+    for _ in range(10):
+        area = height * width * rng.uniform(*scale)
+        form = math.exp(rng.uniform(*np.log(ratio)))
+        w, h = round(math.sqrt(area * form)), round(math.sqrt(area / form))
+        if 0 < w <= width and 0 < h <= height:
+            return rng.randint(height - h + 1), rng.randint(width - w + 1), h, w
+    form = min(max(width / height, ratio[0]), ratio[1])
+    w, h = min(width, round(height * form)), min(height, round(width / form))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def around(boxes, move):
+    """The upright boxes around the four moved corners; move((x, y)) -> (x, y)."""
+    out = []
+    for x1, y1, x2, y2 in np.float64(boxes):
+        corners = np.array([move((x, y)) for x in (x1, x2) for y in (y1, y2)])
+        out.append([*corners.min(axis=0), *corners.max(axis=0)])
+    return np.array(out)
 
 
 def resized_crop(image, window, *, size=None, method="bilinear", fill=127.0):

@@ -1,0 +1,435 @@
+"""Every augmentation with every struct: what it does follows from the kinds of the fields alone."""
+
+import dataclasses
+import functools
+import json
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import Array
+
+from jaxvision import augment
+from jaxvision.core import (
+    ClassificationBatch,
+    DetectionBatch,
+    ImageBatch,
+    InputError,
+    LandmarkBatch,
+    OptionError,
+    RestorationBatch,
+    SegmentationBatch,
+    annotation,
+    annotations_of,
+)
+from tests.reference import augment as reference
+
+SIDE, ROWS, POINTS = 32, 4, 3
+
+
+@flax.struct.dataclass
+class EverythingBatch:
+    """A struct of the user's own, with every kind under another name."""
+
+    photo: Array = annotation("image")
+    depth: Array = annotation("image")
+    classes: Array = annotation("pixels")
+    places: Array = annotation("boxes")
+    real: Array = annotation("box_mask")
+    shapes: Array = annotation("masks")
+    joints: Array = annotation("keypoints")
+    corners: Array = annotation("points")
+    seen: Array = annotation("visible")
+    size: Array = annotation("placement")
+    extent: Array = annotation("extent")
+    label: Array = annotation("fixed")
+    partners: Any = annotation("fixed", default=None)
+
+
+def arrays(side=SIDE):
+    """An array for each kind; labels, masks and points mark the same 4 x 4 blocks of pixels."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:side, :side]
+    blocks = (y // 4 * 8 + x // 4).astype(np.uint8)
+    boxes = np.float32([[4, 8, 16, 20], [0, 0, 32, 32], [20, 4, 28, 12], [np.nan] * 4])
+    points = np.float32([[10, 14], [22, 6], [2, 30]])
+    inside = [(x >= x1) & (x < x2) & (y >= y1) & (y < y2) for x1, y1, x2, y2 in boxes]
+    keypoints = np.stack(
+        [np.concatenate([points + 4 * n, [[2], [1], [0]]], 1) for n in range(ROWS)]
+    )
+    return {
+        "image": rng.integers(0, 256, (side, side, 3)).astype(np.uint8),
+        "pixels": blocks,
+        "boxes": boxes,
+        "box_mask": np.array([True, True, True, False]),
+        "masks": np.stack(inside),
+        "keypoints": keypoints.astype(np.float32),
+        "points": points,
+        "visible": np.array([True, True, False]),
+        "placement": np.float32([1, 1, 0, 0]),
+        "extent": np.int32([24, 28]),
+        "fixed": np.int32(3),
+    }
+
+
+def example_of(struct, **changes):
+    given = arrays()
+    fields = {name: given[kind] for name, kind in annotations_of(struct).items()}
+    if struct is DetectionBatch:
+        rows = {"labels": np.arange(ROWS, dtype=np.int32)}
+        fields |= rows | dict.fromkeys(("crowd", "difficult"), np.zeros(ROWS, bool))
+    if "mask" in fields:
+        fields["mask"] = np.True_
+    if "partners" in fields:
+        fields["partners"] = None
+    return struct(**{**fields, **changes})
+
+
+STRUCTS = (
+    ClassificationBatch,
+    DetectionBatch,
+    SegmentationBatch,
+    LandmarkBatch,
+    RestorationBatch,
+    ImageBatch,
+    EverythingBatch,
+)
+BENT = (ClassificationBatch, SegmentationBatch, RestorationBatch, ImageBatch)
+UNPLACED = (ClassificationBatch, RestorationBatch, ImageBatch)
+SWAP = (1, 0, 2)
+GEOMETRIC = {
+    "RandomFlip": augment.RandomFlip(1.0, swap=SWAP),
+    "ScaleTranslate": augment.ScaleTranslate((0.8, 1.2), (0.9, 1.1), 0.1),
+    "JitterCrop": augment.JitterCrop(0.2),
+    "RandomCrop": augment.RandomCrop(4),
+    "RandomResizedCrop": augment.RandomResizedCrop((0.5, 1.0)),
+    "Rotate": augment.Rotate(30.0),
+    "Elastic": augment.Elastic(2.0),
+    "Symmetry": augment.Symmetry(swap=SWAP),
+}
+COLOR = {
+    "ColorJitter": augment.ColorJitter(0.4, 0.4, 0.4, 0.1),
+    "RandomHsv": augment.RandomHsv(),
+    "RandAugment": augment.RandAugment(),
+}
+TABLE = [(name, struct) for name in (*GEOMETRIC, *COLOR) for struct in STRUCTS]
+every_pair = pytest.mark.parametrize(
+    ("name", "struct"), TABLE, ids=[f"{name}-{struct.__name__}" for name, struct in TABLE]
+)
+
+
+def takes(name, struct):
+    limited = {"Elastic": BENT, "RandAugment": UNPLACED}
+    return struct in limited.get(name, STRUCTS)
+
+
+@functools.lru_cache
+def result_of(name, struct, key=0):
+    augmentation = (GEOMETRIC | COLOR)[name]
+    return jax.device_get(jax.jit(augmentation)(jax.random.key(key), example_of(struct)))
+
+
+@every_pair
+def test_every_augmentation_does_to_every_struct_what_its_kinds_say(name, struct):
+    example = example_of(struct)
+    if not takes(name, struct):
+        with pytest.raises(InputError, match=rf"^{name} cannot move the .* of a {struct.__name__}"):
+            (GEOMETRIC | COLOR)[name](jax.random.key(0), example)
+        return
+    result, kinds = result_of(name, struct), annotations_of(struct)
+    plain = result_of(name, ImageBatch)
+    for field, kind in kinds.items():
+        before, after = getattr(example, field), getattr(result, field)
+        if kind == "image":  # one draw for all, and the same one for all structs
+            np.testing.assert_allclose(after, plain.image, atol=1e-3)
+            assert after.dtype == plain.image.dtype
+        elif (kind == "placement" and name in (*GEOMETRIC, "RandAugment")) or before is None:
+            assert after is None
+        elif kind == "fixed" or (kind != "extent" and name in COLOR):
+            np.testing.assert_array_equal(after, before)
+        else:
+            assert after.shape == before.shape
+            assert after.dtype == before.dtype
+
+
+@pytest.mark.parametrize("name", [name for name in GEOMETRIC if name != "Elastic"])
+def test_labels_masks_boxes_and_points_move_as_one(name):
+    """What is at a point before is there after: by the labels of pixels, in plain numpy."""
+    example, left = example_of(EverythingBatch), 0
+    for key in range(3):
+        result = result_of(name, EverythingBatch, key)
+        names = SWAP if mirrored(name, key) else (0, 1, 2)
+        for point, source in enumerate(names):
+            for row, place, seen in (
+                (None, result.corners[point], result.seen[point]),
+                *((n, result.joints[n, point, :2], result.joints[n, point, 2]) for n in range(3)),
+            ):
+                if not seen:
+                    assert not place.any()
+                    continue
+                start = example.corners[source] if row is None else example.joints[row, source, :2]
+                x, y = np.minimum(place.astype(int), SIDE - 1)
+                from_x, from_y = start.astype(int)
+                assert result.classes[y, x] == example.classes[from_y, from_x]
+                left += 1
+                if row is not None and example.shapes[row, from_y, from_x]:
+                    assert result.shapes[row, y, x]
+                    x1, y1, x2, y2 = result.places[row]
+                    assert x1 <= place[0] <= x2
+                    assert y1 <= place[1] <= y2
+                assert not seen or row is None or result.real[row]
+        assert not result.real[3]
+        assert not result.places[~result.real].any()
+        assert not result.shapes[~result.real].any()
+        assert not result.joints[~result.real].any()
+        # No label, and no pixel of the photo, comes from beyond the old extent to beyond the new.
+        of_image = np.isin(result.classes, example.classes[:24, :28])
+        rows, columns = np.nonzero(of_image)
+        assert rows.max() < result.extent[0]
+        assert columns.max() < result.extent[1]
+    assert left > 8
+
+
+def mirrored(name, key):
+    return bool(GEOMETRIC[name].draw(jax.random.key(key), (SIDE, SIDE)).mirrored)
+
+
+@pytest.mark.parametrize("name", [name for name in GEOMETRIC if name != "Elastic"])
+def test_boxes_are_around_their_moved_corners_clipped_and_dropped_as_the_reference(name):
+    augmentation = GEOMETRIC[name]
+    rng = np.random.default_rng(1)
+    corner = rng.uniform(0, 26, (40, 2))
+    boxes = np.concatenate([corner, np.minimum(corner + rng.uniform(1, 20, (40, 2)), SIDE)], axis=1)
+    example = DetectionBatch(
+        image=arrays()["image"],
+        boxes=boxes.astype(np.float32),
+        labels=np.arange(40),
+        box_mask=rng.random(40) < 0.8,
+        crowd=np.zeros(40, bool),
+        difficult=np.zeros(40, bool),
+        mask=np.True_,
+    )
+    key = jax.random.key(5)
+    result = jax.device_get(jax.jit(augmentation)(key, example))
+    # The move is read off three points.
+    points = augmentation.draw(key, (SIDE, SIDE)).points
+    origin, right, down = np.float64(points(jnp.float32([[0, 0], [1, 0], [0, 1]])))
+    moved = reference.around(
+        example.boxes, lambda p: origin + p[0] * (right - origin) + p[1] * (down - origin)
+    )
+    rule = {"least_visible": augmentation.least_visible, "least_side": augmentation.least_side}
+    expected, kept = reference.clip(moved, example.box_mask, (0, 0, SIDE, SIDE), **rule)
+    np.testing.assert_array_equal(result.box_mask, kept)
+    np.testing.assert_allclose(result.boxes, expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", [*GEOMETRIC, *COLOR])
+def test_the_same_key_gives_the_same_under_every_transform(transform, name):
+    augmentation = (GEOMETRIC | COLOR)[name]
+    struct = SegmentationBatch if name == "Elastic" else ImageBatch
+    if takes(name, DetectionBatch):
+        struct = DetectionBatch
+    result = transform(augmentation)(jax.random.key(0), example_of(struct))
+    expected = result_of(name, struct)
+    for x, y in zip(jax.tree.leaves(result), jax.tree.leaves(expected), strict=True):
+        if jnp.issubdtype(x.dtype, jnp.floating):
+            np.testing.assert_allclose(x, y, atol=1e-3)
+        else:
+            assert (np.asarray(x) == y).mean() > 0.99
+
+
+@pytest.mark.parametrize("name", GEOMETRIC)
+def test_extents_that_are_the_whole_image_stay_so_or_shrink_to_what_is_left(name):
+    example = example_of(ImageBatch, extent=np.int32([SIDE, SIDE]))
+    for key in range(4):
+        extent = GEOMETRIC[name](jax.random.key(key), example).extent
+        assert extent.dtype == jnp.int32
+        assert (extent <= SIDE).all()
+        assert (extent > SIDE / 2).all()
+        if name in ("RandomFlip", "Symmetry", "RandomResizedCrop", "Elastic"):
+            assert extent.tolist() == [SIDE, SIDE]
+
+
+def test_the_extent_of_a_flip_by_hand():
+    """The padding at the right is at the left then, so that all of the width holds the image."""
+    result = augment.RandomFlip(1.0)(jax.random.key(0), example_of(ImageBatch))
+    assert result.extent.tolist() == [24, SIDE]
+    assert augment.RandomFlip(0.0)(jax.random.key(0), example_of(ImageBatch)).extent.tolist() == [
+        24,
+        28,
+    ]
+
+
+def test_a_move_of_the_users_own_moves_everything():
+    window = np.float32([8, 8, 24, 24])
+    example = example_of(EverythingBatch)
+    move = augment.window_move(window, size=(SIDE, SIDE), fill=0)
+    result = jax.jit(lambda x: augment.apply_move(x, move, least_visible=0.0))(example)
+    np.testing.assert_allclose(result.corners, [[4, 12], [0, 0], [0, 0]], atol=1e-4)
+    assert result.seen.tolist() == [True, False, False]
+    np.testing.assert_allclose(
+        result.places, [[0, 0, 16, 24], [0, 0, 32, 32], [24, 0, 32, 8], [0, 0, 0, 0]], atol=1e-4
+    )
+    np.testing.assert_array_equal(result.classes[::2, ::2], example.classes[8:24, 8:24])
+    assert result.extent.tolist() == [32, 32]
+    outside = np.float32([-16, -16, 16, 16])
+    result = augment.apply_move(example, augment.window_move(outside, size=(SIDE, SIDE)))
+    assert (np.asarray(result.classes)[:16] == 255).all()
+    assert (np.asarray(result.photo)[:16] == 127).all()
+    assert not np.asarray(result.shapes)[:, :16].any()
+
+
+def test_boxes_without_an_area_are_dropped_by_every_move():
+    boxes = np.float32([[4, 4, 8, 8], [8, 8, 4, 4], [5, 5, 5, 9], [np.nan, 1, 5, 5]])
+    example = example_of(DetectionBatch, boxes=boxes, box_mask=np.ones(ROWS, bool))
+    result = augment.RandomFlip(1.0)(jax.random.key(0), example)
+    assert result.box_mask.tolist() == [True, False, False, False]
+    np.testing.assert_array_equal(result.boxes[0], [24, 4, 28, 8])
+
+
+def test_keypoints_are_exchanged_in_the_mirror_and_keep_how_visible_they_are():
+    example = example_of(DetectionBatch)
+    result = augment.RandomFlip(1.0, swap=SWAP)(jax.random.key(0), example)
+    first = example.keypoints[0]
+    expected = [[SIDE - first[1, 0], first[1, 1], 1], [SIDE - first[0, 0], first[0, 1], 2], [0] * 3]
+    np.testing.assert_array_equal(result.keypoints[0], expected)
+
+
+def test_structs_that_cannot_be_augmented_are_refused():
+    @flax.struct.dataclass
+    class NoMask:
+        image: Array = annotation("image")
+        boxes: Array = annotation("boxes")
+
+    @flax.struct.dataclass
+    class NoImage:
+        label: Array = annotation("fixed")
+
+    @flax.struct.dataclass
+    class Undeclared:
+        image: Array
+
+    flip, key = augment.RandomFlip(), jax.random.key(0)
+    given = arrays()
+    with pytest.raises(InputError, match="has 0 fields of the kind 'box_mask': give it one"):
+        flip(key, NoMask(image=given["image"], boxes=given["boxes"]))
+    with pytest.raises(InputError, match="a NoImage has no image to augment"):
+        flip(key, NoImage(label=np.int32(0)))
+    with pytest.raises(InputError, match="the field image of Undeclared declares no kind"):
+        flip(key, Undeclared(image=given["image"]))
+    with pytest.raises(AssertionError, match=r"^depth is uint8\[8, 8, 1\]: give number\[32, 32, C"):
+        flip(key, example_of(EverythingBatch, depth=np.zeros((8, 8, 1), np.uint8)))
+    bend = augment.Move(lambda x: x, lambda x, fill: x, None, jnp.bool_(False))
+    with pytest.raises(InputError, match="this augmentation cannot move the points of a Landmark"):
+        augment.apply_move(example_of(LandmarkBatch), bend)
+
+
+EVERY = {
+    **GEOMETRIC,
+    **COLOR,
+    "Mosaic": augment.Mosaic(0.5),
+    "Mixup": augment.Mixup(0.5),
+    "ClassMixup": augment.ClassMixup(10, mixup=0.5),
+    "Compose": augment.Compose((augment.RandomFlip(), augment.RandomHsv())),
+}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_augmentations_are_compared_hashed_and_written_by_their_fields(name):
+    augmentation = EVERY[name]
+    assert type(augmentation).__name__ == name
+    fields = {
+        field.name: getattr(augmentation, field.name) for field in dataclasses.fields(augmentation)
+    }
+    assert "partners" not in fields
+    assert type(augmentation)(**fields) == augmentation
+    assert hash(type(augmentation)(**fields)) == hash(augmentation)
+    # Lists, as JSON and configs have them, are taken as tuples.
+    lists = {key: list(x) if isinstance(x, tuple) else x for key, x in fields.items()}
+    assert type(augmentation)(**lists) == augmentation
+    assert hash(type(augmentation)(**lists)) == hash(augmentation)
+    if name != "Compose":
+        json.dumps(fields)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        augmentation.probability = 0.0
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_each_field_is_documented(name):
+    _, _, text = type(EVERY[name]).__doc__.partition("Attributes:")
+    documented = [
+        line.split(":")[0].strip()
+        for line in text.splitlines()
+        if line.startswith(" " * 6) and not line.startswith(" " * 7)
+    ]
+    assert documented == [field.name for field in dataclasses.fields(EVERY[name])]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("RandomFlip", {"probability": 0.5, "swap": ()}),
+        ("ScaleTranslate", {"scale": (1, 1), "ratio": (1, 1), "translate": 0, "fill": 127}),
+        ("ScaleTranslate", {"least_visible": 0.25, "least_side": 1.0}),
+        ("JitterCrop", {"jitter": 0.3, "fill": 127, "least_visible": 0.25, "least_side": 1.0}),
+        ("RandomResizedCrop", {"scale": (0.08, 1.0), "ratio": (3 / 4, 4 / 3)}),
+        ("Elastic", {"sigma": 10.0, "cells": 2, "fill": 127}),
+        ("RandomHsv", {"hue": 0.1, "saturation": 1.5, "value": 1.5}),
+        ("RandAugment", {"num_ops": 2, "magnitude": 9}),
+        ("Mosaic", {"probability": 1.0, "margin": 0.2, "least_visible": 0.25, "least_side": 1.0}),
+        ("Mixup", {"probability": 1.0, "alpha": 1.5}),
+    ],
+)
+def test_the_defaults(name, options):
+    assert getattr(augment, name)(**options) == getattr(augment, name)()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "option", "message"),
+    [
+        ("RandomFlip", {"probability": 1.5}, "probability", "probability is 1.5: give at least 0"),
+        ("RandomFlip", {"swap": (1, 2, 0)}, "swap", r"swap is \(1, 2, 0\): give for each point"),
+        ("RandomFlip", {"swap": (3, 1, 2)}, "swap", r"swap is \(3, 1, 2\)"),
+        ("Symmetry", {"swap": (1,)}, "swap", r"swap is \(1,\)"),
+        ("ScaleTranslate", {"scale": (0, 1)}, "scale", r"scale is \(0, 1\): give two numbers"),
+        ("ScaleTranslate", {"scale": 1.0}, "scale", "scale is 1.0: give two numbers"),
+        ("ScaleTranslate", {"ratio": (2, 1)}, "ratio", r"ratio is \(2, 1\): .* smaller one first"),
+        ("ScaleTranslate", {"translate": -1}, "translate", "translate is -1: give at least 0"),
+        ("ScaleTranslate", {"fill": 300}, "fill", "fill is 300"),
+        ("JitterCrop", {"jitter": 0.5}, "jitter", "jitter is 0.5: .* less than 0.5"),
+        ("JitterCrop", {"least_side": -1}, "least_side", "least_side is -1"),
+        ("RandomCrop", {"padding": -1}, "padding", "padding is -1"),
+        ("RandomCrop", {"padding": 2.5}, "padding", "padding is 2.5: give a whole number"),
+        ("RandomResizedCrop", {"scale": (0.5, 1.1)}, "scale", r"scale is \(0.5, 1.1\): .* most 1"),
+        ("RandomResizedCrop", {"least_visible": 2}, "least_visible", "least_visible is 2"),
+        ("Rotate", {"degrees": float("nan")}, "degrees", "degrees is nan"),
+        ("Elastic", {"sigma": -1}, "sigma", "sigma is -1"),
+        ("Elastic", {"cells": 0}, "cells", "cells is 0"),
+        ("ColorJitter", {"hue": 0.6}, "hue", "hue is 0.6"),
+        ("RandomHsv", {"value": 0.5}, "value", "value is 0.5"),
+        ("RandAugment", {"magnitude": 31}, "magnitude", "magnitude is 31: .* at most 30"),
+        ("RandAugment", {"num_ops": -1}, "num_ops", "num_ops is -1"),
+        ("Mosaic", {"margin": 0.6}, "margin", "margin is 0.6"),
+        ("Mosaic", {"least_visible": 2}, "least_visible", "least_visible is 2"),
+        ("Mosaic", {"probability": -1}, "probability", "probability is -1"),
+        ("Mixup", {"alpha": 0}, "alpha", "alpha is 0: give more than 0"),
+        ("ClassMixup", {"num_classes": 0}, "num_classes", "num_classes is 0"),
+        ("ClassMixup", {"num_classes": 3, "mixup": 1.5}, "mixup", "mixup is 1.5"),
+        ("ClassMixup", {"num_classes": 3, "mixup_alpha": 0}, "mixup_alpha", "mixup_alpha is 0"),
+        (
+            "ClassMixup",
+            {"num_classes": 3, "mixup": 0.6, "cutmix": 0.6},
+            "cutmix",
+            "cutmix is 0.6 and mixup is 0.6: together give at most 1",
+        ),
+        ("Compose", {"steps": (3,)}, "steps", r"steps is \(3,\): give a tuple of functions"),
+        ("Compose", {"steps": augment.RandomHsv()}, "steps", "steps is RandomHsv"),
+    ],
+)
+def test_options_out_of_range_are_refused_by_the_name_of_the_field(name, options, option, message):
+    with pytest.raises(OptionError, match=message) as error:
+        getattr(augment, name)(**options)
+    assert error.value.option == option
