@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxvision.core import InputError, OptionError
+from jaxvision.core import InputError
 from jaxvision.engine import (
     Best,
     NonFiniteError,
@@ -78,7 +78,11 @@ def test_a_run_leaves_what_it_should(whole):
     assert run["kind"] == "boxes"
     assert run["options"] == OPTIONS
     assert run["fit"] == {
-        "steps": 12, "batch_size": 8, "seed": 0, "ema_decay": 0.0, "eval_every": 4,
+        "steps": 12,
+        "batch_size": 8,
+        "seed": 0,
+        "ema_decay": 0.0,
+        "eval_every": 4,
         "best": {"metric": "score", "mode": "max", "patience": 0},
     }
     assert run["task"]["partners"] == 1
@@ -204,7 +208,9 @@ def test_a_run_starts_with_the_given_variables(whole):
     assert state_digest(plain.state.params) == state_digest(given["params"])
     wrong = {**given, "params": {**given["params"], "extra": {"bias": np.zeros(3, "f4")}}}
     wrong["params"]["cells"] = {"kernel": np.zeros((8, 6), "f4"), "bias": np.zeros(5, "f4")}
-    with pytest.raises(InputError, match=r"cells/kernel is float32\[8, 6\], and not float32\[8, 5\]"):
+    with pytest.raises(
+        InputError, match=r"cells/kernel is float32\[8, 6\], and not float32\[8, 5\]"
+    ):
         run_fit(None, variables=wrong)
 
 
@@ -222,7 +228,10 @@ class Loader(Stream):
         ({"stream": iter(BATCHES)}, "train is a list_iterator without get_state and set_state"),
         ({"stream": BATCHES}, "train is a list without __next__: give an iterator"),
         ({"stream": Loader(BATCHES, partners=3)}, "train.partners is 3 and task.partners is 1"),
-        ({"stream": Loader(BATCHES, batch_size=16)}, "train.batch_size is 16, and 1 processes with"),
+        (
+            {"stream": Loader(BATCHES, batch_size=16)},
+            "train.batch_size is 16, and 1 processes with",
+        ),
         ({"stream": Stream([{"image": 1}])}, "the batches of train have no field mask"),
         ({"stream": Stream(box_batches(1, 6))}, "batch size 6 is not divisible by the 4 devices"),
         ({"validation": None, "best": Best("score")}, "best is given without validation"),

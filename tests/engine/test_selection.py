@@ -1,4 +1,4 @@
-"""What is frozen stays as it is and costs nothing; multipliers by name; phases; the moving average."""
+"""What is frozen costs nothing; multipliers by name; phases; the moving average."""
 
 import dataclasses
 
@@ -238,11 +238,6 @@ def test_what_the_first_phase_reaches_does_not_end_the_run(tmp_path):
 
 
 def test_the_schedule_of_a_phase_counts_from_its_start():
-    logged = []
-
-    def keep(line):
-        logged.append(line)
-
     phases = (
         Phase(optax.sgd(0.1), 4, schedule=lambda step: 0.1 * step),
         Phase(optax.sgd(0.1), schedule=lambda step: 10.0 + step),
