@@ -1,15 +1,14 @@
 """Configs: every key with its default and meaning, and how a file of `configs/` is found."""
 
 import ast
-import dataclasses
 import importlib.util
 import pathlib
 
 from ml_collections import ConfigDict
 
 from jaxvision.cli.kinds import KINDS
-from jaxvision.cli.optimizers import HeadWarmupOptions, OptimizerOptions, ScheduleOptions
-from jaxvision.cli.options import documentation, group_of
+from jaxvision.cli.optimizers import HeadWarmupOptions, OptimizerOptions
+from jaxvision.cli.options import group_of, keys_of
 from jaxvision.cli.run_options import BestOptions, LossOptions, ModelOptions, RunOptions
 from jaxvision.core import InputError, close_names, lookup
 
@@ -32,7 +31,6 @@ def groups_of(task: str) -> dict[str, type]:
         "loss": LossOptions,
         **lookup(KINDS, task, "task").groups,
         "optimizer": OptimizerOptions,
-        "optimizer.schedule": ScheduleOptions,
     }
 
 
@@ -53,14 +51,10 @@ def default_config(task: str = "classification") -> ConfigDict:
             for key, value in defaults.items()
             if key.rpartition(".")[0] == path
         }
-        here, group = config, group_of(options, own)
-        *above, last = path.split(".") if path else [""]
-        for part in above:
-            here = here[part]
-        if not path:
-            config.update(group)
+        if path:
+            config[path] = group_of(options, own)
         else:
-            here[last] = group
+            config.update(group_of(options, own))
     if "anchors" in defaults:
         config.anchors = defaults["anchors"]
     return config
@@ -70,9 +64,7 @@ def documented_keys(task: str = "classification") -> dict[str, str]:
     """Key of a task's config -> what it means."""
     keys = {"anchors": ANCHORS}
     for path, options in groups_of(task).items():
-        meaning = documentation(options)
-        for field in dataclasses.fields(options):
-            keys[f"{path}.{field.name}" if path else field.name] = meaning.get(field.name, "")
+        keys |= keys_of(options, f"{path}." if path else "")
     return keys
 
 

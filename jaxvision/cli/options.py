@@ -35,7 +35,7 @@ def _attributes(doc: str) -> dict[str, str]:
 
 
 def group_of(options: type, defaults: Mapping[str, Any] | None = None) -> ConfigDict:
-    """A group of a config with the fields of a dataclass.
+    """A group of a config with the fields of a dataclass; a field that is one too is a group in it.
 
     Args:
       options: the dataclass; each field has a default.
@@ -43,11 +43,30 @@ def group_of(options: type, defaults: Mapping[str, Any] | None = None) -> Config
     """
     group, hints = ConfigDict(), typing.get_type_hints(options)
     for field in dataclasses.fields(options):
+        if dataclasses.is_dataclass(hints[field.name]):
+            group[field.name] = group_of(hints[field.name])
+            continue
         value = (defaults or {}).get(field.name, field.default)
         if value is None:
             value = config_dict.placeholder(_plain_type(hints[field.name]))
         group[field.name] = value
     return group
+
+
+def keys_of(options: type, prefix: str = "") -> dict[str, str]:
+    """Key of a group -> what it means, nested groups included.
+
+    Args:
+      options: the dataclass of the group.
+      prefix: of the keys, such as "optimizer."
+    """
+    keys, meaning, hints = {}, documentation(options), typing.get_type_hints(options)
+    for field in dataclasses.fields(options):
+        if dataclasses.is_dataclass(hints[field.name]):
+            keys |= keys_of(hints[field.name], f"{prefix}{field.name}.")
+        else:
+            keys[f"{prefix}{field.name}"] = meaning.get(field.name, "")
+    return keys
 
 
 def _plain_type(hint: Any) -> type:
@@ -67,8 +86,15 @@ def read_group(options: type, group: Any, path: str) -> Any:
     Raises:
       InputError: an option is out of range.
     """
+    hints, values = typing.get_type_hints(options), {}
+    for field in dataclasses.fields(options):
+        value, kind = group[field.name], hints[field.name]
+        if dataclasses.is_dataclass(kind):
+            values[field.name] = read_group(kind, value, f"{path}.{field.name}")
+        else:
+            values[field.name] = _plain(value)
     with under(path):
-        return options(**{f.name: _plain(group[f.name]) for f in dataclasses.fields(options)})
+        return options(**values)
 
 
 def plain(group: Any) -> dict[str, Any]:

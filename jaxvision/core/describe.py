@@ -201,7 +201,7 @@ def _class_of(entry: Any) -> type | None:
 
 
 def _given(constructor: Any) -> dict[str, Any]:
-    """Name of each field of a constructor's instances -> the value that it has without arguments."""
+    """Name of each field -> its value if the constructor is called without arguments."""
     cls = _class_of(constructor)
     values = _fields(cls)
     if isinstance(constructor, functools.partial):

@@ -58,9 +58,7 @@ def transfer(
     names = {path: "/".join(path[1:]) for path in own}
     kept = names_matching(names.values(), reinit, what="reinit")
     fits = {
-        path
-        for path, x in other.items()
-        if x.shape == own[path].shape and names[path] not in kept
+        path for path, x in other.items() if x.shape == own[path].shape and names[path] not in kept
     }
     if not any(path[0] == "params" for path in fits):
         raise InputError(

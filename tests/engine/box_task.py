@@ -113,6 +113,4 @@ def box_task(dtype=jnp.float32):
         boxes = outputs["cells"][order, :4] * SIZE
         return Detections(boxes, scores, jnp.zeros(4, jnp.int32), scores > 0)
 
-    return Task(
-        init, augment, prepare, forward, loss, metrics, decode, kind="boxes", partners=1
-    )
+    return Task(init, augment, prepare, forward, loss, metrics, decode, kind="boxes", partners=1)

@@ -36,7 +36,9 @@ def image_task(size=16, *, name="resnet20", loss=cross_entropy, **fields):
     return Task(
         init=lambda key: model.init(key, jnp.zeros((1, size, size, 1)), train=False),
         augment=augment,
-        prepare=lambda example: example.replace(image=example.image.astype(jnp.float32) / 127.5 - 1),
+        prepare=lambda example: example.replace(
+            image=example.image.astype(jnp.float32) / 127.5 - 1
+        ),
         forward=forward,
         loss=example_loss,
         metrics=metrics,

@@ -10,62 +10,44 @@ import numpy as np
 import optax
 import pytest
 
-from jaxvision.cli.config import default_config
 from jaxvision.core import InputError
 from jaxvision.engine import (
-    Criterion,
+    Best,
     NonFiniteError,
-    Optimizer,
     Parallel,
-    Run,
+    Phase,
     fit,
-    make_optimizer,
+    read_run,
+    restore_weights,
     state_digest,
 )
 from tests.engine.box_task import box_batches, box_task
 from tests.engine.stream import Breaking, InterruptedRunError, Stream
 from tests.marks import slow_but
 
-OPTIMIZER = Optimizer(
-    optax.with_extra_args_support(optax.sgd(0.01, momentum=0.9)), lambda step: 0.01
-)
-ALL_TRAIN = "all 1,650 parameters train"
+PHASE = Phase(optax.sgd(0.01, momentum=0.9), schedule=lambda step: 0.01)
+ALL = "all 1,650 parameters are trained"
 BATCHES = box_batches(5, 8)
 VALIDATION = [batch.replace(partners=None) for batch in box_batches(2, 8, seed=1)]
 
 
-def make_run(workdir, **changes):
-    defaults = {
-        "config": {"rate": 0.01, "widths": (1, 2)},
-        "steps": 12,
-        "batch_size": 8,
-        "seed": 0,
-        "criterion": Criterion("score"),
-        "eval_every": 4,
-    }
-    return Run(workdir=workdir, **{**defaults, **changes})
-
-
-def run_fit(
-    workdir,
-    *,
-    task=None,
-    optimizers=(OPTIMIZER,),
-    stream=None,
-    devices=4,
-    said=None,
-    validation=True,
-    **changes,
-):
+def run_fit(workdir, *, task=None, optimizer=(PHASE,), stream=None, devices=4, log=None, **changes):
+    options = {"steps": 12, "seed": 0, "eval_every": 4, "validation": VALIDATION, **changes}
+    if options["validation"] is not None:
+        options.setdefault("best", Best("score"))
     return fit(
         task or box_task(),
-        optimizers,
-        make_run(workdir, **changes),
+        optimizer,
         train=stream or Stream(BATCHES),
-        validation=VALIDATION if validation else None,
+        workdir=workdir,
         parallel=Parallel("pmap", jax.devices()[:devices]),
-        say=(said if said is not None else []).append,
+        log=(log if log is not None else []).append,
+        **options,
     )
+
+
+def without_progress(lines):
+    return [line for line in lines if not line.startswith("step ")]
 
 
 def read_lines(workdir):
@@ -76,7 +58,10 @@ def read_lines(workdir):
 def whole(tmp_path_factory):
     """A run that was never interrupted: (folder, what fit gave)."""
     workdir = tmp_path_factory.mktemp("whole")
-    return workdir, run_fit(workdir)
+    return workdir, run_fit(workdir, options={"rate": 0.01, "widths": (1, 2)})
+
+
+OPTIONS = {"rate": 0.01, "widths": [1, 2]}
 
 
 def test_a_run_leaves_what_it_should(whole):
@@ -89,20 +74,40 @@ def test_a_run_leaves_what_it_should(whole):
     assert {"loss", "box", "objectness", "prior", "learning_rate", "gradient_norm"} < lines[
         0
     ].keys()
-    assert json.loads((workdir / "config.json").read_text()) == {"rate": 0.01, "widths": [1, 2]}
+    run = read_run(workdir)
+    assert run["kind"] == "boxes"
+    assert run["options"] == OPTIONS
+    assert run["fit"] == {
+        "steps": 12,
+        "batch_size": 8,
+        "seed": 0,
+        "ema_decay": 0.0,
+        "eval_every": 4,
+        "best": {"metric": "score", "mode": "max", "patience": 0},
+    }
+    assert run["task"]["partners"] == 1
+    assert run["code"].keys() == {
+        f"tests.engine.box_task:box_task.<locals>.{name}"
+        for name in ("init", "augment", "prepare", "forward", "loss", "metrics", "decode")
+    }
     assert (workdir / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert list((workdir / "tensorboard").glob("events.out.tfevents.*"))
     best = max(fitted.history, key=lambda e: (e["metrics"]["score"], e["step"]))
-    assert int(fitted.best.step) == best["step"]
+    assert fitted.step == best["step"]
+    restored = restore_weights(workdir)
+    assert (restored.step, restored.history) == (fitted.step, fitted.history)
+    assert state_digest(restored.variables) == state_digest(fitted.variables)
+    latest = restore_weights(workdir, "latest")
+    assert state_digest(latest.variables) == state_digest(fitted.state.variables)
 
 
 def test_a_finished_run_says_so_and_gives_the_same(whole):
     workdir, fitted = whole
     said, before = [], (workdir / "metrics.jsonl").read_bytes()
-    again = run_fit(workdir, said=said)
+    again = run_fit(workdir, log=said, options=OPTIONS)
     assert said == [f"the run in {workdir} is finished (12 steps)"]
     assert state_digest(again.state) == state_digest(fitted.state)
-    assert state_digest(again.best) == state_digest(fitted.best)
+    assert state_digest(again.variables) == state_digest(fitted.variables)
     assert (workdir / "metrics.jsonl").read_bytes() == before
 
 
@@ -114,9 +119,9 @@ def test_an_interrupted_run_ends_with_the_same_bits(whole, tmp_path, after):
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 999, "loss"')
     said = []
-    resumed = run_fit(tmp_path, said=said)
+    resumed = run_fit(tmp_path, log=said)
     resuming = [f"resuming the run in {tmp_path} after step {after // 4 * 4}"] if after > 4 else []
-    assert said == [*resuming, ALL_TRAIN]
+    assert without_progress(said) == [*resuming, ALL]
     workdir, fitted = whole
     assert state_digest(resumed.state) == state_digest(fitted.state)
     assert resumed.history == fitted.history
@@ -136,43 +141,158 @@ def test_a_run_saved_on_four_devices_resumes_on_one(whole, tmp_path):
         np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-5)
 
 
-def test_another_config_is_an_error_that_shows_the_difference(whole):
+def test_another_run_is_an_error_that_shows_the_differences(whole):
     workdir, _ = whole
-    with pytest.raises(InputError, match=r"\(new: '\(absent\)' -> 1; rate: 0.01 -> 0.02\)"):
-        run_fit(workdir, config={"rate": 0.02, "widths": (1, 2), "new": 1})
+    different = r"\(options.new: \(absent\) -> 1; options.rate: 0.01 -> 0.02\)"
+    with pytest.raises(InputError, match=different):
+        run_fit(workdir, options={"rate": 0.02, "widths": (1, 2), "new": 1})
+    with pytest.raises(InputError, match=r"\(fit.seed: 0 -> 1; fit.steps: 12 -> 24\)"):
+        run_fit(workdir, options=OPTIONS, steps=24, seed=1)
+
+
+@pytest.mark.parametrize("what", ["rate", "code"])
+def test_what_has_no_name_is_compared_as_well(whole, what):
+    workdir, _ = whole
+    changes = {"options": OPTIONS}
+    if what == "rate":
+        changes["optimizer"] = optax.sgd(0.02, momentum=0.9)
+        message = r"has another run \(the training step: it computes something else, by another"
+    else:
+        metrics = box_task().metrics
+        changes["task"] = dataclasses.replace(box_task(), metrics=lambda *args: metrics(*args))
+        message = r"task.metrics.object: .*box_task.<locals>.metrics. -> .*<lambda>"
+    with pytest.raises(InputError, match=message):
+        run_fit(workdir, **changes)
+
+
+def test_a_run_may_grow(whole, tmp_path):
+    """The longer run goes on where the shorter ended, as if it had been that long."""
+    run_fit(tmp_path, steps=8)
+    with pytest.raises(InputError, match=r"extend=True lets steps grow"):
+        run_fit(tmp_path, steps=12)
+    log = []
+    longer = run_fit(tmp_path, steps=12, extend=True, log=log)
+    assert without_progress(log) == [
+        "the run grows from 8 to 12 steps", f"resuming the run in {tmp_path} after step 8", ALL
+    ]  # fmt: skip
+    assert state_digest(longer.state) == state_digest(whole[1].state)
+    assert [one["fit"]["steps"] for one in read_run(tmp_path)["extended"]] == [8]
+    assert read_run(tmp_path)["fit"]["steps"] == 12
+    again = run_fit(tmp_path, steps=12)
+    assert again.finished
+
+
+def test_without_a_workdir_nothing_is_written_and_the_result_is_the_same(
+    whole, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    plain = run_fit(None, stream=iter(3 * BATCHES))  # and no position of the data is needed
+    _, fitted = whole
+    assert state_digest(plain.state) == state_digest(fitted.state)
+    assert state_digest(plain.variables) == state_digest(fitted.variables)
+    assert (plain.step, plain.history, plain.finished) == (fitted.step, fitted.history, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_that_end_too_early_are_an_error():
+    with pytest.raises(InputError, match="the training data ended before the training did"):
+        run_fit(None, stream=iter(BATCHES))
+
+
+def test_a_run_starts_with_the_given_variables(whole):
+    """Those of another run, which the second part of one longer training would have."""
+    _, fitted = whole
+    given = jax.device_get(fitted.variables)
+    slow = optax.sgd(0.0)
+    plain = run_fit(None, optimizer=slow, variables=given, steps=1, validation=None)
+    assert state_digest(plain.state.params) == state_digest(given["params"])
+    wrong = {**given, "params": {**given["params"], "extra": {"bias": np.zeros(3, "f4")}}}
+    wrong["params"]["cells"] = {"kernel": np.zeros((8, 6), "f4"), "bias": np.zeros(5, "f4")}
+    with pytest.raises(
+        InputError, match=r"cells/kernel is float32\[8, 6\], and not float32\[8, 5\]"
+    ):
+        run_fit(None, variables=wrong)
+
+
+class Loader(Stream):
+    """A stream with the attributes of a loader."""
+
+    def __init__(self, batches, **attributes):
+        super().__init__(batches)
+        vars(self).update(attributes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stream": iter(BATCHES)}, "train is a list_iterator without get_state and set_state"),
+        ({"stream": BATCHES}, "train is a list without __next__: give an iterator"),
+        ({"stream": Loader(BATCHES, partners=3)}, "train.partners is 3 and task.partners is 1"),
+        (
+            {"stream": Loader(BATCHES, batch_size=16)},
+            "train.batch_size is 16, and 1 processes with",
+        ),
+        ({"stream": Stream([{"image": 1}])}, "the batches of train have no field mask"),
+        ({"stream": Stream(box_batches(1, 6))}, "batch size 6 is not divisible by the 4 devices"),
+        ({"validation": None, "best": Best("score")}, "best is given without validation"),
+        ({"options": {"a": np.zeros(3)}}, "options is no plain JSON"),
+        ({"steps": 0}, "^steps is 0: give at least 1"),
+        ({"eval_every": 0}, "^eval_every is 0: give at least 1"),
+        ({"log_every": 0}, "^log_every is 0: give at least 1"),
+        ({"keep": 1}, "^keep is 1: give at least 2"),
+        ({"checkpoint_every": -1}, "^checkpoint_every is -1: give at least 0"),
+        ({"ema_decay": 1.0}, "^ema_decay is 1.0: give at least 0 and less than 1"),
+        ({"optimizer": [Phase(optax.sgd(0.1), freeze=("x",))]}, "^freeze: 'x' matches nothing"),
+        ({"best": Best("acuracy")}, "^metric is 'acuracy', which is not measured"),
+    ],
+)
+def test_wrong_options_are_found_before_anything_is_written(tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        run_fit(tmp_path / "run", **changes)
+    assert not (tmp_path / "run").exists()
 
 
 def test_without_validation_the_last_is_the_best(tmp_path):
-    fitted = run_fit(tmp_path, validation=False)
-    assert int(fitted.best.step) == 12
+    fitted = run_fit(tmp_path, validation=None)
+    assert fitted.step == 12
+    assert state_digest(fitted.variables) == state_digest(fitted.state.variables)
     assert fitted.history == []
 
 
 def task_with_metric(values):
-    """The box task, with a validation metric that goes through the values, by step / 4."""
+    """The box task, with a validation metric that goes through the values, by step / 4.
+
+    Steps are counted in a statistic, because an evaluation has no step.
+    """
     task = box_task()
     values = jnp.asarray(values, jnp.float32)
 
+    def init(key):
+        return {**task.init(key), "count": {"steps": jnp.int32(0)}}
+
     def forward(variables, batch, *, keys, step, train):
-        outputs, statistics = task.forward(variables, batch, keys=keys, step=step, train=train)
-        value = values[step // 4 - 1]
-        return {**outputs, "value": jnp.broadcast_to(value, batch.mask.shape)}, statistics
+        count = variables["count"]["steps"]
+        rest = {name: x for name, x in variables.items() if name != "count"}
+        outputs, statistics = task.forward(rest, batch, keys=keys, step=step, train=train)
+        value = values[count // 4 - 1]
+        outputs = {**outputs, "value": jnp.broadcast_to(value, batch.mask.shape)}
+        return outputs, {**statistics, "count": {"steps": count + 1}}
 
     def metrics(outputs, example):
         return {"score": (outputs["value"], jnp.float32(1))}
 
-    return dataclasses.replace(task, forward=forward, metrics=metrics)
+    return dataclasses.replace(task, init=init, forward=forward, metrics=metrics)
 
 
 def test_stops_early_and_stays_stopped(tmp_path):
     said = []
     task = task_with_metric([0.1, 0.5, 0.5, 0.4, 0.9, 0.9])
-    options = {"task": task, "steps": 24, "criterion": Criterion("score", patience=2)}
+    options = {"task": task, "steps": 24, "best": Best("score", patience=2)}
     fitted = run_fit(tmp_path, **options)
     assert fitted.finished
     assert int(fitted.state.step) == 16, "two evaluations after the 0.5 of step 8"
-    assert int(fitted.best.step) == 12, "the later of the equal ones"
-    again = run_fit(tmp_path, said=said, **options)
+    assert fitted.step == 12, "the later of the equal ones"
+    again = run_fit(tmp_path, log=said, **options)
     assert said == [f"the run in {tmp_path} is finished (16 steps)"]
     assert state_digest(again.state) == state_digest(fitted.state)
 
@@ -213,28 +333,30 @@ def test_a_validation_metric_that_is_not_finite_stops_the_run(tmp_path):
     assert not (tmp_path / "checkpoints" / "8").exists()
 
 
-def plateau_optimizer():
-    config = default_config().optimizer
-    config.learning_rate, config.schedule.name = 1e-3, "plateau"
-    config.schedule.window, config.schedule.patience = 1 / 12, 1
-    return make_optimizer(config, steps=12)
+def plateau_phase():
+    """The training loss of each step is looked at, because that is part of the step's state."""
+    optimizer = optax.chain(
+        optax.sgd(1e-3, momentum=0.9),
+        optax.contrib.reduce_on_plateau(factor=0.1, patience=1, accumulation_size=1),
+    )
+    return [Phase(optimizer, schedule=lambda step: 1e-3)]
 
 
 @pytest.mark.slow
 def test_the_plateau_rule_resumes_where_it_was(tmp_path):
-    whole = run_fit(tmp_path / "whole", optimizers=(plateau_optimizer(),))
+    whole = run_fit(tmp_path / "whole", optimizer=plateau_phase())
     rates = [line["learning_rate"] for line in read_lines(tmp_path / "whole")]
     assert len(set(rates)) > 1, "the rate should fall in this run"
     with pytest.raises(InterruptedRunError):
-        run_fit(tmp_path / "cut", stream=Breaking(BATCHES, 7), optimizers=(plateau_optimizer(),))
-    resumed = run_fit(tmp_path / "cut", optimizers=(plateau_optimizer(),))
+        run_fit(tmp_path / "cut", stream=Breaking(BATCHES, 7), optimizer=plateau_phase())
+    resumed = run_fit(tmp_path / "cut", optimizer=plateau_phase())
     assert state_digest(resumed.state) == state_digest(whole.state)
     assert read_lines(tmp_path / "cut") == read_lines(tmp_path / "whole")
 
 
 def test_early_stopping_resumes_where_it_was(tmp_path):
     task = task_with_metric([0.1, 0.5, 0.5, 0.4, 0.9, 0.9])
-    options = {"task": task, "steps": 24, "criterion": Criterion("score", patience=2)}
+    options = {"task": task, "steps": 24, "best": Best("score", patience=2)}
     with pytest.raises(InterruptedRunError):
         run_fit(tmp_path, stream=Breaking(BATCHES, 14), **options)
     resumed = run_fit(tmp_path, **options)
@@ -249,32 +371,34 @@ def test_curves_are_drawn_even_if_the_run_was_killed_at_its_end(tmp_path):
     assert (tmp_path / "curves.png").exists()
 
 
-def test_wrong_metric_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"best\.metric is 'acuracy', which is not measured"):
-        run_fit(tmp_path, criterion=Criterion("acuracy"))
-
-
-@pytest.mark.parametrize(
-    ("name", "value"), [("steps", 0), ("eval_every", 0), ("keep", 1), ("checkpoint_every", -1)]
-)
-def test_figures_out_of_range(tmp_path, name, value):
-    with pytest.raises(InputError, match=f"config.{name} is {value}: give at least"):
-        make_run(tmp_path, **{name: value})
-
-
 def test_further_checkpoints_between_evaluations(tmp_path):
     options = {"eval_every": 12, "checkpoint_every": 3}
     with pytest.raises(InterruptedRunError):
         run_fit(tmp_path, stream=Breaking(BATCHES, 8), **options)
     said = []
-    run_fit(tmp_path, said=said, **options)
-    assert said == [f"resuming the run in {tmp_path} after step 6", ALL_TRAIN]
+    run_fit(tmp_path, log=said, **options)
+    assert without_progress(said) == [f"resuming the run in {tmp_path} after step 6", ALL]
 
 
-def test_plain_lines_where_stderr_is_no_terminal(tmp_path, monkeypatch):
+def test_plain_lines_where_stderr_is_no_terminal(monkeypatch):
     stream = io.StringIO()
     monkeypatch.setattr("sys.stderr", stream)
-    run_fit(tmp_path, log_every=6)
+    fit(
+        box_task(),
+        PHASE.optimizer,
+        train=Stream(BATCHES),
+        validation=VALIDATION,
+        best=Best("score"),
+        steps=12,
+        seed=0,
+        eval_every=4,
+        log_every=6,
+    )
     lines = [line for line in stream.getvalue().splitlines() if line.startswith("step ")]
     assert [line.split()[1] for line in lines] == ["4", "6/12", "8", "12/12", "12"]
     assert "images/s ETA 0:00:0" in lines[1]
+
+
+def test_a_run_is_evaluated_ten_times_if_nothing_is_said():
+    fitted = run_fit(None, steps=20, eval_every=None)
+    assert [evaluation["step"] for evaluation in fitted.history] == list(range(2, 21, 2))

@@ -1,5 +1,4 @@
-"""What is frozen stays as it is and costs nothing; rates by name; a head that trains first; means
-of the weights."""
+"""What is frozen costs nothing; multipliers by name; phases; the moving average."""
 
 import dataclasses
 
@@ -9,26 +8,22 @@ import numpy as np
 import optax
 import pytest
 
-from jaxvision.cli.config import default_config
-from jaxvision.core import ClassificationBatch, InputError
+from jaxvision.core import OptionError
 from jaxvision.engine import (
-    Criterion,
-    Optimizer,
+    Best,
     Parallel,
-    Run,
+    Phase,
     Selection,
     abstract_state,
+    decay_mask,
+    evaluate,
     fit,
     init_state,
-    make_evaluate,
-    make_optimizer,
-    make_optimizers,
     make_update,
-    optimizer_after,
     state_digest,
 )
-from jaxvision.tasks import classification
 from tests.engine.box_task import box_batches, box_task
+from tests.engine.image_task import image_batches, image_task
 from tests.engine.stream import Breaking, InterruptedRunError, Stream
 
 PARAMS = {
@@ -39,28 +34,21 @@ PARAMS = {
 BATCHES = box_batches(5, 8)
 VALIDATION = [batch.replace(partners=None) for batch in box_batches(2, 8, seed=1)]
 
-
-def settings(**changes):
-    config = default_config().optimizer
-    config.schedule.name = "constant"
-    config.update(changes)
-    return config
-
-
-def run_config(**changes):
-    config = default_config()
-    config.steps = 12
-    config.optimizer.learning_rate = 0.01
-    config.update_from_flattened_dict(changes)
-    return config
+OPTIMIZERS = {
+    "sgd": optax.chain(
+        optax.add_decayed_weights(0.1, mask=decay_mask), optax.sgd(0.01, momentum=0.9)
+    ),
+    "adam": optax.adam(0.01),
+    "adamw": optax.adamw(0.01, weight_decay=0.1, mask=decay_mask),
+}
 
 
-def train(task, optimizer, batches, devices=1):
+def train(task, optimizer, batches, devices=1, ema_decay=0.0):
     parallel = Parallel("pmap", jax.devices()[:devices])
-    update = make_update(task, optimizer, seed=0, parallel=parallel)
-    state = parallel.replicate(init_state(task, optimizer, 0))
+    update = make_update(task, optimizer, parallel=parallel, ema_decay=ema_decay)
+    state = parallel.replicate(init_state(task, optimizer, 0, ema_decay=ema_decay))
     for batch in batches:
-        state, record = update(state, parallel.shard(batch))
+        state, record = update(state, parallel.shard(batch), 0)
     return jax.device_get(state), jax.device_get(record)
 
 
@@ -68,11 +56,11 @@ def same(one, other):
     return jax.tree.map(np.array_equal, one, other)
 
 
-def test_all_train_unless_something_is_said():
+def test_all_are_trained_unless_something_else_is_asked_for():
     trained, frozen = Selection().split(PARAMS)
     assert trained is PARAMS
     assert frozen == {}
-    assert Selection().describe(PARAMS) == "all 194 parameters train"
+    assert Selection().describe(PARAMS) == "all 194 parameters are trained"
 
 
 def test_only_and_freeze():
@@ -85,36 +73,32 @@ def test_only_and_freeze():
     trained, frozen = Selection(only=("layer1", "fc"), freeze=("fc/bias",)).split(PARAMS)
     assert trained.keys() == {"layer1", "fc"}
     assert trained["fc"].keys() == {"kernel"}
-    said = Selection(only=("fc",)).describe(PARAMS)
-    assert said == "10 of 194 parameters train: fc"
+    line = Selection(only=("fc",)).describe(PARAMS)
+    assert line == "10 of 194 parameters are trained: fc"
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"freeze": ("cnv1",)}, "config.freeze: 'cnv1' matches nothing"),
-        ({"only": ("head",)}, "config.head_first.train: 'head' matches nothing"),
-        ({"rates": (("head", 0.1),)}, "config.optimizer.rates: 'head' matches nothing"),
+        ({"freeze": ("cnv1",)}, "^freeze: 'cnv1' matches nothing"),
+        ({"only": ("head",)}, "^only: 'head' matches nothing"),
+        ({"lr_multipliers": (("head", 0.1),)}, "^lr_multipliers: 'head' matches nothing"),
         ({"freeze": ("*",)}, "leaves nothing to train"),
         ({"only": ("fc",), "freeze": ("fc",)}, "leaves nothing to train"),
     ],
 )
 def test_patterns_that_do_not_fit(fields, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(OptionError, match=message):
         Selection(**fields).split(PARAMS)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
 def test_what_is_frozen_stays_to_the_bit_and_has_no_state(name):
     task = box_task()
-    optimizer = make_optimizer(
-        settings(name=name, learning_rate=0.01, weight_decay=0.1, ema_decay=0.9),
-        steps=5,
-        freeze=("Conv_0", "bn/scale"),
-    )
-    state, _ = train(task, optimizer, BATCHES, devices=4)
-    before = jax.device_get(init_state(task, optimizer, 0))
-    for params in (state.params, state.average["params"]):
+    phase = Phase(OPTIMIZERS[name], freeze=("Conv_0", "bn/scale"))
+    state, _ = train(task, phase, BATCHES, devices=4, ema_decay=0.9)
+    before = jax.device_get(init_state(task, phase, 0))
+    for params in (state.params, state.ema["params"]):
         equal = same(params, before.params)
         assert equal["Conv_0"] == {"kernel": True, "bias": True}
         assert equal["bn"] == {"scale": True, "bias": False}
@@ -127,11 +111,9 @@ def test_what_is_frozen_stays_to_the_bit_and_has_no_state(name):
 
 def test_the_rest_trains_as_if_the_frozen_part_were_no_parameter():
     """With everything else equal, the first step of what trains is that of a whole training."""
-    config = settings(learning_rate=0.01)
-    whole, _ = train(box_task(), make_optimizer(config, steps=5), BATCHES[:1])
-    part, record = train(
-        box_task(), make_optimizer(config, steps=5, freeze=("Conv_0",)), BATCHES[:1]
-    )
+    optimizer = optax.sgd(0.01, momentum=0.9)
+    whole, _ = train(box_task(), optimizer, BATCHES[:1])
+    part, record = train(box_task(), Phase(optimizer, freeze=("Conv_0",)), BATCHES[:1])
     for name in ("bn", "cells", "refine"):
         for one, other in zip(
             jax.tree.leaves(part.params[name]), jax.tree.leaves(whole.params[name]), strict=True
@@ -141,21 +123,11 @@ def test_the_rest_trains_as_if_the_frozen_part_were_no_parameter():
 
 
 def flops(freeze):
-    config = default_config()
-    config.model.name = "resnet20"
-    config.data.image_size = 16
-    task = classification(config)
-    optimizer = make_optimizer(settings(), steps=5, freeze=freeze)
+    task, phase = image_task(), Phase(optax.sgd(0.1, momentum=0.9), freeze=freeze)
     parallel = Parallel("shard_map", jax.devices()[:1])
-    update = make_update(task, optimizer, seed=0, parallel=parallel)
-    state = abstract_state(task, optimizer)
-    batch = ClassificationBatch(
-        image=np.zeros((8, 16, 16, 1), np.uint8),
-        label=np.zeros(8, np.int32),
-        weight=np.ones(8, np.float32),
-        mask=np.ones(8, bool),
-    )
-    return update.lower(state, batch).compile().cost_analysis()["flops"]
+    update = make_update(task, phase, parallel=parallel)
+    lowered = update.lower(abstract_state(task, phase), image_batches(1, 8)[0], 0)
+    return lowered.compile().cost_analysis()["flops"]
 
 
 @pytest.mark.slow
@@ -168,15 +140,15 @@ def test_a_frozen_prefix_costs_no_gradient():
     assert head < prefix < 0.75 * whole
 
 
-def test_rates_by_name():
+def test_multipliers_by_name():
     """The factor of the first pattern that matches multiplies what a step changes."""
-    rates = (("cells/bias", 0.5), ("cells", 0.25), ("bn", 10.0))
-    for changes in ({"name": "sgd", "weight_decay": 0.1}, {"name": "adamw", "weight_decay": 0.1}):
-        config = settings(learning_rate=1e-3, **changes)
-        before = jax.device_get(init_state(box_task(), make_optimizer(config, steps=5), 0)).params
-        plain, _ = train(box_task(), make_optimizer(config, steps=5), BATCHES[:1])
-        config.rates = rates
-        scaled, _ = train(box_task(), make_optimizer(config, steps=5), BATCHES[:1])
+    multipliers = (("cells/bias", 0.5), ("cells", 0.25), ("bn", 10.0))
+    for name in ("sgd", "adamw"):
+        optimizer = OPTIMIZERS[name]
+        before = jax.device_get(init_state(box_task(), optimizer, 0)).params
+        plain, _ = train(box_task(), optimizer, BATCHES[:1])
+        phase = Phase(optimizer, lr_multipliers=multipliers)
+        scaled, _ = train(box_task(), phase, BATCHES[:1])
         change = jax.tree.map(np.subtract, plain.params, before)
         found = jax.tree.map(np.subtract, scaled.params, before)
         factors = {"cells": {"bias": 0.5, "kernel": 0.25}, "bn": {"scale": 10.0, "bias": 10.0}}
@@ -186,167 +158,127 @@ def test_rates_by_name():
                 np.testing.assert_allclose(found[layer][name], factor * x, rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("rates", [("bn", 0.1), (("bn",),), ((0.1, "bn"),), (("bn", 0.0),)])
-def test_rates_that_are_none(rates):
-    with pytest.raises(InputError, match=r"config\.optimizer\.rates"):
-        make_optimizer(settings(rates=rates), steps=5)
-
-
-def test_the_head_first():
-    config = run_config(**{"head_first.steps": 4, "head_first.train": ("cells", "refine")})
-    config.head_first.learning_rate = 0.05
-    config.optimizer.schedule.name = "cosine"
-    head, rest = make_optimizers(config)
-    assert (head.start, rest.start) == (0, 4)
-    assert [optimizer_after((head, rest), step) is head for step in (0, 1, 4, 5, 12)] == [
-        True,
-        True,
-        True,
-        False,
-        False,
-    ]
-    # Rates are of the steps in which all train.
-    config.optimizer.rates = (("cells", 0.5),)
-    assert [optimizer.selection.rates for optimizer in make_optimizers(config)] == [
-        (),
-        (("cells", 0.5),),
-    ]
-    # Each has the whole schedule for its own steps.
-    assert float(head.learning_rate((), 0)) == pytest.approx(0.05)
-    assert float(head.learning_rate((), 2)) == pytest.approx(0.025)
-    assert float(rest.learning_rate((), 4)) == pytest.approx(0.01)
-    assert float(rest.learning_rate((), 8)) == pytest.approx(0.005)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"head_first.steps": 12}, "config.head_first.steps is 12: give .* less than 12"),
-        ({"head_first.steps": 4}, "config.head_first.train is empty"),
-        (
-            {
-                "head_first.steps": 4,
-                "head_first.train": ("cells",),
-                "head_first.learning_rate": 0.0,
-            },
-            "config.head_first.learning_rate is 0.0: give more than 0",
-        ),
-        ({"head_first.steps": -1}, "config.head_first.steps is -1"),
-    ],
-)
-def test_a_head_that_cannot_be_first(changes, message):
-    with pytest.raises(InputError, match=message):
-        make_optimizers(run_config(**changes))
-
-
-def run_fit(workdir, optimizers, *, stream=None, said=None, **changes):
-    run = Run(
-        workdir=workdir,
-        config={},
-        steps=12,
-        batch_size=8,
-        seed=0,
-        criterion=changes.pop("criterion", Criterion("score")),
-        eval_every=changes.pop("eval_every", 4),
-        keep=10,
-    )
+def run_fit(workdir, optimizer, *, stream=None, log=None, **changes):
+    options = {
+        "steps": 12,
+        "seed": 0,
+        "best": Best("score"),
+        "eval_every": 4,
+        "keep": 10,
+        "log_every": 100,
+        "parallel": Parallel("pmap", jax.devices()[:2]),
+        **changes,
+    }
     return fit(
-        changes.pop("task", box_task()),
-        optimizers,
-        run,
+        options.pop("task", box_task()),
+        optimizer,
         train=stream or Stream(BATCHES),
         validation=VALIDATION,
-        parallel=Parallel("pmap", jax.devices()[:2]),
-        say=([] if said is None else said).append,
+        workdir=workdir,
+        log=([] if log is None else log).append,
+        **options,
     )
+
+
+HEAD = Phase(optax.adam(0.01), 5, only=("cells",))
+PHASES = (HEAD, Phase(optax.sgd(0.01, momentum=0.9)))
 
 
 @pytest.fixture(scope="module")
 def phased(tmp_path_factory):
-    """A run of two optimizers with means of the weights: (optimizers, what fit gave, said)."""
-    config = run_config(**{"head_first.steps": 5, "head_first.train": ("cells",)})
-    config.optimizer.ema_decay = 0.8
-    optimizers, said = make_optimizers(config), []
-    return optimizers, run_fit(tmp_path_factory.mktemp("phased"), optimizers, said=said), said
+    """A run of two phases with a moving average: (what fit gave, logged)."""
+    log = []
+    return run_fit(tmp_path_factory.mktemp("phased"), PHASES, log=log, ema_decay=0.8), log
 
 
 @pytest.mark.parametrize("after", [3, 7])
 def test_a_run_of_two_phases_resumes_to_the_bit(phased, tmp_path, after):
-    optimizers, whole, said = phased
-    assert said == [
-        "from step 1 on 45 of 1,650 parameters train: cells",
-        "from step 6 on all 1,650 parameters train",
+    whole, log = phased
+    assert [line for line in log if not line.startswith("step ")] == [
+        "from step 1 on 45 of 1,650 parameters are trained: cells",
+        "from step 6 on all 1,650 parameters are trained",
     ]
-    options = {"eval_every": 2}
+    options = {"ema_decay": 0.8, "checkpoint_every": 2}
     with pytest.raises(InterruptedRunError):
-        run_fit(tmp_path, optimizers, stream=Breaking(BATCHES, after), **options)
-    resumed = run_fit(tmp_path, optimizers, **options)
+        run_fit(tmp_path, PHASES, stream=Breaking(BATCHES, after), **options)
+    resumed = run_fit(tmp_path, PHASES, **options)
     assert state_digest(resumed.state) == state_digest(whole.state)
 
 
-def test_in_the_first_phase_only_the_head_moves(phased):
-    (head, _), _, _ = phased
-    before = jax.device_get(init_state(box_task(), head, 0))
-    state, _ = train(box_task(), head, BATCHES, devices=2)
+def test_a_phase_starts_with_a_fresh_optimizer(tmp_path):
+    """The moments of the first phase are gone: two phases are two trainings."""
+    adam = optax.adam(0.01)
+    both = run_fit(None, (Phase(adam, 4), Phase(adam)), best=None)
+    counts = [x for x in jax.tree.leaves(both.state.opt_state) if x.ndim == 0]
+    assert [int(x) for x in counts] == [8]
+    one = run_fit(None, adam, best=None)
+    assert state_digest(one.state.params) != state_digest(both.state.params)
+
+
+def test_in_the_first_phase_only_the_head_moves():
+    before = jax.device_get(init_state(box_task(), HEAD, 0))
+    state, _ = train(box_task(), HEAD, BATCHES, devices=2)
     equal = same(state.params, before.params)
     assert equal.pop("cells") == {"kernel": False, "bias": False}
     assert all(jax.tree.leaves(equal))
-    assert sum(x.size for x in jax.tree.leaves(state.opt_state) if x.size > 1) == 45
+    assert sum(x.size for x in jax.tree.leaves(state.opt_state) if x.size > 1) == 2 * 45
 
 
-@pytest.mark.parametrize("starts", [(1,), (0, 12), (0, 5, 5), (0, 6, 5), ()])
-def test_optimizers_that_do_not_follow_one_another(tmp_path, starts):
-    sgd = Optimizer(optax.with_extra_args_support(optax.sgd(0.1)), lambda step: 0.1)
-    optimizers = tuple(dataclasses.replace(sgd, start=start) for start in starts)
-    with pytest.raises(InputError, match="give 0 first"):
-        run_fit(tmp_path, optimizers)
-
-
-def test_what_the_head_comes_to_does_not_end_the_run(tmp_path):
-    """Without a better evaluation the run stops early, but not before all has trained."""
-    config = run_config(**{"head_first.steps": 6, "head_first.train": ("cells",)})
-    config.optimizer.learning_rate = 1e-12  # so that nothing becomes better
+def test_what_the_first_phase_reaches_does_not_end_the_run(tmp_path):
+    """Without a better evaluation the run stops early, but not before the last phase begins."""
+    slow = optax.sgd(1e-12)
     constant = dataclasses.replace(
         box_task(), metrics=lambda outputs, example: {"score": (1.0, 1.0)}
     )
-    criterion = Criterion("score", patience=1)
-    fitted = run_fit(
-        tmp_path, make_optimizers(config), task=constant, criterion=criterion, eval_every=2
-    )
+    best = Best("score", patience=1)
+    phases = (Phase(slow, 6, only=("cells",)), Phase(slow))
+    fitted = run_fit(tmp_path, phases, task=constant, best=best, eval_every=2)
     assert fitted.finished
     assert int(fitted.state.step) == 10
 
 
-def test_means_of_the_weights_by_hand():
-    """Those of every step, with a decay that grows up to the one given."""
-    config = settings(learning_rate=0.05, ema_decay=0.3)
-    optimizer = make_optimizer(config, steps=5)
-    states = [train(box_task(), optimizer, BATCHES[:n])[0] for n in range(1, 4)]
+def test_the_schedule_of_a_phase_counts_from_its_start():
+    phases = (
+        Phase(optax.sgd(0.1), 4, schedule=lambda step: 0.1 * step),
+        Phase(optax.sgd(0.1), schedule=lambda step: 10.0 + step),
+    )
+    parallel = Parallel("pmap", jax.devices()[:1])
+    rates = []
+    for start, phase in ((0, phases[0]), (4, phases[1])):
+        update = make_update(box_task(), phase, parallel=parallel, start=start)
+        state = init_state(box_task(), phase, 0).replace(step=jnp.int32(start + 1))
+        _, record = update(parallel.replicate(state), parallel.shard(BATCHES[0]), 0)
+        rates.append(float(record["learning_rate"]))
+    assert rates == pytest.approx([0.1, 11.0])
+
+
+def test_the_moving_average_by_hand():
+    """That of every step, with a decay that grows up to the one given."""
+    optimizer = optax.sgd(0.05, momentum=0.9)
+    states = [train(box_task(), optimizer, BATCHES[:n], ema_decay=0.3)[0] for n in range(1, 4)]
     mean = jax.device_get(init_state(box_task(), optimizer, 0)).variables
     for step, state in enumerate(states, start=1):
         decay = min(0.3, (1 + step) / (10 + step))
         mean = jax.tree.map(lambda a, x, d=decay: d * a + (1 - d) * x, mean, state.variables)
-    for one, other in zip(jax.tree.leaves(mean), jax.tree.leaves(states[-1].average), strict=True):
+    for one, other in zip(jax.tree.leaves(mean), jax.tree.leaves(states[-1].ema), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
-def test_means_of_half_precision_are_of_single():
-    optimizer = make_optimizer(settings(learning_rate=0.05, ema_decay=0.999), steps=5)
-    state = init_state(box_task(jnp.bfloat16), optimizer, 0)
+def test_the_moving_average_of_half_precision_is_of_single():
+    state = init_state(box_task(jnp.bfloat16), optax.sgd(0.05), 0, ema_decay=0.999)
     assert {x.dtype for x in jax.tree.leaves(state.params)} == {jnp.dtype(jnp.bfloat16)}
-    assert {x.dtype for x in jax.tree.leaves(state.average)} == {jnp.dtype(jnp.float32)}
+    assert {x.dtype for x in jax.tree.leaves(state.ema)} == {jnp.dtype(jnp.float32)}
 
 
-def test_the_means_are_evaluated(phased):
-    _, fitted, _ = phased
+def test_the_moving_average_is_evaluated(phased):
+    fitted, _ = phased
     parallel = Parallel("pmap", jax.devices()[:2])
-    evaluate = make_evaluate(box_task(), parallel=parallel)
-    found = evaluate(fitted.state, VALIDATION).metrics
-    assert found == fitted.history[-1]["metrics"]
-    of_weights = fitted.state.replace(average=None)
-    of_means = of_weights.replace(
-        params=fitted.state.average["params"],
-        statistics={"batch_stats": fitted.state.average["batch_stats"]},
-    )
-    assert evaluate(of_means, VALIDATION).metrics == found
-    assert evaluate(of_weights, VALIDATION).metrics != found
+
+    def found(variables):
+        return evaluate(box_task(), variables, VALIDATION, parallel=parallel).metrics
+
+    assert found(fitted.state.eval_variables) == fitted.history[-1]["metrics"]
+    assert found(fitted.state.ema) == fitted.history[-1]["metrics"]
+    assert found(fitted.state.variables) != fitted.history[-1]["metrics"]
+    best = next(e for e in fitted.history if e["step"] == fitted.step)
+    assert found(fitted.variables) == best["metrics"]

@@ -9,8 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxvision.core import InputError, OptionError, Summary, Task
-from jaxvision.core import DatasetMetric as Metric
+from jaxvision.core import DatasetMetric, InputError, OptionError, Summary, Task
 from jaxvision.engine import (
     Parallel,
     Phase,
@@ -152,7 +151,7 @@ def test_weighted_mean_of_uneven_shards_by_hand():
         np.testing.assert_allclose(state.params["w"], 1 - expected, rtol=1e-5)
 
 
-def variables_of(task, dtype=None):
+def variables_of(task):
     return jax.device_get(init_state(task, sgd(1.0), 0).variables)
 
 
@@ -211,7 +210,7 @@ def collecting(names=("images", "boxes"), calls=None):
         numbers = {"images": float(len(collected["labels"])), "boxes": float(boxes)}
         return Summary(numbers, {"means": collected["mean"]})
 
-    return dataclasses.replace(box_task(), dataset_metric=Metric(names, collect, summarize))
+    return dataclasses.replace(box_task(), dataset_metric=DatasetMetric(names, collect, summarize))
 
 
 @pytest.mark.parametrize("kind", ["pmap", "shard_map"])
@@ -239,7 +238,7 @@ def test_what_a_task_collects_is_there_once_and_in_order(kind):
 def test_a_metric_over_all_examples_needs_their_records():
     task = collecting()
     batches = [batch.replace(partners=None) for batch in box_batches(1, 8)]
-    with pytest.raises(InputError, match=r"measures images, boxes over all .* a method targets\(\)"):
+    with pytest.raises(InputError, match=r"measures images, boxes .* with a method targets\(\)"):
         evaluate(task, variables_of(task), batches)
     few = Targets(batches, [{"boxes": 1}] * 7)
     with pytest.raises(InputError, match=r"gave 8 examples, and their targets\(\) has 7 records"):
@@ -254,7 +253,8 @@ def test_a_metric_over_all_examples_needs_their_records():
     ],
 )
 def test_the_numbers_of_a_metric_are_those_that_it_names(names, message):
-    data = Targets([batch.replace(partners=None) for batch in box_batches(1, 8)], [{"boxes": 1}] * 8)
+    batches = [batch.replace(partners=None) for batch in box_batches(1, 8)]
+    data = Targets(batches, [{"boxes": 1}] * 8)
     with pytest.raises(ValueError, match=message):
         evaluate(collecting(names), variables_of(box_task()), data)
 

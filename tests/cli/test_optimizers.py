@@ -1,28 +1,42 @@
 """Optimizers and schedules: what they do to parameters, by hand."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from jaxvision.cli.config import default_config
-from jaxvision.core import InputError
-from jaxvision.engine import make_optimizer
+from jaxvision.cli.optimizers import (
+    HeadWarmupOptions,
+    OptimizerOptions,
+    ScheduleOptions,
+    make_phases,
+)
+from jaxvision.core import InputError, OptionError
+from jaxvision.engine.phases import stage_after, stages_of
 
 STEPS = 100
 
 
-def config_of(**changes):
-    config = default_config().optimizer
-    for key, value in changes.items():
-        group, _, name = key.rpartition("__")
-        setattr(config.schedule if group else config, name, value)
-    return config
+def options_of(**changes):
+    of_schedule = {
+        name.removeprefix("schedule__"): changes.pop(name)
+        for name in list(changes)
+        if name.startswith("schedule__")
+    }
+    return OptimizerOptions(**changes, schedule=ScheduleOptions(**of_schedule))
+
+
+def phase_of(steps=STEPS, **changes):
+    [phase] = make_phases(options_of(**changes), steps)
+    return phase
 
 
 def rates(**changes):
-    optimizer = make_optimizer(config_of(**changes), steps=STEPS)
-    return np.array([optimizer.schedule(step) for step in range(STEPS + 1)])
+    phase = phase_of(**changes)
+    return np.array([phase.schedule(step) for step in range(STEPS + 1)])
 
 
 PARAMS = {"dense": {"kernel": jnp.full((2, 3), 2.0), "bias": jnp.full(3, 2.0)}}
@@ -31,15 +45,16 @@ PARAMS = {"dense": {"kernel": jnp.full((2, 3), 2.0), "bias": jnp.full(3, 2.0)}}
 def update(gradient, *, steps=1, losses=None, **changes):
     """Parameters after some steps with a constant gradient, and the rates used."""
     changes.setdefault("schedule__name", "constant")
-    optimizer = make_optimizer(config_of(**changes), steps=STEPS)
+    phase = phase_of(**changes)
+    optimizer = optax.with_extra_args_support(phase.optimizer)
     params, used = PARAMS, []
-    state = optimizer.transformation.init(params)
-    step = jax.jit(lambda *args, value: optimizer.transformation.update(*args, value=value))
+    state = phase.init(params)
+    step = jax.jit(lambda *args, value: optimizer.update(*args, value=value))
     gradients = jax.tree.map(lambda p: jnp.full_like(p, gradient), params)
     for n in range(steps):
         loss = jnp.float32(1.0 if losses is None else losses[n])
         changed, state = step(gradients, state, params, value=loss)
-        used.append(float(optimizer.learning_rate(state, n)))
+        used.append(float(phase.learning_rate(state, n)))
         params = jax.tree.map(jnp.add, params, changed)
     return params["dense"], used
 
@@ -62,19 +77,16 @@ def test_step_decay():
 
 
 def test_milestones_in_one_step_count_each():
-    optimizer = make_optimizer(
-        config_of(schedule__name="step", learning_rate=1.0, schedule__milestones=(0.5, 0.6)),
-        steps=3,
-    )
-    found = [float(optimizer.schedule(step)) for step in (0, 3)]
+    milestones = {"schedule__milestones": (0.5, 0.6)}
+    phase = phase_of(3, schedule__name="step", learning_rate=1.0, **milestones)
+    found = [float(phase.schedule(step)) for step in (0, 3)]
     np.testing.assert_allclose(found, [1, 0.01], rtol=1e-5)
 
 
 @pytest.mark.parametrize(("warmup", "steps"), [(0.999, 100), (0.6, 1), (0.6, 2)])
 def test_a_warm_up_of_all_steps_but_the_last(warmup, steps):
-    config = config_of(schedule__name="cosine", learning_rate=1.0, schedule__warmup=warmup)
-    optimizer = make_optimizer(config, steps=steps)
-    found = [float(optimizer.schedule(step)) for step in range(steps)]
+    phase = phase_of(steps, schedule__name="cosine", learning_rate=1.0, schedule__warmup=warmup)
+    found = [float(phase.schedule(step)) for step in range(steps)]
     assert found[-1] == 1
     assert np.isfinite(found).all()
 
@@ -153,9 +165,55 @@ def test_clipping_by_the_global_norm():
         ({"learning_rate": 0.0}, "learning_rate is 0.0: give more than 0"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"schedule__warmup": 1.0}, "warmup is 1.0: give at least 0 and less than 1"),
-        ({"rates": (("fc", "0.1"),)}, r"rates has \('fc', '0.1'\): give pairs of a pattern and a"),
+        ({"momentum": 1.0}, "^momentum is 1.0: give at least 0 and less than 1"),
+        ({"clip_norm": -1.0}, "^clip_norm is -1.0: give at least 0"),
+        ({"schedule__milestones": (0.5, 0.5)}, r"^milestones \(0.5, 0.5\) names one twice"),
+        (
+            {"lr_multipliers": (("fc", "0.1"),)},
+            r"^lr_multipliers has \('fc', '0.1'\): give pairs of a pattern and a",
+        ),
+        ({"lr_multipliers": (("fc", 0.0),)}, "^lr_multipliers of 'fc' is 0.0: give more than 0"),
     ],
 )
 def test_wrong_settings(changes, message):
     with pytest.raises(InputError, match=message):
-        make_optimizer(config_of(**changes), steps=STEPS)
+        options_of(**changes)
+
+
+def test_the_warm_up_of_the_head():
+    options = options_of(learning_rate=0.01, lr_multipliers=[["cells", 0.5]])
+    warmup = HeadWarmupOptions(4, ("cells", "refine"), 0.05)
+    phases = make_phases(options, 12, head_warmup=warmup, freeze=["bn"])
+    head, rest = phases
+    assert [stage.start for stage in stages_of(phases, 12)] == [0, 4]
+    assert stage_after(stages_of(phases, 12), 4).phase is head
+    assert (head.only, head.freeze) == (("cells", "refine"), ("bn",))
+    assert (rest.only, rest.freeze) == ((), ("bn",))
+    # Multipliers are of the steps in which all parameters are trained.
+    assert (head.lr_multipliers, rest.lr_multipliers) == ((), (("cells", 0.5),))
+    # Each has the whole schedule for its own steps.
+    assert [float(head.schedule(n)) for n in (0, 2)] == pytest.approx([0.05, 0.025])
+    assert [float(rest.schedule(n)) for n in (0, 4)] == pytest.approx([0.01, 0.005])
+    [head, _] = make_phases(options, 12, head_warmup=HeadWarmupOptions(4, ("cells",)))
+    assert float(head.schedule(0)) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 12, "only": ("fc",)}, "^steps is 12: give at least 0 and less than 12"),
+        ({"steps": 4}, "^only is empty: name the parameters that are trained first"),
+        ({"steps": 4, "only": ("fc",), "learning_rate": 0.0}, "^learning_rate is 0.0: give more"),
+        ({"steps": -1}, "^steps is -1"),
+    ],
+)
+def test_a_warm_up_that_cannot_be(changes, message):
+    with pytest.raises(OptionError, match=message):
+        make_phases(OptimizerOptions(), 12, head_warmup=HeadWarmupOptions(**changes))
+
+
+@pytest.mark.parametrize("options", [OptimizerOptions, ScheduleOptions, HeadWarmupOptions])
+def test_every_option_is_documented(options):
+    documented = options.__doc__.partition("Attributes:")[2].partition("Raises:")[0]
+    named = [line.strip().partition(":")[0] for line in documented.splitlines() if line[6:7] > " "]
+    assert named == [field.name for field in dataclasses.fields(options)]

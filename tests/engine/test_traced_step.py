@@ -1,0 +1,90 @@
+"""The digest of the training step: it sees what no name can, and nothing else."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxvision.engine import Phase, abstract_state, step_digest
+from tests.engine.box_task import box_batches, box_task
+from tests.engine.image_task import image_batches, image_task
+
+BATCH = box_batches(1, 8)[0]
+
+
+def digest(optimizer, *, task=None, batch=BATCH, **options):
+    task = box_task() if task is None else task
+    state = abstract_state(task, optimizer, ema_decay=options.get("ema_decay", 0.0))
+    return step_digest(task, optimizer, state, batch, **options)
+
+
+def test_equal_steps_have_equal_digests():
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), BATCH)
+    first = digest(optax.adamw(1e-3))
+    assert digest(optax.adamw(1e-3), task=box_task()) == first
+    assert digest(Phase(optax.adamw(1e-3)), batch=shapes) == first
+    assert digest(optax.adamw(1e-3), batch=box_batches(1, 8, seed=3)[0]) == first
+
+
+@pytest.mark.parametrize("change", ["rate", "frozen", "batch", "ema", "multiplier", "schedule"])
+def test_another_step_has_another_digest(change):
+    first = digest(optax.adamw(1e-3))
+    other = {
+        "rate": lambda: digest(optax.adamw(2e-3)),
+        "frozen": lambda: digest(Phase(optax.adamw(1e-3), freeze=("bn",))),
+        "batch": lambda: digest(optax.adamw(1e-3), batch=box_batches(1, 4)[0]),
+        "ema": lambda: digest(optax.adamw(1e-3), ema_decay=0.9),
+        "multiplier": lambda: digest(Phase(optax.adamw(1e-3), lr_multipliers=(("bn", 0.5),))),
+        "schedule": lambda: digest(Phase(optax.adamw(1e-3), schedule=lambda step: 1e-3)),
+    }[change]()
+    assert other != first
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_constants_count_to_the_last_element(nested):
+    def loss_with(table):
+        def look_up(logits, label):
+            return jnp.asarray(table)[label] * jax.nn.logsumexp(logits), jnp.float32(1)
+
+        return jax.jit(look_up) if nested else look_up
+
+    table = np.random.default_rng(0).normal(size=5000).astype("f4")
+    other = table.copy()
+    other[2500] += 1
+    batch = image_batches(1, 4)[0]
+    digests = {
+        digest(optax.sgd(0.1), task=image_task(blocks=1, loss=loss_with(x)), batch=batch)
+        for x in (table, table.copy(), other)
+    }
+    assert len(digests) == 2
+
+
+SCRIPT = """
+import optax
+from tests.engine.test_traced_step import digest
+print(digest(optax.adamw(optax.cosine_decay_schedule(1e-3, 100))))
+"""
+
+
+def test_processes_with_other_hash_seeds_find_the_same():
+    digests = set()
+    for hash_seed, devices in (("0", "1"), ("12345", "4")):
+        environment = {
+            **os.environ,
+            "PYTHONHASHSEED": hash_seed,
+            "JAX_NUM_CPU_DEVICES": devices,
+            "JAX_PLATFORMS": "cpu",
+        }
+        root = pathlib.Path(__file__).parents[2]
+        command = [sys.executable, "-c", SCRIPT]
+        done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        digests.add(done.stdout.strip())
+    assert len(digests) == 1
+    assert len(digests.pop()) == 64
