@@ -1,16 +1,35 @@
 """Options as dataclasses on one side, and as groups of a config on the other."""
 
+import contextlib
 import dataclasses
 import inspect
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-from jaxvision.core import under
+from jaxvision.core import OptionError, under
+
+
+@contextlib.contextmanager
+def option_paths(path: str, **names: str) -> Iterator[None]:
+    """Puts the path of a group before an option's error; see `jaxvision.core.under`.
+
+    Args:
+      path: of the group, such as "config.data".
+      **names: name of an option in the library -> its key in the group, where they differ.
+    """
+    with under(path):
+        try:
+            yield
+        except OptionError as error:
+            if error.option not in names:
+                raise
+            key, message = names[error.option], str(error)
+            raise OptionError(key, key + message.removeprefix(error.option)) from error
 
 
 def documentation(options: type) -> dict[str, str]:

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from jaxvision.cli.code import Code
 from jaxvision.cli.config import default_config
 from jaxvision.cli.kinds import KINDS, Built, Kind
-from jaxvision.cli.options import read_group
+from jaxvision.cli.options import option_paths, read_group
 from jaxvision.core import InputError, Task, listed, lookup, under
 from jaxvision.data import (
     Cached,
@@ -59,7 +59,7 @@ class Splits:
         """
         if split not in self._opened:
             options = read_group(self._kind.groups["data"], self._data, "config.data")
-            with under("config.data"):
+            with option_paths("config.data", path="dir"):
                 source = lookup(self._kind.sources, options.source, "data source")(options, split)
             check_class_names(self._data, source)
             self._opened[split] = source
@@ -78,7 +78,8 @@ class Splits:
             `data.per_class`.
         """
         if split in ("train", "validation"):
-            with under("config.data"):
+            names = {"fraction": "validation_fraction", "count": "per_class"}
+            with option_paths("config.data", **names):
                 rest, held = hold_out(self.whole("train"), self._data.validation_fraction)
                 count = self._data.get("per_class", 0)
                 few = few_of_each(rest, count) if count and split == "train" else rest

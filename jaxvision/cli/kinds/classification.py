@@ -12,7 +12,7 @@ from jaxvision import augment as aug
 from jaxvision import data, tasks
 from jaxvision.cli.code import Code
 from jaxvision.cli.kinds.kind import Built, DataOptions, Kind, Result, build_model
-from jaxvision.cli.options import plain, read_group
+from jaxvision.cli.options import option_paths, plain, read_group
 from jaxvision.core import Inputs, OptionError, check_range, under
 from jaxvision.predict import Prediction, draw_prediction
 from jaxvision.tasks.names import LOSSES
@@ -136,7 +136,7 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
     """The task and the transforms of a config."""
     options = read_group(ClassificationData, config.data, "config.data")
     size = (options.image_size, options.image_size)
-    with under("config.data"):
+    with option_paths("config.data", size="image_size"):
         inputs = Inputs(
             size,
             channels=options.channels,
@@ -182,7 +182,8 @@ def _folder(options: ClassificationData, split: str) -> data.Source:
     if not names and split != "train":
         names = data.ImageFolder(options.folder / options.train_split).class_names
     path = options.folder / options.own_split(split)
-    return data.ImageFolder(path, class_names=names or None, grey=options.channels == 1)
+    how = {"grey": options.channels == 1, "complete": split == "train"}
+    return data.ImageFolder(path, class_names=names or None, **how)
 
 
 def _tfds(options: ClassificationData, split: str) -> data.Source:

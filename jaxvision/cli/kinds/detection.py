@@ -22,7 +22,7 @@ from jaxvision.cli.kinds.kind import (
     build_model,
     to_look_at,
 )
-from jaxvision.cli.options import plain, read_group
+from jaxvision.cli.options import option_paths, plain, read_group
 from jaxvision.core import InputError, Inputs, OptionError, check_range, lookup, under
 from jaxvision.models.detection.yolov1 import YOLOS_V1
 from jaxvision.models.detection.yolov2 import YOLOS_V2
@@ -171,7 +171,7 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
     options = read_group(DetectionData, config.data, "config.data")
 
     def inputs_of(size: int) -> Inputs:
-        with under("config.data"):
+        with option_paths("config.data", size="image_size"):
             normal = {"mean": options.mean, "std": options.std}
             return Inputs((size, size), **normal, resize=options.resize)
 

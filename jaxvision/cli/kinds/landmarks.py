@@ -21,7 +21,7 @@ from jaxvision.cli.kinds.kind import (
     build_model,
     to_look_at,
 )
-from jaxvision.cli.options import plain, read_group
+from jaxvision.cli.options import option_paths, plain, read_group
 from jaxvision.core import Inputs, check_range, under
 from jaxvision.predict import Prediction, draw_landmarks, predict
 from jaxvision.tasks import HeatmapDecode
@@ -98,7 +98,7 @@ class DecodeOptions:
 def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool) -> Built:
     """The task and the transform of a config."""
     options = read_group(LandmarkData, config.data, "config.data")
-    with under("config.data"):
+    with option_paths("config.data", size="image_size"):
         normal = {"mean": options.mean, "std": options.std}
         size = (options.image_size, options.image_size)
         inputs = Inputs(size, **normal, resize=options.resize)

@@ -21,7 +21,7 @@ from jaxvision.cli.kinds.kind import (
     build_model,
     to_look_at,
 )
-from jaxvision.cli.options import plain, read_group
+from jaxvision.cli.options import option_paths, plain, read_group
 from jaxvision.core import Inputs, check_range, lookup, option_errors, under
 from jaxvision.predict import Prediction, draw_prediction
 from jaxvision.tasks import DEGRADATIONS
@@ -149,12 +149,12 @@ def results(prediction: Prediction, task: Any) -> Result:
 
 
 def _patches(options: RestorationData, photographs: data.Source) -> data.Source:
-    with under("config.data"):
+    with option_paths("config.data", size="image_size", count="patches"):
         return data.RandomPatches(photographs, size=options.image_size, count=options.patches)
 
 
 def _tiles(options: RestorationData, photographs: data.Source) -> data.Source:
-    with under("config.data"):
+    with option_paths("config.data", size="tile"):
         return data.Tiles(photographs, size=options.tile, margin=options.margin)
 
 

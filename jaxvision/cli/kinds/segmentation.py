@@ -20,7 +20,7 @@ from jaxvision.cli.kinds.kind import (
     build_model,
     to_look_at,
 )
-from jaxvision.cli.options import plain, read_group
+from jaxvision.cli.options import option_paths, plain, read_group
 from jaxvision.core import IGNORED, InputError, Inputs, OptionError, check_range, under
 from jaxvision.predict import Prediction, draw_labels, predict
 from jaxvision.tasks.building import crop_centre
@@ -104,7 +104,7 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
             f"config.data.class_names has {len(class_names)} names, but binary_cross_entropy tells "
             "two classes apart: give two"
         )
-    with under("config.data"):
+    with option_paths("config.data", size="image_size"):
         inputs = Inputs(
             (options.image_size, options.image_size),
             mean=options.mean,
