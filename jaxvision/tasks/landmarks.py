@@ -68,7 +68,7 @@ def landmarks(
     Raises:
       OptionError: an option is out of range, or does not fit the others.
     """
-    names = names_of(landmark_names)
+    names = names_of(landmark_names, option="landmark_names")
     count = len(names)
     if getattr(model, "padding", "same") == "valid":
         raise OptionError(
