@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ from jaxvision.tasks.names import NAMES
 
 Forward = Callable[..., tuple[Any, dict[str, Any]]]
 """As `jaxvision.core.Task.forward`."""
+E = TypeVar("E")
 Origin = tuple[Any, Any]
 """An object and its description in JSON."""
 
@@ -170,6 +171,37 @@ def with_key_and_step(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*arguments, **{name: given[name] for name in wanted}, **options)
 
     return call
+
+
+def check_augment(augmentation: Compose, example: E) -> E:
+    """Goes through an augmentation, without computing it, for what its steps raise.
+
+    Args:
+      augmentation: of a task.
+      example: one without partners, of zeros.
+    Returns:
+      The shapes and dtypes of the result.
+    Raises:
+      OptionError: a step fails, or the result is no such example, or its image has another shape.
+    """
+    count = augmentation.partners
+    if count:
+        others = jax.tree.map(lambda x: jnp.broadcast_to(x[None], (count, *x.shape)), example)
+        example = example.replace(partners=others)
+    with option_errors("augment"):
+        try:
+            result = jax.eval_shape(augmentation, jax.random.key(0), example)
+        except AttributeError as error:  # a field that such examples do not have
+            raise TypeError(str(error)) from error
+    if not isinstance(result, type(example)):
+        raise OptionError("augment", f"augment returns {type(result).__name__}: return the example")
+    if result.image.shape != example.image.shape:
+        raise OptionError(
+            "augment",
+            f"augment returns images of the shape {result.image.shape}: return the shape that they "
+            f"have, {example.image.shape}",
+        )
+    return result
 
 
 def _wanted(function: Callable[..., Any]) -> list[str]:

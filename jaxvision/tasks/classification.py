@@ -24,6 +24,7 @@ from jaxvision.metrics import top_k_accuracy
 from jaxvision.tasks.building import (
     as_terms,
     augment_of,
+    check_augment,
     check_map,
     check_signature,
     described,
@@ -177,13 +178,7 @@ def _mixes(augmentation: Any, inputs: Inputs, num_classes: int) -> bool:
     """
     image = jnp.zeros(inputs.shape, jnp.uint8)
     example = ClassificationBatch(image, jnp.int32(0), jnp.float32(1), jnp.bool_(True))
-    count = augmentation.partners
-    others = jax.tree.map(lambda x: jnp.broadcast_to(x[None], (count, *x.shape)), example)
-    example = example.replace(partners=others if count else None)
-    with option_errors("augment"):
-        result = jax.eval_shape(augmentation, jax.random.key(0), example)
-    if not isinstance(result, ClassificationBatch):
-        raise OptionError("augment", f"augment returns {type(result).__name__}: return the example")
+    result = check_augment(augmentation, example)
     shape = result.label.shape
     if shape not in ((), (num_classes,)):
         raise OptionError(

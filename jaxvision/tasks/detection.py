@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxvision.augment import Compose
 from jaxvision.core import (
     DatasetMetric,
     DetectionBatch,
@@ -36,6 +37,7 @@ from jaxvision.ops import clip_boxes_to_image, mask_area, to_original
 from jaxvision.tasks.building import (
     as_terms,
     augment_of,
+    check_augment,
     check_signature,
     described,
     forward_of,
@@ -137,7 +139,7 @@ def detection(
             "decode": (detector.decode, _part(detector, "decode")),
         },
     )
-    _check(task)
+    _check(task, augmentation)
     return task
 
 
@@ -194,7 +196,7 @@ def _part(detector: Detector, name: str) -> Any:
     return described(**{name: value}) if name != "model" else described(model=value)["model"]
 
 
-def _check(task: Task) -> None:
+def _check(task: Task, augmentation: Compose) -> None:
     """Goes through a task on an empty example, without computing it, for what its options raise.
 
     Raises:
@@ -211,7 +213,7 @@ def _check(task: Task) -> None:
         mask=jnp.bool_(True),
         extent=jnp.array(task.inputs.size, jnp.int32),
     )
-    others = jax.tree.map(lambda x: jnp.broadcast_to(x[None], (task.partners, *x.shape)), example)
+    check_augment(augmentation, example)
     key = jax.random.key(0)
 
     def outputs_of(key: Array) -> Any:
@@ -223,9 +225,6 @@ def _check(task: Task) -> None:
     def terms_of(outputs: Any) -> Terms:
         return task.loss(outputs, example, key=key, step=jnp.int32(0))
 
-    augmented = example.replace(partners=others if task.partners else None)
-    with option_errors("augment"):
-        jax.eval_shape(task.augment, key, augmented)
     with option_errors("model"):
         outputs = jax.eval_shape(outputs_of, key)
     if task.loss is not None:

@@ -33,6 +33,7 @@ from jaxvision.ops import resize_bicubic
 from jaxvision.tasks.building import (
     as_terms,
     augment_of,
+    check_augment,
     check_map,
     check_signature,
     crop_centre,
@@ -154,6 +155,16 @@ def restoration(
         check_map(maps, "image", of_color.channels, what, how="{} channels")
         return maps["image"].shape
 
+    nothing = RestorationBatch(
+        image=jnp.zeros(inputs.shape, jnp.uint8),
+        seed=jnp.uint32(0),
+        photograph=jnp.int32(0),
+        origin=jnp.zeros(2, jnp.int32),
+        size=jnp.array(inputs.size, jnp.int32),
+        mask=jnp.bool_(True),
+        extent=jnp.array(inputs.size, jnp.int32),
+    )
+    check_augment(augmentation, nothing)
     if inputs.size[0] != inputs.size[1]:
         raise OptionError("size", f"size is {inputs.size}: patches are square")
     shape = restored(inputs.size[0], "size")

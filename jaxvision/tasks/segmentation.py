@@ -28,6 +28,7 @@ from jaxvision.metrics import dice_score, mean_iou, pixel_accuracy
 from jaxvision.tasks.building import (
     as_terms,
     augment_of,
+    check_augment,
     check_map,
     check_signature,
     crop_centre,
@@ -83,6 +84,13 @@ def segmentation(
     if not binary:
         check_map(maps, "logits", num_classes, "classes")
     network, augmentation = synchronised(model), augment_of(augment)
+    nothing = SegmentationBatch(
+        image=jnp.zeros(inputs.shape, jnp.uint8),
+        labels=jnp.zeros(inputs.size, jnp.uint8),
+        mask=jnp.bool_(True),
+        extent=jnp.array(inputs.size, jnp.int32),
+    )
+    check_augment(augmentation, nothing)
     if auxiliary is not None and "aux" not in maps:
         raise OptionError(
             "auxiliary", 'auxiliary is set, but model gives no map "aux": leave it out'

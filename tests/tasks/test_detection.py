@@ -287,10 +287,11 @@ def test_what_equals_the_objects_has_an_ap_of_one():
     assert numbers["AP"] == numbers["AP50"] == numbers["AP75"] == numbers["mAP_VOC"] == 1
     assert numbers["AP_small"] == 1
     assert "AP_large" not in numbers, "no object is large: the area counts"
-    for name in ("class_ap", "class_ap50"):
-        np.testing.assert_array_equal(tables[name], [1, 1, 1])
     counts = np.bincount(batch.labels[batch.box_mask], minlength=3)
     np.testing.assert_array_equal(tables["class_objects"], counts)
+    assert (counts > 0).sum() == 2, "a class without objects has no average precision"
+    for name in ("class_ap", "class_ap50"):
+        np.testing.assert_array_equal(tables[name], np.where(counts > 0, 1, np.nan))
     few = batch.replace(box_mask=batch.box_mask & (np.arange(8)[:, None] < 4))
     assert 0 < summary_of(perfect(few), records).numbers["AP"] < 1
     surer = np.tile(np.where(np.arange(8)[:, None] < 4, 0.5, 0.9), 4).astype("f4")
@@ -614,9 +615,14 @@ def test_a_detector_may_run_its_network_in_its_own_way():
     np.testing.assert_array_equal(outputs["boxes_seen"], batch.box_mask.sum(axis=1))
     mirrored = outputs_of(centre_task(), variables, batch.replace(image=255 - batch.image))
     np.testing.assert_allclose(outputs["box"], mirrored["box"], rtol=1e-4, atol=1e-5)
-    named = dataclasses.replace(detector_of(), forward=forward)
+    named = detector_of()
+
+    def as_it_is(variables, batch, *, keys, step, train):
+        return named.model.apply(variables, batch.image, train=train), {}
+
+    named = dataclasses.replace(named, forward=as_it_is)
     parts = as_json(detection(named, INPUTS, class_names=NAMES))
-    with pytest.raises(InputError, match="forward, which has no name"):
+    with pytest.raises(InputError, match="as_it_is, which has no name"):
         RESTORE["detection"](parts)
 
 
@@ -687,13 +693,13 @@ def test_a_description_gives_the_same_task_for_evaluation(version):
     found = results[0][1]
     assert found.valid.any()
     assert (found.boxes[..., 2] <= 20).all()
-    assert {x: y for x, y in as_json(again)["decode"].items()} == parts["decode"]
+    assert as_json(again)["decode"] == parts["decode"]
 
     most = float(found.scores.max())
     stricter = RESTORE["detection"](parts, decode={"score_threshold": 0.99 * most})
     few = jax.jit(functools.partial(predictions_of, stricter))(variables, batch)
     assert 0 < few.valid.sum() < found.valid.sum()
-    with pytest.raises(OptionError, match="^score_threshold is 2: give at least 0 and at most 1"):
+    with pytest.raises(OptionError, match=r"^score_threshold is 2: give at .* at most 1$"):
         RESTORE["detection"](parts, decode={"score_threshold": 2})
     with pytest.raises(InputError, match="unexpected keyword argument 'score'"):
         RESTORE["detection"](parts, decode={"score": 0.5})
@@ -750,7 +756,7 @@ def detection_of_two_maps(detector):
         ),
         (
             lambda: detection(detector_of(), INPUTS, class_names=4),
-            "^model tells 3 classes apart, but there are 4 class_names: create it with num_classes=4",
+            r"^model tells 3 classes apart, .* 4 class_names: create it with num_classes=4",
         ),
         (lambda: make(inputs=Inputs((36, 36))), r"^size is \(36, 36\): give multiples of 8"),
         (
@@ -771,7 +777,7 @@ def detection_of_two_maps(detector):
         ),
         (
             lambda: detectors.yolov1(create_model("resnet20", num_classes=3)),
-            "^model gives no map 'coordinates', but logits",
+            r"^model gives no map 'coordinates', but c1, c2, .*logits",
         ),
         (lambda: detectors.yolov3(model_of("yolov2"), ANCHORS), "^model has no scales: give a"),
         (lambda: make(fields={"reorg_order": "dark"}), "^model: .*(reorg_order|order)"),
@@ -793,6 +799,10 @@ def detection_of_two_maps(detector):
         (lambda: make("yolov2", aug.Elastic()), "^augment: Elastic cannot move the boxes"),
         (lambda: make("yolov2", aug.RandAugment()), "^augment: RandAugment cannot move the boxes"),
         (lambda: make("yolov2", aug.ClassMixup(3)), "^augment: "),
+        (
+            lambda: make("yolov2", lambda key, example: None),
+            "^augment returns NoneType: return the",
+        ),
     ],
 )
 def test_options_that_do_not_fit_are_clear_errors(call, message):
