@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax import Array
-from jax.interpreters.partial_eval import dce_jaxpr
 
 from jaxvision.core import InputError, Task, at_least_float32, check_range, close_names
 from jaxvision.data import Source
+from jaxvision.ops.primitives import dce_jaxpr
 from jaxvision.predict.predictor import maps_of_task
 
 ToInput = Callable[[dict[str, Any], str], np.ndarray]
