@@ -36,7 +36,6 @@ from jaxvision.core import InputError, Task, check_range, lookup
 from jaxvision.core.files import replace_text
 from jaxvision.engine import log
 from jaxvision.interop import read_cfg, read_weights
-from jaxvision.models import compiler_options
 from jaxvision.predict import (
     Failed,
     darknet_task,
@@ -74,13 +73,7 @@ def main(argv: list[str]) -> int:
 
     images: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
-    found = predict(
-        model.task,
-        model.variables,
-        paths,
-        batch_size=values.batch_size,
-        compiler_options=compiler_options(model.network, train=False),
-    )
+    found = predict(model.task, model.variables, paths, batch_size=values.batch_size)
     bar = tqdm(found, total=len(paths), unit="image", disable=not sys.stderr.isatty())
     try:
         for path, places, prediction in zip(paths, files, bar, strict=True):
@@ -124,19 +117,11 @@ def _flags() -> flags.FlagValues:
 
 
 class _Model(NamedTuple):
-    """What predicts: a task with its variables, and what the command line knows of its kind.
-
-    Attributes:
-      kind: of the task.
-      task: that predicts.
-      variables: of its network.
-      network: its name, or "" where it has none in the library.
-    """
+    """What predicts: a task with its variables, and what the command line knows of its kind."""
 
     kind: Kind
     task: Task
     variables: Any
-    network: str = ""
 
 
 def _write(path: pathlib.Path, array: np.ndarray) -> None:
@@ -169,8 +154,7 @@ def _of_run(values: flags.FlagValues) -> _Model:
     }
     opened = setup.open_run(workdir, trust=values.trust_code, changes=changes)
     log(f"the checkpoint of step {opened.step} in {workdir}")
-    kind = lookup(KINDS, opened.task.kind, "task")
-    return _Model(kind, opened.task, opened.variables, opened.config.model.name)
+    return _Model(lookup(KINDS, opened.task.kind, "task"), opened.task, opened.variables)
 
 
 def _of_darknet(values: flags.FlagValues) -> _Model:
