@@ -26,7 +26,8 @@ def transformed(fn: Callable[..., Any], transform: str) -> Callable[..., Any]:
     """`fn`, run under a transformation, with the signature and the results of plain `fn`.
 
     Under "vmap" and "pmap" the arguments are repeated (over all local devices for "pmap"), and the
-    results must be equal for each copy. Keyword arguments are static.
+    results must be equal for each copy. All but "eager" are compiled as a whole. Keyword arguments
+    are static.
 
     Args:
       fn: arrays in (positional, any pytree), arrays out.
@@ -46,7 +47,7 @@ def transformed(fn: Callable[..., Any], transform: str) -> Callable[..., Any]:
         if transform == "jit":
             return jax.jit(bound)(*args)
         copies = 2 if transform == "vmap" else jax.local_device_count()
-        mapped = jax.vmap(bound) if transform == "vmap" else jax.pmap(bound)
+        mapped = jax.jit(jax.vmap(bound)) if transform == "vmap" else jax.pmap(bound)
 
         def repeat(x: Any) -> Any:
             x = _to_numpy(x)

@@ -1,5 +1,6 @@
 """Settings of the whole suite: four CPU devices, strict ranks, a compilation cache."""
 
+import ctypes
 import gc
 import importlib.metadata
 import os
@@ -8,18 +9,19 @@ import tempfile
 
 # Before JAX starts; processes that tests start inherit these, not the devices. Most of the time
 # goes into tracing and compiling, so everything is cached and little is optimised; .ci/run runs the
-# slow tests and those of parity with an empty XLA_FLAGS, as users compile. The fusion emitters take
-# another half of that time; other releases lack their switch, and abort on a flag that they do not
-# know.
+# tests of parity, and those marked optimised, with an empty XLA_FLAGS, as users compile. The fusion
+# emitters take another half of that time; other releases lack their switch, and abort on a flag
+# that they do not know.
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(tempfile.gettempdir()) / "jaxvision-test-cache")
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-    if importlib.metadata.version("jaxlib").startswith("0.10.")
-    else "--xla_backend_optimization_level=0",
+    # A process compiles on one core: the others have processes of their own.
+    "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+    + " --xla_cpu_use_fusion_emitters=false"
+    * importlib.metadata.version("jaxlib").startswith("0.10."),
 )
 
 import jax
@@ -27,6 +29,11 @@ import pytest
 
 from jaxvision.testing import TRANSFORMS, transformed
 from tests.marks import slow_but
+from tests.models.variables import FORGET
+
+# In all, 8 GB: a worker may take twice its share within one test, and not all do so at once.
+MAX_WORKERS = 4
+MEMORY_OF_A_WORKER = 1.5e9
 
 # What tracing makes stays for long: to look through it for garbage less often saves a tenth.
 gc.set_threshold(200_000, 50, 100)
@@ -42,15 +49,62 @@ def pytest_xdist_auto_num_workers(config):
     devices = pathlib.Path("/dev")
     if [*devices.glob("nvidia[0-9]*"), *devices.glob("accel[0-9]*"), *devices.glob("vfio/[0-9]*")]:
         return 0
-    return min(os.cpu_count() or 1, 8)
+    return min(os.cpu_count() or 1, MAX_WORKERS)
+
+
+def resident_bytes():
+    """The memory of this process; 0 where the system does not tell."""
+    try:
+        pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def drop_compiled_programs():
+    jax.clear_caches()
+    for forget in FORGET:
+        forget()
+    gc.collect()
+    if LIBC is not None:
+        LIBC.malloc_trim(0)  # Else the system does not get back what was freed.
+
+
+def c_library():
+    """glibc, or None where there is none."""
+    try:
+        library = ctypes.CDLL("libc.so.6")
+    except OSError:
+        return None
+    return library if hasattr(library, "malloc_trim") else None
+
+
+LIBC = c_library()
 
 
 @pytest.fixture(scope="module", autouse=True)
 def clear_compiled_programs():
     """Compiled programs of one module are of no use to the next, and take gigabytes together."""
     yield
-    jax.clear_caches()
-    gc.collect()
+    drop_compiled_programs()
+
+
+@pytest.fixture(scope="session")
+def memory_bound():
+    """[bytes that a worker may hold between tests]."""
+    return [MEMORY_OF_A_WORKER]
+
+
+@pytest.fixture(autouse=True)
+def bound_memory(memory_bound):
+    """One module may compile more than a worker's share of the memory: it is dropped between tests.
+
+    What stays, such as the libraries, would have it dropped after every test: the bound moves up.
+    """
+    yield
+    if resident_bytes() > memory_bound[0]:
+        drop_compiled_programs()
+        memory_bound[0] = max(memory_bound[0], resident_bytes() + 0.3e9)
 
 
 @pytest.fixture(params=slow_but(TRANSFORMS, ["jit", "vmap", "pmap"]))

@@ -67,7 +67,7 @@ def upper_title(figure):
     return figure.subfigs[0].get_suptitle()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_script_trains_by_name_and_draws_the_hardest_digits(tmp_path):
     done = subprocess.run(
         [sys.executable, SCRIPT, f"--workdir={tmp_path}", "--steps=200"],

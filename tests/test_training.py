@@ -19,17 +19,18 @@ def losses_of(workdir):
     return np.array([json.loads(line)["loss"] for line in lines])
 
 
-@pytest.mark.slow
-def test_digits_lenet5_reaches_its_accuracy(tmp_path, capsys):
+@pytest.mark.long
+def test_digits_lenet5_reaches_its_accuracy(tmp_path, capsys, record_property):
     result = train(capsys, "--config=digits_lenet5", f"--workdir={tmp_path}")
+    record_property("accuracy", result["accuracy"])
     assert result["accuracy"] >= 0.985
     assert result["steps"] == 1200
     assert run("eval", ["jaxvision eval", f"--workdir={tmp_path}"]) == 0
     assert json.loads(capsys.readouterr().out)["accuracy"] == result["accuracy"]
 
 
-@pytest.mark.slow
-def test_fashion_mnist_learns(tmp_path, capsys, real_data):
+@pytest.mark.long
+def test_fashion_mnist_learns(tmp_path, capsys, real_data, record_property):
     result = train(
         capsys,
         "--config=fashion_mnist_resnet20",
@@ -40,6 +41,7 @@ def test_fashion_mnist_learns(tmp_path, capsys, real_data):
         "--config.batch_size=32",
         "--config.data.validation_fraction=0.02",
     )
+    record_property("accuracy", result["accuracy"])
     losses = losses_of(tmp_path)
     assert len(losses) == 200
     assert losses[-20:].mean() < 0.6 * losses[:20].mean()

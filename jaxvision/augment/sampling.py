@@ -10,6 +10,7 @@ from jax import Array
 
 from jaxvision.augment.options import check_limits
 from jaxvision.core import at_least_float32, check_array, check_range, lookup
+from jaxvision.ops.primitives import by_platform
 
 GREY = 127.0
 """The colour outside an image, by default: half of white, as in Darknet."""
@@ -227,8 +228,20 @@ def _resized_crop(
 # Each takes places in pixels from the image's upper left corner, and how far apart they are.
 def _bilinear(image: Array, y: Array, x: Array, steps: tuple[Array, Array]) -> Array:
     del steps
-    centres = y - 0.5, x - 0.5
-    return jax.lax.platform_dependent(image, *centres, cpu=_by_gathers, default=_by_products)
+    return _interpolate(image, y - 0.5, x - 0.5)
+
+
+@jax.custom_jvp
+def _interpolate(image: Array, y: Array, x: Array) -> Array:
+    """Each platform its form; all the derivatives of `_by_products`."""
+    return by_platform(image, y, x, default=_by_products, cpu=_by_gathers)
+
+
+@_interpolate.defjvp
+def _interpolate_jvp(
+    primals: tuple[Array, ...], tangents: tuple[Array, ...]
+) -> tuple[Array, Array]:
+    return _interpolate(*primals), jax.jvp(_by_products, primals, tangents)[1]
 
 
 def _by_gathers(image: Array, y: Array, x: Array) -> Array:

@@ -15,14 +15,14 @@ from jaxvision.core import OptionError, under
 
 
 @contextlib.contextmanager
-def option_paths(path: str, **names: str) -> Iterator[None]:
+def option_paths(group: str, /, **names: str) -> Iterator[None]:
     """Puts the path of a group before an option's error; see `jaxvision.core.under`.
 
     Args:
-      path: of the group, such as "config.data".
+      group: path of the group, such as "config.data".
       **names: name of an option in the library -> its key in the group, where they differ.
     """
-    with under(path):
+    with under(group):
         try:
             yield
         except OptionError as error:

@@ -24,6 +24,7 @@ from jaxvision.core import (
 )
 from jaxvision.data import Source
 from jaxvision.data.transforms.placing import fit_image, with_channels
+from jaxvision.ops.primitives import dce_jaxpr
 from jaxvision.tasks.inference import FittedImage, image_batch, outputs_of
 
 _USUAL = re.compile(r"c\d+|pooled")  # maps that are taken if none are named
@@ -55,8 +56,6 @@ def variables_behind_maps(task: Task, variables: Any, batch: Any) -> dict[str, t
 
 def _needed_inputs(program: Any, wanted: Sequence[bool]) -> Sequence[bool]:
     """Finds which inputs of a traced program its wanted outputs depend on."""
-    from jax.interpreters.partial_eval import dce_jaxpr
-
     _, needed = dce_jaxpr(program, list(wanted))
     return needed
 

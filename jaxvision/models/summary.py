@@ -6,8 +6,13 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.extend as jex
 import jax.numpy as jnp
+
+from jaxvision.ops.primitives import Jaxpr, jaxprs_in_params
+
+# Of the library's convolution and its transposes: where the kernel [..., kh, kw, C, D] and the
+# result of the convolution are among the arguments and what is returned.
+_CONVOLUTIONS = {"conv": (0, 2), "conv_dx": (0, 1), "conv_dk": (2, 1)}
 
 
 class Summary(NamedTuple):
@@ -27,9 +32,9 @@ class Summary(NamedTuple):
 def summarize(model: nn.Module, input_size: tuple[int, int, int]) -> Summary:
     """Counts the parameters and multiply-adds of a network, and finds the shapes of its maps.
 
-    Multiply-adds are counted in the program for XLA's own convolution, even if this platform uses
-    another form. Only convolutions and matrix products are counted. Torchvision's tables call the
-    same number FLOPS.
+    Multiply-adds are counted by the definition of a convolution or a matrix product, whatever form
+    the platform uses; those of a transposed convolution are those of the convolution that it
+    transposes. Nothing else is counted. Torchvision's tables call the same number FLOPS.
 
     Args:
       model: the network.
@@ -47,28 +52,26 @@ def summarize(model: nn.Module, input_size: tuple[int, int, int]) -> Summary:
     )
 
 
-def _multiply_adds(jaxpr: jex.core.Jaxpr) -> int:
-    total, of_platforms = 0, set()
+def _multiply_adds(jaxpr: Jaxpr) -> int:
+    total = 0
     for equation in jaxpr.eqns:
         name, options = equation.primitive.name, equation.params
-        if name == "platform_index":
-            of_platforms.update(equation.outvars)
+        shapes = [x.aval.shape for x in (*equation.invars, *equation.outvars)]
+        if name in _CONVOLUTIONS:
+            kernel, result = (shapes[position] for position in _CONVOLUTIONS[name])
+            total += math.prod(result) * math.prod(kernel[-4:-1])
         elif name == "conv_general_dilated":
-            kernel = equation.invars[1].aval.shape
+            kernel, result = shapes[1:]
             features = kernel[options["dimension_numbers"].rhs_spec[0]]
-            taps = math.prod(kernel) // features
-            total += math.prod(equation.outvars[0].aval.shape) * taps
+            total += math.prod(result) * (math.prod(kernel) // features)
         elif name == "dot_general":
             (contracted, _), _ = options["dimension_numbers"]
-            shape = equation.invars[0].aval.shape
-            summed = math.prod(shape[axis] for axis in contracted)
-            total += math.prod(equation.outvars[0].aval.shape) * summed
+            summed = math.prod(shapes[0][axis] for axis in contracted)
+            total += math.prod(shapes[-1]) * summed
         elif name == "cond":
-            branches = [_multiply_adds(branch.jaxpr) for branch in options["branches"]]
-            # The last of the forms for platforms is XLA's own.
-            total += branches[-1] if equation.invars[0] in of_platforms else max(branches)
+            total += max(_multiply_adds(branch.jaxpr) for branch in options["branches"])
         elif name == "scan":
             total += options["length"] * _multiply_adds(options["jaxpr"].jaxpr)
         else:
-            total += sum(map(_multiply_adds, jex.core.jaxprs_in_params(options)))
+            total += sum(map(_multiply_adds, jaxprs_in_params(options)))
     return total

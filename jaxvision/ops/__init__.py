@@ -78,6 +78,7 @@ from jaxvision.ops.pooling import (
     max_pool_with_indices,
     max_unpool,
 )
+from jaxvision.ops.primitives import library_forms
 from jaxvision.ops.rearrange import ORDERS, channel_shuffle, depth_to_space, space_to_depth
 from jaxvision.ops.resize import resize_bicubic, resize_bilinear, resize_nearest
 from jaxvision.ops.roi import assign_levels, multilevel_roi_align, roi_align, roi_pool
@@ -158,6 +159,7 @@ __all__ = [
     "heatmap_argmax",
     "kmeans_anchors",
     "letterbox",
+    "library_forms",
     "local_response_norm",
     "majority_vote",
     "mask_area",

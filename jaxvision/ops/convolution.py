@@ -1,17 +1,15 @@
 """Convolutions over two dimensions, with groups, and transposed.
 
 XLA's own convolution is right on accelerators. On CPU its grouped and depthwise convolutions are
-tens of times slower than they need to be, and their gradients hundreds of times. So each platform
-gets its form when the program is lowered (`jax.lax.platform_dependent`): values and gradients are
-the same but for rounding. `benchmarks/conv.py` shows what each form costs.
+tens of times slower than they need to be, and their gradients hundreds of times. So a convolution
+and its two transposes are primitives (`jaxvision.ops.primitives`), which get the platform's form
+when the program is lowered: values and derivatives are the same but for rounding.
+`benchmarks/conv.py` shows what each form costs.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxvision.core import check_array
@@ -19,11 +17,14 @@ from jaxvision.ops.convolution_forms import (
     DIMENSIONS,
     Geometry,
     axes_of,
-    fastest_gradients_on_cpu,
-    fastest_on_cpu,
-    gradients_of,
     library,
+    library_dk,
+    library_dx,
+    on_cpu,
+    on_cpu_dk,
+    on_cpu_dx,
 )
+from jaxvision.ops.primitives import Form, multilinear
 from jaxvision.ops.static import pair
 
 Pair = int | Sequence[int]
@@ -46,7 +47,6 @@ def conv2d(
     y[b, h, w, o] = sum over i, j, c of
     x[b, h stride + i dilation - top, w stride + j dilation - left, c] kernel[i, j, c, o],
     with x = 0 outside of the image, and c over the channels of the group that o belongs to.
-    Differentiable in reverse mode only.
 
     Args:
       x: f32[B, H, W, C].
@@ -88,7 +88,6 @@ def conv_transpose2d(
     Each pixel of x adds its multiple of the kernel to the output:
     y[b, h stride + i dilation - padding, w stride + j dilation - padding, o] +=
     x[b, h, w, c] kernel[i, j, c, o], where that lies inside.
-    Differentiable in reverse mode only.
 
     Args:
       x: f32[B, H, W, C].
@@ -214,77 +213,22 @@ def _check_kernel(x: Array, kernel: Array) -> None:
         )
 
 
-# The derivative is defined around the choice of a platform, and not within: to differentiate the
-# choice would be to compute what any of its branches needs.
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _differentiable(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    form = fastest_on_cpu(kernel, geometry)
-    if form is library:
-        return library(x, kernel, geometry)
-    return lax.platform_dependent(
-        x,
-        kernel,
-        cpu=functools.partial(form, geometry=geometry),
-        default=functools.partial(library, geometry=geometry),
-    )
+# Derivatives of the inner product of y with the convolution, by the kernel, by x and by y. The
+# kernel is first so that its gradient is computed last, which takes the least memory.
+_dk, _dx, _y = multilinear(
+    Form("conv_dk", library_dk, on_cpu_dk),
+    Form("conv_dx", library_dx, on_cpu_dx),
+    Form("conv", library, on_cpu),
+)
 
 
-def _forward(x: Array, kernel: Array, geometry: Geometry) -> tuple[Array, tuple[Array, Array]]:
-    return _differentiable(x, kernel, geometry), (x, kernel)
+def _convolve(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    return _y(kernel, x, geometry=geometry, size=x.shape[1:3], taps=kernel.shape[:2])
 
 
-def _backward(
-    geometry: Geometry, residuals: tuple[Array, Array], gradient: Array
-) -> tuple[Array, Array]:
-    return lax.platform_dependent(
-        *residuals,
-        gradient,
-        cpu=functools.partial(fastest_gradients_on_cpu(residuals[1], geometry), geometry=geometry),
-        default=functools.partial(gradients_of(library), geometry=geometry),
-    )
-
-
-_differentiable.defvjp(_forward, _backward)
-# Compiled in eager mode too: a fast form is many small operations, and only a program that is
-# compiled knows its platform.
-_convolve = jax.jit(_differentiable, static_argnums=2)
-
-
-def _swapped(kernel: Array) -> Array:
-    """The kernel of the convolution of which a transposed one is the gradient."""
-    return kernel.swapaxes(2, 3)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _differentiable_transposed(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    form = functools.partial(_transposed, geometry=geometry)
-    if not _is_tiling(kernel, geometry):
-        return form(x, kernel)
-    return lax.platform_dependent(x, kernel, cpu=_tiled, default=form)
-
-
-def _transposed_forward(
-    x: Array, kernel: Array, geometry: Geometry
-) -> tuple[Array, tuple[Array, Array]]:
-    return _differentiable_transposed(x, kernel, geometry), (x, kernel)
-
-
-def _transposed_backward(
-    geometry: Geometry, residuals: tuple[Array, Array], gradient: Array
-) -> tuple[Array, Array]:
-    gradients = functools.partial(_transposed_gradients, geometry=geometry)
-    if not _is_tiling(residuals[1], geometry):
-        return gradients(*residuals, gradient)
-    return lax.platform_dependent(
-        *residuals,
-        gradient,
-        cpu=lambda x, kernel, gradient: jax.vjp(_tiled, x, kernel)[1](gradient),
-        default=gradients,
-    )
-
-
-_differentiable_transposed.defvjp(_transposed_forward, _transposed_backward)
-_convolve_transposed = jax.jit(_differentiable_transposed, static_argnums=2)
+def _convolve_transposed(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    size = tuple(_transposed_size(x, kernel, geometry))
+    return _dx(kernel.swapaxes(2, 3), x, geometry=geometry, size=size, taps=kernel.shape[:2])
 
 
 def _transposed_size(x: Array, kernel: Array, geometry: Geometry) -> list[int]:
@@ -300,36 +244,3 @@ def _transposed_size(x: Array, kernel: Array, geometry: Geometry) -> list[int]:
             strict=True,
         )
     ]
-
-
-def _transposed(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    sizes = _transposed_size(x, kernel, geometry)
-    like = jnp.zeros((len(x), *sizes, kernel.shape[-1] * geometry.groups), x.dtype)
-    return jax.vjp(lambda y: _convolve(y, _swapped(kernel), geometry), like)[1](x)[0]
-
-
-def _transposed_gradients(
-    x: Array, kernel: Array, gradient: Array, geometry: Geometry
-) -> tuple[Array, Array]:
-    # The compiler's own gradient by the kernel dilates both its arguments, at up to 70 times this.
-    dx, by_kernel = jax.vjp(lambda k: _convolve(gradient, k, geometry), _swapped(kernel))
-    return dx, _swapped(by_kernel(x)[0])
-
-
-def _is_tiling(kernel: Array, geometry: Geometry) -> bool:
-    """Whether each pixel of the output comes from exactly one of the input."""
-    return (
-        kernel.shape[:2] == geometry.stride
-        and geometry.padding == ((0, 0), (0, 0))
-        and geometry.dilation == (1, 1)
-        and geometry.groups == 1
-    )
-
-
-def _tiled(x: Array, kernel: Array) -> Array:
-    """The transposed convolution whose stride is the kernel's size: one matrix product."""
-    b, h, w, c = x.shape
-    kh, kw, _, d = kernel.shape
-    y = x.reshape(-1, c) @ kernel.transpose(2, 0, 1, 3).reshape(c, -1)
-    y = y.reshape(b, h, w, kh, kw, d).transpose(0, 1, 3, 2, 4, 5)
-    return y.reshape(b, h * kh, w * kw, d)

@@ -1,6 +1,5 @@
 """Ways to compute a convolution: the compiler's own, and those that are fast on CPU."""
 
-import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -42,7 +41,14 @@ class Geometry(NamedTuple):
     groups: int
 
 
-def library(x: Array, kernel: Array, geometry: Geometry) -> Array:
+def library(
+    kernel: Array, x: Array, *, geometry: Geometry, size: tuple[int, int], taps: tuple[int, int]
+) -> Array:
+    """XLA's own convolution."""
+    return _library(x, kernel, geometry)
+
+
+def _library(x: Array, kernel: Array, geometry: Geometry) -> Array:
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -54,67 +60,131 @@ def library(x: Array, kernel: Array, geometry: Geometry) -> Array:
     )
 
 
-Form = Callable[[Array, Array, Geometry], Array]
+def library_dx(
+    kernel: Array, y: Array, *, geometry: Geometry, size: tuple[int, int], taps: tuple[int, int]
+) -> Array:
+    """The transpose of `library` as a function of the images, which are of `size`."""
+    return _dx(_library, kernel, y, geometry, size)
+
+
+def library_dk(
+    x: Array, y: Array, *, geometry: Geometry, size: tuple[int, int], taps: tuple[int, int]
+) -> Array:
+    """The transpose of `library` as a function of the kernel, which has `taps`."""
+    return _dk(_library, x, y, geometry, taps)
+
+
+def on_cpu(
+    kernel: Array, x: Array, *, geometry: Geometry, size: tuple[int, int], taps: tuple[int, int]
+) -> Array:
+    """The convolution in the fastest form on a CPU, by `benchmarks/conv.py`."""
+    return _fastest(kernel, geometry)(x, kernel, geometry)
+
+
+def on_cpu_dx(
+    kernel: Array, y: Array, *, geometry: Geometry, size: tuple[int, int], taps: tuple[int, int]
+) -> Array:
+    """`library_dx`, likewise."""
+    form = _fastest_to_transpose(kernel, geometry)
+    if form is _depthwise:
+        return _depthwise_dx(kernel, y, geometry, size)
+    return _dx(form, kernel, y, geometry, size)
+
+
+def on_cpu_dk(
+    x: Array, y: Array, *, geometry: Geometry, size: tuple[int, int], taps: tuple[int, int]
+) -> Array:
+    """`library_dk`, likewise."""
+    form = _fastest_to_transpose(_kernel_like(x, y, geometry, taps), geometry)
+    if form is _depthwise:
+        return _depthwise_dk(x, y, geometry, taps)
+    if form is _library:
+        return _dense_dk(x, y, geometry, taps)
+    return _dk(form, x, y, geometry, taps)
+
+
+_Form = Callable[[Array, Array, Geometry], Array]
 """A way to compute a convolution."""
 
 
-Gradients = Callable[[Array, Array, Array, Geometry], tuple[Array, Array]]
-"""A way to compute its gradients: (x, kernel, gradient of the result, geometry) -> those by x and
-by the kernel."""
-
-
-def gradients_of(form: Form) -> Gradients:
-    """Those of a form that the compiler differentiates well."""
-
-    def gradients(
-        x: Array, kernel: Array, gradient: Array, geometry: Geometry
-    ) -> tuple[Array, Array]:
-        return jax.vjp(functools.partial(form, geometry=geometry), x, kernel)[1](gradient)
-
-    return gradients
-
-
-def fastest_on_cpu(kernel: Array, geometry: Geometry) -> Form:
-    """The fastest form on a CPU, by `benchmarks/conv.py`."""
+def _fastest(kernel: Array | jax.ShapeDtypeStruct, geometry: Geometry) -> _Form:
     kh, kw, inputs, _ = kernel.shape
     if inputs == 1 < geometry.groups and kh * kw <= _MOST_TAPS:
         return _depthwise
     if (kh, kw) == (1, 1) and geometry.padding == ((0, 0), (0, 0)):
         return _pointwise
     if geometry.groups == 1:
-        return library
+        return _library
     lanes = inputs <= _LANE_INPUTS and kh * kw <= _FUSED_TAPS and geometry.groups >= _LANES
     return _group_lanes if lanes else _merged_groups
 
 
-def fastest_gradients_on_cpu(kernel: Array, geometry: Geometry) -> Gradients:
-    """Likewise of its gradients."""
-    form = fastest_on_cpu(kernel, geometry)
-    if form is _group_lanes:  # its own gradient by the kernel is slow
-        form = _merged_groups
-    own = {_depthwise: _depthwise_gradients, library: _dense_gradients}
-    return own.get(form, gradients_of(form))
+def _fastest_to_transpose(kernel: Array | jax.ShapeDtypeStruct, geometry: Geometry) -> _Form:
+    form = _fastest(kernel, geometry)
+    if form is _group_lanes:  # its transpose by the kernel is slow
+        return _merged_groups
+    return _tiles if form is _library and _is_tiling(kernel, geometry) else form
 
 
-def _dense_gradients(
-    x: Array, kernel: Array, gradient: Array, geometry: Geometry
-) -> tuple[Array, Array]:
-    """Of `library`, by x and by the kernel.
+def _dx(form: _Form, kernel: Array, y: Array, geometry: Geometry, size: tuple[int, int]) -> Array:
+    like = _images_like(kernel, y, geometry, size)
+    return jax.linear_transpose(lambda x: form(x, kernel, geometry), like)(y)[0]
 
-    The gradient by the kernel is a sum over strips of the image, of which each one stays near the
-    processor: of the whole at once it takes up to five times as long.
+
+def _dk(form: _Form, x: Array, y: Array, geometry: Geometry, taps: tuple[int, int]) -> Array:
+    like = _kernel_like(x, y, geometry, taps)
+    return jax.linear_transpose(lambda kernel: form(x, kernel, geometry), like)(y)[0]
+
+
+def _images_like(
+    kernel: Array, y: Array, geometry: Geometry, size: tuple[int, int]
+) -> jax.ShapeDtypeStruct:
+    channels = kernel.shape[2] * geometry.groups
+    return jax.ShapeDtypeStruct((y.shape[0], *size, channels), y.dtype)
+
+
+def _kernel_like(
+    x: Array, y: Array, geometry: Geometry, taps: tuple[int, int]
+) -> jax.ShapeDtypeStruct:
+    inputs = x.shape[-1] // geometry.groups
+    return jax.ShapeDtypeStruct((*taps, inputs, y.shape[-1]), x.dtype)
+
+
+def _dense_dk(x: Array, y: Array, geometry: Geometry, taps: tuple[int, int]) -> Array:
+    """Of `library`, as a sum over strips of the image, of which each one stays near the processor.
+
+    Of the whole at once it takes up to five times as long.
     """
-    dx = jax.vjp(lambda x: library(x, kernel, geometry), x)[1](gradient)[0]
+    kernel = _kernel_like(x, y, geometry, taps)
     rows, _ = axes_of(x, kernel, geometry)
     strip = max(_STRIP_ROWS, -(-rows.count // _STRIPS))
     cut = geometry._replace(padding=((0, 0), geometry.padding[1]))
-    total = like = jnp.zeros_like(at_least_float32(kernel))
+    total = jnp.zeros(kernel.shape, jnp.promote_types(x.dtype, jnp.float32))
     for first in range(0, rows.count, strip):
-        part = at_least_float32(gradient[:, first : first + strip])
+        part = at_least_float32(y[:, first : first + strip])
         seen = at_least_float32(_pad(x, rows.seen(first, part.shape[1]), (0, 0)))
-        by_kernel = jax.vjp(lambda k, x=seen: library(x, k, cut), like)[1]
-        total += by_kernel(part)[0]
-    return dx, total.astype(kernel.dtype)
+        # In this order the compiler needs less memory.
+        total = _dk(_library, seen, part, cut, taps) + total
+    return total.astype(x.dtype)
+
+
+def _is_tiling(kernel: Array | jax.ShapeDtypeStruct, geometry: Geometry) -> bool:
+    """Whether the windows tile the image, so that each pixel is in one at most."""
+    return (
+        kernel.shape[:2] == geometry.stride
+        and geometry.padding == ((0, 0), (0, 0))
+        and geometry.dilation == (1, 1)
+    )
+
+
+def _tiles(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    """Windows that tile the image, and have no groups: one matrix product."""
+    kh, kw, inputs, outputs = kernel.shape
+    batch, height, width, _ = x.shape
+    height, width = height // kh, width // kw
+    x = x[:, : height * kh, : width * kw].reshape(batch, height, kh, width, kw, inputs)
+    x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch * height * width, kh * kw * inputs)
+    return (x @ kernel.reshape(-1, outputs)).reshape(batch, height, width, outputs)
 
 
 def _merged_groups(x: Array, kernel: Array, geometry: Geometry) -> Array:
@@ -131,7 +201,7 @@ def _merged_groups(x: Array, kernel: Array, geometry: Geometry) -> Array:
     blocks = jnp.where(own, blocks, 0).reshape(kh, kw, merged * inputs, outputs)
     dense = geometry._replace(groups=1)
     pairs = zip(jnp.split(x, parts, axis=-1), jnp.split(blocks, parts, axis=-1), strict=True)
-    return jnp.concatenate([library(part, block, dense) for part, block in pairs], axis=-1)
+    return jnp.concatenate([_library(part, block, dense) for part, block in pairs], axis=-1)
 
 
 def _group_lanes(x: Array, kernel: Array, geometry: Geometry) -> Array:
@@ -252,26 +322,23 @@ def _depthwise(x: Array, kernel: Array, geometry: Geometry) -> Array:
     return sum(terms).astype(x.dtype)
 
 
-def _depthwise_gradients(
-    x: Array, kernel: Array, gradient: Array, geometry: Geometry
-) -> tuple[Array, Array]:
-    """Of `_depthwise`, by x and by the kernel."""
-    repeated = _repeat(x, kernel)
-    dx = _depthwise_input_gradient(repeated, kernel, gradient, geometry)
-    if repeated is not x:
-        dx = dx.reshape(*x.shape, -1).sum(axis=-1)
-    dkernel = _depthwise_kernel_gradient(repeated, kernel, gradient, geometry)
-    return dx, dkernel
+def _depthwise_dx(kernel: Array, y: Array, geometry: Geometry, size: tuple[int, int]) -> Array:
+    """The transpose of `_depthwise` as a function of the images."""
+    inputs, outputs = geometry.groups, y.shape[-1]
+    # Of the images in which each channel is repeated, then the sum over its copies.
+    dx = _depthwise_dx_of_repeated(kernel, y, geometry, size)
+    return dx if inputs == outputs else dx.reshape(*dx.shape[:3], inputs, -1).sum(axis=-1)
 
 
-def _depthwise_input_gradient(
-    x: Array, kernel: Array, gradient: Array, geometry: Geometry
+def _depthwise_dx_of_repeated(
+    kernel: Array, y: Array, geometry: Geometry, size: tuple[int, int]
 ) -> Array:
+    x = jax.ShapeDtypeStruct((y.shape[0], *size, y.shape[-1]), y.dtype)
     rows, columns = axes = axes_of(x, kernel, geometry)
     weights = _weights(kernel)
     dilated_steps = max(geometry.dilation) > 1 and max(geometry.stride) > 1
     if len(weights) <= _FUSED_TAPS or dilated_steps:
-        wide = at_least_float32(gradient)
+        wide = at_least_float32(y)
 
         def back(axis: Axis, tap: int) -> tuple[int, int, int]:
             before, after = axis.shift(tap)
@@ -296,7 +363,7 @@ def _depthwise_input_gradient(
             for axis, taps, size in zip(axes, part.shape[:2], planes, strict=True)
         )
         plain = geometry._replace(stride=(1, 1), padding=padding)
-        return _depthwise(gradient, part[::-1, ::-1], plain)
+        return _depthwise(y, part[::-1, ::-1], plain)
 
     interleaved = [
         jnp.stack([plane(r, q) for q in range(columns.stride)], axis=3) for r in range(rows.stride)
@@ -309,18 +376,18 @@ def _depthwise_input_gradient(
     )
 
 
-def _depthwise_kernel_gradient(
-    x: Array, kernel: Array, gradient: Array, geometry: Geometry
-) -> Array:
-    wide = at_least_float32(gradient)
-    terms = [window * wide for window in _windows(x, kernel, geometry)]
+def _depthwise_dk(x: Array, y: Array, geometry: Geometry, taps: tuple[int, int]) -> Array:
+    """The transpose of `_depthwise` as a function of the kernel."""
+    kernel = _kernel_like(x, y, geometry, taps)
+    wide = at_least_float32(y)
+    terms = [window * wide for window in _windows(_repeat(x, kernel), kernel, geometry)]
     # One reduction for all taps reads the images once.
     sums = lax.reduce(
         terms,
         [jnp.zeros((), wide.dtype)] * len(terms),
         lambda totals, values: [t + v for t, v in zip(totals, values, strict=True)],
-        (1,) if gradient.shape[1] >= _MANY_ROWS else (1, 2),
+        (1,) if y.shape[1] >= _MANY_ROWS else (1, 2),
     )
     sums = jnp.stack(sums)
     sums = sums.sum(axis=range(1, sums.ndim - 1))
-    return sums.reshape(kernel.shape).astype(kernel.dtype)
+    return sums.reshape(kernel.shape).astype(x.dtype)

@@ -16,8 +16,8 @@ def batch_norm(
 ) -> tuple[Array, Array, Array]:
     """Each channel with the batch's mean and variance taken out, and a scale and a bias put in.
 
-    y = scale (x - mean) / sqrt(var + epsilon) + bias. The gradient is written out: of each
-    activation it keeps one copy, and two passes over it do.
+    y = scale (x - mean) / sqrt(var + epsilon) + bias. The derivative is written out: for the
+    gradient one copy of each activation is kept, and two passes over it do.
 
     Args:
       x: float[..., C].
@@ -27,8 +27,8 @@ def batch_norm(
       axis_name: mapped axis over which statistics are means too, or None.
     Returns:
       (y, mean, var): y of the shape of x, and f32[C] both; float64 stays, half precision becomes
-      float32. The variance is the biased one. No gradient goes through mean and var, but y's does
-      take them into account; differentiable in reverse mode only.
+      float32. The variance is the biased one. The derivatives of mean and var are taken as zero,
+      but those of y take into account that they depend on x.
     Raises:
       AssertionError: wrong shapes, or no float.
     Source: Ioffe & Szegedy 2015 ("Batch normalization"), algorithm 1 and the gradients of
@@ -42,42 +42,60 @@ def batch_norm(
     return _batch_norm(x, scale, bias, epsilon, axis_name)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4))
 def _batch_norm(
     x: Array, scale: Array, bias: Array, epsilon: float, axis_name: str | None
 ) -> tuple[Array, Array, Array]:
-    return _batch_norm_forward(x, scale, bias, epsilon, axis_name)[0]
+    y, mean, var, _ = _normalize(x, scale, bias, epsilon, axis_name)
+    return y, mean, var
 
 
-def _batch_norm_forward(
+@_batch_norm.defjvp
+def _batch_norm_jvp(
+    epsilon: float,
+    axis_name: str | None,
+    primals: tuple[Array, Array, Array],
+    tangents: tuple[Array, Array, Array],
+) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array]]:
+    x, scale, _ = primals
+    y, mean, var, inverse = _normalize(*primals, epsilon, axis_name)
+    # Without it the normalized activations would be kept, and not x, which others keep as well.
+    tangent_of = jax.checkpoint(functools.partial(_tangent, axis_name=axis_name), prevent_cse=False)
+    tangent = tangent_of(x, scale, mean, inverse, *tangents)
+    mean, var = lax.stop_gradient((mean, var))
+    return (y, mean, var), (tangent, jnp.zeros_like(mean), jnp.zeros_like(var))
+
+
+def _normalize(
     x: Array, scale: Array, bias: Array, epsilon: float, axis_name: str | None
-) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
+) -> tuple[Array, Array, Array, Array]:
+    """(y, mean, variance, 1 / standard deviation), which JAX can differentiate."""
     wide = x.astype(scale.dtype)
     mean, square = _means((wide, jnp.square(wide)), axis_name)
     var = jnp.maximum(square - jnp.square(mean), 0)
     inverse = lax.rsqrt(var + epsilon)
     y = (wide - _last(mean, x)) * _last(scale * inverse, x) + _last(bias, x)
-    return (y, mean, var), (x, scale, mean, inverse)
+    return y, mean, var, inverse
 
 
-def _batch_norm_backward(
-    epsilon: float,
+def _tangent(
+    x: Array,
+    scale: Array,
+    mean: Array,
+    inverse: Array,
+    by_x: Array,
+    by_scale: Array,
+    by_bias: Array,
+    *,
     axis_name: str | None,
-    kept: tuple[Array, ...],
-    gradients: tuple[Array, Array, Array],
-) -> tuple[Array, Array, Array]:
-    x, scale, mean, inverse = kept
-    by_y, _, _ = gradients  # None goes through the statistics.
-    centred = x.astype(scale.dtype) - _last(mean, x)
-    local = _means((by_y, by_y * centred), None)
-    by_mean, by_deviation = local if axis_name is None else lax.pmean(local, axis_name)
-    rest = by_y - _last(by_mean, x) - centred * _last(by_deviation * jnp.square(inverse), x)
-    count = math.prod(x.shape[:-1])
-    by_x = (rest * _last(scale * inverse, x)).astype(x.dtype)
-    return by_x, count * local[1] * inverse, count * local[0]
-
-
-_batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
+) -> Array:
+    """The tangent of y; its transpose has two sums over all pixels, and one pass after them."""
+    normalized = (x.astype(scale.dtype) - _last(mean, x)) * _last(inverse, x)
+    factor = scale * inverse
+    by_x = by_x.astype(scale.dtype)
+    by_mean, by_deviation = _means((by_x, by_x * normalized), axis_name)
+    slope, shift = by_scale - factor * by_deviation, by_bias - factor * by_mean
+    return _last(factor, x) * by_x + normalized * _last(slope, x) + _last(shift, x)
 
 
 def _means(arrays: tuple[Array, ...], axis_name: str | None) -> tuple[Array, ...]:

@@ -8,7 +8,7 @@ before it is left out.
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxvision.core import at_least_float32, check_array
+from jaxvision.ops.primitives import Form, by_platform, multilinear
 from jaxvision.ops.static import pair
 
 
@@ -46,7 +47,7 @@ def max_pool(
     Values and gradients are those of `flax.linen.max_pool`: where a window holds its maximum more
     than once, the first one (row by row) gets the gradient. On a CPU the gradient comes from the
     index of each maximum, one byte an output, which is up to 30 times faster; elsewhere the library
-    computes it. Not for forward-mode differentiation.
+    computes it.
 
     Args:
       x: number[B, H, W, C].
@@ -283,59 +284,60 @@ def _tap_dtype(windows: _Windows) -> jnp.dtype:
     return jnp.uint8 if windows[0].size * windows[1].size <= 256 else jnp.uint16
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _differentiable_max_pool(x: Array, windows: _Windows) -> Array:
-    return lax.platform_dependent(
-        x,
-        cpu=lambda x: _maximum_and_tap(x, windows)[0],
-        default=lambda x: _library_max_pool(x, windows),
-    )
+def _library_maximum(x: Array, windows: _Windows) -> tuple[Array, Array]:
+    """The maximum, and no numbers of cells: the library's derivatives find them again."""
+    maximum = _library_max_pool(x, windows)
+    return maximum, jnp.zeros(maximum.shape, _tap_dtype(windows))
 
 
-def _forward(x: Array, windows: _Windows) -> tuple[Array, tuple[Array, Array]]:
-    def library(x: Array) -> tuple[Array, Array]:
-        maximum = _library_max_pool(x, windows)
-        return maximum, jnp.zeros(maximum.shape, _tap_dtype(windows))
-
-    maximum, tap = lax.platform_dependent(
-        x, cpu=lambda x: _maximum_and_tap(x, windows), default=library
-    )
-    # A platform's gradient needs only one of them; the compiler drops the other.
-    return maximum, (x, tap)
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _maximum(x: Array, windows: _Windows) -> tuple[Array, Array]:
+    """The maximum of each window, and on CPUs the number of its first cell that holds it."""
+    return by_platform(x, default=_library_maximum, cpu=_maximum_and_tap, windows=windows)
 
 
-def _backward(windows: _Windows, residual: tuple[Array, Array], gradient: Array) -> tuple[Array]:
-    def library(x: Array, tap: Array, gradient: Array) -> Array:
-        return jax.vjp(lambda x: _library_max_pool(x, windows), x)[1](gradient)[0]
-
-    def by_tap(x: Array, tap: Array, gradient: Array) -> Array:
-        return _at_taps(tap, gradient, windows, x.shape)
-
-    return (lax.platform_dependent(*residual, gradient, cpu=by_tap, default=library),)
-
-
-_differentiable_max_pool.defvjp(_forward, _backward)
-# Compiled as a whole, so that an eager call compiles once.
-_max_pool_at_once = jax.jit(_differentiable_max_pool, static_argnums=1)
+@_maximum.defjvp
+def _maximum_jvp(
+    windows: _Windows, primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[tuple[Array, Array], tuple[Array, Any]]:
+    maximum, tap = _maximum(*primals, windows)
+    tangent = _take(lax.stop_gradient(primals[0]), tap, *tangents, windows=windows)
+    return (maximum, tap), (tangent, np.zeros(tap.shape, jax.dtypes.float0))
 
 
 def _max_pool(x: Array, windows: _Windows) -> Array:
     for part in _passes(windows, x.shape[1]):
-        x = _max_pool_at_once(x, part)
+        x, _ = _maximum(x, part)
     return x
 
 
-def _at_taps(tap: Array, gradient: Array, windows: _Windows, shape: tuple[int, ...]) -> Array:
-    """The gradient of each output, added up in the cell of the window that `tap` numbers.
+def _library_take(x: Array, tap: Array, cells: Array, *, windows: _Windows) -> Array:
+    return jax.jvp(lambda x: _library_max_pool(x, windows), (x,), (cells,))[1]
+
+
+def _library_put(x: Array, tap: Array, values: Array, *, windows: _Windows) -> Array:
+    return jax.vjp(lambda x: _library_max_pool(x, windows), x)[1](values)[0]
+
+
+def _take_taps(x: Array, tap: Array, cells: Array, *, windows: _Windows) -> Array:
+    """Of each window the cell that `tap` numbers; 0 for one in the padding."""
+    values = jnp.zeros(tap.shape, cells.dtype)
+    for number, value in enumerate(_taps(cells, windows, 0)):
+        values = jnp.where(tap == number, value, values)
+    return values
+
+
+def _put_taps(x: Array, tap: Array, values: Array, *, windows: _Windows) -> Array:
+    """The value of each window, added up in the cell that `tap` numbers.
 
     Cells of one phase (row modulo stride, column modulo stride) lie in the same places of their
-    windows; for each such place the gradient is shifted and masked, without a scatter.
+    windows; for each such place the values are shifted and masked, without a scatter.
     """
     vertical, horizontal = windows
-    batch, height, width, channels = shape
+    batch, height, width, channels = x.shape
     # How many cells a phase has, and how many windows before its own can reach a cell.
     cells = [
-        -(-(w.before + n + w.after) // w.stride) for w, n in zip(windows, shape[1:3], strict=True)
+        -(-(w.before + n + w.after) // w.stride) for w, n in zip(windows, x.shape[1:3], strict=True)
     ]
     reach = [(w.size - 1) // w.stride for w in windows]
     pads = [
@@ -343,7 +345,7 @@ def _at_taps(tap: Array, gradient: Array, windows: _Windows, shape: tuple[int, .
         *((r, c - w.count) for r, c, w in zip(reach, cells, windows, strict=True)),
         (0, 0),
     ]
-    tap, shifted = jnp.pad(tap, pads), jnp.pad(at_least_float32(gradient), pads)
+    tap, shifted = jnp.pad(tap, pads), jnp.pad(at_least_float32(values), pads)
 
     def phase(row: int, column: int) -> Array:
         total = jnp.zeros((batch, *cells, channels), shifted.dtype)
@@ -362,7 +364,15 @@ def _at_taps(tap: Array, gradient: Array, windows: _Windows, shape: tuple[int, .
         batch, cells[0] * vertical.stride, cells[1] * horizontal.stride, channels
     )
     whole = whole[:, vertical.before :, horizontal.before :][:, :height, :width]
-    return whole.astype(gradient.dtype)
+    return whole.astype(values.dtype)
+
+
+# Each is the transpose of the other, for given x and numbers of cells in the windows.
+_put, _take = multilinear(
+    Form("max_pool_put", _library_put, _put_taps),
+    Form("max_pool_take", _library_take, _take_taps),
+    residuals=2,
+)
 
 
 @functools.partial(jax.jit, static_argnums=1)

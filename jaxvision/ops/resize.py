@@ -1,7 +1,7 @@
 """Images and maps [..., H, W, C] of another size, one axis after the other.
 
 Along an axis each output is a weighted sum of a few inputs, found when the function is traced. The
-gradient is computed in the same way, with the transposed weights; there is no forward mode.
+gradient is computed in the same way, with the transposed weights.
 """
 
 import functools
@@ -14,6 +14,7 @@ import numpy as np
 from jax import Array
 
 from jaxvision.core import at_least_float32, check_array
+from jaxvision.ops.primitives import Form, multilinear
 from jaxvision.ops.static import pair
 
 
@@ -110,24 +111,9 @@ def _along_both(x: Array, axes: tuple[_Axis, _Axis]) -> Array:
     wide = at_least_float32(x)
     for axis in axes:
         if axis.inputs != axis.outputs:  # else each method leaves it as it is
-            wide = _along(wide, axis)
+            wide = _resize_along(wide, axis=axis)
     return wide.astype(x.dtype)
 
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _along(x: Array, axis: _Axis) -> Array:
-    return _apply(_matrix(axis), x, axis.number)
-
-
-def _along_forward(x: Array, axis: _Axis) -> tuple[Array, None]:
-    return _along(x, axis), None
-
-
-def _along_backward(axis: _Axis, _: None, gradient: Array) -> tuple[Array]:
-    return (_apply(_matrix(axis).T, gradient, axis.number),)
-
-
-_along.defvjp(_along_forward, _along_backward)
 
 _MOST_TERMS = 32  # Sums of more become a matrix product.
 
@@ -149,6 +135,20 @@ def _apply(matrix: np.ndarray, x: Array, axis: int) -> Array:
         jnp.asarray(weight.reshape(shape), x.dtype) * jnp.take(x, index, axis=axis, mode="clip")
         for index, weight in zip(indices.T.astype(np.int32), weights.T, strict=True)
     )
+
+
+def _along(x: Array, *, axis: _Axis) -> Array:
+    return _apply(_matrix(axis), x, axis.number)
+
+
+def _along_transposed(y: Array, *, axis: _Axis) -> Array:
+    return _apply(_matrix(axis).T, y, axis.number)
+
+
+_, _resize_along = multilinear(
+    Form("resize_transposed", _along_transposed, _along_transposed),
+    Form("resize", _along, _along),
+)
 
 
 @functools.lru_cache(maxsize=64)

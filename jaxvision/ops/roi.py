@@ -2,13 +2,13 @@
 
 All work on one image and give every box the same number of bins. Boxes are xyxy in pixels of the
 network input; `spatial_scale` is the size of a feature map over that of the input (1 / stride).
-Gradients flow to the features, in reverse mode only; that of the boxes is zero, as in torchvision.
+Derivatives are those by the features; those by the boxes are zero, as in torchvision.
 """
 
 import functools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from jax import Array, lax
 
 from jaxvision.core import at_least_float32, check_array
 from jaxvision.ops.boxes import box_area
+from jaxvision.ops.primitives import Form, by_platform, multilinear
 from jaxvision.ops.static import integer, pair
 
 
@@ -272,23 +273,37 @@ def _samples(
     return vertical._replace(index=rows), horizontal
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _differentiable_roi_align(
+@functools.partial(jax.jit, static_argnums=(3, 4))  # so that an eager call compiles once
+def _roi_align(
     features: tuple[Array, ...],
     boxes: Array,
     levels: Array,
     scales: tuple[float, ...],
     grid: _Grid,
 ) -> Array:
-    """A sum of gathers: it compiles to one loop over the outputs, which needs no memory of its own.
-
-    The gradient is a scatter of pairs of cells, a few boxes at a time: fewer and larger updates
-    than the gathers' own gradients, in bounded memory.
-    """
     channels = features[0].shape[-1]
     table = jnp.concatenate([x.reshape(-1, channels) for x in features])
-    vertical, horizontal = _samples(boxes, levels, _sizes(features), scales, grid)
-    total = jnp.zeros((len(boxes), *grid.bins, channels), at_least_float32(table[:0]).dtype)
+    sizes = tuple(x.shape[:2] for x in features)
+    return _gather(lax.stop_gradient(boxes), levels, table, sizes=sizes, scales=scales, grid=grid)
+
+
+def _gather_samples(
+    boxes: Array,
+    levels: Array,
+    table: Array,
+    *,
+    sizes: tuple[tuple[int, int], ...],
+    scales: tuple[float, ...],
+    grid: _Grid,
+) -> Array:
+    """A sum of gathers: it compiles to one loop over the outputs, which needs no memory of its own.
+
+    Its transpose is a scatter of pairs of cells, a few boxes at a time: fewer and larger updates
+    than the gathers' own transposes, in bounded memory.
+    """
+    vertical, horizontal = _samples(boxes, levels, sizes, scales, grid)
+    shape = (len(boxes), *grid.bins, table.shape[-1])
+    total = jnp.zeros(shape, at_least_float32(table[:0]).dtype)
     for row, column, down, right in np.ndindex(grid.ratio, grid.ratio, 2, 2):
         rows, columns = np.s_[:, row :: grid.ratio, None], np.s_[:, None, column :: grid.ratio]
         index = vertical.index[down][rows] + horizontal.index[right][columns]
@@ -298,44 +313,31 @@ def _differentiable_roi_align(
     return total.astype(table.dtype)
 
 
-def _sizes(features: tuple[Array, ...]) -> tuple[tuple[int, int], ...]:
-    return tuple(x.shape[:2] for x in features)
-
-
-def _roi_align_forward(
-    features: tuple[Array, ...],
+def _scatter_samples(
     boxes: Array,
     levels: Array,
+    values: Array,
+    *,
+    sizes: tuple[tuple[int, int], ...],
     scales: tuple[float, ...],
     grid: _Grid,
-) -> tuple[Array, tuple]:
-    output = _differentiable_roi_align(features, boxes, levels, scales, grid)
-    # Of the features only the shapes and the dtypes are used.
-    return output, (features, boxes, levels)
+    chunk: int,
+) -> Array:
+    samples = _samples(boxes, levels, sizes, scales, grid)
+    table = _scatter(at_least_float32(values), *samples, sizes=sizes, chunk=chunk)
+    return table[:-1].astype(values.dtype)
 
 
-def _roi_align_backward(
-    scales: tuple[float, ...], grid: _Grid, residual: tuple, gradient: Array
-) -> tuple[tuple[Array, ...], None, None]:
-    features, boxes, levels = residual
-    samples = _samples(boxes, levels, _sizes(features), scales, grid)
-    table = lax.platform_dependent(
-        at_least_float32(gradient),
-        *samples,
-        cpu=functools.partial(_scatter, sizes=_sizes(features), chunk=_CHUNK_ON_CPU),
-        default=functools.partial(_scatter, sizes=_sizes(features), chunk=_CHUNK),
-    )
-    gradients, first = [], 0
-    for x in features:
-        cells = math.prod(x.shape[:2])
-        gradients.append(table[first : first + cells].reshape(x.shape).astype(x.dtype))
-        first += cells
-    return tuple(gradients), None, None
-
-
-_differentiable_roi_align.defvjp(_roi_align_forward, _roi_align_backward)
-# Compiled as a whole, so that an eager call compiles once.
-_roi_align = jax.jit(_differentiable_roi_align, static_argnums=(3, 4))
+# Each is the transpose of the other, for given boxes and levels.
+_, _gather = multilinear(
+    Form(
+        "roi_align_transposed",
+        functools.partial(_scatter_samples, chunk=_CHUNK),
+        functools.partial(_scatter_samples, chunk=_CHUNK_ON_CPU),
+    ),
+    Form("roi_align", _gather_samples, _gather_samples),
+    residuals=2,
+)
 
 
 def _scatter(
@@ -386,38 +388,10 @@ def _scatter(
     return lax.fori_loop(0, -(-count // chunk), add, table)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _differentiable_roi_pool(
-    features: Array, boxes: Array, size: tuple[int, int], scale: float
-) -> Array:
-    return _roi_pool_forward(features, boxes, size, scale)[0]
-
-
-def _roi_pool_forward(
-    features: Array, boxes: Array, size: tuple[int, int], scale: float
-) -> tuple[Array, tuple[Array, Array]]:
-    spans = _bins(boxes, features.shape[:2], size, scale)
-    maximum, place = lax.platform_dependent(
-        features,
-        spans,
-        # So few boxes at a time that their outputs stay in the cache.
-        cpu=functools.partial(_maxima, chunk=16),
-        default=functools.partial(_maxima, chunk=None),
-    )
-    return maximum, (features, place)
-
-
-def _roi_pool_backward(
-    size: tuple[int, int], scale: float, residual: tuple[Array, Array], gradient: Array
-) -> tuple[Array, None]:
-    features, place = residual
-    total = jnp.zeros(features.size, at_least_float32(gradient).dtype)
-    total = total.at[place.reshape(-1)].add(gradient.reshape(-1).astype(total.dtype), mode="drop")
-    return total.reshape(features.shape).astype(features.dtype), None
-
-
-_differentiable_roi_pool.defvjp(_roi_pool_forward, _roi_pool_backward)
-_roi_pool = jax.jit(_differentiable_roi_pool, static_argnums=(2, 3))
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _roi_pool(features: Array, boxes: Array, size: tuple[int, int], scale: float) -> Array:
+    spans = _bins(lax.stop_gradient(boxes), features.shape[:2], size, scale)
+    return _maxima_of_bins(features, spans)[0]
 
 
 class _Bins(NamedTuple):
@@ -445,6 +419,30 @@ def _bins(
         edges = start + number * count // bins, start - (-(number + 1) * count // bins)
         result.append(_Bins(*(jnp.clip(edge, 0, cells[1 - axis]) for edge in edges)))
     return result[0], result[1]
+
+
+@jax.custom_jvp
+def _maxima_of_bins(features: Array, spans: tuple[_Bins, _Bins]) -> tuple[Array, Array]:
+    return by_platform(
+        features,
+        spans,
+        default=functools.partial(_maxima, chunk=None),
+        # So few boxes at a time that their outputs stay in the cache.
+        cpu=functools.partial(_maxima, chunk=16),
+    )
+
+
+@_maxima_of_bins.defjvp
+def _maxima_of_bins_jvp(
+    primals: tuple[Array, tuple[_Bins, _Bins]], tangents: tuple[Array, Any]
+) -> tuple[tuple[Array, Array], tuple[Array, Any]]:
+    maximum, place = _maxima_of_bins(*primals)
+    cells = at_least_float32(tangents[0]).reshape(-1)
+    tangent = cells.at[place].get(mode="fill", fill_value=0, wrap_negative_indices=False)
+    return (maximum, place), (
+        tangent.astype(maximum.dtype),
+        np.zeros(place.shape, jax.dtypes.float0),
+    )
 
 
 def _maxima(

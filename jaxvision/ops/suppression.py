@@ -21,6 +21,7 @@ from jax import Array, lax
 
 from jaxvision.core import at_least_float32, check_array, check_range
 from jaxvision.ops.boxes import Sides, iou_and_union, split_sides
+from jaxvision.ops.primitives import by_platform
 
 # On a CPU a tile's matrix should stay in its cache; on an accelerator few large steps beat many.
 _CPU_TILE = 256
@@ -259,9 +260,7 @@ def _choose_tile(
     threshold = jnp.asarray(iou_threshold, boxes.dtype)
     limit = min(max_detections, scores.size)
     cpu, accelerator = (partial(_suppress, limit=limit, tile=tile) for tile in tiles)
-    indices, valid = lax.platform_dependent(
-        boxes, scores, classes, threshold, cpu=cpu, default=accelerator
-    )
+    indices, valid = by_platform(boxes, scores, classes, threshold, default=accelerator, cpu=cpu)
     rest = (0, max_detections - limit)
     return jnp.pad(indices, rest), jnp.pad(valid, rest)
 

@@ -50,7 +50,12 @@ class Failed(NamedTuple):
 
 
 def predict(
-    task: Task, variables: Any, images: Iterable[GivenImage], *, batch_size: int = 8
+    task: Task,
+    variables: Any,
+    images: Iterable[GivenImage],
+    *,
+    batch_size: int = 8,
+    compiler_options: Mapping[str, Any] | None = None,
 ) -> Iterator[Prediction | Failed]:
     """Predicts for images of any sizes, in their order.
 
@@ -76,6 +81,8 @@ def predict(
         is due.
       batch_size: images that the network sees at a time, at least 1. It is lowered to the number of
         images, if that is known. In tiles, one image is predicted at a time.
+      compiler_options: of XLA, such as those of `jaxvision.models.compiler_options` for a network;
+        None: the defaults.
     Returns:
       an iterator over a `Prediction` or a `Failed` for each image.
     Raises:
@@ -90,6 +97,7 @@ def predict(
     if isinstance(images, Sized):
         batch_size = max(1, min(batch_size, len(images)))
     variables = jax.device_put(variables)
+    compiled = _compiled(tuple(sorted((compiler_options or {}).items())))
     read = map(_read, itertools.count(), images)
     if task.kind == "restoration":
         return _each(read, restorer_of(task, variables, batch_size=batch_size))
@@ -98,7 +106,7 @@ def predict(
             f"a task of the kind {task.kind!r} has no inputs: set them, so that images can be "
             "brought to the size of its network"
         )
-    return _in_batches(task, variables, read, batch_size)
+    return _in_batches(task, variables, read, batch_size, compiled)
 
 
 def restorer_of(task: Any, variables: Any, *, batch_size: int = 1) -> Restorer:
@@ -133,9 +141,10 @@ class _Functions(NamedTuple):
     decode: Callable[..., Any]
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _predictions(functions: _Functions, variables: Any, batch: ImageBatch) -> Any:
-    return predictions_of(functions, variables, batch)
+@functools.lru_cache
+def _compiled(options: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+    """`predictions_of`, compiled with some options of XLA; shared by all calls with the same."""
+    return jax.jit(predictions_of, static_argnums=0, compiler_options=dict(options) or None)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -192,11 +201,15 @@ def _each(
 
 
 def _in_batches(
-    task: Task, variables: Any, images: Iterator[_Read | Failed], batch_size: int
+    task: Task,
+    variables: Any,
+    images: Iterator[_Read | Failed],
+    batch_size: int,
+    compiled: Callable[..., Any],
 ) -> Iterator[Prediction | Failed]:
     """Predicts for images that are brought to the size of the network's input."""
     functions = _Functions(task.prepare, task.forward, task.decode)
-    run = functools.partial(_predictions, functions, variables)
+    run = functools.partial(compiled, functions, variables)
     convert = CONVERT.get(task.kind, lambda task, decoded, placement, size: decoded)
     tiled = None
     if task.kind == "segmentation" and task.inputs.resize is None:

@@ -125,11 +125,13 @@ def test_conv_is_linens_in_variables_values_and_gradients(groups, options, size)
     ours, theirs = (
         layer(8, (size, size), feature_group_count=groups, **options) for layer in (Conv, nn.Conv)
     )
-    variables = ours.init(jax.random.key(0), x)
-    jax.tree.map(np.testing.assert_array_equal, variables, theirs.init(jax.random.key(0), x))
+    both = jax.jit(lambda key: [layer.init(key, x) for layer in (ours, theirs)])
+    variables, their_variables = both(jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, variables, their_variables)
 
     def value_and_gradients(layer):
-        return jax.value_and_grad(lambda v: (layer.apply(v, x) ** 2).sum())(variables)
+        run = jax.value_and_grad(lambda v: (layer.apply(v, x) ** 2).sum())
+        return jax.jit(run)(variables)
 
     for a, b in zip(
         *(jax.tree.leaves(value_and_gradients(layer)) for layer in (ours, theirs)), strict=True

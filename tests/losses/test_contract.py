@@ -409,18 +409,13 @@ def test_one_example_equals_the_reference(name):
 
 
 @every_loss
-def test_a_batch_equals_its_examples_and_shards_add_up_to_it(name):
+def test_a_batch_equals_its_examples_filler_adds_nothing_and_shards_add_up_to_it(name):
     contract.check_batch(CASES[name])
 
 
 @pytest.mark.parametrize("name", slow_but(PADDED, set(PADDED) - LONG))
 def test_padding_changes_neither_value_nor_gradient(name):
     contract.check_padding(CASES[name])
-
-
-@pytest.mark.parametrize("name", sorted(set(CASES) - set(PADDED)))
-def test_filler_changes_nothing_where_an_example_has_no_padding(name):
-    contract.check_filler(CASES[name])
 
 
 @every_loss

@@ -214,6 +214,7 @@ def test_images_that_are_too_small_for_the_paper_are_refused(aux, least):
         shapes_of(tiny("googlenet_2014", aux=aux), images)
 
 
+@pytest.mark.slow
 def test_every_parameter_of_the_papers_network_learns():
     check_network_learns(tiny("googlenet_2014", aux=True), images_of(4, 79))
 

@@ -155,7 +155,7 @@ def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
 
 def test_recomputed_modules_give_the_same():
     plain, recomputed = (tiny(stages=STAGES[2:3], remat=remat) for remat in (False, True))
-    check_remat(plain, recomputed, images_of(4))
+    check_remat(plain, recomputed, images_of(8))
 
 
 def test_dropout_needs_a_key_in_training_only():

@@ -65,6 +65,7 @@ def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
     check_network_learns(tiny(), images_of())
 
 
+@pytest.mark.slow
 def test_a_block_that_is_dropped_is_its_shortcuts():
     model, images = tiny(**{**ONE_STAGE, "blocks": (2,)}, drop_path=1.0), images_of(2, 8)
     variables = random_variables(model, images)

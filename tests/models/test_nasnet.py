@@ -11,7 +11,6 @@ from jaxvision.core import InputError
 from jaxvision.models import create_model, input_size, summarize
 from jaxvision.models.backbones import nasnet
 from jaxvision.testing import check_op
-from tests.marks import slow_but
 from tests.models.structure import check_shapes, check_without_classes, size_of
 from tests.models.training import (
     check_bfloat16,
@@ -116,7 +115,8 @@ def test_without_norms_all_convolutions_but_the_depthwise_ones_have_a_bias():
         assert layer.keys() == ({"kernel"} if "depthwise" in name else {"kernel", "bias"}), name
 
 
-@pytest.mark.parametrize("skip_reduction", slow_but([False, True], [False]))
+@pytest.mark.slow
+@pytest.mark.parametrize("skip_reduction", [False, True])
 def test_the_network_equals_the_reference(skip_reduction):
     def network(variables, images):
         params, statistics = variables["params"], variables["batch_stats"]
@@ -201,6 +201,7 @@ def test_the_network_equals_the_reference(skip_reduction):
     check_op(run, network, variables, images, rtol=1e-4, atol=1e-4, transforms=("jit",))
 
 
+@pytest.mark.slow
 def test_the_auxiliary_classifier_gives_logits_in_training_only():
     evaluated, trained = (
         shapes_of(tiny(aux=True), images_of(2, 224), train=train) for train in (False, True)
@@ -245,6 +246,7 @@ def test_recomputed_cells_give_the_same():
     check_remat(tiny(cells=0), tiny(cells=0, remat=True), images_of(4, 33))
 
 
+@pytest.mark.slow
 def test_dropout_is_random_in_training_only():
     check_dropout(tiny(dropout=0.5), images_of())
 

@@ -97,7 +97,7 @@ def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
 
 
 def test_computing_mlpconvs_a_second_time_changes_nothing():
-    check_remat(tiny(), tiny(remat=True), images_of())
+    check_remat(tiny(), tiny(remat=True), images_of(4))
 
 
 def test_dropout_is_before_the_stages_that_have_it_in_training_only():

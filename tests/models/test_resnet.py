@@ -249,14 +249,23 @@ def test_fields_that_do_not_fit(fields, message):
 
 @pytest.mark.parametrize(
     "fields",
-    [BASIC, GROUPED, PLAIN, SQUEEZED],
+    [
+        BASIC,
+        pytest.param(GROUPED, marks=pytest.mark.slow),
+        pytest.param(PLAIN, marks=pytest.mark.slow),
+        SQUEEZED,
+    ],
     ids=["basic", "grouped", "plain", "squeezed"],
 )
 def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(fields):
     check_network_learns(tiny(**fields), images_of(4))
 
 
-@pytest.mark.parametrize("fields", [BASIC, {**BASIC, **SQUEEZED}], ids=["basic", "squeezed"])
+@pytest.mark.parametrize(
+    "fields",
+    [BASIC, pytest.param({**BASIC, **SQUEEZED}, marks=pytest.mark.slow)],
+    ids=["basic", "squeezed"],
+)
 def test_bfloat16_computes_in_bfloat16_on_float32_variables(fields):
     check_bfloat16(tiny(**fields, dtype=jnp.bfloat16), images_of())
 

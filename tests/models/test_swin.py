@@ -20,7 +20,7 @@ from tests.models.training import (
 from tests.models.variables import check_network_learns, shapes_of
 
 TINY = {"blocks": (2, 1), "width": 4, "window": 2, "head_width": 2, "drop_path": 0.0}
-each_version = pytest.mark.parametrize("version", [1, 2])
+each_version = pytest.mark.parametrize("version", slow_but([1, 2], [2]))
 
 
 def tiny(**fields):
@@ -124,10 +124,12 @@ def test_a_block_that_is_dropped_is_its_shortcuts():
     check_dropped_last_block(dropping, shallower, images_of(), "c2")
 
 
+@pytest.mark.slow
 def test_dropout_acts_in_training_only():
     check_inner_dropout(tiny(blocks=(1,), dropout=0.5), images_of())
 
 
+@pytest.mark.slow
 def test_recomputed_blocks_are_equal():
     fields = {"blocks": (1,), "version": 2}
     check_remat(tiny(**fields), tiny(**fields, remat=True), images_of())

@@ -238,7 +238,7 @@ def test_tiles_of_valid_convolutions_are_exact():
     np.testing.assert_allclose(tile, whole[:, 2:6, 4:8], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", slow_but(TINY, ["unet", "unet_backbone"]))
+@pytest.mark.parametrize("name", slow_but(TINY, ["unet_backbone"]))
 def test_every_parameter_learns(name):
     check_network_learns(tiny(name), images_of(2, 20))
 
@@ -270,7 +270,7 @@ def test_dropout_is_at_the_end_of_the_way_down_in_training_only():
     assert (first["d0"] != quiet["d0"]).any()
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", slow_but(TINY, ["unet_backbone"]))
 def test_bfloat16_computes_in_bfloat16_on_float32_variables(name):
     model, images = tiny(name, dtype=jnp.bfloat16), images_of(1, 20)
     maps, variables = shapes_of(model, images)

@@ -111,6 +111,7 @@ def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
     check_network_learns(tiny(), images_of(4))
 
 
+@pytest.mark.slow
 def test_recomputed_stages_give_the_same():
     check_remat(tiny(norm=batch_norm), tiny(norm=batch_norm, remat=True), images_of(4))
 

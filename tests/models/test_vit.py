@@ -103,6 +103,7 @@ def test_dropout_acts_in_training_only():
     check_inner_dropout(tiny(blocks=1, dropout=0.5), images_of())
 
 
+@pytest.mark.slow
 def test_recomputed_blocks_are_equal():
     check_remat(tiny(blocks=1), tiny(blocks=1, remat=True), images_of())
 

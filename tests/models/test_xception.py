@@ -136,6 +136,7 @@ def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
     check_network_learns(tiny(), images_of(4))
 
 
+@pytest.mark.slow
 def test_recomputed_blocks_give_the_same():
     plain, recomputed = (tiny(stages=STAGES[2:], remat=remat) for remat in (False, True))
     check_remat(plain, recomputed, images_of(4))

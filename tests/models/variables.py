@@ -16,10 +16,17 @@ def image_maker(size):
     return images_of
 
 
-def shapes_of(model, images, *, train=False):
-    """The shapes of (maps, variables)."""
+@functools.cache
+def _shapes_of(model, images, train):
     run = functools.partial(model.init_with_output, train=train)
     return jax.eval_shape(run, jax.random.key(0), images)
+
+
+def shapes_of(model, images, *, train=False):
+    """The shapes of (maps, variables), traced once for a network and a shape of images."""
+    images = jax.ShapeDtypeStruct(np.shape(images), images.dtype)
+    shapes = _shapes_of(model, images, train)
+    return jax.tree.map(lambda x: x, shapes)  # A copy: tests change the dicts.
 
 
 def random_values(shapes):
@@ -43,21 +50,45 @@ def random_variables(model, images):
     return random_values(shapes_of(model, images)[1])
 
 
-def check_learns(objective, params):
-    """Every parameter gets a finite gradient of the objective that is not zero."""
-    for path, gradient in jax.tree.leaves_with_path(jax.jit(jax.grad(objective))(params)):
+def check_gradients(gradients):
+    """Each is finite and not zero."""
+    for path, gradient in jax.tree.leaves_with_path(gradients):
         assert np.isfinite(gradient).all(), path
         assert np.abs(gradient).max() > 0, path
 
 
+def check_learns(objective, params):
+    """Every parameter gets a finite gradient of the objective that is not zero."""
+    check_gradients(jax.jit(jax.grad(objective))(params))
+
+
+@functools.cache
+def _training_program(model):
+    """(variables, images) -> (gradients of a loss, (maps, statistics)), compiled once a network."""
+
+    @jax.jit
+    def run(variables, images):
+        def loss(params):
+            now = {**variables, "params": params}
+            maps, statistics = model.apply(now, images, train=True, mutable=["batch_stats"])
+            logits = [x for key, x in maps.items() if key == "logits" or key.startswith("aux")]
+            total = sum(-jax.nn.log_softmax(x)[..., 1].sum() for x in logits)
+            return total, (maps, statistics)
+
+        return jax.grad(loss, has_aux=True)(variables["params"])
+
+    return run
+
+
+def train_once(model, images):
+    """(gradients, (maps, statistics)) of a network with logits, and perhaps auxiliary ones."""
+    return _training_program(model)(random_variables(model, images), images)
+
+
 def check_network_learns(model, images):
     """Every parameter of a network with logits, and perhaps auxiliary ones, learns in training."""
-    variables = random_variables(model, images)
+    check_gradients(train_once(model, images)[0])
 
-    def objective(params):
-        now = {**variables, "params": params}
-        maps, _ = model.apply(now, images, train=True, mutable=["batch_stats"])
-        logits = [x for key, x in maps.items() if key == "logits" or key.startswith("aux")]
-        return sum(-jax.nn.log_softmax(x)[..., 1].sum() for x in logits)
 
-    check_learns(objective, variables["params"])
+FORGET = (_shapes_of.cache_clear, _training_program.cache_clear)
+"""What forgets the networks that were traced and compiled here."""

@@ -27,7 +27,12 @@ from jaxvision.ops.anchors import (
     ssd_default_boxes,
     ssd_scales,
 )
-from jaxvision.testing import check_finite_gradients, check_op, check_padding_invariance
+from jaxvision.testing import (
+    TRANSFORMS,
+    check_finite_gradients,
+    check_op,
+    check_padding_invariance,
+)
 from tests.ops.parity import import_torchvision
 from tests.reference.ops import anchors as reference
 
@@ -92,8 +97,9 @@ def _on_pyramid(shapes_of_maps, strides):
 def test_rpn_anchors_are_grids_of_shapes():
     shapes = [reference.anchor_shapes([s], [0.5, 1, 2]) for s in (32, 64, 128, 256, 512)]
     expected = _on_pyramid(shapes, [4, 8, 16, 32, 64])
-    np.testing.assert_allclose(rpn_anchors(PYRAMID), expected, rtol=1e-5)
-    np.testing.assert_array_equal(jax.jit(lambda: rpn_anchors(PYRAMID))(), rpn_anchors(PYRAMID))
+    anchors = rpn_anchors(PYRAMID)
+    np.testing.assert_allclose(anchors, expected, rtol=1e-5)
+    np.testing.assert_array_equal(jax.jit(lambda: rpn_anchors(PYRAMID))(), anchors)
 
 
 def test_one_map_of_faster_rcnn_has_nine_anchors_a_position():
@@ -241,8 +247,10 @@ def test_kmeans_equals_the_reference(distance):
         args = jax.random.key(seed), shapes, mask
         expected = reference.kmeans_anchors(*args, **options)
         np.testing.assert_allclose(kmeans(*args, **options), expected, rtol=1e-5)
-    key = jax.random.key(0)
-    check_op(kmeans_anchors, reference.kmeans_anchors, key, shapes, mask, **options)
+    args = jax.random.key(0), shapes, mask
+    # Op by op, and over devices, one distance does for both.
+    transforms = TRANSFORMS if distance == "iou" else ["jit", "vmap"]
+    check_op(kmeans_anchors, reference.kmeans_anchors, *args, transforms=transforms, **options)
 
 
 def test_kmeans_stops_after_the_iterations_asked_for():
@@ -258,12 +266,15 @@ def test_kmeans_stops_after_the_iterations_asked_for():
     assert np.abs(results[1] - results[2]).max() > 0.1
 
 
-@pytest.mark.parametrize("distance", ["iou", "sse"])
-def test_kmeans_by_hand(transform, distance):
+def test_kmeans_by_hand(transform):
     # Two pairs far apart: the means of the pairs, smaller area first.
     shapes = np.float32([[100, 100], [2, 4], [120, 100], [4, 4]])
-    cluster = transform(partial(kmeans, k=2, distance=distance))
-    np.testing.assert_allclose(cluster(jax.random.key(0), shapes), [[3, 4], [110, 100]], rtol=1e-6)
+
+    def cluster(key, shapes):
+        return [kmeans(key, shapes, k=2, distance=distance) for distance in ("iou", "sse")]
+
+    for means in transform(cluster)(jax.random.key(0), shapes):
+        np.testing.assert_allclose(means, [[3, 4], [110, 100]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("distance", ["iou", "sse"])

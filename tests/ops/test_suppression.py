@@ -115,8 +115,9 @@ def test_equal_to_a_plain_loop(monkeypatch, count, cases, tile):
                 max_detections=size,
             )
 
-        indices, valid = jax.jit(jax.vmap(one))(boxes, scores, thresholds, score_thresholds)
-        assert indices.dtype == jnp.int32
+        run = jax.jit(jax.vmap(one))
+        indices, valid = jax.device_get(run(boxes, scores, thresholds, score_thresholds))
+        assert indices.dtype == np.int32
         for case in range(cases):
             expected = reference.nms(
                 boxes[case],
@@ -205,7 +206,8 @@ def test_batched_equals_each_class_by_itself_in_many_cases(monkeypatch, tile):
     boxes, scores = hard_cases(rng, 500, 15)
     classes = rng.integers(0, 3, (500, 15))
     static = {"iou_threshold": 0.5, "max_detections": 12}
-    indices, valid = jax.jit(jax.vmap(partial(ops.batched_nms, **static)))(boxes, scores, classes)
+    run = jax.jit(jax.vmap(partial(ops.batched_nms, **static)))
+    indices, valid = jax.device_get(run(boxes, scores, classes))
     for case, arguments in enumerate(zip(boxes, scores, classes, strict=True)):
         expected = reference.batched_nms(*arguments, **static)
         np.testing.assert_array_equal(indices[case], expected[0])
@@ -286,18 +288,19 @@ def test_absent_boxes_change_nothing(absent):
     more = random_boxes(rng, 9, size=20)
     padded = np.concatenate([more, boxes]), np.append(np.full(9, absent, "f4"), scores)
     padded_classes = np.append(np.zeros(9, int), classes)
-    for plain, with_padding in [
-        (ops.nms(boxes, scores, iou_threshold=0.3, max_detections=20),) * 1
-        + (ops.nms(*padded, iou_threshold=0.3, max_detections=20),),
-        (
-            ops.batched_nms(boxes, scores, classes, iou_threshold=0.3, max_detections=20),
-            ops.batched_nms(*padded, padded_classes, iou_threshold=0.3, max_detections=20),
-        ),
-        (
+    static = {"iou_threshold": 0.3, "max_detections": 20}
+
+    @jax.jit
+    def run(boxes, scores, classes):
+        return (
+            ops.nms(boxes, scores, **static),
+            ops.batched_nms(boxes, scores, classes, **static),
             ops.soft_nms(boxes, scores, max_detections=20),
-            ops.soft_nms(*padded, max_detections=20),
-        ),
-    ]:
+        )
+
+    for plain, with_padding in zip(
+        run(boxes, scores, classes), run(*padded, padded_classes), strict=True
+    ):
         valid = plain[-1]
         np.testing.assert_array_equal(with_padding[-1], valid)
         np.testing.assert_array_equal(with_padding[0][valid], plain[0][valid] + 9)

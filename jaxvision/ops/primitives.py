@@ -1,0 +1,201 @@
+"""Functions with a form for each platform, as primitives of JAX.
+
+Derivatives are taken before a program is lowered, and the platform is known only then. So such a
+function is one equation of the program until it is lowered: derivatives and `jax.vmap` treat it as
+one, and a program lowered for one platform holds the form for that platform and no other.
+
+Only this file imports `jax.extend` and `jax.interpreters`.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.extend.core import Jaxpr, Primitive, jaxprs_in_params
+from jax.interpreters import ad, batching, mlir, xla
+from jax.interpreters.partial_eval import dce_jaxpr
+
+__all__ = [
+    "Form",
+    "Jaxpr",
+    "by_platform",
+    "dce_jaxpr",
+    "jaxprs_in_params",
+    "library_forms",
+    "multilinear",
+]
+
+_library_forms = jax.make_user_context(False)
+
+
+@contextlib.contextmanager
+def library_forms() -> Iterator[None]:
+    """Within it, functions are traced in the form for accelerators: JAX's own operations alone.
+
+    For programs that read what JAX traces, such as exporters, and know no other primitives. What
+    `jax.jit` has traced outside of the context is not used within it, nor the reverse.
+    """
+    with _library_forms(True):
+        yield
+
+
+def by_platform(
+    *arrays: Any, default: Callable[..., Any], cpu: Callable[..., Any], **static: Any
+) -> Any:
+    """`cpu(*arrays, **static)` on a CPU, `default(*arrays, **static)` elsewhere.
+
+    Not differentiable: stop the gradients of the arrays, or give a rule by `jax.custom_jvp`.
+
+    Args:
+      *arrays: pytrees of arrays.
+      default: the form for every platform but CPUs, hashable.
+      cpu: the form for CPUs; its results have the same structure, shapes and dtypes.
+      **static: options of both, hashable.
+    Returns:
+      What the form returns, a pytree of arrays.
+    """
+    if _library_forms.value:
+        return default(*arrays, **static)
+    leaves, tree = jax.tree.flatten(arrays)
+    options = tuple(static.items())
+    result = jax.tree.structure(jax.eval_shape(functools.partial(default, **static), *arrays))
+    flat = _by_platform.bind(
+        *leaves,
+        static=(("forms", (default, cpu)), ("tree", tree), ("options", options)),
+        mapped=(),
+    )
+    return jax.tree.unflatten(result, flat)
+
+
+class Form(NamedTuple):
+    """A function in two forms.
+
+    Attributes:
+      name: of the primitive.
+      default: the form for every platform but CPUs, (*arrays, **static) -> array.
+      cpu: the form for CPUs.
+    """
+
+    name: str
+    default: Callable[..., Array]
+    cpu: Callable[..., Array]
+
+
+def multilinear(*forms: Form, residuals: int = 0) -> tuple[Callable[..., Array], ...]:
+    """Primitives that are each other's transposes, with derivatives of any order.
+
+    They all belong to one function of N arrays that is linear in each and gives one number, such as
+    the inner product of an array with a convolution of two others. Function n takes all arrays but
+    number n, in their order, and returns the derivative by that one.
+
+    Args:
+      *forms: of the N functions.
+      residuals: arrays that each function takes before the others, which have no derivative.
+    Returns:
+      The functions, (*residuals, *arrays, **static) -> array; options are hashable, and the same
+      for all.
+    """
+    primitives = [_primitive(*form) for form in forms]
+    for own in range(len(forms)):
+        inputs = [n for n in range(len(forms)) if n != own]
+        _define_derivatives(primitives, own, inputs, residuals)
+    return tuple(map(_function, primitives, forms))
+
+
+def _function(primitive: Primitive, form: Form) -> Callable[..., Array]:
+    def call(*arrays: Array, **static: Any) -> Array:
+        if _library_forms.value:
+            return form.default(*arrays, **static)
+        return primitive.bind(*arrays, static=tuple(static.items()), mapped=())
+
+    return call
+
+
+def _define_derivatives(
+    primitives: list[Primitive], own: int, inputs: list[int], residuals: int
+) -> None:
+    primitive = primitives[own]
+
+    def tangent_of(position: int) -> Callable[..., Array]:
+        def rule(tangent: Array, *arrays: Array, **params: Any) -> Array:
+            return primitive.bind(*arrays[:position], tangent, *arrays[position + 1 :], **params)
+
+        return rule
+
+    def transpose(cotangent: Array, *arrays: Any, mapped: Any, static: Any) -> list[Array | None]:
+        position = next(n for n, x in enumerate(arrays) if ad.is_undefined_primal(x))
+        target = inputs[position - residuals]
+
+        def arguments(values: tuple, of_cotangent: Any) -> tuple:
+            """Of the target, from what belongs to each argument of this one."""
+            known = {**dict(zip(inputs, values[residuals:], strict=True)), own: of_cotangent}
+            return (*values[:residuals], *(known[n] for n in sorted(known) if n != target))
+
+        result = primitives[target].bind(
+            *arguments(arrays, cotangent),
+            static=static,
+            mapped=tuple(arguments(axes, 0) for axes in mapped),
+        )
+        # An array that was not mapped has one cotangent for all. The last map's axis is the first.
+        shared = [n for n, axes in enumerate(reversed(mapped)) if axes[position] is None]
+        results: list[Array | None] = [None] * len(arrays)
+        results[position] = result.sum(axis=tuple(shared)) if shared else result
+        return results
+
+    ad.deflinear2(primitive, transpose)
+    rules = [tangent_of(residuals + n) for n in range(len(inputs))]
+    ad.defjvp(primitive, *[None] * residuals, *rules)
+
+
+def _primitive(
+    name: str, default: Callable[..., Any], cpu: Callable[..., Any], *, multiple: bool = False
+) -> Primitive:
+    """A primitive with two forms, without derivatives.
+
+    Its parameters are `static`, the forms' options, and `mapped`, for each `jax.vmap` around it,
+    the innermost first, the axis (0 or None) of each argument.
+    """
+
+    def run(form: Callable[..., Any], *arrays: Array, static: Any, mapped: Any) -> Any:
+        fn = functools.partial(form, **dict(static))
+        for axes in mapped:
+            fn = jax.vmap(fn, axes)
+        return fn(*arrays)
+
+    def abstract(*arrays: Any, **params: Any) -> Any:
+        results = jax.eval_shape(functools.partial(run, default, **params), *arrays)
+        return jax.tree.map(lambda x: jax.core.ShapedArray(x.shape, x.dtype), results)
+
+    def batch(arrays: Any, axes: Any, *, static: Any, mapped: Any) -> tuple[Any, Any]:
+        arrays = [
+            x if n is None else jnp.moveaxis(x, n, 0) for x, n in zip(arrays, axes, strict=True)
+        ]
+        level = tuple(None if n is None else 0 for n in axes)
+        results = primitive.bind(*arrays, static=static, mapped=(*mapped, level))
+        return results, jax.tree.map(lambda _: 0, results)
+
+    primitive = Primitive(name)
+    primitive.multiple_results = multiple
+    primitive.def_impl(functools.partial(xla.apply_primitive, primitive))
+    primitive.def_abstract_eval(abstract)
+    batching.primitive_batchers[primitive] = batch
+    for platform, form in ((None, default), ("cpu", cpu)):
+        lowering = mlir.lower_fun(functools.partial(run, form), multiple_results=multiple)
+        mlir.register_lowering(primitive, lowering, platform=platform)
+    return primitive
+
+
+def _run_form(number: int, *leaves: Array, forms: Any, tree: Any, options: Any) -> list[Array]:
+    return jax.tree.leaves(forms[number](*jax.tree.unflatten(tree, leaves), **dict(options)))
+
+
+_by_platform = _primitive(
+    "by_platform",
+    functools.partial(_run_form, 0),
+    functools.partial(_run_form, 1),
+    multiple=True,
+)
