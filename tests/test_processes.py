@@ -157,8 +157,8 @@ def losses_of(workdir):
 
 PARTS = [
     "--config.freeze=('conv1',)",
-    "--config.head_first.steps=5",
-    "--config.head_first.train=('fc',)",
+    "--config.head_warmup.steps=5",
+    "--config.head_warmup.only=('fc',)",
     "--config.optimizer.ema_decay=0.9",
     "--config.augment.mixup=0.5",
 ]
