@@ -107,9 +107,10 @@ def main(argv: list[str]) -> None:
             options=_compared(config),
             command_line=config.to_dict(),
         )
+    steps = int(fitted.state.step)
     if not fitted.finished:
         tell(
-            f"asked to stop: saved after step {fitted.step} in {workdir}; the same command resumes"
+            f"asked to stop: saved after step {steps} in {workdir}; the same command resumes"
         )
         return
     evaluation = evaluate(task, fitted.variables, test, parallel=parallel, label="testing")
@@ -117,7 +118,7 @@ def main(argv: list[str]) -> None:
         result = {
             "split": "test",
             **evaluation.metrics,
-            "steps": fitted.step,
+            "steps": steps,
             "state_digest": state_digest(fitted.state),
         }
         print(json.dumps(result), flush=True)
