@@ -1,5 +1,7 @@
 """Batch norms that do in training what they do in evaluation."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import optax
@@ -106,6 +108,16 @@ def test_all_norms_frozen_give_the_outputs_of_an_evaluation(fields):
     )
     free, _ = outputs(task, train=True)
     assert abs(free - expected).max() > 1e-3 * abs(expected).max()
+
+
+def test_what_is_frozen_is_described():
+    task = with_frozen_statistics(with_frozen_statistics(tiny_task(), ("bn1",)), ("layer1*",))
+    forward, description = task.origin["forward"]
+    assert forward is task.forward
+    assert description["freeze_statistics"] == ["bn1", "layer1*"]
+    mine = dataclasses.replace(tiny_task(), forward=lambda *arguments, **given: None)
+    again = with_frozen_statistics(mine, ("bn1",))
+    assert again.origin["forward"][0] is not again.forward, "it is the user's own"
 
 
 def test_none_are_frozen_if_nothing_is_said():
