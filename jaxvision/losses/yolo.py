@@ -8,11 +8,19 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxvision.core import InputError, Terms, at_least_float32, check_array, check_range
+from jaxvision.core import (
+    InputError,
+    OptionError,
+    Terms,
+    at_least_float32,
+    check_array,
+    check_range,
+)
 from jaxvision.losses.detection import check_boxes, check_labels, image_terms, of_match
 from jaxvision.losses.elements import one_hot, sigmoid_cross_entropy, softmax_cross_entropy
 from jaxvision.losses.reduction import sum_counted
 from jaxvision.ops import (
+    IGNORE,
     assign_to_grid,
     best_anchor,
     box_area,
@@ -29,6 +37,14 @@ from jaxvision.ops import (
 
 _LINEAR_BELOW = 1e-6
 """Below this size, relative to the image, a line replaces the root, whose slope is unbounded."""
+
+BoxLoss = Callable[[Array, Array, Array, Array], Array]
+"""A loss of the boxes of one map: (t, target_t, decoded, target_box), all f32[H, W, A, 4] ->
+f32[H, W, A], see `yolov3_loss`."""
+
+Match = Callable[[Sequence[Array], Sequence[Array], Sequence[float], Array, Array], Sequence[Array]]
+"""A rule that matches predictions with objects: (decoded, anchors, strides, boxes, box_mask) ->
+i32[H, W, A] for each map, see `yolov3_loss`."""
 
 
 def yolov1_loss(
@@ -121,7 +137,7 @@ def yolov2_loss(
     class_weight: float = 1.0,
     ignore_threshold: float = 0.6,
     prior_weight: float = 0.01,
-    prior_steps: int = 12_800,
+    prior_steps: int = 200,
     constrained: bool = True,
 ) -> Terms:
     """Computes the loss of YOLOv2, which is that of Darknet's region layer.
@@ -154,8 +170,7 @@ def yolov2_loss(
       labels: i32[G], from 0 to C - 1. Any other label gives NaN where a predictor is assigned it.
       box_mask: bool[G], False for padding.
       anchors: f32[A, 2], (width, height), pixels.
-      step: i32[], the progress of the training, in a unit that the caller chooses. Darknet counts
-        the images seen.
+      step: i32[], the number of updates of the network before this one.
       stride: side of a cell, pixels. The image is H stride high and W stride wide.
       object_weight: weight of the objectness of responsible predictors.
       no_object_weight: weight of the objectness of negative predictors.
@@ -163,7 +178,8 @@ def yolov2_loss(
       class_weight: weight of the classes.
       ignore_threshold: a predictor whose IoU with an object is above this is not a negative.
       prior_weight: weight of the boxes of predictors that are not responsible.
-      prior_steps: for how many steps those boxes are trained, in the unit of `step`.
+      prior_steps: for how many updates those boxes are trained. Darknet trains them for the first
+        12,800 images, which are 200 updates of 64 images.
       constrained: whether a centre is predicted within its cell. The paper calls this "direct
         location prediction".
     Returns:
@@ -219,6 +235,8 @@ def yolov3_loss(
     *,
     strides: Sequence[float],
     ignore_threshold: float = 0.5,
+    box_loss: BoxLoss | None = None,
+    match: Match | None = None,
 ) -> Terms:
     """Computes the loss of YOLOv3, over several maps.
 
@@ -247,6 +265,24 @@ def yolov3_loss(
     minimum of "xy" is the entropy of its targets, not 0. As in Darknet, ignore_threshold is
     compared with the IoU of the decoded box; the paper compares the prior.
 
+    `box_loss` is another loss of the boxes. It is called once for each map with four arrays
+    f32[H, W, A, 4]: `t`, the raw (tx, ty, tw, th); `target_t`, what these should be,
+    (x^, y^, tw^, th^), where x^ and y^ are in 0..1 and are compared with the sigmoid of tx and ty;
+    `decoded`, the predicted boxes; and `target_box`, the boxes of the objects, both xyxy in pixels.
+    It returns the loss of each prediction, f32[H, W, A]. No gradient flows to the targets. Where no
+    object is matched, all four are 0, and what the function returns does not count. The sum over
+    the responsible predictions is the term "box", which replaces "xy" and "wh"; it has no factor b.
+
+    `match` is another rule that says which prediction is responsible for which object. It is called
+    once with `decoded`, the predicted boxes f32[H, W, A, 4] of each map, without gradient;
+    `anchors` and `strides` of each map; `boxes` f32[G, 4]; and `box_mask` bool[G], which is also
+    False for boxes without area. It returns i32[H, W, A] for each map: the index of an object, -1
+    for a negative (`jaxvision.ops.NEGATIVE`), or -2 (`jaxvision.ops.IGNORE`) for a prediction that
+    is neither. A prediction that is matched with padding is a negative. Several predictions may
+    have the same object, and a prediction need not be in the cell of its object's centre: then x^
+    and y^ are the place in its own cell that is closest to the centre. A prediction has the class
+    of its one object. `ignore_threshold` is without effect.
+
     Args:
       logits: f32[H_l, W_l, A_l, 5 + C] for each map: (tx, ty, tw, th, to, classes).
       boxes: f32[G, 4], xyxy, pixels, within the image. Boxes without area are ignored.
@@ -256,9 +292,13 @@ def yolov3_loss(
       strides: the side of a cell of each map, pixels. The image is H_l stride_l high.
       ignore_threshold: a predictor whose IoU with an object is above this is not a negative: 0.5 in
         the paper, 0.7 in Darknet's settings.
+      box_loss: another loss of the boxes, see above; None: the terms "xy" and "wh".
+      match: another rule of responsibility, see above; None: the paper's.
     Returns:
-      {"xy", "wh", "objectness", "no_objectness", "class"}: (total, 1) each, f32[].
+      {"xy", "wh", "objectness", "no_objectness", "class"}, or with a `box_loss` {"box",
+      "objectness", "no_objectness", "class"}: (total, 1) each, f32[].
     Raises:
+      AssertionError: `box_loss` or `match` returns another shape or dtype.
       ValueError: there is no map, or not one array of anchors and one stride for each map; an
         option is out of range; or there are no classes.
     Source: Redmon and Farhadi 2018 ("YOLOv3"), sections 2.1 to 2.3; Darknet's yolo layer.
@@ -283,12 +323,37 @@ def yolov3_loss(
         )
     labels = check_labels(labels, objects.shape, *classes)
 
-    best = _best_anchor(boxes, jnp.concatenate([anchors for _, anchors in maps]))
+    if match is None:
+        how = {"strides": strides, "ignore_threshold": ignore_threshold}
+        goals = _goals_of_paper(maps, boxes, labels, objects, **how)
+    else:
+        goals = _goals_of_match(match, maps, boxes, labels, objects, strides=strides)
     totals = []
-    for (logits_here, anchors_here), stride in zip(maps, strides, strict=True):
+    for (logits_here, anchors_here), goal, stride in zip(maps, goals, strides, strict=True):
+        of_map = _yolov3_totals(logits_here, goal)
+        if box_loss is not None:
+            del of_map["xy"], of_map["wh"]
+            of_map["box"] = _box_total(box_loss, logits_here, anchors_here, goal, stride)
+        totals.append(of_map)
+    return image_terms(jax.tree.map(lambda *of_maps: sum(of_maps), *totals))
+
+
+def _goals_of_paper(
+    maps: Sequence[tuple[Array, Array]],
+    boxes: Array,
+    labels: Array,
+    objects: Array,
+    *,
+    strides: Sequence[float],
+    ignore_threshold: float,
+) -> list["_Goal"]:
+    """What the predictors of each map, of (logits, anchors), are trained for by YOLOv3's rule."""
+    best = _best_anchor(boxes, jnp.concatenate([anchors for _, anchors in maps]))
+    goals = []
+    for (logits, anchors), stride in zip(maps, strides, strict=True):
         goal = _goal(
-            logits_here,
-            anchors_here,
+            logits,
+            anchors,
             best,
             boxes,
             labels,
@@ -297,9 +362,90 @@ def yolov3_loss(
             ignore_threshold=ignore_threshold,
             constrained=True,
         )
-        totals.append(_yolov3_totals(logits_here, goal))
-        best = best - len(anchors_here)
-    return image_terms(jax.tree.map(lambda *of_maps: sum(of_maps), *totals))
+        goals.append(goal)
+        best = best - len(anchors)
+    return goals
+
+
+def _goals_of_match(
+    match: Match,
+    maps: Sequence[tuple[Array, Array]],
+    boxes: Array,
+    labels: Array,
+    objects: Array,
+    *,
+    strides: Sequence[float],
+) -> list["_Goal"]:
+    """What the predictors of each map, of (logits, anchors), are trained for by another rule."""
+    decoded = [
+        lax.stop_gradient(decode_yolo(logits[..., :4], anchors, stride=stride))
+        for (logits, anchors), stride in zip(maps, strides, strict=True)
+    ]
+    anchors = [lax.stop_gradient(anchors) for _, anchors in maps]
+    matches = match(decoded, anchors, tuple(strides), boxes, objects)
+    if not isinstance(matches, tuple | list) or len(matches) != len(maps):
+        raise OptionError(
+            "match", f"match returns {matches!r}: return a list of arrays, one for each map"
+        )
+    goals = []
+    for level, of_map in enumerate(matches):
+        predicted, (logits, _) = decoded[level], maps[level]
+        of_map = check_array(
+            f"the result of match for map {level}", of_map, predicted.shape[:3], "int"
+        )
+        responsible = objects.at[of_map].get(mode="fill", fill_value=False) & (of_map >= 0)
+        box = of_match(boxes, of_map)
+        target = _code_in_place(box, anchors[level], strides[level])
+        label = of_match(labels, of_map)
+        height, width = (side * strides[level] for side in of_map.shape[:2])
+        goals.append(
+            _Goal(
+                responsible=responsible,
+                negative=~responsible & (of_map != IGNORE),
+                position=target[..., :2],
+                size=target[..., 2:],
+                box=box,
+                balance=2 - box_area(box) / (height * width),
+                overlap=elementwise_box_iou(predicted, box),
+                label=label,
+                classes=one_hot(label, logits.shape[-1] - 5, logits.dtype),
+            )
+        )
+    return goals
+
+
+def _box_total(
+    box_loss: BoxLoss, logits: Array, anchors: Array, goal: "_Goal", stride: float
+) -> Array:
+    """The sum of another loss of the boxes over the responsible predictors of one map."""
+    t = logits[..., :4]
+
+    def loss(*arrays: Array) -> Array:
+        return check_array("the result of box_loss", box_loss(*arrays), t.shape[:3])
+
+    total, _ = sum_counted(
+        loss,
+        goal.responsible,
+        t,
+        _code_in_place(goal.box, anchors, stride),
+        decode_yolo(t, lax.stop_gradient(anchors), stride=stride),
+        goal.box,
+    )
+    return total
+
+
+def _code_in_place(boxes: Array, anchors: Array, stride: float) -> Array:
+    """f32[H, W, A, 4]: what each predictor of a map has to predict for a box of its own.
+
+    Args:
+      boxes: f32[H, W, A, 4], xyxy, pixels.
+      anchors: f32[A, 2].
+      stride: side of a cell, pixels.
+    """
+    shape = boxes.shape[:3]
+    rows, columns, _ = jnp.indices(shape, dtype=jnp.int32)
+    sizes = jnp.broadcast_to(anchors, (*shape, 2))
+    return lax.stop_gradient(encode_yolo(boxes, sizes, rows, columns, stride=stride))
 
 
 # The functions below are compiled as one program each, so that an eager call compiles once, not
@@ -368,6 +514,7 @@ class _Goal(NamedTuple):
     negative: Array  # bool
     position: Array  # f32[..., 2], of sigmoid(tx) and sigmoid(ty); of tx and ty if not constrained
     size: Array  # f32[..., 2], of tw and th
+    box: Array  # f32[..., 4], xyxy, of the last object
     balance: Array  # f32, more for smaller objects
     overlap: Array  # f32, IoU of the decoded box with the object's
     label: Array  # i32, of the last object
@@ -412,6 +559,7 @@ def _goal(
         negative=~responsible & (iou.max(axis=-1) <= ignore_threshold),
         position=target[..., :2],
         size=target[..., 2:],
+        box=of_match(boxes, matches),
         balance=of_match(2 - box_area(boxes) / (image_size[0] * image_size[1]), matches),
         overlap=elementwise_box_iou(predicted, of_match(boxes, matches)),
         label=of_match(labels, matches),

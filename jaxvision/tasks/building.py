@@ -1,9 +1,10 @@
 """What the constructors of tasks share: running a network, calling a loss, checking both."""
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +14,11 @@ from jax import Array
 from jaxvision.augment import Compose, normalize
 from jaxvision.core import (
     AXIS,
+    InputError,
     Inputs,
     Keys,
     OptionError,
     Terms,
-    check_range,
     describe,
     option_errors,
 )
@@ -25,27 +26,36 @@ from jaxvision.tasks.names import NAMES
 
 Forward = Callable[..., tuple[Any, dict[str, Any]]]
 """As `jaxvision.core.Task.forward`."""
+E = TypeVar("E")
 Origin = tuple[Any, Any]
 """An object and its description in JSON."""
 
 
-def names_of(class_names: Sequence[str] | int, *, least: int = 1) -> tuple[str, ...]:
+def names_of(
+    names: Sequence[str] | int,
+    *,
+    option: str = "class_names",
+    least: int = 1,
+    most: int | None = None,
+) -> tuple[str, ...]:
     """The names of the classes; a number of classes gives "0", "1", ...
 
     Args:
-      class_names: the names, or how many classes there are.
-      least: number of classes that the task needs.
+      names: the names, or how many there are.
+      option: name of the argument that they were given as.
+      least: number of names that the task needs.
+      most: number of names that it can take; None: any.
     Raises:
-      OptionError: there are fewer, or a name is no text.
+      OptionError: there are fewer or more, or a name is no text.
     """
-    if isinstance(class_names, int):
-        class_names = [str(number) for number in range(class_names)]
-    if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names):
-        raise OptionError(
-            "class_names", f"class_names is {class_names!r}: give names, as ('cat', 'dog')"
-        )
-    check_range("the number of class_names", len(class_names), least=least)
-    return tuple(class_names)
+    if isinstance(names, int):
+        names = [str(number) for number in range(names)]
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise OptionError(option, f"{option} is {names!r}: give names, as ('cat', 'dog')")
+    if len(names) < least or (most is not None and len(names) > most):
+        wanted = f"at least {least}" if len(names) < least else f"at most {most}"
+        raise OptionError(option, f"{option} has {len(names)} names: give {wanted}")
+    return tuple(names)
 
 
 def synchronised(model: nn.Module) -> nn.Module:
@@ -95,14 +105,34 @@ def maps_of_image(model: nn.Module, shape: tuple[int, ...]) -> dict[str, jax.Sha
 
     def run(key: Array) -> dict[str, Array]:
         maps, _ = model.init_with_output(key, jnp.zeros((1, *shape)), train=False)
+        if not isinstance(maps, Mapping):
+            raise TypeError(
+                f"the network returns {type(maps).__name__}: return a dict of named maps, as "
+                '{"logits": x}'
+            )
         return {name: x[0] for name, x in maps.items()}
 
     with option_errors("model"):
         return jax.eval_shape(run, jax.random.key(0))
 
 
-def check_map(maps: Mapping[str, Any], name: str, depth: int, what: str) -> None:
-    """Raises OptionError unless a network gives a map of a number of channels."""
+def check_map(
+    maps: Mapping[str, Any],
+    name: str,
+    depth: int,
+    what: str,
+    *,
+    how: str = "num_classes={}",
+) -> None:
+    """Raises OptionError unless a network gives a map of a number of channels.
+
+    Args:
+      maps: of the network, by name.
+      name: of the map.
+      depth: channels that it must have.
+      what: of which there are so many, for the message.
+      how: a network is created that has them, for the message.
+    """
     if name not in maps:
         raise OptionError("model", f"model gives no map {name!r}, but {', '.join(maps)}")
     channels = maps[name].shape[-1]
@@ -110,7 +140,7 @@ def check_map(maps: Mapping[str, Any], name: str, depth: int, what: str) -> None
         raise OptionError(
             "model",
             f"model has {channels} channels of {name}, but there are {depth} {what}: create it "
-            f"with num_classes={depth}",
+            f"with {how.format(depth)}",
         )
 
 
@@ -134,8 +164,7 @@ def with_key_and_step(function: Callable[..., Any]) -> Callable[..., Any]:
     Args:
       function: a loss; it gets the arguments `key` and `step` if its signature names them.
     """
-    parameters = inspect.signature(function).parameters
-    wanted = [name for name in ("key", "step") if name in parameters]
+    wanted = _wanted(function)
 
     def call(*arguments: Any, key: Array, step: Array, **options: Any) -> Any:
         given = {"key": key, "step": step}
@@ -144,9 +173,65 @@ def with_key_and_step(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def check_signature(name: str, function: Callable[..., Any], *arguments: Any, **given: Any) -> None:
-    """Raises OptionError if a function cannot be called so; arguments are only counted."""
+def check_augment(augmentation: Compose, example: E) -> E:
+    """Goes through an augmentation, without computing it, for what its steps raise.
+
+    Args:
+      augmentation: of a task.
+      example: one without partners, of zeros.
+    Returns:
+      The shapes and dtypes of the result.
+    Raises:
+      OptionError: a step fails, or the result is no such example, or its image has another shape.
+    """
+    count = augmentation.partners
+    if count:
+        others = jax.tree.map(lambda x: jnp.broadcast_to(x[None], (count, *x.shape)), example)
+        example = example.replace(partners=others)
+    with option_errors("augment"):
+        try:
+            result = jax.eval_shape(augmentation, jax.random.key(0), example)
+        except AttributeError as error:  # a field that such examples do not have
+            raise TypeError(str(error)) from error
+    if not isinstance(result, type(example)):
+        raise OptionError("augment", f"augment returns {type(result).__name__}: return the example")
+    if result.image.shape != example.image.shape:
+        raise OptionError(
+            "augment",
+            f"augment returns images of the shape {result.image.shape}: return the shape that they "
+            f"have, {example.image.shape}",
+        )
+    return result
+
+
+def _wanted(function: Callable[..., Any]) -> list[str]:
+    """Which of `key` and `step` a function names, and does not have already.
+
+    Raises:
+      TypeError: it is a `functools.partial` whose arguments do not fit.
+    """
     try:
+        parameters = inspect.signature(function).parameters
+    except ValueError as error:
+        raise TypeError(str(error.__cause__ or error)) from error
+    known: set[str] = set()
+    while isinstance(function, functools.partial):
+        known |= function.keywords.keys()
+        function = function.func
+    return [name for name in ("key", "step") if name in parameters and name not in known]
+
+
+def check_signature(name: str, function: Callable[..., Any], *arguments: Any, **given: Any) -> None:
+    """Raises OptionError if a function cannot be called so; arguments are only counted.
+
+    Args:
+      name: of the option that the function was given as.
+      function: a loss; `key` and `step` are passed to it if it names them.
+      *arguments: what it is called with.
+      **given: what it is called with by name.
+    """
+    try:
+        given = {**dict.fromkeys(_wanted(function)), **given}
         inspect.signature(function).bind(*arguments, **given)
     except TypeError as error:
         title = getattr(function, "__name__", getattr(function, "func", function))
@@ -161,16 +246,15 @@ def as_terms(result: Any, name: str) -> Terms:
       result: what the loss returned.
       name: of the term, where it is one pair.
     Raises:
-      OptionError: it is neither.
+      InputError: it is neither.
     """
     terms = result if isinstance(result, dict) else {name: result}
     for pair in terms.values():
         shapes = [getattr(x, "shape", None) for x in pair] if isinstance(pair, tuple | list) else []
         if shapes != [(), ()] and not _are_numbers(pair):
-            raise OptionError(
-                "loss",
-                f"loss returns {result}: give (total, weight), two numbers, or a dict of such "
-                "pairs by name",
+            raise InputError(
+                f"the loss returns {result}: return (total, weight), two numbers, or a dict of "
+                "such pairs by name"
             )
     return terms
 

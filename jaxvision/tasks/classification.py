@@ -10,7 +10,6 @@ from jax import Array
 
 from jaxvision.core import (
     ClassificationBatch,
-    InputError,
     Inputs,
     OptionError,
     Task,
@@ -25,6 +24,7 @@ from jaxvision.metrics import top_k_accuracy
 from jaxvision.tasks.building import (
     as_terms,
     augment_of,
+    check_augment,
     check_map,
     check_signature,
     described,
@@ -75,7 +75,7 @@ def classification(
     network, augmentation = synchronised(model), augment_of(augment)
     task_loss = None
     if loss is not None:
-        _check_loss(loss, num_classes, soft=_mixes(augmentation, inputs))
+        _check_loss(loss, num_classes, soft=_mixes(augmentation, inputs, num_classes))
         task_loss = _loss_of(loss)
 
     def metrics(outputs: Any, example: ClassificationBatch) -> Terms:
@@ -170,15 +170,20 @@ def _check_loss(function: Callable[..., Any], num_classes: int, *, soft: bool) -
         ) from error
 
 
-def _mixes(augmentation: Any, inputs: Inputs) -> bool:
-    """Whether an augmentation turns classes into distributions."""
+def _mixes(augmentation: Any, inputs: Inputs, num_classes: int) -> bool:
+    """Whether an augmentation turns classes into distributions.
+
+    Raises:
+      OptionError: it fails, or they are distributions over another number of classes.
+    """
     image = jnp.zeros(inputs.shape, jnp.uint8)
     example = ClassificationBatch(image, jnp.int32(0), jnp.float32(1), jnp.bool_(True))
-    count = augmentation.partners
-    others = jax.tree.map(lambda x: jnp.broadcast_to(x[None], (count, *x.shape)), example)
-    example = example.replace(partners=others if count else None)
-    with option_errors("augment"):
-        result = jax.eval_shape(augmentation, jax.random.key(0), example)
-    if not isinstance(result, ClassificationBatch):
-        raise InputError(f"augment returns {type(result).__name__}: return the example")
-    return bool(result.label.shape)
+    result = check_augment(augmentation, example)
+    shape = result.label.shape
+    if shape not in ((), (num_classes,)):
+        raise OptionError(
+            "augment",
+            f"augment gives targets f32{list(shape)}, but there are {num_classes} class_names: set "
+            f"its num_classes to {num_classes}",
+        )
+    return bool(shape)

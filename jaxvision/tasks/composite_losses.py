@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.core import IGNORED, Terms, check_range
+from jaxvision.core import IGNORED, Terms, check_array, check_range
 from jaxvision.losses import (
     dice_loss,
     heatmap_cross_entropy,
@@ -91,8 +91,10 @@ def binary_segmentation_loss(
       {"cross_entropy", "focal_loss", "dice_loss"}, as far as they have a factor: (total, weight),
       f32[].
     Raises:
+      AssertionError: the logits have another shape or dtype.
       ValueError: an option is out of range, or all factors are 0.
     """
+    logits = check_array("logits", logits, ("H", "W", 1))
     counted, targets = labels != IGNORED, labels == 1
     weighted = {"positive_weight": positive_weight, "ignore_label": IGNORED}
     pixels = logits[..., 0]

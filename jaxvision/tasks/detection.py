@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxvision.augment import Compose
 from jaxvision.core import (
     DatasetMetric,
     DetectionBatch,
     Detections,
+    InputError,
     Inputs,
     OptionError,
     Record,
@@ -20,25 +22,30 @@ from jaxvision.core import (
     Task,
     Terms,
     describe,
+    lookup,
     option_errors,
     restore,
 )
+from jaxvision.data import to_run_lengths
 from jaxvision.metrics import (
     DetectionTable,
     ObjectTable,
     coco_average_precision,
     voc_average_precision,
 )
-from jaxvision.ops import clip_boxes_to_image, to_original
+from jaxvision.ops import clip_boxes_to_image, mask_area, to_original
 from jaxvision.tasks.building import (
     as_terms,
     augment_of,
+    check_augment,
+    check_signature,
     described,
     forward_of,
     init_of,
     names_of,
     prepare_of,
     synchronised,
+    with_key_and_step,
 )
 from jaxvision.tasks.detectors import DETECTORS, Detector
 from jaxvision.tasks.names import NAMES
@@ -81,13 +88,21 @@ def detection(
     network, augmentation = synchronised(detector.model), augment_of(augment)
     forward = detector.forward or forward_of(network)
 
+    if detector.num_classes not in (None, len(class_names)):
+        raise OptionError(
+            "model",
+            f"model tells {detector.num_classes} classes apart, but there are {len(class_names)} "
+            f"class_names: create it with num_classes={len(class_names)}",
+        )
     loss = None
     if detector.loss is not None:
+        check_signature("loss", detector.loss, None, None)
+        example_loss = with_key_and_step(detector.loss)
 
         def loss(outputs: Any, example: DetectionBatch, *, key: Array, step: Array) -> Terms:
             trained = trained_on(example.crowd, example.difficult, difficult_too=train_difficult)
             example = example.replace(box_mask=example.box_mask & trained)
-            return as_terms(detector.loss(outputs, example, key=key, step=step), "detection_loss")
+            return as_terms(example_loss(outputs, example, key=key, step=step), "detection_loss")
 
     def augment_example(key: Array, example: DetectionBatch) -> DetectionBatch:
         # What describes the original image is of no use once the image has changed.
@@ -118,13 +133,13 @@ def detection(
         partners=augmentation.partners,
         origin={
             "inputs": (inputs, describe(inputs, NAMES)),
-            "forward": (forward, {"model": _part(detector, "model")}),
+            "forward": (forward, _forward_part(detector)),
             "loss": (loss, {**_part(detector, "loss"), "train_difficult": train_difficult}),
             "augment": (augment_example, described(augment=tuple(augment))),
             "decode": (detector.decode, _part(detector, "decode")),
         },
     )
-    _check(task)
+    _check(task, augmentation)
     return task
 
 
@@ -139,12 +154,18 @@ def restore_detection(
     Raises:
       InputError: the network or the decoding has no name in the library.
     """
+    if "forward" in parts["forward"]:
+        restore(parts["forward"]["forward"], NAMES)  # says which function it is
+        raise InputError("the detector's forward has no name: give the task itself")
     model = restore(parts["forward"]["model"], NAMES)
     options = dict(parts["decode"])
-    constructor = DETECTORS[options.pop("detector")]
-    settings = options.pop("decode")
-    settings = restore({**settings, **(decode or {})}, NAMES)
-    detector = constructor(model, **options, loss=None, decode=settings)
+    if "detector" not in options:
+        restore(options.get("decode"), NAMES)  # says which function it is
+        raise InputError("the detector's decoding has no name: give the task itself")
+    constructor = lookup(DETECTORS, options.pop("detector"), "detector")
+    settings = restore({**options.pop("decode"), **(decode or {})}, NAMES)
+    with option_errors("detector"):
+        detector = constructor(model, **options, loss=None, decode=settings)
     return detection(detector, restore(parts["inputs"], NAMES), class_names=parts["class_names"])
 
 
@@ -161,6 +182,11 @@ def trained_on(crowd: Any, difficult: Any, *, difficult_too: bool) -> Any:
     return ~crowd if difficult_too else ~(crowd | difficult)
 
 
+def _forward_part(detector: Detector) -> dict[str, Any]:
+    """The description of how a detector runs."""
+    return {"model": _part(detector, "model"), **described(forward=detector.forward)}
+
+
 def _part(detector: Detector, name: str) -> Any:
     """The description of a detector's field."""
     value = getattr(detector, name)
@@ -170,7 +196,7 @@ def _part(detector: Detector, name: str) -> Any:
     return described(**{name: value}) if name != "model" else described(model=value)["model"]
 
 
-def _check(task: Task) -> None:
+def _check(task: Task, augmentation: Compose) -> None:
     """Goes through a task on an empty example, without computing it, for what its options raise.
 
     Raises:
@@ -187,7 +213,7 @@ def _check(task: Task) -> None:
         mask=jnp.bool_(True),
         extent=jnp.array(task.inputs.size, jnp.int32),
     )
-    others = jax.tree.map(lambda x: jnp.broadcast_to(x[None], (task.partners, *x.shape)), example)
+    check_augment(augmentation, example)
     key = jax.random.key(0)
 
     def outputs_of(key: Array) -> Any:
@@ -199,9 +225,6 @@ def _check(task: Task) -> None:
     def terms_of(outputs: Any) -> Terms:
         return task.loss(outputs, example, key=key, step=jnp.int32(0))
 
-    augmented = example.replace(partners=others if task.partners else None)
-    with option_errors("augment"):
-        jax.eval_shape(task.augment, key, augmented)
     with option_errors("model"):
         outputs = jax.eval_shape(outputs_of, key)
     if task.loss is not None:
@@ -244,18 +267,15 @@ def object_table(records: Sequence[Record]) -> ObjectTable:
 
     Args:
       records: "boxes" f[G, 4] (xyxy, pixels of the original image), "labels" int[G], "crowd" and
-        "difficult" bool[G], and perhaps "area" f[G].
+        "difficult" bool[G], and perhaps "area" f[G], or "masks" and the image's "size". An object
+        without an area has that of its mask, or of its box where there are no masks.
     """
 
     def column(name: str, empty: np.ndarray) -> np.ndarray:
         return np.concatenate([empty, *(np.asarray(record[name]) for record in records)])
 
     boxes = column("boxes", np.zeros((0, 4)))
-    areas = [np.zeros(0)]
-    for record in records:
-        area = record.get("area")
-        sides = np.asarray(record["boxes"], np.float64).reshape(-1, 4)
-        areas.append((sides[:, 2:] - sides[:, :2]).prod(axis=1) if area is None else area)
+    areas = [np.zeros(0), *map(_areas, records)]
     return ObjectTable(
         image=np.repeat(np.arange(len(records)), [len(record["labels"]) for record in records]),
         boxes=boxes,
@@ -264,3 +284,14 @@ def object_table(records: Sequence[Record]) -> ObjectTable:
         difficult=column("difficult", np.zeros(0, bool)).astype(bool),
         area=np.concatenate(areas),
     )
+
+
+def _areas(record: Record) -> np.ndarray:
+    """f64[G], the areas of the objects, by which COCO sorts them."""
+    if record.get("area") is not None:
+        return np.asarray(record["area"], np.float64)
+    if record.get("masks") is not None:
+        masks = (to_run_lengths(mask, record["size"]) for mask in record["masks"])
+        return np.array([mask_area(mask) for mask in masks], np.float64)
+    boxes = np.asarray(record["boxes"], np.float64).reshape(-1, 4)
+    return (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)

@@ -24,6 +24,7 @@ from jaxvision.ops import to_original
 from jaxvision.tasks.building import (
     as_terms,
     augment_of,
+    check_augment,
     check_map,
     check_signature,
     described,
@@ -69,7 +70,7 @@ def landmarks(
     Raises:
       OptionError: an option is out of range, or does not fit the others.
     """
-    names = names_of(landmark_names)
+    names = names_of(landmark_names, option="landmark_names")
     count = len(names)
     if getattr(model, "padding", "same") == "valid":
         raise OptionError(
@@ -80,6 +81,14 @@ def landmarks(
     shape = maps["logits"].shape
     stride = _stride(inputs.size, shape)
     network, augmentation = synchronised(model), augment_of(augment)
+    nothing = LandmarkBatch(
+        image=jnp.zeros(inputs.shape, jnp.uint8),
+        points=jnp.zeros((count, 2)),
+        visible=jnp.zeros(count, bool),
+        mask=jnp.bool_(True),
+        extent=jnp.array(inputs.size, jnp.int32),
+    )
+    check_augment(augmentation, nothing)
     task_loss = None
     if loss is not None:
         _check_loss(loss, shape)

@@ -33,6 +33,8 @@ from jaxvision.ops import resize_bicubic
 from jaxvision.tasks.building import (
     as_terms,
     augment_of,
+    check_augment,
+    check_map,
     check_signature,
     crop_centre,
     described,
@@ -124,6 +126,12 @@ def restoration(
       OptionError: an option is out of range, or does not fit the others.
     """
     of_color = lookup(COLORS, color, "color")
+    if inputs.channels != 3:
+        raise OptionError(
+            "channels",
+            f"channels is {inputs.channels}: give 3, as images are read in RGB; color says what of "
+            "them is restored",
+        )
     network, augmentation = synchronised(model), augment_of(augment)
 
     def prepare(example: RestorationBatch) -> RestorationBatch:
@@ -134,16 +142,29 @@ def restoration(
     def degraded(side: int, what: str) -> tuple[int, ...]:
         """Shape of what the network gets of a square of a side."""
         square = jnp.zeros((side, side, of_color.channels))
-        with option_errors(f"degradation of squares of {what}"):
-            return jax.eval_shape(degradation, jax.random.key(0), square).shape
+        with option_errors("degradation"):
+            try:
+                return jax.eval_shape(degradation, jax.random.key(0), square).shape
+            except ValueError as error:
+                raise ValueError(f"of squares of {what}, {side} pixels: {error}") from error
 
     def restored(side: int, what: str) -> tuple[int, ...]:
         """Shape of what the network gives of it."""
         maps = maps_of_image(network, degraded(side, what))
-        if "image" not in maps:
-            raise OptionError("model", f"model gives no map 'image', but {', '.join(maps)}")
+        what = f"channels of color {color!r}"
+        check_map(maps, "image", of_color.channels, what, how="{} channels")
         return maps["image"].shape
 
+    nothing = RestorationBatch(
+        image=jnp.zeros(inputs.shape, jnp.uint8),
+        seed=jnp.uint32(0),
+        photograph=jnp.int32(0),
+        origin=jnp.zeros(2, jnp.int32),
+        size=jnp.array(inputs.size, jnp.int32),
+        mask=jnp.bool_(True),
+        extent=jnp.array(inputs.size, jnp.int32),
+    )
+    check_augment(augmentation, nothing)
     if inputs.size[0] != inputs.size[1]:
         raise OptionError("size", f"size is {inputs.size}: patches are square")
     shape = restored(inputs.size[0], "size")

@@ -28,6 +28,7 @@ from jaxvision.metrics import dice_score, mean_iou, pixel_accuracy
 from jaxvision.tasks.building import (
     as_terms,
     augment_of,
+    check_augment,
     check_map,
     check_signature,
     crop_centre,
@@ -48,7 +49,7 @@ def segmentation(
     model: nn.Module,
     inputs: Inputs,
     *,
-    class_names: Sequence[str],
+    class_names: Sequence[str] | int,
     loss: Callable[..., Any] | None = segmentation_loss,
     auxiliary: tuple[Callable[..., Any], float] | None = None,
     augment: Sequence[Any] = (),
@@ -65,7 +66,8 @@ def segmentation(
       model: a network that gives "logits", f32[B, h, w, K], or K = 1 for two classes; and perhaps
         "aux", of an auxiliary head.
       inputs: size, normalisation and resizing of the images.
-      class_names: of the labels 0, 1, ...; the first one is mostly the background.
+      class_names: of the labels 0, 1, ..., in their order; or how many there are. The first one is
+        mostly the background.
       loss: (logits f32[h, w, K], labels int[h, w]) -> (total, weight), or named pairs of that form;
         pixels that do not count have the label 255. It gets `key` and `step` too, if its
         signature names them. None: a task for evaluation only.
@@ -75,15 +77,20 @@ def segmentation(
     Raises:
       OptionError: an option is out of range, or does not fit the others.
     """
-    class_names = names_of(class_names, least=2)
+    class_names = names_of(class_names, least=2, most=IGNORED)
     num_classes = len(class_names)
-    check_range("the number of class_names", num_classes, most=IGNORED)
     maps = maps_of_image(model, inputs.shape)
     binary = "logits" in maps and maps["logits"].shape[-1] == 1 and num_classes == 2
     if not binary:
         check_map(maps, "logits", num_classes, "classes")
-    size = maps["logits"].shape[:2]
     network, augmentation = synchronised(model), augment_of(augment)
+    nothing = SegmentationBatch(
+        image=jnp.zeros(inputs.shape, jnp.uint8),
+        labels=jnp.zeros(inputs.size, jnp.uint8),
+        mask=jnp.bool_(True),
+        extent=jnp.array(inputs.size, jnp.int32),
+    )
+    check_augment(augmentation, nothing)
     if auxiliary is not None and "aux" not in maps:
         raise OptionError(
             "auxiliary", 'auxiliary is set, but model gives no map "aux": leave it out'
@@ -95,8 +102,8 @@ def segmentation(
             parts["aux_"] = (*(auxiliary or (loss, 0.5)), maps["aux"])
             check_range("auxiliary", parts["aux_"][1], least=0)
         for prefix, (function, _, logits) in parts.items():
-            _check_loss("auxiliary" if prefix else "loss", function, logits, size)
-        task_loss = _loss_of(parts, size)
+            _check_loss("auxiliary" if prefix else "loss", function, logits)
+        task_loss = _loss_of(parts)
 
     def decode(outputs: Any, example: Any) -> Array:
         del example
@@ -107,7 +114,7 @@ def segmentation(
 
     def metrics(outputs: Any, example: SegmentationBatch) -> Terms:
         found = decode(outputs, example)
-        labels = crop_centre(example.labels, size).astype(jnp.int32)
+        labels = crop_centre(example.labels, found.shape).astype(jnp.int32)
         how = {"num_classes": num_classes, "ignore_label": IGNORED}
         return {
             "mean_iou": mean_iou(found, labels, **how),
@@ -166,7 +173,7 @@ def _summarize(collected: tuple[np.ndarray, np.ndarray], records: Sequence[Recor
 
 
 def _loss_of(
-    parts: Mapping[str, tuple[Callable[..., Any], float, Any]], size: tuple[int, int]
+    parts: Mapping[str, tuple[Callable[..., Any], float, Any]],
 ) -> Callable[..., Terms]:
     """The loss of several maps: prefix of the terms -> (loss, factor, the map's shape)."""
     outputs_of = {"": "logits", "aux_": "aux"}
@@ -176,10 +183,11 @@ def _loss_of(
     }
 
     def loss(outputs: Any, example: SegmentationBatch, *, key: Array, step: Array) -> Terms:
-        labels = crop_centre(example.labels, size)
         terms = {}
         for prefix, (function, factor) in functions.items():
-            result = function(outputs[outputs_of[prefix]], labels, key=key, step=step)
+            logits = outputs[outputs_of[prefix]]
+            labels = crop_centre(example.labels, logits.shape[:2])
+            result = function(logits, labels, key=key, step=step)
             for name, (total, weight) in as_terms(result, "segmentation_loss").items():
                 terms[f"{prefix}{name}"] = factor * total, weight
         return terms
@@ -187,11 +195,9 @@ def _loss_of(
     return loss
 
 
-def _check_loss(
-    option: str, function: Callable[..., Any], logits: Any, size: tuple[int, int]
-) -> None:
+def _check_loss(option: str, function: Callable[..., Any], logits: Any) -> None:
     """Raises OptionError unless a loss takes logits and labels."""
-    arguments = jnp.zeros(logits.shape), jnp.zeros(size, jnp.uint8)
+    arguments = jnp.zeros(logits.shape), jnp.zeros(logits.shape[:2], jnp.uint8)
     check_signature(option, function, *arguments)
 
     def run(*arguments: Array) -> Terms:

@@ -251,7 +251,7 @@ def test_the_prior_of_yolov2_ends():
     logits, *rest, _ = by_hand_v2()
     logits[0, 1, 0, :4] = [math.log(3), 0, 0.2, -0.3]  # sigmoid(log 3) = 3 / 4
     by_hand = 0.01 / 2 * (0.25**2 + 0.2**2 + 0.3**2)
-    for step, prior in ((0, by_hand), (12_799, by_hand), (12_800, 0), (10**9, 0)):
+    for step, prior in ((0, by_hand), (199, by_hand), (200, 0), (10**9, 0)):
         arrays = logits, *rest, np.int32(step)
         terms, _ = evaluate(yolov2_loss, arrays, {"stride": 10})
         assert terms["prior"] == pytest.approx(prior, rel=1e-5)
@@ -391,6 +391,172 @@ def test_a_map_more_needs_anchors_and_a_stride():
     logits, *arrays = v3(0)
     with pytest.raises(ValueError, match="2 maps of logits, 2 arrays of anchors and 1 strides"):
         yolov3_loss(logits, *arrays, strides=(24,))
+
+
+# YOLOv3 with a loss of the boxes and a rule of matching of one's own
+
+
+def match_by_loops(decoded, anchors, strides, boxes, box_mask):
+    """The paper's rule with V3's threshold, in plain Python."""
+
+    def run(decoded, anchors, boxes, box_mask):
+        index = np.arange(len(boxes))
+        assigned = reference.assign(decoded, boxes, index, box_mask, anchors, strides)
+        matches = []
+        for level, of_map in enumerate(decoded):
+            found = np.full(of_map.shape[:3], -1, np.int32)
+            for place in np.ndindex(found.shape):
+                overlaps = [reference.iou(of_map[place], box) for box in boxes[box_mask]]
+                if (level, *place) in assigned:
+                    found[place] = assigned[level, *place].label
+                elif max(overlaps) > 0.2:
+                    found[place] = -2
+            matches.append(found)
+        return matches
+
+    shapes = [jax.ShapeDtypeStruct(of_map.shape[:3], np.int32) for of_map in decoded]
+    given = decoded, anchors, boxes, box_mask
+    return jax.pure_callback(
+        lambda *x: run(*jax.tree.map(np.asarray, x)), shapes, *given, vmap_method="sequential"
+    )
+
+
+def box_loss_of_paper(t, target_t, decoded, target_box):
+    """xy plus wh, without the library."""
+    sides = target_box[..., 2:] - target_box[..., :2]
+    balance = 2 - sides.prod(-1) / (HEIGHT * WIDTH)
+    log_p, log_q = -jnp.log1p(jnp.exp(-t[..., :2])), -jnp.log1p(jnp.exp(t[..., :2]))
+    xy = -(target_t[..., :2] * log_p + (1 - target_t[..., :2]) * log_q).sum(-1)
+    return balance * (xy + ((t[..., 2:] - target_t[..., 2:]) ** 2).sum(-1) / 2)
+
+
+def v3_of_one_class_a_predictor(seed):
+    """v3, but objects that share a predictor share their class."""
+    logits, boxes, labels, mask, anchors = v3(seed)
+    return logits, boxes, np.append(labels[:-1], labels[-2]), mask, anchors
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_the_papers_own_rule_and_loss_of_boxes_change_nothing(seed):
+    arrays = v3_of_one_class_a_predictor(seed)
+    expected, (slopes,) = evaluate(yolov3_loss, arrays, V3)
+    assert expected["class"] > 0
+    terms, (found,) = evaluate(yolov3_loss, arrays, {**V3, "match": match_by_loops})
+    assert terms == pytest.approx(expected, rel=1e-5)
+    chex.assert_trees_all_close(found, slopes, atol=1e-5)
+    both = {**V3, "match": match_by_loops, "box_loss": box_loss_of_paper}
+    terms, (found,) = evaluate(yolov3_loss, arrays, both)
+    expected["box"] = expected.pop("xy") + expected.pop("wh")
+    assert terms == pytest.approx(expected, rel=1e-5)
+    chex.assert_trees_all_close(found, slopes, atol=1e-5)
+
+
+def test_what_a_loss_of_boxes_is_given():
+    logits, *arrays = v3(0)
+    given = []
+
+    def note(t, target_t, decoded, target_box):
+        given.append([np.asarray(x) for x in (t, target_t, decoded, target_box)])
+        return jnp.ones(t.shape[:3])
+
+    terms = yolov3_loss(logits, *arrays, **V3, box_loss=note)
+    assigned = reference.assign(logits, *arrays, (24, 12))
+    assert terms["box"] == (len(assigned), 1)
+    for level, (t, target_t, decoded, target_box) in enumerate(given):
+        for place in np.ndindex(t.shape[:3]):
+            goal = assigned.get((level, *place))
+            if goal is None:
+                assert not any(x[place].any() for x in given[level])
+                continue
+            np.testing.assert_array_equal(t[place], logits[level][place][:4])
+            np.testing.assert_allclose(
+                target_t[place], [goal.x, goal.y, goal.w, goal.h], rtol=1e-4, atol=1e-5
+            )
+            np.testing.assert_array_equal(target_box[place], goal.box)
+        boxes = reference.box_coding.decode_yolo(
+            logits[level][..., :4], arrays[3][level], stride=(24, 12)[level]
+        )
+        real = target_box.any(axis=-1)
+        np.testing.assert_allclose(decoded[real], boxes[real], rtol=1e-4)
+
+
+def rule(*matches):
+    return lambda *given: [jnp.array(of_map, jnp.int32)[None, :, None] for of_map in matches]
+
+
+def test_a_rule_of_matching_by_hand():
+    """The coarse map's predictor, in another cell than the paper's, has the object.
+
+    On the fine map the first one is neither, and the second one, matched with padding, a negative.
+    """
+    logits, *rest = by_hand_v3()
+    logits[1][...] = 0
+    options = {"strides": (20, 10), "match": rule([0], [-2, 1])}
+    terms, (slopes,) = evaluate(yolov3_loss, (logits, *rest), options)
+    b = 2 - 36 / 400
+    expected = {
+        "xy": b * 2 * math.log(2),
+        "wh": b * math.log(6 / 16) ** 2,
+        "objectness": math.log(2),
+        "no_objectness": math.log(2),
+        "class": 2 * math.log(2),
+    }
+    assert terms == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_allclose(slopes[0][0, 0, 0, :2], [b * (0.5 - 0.2), b * (0.5 - 0.25)])
+    np.testing.assert_allclose(slopes[1][0, :, 0, 4], [0, 0.5])
+
+
+def test_several_predictors_of_an_object_and_one_beside_its_cell():
+    logits, *rest = by_hand_v3()
+    options = {"strides": (20, 10), "match": rule([-1], [0, 0])}
+    terms, (slopes,) = evaluate(yolov3_loss, (logits, *rest), options)
+    assert terms["objectness"] == pytest.approx(2 * math.log(2))
+    # The centre is to the left of the second cell: the target of x is its left border.
+    np.testing.assert_allclose(slopes[1][0, 1, 0, 0], (2 - 36 / 200) * 0.5, rtol=1e-6)
+
+
+def test_a_rule_and_a_loss_of_boxes_under_jit_and_vmap_with_finite_gradients():
+    """Also where the loss of boxes has none for boxes without area, which do not count."""
+
+    def ratio(t, target_t, decoded, target_box):
+        sides, goal = (x[..., 2:] - x[..., :2] for x in (decoded, target_box))
+        return jnp.log(sides / goal).sum(-1) ** 2
+
+    @jax.jit
+    def total(logits, boxes, labels, mask):
+        options = {**V3, "match": match_by_loops, "box_loss": ratio}
+        terms = yolov3_loss(logits, boxes, labels, mask, PYRAMID, **options)
+        return sum(total for total, _ in terms.values())
+
+    examples = [v3(seed)[:-1] for seed in range(3)]
+    batch = jax.tree.map(lambda *x: np.stack(x), *examples)
+    run = jax.jit(jax.vmap(jax.value_and_grad(total)))
+    found, slopes = run(*batch)
+    for number, example in enumerate(examples):
+        np.testing.assert_allclose(found[number], total(*example), rtol=1e-5)
+    for slope in slopes:
+        assert np.isfinite(slope).all()
+        assert slope.any()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"match": rule([0])}, "match returns .*: return a list of arrays, one for each map"),
+        (
+            {"match": lambda *given: [0, 1]},
+            "the result of match for map 0 is int32\\[\\]: give int",
+        ),
+        (
+            {"box_loss": lambda t, *rest: t},
+            r"the result of box_loss is float32\[1, 1, 1, 4\]: give",
+        ),
+    ],
+)
+def test_a_wrong_rule_or_loss_of_boxes_is_named(options, message):
+    run = partial(yolov3_loss, strides=(20, 10), **options)
+    with pytest.raises((ValueError, AssertionError), match=message):
+        jax.eval_shape(run, *by_hand_v3())
 
 
 # All

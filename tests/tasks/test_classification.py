@@ -1,62 +1,46 @@
-"""The classification task: settings, augmentation, one forward pass, loss, metrics, decoding."""
+"""The classification task: augmentation, one forward pass, loss, metrics, decoding, description."""
 
 import dataclasses
 import functools
 import math
-import types
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import pytest
 
 from jaxvision import augment as aug
-from jaxvision.cli.config import default_config
-from jaxvision.core import AXIS, ClassificationBatch, InputError, Keys, divide, sum_terms
-from jaxvision.tasks import TASKS
-from tests.engine.test_update import train
+from jaxvision.core import (
+    AXIS,
+    ClassificationBatch,
+    InputError,
+    Inputs,
+    Keys,
+    OptionError,
+    divide,
+    sum_terms,
+)
+from jaxvision.losses import cross_entropy, softmax_focal_loss
+from jaxvision.models import create_model
+from jaxvision.tasks import RESTORE, classification, with_frozen_statistics
 from tests.models.variables import random_values
 from tests.reference import losses as reference
+from tests.tasks.loop import as_json, train
 
 MODELS = {
-    "lenet5": {"name": "lenet5"},
-    "resnet20": {"name": "resnet20", "blocks": 1, "widths": (4, 6, 8)},
+    "lenet5": functools.partial(create_model, "lenet5", num_classes=4),
+    "resnet20": functools.partial(
+        create_model, "resnet20", num_classes=4, blocks=1, widths=(4, 6, 8)
+    ),
 }
+INPUTS = Inputs((32, 32), mean=(0.5, 0.4, 0.3), std=(0.1, 0.2, 0.5))
 
 
-def changes_of(augment=()):
-    changes = default_config().augment
-    changes.update(dict(augment))
-    return changes
-
-
-def config_of(model="lenet5", *, data=(), augment=(), loss="cross_entropy", **loss_options):
-    defaults = {
-        "image_size": 32,
-        "channels": 3,
-        "num_classes": 4,
-        "mean": (0.5, 0.4, 0.3),
-        "std": (0.1, 0.2, 0.5),
-    }
-    return types.SimpleNamespace(
-        model=MODELS[model],
-        data=types.SimpleNamespace(**defaults | dict(data)),
-        augment=changes_of(augment),
-        loss={"name": loss, **loss_options},
+def task_of(model="lenet5", *augment, **options):
+    return classification(
+        MODELS[model](), INPUTS, **{"class_names": 4, "augment": augment, **options}
     )
-
-
-def config_dict_of(model="lenet5"):
-    config = vars(config_of(model))
-    as_dicts = {
-        k: vars(v) if isinstance(v, types.SimpleNamespace) else v for k, v in config.items()
-    }
-    return ml_collections.ConfigDict(as_dicts)
-
-
-def task_of(*args, **changes):
-    return TASKS["classification"](config_of(*args, **changes))
 
 
 def batch_of(size=4):
@@ -85,19 +69,19 @@ def test_without_changes_augment_is_the_identity():
 
 
 CHANGES = [
-    {"flip": True},
-    {"padding": 4},
-    {"degrees": 20.0},
-    {"crop_scale": (0.3, 0.9), "crop_on_device": True},
-    {"brightness": 0.4, "contrast": 0.3},
-    {"hue": 0.2},
-    {"rand_augment": 2},
+    aug.RandomFlip(),
+    aug.RandomCrop(4),
+    aug.Rotate(20.0),
+    aug.RandomResizedCrop((0.3, 0.9)),
+    aug.ColorJitter(brightness=0.4, contrast=0.3),
+    aug.ColorJitter(hue=0.2),
+    aug.RandAugment(2),
 ]
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=str)
 def test_every_augmentation_changes_the_image_and_nothing_else(change):
-    task, example = task_of(augment=change), example_of(batch_of())
+    task, example = task_of("lenet5", change), example_of(batch_of())
     keys = jax.random.split(jax.random.key(0), 8)
     augmented = jax.jit(jax.vmap(task.augment, in_axes=(0, None)))(keys, example)
     assert augmented.image.shape == (8, 32, 32, 3)
@@ -107,32 +91,22 @@ def test_every_augmentation_changes_the_image_and_nothing_else(change):
     assert augmented.mask.all()
 
 
-def test_older_augmentations_draw_as_they_always_did():
-    """So that an older run, resumed, goes on as it was."""
+def test_augmentations_follow_one_another_each_with_a_key_of_its_own():
     example, key = example_of(batch_of()), jax.random.key(5)
-    flip, crop, turn = jax.random.split(key, 3)
-    image = aug.horizontal_flip(flip, example.image)
-    image = aug.pad_and_crop(crop, image, padding=2)
-    image = aug.random_rotation(turn, image, degrees=10.0)
-    task = task_of(augment={"flip": True, "padding": 2, "degrees": 10.0})
-    np.testing.assert_array_equal(task.augment(key, example).image, image)
-
-
-def test_options_reach_what_they_are_of():
-    example, key = example_of(batch_of()), jax.random.key(5)
-    cropped = aug.random_resized_crop(jax.random.fold_in(key, 3), example.image, scale=(0.3, 0.9))
-    jittered = aug.color_jitter(
-        jax.random.fold_in(key, 4), cropped, brightness=0.1, contrast=0.2, saturation=0.3, hue=0.1
+    steps = (
+        aug.RandomResizedCrop((0.3, 0.9)),
+        aug.ColorJitter(brightness=0.1, contrast=0.2, saturation=0.3, hue=0.1),
+        aug.RandAugment(1, 14),
+        lambda key, example: example.replace(image=example.image + jax.random.uniform(key)),
     )
-    expected = aug.rand_augment(jax.random.fold_in(key, 5), jittered, num_ops=1, magnitude=14)
-    options = {"brightness": 0.1, "contrast": 0.2, "saturation": 0.3, "hue": 0.1}
-    options |= {"rand_augment": 1, "rand_augment_magnitude": 14}
-    options |= {"crop_scale": (0.3, 0.9), "crop_on_device": True}
-    result = task_of(augment=options).augment(key, example)
-    np.testing.assert_allclose(result.image, expected, atol=1e-3)
+    expected = example
+    for number, step in enumerate(steps):
+        expected = step(jax.random.fold_in(key, number), expected)
+    result = task_of("lenet5", *steps).augment(key, example)
+    np.testing.assert_allclose(result.image, expected.image, atol=1e-3)
 
 
-MIXES = {"mixup": 0.4, "cutmix": 0.4, "mixup_alpha": 1.0}
+MIX = aug.ClassMixup(4, mixup=0.4, cutmix=0.4, mixup_alpha=1.0)
 
 
 def with_partners(batch):
@@ -141,14 +115,14 @@ def with_partners(batch):
     return batch.replace(partners=others)
 
 
-def test_one_partner_comes_only_if_it_is_mixed_in():
-    assert task_of().partners == task_of(augment={"rand_augment": 2}).partners == 0
-    assert task_of(augment={"mixup": 0.1}).partners == 1
-    assert task_of(augment=MIXES).partners == 1
+def test_partners_are_as_many_as_the_augmentation_takes():
+    assert task_of().partners == task_of("lenet5", aug.RandAugment(2)).partners == 0
+    assert task_of("lenet5", aug.RandomFlip(), MIX).partners == 1
+    assert task_of("lenet5", MIX, MIX).partners == 2
 
 
 def test_mixed_targets_sum_to_one_and_evaluation_knows_labels_only():
-    task, batch = task_of(augment=MIXES), with_partners(batch_of(32))
+    task, batch = task_of("lenet5", MIX), with_partners(batch_of(32))
     keys = jax.random.split(jax.random.key(1), 32)
     mixed = jax.jit(jax.vmap(task.augment))(keys, batch)
     assert mixed.partners is None
@@ -164,8 +138,8 @@ def test_mixed_targets_sum_to_one_and_evaluation_knows_labels_only():
 
 def test_a_partner_is_augmented_with_a_key_of_its_own():
     """Two copies of an image with random offsets: in both halves another one."""
-    task = task_of(augment={"padding": 4, "mixup": 1.0, "mixup_alpha": 20.0})
-    plain = dataclasses.replace(task, augment=task_of(augment={"padding": 4}).augment)
+    task = task_of("lenet5", aug.RandomCrop(4), aug.ClassMixup(4, mixup=1.0, mixup_alpha=20.0))
+    plain = dataclasses.replace(task, augment=task_of("lenet5", aug.RandomCrop(4)).augment)
     image = np.random.default_rng(0).integers(1, 256, (32, 32, 3)).astype(np.uint8)
     example = example_of(batch_of()).replace(image=image, weight=np.float32(1), label=np.int32(0))
     partners = jax.tree.map(lambda x: x[None], example.replace(label=np.int32(1)))
@@ -192,15 +166,15 @@ def test_a_partner_is_augmented_with_a_key_of_its_own():
 
 
 def test_mixed_batches_have_the_same_losses_on_one_device_and_on_four():
-    task, batch = task_of(augment=MIXES | {"flip": True}), with_partners(batch_of(8))
+    task, batch = task_of("lenet5", aug.RandomFlip(), MIX), with_partners(batch_of(8))
     batches = [batch.replace(mask=np.ones(8, bool))] * 3
-    one, four = (train(task, batches, devices)[0] for devices in (1, 4))
+    one, four = (train(task, batches, devices).losses for devices in (1, 4))
     np.testing.assert_allclose(one, four, rtol=1e-5)
     assert len(set(one)) == 3
 
 
 def test_the_augmentations_draw_independently():
-    task = task_of(augment={"flip": True, "padding": 1, "degrees": 20.0})
+    task = task_of("lenet5", aug.RandomFlip(), aug.RandomCrop(1), aug.Rotate(20.0))
     x, y = np.meshgrid(np.arange(32) - 15.5, np.arange(32) - 15.5)
     ramps = np.stack([x, y, y], axis=-1).astype(np.float32)
     keys = jax.random.split(jax.random.key(0), 1440)
@@ -224,13 +198,6 @@ def test_prepare_normalises_by_channel():
         np.testing.assert_allclose(prepared.image[..., channel], expected, atol=1e-5)
     assert prepared.image.dtype == jnp.float32
     assert prepared.label == example.label
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_a_config_dict_makes_the_same_network(name):
-    key = jax.random.key(0)
-    shapes = jax.eval_shape(TASKS["classification"](config_dict_of(name)).init, key)
-    assert shapes == jax.eval_shape(task_of(name).init, key)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -279,7 +246,8 @@ def test_the_loss_of_a_batch_is_the_weighted_mean_over_what_is_no_filler(soft, l
     batch = batch_of()
     if soft:
         batch = batch.replace(label=np.random.default_rng(2).dirichlet(np.ones(4), 4).astype("f4"))
-    terms = loss_of(task_of(label_smoothing=label_smoothing), logits, batch)
+    loss = functools.partial(cross_entropy, label_smoothing=label_smoothing)
+    terms = loss_of(task_of(loss=loss), logits, batch)
     assert terms.keys() == {"classification_loss"}
     pairs = [
         reference.cross_entropy(
@@ -305,7 +273,7 @@ def test_accuracy_of_a_batch_counts_what_is_no_filler_once(soft):
 
 def test_decode_gives_the_label_and_probabilities(transform):
     logits = np.float32([0, math.log(5), math.log(2), 0])
-    decoded = transform(task_of().decode)({"logits": logits})
+    decoded = transform(task_of().decode)({"logits": logits}, None)
     assert decoded["label"] == 1
     np.testing.assert_allclose(decoded["probabilities"], np.float32([1, 5, 2, 1]) / 9, rtol=1e-6)
 
@@ -327,33 +295,17 @@ def test_a_step_in_training_has_finite_gradients():
         assert np.abs(gradient).max() > 0, path
 
 
-@pytest.mark.parametrize(
-    ("data", "figures"),
-    [
-        ({"mean": (0.5,)}, "3 channels, but 1 figures in mean and 3 in std"),
-        ({"std": (0.5, 1)}, "3 channels, but 3 figures in mean and 2 in std"),
-        ({"channels": 1}, "1 channels, but 3 figures in mean and 3 in std"),
-    ],
-    ids=["mean", "std", "channels"],
-)
-def test_another_number_of_figures_than_channels_is_refused(data, figures):
-    with pytest.raises(InputError, match=rf"config\.data has {figures}"):
-        task_of(data=data)
-
-
 @pytest.mark.parametrize("label_smoothing", [-0.1, 1.0, 1.5, float("nan")])
-def test_label_smoothing_out_of_range_is_refused(label_smoothing):
-    with pytest.raises(InputError, match=r"config\.loss.label_smoothing is"):
-        task_of(label_smoothing=label_smoothing)
+def test_an_option_of_the_loss_out_of_range_is_refused(label_smoothing):
+    loss = functools.partial(cross_entropy, label_smoothing=label_smoothing)
+    with pytest.raises(OptionError, match=r"^loss\.label_smoothing is") as caught:
+        task_of(loss=loss)
+    assert caught.value.option == "loss.label_smoothing"
 
 
 @pytest.mark.parametrize("label_smoothing", [0, 0.0, 0.999])
 def test_label_smoothing_in_range_is_taken(label_smoothing):
-    task_of(label_smoothing=label_smoothing)
-
-
-OWN_LOSS = """
-import jax.numpy as jnp
+    task_of(loss=functools.partial(cross_entropy, label_smoothing=label_smoothing))
 
 
 def margin(logits, label, *, width=1.0):
@@ -368,26 +320,54 @@ def of_all_classes(logits, label):
 
 def a_dictionary(logits, label):
     return {"one": jnp.float32(1), "two": jnp.float32(1)}
-"""
 
 
-@pytest.mark.parametrize("by", ["file", "module"])
-def test_a_loss_of_the_users_own_is_found_by_name(tmp_path, monkeypatch, by):
-    (tmp_path / "own_loss_for_test.py").write_text(OWN_LOSS)
-    monkeypatch.syspath_prepend(tmp_path)
-    where = tmp_path / "own_loss_for_test.py" if by == "file" else "own_loss_for_test"
+def a_number(logits, label):
+    return logits.sum()
+
+
+def by_key_and_step(logits, label, *, key, step):
+    total, weight = cross_entropy(logits, label)
+    return {"plain": (total, weight), "noise": (jax.random.uniform(key), weight), "t": (step, 1)}
+
+
+def with_an_option_too_many(logits, label, temperature):
+    return logits[label] / temperature, 1
+
+
+def test_a_loss_of_the_users_own():
     logits = np.float32([[0, 1, 4, 0], [2, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
     batch = batch_of().replace(label=np.int32([1, 0, 3, 0]), weight=np.float32([1, 2, 0.5, 1]))
-    terms = loss_of(task_of(loss=f"{where}:margin", width=2.0), logits, batch)
+    terms = loss_of(task_of(loss=functools.partial(margin, width=2.0)), logits, batch)
     # By hand: 2 + 4 - 1, 2 + 1 - 2 and 2 + 0 - 0, times the weights; the last is filler.
     assert {name: tuple(map(float, pair)) for name, pair in terms.items()} == {
         "classification_loss": (5 + 2 * 1 + 0.5 * 2, 3.5)
     }
 
 
-def test_a_focal_loss_by_name():
+def test_a_loss_that_names_the_key_and_the_step_gets_them():
+    task, example, key = task_of(loss=by_key_and_step), example_of(batch_of()), jax.random.key(7)
+    logits = np.float32([0, 1, 4, 0])
+    terms = task.loss({"logits": logits}, example, key=key, step=jnp.int32(12))
+    weight = example.weight
+    plain = task_of().loss({"logits": logits}, example, key=key, step=0)["classification_loss"]
+    np.testing.assert_allclose(terms["plain"], plain, rtol=1e-6)
+    np.testing.assert_allclose(terms["noise"][0], weight * jax.random.uniform(key), rtol=1e-6)
+    np.testing.assert_allclose(terms["t"], (12 * weight, weight), rtol=1e-6)
+
+
+def test_a_key_that_is_set_already_is_kept():
+    loss = functools.partial(by_key_and_step, step=5)
+    terms = task_of(loss=loss).loss(
+        {"logits": jnp.zeros(4)}, example_of(batch_of()), key=jax.random.key(0), step=jnp.int32(12)
+    )
+    np.testing.assert_allclose(terms["t"][0] / terms["t"][1], 5)
+
+
+def test_a_focal_loss():
     logits = np.float32([[0, 1, 4, 0]] * 4)
-    terms = loss_of(task_of(loss="softmax_focal_loss", gamma=0.0), logits, batch_of())
+    loss = functools.partial(softmax_focal_loss, gamma=0.0)
+    terms = loss_of(task_of(loss=loss), logits, batch_of())
     plain = loss_of(task_of(), logits, batch_of())
     np.testing.assert_allclose(
         terms["classification_loss"], plain["classification_loss"], rtol=1e-5
@@ -395,71 +375,158 @@ def test_a_focal_loss_by_name():
 
 
 @pytest.mark.parametrize(
-    ("loss", "options", "message"),
+    ("loss", "message"),
     [
-        ("cross_entrop", {}, "unknown loss 'cross_entrop': did you mean 'cross_entropy'"),
-        ("softmax_focal_loss", {"label_smoothing": 0.1}, "unexpected keyword argument 'label_sm"),
-        ("softmax_focal_loss", {"gamma": -1.0}, "config.loss.gamma is -1.0: give at least 0"),
-        ("FILE:marginal", {}, "unknown loss of .*: did you mean 'margin'"),
-        ("FILE:of_all_classes", {}, r"the loss returns .*: give \(total, weight\), two num"),
-        ("FILE:a_dictionary", {}, r"the loss returns .*: give \(total, weight\), two num"),
-        ("no_file.py:margin", {}, "there is no file .*no_file.py"),
-        ("no_such_module:margin", {}, "No module named 'no_such_module'"),
+        (
+            functools.partial(softmax_focal_loss, label_smoothing=0.1),
+            "^loss: .*unexpected keyword argument 'label_smoothing'",
+        ),
+        (functools.partial(softmax_focal_loss, gamma=-1.0), "^loss.gamma is -1.0: give at least 0"),
+        (of_all_classes, r"^loss: the loss returns .*: return \(total, weight\), two numbers"),
+        (a_dictionary, r"^loss: the loss returns .*: return \(total, weight\), two numbers"),
+        (a_number, r"^loss: the loss returns .*: return \(total, weight\), two numbers"),
+        (lambda logits: (logits.sum(), 1), "^loss: <lambda> cannot be called as it is: too many"),
+        (with_an_option_too_many, "^loss: with_an_option_too_many .* missing .* 'temperature'"),
     ],
 )
-def test_a_loss_that_cannot_be_used_says_why(tmp_path, loss, options, message):
-    (tmp_path / "own.py").write_text(OWN_LOSS)
-    with pytest.raises(InputError, match=message):
-        task_of(loss=loss.replace("FILE", str(tmp_path / "own.py")), **options)
+def test_a_loss_that_cannot_be_used_says_why(loss, message):
+    with pytest.raises(OptionError, match=message):
+        task_of(loss=loss)
 
 
-def test_a_wrong_model_or_field_is_refused():
-    config = config_of()
-    config.model = {"name": "lenet6"}
-    with pytest.raises(InputError, match="unknown model 'lenet6': did you mean 'lenet5'"):
-        TASKS["classification"](config)
-    config.model = {"name": "lenet5", "activations": None}
-    with pytest.raises(InputError, match=r"lenet5 has no field 'activations': .*'activation'"):
-        TASKS["classification"](config)
+class OneArray(nn.Module):
+    @nn.compact
+    def __call__(self, images, *, train):
+        return nn.Dense(4)(images.mean((1, 2)))
 
 
-def test_an_image_size_that_the_model_cannot_take_is_refused_at_the_start():
-    task = task_of(data={"image_size": 28})
-    with pytest.raises(InputError, match="32x32 images, got 28x28"):
-        task.init(jax.random.key(0))
+class WithoutTrain(nn.Module):
+    @nn.compact
+    def __call__(self, images):
+        return {"logits": nn.Dense(4)(images.mean((1, 2)))}
 
 
 @pytest.mark.parametrize(
-    ("augment", "message"),
+    ("model", "message"),
     [
-        ({"padding": -1}, "config.augment.padding is -1"),
-        ({"brightness": -0.1}, "config.augment.brightness is -0.1"),
-        ({"contrast": float("nan")}, "config.augment.contrast is nan"),
-        ({"saturation": float("inf")}, "config.augment.saturation is inf"),
-        ({"hue": 0.6}, "config.augment.hue is 0.6: give at least 0 and at most 0.5"),
-        ({"rand_augment": -1}, "config.augment.rand_augment is -1"),
-        ({"rand_augment_magnitude": 31}, "config.augment.rand_augment_magnitude is 31"),
-        ({"mixup": 1.1}, "config.augment.mixup is 1.1"),
-        ({"mixup_alpha": 0.0}, "config.augment.mixup_alpha is 0.0"),
-        ({"cutmix": -0.5}, "config.augment.cutmix is -0.5"),
-        ({"cutmix_alpha": -1.0}, "config.augment.cutmix_alpha is -1.0"),
-        ({"mixup": 0.6, "cutmix": 0.6}, "mixup plus config.augment.cutmix is 1.2"),
-        ({"crop_scale": (0.5,)}, r"config.augment.crop_scale is \(0.5,\): give the least"),
-        ({"crop_scale": (0.5, 1.1)}, "largest config.augment.crop_scale is 1.1"),
-        ({"crop_scale": (0.5, 0.4)}, "least config.augment.crop_scale is 0.5: .* most 0.4"),
-        ({"crop_scale": (0.0, 0.4)}, "least config.augment.crop_scale is 0.0"),
+        (
+            create_model("lenet5", num_classes=3),
+            "^model has 3 channels of logits, but .* 4 classes",
+        ),
+        (create_model("unet", widths=(4,)), r"^model has|^model: "),
+        (create_model("dncnn_s", depth=3, width=4), "^model gives no map 'logits', but image"),
+        (OneArray(), "^model: the network returns .*: return a dict of named maps"),
+        (WithoutTrain(), "^model: .*unexpected keyword argument 'train'"),
     ],
-    ids=str,
 )
-def test_augmentations_out_of_range_are_refused_by_their_key(augment, message):
-    with pytest.raises(InputError, match=message):
-        task_of(augment=augment)
+def test_a_network_that_does_not_fit_is_refused(model, message):
+    with pytest.raises(OptionError, match=message) as caught:
+        classification(model, INPUTS, class_names=4)
+    assert caught.value.option == "model"
 
 
-@pytest.mark.parametrize("name", ["softmax_focal_loss", "FILE:margin"])
-def test_a_loss_that_takes_no_shares_is_refused_with_mixup(tmp_path, name):
-    (tmp_path / "own.py").write_text(OWN_LOSS)
-    name = name.replace("FILE", str(tmp_path / "own.py"))
-    task_of(loss=name)
-    with pytest.raises(InputError, match=r"mixup and cutmix give targets f32\[4\], which the loss"):
-        task_of(loss=name, augment={"cutmix": 0.5})
+def test_an_image_size_that_the_model_cannot_take_is_refused():
+    with pytest.raises(OptionError, match=r"^model: .*32x32 images, got 28x28"):
+        classification(MODELS["lenet5"](), Inputs((28, 28)), class_names=4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"class_names": 0}, "^class_names has 0 names: give at least 1"),
+        ({"class_names": ()}, "^class_names has 0 names: give at least 1"),
+        ({"class_names": "abcd"}, "^class_names is 'abcd': give names"),
+        ({"class_names": (0, 1, 2, 3)}, r"^class_names is \(0, 1, 2, 3\): give names"),
+        ({"top_k": (1, 5)}, "^top_k is 5: give at least 1 and at most 4"),
+        ({"top_k": (0,)}, "^top_k is 0"),
+    ],
+)
+def test_an_option_out_of_range_is_named(options, message):
+    with pytest.raises(OptionError, match=message) as caught:
+        task_of(**options)
+    assert caught.value.option in options
+
+
+def test_augmentations_that_cannot_be_used_are_named():
+    with pytest.raises(OptionError, match=r"^augment gives targets f32\[3\], but there are 4"):
+        task_of("lenet5", aug.ClassMixup(3, mixup=1.0))
+    with pytest.raises(InputError, match="functions"):
+        task_of("lenet5", 3)
+    with pytest.raises(InputError, match="augment returns tuple: return the example"):
+        task_of("lenet5", lambda key, example: (example,))
+
+
+@pytest.mark.parametrize("loss", [softmax_focal_loss, margin])
+def test_a_loss_that_takes_no_distributions_is_refused_with_mixup(loss):
+    task_of(loss=loss)
+    with pytest.raises(OptionError, match=r"^augment gives soft targets, f32\[4\], which the loss"):
+        task_of("lenet5", aug.ClassMixup(4, cutmix=0.5), loss=loss)
+
+
+def test_several_numbers_of_guesses():
+    logits = np.float32([[4, 3, 2, 1]] * 4)
+    batch = batch_of().replace(label=np.int32([0, 1, 2, 0]))
+    terms = sum_terms(
+        jax.vmap(task_of(top_k=(1, 2)).metrics)({"logits": logits}, batch), batch.mask
+    )
+    assert terms == {"accuracy": (1, 3), "top2_accuracy": (2, 3)}
+
+
+def test_classes_have_names_or_numbers():
+    assert task_of().class_names == ("0", "1", "2", "3")
+    names = ("cat", "dog", "cow", "hen")
+    assert task_of(class_names=list(names)).class_names == names
+
+
+NAMES = ("cat", "dog", "cow", "hen")
+
+
+def test_a_description_gives_the_same_task_for_evaluation():
+    task = task_of(
+        "resnet20",
+        aug.RandomFlip(),
+        aug.ClassMixup(4, mixup=0.5),
+        class_names=NAMES,
+        loss=functools.partial(cross_entropy, label_smoothing=0.1),
+        top_k=(1, 3),
+    )
+    task = with_frozen_statistics(task, ("bn1",))
+    parts = as_json(task)
+    assert parts["loss"] == {
+        "loss": {"name": "classification_loss/cross_entropy", "label_smoothing": 0.1}
+    }
+    assert [step["name"] for step in parts["augment"]["augment"]] == ["RandomFlip", "ClassMixup"]
+    assert parts["forward"]["freeze_statistics"] == ["bn1"]
+    again = RESTORE["classification"](parts)
+    assert again.loss is None
+    assert again.class_names == NAMES
+    assert again.inputs == task.inputs
+    variables = random_values(jax.eval_shape(task.init, jax.random.key(0)))
+    batch = jax.vmap(task.prepare)(batch_of())
+
+    def run(task):
+        outputs, _ = task.forward(variables, batch, keys=None, step=0, train=False)
+        decoded = jax.vmap(task.decode)(outputs, batch)
+        return outputs, decoded, jax.vmap(task.metrics)(outputs, batch)
+
+    expected, found = (jax.jit(functools.partial(run, each))() for each in (task, again))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert found[2].keys() == {"accuracy", "top3_accuracy"}
+    assert as_json(again)["forward"] == {"model": parts["forward"]["model"]}
+
+
+def test_a_part_of_the_users_own_is_told_from_what_was_built():
+    task = task_of(loss=margin)
+    assert task.origin["loss"][1]["loss"]["object"].endswith(":margin")
+    assert task.origin["loss"][0] is task.loss
+    mine = dataclasses.replace(task, loss=lambda *arguments, **given: {})
+    assert mine.origin["loss"][0] is not mine.loss
+    parts = as_json(classification(OneMap(), INPUTS, class_names=4))
+    with pytest.raises(InputError, match="OneMap, which has no name"):
+        RESTORE["classification"](parts)
+
+
+class OneMap(nn.Module):
+    @nn.compact
+    def __call__(self, images, *, train):
+        return {"logits": nn.Dense(4)(images.mean((1, 2)))}

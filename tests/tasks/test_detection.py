@@ -1,47 +1,75 @@
 """The detection task: what is trained, what is found, and what it is worth."""
 
+import dataclasses
 import functools
-import importlib
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxvision import augment as aug
-from jaxvision.cli.config import default_config
-from jaxvision.core import DetectionBatch, Detections, InputError
+from jaxvision.core import (
+    DetectionBatch,
+    Detections,
+    ImageBatch,
+    InputError,
+    Inputs,
+    OptionError,
+)
 from jaxvision.losses import yolov2_loss
-from jaxvision.tasks import detection
-from jaxvision.tasks.detection import average_precision
+from jaxvision.metrics import DetectionTable, ObjectTable, coco_average_precision
+from jaxvision.models import create_model
+from jaxvision.ops import box_area, encode_mask
+from jaxvision.tasks import (
+    RESTORE,
+    DetectOptions,
+    Detector,
+    detection,
+    detectors,
+    with_frozen_statistics,
+)
+from jaxvision.tasks.detection import detection_table, object_table
+from jaxvision.tasks.inference import predictions_of
+from tests.models.variables import random_values
+from tests.tasks.loop import as_json, evaluate, with_filler
 
-TINY = {
-    "name": "plain_darknet",
-    "stages": ((0, ((4, 3),)), (1, ((4, 3),)), (2, ((4, 3),)), (3, ((4, 3),))),
-}
+STAGES = ((0, ((4, 3),)), (1, ((4, 3),)), (2, ((4, 3),)), (3, ((4, 3),)))
+BACKBONE = {"name": "plain_darknet", "stages": STAGES}
 SIZE = 32
+ANCHORS = ((4, 4), (8, 8), (16, 16), (24, 24))
+NAMES = ("cat", "dog", "cow")
+INPUTS = Inputs((SIZE, SIZE), resize="letterbox")
 
 
-def config_of(version="yolov2", **changes):
-    config = default_config("detection")
-    config.data.image_size = SIZE
-    config.data.class_names = ("cat", "dog", "cow")
-    config.model.name, config.loss.name = version, f"{version}_loss"
+def model_of(version, **fields):
+    given = {"num_classes": 3}
     if version == "yolov1":
-        config.model.stages = TINY["stages"]
-        config.model.convolutions, config.model.hidden = ((4, 1),), (8,)
+        given |= {"stages": STAGES, "convolutions": ((4, 1),), "hidden": (8,)}
     else:
-        config.model.backbone = TINY
-        config.anchors = ((4, 4), (8, 8), (16, 16), (24, 24))
+        given["backbone"] = BACKBONE
     if version == "yolov2":
-        config.model.level, config.model.convolutions, config.model.passthrough = 3, (4,), 4
+        given |= {"level": 3, "convolutions": (4,), "passthrough": 4}
     if version == "yolov3":
-        config.model.scales = ((3, None, ((4, 1),), 4), (2, 4, (), 4))
-    with config.unlocked():
-        for key, value in changes.items():
-            *groups, last = key.split("__")
-            functools.reduce(getattr, groups, config)[last] = value
-    return config
+        given["scales"] = ((3, None, ((4, 1),), 4), (2, 4, (), 4))
+    return create_model(version, **{**given, **fields})
+
+
+def detector_of(version="yolov2", *, fields=(), anchors=ANCHORS, **options):
+    model = model_of(version, **dict(fields))
+    arguments = (model,) if version == "yolov1" else (model, anchors)
+    return getattr(detectors, version)(*arguments, **options)
+
+
+def make(version="yolov2", *augment, inputs=INPUTS, train_difficult=False, **options):
+    return detection(
+        detector_of(version, **options),
+        inputs,
+        class_names=NAMES,
+        augment=augment,
+        train_difficult=train_difficult,
+    )
 
 
 VERSIONS = ("yolov1", "yolov2", "yolov3")
@@ -49,11 +77,7 @@ every_version = pytest.mark.parametrize(
     "version",
     [pytest.param(v, marks=() if v == "yolov2" else pytest.mark.slow) for v in VERSIONS],
 )
-
-
-@functools.cache  # as compiling takes longer than all the rest
-def task_of(version):
-    return detection(config_of(version))
+task_of = functools.cache(make)  # as compiling takes longer than all the rest
 
 
 def batch_of(size=2, boxes=4, seed=0, **changes):
@@ -69,6 +93,7 @@ def batch_of(size=2, boxes=4, seed=0, **changes):
         "crowd": np.zeros((size, boxes), bool),
         "difficult": np.zeros((size, boxes), bool),
         "mask": np.ones(size, bool),
+        "extent": np.full((size, 2), SIZE, np.int32),
         "placement": np.tile(np.float32([0.5, 0.25, 2, 0]), (size, 1)),
         "size": np.tile(np.int32([100, 50]), (size, 1)),
         "area": np.ones((size, boxes), "f4"),
@@ -76,15 +101,47 @@ def batch_of(size=2, boxes=4, seed=0, **changes):
     return DetectionBatch(**{**fields, **changes})
 
 
-@functools.cache
-def losses(task):
+def records_of(batch, **changes):
+    """The objects of a batch as a source has them: in pixels of the original, without padding."""
+    scale, offset = np.float32([0.5, 0.25] * 2), np.float32([2, 0] * 2)
+    records = []
+    for index in range(len(batch.mask)):
+        real = np.asarray(batch.box_mask[index])
+        record = {
+            "boxes": (np.asarray(batch.boxes[index], np.float64)[real] - offset) / scale,
+            "labels": np.asarray(batch.labels[index])[real],
+            "crowd": np.asarray(batch.crowd[index])[real],
+            "difficult": np.asarray(batch.difficult[index])[real],
+            "area": None,
+            "masks": None,
+            "size": (100, 50),
+        }
+        records.append({**record, **changes})
+    return records
+
+
+def outputs_of(task, variables, batch):
     def run(variables, batch):
         batch = jax.vmap(task.prepare)(batch)
         outputs, _ = task.forward(variables, batch, keys=None, step=0, train=False)
-        one = functools.partial(task.loss, key=None, step=jnp.int32(0))
+        return outputs
+
+    return jax.jit(run)(variables, batch)
+
+
+@functools.cache
+def losses(task_loss, prepare, forward):
+    def run(variables, batch):
+        batch = jax.vmap(prepare)(batch)
+        outputs, _ = forward(variables, batch, keys=None, step=0, train=False)
+        one = functools.partial(task_loss, key=None, step=jnp.int32(0))
         return jax.vmap(one)(outputs, batch)
 
     return jax.jit(run)
+
+
+def terms_of(task, variables, batch):
+    return losses(task.loss, task.prepare, task.forward)(variables, batch)
 
 
 @functools.cache
@@ -110,17 +167,15 @@ def padded(batch, extra):
 
 
 @every_version
-def test_every_version_finds_what_its_config_says_and_padding_changes_nothing(version):
+def test_every_version_finds_as_many_as_it_may_and_padding_changes_nothing(version):
     task, variables, batch = task_of(version), variables_of(version), batch_of()
-    terms = losses(task)(variables, batch)
+    terms = terms_of(task, variables, batch)
     assert {weight.tolist() == [1, 1] for _, weight in terms.values()} == {True}
-    more = losses(task)(variables, padded(batch, 3))
+    more = terms_of(task, variables, padded(batch, 3))
     for name, (total, _) in terms.items():
         np.testing.assert_allclose(more[name][0], total, rtol=1e-6, err_msg=name)
-    outputs, _ = task.forward(
-        variables, jax.vmap(task.prepare)(batch), keys=None, step=0, train=False
-    )
-    found = jax.jit(jax.vmap(task.decode))(outputs)
+    outputs = outputs_of(task, variables, batch)
+    found = jax.jit(jax.vmap(task.decode))(outputs, batch)
     assert found.boxes.shape == (2, 100, 4)
     assert found.valid.any()
     assert (found.boxes >= 0).all()
@@ -133,123 +188,228 @@ def test_crowds_and_difficult_objects_are_not_trained_on(version):
     task, variables, batch = task_of(version), variables_of(version), batch_of()
     batch = batch.replace(box_mask=np.arange(4)[None] < np.array([[2], [2]]))
     second = np.arange(4)[None] == np.array([[1], [1]])
-    without = losses(task)(variables, batch.replace(box_mask=batch.box_mask & ~second))
+    without = terms_of(task, variables, batch.replace(box_mask=batch.box_mask & ~second))
     for flag in ("crowd", "difficult"):
-        terms = losses(task)(variables, batch.replace(**{flag: second}))
+        terms = terms_of(task, variables, batch.replace(**{flag: second}))
         for name, (total, _) in without.items():
             np.testing.assert_allclose(terms[name][0], total, rtol=1e-6)
-    all_of_them = losses(task)(variables, batch)
+    all_of_them = terms_of(task, variables, batch)
     assert any(
         not np.allclose(all_of_them[name][0], total, rtol=1e-4)
         for name, (total, _) in without.items()
     )
 
 
-def test_difficult_objects_are_trained_on_if_the_config_says_so():
-    task = detection(config_of(data__difficult=True))
+def test_difficult_objects_are_trained_on_if_the_task_is_told_so():
+    task = task_of("yolov2", train_difficult=True)
     variables, batch = variables_of("yolov2"), batch_of()
-    plain = losses(task)(variables, batch)
-    flagged = losses(task)(variables, batch.replace(difficult=batch.box_mask))
-    crowd = losses(task)(variables, batch.replace(crowd=batch.box_mask))
+    plain = terms_of(task, variables, batch)
+    flagged = terms_of(task, variables, batch.replace(difficult=batch.box_mask))
+    crowd = terms_of(task, variables, batch.replace(crowd=batch.box_mask))
     np.testing.assert_array_equal(flagged["class"][0], plain["class"][0])
     assert (crowd["class"][0] == 0).all()
 
 
 @pytest.mark.slow
 def test_the_anchors_of_yolov3_go_by_size_the_largest_to_the_coarsest_map():
-    task, shuffled = task_of("yolov3"), config_of("yolov3")
-    shuffled.anchors = tuple(shuffled.anchors[i] for i in (2, 0, 3, 1))
-    variables, batch = variables_of("yolov3"), batch_of()
-    outputs, _ = task.forward(
-        variables, jax.vmap(task.prepare)(batch), keys=None, step=0, train=False
-    )
+    task = task_of("yolov3")
+    shuffled = make("yolov3", anchors=tuple(ANCHORS[i] for i in (2, 0, 3, 1)))
+    batch = batch_of()
+    outputs = outputs_of(task, variables_of("yolov3"), batch)
     # A box as large as its anchor in the only cell of the coarse map with some objectness.
     maps = {name: np.full(x.shape[1:], -9.0, "f4") for name, x in outputs.items()}
     maps["logits3"][1, 2, 1] = [0, 0, 0, 0, 9, 9, -9, -9]
     maps["logits2"][3, 3, 0] = [0, 0, 0, 0, 8, 9, -9, -9]
-    for each in (task, detection(shuffled)):
-        found = jax.jit(each.decode)(maps)
+    for each in (task, shuffled):
+        found = jax.jit(each.decode)(maps, first(batch))
         sides = found.boxes[:2, 2:] - found.boxes[:2, :2]
         np.testing.assert_allclose(sides, [[24, 24], [4, 4]], rtol=1e-5)
         np.testing.assert_allclose(found.boxes[1], [12, 12, 16, 16], rtol=1e-5)
 
 
-def test_detections_and_objects_are_kept_in_pixels_of_the_original():
-    task, variables, batch = task_of("yolov2"), variables_of("yolov2"), batch_of()
-    outputs, _ = task.forward(
-        variables, jax.vmap(task.prepare)(batch), keys=None, step=0, train=False
-    )
-    found, objects = jax.jit(jax.vmap(task.collect))(outputs, batch)
-    decoded = jax.device_get(jax.jit(jax.vmap(task.decode))(outputs))
+def first(batch):
+    return jax.tree.map(lambda x: x[0], batch)
+
+
+def test_detections_are_kept_in_pixels_of_the_original():
+    task, batch = task_of("yolov2"), batch_of()
+    outputs = outputs_of(task, variables_of("yolov2"), batch)
+    found = jax.jit(jax.vmap(task.dataset_metric.collect))(outputs, batch)
+    decoded = jax.device_get(jax.jit(jax.vmap(task.decode))(outputs, batch))
     scale, offset = np.float32([0.5, 0.25] * 2), np.float32([2, 0] * 2)
     expected = np.clip((decoded.boxes - offset) / scale, 0, [50, 100, 50, 100])
     np.testing.assert_allclose(found.boxes, expected, rtol=1e-5, atol=1e-4)
     assert (found.boxes[..., 2] == 50).any(), "some reach beyond the original, beside the letterbox"
-    np.testing.assert_allclose(objects.boxes, (batch.boxes - offset) / scale, rtol=1e-5, atol=1e-4)
     np.testing.assert_array_equal(found.scores, decoded.scores)
-    assert objects.image is None
+
+
+def maps_of(logits=()):
+    """Maps of the small yolov2 that say nothing but what is given: (row, column, anchor) -> t."""
+    maps = np.full((4, 4, 4, 8), -9.0, "f4")
+    for place, values in dict(logits).items():
+        maps[place] = values
+    return {"logits": maps}
+
+
+def test_a_detection_is_clipped_to_the_part_of_the_input_that_shows_the_image():
+    """A box of 24 x 24 around (20, 20), of an image of 18 rows and 25 columns."""
+    maps, task = maps_of({(2, 2, 3): [0, 0, 0, 0, 9, 9, -9, -9]}), task_of("yolov2")
+    batch = batch_of(extent=np.tile(np.int32([18, 25]), (2, 1)))
+    for example in (
+        first(batch),
+        first(ImageBatch(image=batch.image, mask=batch.mask, extent=batch.extent)),
+    ):
+        found = jax.jit(task.decode)(maps, example)
+        np.testing.assert_allclose(found.boxes[0], [8, 8, 25, 18], rtol=1e-5)
+    whole = jax.jit(task.decode)(maps, first(batch).replace(extent=None))
+    np.testing.assert_allclose(whole.boxes[0], [8, 8, 32, 32], rtol=1e-5)
 
 
 def perfect(batch):
-    """Detections that are the objects themselves."""
+    """Detections that are the objects themselves, in pixels of the original."""
+    scale, offset = np.float32([0.5, 0.25] * 2), np.float32([2, 0] * 2)
     return Detections(
-        boxes=batch.boxes,
+        boxes=(batch.boxes - offset) / scale,
         scores=np.where(batch.box_mask, 0.9, 0).astype("f4"),
         labels=batch.labels,
         valid=batch.box_mask,
     )
 
 
-def test_what_equals_the_objects_has_an_ap_of_one_whatever_the_padding():
-    task, batch = task_of("yolov2"), batch_of(8)
-    for each in (batch, padded(batch, 5)):
-        numbers = task.summarize((perfect(batch), each))
-        assert numbers["AP"] == numbers["AP50"] == numbers["AP75"] == numbers["mAP_VOC"] == 1
-        assert numbers["AP_small"] == 1
-        assert "AP_large" not in numbers, "no object is large: the area counts"
-    halved = batch.replace(box_mask=batch.box_mask & (np.arange(8)[:, None] < 4))
-    assert 0 < task.summarize((perfect(halved), batch))["AP"] < 1
+def summary_of(found, records):
+    return task_of("yolov2").dataset_metric.summarize(found, records)
+
+
+def test_what_equals_the_objects_has_an_ap_of_one():
+    batch = batch_of(8)
+    records = [{**x, "area": np.ones(len(x["labels"]))} for x in records_of(batch)]
+    numbers, tables = summary_of(perfect(batch), records)
+    assert numbers["AP"] == numbers["AP50"] == numbers["AP75"] == numbers["mAP_VOC"] == 1
+    assert numbers["AP_small"] == 1
+    assert "AP_large" not in numbers, "no object is large: the area counts"
+    counts = np.bincount(batch.labels[batch.box_mask], minlength=3)
+    np.testing.assert_array_equal(tables["class_objects"], counts)
+    assert (counts > 0).sum() == 2, "a class without objects has no average precision"
+    for name in ("class_ap", "class_ap50"):
+        np.testing.assert_array_equal(tables[name], np.where(counts > 0, 1, np.nan))
+    few = batch.replace(box_mask=batch.box_mask & (np.arange(8)[:, None] < 4))
+    assert 0 < summary_of(perfect(few), records).numbers["AP"] < 1
     surer = np.tile(np.where(np.arange(8)[:, None] < 4, 0.5, 0.9), 4).astype("f4")
-    assert task.summarize((perfect(batch).replace(scores=surer), halved))["AP"] < 1
+    of_few = [x if number < 4 else none_of(x) for number, x in enumerate(records)]
+    assert summary_of(perfect(batch).replace(scores=surer), of_few).numbers["AP"] < 1
+
+
+def none_of(record):
+    arrays = {name: x[:0] for name, x in record.items() if isinstance(x, np.ndarray)}
+    return {**record, **arrays}
+
+
+def test_the_summary_is_cocos_of_the_same_tables():
+    batch, rng = batch_of(12), np.random.default_rng(3)
+    found = perfect(batch)
+    shift = rng.normal(scale=2, size=found.boxes.shape).astype("f4")
+    boxes = np.sort(np.clip(found.boxes + shift, 0, 100).reshape(12, 4, 2, 2), axis=2)
+    scores = np.where(found.valid, rng.uniform(0.1, 1, (12, 4)), 0)
+    found = found.replace(boxes=boxes.reshape(12, 4, 4), scores=scores.astype("f4"))
+    records = records_of(batch)
+    numbers, tables = summary_of(found, records)
+    rows = [(i, j) for i in range(12) for j in range(4) if found.valid[i, j]]
+    detections = DetectionTable(
+        image=np.array([i for i, _ in rows]),
+        boxes=np.array([found.boxes[i, j] for i, j in rows], np.float64),
+        scores=np.array([found.scores[i, j] for i, j in rows], np.float64),
+        labels=np.array([found.labels[i, j] for i, j in rows]),
+    )
+    of = {
+        name: np.concatenate([x[name] for x in records])
+        for name in ("boxes", "labels", "crowd", "difficult")
+    }
+    image = np.repeat(np.arange(12), [len(x["labels"]) for x in records])
+    objects = ObjectTable(image=image, **of, area=np.asarray(box_area(of["boxes"].astype("f4"))))
+    expected = coco_average_precision(detections, objects, num_classes=3)
+    assert 0 < numbers["AP"] < 1
+    for name, number in expected.stats.items():
+        if np.isnan(number):
+            assert name not in numbers
+        else:
+            assert numbers[name] == pytest.approx(number), name
+    np.testing.assert_allclose(tables["class_ap"], expected.class_ap)
+    np.testing.assert_allclose(tables["class_ap50"], expected.class_ap50)
 
 
 def test_without_any_object_or_image_the_numbers_are_zero():
-    task, batch = task_of("yolov2"), batch_of()
+    batch = batch_of()
     empty = batch.replace(box_mask=np.zeros_like(batch.box_mask))
     none = jax.tree.map(lambda x: x[:0], batch)
     for each in (empty, none):
-        numbers = task.summarize((perfect(each), each))
+        numbers, tables = summary_of(perfect(each), records_of(each))
         assert numbers == {"AP": 0, "AP50": 0, "AP75": 0, "mAP_VOC": 0}
+        np.testing.assert_array_equal(tables["class_objects"], [0, 0, 0])
+        assert np.isnan(tables["class_ap"]).all()
+    # Detections where there are no objects.
+    numbers, _ = summary_of(perfect(batch), records_of(empty))
+    assert numbers["AP"] == numbers["mAP_VOC"] == 0
+    assert set(task_of("yolov2").dataset_metric.names) == {"AP", "AP50", "AP75", "mAP_VOC"}
 
 
 def test_crowds_do_not_count_for_coco_nor_difficult_objects_for_voc():
     batch = batch_of(4)
-    first = np.arange(4)[None] == np.zeros((4, 1), int)
-    found = perfect(batch.replace(box_mask=batch.box_mask & ~first))
-    without = average_precision((found, batch), num_classes=3)
-    coco, voc = average_precision((found, batch.replace(crowd=first)), num_classes=3)
-    assert coco.stats["AP"] == 1 > without[0].stats["AP"]
-    assert voc == without[1] < 1
-    coco, voc = average_precision((found, batch.replace(difficult=first)), num_classes=3)
-    assert voc == 1
-    assert coco.stats["AP"] == without[0].stats["AP"]
+    first_of_all = np.arange(4)[None] == np.zeros((4, 1), int)
+    found = perfect(batch.replace(box_mask=batch.box_mask & ~first_of_all))
+    without, _ = summary_of(found, records_of(batch))
+    crowds, _ = summary_of(found, records_of(batch.replace(crowd=first_of_all)))
+    difficult, _ = summary_of(found, records_of(batch.replace(difficult=first_of_all)))
+    assert crowds["AP"] == 1 > without["AP"]
+    assert crowds["mAP_VOC"] == without["mAP_VOC"] < 1
+    assert difficult["mAP_VOC"] == 1
+    assert difficult["AP"] == without["AP"]
 
 
-AUGMENTED = {
-    "augment__mosaic": 0.5,
-    "augment__mixup": 0.5,
-    "augment__jitter": 0.2,
-    "augment__scale": (0.8, 1.2),
-    "augment__flip": 0.5,
-    "augment__hue": 0.1,
-    "augment__saturation": 1.5,
-    "augment__value": 1.5,
-}
+def test_an_object_without_an_area_has_that_of_its_mask_or_else_of_its_box():
+    mask = np.zeros((100, 50), bool)
+    mask[10:14, 20:25] = True
+    record = {
+        "boxes": np.float64([[20, 10, 25, 18]]),
+        "labels": np.array([1]),
+        "crowd": np.array([False]),
+        "difficult": np.array([False]),
+        "size": (100, 50),
+    }
+    masks = (encode_mask(mask),)
+    assert object_table([record]).area.tolist() == [40]
+    assert object_table([{**record, "area": None, "masks": masks}]).area.tolist() == [20]
+    assert object_table([{**record, "area": [7.0], "masks": masks}]).area.tolist() == [7]
+    assert len(object_table([])) == len(detection_table(first_of_none())) == 0
+
+
+def first_of_none():
+    return jax.tree.map(lambda x: x[:0], perfect(batch_of()))
+
+
+def test_an_evaluation_does_not_depend_on_filler_or_padding():
+    task, variables, batch = task_of("yolov2"), variables_of("yolov2"), batch_of(6)
+    records = records_of(batch)
+    expected = evaluate(task, variables, [batch], records)
+    halves = [jax.tree.map(lambda x, k=k: x[k : k + 3], batch) for k in (0, 3)]
+    cut = [with_filler(padded(half, 2), 1) for half in halves]
+    found = evaluate(task, variables, cut, records)
+    assert found.metrics == pytest.approx(expected.metrics, rel=1e-5)
+    assert len(found.collected.valid) == 6
+
+
+AUGMENTED = (
+    aug.Mosaic(0.5),
+    aug.Mixup(0.5),
+    aug.JitterCrop(0.2),
+    aug.ScaleTranslate(scale=(0.8, 1.2)),
+    aug.RandomFlip(0.5),
+    aug.RandomHsv(0.1, 1.5, 1.5),
+)
 
 
 @pytest.mark.slow
 def test_all_augmentation_together():
-    task = detection(config_of(**AUGMENTED))
+    task = make("yolov2", *AUGMENTED)
     assert task.partners == 4
     batch = batch_of(8)
     others = jax.tree.map(lambda x: np.stack([x] * 4, axis=1), batch_of(8, seed=1))
@@ -270,96 +430,42 @@ def test_all_augmentation_together():
     assert (np.asarray(result.boxes) != np.asarray(batch.boxes)).any()
 
 
-EVERY_OPTION = {
-    "augment__mosaic": 0.25,
-    "augment__mixup": 0.75,
-    "augment__mixup_alpha": 2.5,
-    "augment__jitter": 0.15,
-    "augment__scale": (0.7, 1.3),
-    "augment__ratio": (0.9, 1.1),
-    "augment__translate": 0.05,
-    "augment__flip": 0.4,
-    "augment__hue": 0.2,
-    "augment__saturation": 1.75,
-    "augment__value": 1.25,
-    "augment__least_visible": 0.35,
-    "augment__least_side": 2.5,
-    "detect__score_threshold": 0.015,
-    "detect__iou_threshold": 0.55,
-    "detect__max_detections": 7,
-    "detect__max_candidates": 70,
-    "detect__best_box_only": True,
-}
+def test_every_step_of_the_augmentation_has_a_key_of_its_own():
+    keys = []
 
+    def note(key, example):
+        keys.append(key)
+        return example
 
-def test_every_option_arrives_and_every_step_has_a_key_of_its_own(monkeypatch):
-    """No augmentation runs here: what it is called with is noted."""
-    called, keys = {}, {}
-
-    def noting(name):
-        def note(key, thing, *rest, **options):
-            called[name], keys[name] = options, key
-            if rest:  # with_probability: the function that it is to call
-                called[rest[0].func] = rest[0].keywords
-                keys[rest[0].func] = keys[name]
-            return thing
-
-        return note
-
-    task_config = config_of(**EVERY_OPTION)
-    real_mosaic, real_mixup = aug.mosaic, aug.mixup
-    detection(task_config)  # is sound
-    for name in (
-        "with_probability",
-        "random_jitter_crop",
-        "random_scale_and_translate",
-        "random_horizontal_flip",
-        "random_hsv",
-    ):
-        monkeypatch.setattr(aug, name, noting(name))
-    task = detection(task_config)
-    called.clear()
+    task = make("yolov2", note, note, note)
     keys.clear()
-    example = jax.tree.map(lambda x: x[0], batch_of())
-    task.augment(jax.random.key(3), example)
-    rule = {"least_visible": 0.35, "least_side": 2.5}
-    assert called.pop(real_mosaic) == rule
-    assert called.pop(real_mixup) == {"alpha": 2.5, "partner": 3}
-    assert called.pop("with_probability")["probability"] == 0.75  # of the last, mixup
-    assert called == {
-        "random_jitter_crop": {"jitter": 0.15, **rule},
-        "random_scale_and_translate": {
-            "scale": (0.7, 1.3),
-            "ratio": (0.9, 1.1),
-            "translate": 0.05,
-            **rule,
-        },
-        "random_horizontal_flip": {"probability": 0.4},
-        "random_hsv": {"hue": 0.2, "saturation": 1.75, "value": 1.25},
-    }
-    del keys["with_probability"]
-    drawn = {np.asarray(jax.random.key_data(key)).tobytes() for key in keys.values()}
-    assert len(drawn) == 6
+    task.augment(jax.random.key(3), first(batch_of()))
+    drawn = {np.asarray(jax.random.key_data(key)).tobytes() for key in keys}
+    assert len(drawn) == 3
 
 
-def test_options_of_decoding_arrive(monkeypatch):
-    noted = {}
+def test_options_of_the_decoding_arrive():
+    """Three boxes of one class in different cells, of falling score; two of them overlap."""
+    maps = maps_of(
+        {
+            (1, 1, 2): [0, 0, 0, 0, 9, 9, -9, -9],
+            (1, 2, 2): [-4, 0, 0, 0, 2, 9, -9, -9],
+            (3, 3, 0): [0, 0, 0, 0, 0, 9, -9, -9],
+        }
+    )
+    example = first(batch_of())
 
-    def detect(boxes, scores, **options):
-        noted.update(options)
-        return boxes, scores
+    def count(**options):
+        options = DetectOptions(**{"score_threshold": 0.05, **options})
+        found = jax.jit(make("yolov2", decode=options).decode)(maps, example)
+        assert found.valid.shape == (options.max_detections,)
+        return int(found.valid.sum())
 
-    module = importlib.import_module("jaxvision.tasks.detection")  # not the function of that name
-    monkeypatch.setattr(module, "detect", detect)
-    task = detection(config_of(**EVERY_OPTION))
-    assert noted.pop("image_size") == (SIZE, SIZE)
-    assert noted == {
-        "score_threshold": 0.015,
-        "iou_threshold": 0.55,
-        "max_detections": 7,
-        "max_candidates": 70,
-    }
-    assert task.partners == 4
+    assert count(iou_threshold=0.2) == 2
+    assert count(iou_threshold=0.9) == 3
+    assert count(iou_threshold=0.9, score_threshold=0.7) == 2
+    assert count(iou_threshold=0.9, max_detections=1) == 1
+    assert count(iou_threshold=0.9, max_candidates=2) == 2
 
 
 def test_options_of_yolov1s_reading_arrive():
@@ -368,9 +474,10 @@ def test_options_of_yolov1s_reading_arrive():
         "confidence": np.tile(np.float32([0.4, 0.6]), (4, 4, 1)),
         "class_scores": np.tile(np.float32([1, 0, 0]), (4, 4, 1)),
     }
-    plain = jax.jit(task_of("yolov1").decode)(maps)
-    best = jax.jit(detection(config_of("yolov1", detect__best_box_only=True)).decode)(maps)
-    sizes = jax.jit(detection(config_of("yolov1", loss__predicts_roots=False)).decode)(maps)
+    example = first(batch_of())
+    plain = jax.jit(task_of("yolov1").decode)(maps, example)
+    best = jax.jit(make("yolov1", best_box_only=True).decode)(maps, example)
+    sizes = jax.jit(make("yolov1", predicts_roots=False).decode)(maps, example)
     # A quarter of the image's side, as a root; or half of it. (Those at the border are cut.)
     for found, side in ((plain, SIZE / 4), (sizes, SIZE / 2)):
         np.testing.assert_allclose(
@@ -387,10 +494,16 @@ def test_without_augmentation_an_example_stays_as_it_is():
     np.testing.assert_array_equal(result.boxes, batch.boxes)
 
 
-@pytest.mark.parametrize(("mosaic", "mixup", "partners"), [(1, 0, 3), (0, 0.1, 1), (0.1, 1, 4)])
-def test_partners_are_as_many_as_the_augmentation_takes(mosaic, mixup, partners):
-    config = config_of(augment__mosaic=float(mosaic), augment__mixup=float(mixup))
-    assert detection(config).partners == partners
+@pytest.mark.parametrize(
+    ("steps", "partners"),
+    [
+        ((aug.Mosaic(),), 3),
+        ((aug.Mixup(0.1),), 1),
+        ((aug.Mosaic(0.1), aug.RandomFlip(), aug.Mixup()), 4),
+    ],
+)
+def test_partners_are_as_many_as_the_augmentation_takes(steps, partners):
+    assert make("yolov2", *steps).partners == partners
 
 
 def my_loss(logits, boxes, labels, box_mask, anchors, step, *, stride, factor=2.0):
@@ -403,103 +516,335 @@ def a_number(logits, boxes, labels, box_mask, anchors, step, *, stride):
 
 
 def test_a_loss_of_ones_own():
-    name = f"{__name__}:my_loss"
-    task = detection(config_of(loss__name=name, loss__factor=3.0))
+    task = make("yolov2", loss=my_loss, factor=3.0)
     variables, batch = variables_of("yolov2"), batch_of()
-    plain = losses(task_of("yolov2"))(variables, batch)
-    terms = losses(task)(variables, batch)
+    plain = terms_of(task_of("yolov2"), variables, batch)
+    terms = terms_of(task, variables, batch)
     assert terms.keys() == {"mine"}
     np.testing.assert_allclose(terms["mine"][0], 3 * plain["class"][0], rtol=1e-6)
 
 
+# Detectors of a user's own
+
+
+class Centre(nn.Module):
+    """A network that says for each image the one box in it and a score for each class."""
+
+    num_classes: int = 3
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        x = nn.Dense(4 + self.num_classes)(images.mean(axis=(1, 2)))
+        return {"box": x[:, :4], "scores": x[:, 4:]}
+
+
+def centre_loss(outputs, example):
+    """One pair, and no need for the key or the step."""
+    error = ((outputs["box"] - example.boxes[0] / SIZE) ** 2).sum()
+    return jnp.where(example.box_mask[0], error, 0), example.box_mask.any().astype(jnp.float32)
+
+
+def centre_decode(outputs, example):
+    corner, sides = SIZE * jax.nn.sigmoid(outputs["box"]).reshape(2, 2) / 2
+    boxes = jnp.concatenate([corner, corner + sides])[None]
+    scores = jax.nn.softmax(outputs["scores"])
+    extent = example.extent.astype(jnp.float32)
+    return Detections(
+        boxes=jnp.minimum(boxes, jnp.tile(extent[::-1], 2)[None]),
+        scores=scores.max(keepdims=True),
+        labels=scores.argmax(keepdims=True).astype(jnp.int32),
+        valid=jnp.ones(1, bool),
+    )
+
+
+def centre_task(loss=centre_loss, **fields):
+    detector = Detector(Centre(), loss, centre_decode, **fields)
+    return detection(detector, INPUTS, class_names=NAMES)
+
+
+def test_a_detector_of_ones_own_runs_through_the_task():
+    task, batch = centre_task(), batch_of(8)
+    variables = task.init(jax.random.key(0))
+    terms = terms_of(task, variables, batch)
+    assert terms.keys() == {"detection_loss"}
+    total, weight = terms["detection_loss"]
+    assert total.shape == weight.shape == (8,)
+    crowd = terms_of(task, variables, batch.replace(crowd=np.ones_like(batch.crowd)))
+    assert not np.asarray(crowd["detection_loss"]).any()
+    found = evaluate(task, variables, [batch], records_of(batch))
+    assert found.collected.boxes.shape == (8, 1, 4)
+    assert 0 <= found.metrics["AP"] <= 1
+    predicted = jax.jit(functools.partial(predictions_of, task))(
+        variables,
+        ImageBatch(
+            image=batch.image,
+            mask=batch.mask,
+            extent=np.full((8, 2), 5, np.int32),
+            placement=batch.placement,
+            size=batch.size,
+        ),
+    )
+    assert (predicted.boxes <= 5).all()
+
+
+def test_a_detectors_loss_gets_the_key_and_the_step_if_it_names_them():
+    def loss(outputs, example, *, step, key):
+        return {"step": (step, 1.0), "key": (jax.random.uniform(key), 1.0)}
+
+    task, key = centre_task(loss), jax.random.key(4)
+    example = first(batch_of())
+    outputs = {"box": jnp.zeros(4), "scores": jnp.zeros(3)}
+    terms = task.loss(outputs, example, key=key, step=jnp.int32(9))
+    assert terms["step"] == (9, 1)
+    assert terms["key"] == (jax.random.uniform(key), 1)
+    only_step = centre_task(lambda outputs, example, step: (step, 1))
+    assert only_step.loss(outputs, example, key=key, step=9) == {"detection_loss": (9, 1)}
+
+
+def test_a_detector_may_run_its_network_in_its_own_way():
+    model = Centre()
+
+    def forward(variables, batch, *, keys, step, train):
+        outputs = model.apply(variables, 1 - batch.image, train=train)
+        return {**outputs, "boxes_seen": batch.box_mask.sum(axis=1)}, {}
+
+    detector = Detector(model, centre_loss, centre_decode, forward=forward)
+    task = detection(detector, INPUTS, class_names=NAMES)
+    variables, batch = task.init(jax.random.key(0)), batch_of()
+    outputs = outputs_of(task, variables, batch)
+    np.testing.assert_array_equal(outputs["boxes_seen"], batch.box_mask.sum(axis=1))
+    mirrored = outputs_of(centre_task(), variables, batch.replace(image=255 - batch.image))
+    np.testing.assert_allclose(outputs["box"], mirrored["box"], rtol=1e-4, atol=1e-5)
+    named = detector_of()
+
+    def as_it_is(variables, batch, *, keys, step, train):
+        return named.model.apply(variables, batch.image, train=train), {}
+
+    named = dataclasses.replace(named, forward=as_it_is)
+    parts = as_json(detection(named, INPUTS, class_names=NAMES))
+    with pytest.raises(InputError, match="as_it_is, which has no name"):
+        RESTORE["detection"](parts)
+
+
 @pytest.mark.parametrize(
-    ("version", "changes", "message"),
+    ("detector", "message"),
     [
-        ("yolov2", {"data__class_names": ()}, "number of config.data.class_names is 0"),
-        ("yolov2", {"data__image_size": 36}, "image_size is 36: give multiples of 8"),
-        ("yolov3", {"data__image_size": 36}, "image_size is 36: give multiples of 8"),
-        ("yolov2", {"data__sizes": (32, 36)}, "config.data.sizes is 36: give multiples of 8"),
-        ("yolov1", {"data__sizes": (32, 40)}, "fully connected layers"),
-        ("yolov2", {"data__mean": (0.5,)}, "3 channels, but 1 figures in mean"),
-        ("yolov2", {"anchors": ()}, r"config.anchors is \(\): give \(width, height\)"),
-        ("yolov2", {"anchors": ((1, 2), (3,))}, "give \\(width, height\\) in pixels"),
-        ("yolov2", {"anchors": ((1, 2), (3, 0))}, "give \\(width, height\\) in pixels"),
-        ("yolov3", {"anchors": ((1, 2), (3, 4), (5, 6))}, "has 3: yolov3 predicts at 2 scales"),
-        ("yolov1", {"anchors": ((1, 2),)}, "config.anchors: yolov1 has none"),
-        ("yolov2", {"model__num_anchors": 3}, "num_anchors follows from config.anchors"),
-        ("yolov2", {"model__nam": 3}, "yolov2 has no field 'nam'"),
-        ("yolov2", {"model__name": "lenet5"}, "'lenet5' is no detector: known: fast_yolov1"),
-        ("yolov2", {"loss__name": "yolov1_loss"}, "unknown loss 'yolov1_loss'"),
-        ("yolov2", {"loss__gamma": 1.0}, "config.loss: yolov2_loss got other options"),
-        ("yolov2", {"loss__stride": 4}, "config.loss.stride follows from the network"),
-        ("yolov2", {"augment__flip": 1.5}, "config.augment.flip is 1.5"),
-        ("yolov2", {"detect__iou_threshold": -0.1}, "config.detect.iou_threshold is -0.1"),
-        ("yolov2", {"detect__max_detections": 0}, "config.detect.max_detections is 0"),
-        ("yolov2", {"model__norm": "batchnorm"}, "unknown norm 'batchnorm'.*'batch_norm'"),
-        ("yolov2", {"model__backbone": {"stages": ()}}, "the backbone of yolov2 has no name"),
-        ("yolov2", {"model__backbone": {"name": "darknet20"}}, "unknown backbone 'darknet20'"),
-        ("yolov2", {"model__reorg_order": "dark"}, "reorg_order|order"),
-        ("yolov2", {"anchors": ((1, 2), (3, float("inf")))}, "give \\(width, height\\) in pixels"),
-        ("yolov2", {"data__class_names": ("cat,dog",)}, r"has 'cat,dog': give \('cat', 'dog'\)"),
-        ("yolov2", {"augment__scale": (0.8,)}, "config.augment: "),
-        ("yolov2", {"augment__jitter": 0.6}, "config.augment: jitter is 0.6"),
-        ("yolov2", {"augment__saturation": 0.5}, "config.augment: saturation is 0.5"),
-        ("yolov2", {"loss__prior_steps": "x"}, "config.loss: "),
-        ("yolov2", {"loss__ignore_threshold": 2.0}, "config.loss: ignore_threshold is 2.0"),
+        (Detector(Centre(), lambda outputs: 1, centre_decode), "^loss: <lambda> cannot be called"),
         (
-            "yolov2",
-            {"loss__name": f"{__name__}:a_number"},
-            "config.loss: the loss returns",
+            Detector(Centre(), lambda outputs, example: 1, centre_decode),
+            "^loss: the loss returns 1",
+        ),
+        (
+            Detector(Centre(), centre_loss, lambda outputs, example: example.extent + "x"),
+            "^decode: ",
+        ),
+        (
+            Detector(Centre(), centre_loss, centre_decode, multiple_of=5),
+            r"^size is \(32, 32\): give",
+        ),
+        (
+            Detector(Centre(4), centre_loss, centre_decode, num_classes=4),
+            "^model tells 4 classes apart, but there are 3 class_names",
+        ),
+        (Detector(nn.Dense(3), centre_loss, centre_decode), "^model: "),
+    ],
+)
+def test_what_is_wrong_with_a_detector_of_ones_own(detector, message):
+    with pytest.raises(OptionError, match=message):
+        detection(detector, INPUTS, class_names=NAMES)
+
+
+# Descriptions
+
+DESCRIBED = {
+    "yolov1": {"predicts_roots": False, "best_box_only": True, "lambda_coord": 3.0},
+    "yolov2": {"constrained": False, "prior_steps": 7},
+    "yolov3": {"ignore_threshold": 0.7},
+}
+
+
+@every_version
+def test_a_description_gives_the_same_task_for_evaluation(version):
+    decode = DetectOptions(score_threshold=0.01, iou_threshold=0.6, max_detections=20)
+    task = make(
+        version,
+        *AUGMENTED,
+        decode=decode,
+        fields={"norm": None} if version == "yolov1" else {},
+        **DESCRIBED[version],
+    )
+    if version != "yolov1":
+        task = with_frozen_statistics(task, ("backbone/*",))
+    parts = as_json(task)
+    assert parts["loss"]["loss"]["name"].endswith(f"{version}_loss")
+    assert parts["loss"]["train_difficult"] is False
+    assert len(parts["augment"]["augment"]) == len(AUGMENTED)
+    again = RESTORE["detection"](parts)
+    assert again.loss is None
+    assert again.class_names == NAMES
+    assert again.inputs == task.inputs
+    variables = random_values(jax.eval_shape(task.init, jax.random.key(0)))
+    batch = batch_of(extent=np.tile(np.int32([30, 20]), (2, 1)))
+    results = []
+    for each in (task, again):
+        run = jax.jit(functools.partial(predictions_of, each))
+        results.append((outputs_of(each, variables, batch), run(variables, batch)))
+    jax.tree.map(np.testing.assert_array_equal, *results)
+    found = results[0][1]
+    assert found.valid.any()
+    assert (found.boxes[..., 2] <= 20).all()
+    assert as_json(again)["decode"] == parts["decode"]
+
+    most = float(found.scores.max())
+    stricter = RESTORE["detection"](parts, decode={"score_threshold": 0.99 * most})
+    few = jax.jit(functools.partial(predictions_of, stricter))(variables, batch)
+    assert 0 < few.valid.sum() < found.valid.sum()
+    with pytest.raises(OptionError, match=r"^score_threshold is 2: give at .* at most 1$"):
+        RESTORE["detection"](parts, decode={"score_threshold": 2})
+    with pytest.raises(InputError, match="unexpected keyword argument 'score'"):
+        RESTORE["detection"](parts, decode={"score": 0.5})
+
+
+def test_a_description_of_what_has_no_name_says_what_to_give():
+    parts = as_json(centre_task())
+    assert parts["loss"]["loss"]["object"].endswith(":centre_loss")
+    with pytest.raises(InputError, match="Centre, which has no name"):
+        RESTORE["detection"](parts)
+    parts["forward"] = as_json(task_of("yolov2"))["forward"]
+    with pytest.raises(InputError, match="centre_decode, which has no name"):
+        RESTORE["detection"](parts)
+    parts = as_json(task_of("yolov2"))
+    parts["decode"]["detector"] = "yolov4"
+    with pytest.raises(InputError, match="unknown detector 'yolov4': did you mean 'yolov"):
+        RESTORE["detection"](parts)
+
+
+def test_a_part_that_is_replaced_is_no_longer_what_is_described():
+    task = task_of("yolov2")
+    for name in ("forward", "loss", "augment", "decode", "inputs"):
+        assert task.origin[name][0] is getattr(task, name)
+    mine = dataclasses.replace(task, loss=lambda *arguments, **given: {})
+    assert mine.origin["loss"][0] is not mine.loss
+    detector = dataclasses.replace(detector_of(), loss=centre_loss)
+    description = detection_of_two_maps(detector).origin["loss"][1]
+    assert description["loss"]["object"].endswith(":centre_loss")
+
+
+def detection_of_two_maps(detector):
+    """A task of a detector whose loss wants other maps than its network gives."""
+
+    def forward(variables, batch, *, keys, step, train):
+        outputs = detector.model.apply(variables, batch.image, train=train)
+        return {**outputs, "box": jnp.zeros((len(batch.image), 4))}, {}
+
+    return detection(dataclasses.replace(detector, forward=forward), INPUTS, class_names=NAMES)
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: detection(detector_of(), INPUTS, class_names=()),
+            "^class_names has 0 names: give",
+        ),
+        (
+            lambda: detection(detector_of(), INPUTS, class_names="cat"),
+            "^class_names is 'cat': give",
+        ),
+        (
+            lambda: detection(detector_of(), INPUTS, class_names=4),
+            r"^model tells 3 classes apart, .* 4 class_names: create it with num_classes=4",
+        ),
+        (lambda: make(inputs=Inputs((36, 36))), r"^size is \(36, 36\): give multiples of 8"),
+        (
+            lambda: make("yolov3", inputs=Inputs((32, 36))),
+            r"^size is \(32, 36\): give multiples of",
+        ),
+        (lambda: make(anchors=()), r"^anchors is \(\): give \(width, height\)"),
+        (lambda: make(anchors=((1, 2), (3,))), r"^anchors is .*give \(width, height\) in pixels"),
+        (lambda: make(anchors=((1, 2), (3, 0))), r"give \(width, height\) in pixels"),
+        (lambda: make(anchors=((1, 2), (3, float("inf")))), r"give \(width, height\) in pixels"),
+        (
+            lambda: make("yolov3", anchors=((1, 2), (3, 4), (5, 6))),
+            "^anchors has 3: the network predicts at 2 scales",
+        ),
+        (
+            lambda: detectors.yolov2(create_model("lenet5", num_classes=3), ANCHORS),
+            "^model is .*, which has no field num_anchors: give a network",
+        ),
+        (
+            lambda: detectors.yolov1(create_model("resnet20", num_classes=3)),
+            r"^model gives no map 'coordinates', but c1, c2, .*logits",
+        ),
+        (lambda: detectors.yolov3(model_of("yolov2"), ANCHORS), "^model has no scales: give a"),
+        (lambda: make(fields={"reorg_order": "dark"}), "^model: .*(reorg_order|order)"),
+        (lambda: make(gamma=1.0), "^loss: yolov2_loss cannot be called as it is: .*'gamma'"),
+        (lambda: make(stride=4), "^stride follows from the network: leave it out"),
+        (
+            lambda: make(ignore_threshold=2.0),
+            "^loss.ignore_threshold is 2.0: give at least 0 and at",
+        ),
+        (lambda: make(prior_steps="x"), "^loss: "),
+        (lambda: make(loss=a_number), "^loss: the loss returns"),
+        (lambda: make(loss=None, gamma=1.0), "^gamma is an option of the loss: give a loss"),
+        (
+            lambda: DetectOptions(score_threshold=2),
+            "^score_threshold is 2: give at least 0 and at most",
+        ),
+        (lambda: DetectOptions(iou_threshold=-0.1), "^iou_threshold is -0.1"),
+        (lambda: DetectOptions(max_detections=0), "^max_detections is 0: give at least 1"),
+        (lambda: make("yolov2", aug.Elastic()), "^augment: Elastic cannot move the boxes"),
+        (lambda: make("yolov2", aug.RandAugment()), "^augment: RandAugment cannot move the boxes"),
+        (lambda: make("yolov2", aug.ClassMixup(3)), "^augment: "),
+        (
+            lambda: make("yolov2", lambda key, example: None),
+            "^augment returns NoneType: return the",
         ),
     ],
 )
-def test_settings_that_do_not_fit_are_clear_errors(version, changes, message):
-    with pytest.raises(InputError, match=message):
-        detection(config_of(version, **changes))
+def test_options_that_do_not_fit_are_clear_errors(call, message):
+    with pytest.raises(OptionError, match=message):
+        call()
 
 
-# "Rungs" of the paper's table from YOLO to YOLOv2 (Redmon & Farhadi 2017, table 2): each is one
-# change of the config. The high-resolution classifier is a matter of pre-training; the
-# high-resolution detector of image_size.
-EXTRACTION = {**TINY, "stages": (*TINY["stages"][:-1], (3, ((6, 3),)))}
+# The rungs of the paper's table from YOLO to YOLOv2 (Redmon & Farhadi 2017, table 2): each is one
+# change of an argument. The high-resolution classifier is a matter of pre-training.
+FREE = {"constrained": False}
+EXTRACTION = {**BACKBONE, "stages": (*STAGES[:-1], (3, ((6, 3),)))}
 RUNGS = {
-    "YOLO": ("yolov1", {}),
-    "batch norm": ("yolov1", {"model__norm": "batch_norm"}),
-    "convolutional": ("yolov1", {"model__norm": "batch_norm", "model__hidden": ()}),
-    "anchor boxes": (
-        "yolov2",
-        {"model__backbone": EXTRACTION, "model__passthrough": None, "loss__constrained": False},
-    ),
-    "new network": ("yolov2", {"model__passthrough": None, "loss__constrained": False}),
+    "YOLO": ("yolov1", {}, {}),
+    "batch norm": ("yolov1", {"norm": "batch_norm"}, {}),
+    "convolutional": ("yolov1", {"norm": "batch_norm", "hidden": ()}, {}),
+    "anchor boxes": ("yolov2", {"backbone": EXTRACTION, "passthrough": None}, FREE),
+    "new network": ("yolov2", {"passthrough": None}, FREE),
     "dimension priors": (
         "yolov2",
-        {
-            "model__passthrough": None,
-            "loss__constrained": False,
-            "anchors": ((3, 5), (7, 9), (20, 14)),
-        },
+        {"passthrough": None},
+        {**FREE, "anchors": ((3, 5), (7, 9), (20, 14))},
     ),
-    "location prediction": ("yolov2", {"model__passthrough": None}),
-    "passthrough": ("yolov2", {}),
-    "multi-scale": ("yolov2", {"data__sizes": (24, 32, 40)}),
-    "high-resolution detector": ("yolov2", {"data__image_size": 40}),
+    "location prediction": ("yolov2", {"passthrough": None}, {}),
+    "passthrough": ("yolov2", {}, {}),
+    "high-resolution detector": ("yolov2", {}, {"inputs": Inputs((40, 40))}),
 }
 
 
 @pytest.mark.slow
-def test_every_rung_from_yolo_to_yolov2_is_a_change_of_the_config():
+def test_every_rung_from_yolo_to_yolov2_is_a_change_of_an_argument():
     shapes = {}
-    for rung, (version, changes) in RUNGS.items():
-        config = config_of(version, **changes)
-        task, size = detection(config), config.data.image_size
-        batch = batch_of(image=np.zeros((2, size, size, 3), np.uint8))
+    for rung in RUNGS:
+        version, fields, options = RUNGS[rung]
+        task = make(version, fields=fields, **options)
+        batch = batch_of(image=np.zeros((2, *task.inputs.shape), np.uint8))
 
         def run(key, batch, task=task):
             variables = task.init(key)
             batch = jax.vmap(task.prepare)(batch)
             outputs, _ = task.forward(variables, batch, keys=None, step=0, train=False)
             one = functools.partial(task.loss, key=None, step=jnp.int32(0))
-            return variables, jax.vmap(one)(outputs, batch), jax.vmap(task.decode)(outputs)
+            return variables, jax.vmap(one)(outputs, batch), jax.vmap(task.decode)(outputs, batch)
 
         variables, terms, found = jax.eval_shape(run, jax.random.key(0), batch)
         assert found.boxes.shape == (2, 100, 4), rung
@@ -517,12 +862,11 @@ def test_every_rung_from_yolo_to_yolov2_is_a_change_of_the_config():
 
 def test_location_prediction_changes_loss_and_decoding():
     variables, batch = variables_of("yolov2"), batch_of()
-    free = detection(config_of(loss__constrained=False))
-    plain = losses(task_of("yolov2"))(variables, batch)
-    assert not np.allclose(losses(free)(variables, batch)["xy"][0], plain["xy"][0])
+    free = make("yolov2", constrained=False)
+    plain = terms_of(task_of("yolov2"), variables, batch)
+    assert not np.allclose(terms_of(free, variables, batch)["xy"][0], plain["xy"][0])
     # tx = 2: two anchors' widths to the right of the cell's middle, or within the cell.
-    maps = {"logits": np.full((4, 4, 4, 8), -9.0, "f4")}
-    maps["logits"][1, 1, 0] = [2, 0, 0, 0, 9, 9, -9, -9]
+    maps = maps_of({(1, 1, 0): [2, 0, 0, 0, 9, 9, -9, -9]})
     for task, centre in ((free, 12 + 2 * 4), (task_of("yolov2"), 8 * (1 + 1 / (1 + np.exp(-2))))):
-        box = jax.jit(task.decode)(maps).boxes[0]
+        box = jax.jit(task.decode)(maps, first(batch)).boxes[0]
         np.testing.assert_allclose(box, [centre - 2, 10, centre + 2, 14], rtol=1e-5)

@@ -1,5 +1,6 @@
-"""The landmark task: losses, metrics, what is found."""
+"""The landmark task: losses, metrics, what is found, description."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -10,31 +11,40 @@ import numpy as np
 import optax
 import pytest
 
-from jaxvision.cli.config import default_config
-from jaxvision.core import InputError, LandmarkBatch
-from jaxvision.data import EvalLoader, ToLandmarkExample, TrainLoader
+from jaxvision import augment as aug
+from jaxvision.core import InputError, Inputs, LandmarkBatch, OptionError
+from jaxvision.data import EvalLoader, ToLandmarks, TrainLoader
 from jaxvision.data.sources.scenes import SceneLandmarks, scenes
-from jaxvision.engine import Optimizer, Parallel, init_state, make_evaluate, make_update
 from jaxvision.losses import heatmap_cross_entropy, heatmap_l2_loss
-from jaxvision.models import MODELS, SEGMENTERS
-from jaxvision.ops import gaussian_heatmaps
-from jaxvision.tasks import landmarks
+from jaxvision.metrics import normalized_landmark_error
+from jaxvision.models import create_model
+from jaxvision.ops import gaussian_heatmaps, soft_argmax
+from jaxvision.tasks import (
+    RESTORE,
+    HeatmapDecode,
+    gaussian_loss,
+    landmarks,
+    with_frozen_statistics,
+)
+from tests.models.variables import random_values
+from tests.tasks.loop import as_json, evaluate, train
 
 SIZE = 16
+INPUTS = Inputs((SIZE, SIZE))
+NAMES = ("left", "right", "nose", "mouth")
 POINTS = np.float32([[3.2, 4.9], [10.5, 11.1], [8, 14], [0, 0]])
 VISIBLE = np.array([True, True, True, False])
 
 
-def config_of(names=("left", "right", "nose", "mouth"), **changes):
-    config = default_config("landmarks")
-    config.data.image_size = SIZE
-    config.data.class_names = tuple(names)
-    config.model.widths = (4, 8)
-    with config.unlocked():
-        for key, value in changes.items():
-            *groups, last = key.split("__")
-            functools.reduce(getattr, groups, config)[last] = value
-    return config
+def make(*augment, names=NAMES, fields=(), inputs=INPUTS, **options):
+    model = create_model("unet", **{"num_classes": len(names), "widths": (4, 8), **dict(fields)})
+    return landmarks(model, inputs, landmark_names=names, augment=augment, **options)
+
+
+LOSSES = {
+    "heatmap_cross_entropy": gaussian_loss,
+    "heatmap_l2_loss": functools.partial(gaussian_loss, loss=heatmap_l2_loss),
+}
 
 
 def example_of(**changes):
@@ -50,7 +60,9 @@ def example_of(**changes):
 
 @functools.cache
 def task_of(name="heatmap_cross_entropy", method="soft_argmax"):
-    return landmarks(config_of(loss__name=name, decode__method=method))
+    # A network that is trained with squares gives the heatmaps themselves.
+    decode = HeatmapDecode(method, softmax=name != "heatmap_l2_loss")
+    return make(loss=LOSSES[name], decode=decode)
 
 
 def logits_of(seed=1, side=SIZE):
@@ -67,18 +79,15 @@ def loss_of(task, logits, example):
 
 
 @pytest.mark.parametrize(
-    ("name", "term", "loss"),
-    [
-        ("heatmap_cross_entropy", "cross_entropy", heatmap_cross_entropy),
-        ("heatmap_l2_loss", "l2", heatmap_l2_loss),
-    ],
+    ("name", "loss"),
+    [("heatmap_cross_entropy", heatmap_cross_entropy), ("heatmap_l2_loss", heatmap_l2_loss)],
 )
-def test_the_losses_are_those_of_the_library(name, term, loss):
-    task = landmarks(config_of(loss__name=name, loss__sigma=1.7))
+def test_the_losses_are_those_of_the_library(name, loss):
+    task = make(loss=functools.partial(LOSSES[name], sigma=1.7))
     terms = loss_of(task, logits_of(), example_of())
     expected = loss(logits_of(), gaussians(1.7), VISIBLE)
-    assert terms.keys() == {term}
-    np.testing.assert_allclose(terms[term], expected, rtol=1e-5)
+    assert terms.keys() == {"landmark_loss"}
+    np.testing.assert_allclose(terms["landmark_loss"], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["heatmap_cross_entropy", "heatmap_l2_loss"])
@@ -119,7 +128,7 @@ def test_points_are_found_in_perfect_maps(name, method, error):
     maps = gaussians()
     task, squares = task_of(name, method), name == "heatmap_l2_loss"
     logits = maps if squares else jnp.log(jnp.maximum(maps, 1e-30))
-    found = task.decode({"logits": logits})
+    found = task.decode({"logits": logits}, None)
     np.testing.assert_allclose(found["points"][:3], POINTS[:3], atol=error)
     expected = (maps if squares else maps / maps.sum((0, 1), keepdims=True)).max((0, 1))
     np.testing.assert_allclose(found["scores"], expected, rtol=1e-4)
@@ -129,15 +138,15 @@ def test_settings_of_the_soft_argmax():
     logits = np.full((SIZE, SIZE, 4), -50.0, "f4")
     logits[2, 2], logits[2, 12], logits[2, 3] = 3, 2, 1
 
-    def x(**changes):
-        decode = landmarks(config_of(**changes)).decode
-        return float(decode({"logits": logits})["points"][0, 0])
+    def x(**options):
+        decode = make(decode=HeatmapDecode(**options)).decode
+        return float(decode({"logits": logits}, None)["points"][0, 0])
 
     one, two = np.exp([-1.0, -2.0])
     assert x() == pytest.approx(2.5 + two / (1 + two), rel=1e-5)
     everywhere = 2.5 + (10 * one + two) / (1 + one + two)
-    assert x(decode__radius=0) == pytest.approx(everywhere, rel=1e-4)
-    assert x(decode__temperature=0.5) == pytest.approx(2.5 + two**2 / (1 + two**2), rel=1e-5)
+    assert x(radius=0) == pytest.approx(everywhere, rel=1e-4)
+    assert x(temperature=0.5) == pytest.approx(2.5 + two**2 / (1 + two**2), rel=1e-5)
 
 
 def test_the_error_is_in_pixels_of_the_original_image():
@@ -166,58 +175,62 @@ class Coarse(nn.Module):
         return {"logits": nn.Conv(self.num_classes, sides, sides, padding="VALID")(images)}
 
 
-def test_maps_may_be_smaller_than_the_images(monkeypatch):
-    for table in (MODELS, SEGMENTERS):
-        monkeypatch.setitem(table, "coarse", Coarse)
-    config = config_of(model__name="coarse", decode__method="argmax")
-    del config.model.widths
-    task, half = landmarks(config), SIZE // 2
+def test_maps_may_be_smaller_than_the_images():
+    decode, half = HeatmapDecode("argmax"), SIZE // 2
+    task = landmarks(Coarse(4), INPUTS, landmark_names=NAMES, decode=decode)
     terms = loss_of(task, logits_of(side=half), example_of())
     expected = heatmap_cross_entropy(
         logits_of(side=half), gaussians(points=POINTS / 2, side=half), VISIBLE
     )
-    np.testing.assert_allclose(terms["cross_entropy"], expected, rtol=1e-5)
+    np.testing.assert_allclose(terms["landmark_loss"], expected, rtol=1e-5)
     maps = jnp.log(jnp.maximum(gaussians(points=POINTS / 2, side=half), 1e-30))
-    found = task.decode({"logits": maps})["points"]
+    found = task.decode({"logits": maps}, None)["points"]
     np.testing.assert_allclose(found[:3], POINTS[:3], atol=1e-3)
-    with config.unlocked():
-        config.model.stride = 3
-    with pytest.raises(InputError, match=r"config.model: its maps are 5 x 5 of images of 16 x 16"):
-        landmarks(config)
+    message = "^model gives maps of 5 x 5 for images of 16 x 16 pixels: give a network"
+    with pytest.raises(OptionError, match=message):
+        landmarks(Coarse(4, 3), INPUTS, landmark_names=NAMES)
 
 
-def test_a_loss_of_the_users_own(tmp_path):
-    file = tmp_path / "mine.py"
-    file.write_text(
-        "from jaxvision.ops import soft_argmax\n"
-        "from jaxvision.metrics import normalized_landmark_error\n"
-        "def distance(logits, points, visible, *, factor):\n"
-        "    found = soft_argmax(logits)\n"
-        "    total, weight = normalized_landmark_error(found, points, visible, 1.0)\n"
-        "    return {'distance': (factor * total, weight)}\n"
+def test_maps_may_be_rectangular():
+    """Maps of 8 x 16 for images of 16 rows and 32 columns; the stride is that of each axis."""
+    task = landmarks(
+        Coarse(4), Inputs((16, 32)), landmark_names=NAMES, decode=HeatmapDecode("argmax")
     )
-    task = landmarks(config_of(loss__name=f"{file}:distance", loss__factor=2.0))
-    flat = np.zeros((SIZE, SIZE, 4), "f4")
-    total, weight = loss_of(task, flat, example_of())["distance"]
+    points = POINTS * np.float32([2, 1])
+    heatmaps = gaussian_heatmaps(points / 2, size=(8, 16), sigma=1.0)
+    maps = jnp.log(jnp.maximum(heatmaps, 1e-30))
+    found = task.decode({"logits": maps}, None)["points"]
+    np.testing.assert_allclose(found[:3], points[:3], atol=1e-3)
+
+
+def distance(logits, points, visible, *, factor=1.0, key=None, step=0):
+    total, weight = normalized_landmark_error(soft_argmax(logits), points, visible, 1.0)
+    return {"distance": (factor * total, weight), "t": (step + jax.random.uniform(key), 1.0)}
+
+
+def test_a_loss_of_the_users_own():
+    task = make(loss=functools.partial(distance, factor=2.0))
+    flat, key = np.zeros((SIZE, SIZE, 4), "f4"), jax.random.key(2)
+    terms = task.loss({"logits": flat}, example_of(), key=key, step=jnp.int32(3))
+    total, weight = terms["distance"]
     expected = 2 * np.linalg.norm(POINTS[:3] - SIZE / 2, axis=1).sum()
     assert (float(total), weight) == (pytest.approx(expected, rel=1e-5), 3)
+    assert terms["t"] == (3 + jax.random.uniform(key), 1)
 
 
 def test_all_augmentation_together():
-    changes = {
-        "augment__scale": (0.8, 1.2),
-        "augment__translate": 0.1,
-        "augment__flip": 0.5,
-        "augment__swap": (1, 0, 2, 3),
-        "augment__hue": 0.1,
-        "augment__saturation": 1.5,
-        "augment__value": 1.5,
-    }
+    steps = (
+        aug.ScaleTranslate(scale=(0.8, 1.2), translate=0.1),
+        aug.RandomFlip(0.5, swap=(1, 0, 2, 3)),
+        aug.RandomHsv(0.1, 1.5, 1.5),
+    )
     image = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3)).astype(np.uint8)
     example = example_of(image=image)
     batch = jax.tree.map(lambda x: np.stack([x] * 8), example)
-    task, keys = landmarks(config_of(**changes)), jax.random.split(jax.random.key(0), 8)
+    task, keys = make(*steps), jax.random.split(jax.random.key(0), 8)
     result = jax.jit(jax.vmap(task.augment))(keys, batch)
+    assert result.placement is None, "it no longer describes the image"
+    result = result.replace(placement=batch.placement)
     assert jax.tree.map(jnp.shape, result) == jax.tree.map(jnp.shape, batch)
     assert len(np.unique(np.asarray(result.points)[:, 1], axis=0)) == 8
     assert 0 <= result.image.min() < result.image.max() <= 255
@@ -243,70 +256,125 @@ class Scenes:
     def where(self, index):
         return f"scene {index}"
 
+    def target(self, index):
+        return {name: x for name, x in self[index].items() if name != "image"}
+
 
 @pytest.fixture(scope="module")
 def source():
     return SceneLandmarks(Scenes(8))
 
 
-TO_EXAMPLE = ToLandmarkExample((32, 32), 10)
+SMALL = Inputs((32, 32), resize="stretch")
+TO_EXAMPLE = ToLandmarks(SMALL, 10)
 
 
-def train(source, devices, steps=20, widths=(4, 8)):
-    names = source.class_names
-    task = landmarks(config_of(names, data__image_size=32, loss__sigma=1.5, model__widths=widths))
+def trained(source, devices, steps=20, widths=(4, 8)):
+    loss = functools.partial(gaussian_loss, sigma=1.5)
+    task = make(names=source.class_names, inputs=SMALL, loss=loss, fields={"widths": widths})
     loader = TrainLoader(source, TO_EXAMPLE, batch_size=8, seed=0)
-    parallel = Parallel("pmap", jax.devices()[:devices])
-    transformation = optax.with_extra_args_support(optax.adam(0.05))
-    optimizer = Optimizer(transformation, lambda _: 0.05)
-    update = make_update(task, optimizer, seed=0, parallel=parallel)
-    state = parallel.replicate(init_state(task, optimizer, 0))
-    losses = []
-    for _ in range(steps):
-        state, record = update(state, parallel.shard(next(loader)))
-        losses.append(float(record["loss"]))
-    return make_evaluate(task, parallel=parallel), state, np.array(losses)
+    batches = (next(loader) for _ in range(steps))
+    return task, train(task, batches, devices, optimizer=optax.adam(0.05))
 
 
 @pytest.mark.slow
 def test_it_learns_the_same_on_one_device_and_on_four(source):
-    _, _, alone = train(source, 1)
-    evaluate, state, losses = train(source, 4)
-    np.testing.assert_allclose(losses[:4], alone[:4], rtol=1e-3)
-    assert losses[-3:].mean() < losses[:3].mean() - 1.5
+    _, alone = trained(source, 1)
+    task, shared = trained(source, 4)
+    np.testing.assert_allclose(shared.losses[:4], alone.losses[:4], rtol=1e-3)
+    assert shared.losses[-3:].mean() < shared.losses[:3].mean() - 1.2
     # Filler images change nothing.
     expected, filled = (
-        evaluate(state, EvalLoader(source, TO_EXAMPLE, batch_size=size)).metrics for size in (8, 12)
+        evaluate(task, shared.variables, EvalLoader(source, TO_EXAMPLE, batch_size=size)).metrics
+        for size in (8, 12)
     )
     assert filled == pytest.approx(expected, rel=1e-5)
     assert expected.keys() == {"pixel_error"}
 
 
 @pytest.mark.slow
-def test_eight_scenes_are_learnt_by_heart(source):
+def test_eight_scenes_are_overfitted(source):
     """With an error on the way (points that are off, swapped names) they would not be."""
-    evaluate, state, _ = train(source, 1, steps=200, widths=(16, 32, 64))
-    metrics = evaluate(state, EvalLoader(source, TO_EXAMPLE, batch_size=8)).metrics
+    task, result = trained(source, 1, steps=200, widths=(16, 32, 64))
+    data = EvalLoader(source, TO_EXAMPLE, batch_size=8)
+    metrics = evaluate(task, result.variables, data).metrics
     assert metrics["pixel_error"] < 1  # of 96; a pixel of the network's input is 3
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("loss", "decode"),
     [
-        ({"data__class_names": ()}, "number of config.data.class_names is 0"),
-        ({"data__image_size": 0}, "config.data.image_size is 0"),
-        ({"data__mean": (0.5,)}, "3 channels, but 1 figures in mean"),
-        ({"model__name": "lenet5"}, "unknown network that gives maps 'lenet5'"),
-        ({"model__wdths": (4,)}, "unet has no field 'wdths'"),
-        ({"loss__name": "l2"}, "unknown loss 'l2'"),
-        ({"loss__gamma": 2.0}, "config.loss: heatmap_cross_entropy got other options"),
-        ({"loss__sigma": 0.0}, "config.loss: sigma is 0"),
-        ({"decode__method": "max"}, "unknown config.decode.method 'max'"),
-        ({"decode__temperature": 0.0}, "config.decode: temperature is 0"),
-        ({"augment__flip": 0.5}, r"config.augment: swap is \(\): give for each of the 4"),
-        ({"augment__scale": (2, 1)}, "config.augment: the second of scale is 1"),
+        (gaussian_loss, HeatmapDecode("soft_argmax", radius=2, temperature=0.7)),
+        (LOSSES["heatmap_l2_loss"], HeatmapDecode("argmax", softmax=False)),
+        (distance, HeatmapDecode()),
     ],
 )
-def test_settings_that_do_not_fit_are_clear_errors(changes, message):
-    with pytest.raises(InputError, match=message):
-        landmarks(config_of(**changes))
+def test_a_description_gives_the_same_task_for_evaluation(loss, decode):
+    task = make(
+        aug.RandomFlip(swap=(1, 0, 2, 3)),
+        fields={"norm": "batch_norm"},
+        loss=loss,
+        decode=decode,
+    )
+    task = with_frozen_statistics(task, ("*",))
+    parts = as_json(task)
+    again = RESTORE["landmarks"](parts)
+    assert again.loss is None
+    assert again.class_names == NAMES
+    assert again.inputs == INPUTS
+    variables = random_values(jax.eval_shape(task.init, jax.random.key(0)))
+    image = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3)).astype(np.uint8)
+    batch = jax.tree.map(lambda x: np.stack([x] * 2), example_of(image=image))
+    batch = jax.vmap(task.prepare)(batch)
+
+    def run(task):
+        outputs, _ = task.forward(variables, batch, keys=None, step=0, train=False)
+        decoded = jax.vmap(task.decode)(outputs, batch)
+        return outputs, decoded, jax.vmap(task.metrics)(outputs, batch)
+
+    expected, found = (jax.jit(functools.partial(run, each))() for each in (task, again))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert as_json(again)["decode"] == parts["decode"]
+    if loss is distance:
+        assert parts["loss"]["loss"]["object"].endswith(":distance")
+    else:
+        name = "heatmap_cross_entropy" if loss is gaussian_loss else "heatmap_l2_loss"
+        assert parts["loss"]["loss"] == {"name": name}
+    assert dataclasses.replace(task, loss=distance).origin["loss"][0] is not distance
+    own = landmarks(Coarse(4), INPUTS, landmark_names=NAMES)
+    with pytest.raises(InputError, match="Coarse, which has no name"):
+        RESTORE["landmarks"](as_json(own))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: make(names=(), fields={"num_classes": 1}), "^landmark_names has 0 names: give at"),
+        (lambda: make(names="ab"), "^landmark_names is 'ab': give names"),
+        (
+            lambda: make(fields={"num_classes": 3}),
+            "^model has 3 channels of logits, .* 4 landmarks",
+        ),
+        (lambda: make(fields={"padding": "valid"}), "^model gives maps that lack the border"),
+        (lambda: make(loss=heatmap_l2_loss), "^loss: "),
+        (lambda: make(loss=functools.partial(gaussian_loss, gamma=2.0)), "^loss: .*'gamma'"),
+        (lambda: make(loss=functools.partial(gaussian_loss, sigma=0.0)), "^loss.sigma is 0"),
+        (lambda: make(loss=lambda logits, points: 1), "^loss: <lambda> cannot be called as it is"),
+        (lambda: HeatmapDecode(temperature=0.0), "^temperature is 0.0: give more than 0"),
+        (lambda: HeatmapDecode(radius=-1), "^radius is -1: give at least 0"),
+        (lambda: aug.RandomFlip(swap=(1, 2)), r"^swap is \(1, 2\): give for each point"),
+    ],
+)
+def test_options_that_do_not_fit_are_clear_errors(call, message):
+    with pytest.raises(OptionError, match=message):
+        call()
+
+
+def test_an_unknown_method_lists_the_known_ones():
+    with pytest.raises(InputError, match=r"unknown method 'max': .*argmax"):
+        HeatmapDecode("max")
+
+
+def test_an_exchange_of_another_number_of_points_is_refused():
+    with pytest.raises(OptionError, match=r"^augment.swap has 3 numbers: give 4, one a point"):
+        make(aug.RandomFlip(swap=(1, 0, 2)))

@@ -1,16 +1,17 @@
-"""The segmentation task: losses, metrics, what is found."""
+"""The segmentation task: losses, metrics, what is found, description."""
 
+import dataclasses
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from jaxvision.cli.config import default_config
-from jaxvision.core import InputError, SegmentationBatch
-from jaxvision.engine import Optimizer, Parallel, init_state, make_evaluate, make_update
+from jaxvision import augment as aug
+from jaxvision.core import InputError, Inputs, OptionError, SegmentationBatch
 from jaxvision.losses import (
     dice_loss,
     pixel_binary_cross_entropy,
@@ -18,29 +19,38 @@ from jaxvision.losses import (
     sigmoid_focal_loss,
     softmax_focal_loss,
 )
-from jaxvision.tasks import segmentation
+from jaxvision.models import create_model
+from jaxvision.tasks import (
+    RESTORE,
+    binary_segmentation_loss,
+    segmentation,
+    segmentation_loss,
+    with_frozen_statistics,
+)
+from tests.models.variables import random_values
+from tests.tasks.loop import as_json, evaluate, train, with_filler
 
 SIZE = 16
+INPUTS = Inputs((SIZE, SIZE))
+NAMES = ("nothing", "cat", "dog")
 
 
-def config_of(classes=3, **changes):
-    config = default_config("segmentation")
-    config.data.image_size = SIZE
-    config.data.class_names = ("nothing", "cat", "dog")[:classes]
-    config.model.widths = (4, 8)
-    with config.unlocked():
-        for key, value in changes.items():
-            *groups, last = key.split("__")
-            functools.reduce(getattr, groups, config)[last] = value
-    return config
+def make(classes=3, *augment, channels=None, fields=(), inputs=INPUTS, **options):
+    fields = {"widths": (4, 8), **dict(fields)}
+    model = create_model("unet", num_classes=channels or classes, **fields)
+    return segmentation(model, inputs, class_names=NAMES[:classes], augment=augment, **options)
 
 
-def config_with_aux(**changes):
-    config = config_of(model__name="unet_backbone", **changes)
-    config.model.backbone = {"name": "plain_darknet", "stages": ((1, ((4, 3),)), (2, ((4, 3),)))}
-    config.model.widths = (4,)
-    config.model.aux = True
-    return config
+BACKBONE = {"name": "plain_darknet", "stages": ((1, ((4, 3),)), (2, ((4, 3),)))}
+
+
+def make_with_aux(**options):
+    model = create_model("unet_backbone", num_classes=3, backbone=BACKBONE, widths=(4,), aux=True)
+    return segmentation(model, INPUTS, class_names=NAMES, **options)
+
+
+def of_library(**options):
+    return functools.partial(segmentation_loss, **options)
 
 
 def batch_of(size=4, classes=3, seed=0, **changes):
@@ -54,9 +64,7 @@ def batch_of(size=4, classes=3, seed=0, **changes):
     return SegmentationBatch(**{**fields, **changes})
 
 
-@functools.cache
-def task_of(classes=3, name="cross_entropy"):
-    return segmentation(config_of(classes, loss__name=name))
+task_of = functools.cache(make)
 
 
 def outputs_of(logits):
@@ -75,16 +83,10 @@ def test_the_losses_are_those_of_the_library_with_their_factors():
     example = jax.tree.map(lambda x: x[0], batch_of())
     labels, logits = example.labels, logits_of(3)
     weights = (0.5, 1.0, 2.0)
-    task = segmentation(
-        config_of(
-            loss__cross_entropy=0.5,
-            loss__dice=2.0,
-            loss__focal=3.0,
-            loss__gamma=1.5,
-            loss__class_weights=weights,
-            loss__smooth=0.1,
-        )
+    loss = of_library(
+        cross_entropy=0.5, dice=2.0, focal=3.0, gamma=1.5, class_weights=weights, smooth=0.1
     )
+    task = make(loss=loss)
     terms = loss_of(task, logits, example)
     total, weight = pixel_cross_entropy(logits, labels, class_weights=weights)
     np.testing.assert_allclose(terms["cross_entropy"], (0.5 * total, weight), rtol=1e-6)
@@ -101,16 +103,10 @@ def test_the_losses_are_those_of_the_library_with_their_factors():
 def test_one_class_needs_no_channel_for_the_background():
     example = jax.tree.map(lambda x: x[0], batch_of(classes=2))
     logits = logits_of(1)
-    task = segmentation(
-        config_of(
-            2,
-            loss__name="binary_cross_entropy",
-            loss__positive_weight=3.0,
-            loss__dice=1.0,
-            loss__focal=1.0,
-            loss__alpha=None,
-        )
+    loss = functools.partial(
+        binary_segmentation_loss, positive_weight=3.0, dice=1.0, focal=1.0, alpha=None
     )
+    task = make(2, channels=1, loss=loss)
     terms = loss_of(task, logits, example)
     expected = pixel_binary_cross_entropy(logits[..., 0], example.labels, positive_weight=3.0)
     np.testing.assert_allclose(terms["cross_entropy"], expected, rtol=1e-6)
@@ -121,7 +117,7 @@ def test_one_class_needs_no_channel_for_the_background():
         logits[..., 0], targets[..., 0], example.labels != 255, alpha=None
     )
     np.testing.assert_allclose(terms["focal_loss"], expected, rtol=1e-6)
-    np.testing.assert_array_equal(task.decode(outputs_of(logits)), logits[..., 0] > 0)
+    np.testing.assert_array_equal(task.decode(outputs_of(logits), example), logits[..., 0] > 0)
     metrics = task.metrics(outputs_of(logits), example)
     assert metrics["mean_iou"][0].shape == (2,)
 
@@ -148,7 +144,7 @@ def test_what_equals_the_labels_is_perfect_and_what_does_not_count_does_not():
 def test_an_image_of_which_nothing_counts_costs_nothing():
     batch = batch_of()
     example = jax.tree.map(lambda x: x[0], batch.replace(labels=np.full_like(batch.labels, 255)))
-    for task in (task_of(), segmentation(config_of(loss__dice=1.0, loss__focal=1.0))):
+    for task in (task_of(), make(loss=of_library(dice=1.0, focal=1.0))):
 
         def total(logits, task=task):
             terms = task.loss(outputs_of(logits), example, key=None, step=0)
@@ -160,9 +156,7 @@ def test_an_image_of_which_nothing_counts_costs_nothing():
 
 
 def test_labels_are_cropped_to_what_a_network_without_padding_sees():
-    config = config_of(model__padding="valid")
-    config.data.image_size = 28
-    task = segmentation(config)
+    task = make(fields={"padding": "valid"}, inputs=Inputs((28, 28)))
     labels = np.random.default_rng(0).integers(0, 3, (28, 28), np.uint8)
     example = SegmentationBatch(image=np.zeros((28, 28, 3), np.uint8), labels=labels, mask=np.True_)
     edge = 8  # four convolutions of 3x3, two of them where pixels are twice as wide
@@ -175,44 +169,56 @@ def test_labels_are_cropped_to_what_a_network_without_padding_sees():
     assert total == weight == inside.size
 
 
-@pytest.mark.parametrize("options", [{}, {"class_weights": (0.1, 1.0, 2.0), "dice": 2.0}])
-def test_an_auxiliary_map_has_the_same_loss_but_for_its_factor_and_options(options):
+def test_an_auxiliary_map_has_the_same_loss_and_half_the_weight():
     example, main, other = jax.tree.map(lambda x: x[0], batch_of()), logits_of(3), logits_of(3, 2)
-    changes = {f"auxiliary__{name}": value for name, value in options.items()}
-    task = segmentation(config_with_aux(auxiliary__factor=0.25, loss__dice=1.0, **changes))
-    alone = segmentation(
-        config_of(**{f"loss__{name}": value for name, value in {"dice": 1.0, **options}.items()})
-    )
+    loss = of_library(dice=1.0)
     outputs = {**outputs_of(main), "aux": jnp.asarray(other)}
-    terms = task.loss(outputs, example, key=None, step=0)
+    terms = make_with_aux(loss=loss).loss(outputs, example, key=None, step=0)
     assert terms.keys() == {"cross_entropy", "dice_loss", "aux_cross_entropy", "aux_dice_loss"}
+    alone = make(loss=loss)
     for name, (total, weight) in loss_of(alone, other, example).items():
-        np.testing.assert_allclose(terms[f"aux_{name}"], (0.25 * total, weight), rtol=1e-6)
-    for name, term in loss_of(segmentation(config_of(loss__dice=1.0)), main, example).items():
+        np.testing.assert_allclose(terms[f"aux_{name}"], (0.5 * total, weight), rtol=1e-6)
+    for name, term in loss_of(alone, main, example).items():
         np.testing.assert_allclose(terms[name], term, rtol=1e-6)
 
 
-def test_a_wrong_option_of_the_auxiliary_loss_is_named():
-    with pytest.raises(InputError, match=r"config\.auxiliary: .*class_weights"):
-        segmentation(config_with_aux(auxiliary__class_weights=(1.0, 2.0)))
+def test_an_auxiliary_map_may_have_a_loss_and_a_factor_of_its_own():
+    example, main, other = jax.tree.map(lambda x: x[0], batch_of()), logits_of(3), logits_of(3, 2)
+    of_aux = of_library(class_weights=(0.1, 1.0, 2.0), dice=2.0)
+    task = make_with_aux(auxiliary=(of_aux, 0.25))
+    terms = task.loss({**outputs_of(main), "aux": other}, example, key=None, step=0)
+    assert terms.keys() == {"cross_entropy", "aux_cross_entropy", "aux_dice_loss"}
+    for name, (total, weight) in of_aux(jnp.asarray(other), example.labels).items():
+        np.testing.assert_allclose(terms[f"aux_{name}"], (0.25 * total, weight), rtol=1e-6)
 
 
-def test_options_of_an_auxiliary_loss_that_is_not_there_are_an_error():
-    with pytest.raises(InputError, match=r"config\.auxiliary\.dice .*'unet' gives none"):
-        segmentation(config_of(auxiliary__dice=1.0))
+@pytest.mark.parametrize(
+    ("make_task", "message"),
+    [
+        (
+            lambda: make_with_aux(auxiliary=(of_library(class_weights=(1.0, 2.0)), 0.5)),
+            "^auxiliary: .*class_weights|^auxiliary.class_weights",
+        ),
+        (lambda: make_with_aux(auxiliary=(segmentation_loss, -1.0)), "^auxiliary is -1.0: give at"),
+        (
+            lambda: make(auxiliary=(segmentation_loss, 0.5)),
+            '^auxiliary is set, but model gives no map "aux": leave it out',
+        ),
+    ],
+)
+def test_a_wrong_auxiliary_loss_is_named(make_task, message):
+    with pytest.raises(OptionError, match=message):
+        make_task()
 
 
 def test_all_augmentation_together():
-    changes = {
-        "augment__scale": (0.8, 1.2),
-        "augment__translate": 0.1,
-        "augment__elastic": 2.0,
-        "augment__flip": 0.5,
-        "augment__hue": 0.1,
-        "augment__saturation": 1.5,
-        "augment__value": 1.5,
-    }
-    task, batch = segmentation(config_of(**changes)), batch_of(8)
+    steps = (
+        aug.ScaleTranslate(scale=(0.8, 1.2), translate=0.1),
+        aug.Elastic(2.0),
+        aug.RandomFlip(0.5),
+        aug.RandomHsv(0.1, 1.5, 1.5),
+    )
+    task, batch = make(3, *steps), batch_of(8)
     keys = jax.random.split(jax.random.key(0), 8)
     result = jax.jit(jax.vmap(task.augment))(keys, batch)
     assert result.image.shape == batch.image.shape
@@ -222,56 +228,147 @@ def test_all_augmentation_together():
     assert 0 <= result.image.min() < result.image.max() <= 255
 
 
-@functools.cache
-def task_of_both():
-    """Both Dice as a loss and Dice as a metric."""
-    return segmentation(config_of(loss__dice=0.5))
-
-
-def train(devices, steps=12):
-    task = task_of_both()
-    parallel = Parallel("pmap", jax.devices()[:devices])
-    transformation = optax.with_extra_args_support(optax.adam(0.01))
-    optimizer = Optimizer(transformation, lambda _: 0.01)
-    update = make_update(task, optimizer, seed=0, parallel=parallel)
-    state = parallel.replicate(init_state(task, optimizer, 0))
-    batches = [parallel.shard(batch_of(8, seed=k)) for k in range(3)]
-    losses = []
-    for step in range(steps):
-        state, record = update(state, batches[step % 3])
-        losses.append(float(record["loss"]))
-    return task, parallel, state, np.array(losses)
-
-
 @pytest.mark.slow
 def test_it_learns_the_same_on_one_device_and_on_four():
-    _, _, _, alone = train(1)
-    task, parallel, state, losses = train(4)
-    np.testing.assert_allclose(losses[:4], alone[:4], rtol=1e-3)
-    assert losses[-3:].mean() < 0.8 * losses[:3].mean()
+    """With Dice both as a loss and as a metric."""
+    task = make(loss=of_library(dice=0.5))
+    batches = [batch_of(8, seed=step % 3) for step in range(12)]
+    alone, shared = (train(task, batches, n, optimizer=optax.adam(0.01)) for n in (1, 4))
+    np.testing.assert_allclose(shared.losses[:4], alone.losses[:4], rtol=1e-3)
+    assert shared.losses[-3:].mean() < 0.8 * shared.losses[:3].mean()
     # Filler images change nothing.
-    evaluate = make_evaluate(task, parallel=parallel)
     batch = batch_of(8)
-    filled = jax.tree.map(lambda x: np.concatenate([x, np.zeros_like(x)]), batch)
-    expected = evaluate(state, [batch]).metrics
-    assert evaluate(state, [filled]).metrics == pytest.approx(expected, rel=1e-5)
-    assert expected.keys() == {"mean_iou", "dice", "pixel_accuracy"}
+    expected = evaluate(task, shared.variables, [batch])
+    found = evaluate(task, shared.variables, [with_filler(batch, 8)])
+    assert found.metrics == pytest.approx(expected.metrics, rel=1e-5)
+    assert expected.metrics.keys() == {"mean_iou", "dice", "pixel_accuracy"}
+    assert np.nanmean(found.tables["class_iou"]) == pytest.approx(found.metrics["mean_iou"])
+
+
+def test_the_table_has_the_overlap_of_each_class_over_all_images():
+    task, batch = task_of(), batch_of(6)
+    labels = np.where(batch.labels == 255, 0, batch.labels).astype(int)
+    labels[3:] = np.where(labels[3:] == 2, 1, labels[3:])  # what is found has no more dogs
+    outputs = {"logits": jnp.asarray(np.eye(3)[labels], jnp.float32)}
+    collected = jax.device_get(jax.vmap(task.dataset_metric.collect)(outputs, batch))
+    numbers, tables = task.dataset_metric.summarize(collected, [{}] * 6)
+    assert numbers == {}
+    counted = batch.labels != 255
+    expected = []
+    for c in range(3):
+        found, true = (labels == c) & counted, batch.labels == c
+        expected.append((found & true).sum() / (found | true).sum())
+    assert expected[2] < expected[1] < 1
+    np.testing.assert_allclose(tables["class_iou"], expected, rtol=1e-6)
+    nothing = jax.tree.map(lambda x: x[:0], collected)
+    assert np.isnan(task.dataset_metric.summarize(nothing, []).tables["class_iou"]).all()
+
+
+def my_loss(logits, labels, *, key, step, factor=1.0):
+    total, weight = pixel_cross_entropy(logits, labels)
+    return {"mine": (factor * total, weight), "t": (step + jax.random.uniform(key), 1.0)}
+
+
+def test_a_loss_of_ones_own_gets_the_key_and_the_step_if_it_names_them():
+    example, logits, key = jax.tree.map(lambda x: x[0], batch_of()), logits_of(3), jax.random.key(3)
+    task = make(loss=functools.partial(my_loss, factor=2.0))
+    terms = task.loss(outputs_of(logits), example, key=key, step=jnp.int32(6))
+    total, weight = pixel_cross_entropy(logits, example.labels)
+    np.testing.assert_allclose(terms["mine"], (2 * total, weight), rtol=1e-6)
+    np.testing.assert_allclose(terms["t"], (6 + jax.random.uniform(key), 1), rtol=1e-6)
+    one_pair = make(loss=pixel_cross_entropy)
+    terms = loss_of(one_pair, logits, example)
+    np.testing.assert_allclose(terms["segmentation_loss"], (total, weight), rtol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [3, 1])
+def test_a_description_gives_the_same_task_for_evaluation(channels):
+    classes = max(channels, 2)
+    task = make(
+        classes,
+        aug.RandomFlip(),
+        aug.Elastic(2.0),
+        channels=channels,
+        fields={"norm": "batch_norm"},
+        loss=segmentation_loss if channels > 1 else binary_segmentation_loss,
+    )
+    task = with_frozen_statistics(task, ("*",))
+    parts = as_json(task)
+    if channels == 1:
+        assert parts["loss"]["loss"] == {"name": "binary_cross_entropy"}
+    else:
+        assert parts["loss"]["loss"] == {"name": "segmentation_loss/cross_entropy"}
+    again = RESTORE["segmentation"](parts)
+    assert again.loss is None
+    assert again.class_names == NAMES[:classes]
+    assert again.inputs == INPUTS
+    variables, batch = random_values(jax.eval_shape(task.init, jax.random.key(0))), batch_of()
+    batch = jax.vmap(task.prepare)(batch)
+
+    def run(task):
+        outputs, _ = task.forward(variables, batch, keys=None, step=0, train=False)
+        return outputs, jax.vmap(task.decode)(outputs, batch)
+
+    expected, found = (jax.jit(functools.partial(run, each))() for each in (task, again))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert set(np.unique(found[1])) <= set(range(classes))
+    assert as_json(again)["forward"] == {"model": parts["forward"]["model"]}
+
+
+def test_an_auxiliary_loss_is_described():
+    parts = as_json(make_with_aux(auxiliary=(segmentation_loss, 0.25)))
+    loss, factor = parts["loss"]["auxiliary"]
+    assert loss == {"name": "segmentation_loss/cross_entropy"}
+    assert factor == 0.25
+    assert RESTORE["segmentation"](parts).loss is None
+    task = make(loss=my_loss)
+    assert as_json(task)["loss"]["loss"]["object"].endswith(":my_loss")
+    assert task.origin["loss"][0] is task.loss
+    assert dataclasses.replace(task, loss=my_loss).origin["loss"][0] is not my_loss
+    own = segmentation(Pixels(), INPUTS, class_names=NAMES)
+    with pytest.raises(InputError, match="Pixels, which has no name"):
+        RESTORE["segmentation"](as_json(own))
+
+
+class Pixels(nn.Module):
+    @nn.compact
+    def __call__(self, images, *, train):
+        return {"logits": nn.Dense(3)(images)}
 
 
 @pytest.mark.parametrize(
-    ("classes", "changes", "message"),
+    ("call", "message"),
     [
-        (1, {}, "number of config.data.class_names is 1: give at least 2"),
-        (3, {"loss__name": "binary_cross_entropy"}, "with a binary loss is 3: give at most 2"),
-        (3, {"loss__name": "crossentropy"}, "unknown loss 'crossentropy'"),
-        (3, {"loss__label_smoothing": 0.1}, "config.loss: cross_entropy got other options"),
-        (3, {"loss__cross_entropy": 0.0}, "config.loss: the sum of the factors is 0"),
-        (3, {"loss__class_weights": (1.0,)}, "config.loss: "),
-        (3, {"data__mean": (0.5,)}, "3 channels, but 1 figures in mean"),
-        (3, {"data__image_size": 0}, "config.data.image_size is 0"),
-        (3, {"model__wdths": (4,)}, "unet has no field 'wdths'"),
+        (lambda: make(1), "^class_names has 1 names: give at least 2"),
+        (
+            lambda: segmentation(create_model("unet"), INPUTS, class_names=300),
+            "^class_names has 300 names: give at most 255",
+        ),
+        (lambda: make(channels=2), "^model has 2 channels of logits, but there are 3 classes"),
+        (lambda: make(channels=1), "^model has 1 channels of logits, but there are 3 classes"),
+        (lambda: make(loss=of_library(label_smoothing=0.1)), "^loss: .*'label_smoothing'"),
+        (lambda: make(loss=of_library(cross_entropy=0.0)), "^loss.*: the sum of the factors is 0"),
+        (lambda: make(loss=of_library(dice=-1.0)), "^loss.*: the factor of dice_loss is -1"),
+        (
+            lambda: make(loss=of_library(gamma=-1.0, focal=1.0)),
+            "^loss.gamma is -1.0: give at least",
+        ),
+        (lambda: make(loss=of_library(class_weights=(1.0,))), "^loss"),
+        (
+            lambda: make(loss=lambda logits, labels: logits),
+            r"^loss: the loss returns .*: return \(",
+        ),
+        (
+            lambda: make(2, channels=2, loss=binary_segmentation_loss),
+            r"^loss: logits is float32\[16, 16, 2\]: give float\[H, W, 1\]",
+        ),
+        (lambda: make(3, aug.ClassMixup(3)), "^augment: "),
+        (
+            lambda: make(3, lambda key, x: x.replace(image=x.image[:8])),
+            "^augment returns images of",
+        ),
     ],
 )
-def test_settings_that_do_not_fit_are_clear_errors(classes, changes, message):
-    with pytest.raises(InputError, match=message):
-        segmentation(config_of(classes, **changes))
+def test_options_that_do_not_fit_are_clear_errors(call, message):
+    with pytest.raises(OptionError, match=message):
+        call()

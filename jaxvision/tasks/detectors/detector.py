@@ -21,14 +21,16 @@ class Detector:
 
     Attributes:
       model: the network.
-      loss: (outputs, example, *, key, step) -> named (total, weight) pairs, of one example;
-        `example.box_mask` is True for the objects that are trained on. None: for evaluation only.
+      loss: (outputs, example) -> named (total, weight) pairs, or one pair, of one example;
+        `example.box_mask` is True for the objects that are trained on. It gets `key` and `step` by
+        name too, if its signature names them. None: for evaluation only.
       decode: (outputs, example) -> Detections, in pixels of the network's input, clipped to
         `example.extent`; of the example it may use `image`, `extent`, `placement` and `size`.
       forward: as `jaxvision.core.Task.forward`; None: the network on the images.
       multiple_of: both sides of the network's input are a multiple of it.
       origin: name of a field of this record -> (the object there, its description in JSON), for
         detectors that have a name; see `jaxvision.core.describe`.
+      num_classes: how many classes the network tells apart; None: it is not checked.
     """
 
     model: nn.Module
@@ -37,3 +39,4 @@ class Detector:
     forward: Callable[..., Any] | None = None
     multiple_of: int = 1
     origin: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    num_classes: int | None = None

@@ -19,11 +19,10 @@ from jaxvision.core import (
     check_array,
     describe,
     extent_of,
-    option_errors,
 )
 from jaxvision.losses import yolov1_loss, yolov2_loss, yolov3_loss
 from jaxvision.ops import decode_yolo, decode_yolov1
-from jaxvision.tasks.building import check_signature, with_key_and_step
+from jaxvision.tasks.building import check_signature, maps_of_image, with_key_and_step
 from jaxvision.tasks.decoding import DetectOptions, detect
 from jaxvision.tasks.detectors.detector import Candidates, Detector
 from jaxvision.tasks.names import NAMES
@@ -55,7 +54,8 @@ def yolov1(
       OptionError: an option that the loss does not have, or a network of another form.
     Source: Redmon et al. 2016 ("You only look once").
     """
-    strides = _strides(model, ("coordinates", "confidence", "class_scores"))
+    maps_of = _maps_of(model, ("coordinates", "confidence", "class_scores"))
+    strides = _strides(maps_of)
     stride = strides["coordinates"]
     given = {"image_size": (1, 1), "predicts_roots": predicts_roots}
     example_loss = _checked_loss(loss, 6, given, options)
@@ -80,7 +80,16 @@ def yolov1(
 
     how = {"predicts_roots": predicts_roots, "best_box_only": best_box_only}
     return _detector(
-        "yolov1", model, loss and total, candidates, strides, decode, how, loss, options
+        "yolov1",
+        model,
+        loss and total,
+        candidates,
+        decode,
+        how,
+        loss_function=loss,
+        loss_options=options,
+        multiple_of=max(strides.values()),
+        num_classes=maps_of["class_scores"].shape[-1],
     )
 
 
@@ -110,8 +119,9 @@ def yolov2(
     Source: Redmon and Farhadi 2017 ("YOLO9000"), section 2.
     """
     sizes = _sizes(anchors)
-    model = model.clone(num_anchors=len(sizes))
-    strides = _strides(model, ("logits",))
+    model = _with_anchors(model, len(sizes))
+    maps_of = _maps_of(model, ("logits",))
+    strides = _strides(maps_of)
     given = {"stride": strides["logits"], "constrained": constrained}
     example_loss = _checked_loss(loss, 5, given, options)
 
@@ -124,7 +134,16 @@ def yolov2(
 
     how = {"anchors": sizes.tolist(), "constrained": constrained}
     return _detector(
-        "yolov2", model, loss and total, candidates, strides, decode, how, loss, options
+        "yolov2",
+        model,
+        loss and total,
+        candidates,
+        decode,
+        how,
+        loss_function=loss,
+        loss_options=options,
+        multiple_of=max(strides.values()),
+        num_classes=maps_of["logits"].shape[-1] - 5,
     )
 
 
@@ -164,9 +183,10 @@ def yolov3(
         )
     # The coarsest map, which is the first, gets the largest; on each they rise, as Darknet's do.
     sizes = list(np.array(by_size, np.float32).reshape(scales, -1, 2)[::-1])
-    model = model.clone(num_anchors=len(sizes[0]))
+    model = _with_anchors(model, len(sizes[0]))
     names = tuple(f"logits{level}" for level, *_ in model.scales)
-    strides = _strides(model, names)
+    maps_of = _maps_of(model, names)
+    strides = _strides(maps_of)
     given = {"strides": tuple(strides.values())}
     example_loss = _checked_loss(loss, 5, given, options)
 
@@ -180,7 +200,16 @@ def yolov3(
 
     how = {"anchors": _sizes(anchors).tolist()}
     return _detector(
-        "yolov3", model, loss and total, candidates, strides, decode, how, loss, options
+        "yolov3",
+        model,
+        loss and total,
+        candidates,
+        decode,
+        how,
+        loss_function=loss,
+        loss_options=options,
+        multiple_of=max(strides.values()),
+        num_classes=maps_of[names[0]].shape[-1] - 5,
     )
 
 
@@ -189,11 +218,13 @@ def _detector(
     model: nn.Module,
     loss: Loss | None,
     candidates: Callable[[Any], Candidates],
-    strides: dict[str, int],
     options: DetectOptions,
     how: dict[str, Any],
+    *,
     loss_function: Loss | None,
     loss_options: dict[str, Any],
+    multiple_of: int,
+    num_classes: int,
 ) -> Detector:
     """The record of a detector, with its description.
 
@@ -202,11 +233,12 @@ def _detector(
       model: the network.
       loss: of the record.
       candidates: maps of one image -> boxes and scores.
-      strides: of the maps.
       options: which candidates become detections.
       how: further arguments of the constructor.
       loss_function: that the constructor was given.
       loss_options: likewise.
+      multiple_of: of the record.
+      num_classes: of the record.
     """
 
     def decode(outputs: Any, example: DetectionBatch) -> Detections:
@@ -219,7 +251,8 @@ def _detector(
         model=model,
         loss=loss,
         decode=decode,
-        multiple_of=max(strides.values()),
+        multiple_of=multiple_of,
+        num_classes=num_classes,
         origin={
             "model": (model, describe(model, NAMES)),
             "loss": (loss, of_loss if loss is not None else {}),
@@ -279,23 +312,37 @@ def _sizes(anchors: Anchors) -> np.ndarray:
 _PROBE = 256  # pixels: a multiple of every network's stride
 
 
-def _strides(model: nn.Module, names: Sequence[str]) -> dict[str, int]:
-    """Sides of the cells of a network's maps, pixels.
+def _with_anchors(model: nn.Module, count: int) -> nn.Module:
+    """The network with a number of anchors on each map.
+
+    Raises:
+      OptionError: it has no field for it.
+    """
+    if not hasattr(model, "num_anchors"):
+        raise OptionError(
+            "model",
+            f"model is {type(model).__name__}, which has no field num_anchors: give a network "
+            "that predicts a box for each anchor, like yolov2 or yolov3",
+        )
+    return model.clone(num_anchors=count)
+
+
+def _maps_of(model: nn.Module, names: Sequence[str]) -> dict[str, Any]:
+    """The shapes of a network's maps of these names, for one image of `_PROBE` pixels a side.
 
     Raises:
       OptionError: the network fails, or lacks one of the maps.
     """
-
-    def run(key: Array) -> dict[str, Array]:
-        images = jnp.zeros((1, _PROBE, _PROBE, 3))
-        return model.init_with_output(key, images, train=False)[0]
-
-    with option_errors("model"):
-        maps = jax.eval_shape(run, jax.random.key(0))
+    maps = maps_of_image(model, (_PROBE, _PROBE, 3))
     for name in names:
         if name not in maps:
             raise OptionError("model", f"model gives no map {name!r}, but {', '.join(maps)}")
-    return {name: _PROBE // maps[name].shape[1] for name in names}
+    return {name: maps[name] for name in names}
+
+
+def _strides(maps: dict[str, Any]) -> dict[str, int]:
+    """Sides of the cells of the maps that `_maps_of` gives, pixels."""
+    return {name: _PROBE // x.shape[0] for name, x in maps.items()}
 
 
 def yolov1_candidates(
