@@ -15,10 +15,10 @@ import argparse
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxvision.tasks.yolo import detect, yolov2_candidates, yolov3_candidates
 from timing import machine, median_ms
 
 from jaxvision.models import create_model
-from jaxvision.tasks.yolo import detect, yolov2_candidates, yolov3_candidates
 
 ANCHORS = np.float32([[42, 55], [102, 128], [162, 259], [303, 155], [360, 320]])
 PYRAMID = np.float32(

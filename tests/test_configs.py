@@ -6,9 +6,10 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
+from jaxvision.cli.assemble import make_criterion, make_task
+from jaxvision.engine.evaluate import measured
 from ml_collections import ConfigDict
 
-from jaxvision.cli.assemble import make_criterion, make_task
 from jaxvision.cli.config import (
     configs_folder,
     default_config,
@@ -33,7 +34,6 @@ from jaxvision.data import (
     SEGMENTATION_SOURCES,
 )
 from jaxvision.engine import abstract_state, make_optimizers
-from jaxvision.engine.evaluate import measured
 from tests.marks import slow_but
 
 CONFIGS = shipped_configs()

@@ -109,9 +109,7 @@ def main(argv: list[str]) -> None:
         )
     steps = int(fitted.state.step)
     if not fitted.finished:
-        tell(
-            f"asked to stop: saved after step {steps} in {workdir}; the same command resumes"
-        )
+        tell(f"asked to stop: saved after step {steps} in {workdir}; the same command resumes")
         return
     evaluation = evaluate(task, fitted.variables, test, parallel=parallel, label="testing")
     if first_process:
