@@ -203,8 +203,8 @@ class RandomCrop(Geometric):
 class RandomResizedCrop(Geometric):
     """Cuts out a window of a random size, aspect ratio and place, and resizes it.
 
-    The result has the size of the image; it is float32, bilinear. Szegedy et al. 2015 ("Going
-    deeper with convolutions"), section 6; see `random_resized_crop_window`.
+    The result has the size of the image; it is float32, bilinear. See Szegedy et al. 2015 ("Going
+    deeper with convolutions"), section 6, and `random_resized_crop_window`.
 
     Attributes:
       scale: the least and the largest share of the image's area, more than 0, at most 1.

@@ -108,17 +108,20 @@ def main(argv: list[str]) -> None:
             options=_compared(config),
             command_line=config.to_dict(),
         )
+    steps = int(fitted.state.step)
     if not fitted.finished:
-        tell(
-            f"asked to stop: saved after step {fitted.step} in {workdir}; the same command resumes"
-        )
+        tell(f"asked to stop: saved after step {steps} in {workdir}; the same command resumes")
         return
     evaluation = evaluate(task, fitted.variables, test, parallel=parallel, label="testing")
     if first_process:
         result = {
             "split": "test",
             **evaluation.metrics,
+<<<<<<< HEAD
             "steps": int(fitted.state.step),
+=======
+            "steps": steps,
+>>>>>>> redesign
             "state_digest": state_digest(fitted.state),
             "variables_digest": state_digest(fitted.variables),
         }

@@ -38,6 +38,7 @@ def with_frozen_statistics(task: Task, patterns: Sequence[str]) -> Task:
 
     origin = dict(task.origin)
     if "forward" in origin and origin["forward"][0] is task.forward:
-        description = {**origin["forward"][1], "freeze_statistics": list(patterns)}
+        description = dict(origin["forward"][1])
+        description["freeze_statistics"] = [*description.get("freeze_statistics", ()), *patterns]
         origin["forward"] = (forward, description)
     return dataclasses.replace(task, forward=forward, origin=origin)

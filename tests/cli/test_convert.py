@@ -6,9 +6,9 @@ import re
 import jax
 import numpy as np
 import pytest
+from jaxvision.cli.beginning import starting_from
 
 from jaxvision.cli import assemble
-from jaxvision.cli.beginning import starting_from
 from jaxvision.cli.config import default_config
 from jaxvision.interop import (
     load_weights,

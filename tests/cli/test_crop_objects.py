@@ -6,10 +6,10 @@ import re
 
 import numpy as np
 import pytest
+from jaxvision.data.sources.splits import CLASSIFICATION_SOURCES
 from PIL import Image
 
 from jaxvision.data import Splits, read_image
-from jaxvision.data.sources.splits import CLASSIFICATION_SOURCES
 from tests.cli.test_errors import error_of
 from tests.data.folders import IMAGES, paint, voc_object, voc_xml, write_voc
 from tests.data.test_folders import WRITERS

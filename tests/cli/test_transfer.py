@@ -6,10 +6,10 @@ import re
 import jax
 import numpy as np
 import pytest
+from jaxvision.cli.beginning import starting_from
 from ml_collections import ConfigDict
 
 from jaxvision.cli import assemble
-from jaxvision.cli.beginning import starting_from
 from jaxvision.cli.config import find_config, load_config
 
 TINY = [

@@ -133,7 +133,7 @@ def test_what_is_far_away_draws_only_without_a_radius():
 def test_soft_argmax_has_the_gradient_of_finite_differences(radius):
     with jax.enable_x64():
         maps = maps_of(2).astype("f8")
-        check_grads(partial(soft_argmax, radius=radius), (maps,), order=1, modes=["rev"])
+        check_grads(jax.jit(partial(soft_argmax, radius=radius)), (maps,), order=1, modes=["rev"])
 
 
 def test_a_pixel_that_may_not_be_has_no_share():

@@ -3,13 +3,13 @@
 import jax
 import numpy as np
 import pytest
+from jaxvision.tasks.yolo import detect, yolov1_candidates, yolov2_candidates, yolov3_candidates
 
 from jaxvision.core import Detections, ImageBatch, InputError
 from jaxvision.interop import DarknetNetwork, parse_cfg
 from jaxvision.ops import clip_boxes_to_image
 from jaxvision.predict import darknet_task, predict
 from jaxvision.tasks.inference import predictions_of
-from jaxvision.tasks.yolo import detect, yolov1_candidates, yolov2_candidates, yolov3_candidates
 from tests.models.variables import random_variables
 
 NET = "[net]\nheight=32\nwidth=32\nchannels=3\n"

@@ -1,68 +1,52 @@
-"""A detector learns real pictures by heart: the whole way from files to average precision."""
+"""A detector overfits real pictures: the whole way from files to average precision."""
 
 import numpy as np
+import optax
 import pytest
 
-from jaxvision.cli.config import default_config
-from jaxvision.data import (
-    AnnotatedImages,
-    EvalLoader,
-    Subset,
-    ToDetectionExample,
-    TrainLoader,
-    read_voc,
-)
-from jaxvision.engine import Parallel, init_state, make_evaluate, make_optimizer, make_update
-from jaxvision.tasks import detection
+from jaxvision.core import Inputs
+from jaxvision.data import EvalLoader, Subset, ToDetection, TrainLoader, VocFolder
+from jaxvision.models import create_model
+from jaxvision.tasks import detection, detectors
+from tests.tasks.loop import evaluate, train
 
 IMAGES, STEPS = 16, 300
 CLASSES = ("Platelets", "RBC", "WBC")
+INPUTS = Inputs((208, 208), resize="stretch")
 
 
-def config_of():
-    config = default_config("detection")
-    config.steps = STEPS
-    config.model.name = "yolov2"
-    config.model.backbone = {
-        "name": "plain_darknet",
-        "stages": (
-            (1, ((16, 3),)),
-            (2, ((32, 3),)),
-            (3, ((64, 3),)),
-            (4, ((128, 3), (64, 1), (128, 3))),
-        ),
-    }
-    config.model.level, config.model.convolutions, config.model.passthrough = 4, (128,), 32
-    config.anchors = ((14, 17), (28, 33), (36, 42), (44, 50), (68, 82))
-    config.data.class_names = CLASSES
-    config.data.image_size = 208
-    config.loss.prior_steps = 20
-    config.optimizer.name = "adamw"
-    config.optimizer.learning_rate = 3e-3
-    config.optimizer.schedule.name = "one_cycle"
-    config.optimizer.schedule.warmup = 0.2
-    return config
+def overfitting_task():
+    stages = (
+        (1, ((16, 3),)),
+        (2, ((32, 3),)),
+        (3, ((64, 3),)),
+        (4, ((128, 3), (64, 1), (128, 3))),
+    )
+    model = create_model(
+        "yolov2",
+        num_classes=len(CLASSES),
+        backbone={"name": "plain_darknet", "stages": stages},
+        level=4,
+        convolutions=(128,),
+        passthrough=32,
+    )
+    anchors = ((14, 17), (28, 33), (36, 42), (44, 50), (68, 82))
+    detector = detectors.yolov2(model, anchors, prior_steps=20)
+    return detection(detector, INPUTS, class_names=CLASSES)
 
 
 @pytest.mark.long
-def test_sixteen_pictures_of_blood_are_learnt_by_heart(real_data, record_property):
+def test_sixteen_pictures_of_blood_are_overfitted(real_data, record_property):
     """With an error on the way (boxes that are off, swapped classes) they would not be."""
-    config = config_of()
-    listing = read_voc(real_data / "bccd", "train", class_names=CLASSES)
-    source = Subset(AnnotatedImages(listing, name="bccd"), range(IMAGES))
-    size = config.data.image_size
-    transform = ToDetectionExample((size, size), num_classes=3, max_boxes=40, resize="stretch")
-    task, parallel = detection(config), Parallel()
-    optimizer = make_optimizer(config.optimizer, steps=STEPS)
-    update = make_update(task, optimizer, seed=0, parallel=parallel)
-    state = parallel.replicate(init_state(task, optimizer, 0))
-    batches = TrainLoader(source, transform, batch_size=IMAGES, seed=0)
-    losses = []
-    for _ in range(STEPS):
-        state, record = update(state, parallel.shard(next(batches)))
-        losses.append(float(record["loss"]))
-    data = EvalLoader(source, transform, batch_size=IMAGES)
-    found = make_evaluate(task, parallel=parallel)(state, data)
-    record_property("AP50", found.metrics["AP50"])
+    source = Subset(VocFolder(real_data / "bccd", "train", class_names=CLASSES), range(IMAGES))
+    transform = ToDetection(INPUTS, len(CLASSES), max_boxes=40)
+    task = overfitting_task()
+    loader = TrainLoader(source, transform, batch_size=IMAGES, seed=0)
+    rate = optax.cosine_onecycle_schedule(STEPS, 3e-3, pct_start=0.2)
+    batches = (next(loader) for _ in range(STEPS))
+    losses, variables = train(task, batches, optimizer=optax.adamw(rate))
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) / 10
+    data = EvalLoader(source, transform, batch_size=IMAGES)
+    found = evaluate(task, variables, data, data.targets())
+    record_property("AP50", found.metrics["AP50"])
     assert found.metrics["AP50"] > 0.95, found.metrics

@@ -1,7 +1,9 @@
-"""The restoration task: what is spoilt, what is learnt, and the measure of whole photographs."""
+"""The restoration task: what is degraded, what is learnt, and the measure of whole photographs."""
 
+import dataclasses
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,52 +11,80 @@ import optax
 import pytest
 import sklearn.datasets
 
+from jaxvision import augment as aug
 from jaxvision.augment import downscale, downscale_upscale
-from jaxvision.cli.config import default_config
-from jaxvision.core import InputError
-from jaxvision.data import RandomPatches, Tiles, cut_tile, to_restoration_example
-from jaxvision.engine import Optimizer, Parallel, init_state, make_evaluate, make_update
+from jaxvision.core import InputError, Inputs, OptionError
+from jaxvision.data import RandomPatches, Tiles, ToRestoration, cut_tile
+from jaxvision.losses import huber_loss, l1_loss, l2_loss
 from jaxvision.metrics import psnr, ssim
-from jaxvision.tasks import restoration
-from tests.data.test_restoration import Arrays
+from jaxvision.models import create_model
+from jaxvision.tasks import (
+    RESTORE,
+    Downscale,
+    DownscaleUpscale,
+    GaussianNoise,
+    Restoration,
+    restoration,
+    with_frozen_statistics,
+)
+from tests.models.variables import random_values
+from tests.tasks.loop import as_json, evaluate, train, with_filler
 
 TILE, MARGIN = 24, 6
 
 
-def config_of(**changes):
-    config = default_config("restoration")
-    config.data.image_size = 12
-    config.data.tile, config.data.margin = TILE, MARGIN
-    config.data.color = "grey"
-    config.model.name = "dncnn_s"
-    with config.unlocked():
-        config.model.update({"depth": 3, "width": 8})
-        for key, value in changes.items():
-            *groups, last = key.split("__")
-            group = functools.reduce(getattr, groups, config)
-            if value is None:
-                del group[last]
-            else:
-                group[last] = value
-    return config
+class Arrays:
+    """Photographs in memory."""
+
+    class_names = ()
+
+    def __init__(self, *images):
+        self.images = images
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return {"image": self.images[index]}
+
+    def target(self, index):
+        return {}
+
+    def where(self, index):
+        return f"photograph {index}"
 
 
-NOISE = {"degradation__sigma": (25.0, 25.0)}
-SRCNN = {
-    "model__name": "srcnn_915",
-    "model__depth": None,
-    "model__width": None,
-    "model__widths": (4, 4),
-    "degradation__name": "downscale_upscale",
-    "degradation__factor": 3,
-    "data__color": "luminance",
-}
-ESPCN = {**SRCNN, "model__name": "espcn", "degradation__name": "downscale"}
+def make(model, degradation, *augment, size=12, color="grey", tile=TILE, margin=MARGIN, **options):
+    return restoration(
+        model,
+        Inputs((size, size)),
+        degradation=degradation,
+        color=color,
+        augment=augment,
+        tile=tile,
+        margin=margin,
+        **options,
+    )
+
+
+def denoiser(*augment, sigma=(25.0, 25.0), **options):
+    model = create_model("dncnn_s", depth=3, width=8)
+    return make(model, GaussianNoise(sigma), *augment, **options)
+
+
+def enlarger(name, *augment, fields=(), **options):
+    network, degradation = {
+        "srcnn": ("srcnn_915", DownscaleUpscale(3)),
+        "espcn": ("espcn", Downscale(3)),
+    }[name]
+    model = create_model(network, widths=(4, 4), **dict(fields))
+    options = {"degradation": degradation, "color": "luminance", **options}
+    return make(model, options.pop("degradation"), *augment, **options)
 
 
 @functools.cache
 def task_of(name):
-    return restoration(config_of(**{"noise": NOISE, "srcnn": SRCNN, "espcn": ESPCN}[name]))
+    return denoiser(aug.Symmetry()) if name == "noise" else enlarger(name, aug.Symmetry())
 
 
 def crops(*sizes):
@@ -64,7 +94,7 @@ def crops(*sizes):
 
 
 def batch_of(source):
-    examples = [to_restoration_example(source[index], "x") for index in range(len(source))]
+    examples = [ToRestoration()(source[index], "x") for index in range(len(source))]
     return jax.tree.map(lambda *leaves: np.stack(leaves), *examples)
 
 
@@ -92,9 +122,9 @@ def test_noise_follows_from_the_seed_and_training_draws_another():
 def test_super_resolution_begins_with_fewer_pixels():
     example = first(batch_of(Tiles(crops((24, 24)), size=TILE, margin=0)))
     light = 255 * np.asarray(task_of("espcn").prepare(example).target)
-    for name, spoil in (("srcnn", downscale_upscale), ("espcn", downscale)):
+    for name, degrade in (("srcnn", downscale_upscale), ("espcn", downscale)):
         image = 255 * task_of(name).prepare(example).image
-        np.testing.assert_allclose(image, spoil(light, factor=3), atol=1e-3)
+        np.testing.assert_allclose(image, degrade(light, factor=3), atol=1e-3)
     assert 16 <= light.min() < light.max() <= 235
 
 
@@ -111,8 +141,13 @@ def test_the_loss_is_the_mean_square_and_0_for_the_target_itself(name):
 
 
 def measure(task, batch, images):
-    collect = jax.jit(jax.vmap(lambda image, example: task.collect({"image": image}, example)))
-    return task.summarize(jax.device_get(collect(images, batch)))
+    metric = task.dataset_metric
+    collect = jax.jit(jax.vmap(lambda image, example: metric.collect({"image": image}, example)))
+    collected = jax.device_get(collect(images, batch))
+    numbers, tables = metric.summarize(collected, [{}] * len(batch.mask))
+    assert tables == {}
+    assert set(metric.names) == numbers.keys()
+    return numbers
 
 
 @pytest.mark.slow
@@ -169,65 +204,171 @@ def test_a_perfect_photograph_and_none_at_all():
     assert numbers["ssim"] == pytest.approx(1, abs=1e-6)
     assert 15 < numbers["psnr_before"] < 40
     collected = jax.tree.map(
-        lambda x: x[:0], jax.device_get(jax.vmap(task.collect)({"image": exact}, batch))
+        lambda x: x[:0],
+        jax.device_get(jax.vmap(task.dataset_metric.collect)({"image": exact}, batch)),
     )
-    assert task.summarize(collected) == dict.fromkeys(numbers, 0.0)
-
-
-def run(name, devices, steps=30):
-    task = task_of(name)
-    parallel = Parallel("pmap", jax.devices()[:devices])
-    transformation = optax.with_extra_args_support(optax.adam(0.01))
-    optimizer = Optimizer(transformation, lambda _: 0.01)
-    update = make_update(task, optimizer, seed=0, parallel=parallel)
-    state = parallel.replicate(init_state(task, optimizer, 0))
-    batch = batch_of(RandomPatches(crops((60, 80)), size=12, count=8))
-    losses = []
-    for _ in range(steps):
-        state, record = update(state, parallel.shard(batch))
-        losses.append(float(record["loss"]))
-    return task, parallel, state, np.array(losses)
+    assert task.dataset_metric.summarize(collected, []).numbers == dict.fromkeys(numbers, 0.0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["noise", "srcnn", "espcn"])
 def test_it_learns_the_same_on_one_device_and_on_four(name):
-    _, _, _, alone = run(name, 1)
-    task, parallel, state, losses = run(name, 4)
-    np.testing.assert_allclose(losses[:3], alone[:3], rtol=1e-3)
-    assert losses[-5:].mean() < 0.7 * losses[:3].mean()
+    task = task_of(name)
+    batch = batch_of(RandomPatches(crops((60, 80)), size=12, count=8))
+    alone, shared = (train(task, [batch] * 30, n, optimizer=optax.adam(0.01)) for n in (1, 4))
+    np.testing.assert_allclose(shared.losses[:3], alone.losses[:3], rtol=1e-3)
+    assert shared.losses[-5:].mean() < 0.7 * shared.losses[:3].mean()
     # Filler images change nothing.
-    evaluate = make_evaluate(task, parallel=parallel)
     batch = batch_of(Tiles(crops((24, 24)), size=TILE, margin=MARGIN))
-    filled = jax.tree.map(lambda x: np.concatenate([x, np.zeros_like(x)]), batch)
-    expected = evaluate(state, [batch]).metrics
-    assert evaluate(state, [filled]).metrics == pytest.approx(expected, rel=1e-5)
+    expected = evaluate(task, shared.variables, [batch]).metrics
+    found = evaluate(task, shared.variables, [with_filler(batch, 4)]).metrics
+    assert found == pytest.approx(expected, rel=1e-5)
     assert expected.keys() == {"psnr", "ssim", "psnr_before", "ssim_before"}
 
 
+def test_decode_gives_the_image_in_8_bits_as_floats():
+    image = np.float32([-0.1, 0.0, 0.4999, 1.0, 1.2]).reshape(1, 5, 1)
+    found = task_of("noise").decode({"image": image}, None)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found[0, :, 0], [0, 0, 127, 255, 255])
+
+
+def test_a_task_tells_prediction_how_it_treats_images():
+    noise, srcnn, espcn = map(task_of, ("noise", "srcnn", "espcn"))
+    for task in (noise, srcnn, espcn):
+        assert isinstance(task, Restoration)
+        assert (task.tile, task.margin) == (TILE, MARGIN)
+    facts = [(task.color, task.factor, task.enlarged) for task in (noise, srcnn, espcn)]
+    assert facts == [("grey", 1, False), ("luminance", 3, True), ("luminance", 3, False)]
+
+
+def my_loss(image, target, *, key, step, power=2):
+    error = (jnp.abs(image - target) ** power).sum()
+    return {"mine": (error, 1.0), "t": (step + jax.random.uniform(key), 1.0)}
+
+
+def test_losses_of_the_library_and_of_ones_own():
+    example = task_of("noise").prepare(first(batch_of(Tiles(crops((24, 24)), size=24, margin=0))))
+    outputs, key = {"image": example.image}, jax.random.key(1)
+    for loss in (l1_loss, functools.partial(huber_loss, delta=0.1)):
+        terms = denoiser(loss=loss).loss(outputs, example, key=key, step=0)
+        expected = loss(example.image, example.target)
+        np.testing.assert_allclose(terms["restoration_loss"], expected, rtol=1e-6)
+    task = denoiser(loss=functools.partial(my_loss, power=4))
+    terms = task.loss(outputs, example, key=key, step=jnp.int32(2))
+    expected = ((example.image - example.target) ** 4).sum()
+    np.testing.assert_allclose(terms["mine"][0], expected, rtol=1e-5)
+    assert terms["t"] == (2 + jax.random.uniform(key), 1)
+
+
+@pytest.mark.parametrize("name", ["noise", "srcnn", "espcn"])
+def test_a_description_gives_the_same_task_for_evaluation(name):
+    if name == "noise":
+        task = denoiser(aug.Symmetry(), loss=functools.partial(huber_loss, delta=0.1), size=18)
+        task = with_frozen_statistics(task, ("*",))
+    else:
+        task = enlarger(name, loss=my_loss)
+    parts = as_json(task)
+    again = RESTORE["restoration"](parts)
+    assert again.loss is None
+    assert again.inputs == task.inputs
+    for fact in ("color", "factor", "enlarged", "tile", "margin", "class_names"):
+        assert getattr(again, fact) == getattr(task, fact)
+    variables = random_values(jax.eval_shape(task.init, jax.random.key(0)))
+    batch = batch_of(Tiles(crops((24, 30)), size=TILE, margin=MARGIN))
+
+    def run(task):
+        prepared = jax.vmap(task.prepare)(batch)
+        outputs, _ = task.forward(variables, prepared, keys=None, step=0, train=False)
+        return prepared, outputs, jax.vmap(task.decode)(outputs, prepared)
+
+    expected, found = (jax.jit(functools.partial(run, each))() for each in (task, again))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert as_json(again)["prepare"] == parts["prepare"]
+    if name != "noise":
+        assert parts["loss"]["loss"]["object"].endswith(":my_loss")
+    assert dataclasses.replace(task, loss=my_loss).origin["loss"][0] is not my_loss
+
+
+class Same(nn.Module):
+    """A network, and a degradation, of a user's own."""
+
+    channels: int = 1
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        return {"image": nn.Dense(self.channels)(images)}
+
+
+class Darker:
+    factor, enlarged = 1, False
+
+    def __call__(self, key, image):
+        return image / 2
+
+
+def test_a_network_and_a_degradation_of_ones_own():
+    task = make(Same(), Darker(), loss=l2_loss)
+    example = task.prepare(first(batch_of(Tiles(crops((24, 24)), size=24, margin=0))))
+    np.testing.assert_allclose(2 * example.image, example.target, rtol=1e-6)
+    parts = as_json(task)
+    with pytest.raises(InputError, match="Same, which has no name"):
+        RESTORE["restoration"](parts)
+    parts["forward"] = as_json(denoiser())["forward"]
+    with pytest.raises(InputError, match="Darker, which has no name"):
+        RESTORE["restoration"](parts)
+
+
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("call", "message"),
     [
-        ({"data__color": "gray"}, "unknown config.data.color 'gray': did you mean 'grey'"),
-        ({"degradation__name": "blur"}, "unknown degradation 'blur'"),
-        ({"degradation__sigma": (25.0, 5.0)}, "config.degradation, .*the second of sigma is 5"),
-        ({"degradation__factor": 3}, "config.degradation, .*unexpected keyword"),
-        ({**SRCNN, "data__image_size": 13}, "config.degradation, of squares of config.data.image"),
-        ({**SRCNN, "data__margin": 7}, "config.data.margin is 7: give a multiple of 3"),
+        (lambda: GaussianNoise((25.0, 5.0)), "^sigma is 5.0: give at least 25.0"),
+        (lambda: GaussianNoise((-1.0, 5.0)), "^sigma is -1.0: give at least 0"),
+        (lambda: Downscale(1), "^factor is 1: give at least 2"),
         (
-            {**SRCNN, "model__padding": "valid", "data__image_size": 15, "data__margin": 9},
-            "config.data.margin is 9: give at least 11 and less than",
+            lambda: enlarger("srcnn", size=13),
+            "^degradation: of squares of size, 13 pixels: the image",
         ),
-        ({**ESPCN, "degradation__name": "downscale_upscale"}, "espcn makes 36 x 36 pixels of"),
-        ({"data__margin": 12}, "is 12: give at least 5 and less than 12"),
-        ({"data__margin": 4}, "config.data.margin is 4: give at least 5"),
-        ({"loss__name": "l3_loss"}, "unknown loss 'l3_loss'"),
-        ({"loss__delta": 1.0}, "config.loss: l2_loss got other options"),
-        ({"model__name": "lenet5", "model__depth": None, "model__width": None}, "32x32 images"),
+        (
+            lambda: enlarger("srcnn", tile=25),
+            "^degradation: of squares of tile, 25 pixels: the image",
+        ),
+        (lambda: enlarger("srcnn", margin=7), "^margin is 7: give a multiple of 3"),
+        (
+            lambda: enlarger("srcnn", size=15, margin=9, fields={"padding": "valid"}),
+            "^margin is 9: give at least 11 and less than 12",
+        ),
+        (
+            lambda: enlarger("espcn", degradation=DownscaleUpscale(3)),
+            "^model makes 36 x 36 pixels of degraded squares of 12 x 12",
+        ),
+        (lambda: denoiser(margin=12), "^margin is 12: give at least 5 and less than 12"),
+        (lambda: denoiser(margin=4), "^margin is 4: give at least 5"),
+        (lambda: denoiser(loss=functools.partial(l2_loss, delta=1.0)), "^loss: .*'delta'"),
+        (lambda: denoiser(loss=functools.partial(huber_loss, delta=-1.0)), "^loss.delta is -1.0"),
+        (lambda: denoiser(loss=lambda image, target: image), "^loss: the loss returns"),
+        (lambda: make(create_model("lenet5"), GaussianNoise()), "^model: .*32x32 images"),
+        (
+            lambda: make(create_model("unet", widths=(4,)), GaussianNoise()),
+            "^model gives no map 'ima",
+        ),
+        (
+            lambda: make(Same(3), GaussianNoise()),
+            "^model has 3 channels of image, but there are 1 ",
+        ),
+        (
+            lambda: restoration(Same(), Inputs((12, 16)), color="grey", tile=TILE, margin=MARGIN),
+            r"^size is \(12, 16\): patches are square",
+        ),
+        (lambda: restoration(Same(3), Inputs((12, 12), channels=1)), "^channels is 1: give 3, as"),
+        (lambda: denoiser(aug.ClassMixup(3)), "^augment: "),
     ],
 )
-def test_settings_that_do_not_fit_are_clear_errors(changes, message):
-    with pytest.raises(InputError, match=message):
-        restoration(
-            config_of(**{**NOISE, **changes} if "degradation__name" not in changes else changes)
-        )
+def test_options_that_do_not_fit_are_clear_errors(call, message):
+    with pytest.raises(OptionError, match=message):
+        call()
+
+
+def test_an_unknown_color_lists_the_close_ones():
+    with pytest.raises(InputError, match="unknown color 'gray': did you mean 'grey'"):
+        denoiser(color="gray")

@@ -8,20 +8,25 @@ import numpy as np
 import optax
 import pytest
 
-from jaxvision.data import Alternating, EvalLoader, ToDetectionExample, TrainLoader
+from jaxvision import augment as aug
+from jaxvision.core import Inputs
+from jaxvision.data import EvalLoader, MultiScale, ToDetection, TrainLoader
 from jaxvision.data.sources.scenes import scenes
-from jaxvision.engine import Optimizer, Parallel, init_state, make_evaluate, make_update
-from jaxvision.tasks import detection
-from tests.tasks.test_detection import config_of
+from jaxvision.tasks import detection, detectors
+from tests.tasks.loop import evaluate, train
+from tests.tasks.test_detection import ANCHORS, model_of
 
 pytestmark = pytest.mark.slow
 
 STEPS, BATCH, COUNT = 12, 8, 22
 SIZES = (32, 48)
+NAMES = tuple("0123456789")
 
 
 class Scenes:
     """The first test scenes, in memory."""
+
+    class_names = NAMES
 
     def __init__(self):
         self._scenes = list(itertools.islice(scenes("test"), COUNT))
@@ -42,29 +47,29 @@ class Scenes:
             "masks": None,
         }
 
+    def target(self, index):
+        return {name: x for name, x in self[index].items() if name != "image"}
+
     def where(self, index):
         return f"scene {index}"
 
 
-def transform_of(size):
-    return ToDetectionExample((size, size), num_classes=10, max_boxes=8)
+def transform_of(size, max_boxes=8):
+    inputs = Inputs((size, size), resize="letterbox")
+    return ToDetection(inputs, len(NAMES), max_boxes=max_boxes)
 
 
-def task_of(**changes):
-    config = config_of(
-        augment__mosaic=0.7,
-        augment__mixup=0.3,
-        augment__scale=(0.8, 1.2),
-        augment__flip=0.5,
-        augment__hue=0.1,
-        augment__saturation=1.5,
-        augment__value=1.5,
-        data__class_names=tuple("0123456789"),
-        data__sizes=SIZES,
-        loss__prior_steps=5,
-        **changes,
+def scenes_task():
+    steps = (
+        aug.Mosaic(0.7),
+        aug.Mixup(0.3),
+        aug.ScaleTranslate(scale=(0.8, 1.2)),
+        aug.RandomFlip(0.5),
+        aug.RandomHsv(0.1, 1.5, 1.5),
     )
-    return detection(config)
+    detector = detectors.yolov2(model_of("yolov2", num_classes=10), ANCHORS, prior_steps=5)
+    inputs = Inputs((SIZES[0], SIZES[0]), resize="letterbox")
+    return detection(detector, inputs, class_names=NAMES, augment=steps)
 
 
 @pytest.fixture(scope="module")
@@ -72,66 +77,46 @@ def source():
     return Scenes()
 
 
-def train(task, source, devices, kind="pmap"):
-    """Losses of each step and the state after the last, as `tests.engine.test_update`."""
-    transform = Alternating(tuple(map(transform_of, SIZES)), every=2, seed=3)
+def run(source, devices):
+    """Losses of each step and the variables after the last."""
+    task = scenes_task()
+    transform = MultiScale(tuple(map(transform_of, SIZES)), every=2, seed=3)
     loader = TrainLoader(source, transform, batch_size=BATCH, seed=3, partners=task.partners)
-    parallel = Parallel(kind, jax.devices()[:devices])
-    transformation = optax.with_extra_args_support(optax.sgd(0.002, momentum=0.9))
-    optimizer = Optimizer(transformation, lambda _: 0.002)
-    update = make_update(task, optimizer, seed=3, parallel=parallel)
-    state = init_state(task, optimizer, 3)
-    doubled = jax.tree.map(
-        lambda x: x.astype(jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x, state
-    )
-    state = parallel.replicate(doubled)
-    losses, sizes = [], set()
-    for _ in range(STEPS):
-        batch = next(loader)
-        sizes.add(batch.image.shape[1])
-        state, record = update(state, parallel.shard(batch))
-        losses.append(float(record["loss"]))
-    assert sizes == set(SIZES)
-    assert update.compilations == len(SIZES), "one for each size, and no more"
-    return np.array(losses), jax.device_get(state)
+    batches = [next(loader) for _ in range(STEPS)]
+    assert {batch.image.shape[1] for batch in batches} == set(SIZES)
+    variables = jax.tree.map(lambda x: x.astype(jnp.float64), jax.jit(task.init)(jax.random.key(3)))
+    optimizer = optax.sgd(0.002, momentum=0.9)
+    return train(task, batches, devices, optimizer=optimizer, variables=variables, seed=3)
 
 
 @pytest.fixture(scope="module")
 def one_device(source):
     with jax.enable_x64():
-        return train(task_of(), source, 1)
+        return run(source, 1)
 
 
-@pytest.mark.parametrize(
-    ("devices", "kind"),
-    [(4, "pmap"), (2, "shard_map")],
-)
-def test_losses_do_not_depend_on_the_devices(one_device, source, devices, kind):
+@pytest.mark.parametrize("devices", [2, 4])
+def test_losses_do_not_depend_on_the_devices(one_device, source, devices):
     """In float64, as rounding in float32 now and then moves an input of a ReLU across 0."""
-    expected, _ = one_device
     with jax.enable_x64():
-        losses, _ = train(task_of(), source, devices, kind)
-    np.testing.assert_allclose(losses, expected, rtol=1e-6)
+        losses = run(source, devices).losses
+    np.testing.assert_allclose(losses, one_device.losses, rtol=1e-6)
     assert len(set(losses)) == STEPS
     assert losses[-3:].mean() < losses[:3].mean()
 
 
-def test_evaluation_does_not_depend_on_filler_padding_or_devices(one_device, source):
-    task, (_, state) = task_of(), one_device
-    numbers = []
-    for devices, batch_size, max_boxes in ((1, 11, 8), (4, 8, 8), (2, 16, 13)):
-        parallel = Parallel("pmap", jax.devices()[:devices])
-        transform = ToDetectionExample((32, 32), num_classes=10, max_boxes=max_boxes)
-        single = jax.tree.map(
-            lambda x: x.astype(np.float32) if np.issubdtype(x.dtype, np.floating) else x, state
+def test_evaluation_does_not_depend_on_filler_or_padding(one_device, source):
+    task, numbers = scenes_task(), []
+    variables = jax.tree.map(lambda x: np.asarray(x, np.float32), one_device.variables)
+    for batch_size, max_boxes in ((11, 8), (8, 8), (16, 13)):
+        data = EvalLoader(source, transform_of(32, max_boxes), batch_size=batch_size)
+        targets = data.targets()
+        found = evaluate(task, variables, data, targets)
+        assert len(found.collected.valid) == len(targets) == COUNT
+        assert sum(len(record["labels"]) for record in targets) == sum(
+            len(source[i]["labels"]) for i in range(COUNT)
         )
-        evaluation = make_evaluate(task, parallel=parallel)(
-            parallel.replicate(single), EvalLoader(source, transform, batch_size=batch_size)
-        )
-        found, objects = evaluation.collected
-        assert len(objects.mask) == len(found.valid) == COUNT
-        assert objects.box_mask.sum() == sum(len(source[i]["labels"]) for i in range(COUNT))
-        numbers.append(evaluation.metrics)
+        numbers.append(found.metrics)
     assert numbers[0]["AR100"] > 0
     for other in numbers[1:]:
         assert other == pytest.approx(numbers[0], rel=1e-4, abs=1e-6)

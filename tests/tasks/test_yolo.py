@@ -4,17 +4,30 @@ import functools
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from jaxvision.data.sources.annotated import AnnotatedImages
+from jaxvision.core import Inputs
+from jaxvision.data import ToDetection, VocFolder
 from jaxvision.data.sources.scenes import SIZE, scenes
-from jaxvision.data.sources.voc import read_voc
-from jaxvision.data.transforms.detection import ToDetectionExample
 from jaxvision.metrics import DetectionTable, ObjectTable, coco_average_precision
-from jaxvision.ops import best_anchor, cell_index, encode_yolo, encode_yolov1
-from jaxvision.tasks.yolo import detect, yolov1_candidates, yolov2_candidates, yolov3_candidates
-from tests.reference.ops.boxes import box_iou
+from jaxvision.models import create_model
+from jaxvision.ops import (
+    best_anchor,
+    box_area,
+    box_iou,
+    cell_index,
+    elementwise_generalized_box_iou,
+    encode_yolo,
+    encode_yolov1,
+    shape_iou,
+)
+from jaxvision.tasks import DetectOptions, detect, detection, detectors
+from jaxvision.tasks.detectors import yolov1_candidates, yolov2_candidates, yolov3_candidates
+from tests.reference.ops.boxes import box_iou as reference_iou
+from tests.tasks.loop import as_json, train
 
 SURE = 20.0  # a logit
 
@@ -52,20 +65,22 @@ def test_yolov2_and_v3_by_hand():
 def test_detections_by_hand():
     boxes = np.float32([[0, 0, 10, 10], [1, 0, 11, 10], [-5, 20, 5, 30]])
     scores = np.float32([[0.9, 0.2], [0.8, 0.3], [0.1, 0.0]])
-    found = detect(
-        boxes,
-        scores,
-        image_size=(25, 40),
-        score_threshold=0.05,
-        iou_threshold=0.5,
-        max_detections=5,
-    )
-    # The second box falls for class 0, the first for class 1.
+    options = DetectOptions(score_threshold=0.05, iou_threshold=0.5, max_detections=5)
+    found = detect(boxes, scores, image_size=(25, 40), options=options)
+    # The second box is suppressed for class 0, the first for class 1.
     np.testing.assert_array_equal(found.valid, [True, True, True, False, False])
     np.testing.assert_array_equal(found.labels, [0, 1, 0, 0, 0])
     np.testing.assert_allclose(found.scores, [0.9, 0.3, 0.1, 0, 0])
     np.testing.assert_array_equal(found.boxes[:3], [boxes[0], boxes[1], [0, 20, 5, 25]])
     np.testing.assert_array_equal(found.boxes[3:], np.zeros((2, 4)))
+
+
+def test_detections_of_fewer_candidates_than_may_be():
+    boxes, scores = np.float32([[0, 0, 10, 10]]), np.float32([[0.9]])
+    found = detect(boxes, scores, image_size=jnp.array([8, 6]))
+    assert found.valid.shape == (100,)
+    assert found.valid.sum() == 1
+    np.testing.assert_array_equal(found.boxes[0], [0, 0, 6, 8])
 
 
 def padded(rows):
@@ -150,12 +165,12 @@ VERSIONS = {
 }
 
 
-def found_in(version, boxes, labels, image_size, **options):
+def found_in(version, boxes, labels, image_size):
     """Detections in what a perfect network says, without padding."""
 
     @jax.jit
     def run(*maps):
-        return detect(*version.candidates(*maps), image_size=image_size, **options)
+        return detect(*version.candidates(*maps), image_size=image_size)
 
     for each_boxes, each_labels in zip(boxes, labels, strict=True):
         found = jax.device_get(run(*version.maps(each_boxes, each_labels)))
@@ -195,8 +210,8 @@ def test_perfect_maps_of_the_scenes_have_an_ap_of_one(name):
 @pytest.mark.slow
 def test_bccd_loses_what_shares_a_predictor_or_is_suppressed(real_data):
     """Box by box: nothing else is lost on the way from the files to detections."""
-    source = AnnotatedImages(read_voc(real_data / "bccd", "trainval"), name="bccd")
-    transform = ToDetectionExample((416, 416), num_classes=3, max_boxes=64, resize="stretch")
+    source = VocFolder(real_data / "bccd", "trainval")
+    transform = ToDetection(Inputs((416, 416), resize="stretch"), 3, max_boxes=64)
     anchors = [[[36, 37], [60, 60], [74, 90], [105, 112], [150, 140]]]
     version = Anchored(anchors, (32,), 416, 3)
     examples = [transform(source[i], source.where(i)) for i in range(len(source))]
@@ -206,10 +221,10 @@ def test_bccd_loses_what_shares_a_predictor_or_is_suppressed(real_data):
     for each_boxes, each_labels, (found, _, found_labels) in zip(
         boxes, labels, found_in(version, boxes, labels, (416, 416)), strict=True
     ):
-        iou = box_iou(found, each_boxes)
+        iou = reference_iou(found, each_boxes)
         near = (iou > 0.999) & (found_labels[:, None] == each_labels[None])
         kept = survivors(version.places(each_boxes), each_boxes, each_labels)
-        same = box_iou(each_boxes, each_boxes) > 0.999  # a box may be in the file twice
+        same = reference_iou(each_boxes, each_boxes) > 0.999  # a box may be in the file twice
         same &= each_labels[:, None] == each_labels[None]
         np.testing.assert_array_equal(near.any(axis=0), same[kept].any(axis=0))
         assert len(found) == len(kept)
@@ -225,6 +240,87 @@ def survivors(places, boxes, labels):
     kept = []
     for _, index in sorted(last.items()):
         rivals = [k for k in kept if labels[k] == labels[index]]
-        if not rivals or box_iou(boxes[rivals], boxes[[index]]).max() <= 0.45:
+        if not rivals or reference_iou(boxes[rivals], boxes[[index]]).max() <= 0.45:
             kept.append(index)
     return kept
+
+
+# A researcher's example: another loss of the boxes, and another rule of matching
+
+
+def generalized_iou_loss(t, target_t, decoded, target_box):
+    del t, target_t
+    return 1 - elementwise_generalized_box_iou(decoded, target_box)
+
+
+def top_three(decoded, anchors, strides, boxes, box_mask):
+    """The three anchors of all maps that fit an object best, in the cell of its centre.
+
+    Where several objects want the same predictor, the one that fits it better gets it. What
+    overlaps an object by more than a half counts neither way.
+    """
+    sides = boxes[:, 2:] - boxes[:, :2]
+    fit = shape_iou(sides, jnp.concatenate(anchors)) * box_mask[:, None]
+    chosen = fit >= jax.lax.top_k(fit, 3)[0][:, -1:]
+    matches, start = [], 0
+    for of_map, stride in zip(decoded, strides, strict=True):
+        height, width, count = of_map.shape[:3]
+        size = height * stride, width * stride
+        row, column = cell_index(boxes, grid_size=(height, width), image_size=size)
+        here = jnp.arange(height)[None, :, None] == row[:, None, None]
+        here = here & (jnp.arange(width)[None, None] == column[:, None, None])  # [G, H, W]
+        of_anchor = (chosen & box_mask[:, None])[:, start : start + count]
+        wanted = here[..., None] & of_anchor[:, None, None]  # [G, H, W, A]
+        score = jnp.where(wanted, fit[:, None, None, start : start + count], -1)
+        iou = box_iou(of_map.reshape(-1, 4), boxes).max(axis=1).reshape(of_map.shape[:3])
+        empty = jnp.where(iou > 0.5, -2, -1)
+        matches.append(jnp.where(wanted.any(axis=0), score.argmax(axis=0), empty))
+        start += count
+    return matches
+
+
+def researchers_task():
+    stages = tuple((level, ((8, 3),)) for level in range(4))
+    model = create_model(
+        "yolov3",
+        num_classes=3,
+        backbone={"name": "plain_darknet", "stages": stages},
+        scales=((3, None, ((8, 1),), 8), (2, 8, (), 8)),
+    )
+    anchors = ((4, 4), (6, 10), (10, 6), (12, 12), (20, 16), (24, 24))
+    detector = detectors.yolov3(
+        model, anchors, box_loss=generalized_iou_loss, match=top_three, ignore_threshold=0.6
+    )
+    return detection(detector, Inputs((32, 32)), class_names=("cat", "dog", "cow"))
+
+
+def toy_batch():
+    from tests.tasks.test_detection import batch_of
+
+    return batch_of(4)
+
+
+def test_the_researchers_rule_gives_each_object_three_predictors():
+    batch = jax.tree.map(lambda x: x[0], toy_batch())
+    boxes, mask = batch.boxes, batch.box_mask & (box_area(batch.boxes) > 0)
+    anchors = [np.float32([[12, 12], [20, 16], [24, 24]]), np.float32([[4, 4], [6, 10], [10, 6]])]
+    decoded = [np.zeros((4, 4, 3, 4), "f4"), np.zeros((8, 8, 3, 4), "f4")]
+    matches = jax.jit(functools.partial(top_three, strides=(8, 4)))(
+        decoded, anchors, boxes=boxes, box_mask=mask
+    )
+    found = np.concatenate([np.asarray(of_map).ravel() for of_map in matches])
+    for index in np.flatnonzero(mask):
+        assert (found == index).sum() == 3
+    assert (found >= 0).sum() == 3 * mask.sum()
+
+
+def test_the_researchers_detector_learns():
+    task, batch = researchers_task(), toy_batch()
+    losses = train(task, [batch] * 20, optimizer=optax.adam(3e-3)).losses
+    assert np.isfinite(losses).all()
+    assert losses[-1] < 0.6 * losses[0]
+    assert (np.diff(losses) < 0).mean() > 0.8
+    parts = as_json(task)["loss"]
+    assert parts["box_loss"]["object"].endswith(":generalized_iou_loss")
+    assert parts["match"]["object"].endswith(":top_three")
+    assert parts["ignore_threshold"] == 0.6
