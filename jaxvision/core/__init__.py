@@ -1,4 +1,4 @@
-"""Floor 0: the contracts that everything else is built on."""
+"""Layer 0: the contracts that everything else is built on."""
 
 from jaxvision.core.arrays import at_least_float32, check_array
 from jaxvision.core.batch import (
