@@ -1,6 +1,6 @@
 """Registries are literal tables: merged with an error on a clash, looked up with a hint.
 
-What a user adds needs no entry: "file.py:function" or "package.module:function" names it.
+A user's own function needs no entry: "file.py:function" or "package.module:function" names it.
 """
 
 import difflib
