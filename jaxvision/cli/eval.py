@@ -6,7 +6,8 @@
 
 Nothing that the run names is imported. Where its network, detector or decoding is code of your
 own, give its file by --trust-code; its loss, augmentation and optimizer are not needed. The last
-line on stdout is the result, as JSON; `steps` and `state_digest` are the evaluated checkpoint's.
+line on stdout is the result, as JSON; `steps` and `variables_digest` are those of the evaluated
+checkpoint.
 """
 
 import json
@@ -54,7 +55,7 @@ def main(argv: list[str]) -> None:
             "split": values.split,
             **evaluation.metrics,
             "steps": opened.step,
-            "state_digest": state_digest(opened.variables),
+            "variables_digest": state_digest(opened.variables),
         }
         print(json.dumps(result), flush=True)
         how = {"workdir": workdir, "split": values.split}

@@ -8,7 +8,8 @@
 The workdir gets run.json, checkpoints, metrics.jsonl, TensorBoard events and curves.png, and of
 most tasks pictures of predictions for test images, predictions_test.png. The same command again
 resumes the run where it was, or reports it if it is finished. The last line on stdout is the
-result, as JSON.
+result, as JSON: the metrics of the best checkpoint; `steps` and `state_digest` of the last step;
+and `variables_digest` of the variables that were evaluated, which eval prints too.
 """
 
 import json
@@ -116,8 +117,13 @@ def main(argv: list[str]) -> None:
         result = {
             "split": "test",
             **evaluation.metrics,
+<<<<<<< HEAD
+            "steps": int(fitted.state.step),
+=======
             "steps": steps,
+>>>>>>> redesign
             "state_digest": state_digest(fitted.state),
+            "variables_digest": state_digest(fitted.variables),
         }
         print(json.dumps(result), flush=True)
         report(config, built, fitted.variables, evaluation, records, workdir=workdir, split="test")

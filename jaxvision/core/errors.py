@@ -18,8 +18,8 @@ class InputError(ValueError):
 class OptionError(InputError):
     """An option that cannot be used.
 
-    The message names the option without saying where it was given; the command line puts the path
-    of the config before it.
+    The message begins with the name of the option, without saying where it was given. A caller that
+    knows may put a path before it, see `under`.
 
     Attributes:
       option: name of the option, such as "score_threshold".
@@ -35,7 +35,7 @@ def under(path: str) -> Iterator[None]:
     """Puts a path before the option that an OptionError names.
 
     Args:
-      path: of the group that the option belongs to, such as "loss" or "config.detect": "gamma is
+      path: of the group that the option belongs to, such as "loss" or "a.detect": "gamma is
         -1: give at least 0" becomes "loss.gamma is -1: give at least 0".
     """
     try:

@@ -1,4 +1,4 @@
-"""Floor 1: pure array functions of fixed size, for use under jit, vmap, pmap and grad.
+"""Layer 1: pure array functions of fixed size, for use under jit, vmap, pmap and grad.
 
 Only run-lengths of masks are numpy, for the host.
 """

@@ -275,8 +275,8 @@ def axes_of(x: Array, kernel: Array, geometry: Geometry) -> tuple[Axis, Axis]:
 
 def _pad(x: Array, rows: tuple[int, ...], columns: tuple[int, ...]) -> Array:
     """Zeros (before, after) the image, and between its pixels where a third number is given."""
-    config = [(0, 0, 0), (*rows, 0)[:3], (*columns, 0)[:3], (0, 0, 0)]
-    return lax.pad(x, jnp.zeros((), x.dtype), config)
+    edges = [(0, 0, 0), (*rows, 0)[:3], (*columns, 0)[:3], (0, 0, 0)]
+    return lax.pad(x, jnp.zeros((), x.dtype), edges)
 
 
 def _taps(kernel: Array) -> list[tuple[int, int]]:
