@@ -26,11 +26,11 @@ import optax
 from jaxvision.cli import arguments, setup
 from jaxvision.cli.config import find_config
 from jaxvision.cli.optimizers import phases_of_config
-from jaxvision.cli.options import read_group
+from jaxvision.cli.options import option_paths, read_group
 from jaxvision.cli.pretrained import pretrained_variables
 from jaxvision.cli.report import report
 from jaxvision.cli.run_options import BestOptions, RunOptions
-from jaxvision.core import Task, under
+from jaxvision.core import Task
 from jaxvision.engine import (
     CHECKPOINTS,
     Best,
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> None:
     first_process = jax.process_index() == 0
     tell = log if first_process else lambda line: None
     built = setup.build(config)
-    with under("config"):
+    with option_paths("config", kind="parallel"):
         task = with_frozen_statistics(built.task, options.freeze_statistics)
         parallel = Parallel(options.parallel)
         phases, ema_decay = phases_of_config(config)
@@ -87,7 +87,8 @@ def main(argv: list[str]) -> None:
     records = splits.open("test")
     test = setup.eval_data(config, built, records)
     best = read_group(BestOptions, config.best, "config.best")
-    with under("config"):
+    of_best = {name: f"best.{name}" for name in ("metric", "mode", "patience")}
+    with option_paths("config", **of_best):
         fitted = fit(
             task,
             phases,
@@ -135,6 +136,9 @@ def _pretrained(task: Task, options: RunOptions, workdir: pathlib.Path, tell: An
         for key in ("freeze", "freeze_statistics"):
             if getattr(options, key):
                 tell(f"config.{key} without config.init_from: what it names keeps random values")
+        for key in ("init_prefix", "reinit"):
+            if getattr(options, key):
+                tell(f"config.{key} has no effect without config.init_from")
         return None
     if has_checkpoints(workdir / CHECKPOINTS):
         return None
