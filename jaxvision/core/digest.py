@@ -1,4 +1,4 @@
-"""Fingerprints of arrays and of what is saved beside them."""
+"""Digests of arrays, of JSON and of files."""
 
 import hashlib
 import json

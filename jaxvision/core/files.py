@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and what reading others raises."""
+"""Writes files whole or not at all; and the errors that reading an .npz file raises."""
 
 import contextlib
 import os
@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 NPZ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError)
-"""What reading an .npz file raises that is damaged, or is none."""
+"""What reading raises of a file that is damaged, or no .npz file."""
 
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """A file beside the old one, which at the end goes to the disk and into its place in one go.
+    """Opens a new file, which at the end is on disk and takes the place of the old one at once.
 
     Args:
       path: of the file.

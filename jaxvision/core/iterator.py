@@ -1,4 +1,4 @@
-"""What the engine needs of training data."""
+"""The interface of training data."""
 
 from typing import Any, Protocol
 

@@ -1,4 +1,4 @@
-"""Totals, weights and the one place that divides them.
+"""Totals and weights of losses and metrics, and how they are divided.
 
 Losses and metrics of one example are named terms, each a pair (total, weight). They are added up
 over the batch and over the devices, and divided once, at the end. A mean of per-device means would
@@ -42,7 +42,8 @@ def sum_terms(terms: Terms, mask: Array) -> Terms:
 def divide(total: Array, weight: Array) -> Array:
     """total / weight, and 0 where there was nothing to weigh; for JAX and numpy alike.
 
-    The denominator is 1 only where the weight is 0; a floor of 1 would halve a loss of weight 0.5.
+    The denominator is 1 only where the weight is 0; a denominator of at least 1 would halve a loss
+    of weight 0.5.
     """
     return total / (weight + (weight == 0))
 

@@ -163,8 +163,7 @@ def _dense_dk(x: Array, y: Array, geometry: Geometry, taps: tuple[int, int]) -> 
     for first in range(0, rows.count, strip):
         part = at_least_float32(y[:, first : first + strip])
         seen = at_least_float32(_pad(x, rows.seen(first, part.shape[1]), (0, 0)))
-        # In this order the compiler needs less memory.
-        total = _dk(_library, seen, part, cut, taps) + total
+        total += _dk(_library, seen, part, cut, taps)
     return total.astype(x.dtype)
 
 
