@@ -118,11 +118,7 @@ def main(argv: list[str]) -> None:
         result = {
             "split": "test",
             **evaluation.metrics,
-<<<<<<< HEAD
-            "steps": int(fitted.state.step),
-=======
             "steps": steps,
->>>>>>> redesign
             "state_digest": state_digest(fitted.state),
             "variables_digest": state_digest(fitted.variables),
         }

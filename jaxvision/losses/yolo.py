@@ -298,11 +298,7 @@ def yolov3_loss(
       {"xy", "wh", "objectness", "no_objectness", "class"}, or with a `box_loss` {"box",
       "objectness", "no_objectness", "class"}: (total, 1) each, f32[].
     Raises:
-<<<<<<< HEAD
-      AssertionError: an argument has another shape or dtype, or what `box_loss` or `match` returns.
-=======
       AssertionError: `box_loss` or `match` returns another shape or dtype.
->>>>>>> redesign
       ValueError: there is no map, or not one array of anchors and one stride for each map; an
         option is out of range; or there are no classes.
     Source: Redmon and Farhadi 2018 ("YOLOv3"), sections 2.1 to 2.3; Darknet's yolo layer.
