@@ -44,6 +44,14 @@ from jaxvision.engine import (
 from jaxvision.tasks import with_frozen_statistics
 
 DEFAULT_CONFIG = "digits_lenet5"
+_PATHS = {
+    "metric": "best.metric",
+    "mode": "best.mode",
+    "patience": "best.patience",
+    "lr_multipliers": "optimizer.lr_multipliers",
+    "only": "head_warmup.only",
+}
+"""Option of `fit`, of `Best` or of a phase -> its key in a config, where they differ."""
 _NOT_COMPARED = ("log_every", "keep")
 _NOT_COMPARED_DATA = ("threads", "workers", "cache")
 
@@ -86,8 +94,7 @@ def main(argv: list[str]) -> None:
     records = splits.open("test")
     test = setup.eval_data(config, built, records)
     best = read_group(BestOptions, config.best, "config.best")
-    of_best = {name: f"best.{name}" for name in ("metric", "mode", "patience")}
-    with option_paths("config", **of_best):
+    with option_paths("config", **_PATHS):
         fitted = fit(
             task,
             phases,
@@ -108,17 +115,16 @@ def main(argv: list[str]) -> None:
             options=_compared(config),
             command_line=config.to_dict(),
         )
+    steps = int(fitted.state.step)
     if not fitted.finished:
-        tell(
-            f"asked to stop: saved after step {fitted.step} in {workdir}; the same command resumes"
-        )
+        tell(f"asked to stop: saved after step {steps} in {workdir}; the same command resumes")
         return
     evaluation = evaluate(task, fitted.variables, test, parallel=parallel, label="testing")
     if first_process:
         result = {
             "split": "test",
             **evaluation.metrics,
-            "steps": fitted.step,
+            "steps": steps,
             "state_digest": state_digest(fitted.state),
         }
         print(json.dumps(result), flush=True)
