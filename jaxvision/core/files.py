@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and what reading others raises."""
+"""Functions that write files atomically, and the errors of reading damaged files."""
 
 import contextlib
 import os
@@ -9,15 +9,17 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 NPZ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError)
-"""What reading an .npz file raises that is damaged, or is none."""
+"""The errors that are raised by reading a damaged .npz file, or a file of another format."""
 
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """A file beside the old one, which at the end goes to the disk and into its place in one go.
+    """Opens a temporary file that replaces a file atomically at the end of the context.
+
+    The temporary file is in the same folder. It is written to disk before it replaces the file.
 
     Args:
-      path: of the file.
+      path: path of the file to replace.
       mode: "w" for text, "wb" for bytes.
     """
     new = path.with_name(f"{path.name}.tmp")
@@ -29,6 +31,6 @@ def replacing(path: pathlib.Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def replace_text(path: pathlib.Path, text: str) -> None:
-    """Writes a text whole or not at all; see `replacing`."""
+    """Writes a text file atomically, see `replacing`."""
     with replacing(path) as file:
         file.write(text)

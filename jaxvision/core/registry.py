@@ -1,6 +1,7 @@
-"""Registries are literal tables: merged with an error on a clash, looked up with a hint.
+"""Registries: tables of named functions and classes.
 
-What a user adds needs no entry: "file.py:function" or "package.module:function" names it.
+Users need not register their own functions: "file.py:function" or "package.module:function" names
+a function that is in no table.
 """
 
 import difflib
@@ -18,10 +19,10 @@ T = TypeVar("T")
 
 
 def merge(*tables: Mapping[str, T]) -> dict[str, T]:
-    """One table out of several.
+    """Merges several tables into one.
 
     Raises:
-      ValueError: a name stands in two tables.
+      ValueError: a name is in two tables.
     """
     merged: dict[str, T] = {}
     for table in tables:
@@ -33,7 +34,7 @@ def merge(*tables: Mapping[str, T]) -> dict[str, T]:
 
 
 def close_names(name: str, known: Iterable[str]) -> str:
-    """The hint for a wrong name: the close ones, or all where none is close."""
+    """Returns a hint for an unknown name: the similar names, or all names if none is similar."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if close:
@@ -42,14 +43,14 @@ def close_names(name: str, known: Iterable[str]) -> str:
 
 
 def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
-    """The entry called `name`.
+    """Returns the entry of a table with a name.
 
     Args:
       table: the registry.
-      name: what is looked for.
-      kind: what the table holds, for the message ("model", "task", ...).
+      name: name of the entry.
+      kind: kind of the entries, for the message ("model", "task", ...).
     Raises:
-      InputError: there is none; the message lists the close names.
+      InputError: there is no such entry; the message lists similar names.
     """
     if name not in table:
         raise InputError(f"unknown {kind} {name!r}: {close_names(name, table)}")
@@ -59,14 +60,15 @@ def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
 def find_function(
     table: Mapping[str, Callable[..., Any]], name: str, kind: str
 ) -> Callable[..., Any]:
-    """The function called `name`: of the registry, or of the user.
+    """Returns the function with a name, from the registry or from the user's code.
 
     Args:
       table: the registry.
-      name: an entry of it, or "file.py:function" (a path), or "package.module:function".
-      kind: what the table holds, for the message.
+      name: name of an entry, or "file.py:function" with the path of a file, or
+        "package.module:function".
+      kind: kind of the entries, for the message.
     Raises:
-      InputError: there is none; the message lists the close names.
+      InputError: there is no such function; the message lists similar names.
     """
     if not isinstance(name, str):
         raise InputError(f"{kind} is {name!r}: give its name")
@@ -82,7 +84,7 @@ def _load_file(path: str, name: str, kind: str) -> Any:
     file = pathlib.Path(path).expanduser()
     if not file.is_file():
         raise InputError(f"{kind} {name!r}: there is no file {file.absolute()}")
-    # Dataclasses and pickle look it up by name, which must not be that of another module.
+    # Dataclasses and pickle look the module up by its name, which must not be that of another one.
     spec = importlib.util.spec_from_file_location(re.sub(r"\W", "_", str(file.resolve())), file)
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
