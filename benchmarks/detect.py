@@ -15,10 +15,11 @@ import argparse
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxvision.tasks.yolo import detect, yolov2_candidates, yolov3_candidates
 from timing import machine, median_ms
 
 from jaxvision.models import create_model
+from jaxvision.tasks import DetectOptions, detect
+from jaxvision.tasks.detectors import yolov2_candidates, yolov3_candidates
 
 ANCHORS = np.float32([[42, 55], [102, 128], [162, 259], [303, 155], [360, 320]])
 PYRAMID = np.float32(
@@ -55,9 +56,11 @@ def measure(name, size, batch, pairs, rounds):
     ranked = np.sort(np.asarray(scores[0]).ravel())
     threshold = float(ranked[-min(pairs, ranked.size - 1) - 1])
 
+    options = DetectOptions(score_threshold=threshold)
+
     def suppressed(boxes, scores):
         def one(boxes, scores):
-            return detect(boxes, scores, image_size=(size, size), score_threshold=threshold)
+            return detect(boxes, scores, image_size=(size, size), options=options)
 
         return jax.vmap(one)(boxes, scores)
 

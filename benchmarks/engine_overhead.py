@@ -21,60 +21,48 @@ import numpy as np
 import optax
 from timing import machine
 
-from jaxvision.cli.config import default_config
-from jaxvision.data import ToClassificationExample, TrainLoader
+from jaxvision.core import Inputs
+from jaxvision.data import Arrays, ToClassification, TrainLoader
 from jaxvision.engine import (
-    Checkpoints,
-    Criterion,
-    Journal,
     Parallel,
-    Run,
+    Phase,
+    decay_mask,
     init_state,
-    make_optimizer,
-    make_updates,
+    log,
+    make_update,
     train_steps,
 )
+from jaxvision.engine.journal import Journal
 from jaxvision.models import create_model
 from jaxvision.tasks import classification
 
 STEPS = 64_000  # length of the run that these steps are part of, as for CIFAR-10
 
 
-class RandomImages:
+SCHEDULE = optax.warmup_cosine_decay_schedule(0.0, 0.1, 0, STEPS)
+
+
+def random_images(count=50_000):
     """Random images in memory, as many as in CIFAR-10."""
-
-    def __init__(self, count=50_000):
-        rng = np.random.default_rng(0)
-        self._images = rng.integers(0, 256, (count, 32, 32, 3), np.uint8)
-        self._labels = rng.integers(0, 10, count)
-
-    def __len__(self):
-        return len(self._labels)
-
-    def __getitem__(self, index):
-        return {"image": self._images[index], "label": int(self._labels[index])}
-
-    def where(self, index):
-        return f"record {index}"
+    rng = np.random.default_rng(0)
+    return Arrays(rng.integers(0, 256, (count, 32, 32, 3), np.uint8), rng.integers(0, 10, count))
 
 
-def make_config():
-    config = default_config()
-    config.model.name = "resnet20"
-    config.data.channels = 3
-    config.data.mean, config.data.std = (0.5,) * 3, (0.25,) * 3
-    config.optimizer.weight_decay = 1e-4
-    return config
+def optimizer():
+    """SGD with momentum and weight decay, as for ResNets."""
+    return optax.chain(
+        optax.add_decayed_weights(1e-4, mask=decay_mask), optax.sgd(SCHEDULE, momentum=0.9)
+    )
 
 
-def bare_runner(config, batch_size, steps):
+def bare_runner(batch_size, steps):
     """Returns a function () -> seconds for `steps` bare steps."""
     model = create_model("resnet20", num_classes=10)
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.normal(size=(batch_size, 32, 32, 3)), jnp.float32)
     labels = jnp.asarray(rng.integers(0, 10, batch_size))
     variables = model.init(jax.random.key(0), images[:1], train=False)
-    tx = make_optimizer(config.optimizer, steps=STEPS).transformation
+    tx = optimizer()
 
     def step(params, statistics, opt_state, images, labels):
         def objective(params):
@@ -88,7 +76,7 @@ def bare_runner(config, batch_size, steps):
             return losses.mean(), changed["batch_stats"]
 
         (loss, statistics), grads = jax.value_and_grad(objective, has_aux=True)(params)
-        updates, opt_state = tx.update(grads, opt_state, params, value=loss)
+        updates, opt_state = tx.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), statistics, opt_state, loss
 
     jitted = jax.jit(step, donate_argnums=(0, 1, 2))
@@ -106,29 +94,29 @@ def bare_runner(config, batch_size, steps):
     return run
 
 
-def engine_runner(config, batch_size, steps, workdir):
+def engine_runner(batch_size, steps, workdir):
     """Returns a function () -> seconds for `steps` steps of the engine."""
     parallel = Parallel("pmap", jax.devices()[:1])
-    optimizer = make_optimizer(config.optimizer, steps=STEPS)
-    task = classification(config)
-    update = make_updates(task, (optimizer,), seed=0, parallel=parallel)
-    state = parallel.replicate(init_state(task, optimizer, 0))
-    data = TrainLoader(
-        RandomImages(), ToClassificationExample(32, 3, 10), batch_size=batch_size, seed=0
-    )
-    criterion = Criterion("accuracy")
-    run = Run(
-        workdir=workdir,
-        config={},
+    phase = Phase(optimizer(), schedule=SCHEDULE)
+    inputs = Inputs((32, 32), mean=(0.5,) * 3, std=(0.25,) * 3)
+    model = create_model("resnet20", num_classes=10)
+    task = classification(model, inputs, class_names=10)
+    update = make_update(task, phase, parallel=parallel)
+    state = parallel.replicate(init_state(task, phase, seed=0))
+    transform = ToClassification(inputs, num_classes=10)
+    data = TrainLoader(random_images(), transform, batch_size=batch_size, seed=0)
+    journal = Journal(
+        workdir,
+        start=0,
         steps=STEPS,
         batch_size=batch_size,
-        seed=0,
-        criterion=criterion,
-        eval_every=STEPS,
+        shown=("loss",),
+        log_every=100,
+        log=log,
+        visible=True,
+        last_good=lambda: None,
     )
-    checkpoints = Checkpoints(workdir / "checkpoints", criterion=criterion, parallel=parallel)
-    journal = Journal(run, start=0, writes=True, checkpoints=checkpoints)
-    stream = train_steps(update, state, data, parallel=parallel, start=0, stop=STEPS)
+    stream = train_steps(update, state, data, seed=0, parallel=parallel, start=0, stop=STEPS)
 
     def run_steps():
         began = time.perf_counter()
@@ -147,10 +135,9 @@ def main():
     parser.add_argument("--steps", type=int, default=10, help="steps in each turn")
     parser.add_argument("--pairs", type=int, default=7)
     options = parser.parse_args()
-    config = make_config()
     with tempfile.TemporaryDirectory() as workdir:
-        bare = bare_runner(config, options.batch_size, options.steps)
-        engine = engine_runner(config, options.batch_size, options.steps, pathlib.Path(workdir))
+        bare = bare_runner(options.batch_size, options.steps)
+        engine = engine_runner(options.batch_size, options.steps, pathlib.Path(workdir))
         bare(), engine()  # compile
         ratios = []
         for pair in range(options.pairs):

@@ -52,9 +52,9 @@ def main():
             "--config.init_from=",
             "--config.freeze=()",
             "--config.freeze_statistics=()",
-            "--config.head_first.steps=0",
-            "--config.optimizer.rates=()",
-            "--config.init_except=()",
+            "--config.head_warmup.steps=0",
+            "--config.optimizer.lr_multipliers=()",
+            "--config.reinit=()",
             f"--config.optimizer.learning_rate={options.scratch_rate}",
         ],
     }

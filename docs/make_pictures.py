@@ -7,19 +7,18 @@ import json
 import pathlib
 import sys
 
-import jax
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from jaxvision.cli import assemble
-from jaxvision.engine import Parallel
+import jaxvision
+from jaxvision import data
 
 ROWS, COLUMNS = 6, 16
 
 
 def scenes(workdir):
-    """The upper half of the page of predictions that the run left."""
+    """Writes the upper half of the page of predictions that the run has written."""
     with Image.open(workdir / "predictions_test.png") as page:
         upper = page.crop((0, 0, page.width, page.height // 2)).convert("RGB")
     target = pathlib.Path(__file__).parent / "scenes.jpg"
@@ -27,25 +26,16 @@ def scenes(workdir):
     print(f"wrote {target}")
 
 
-def digits(workdir, config):
-    task = assemble.make_task(config)
-    parallel = Parallel(devices=jax.devices()[:1])
-    state = assemble.restore_best(workdir, config, task, parallel).state
-
-    @jax.jit
-    def predict(batch):
-        prepared = jax.vmap(task.prepare)(batch)
-        outputs, _ = task.forward(state.averaged, prepared, keys=None, step=0, train=False)
-        return jax.vmap(task.decode)(outputs)
-
-    records = assemble.open_records(assemble.open_data(config), "test")
-    batches = list(assemble.eval_data(config, records))
-    found = [jax.device_get(predict(batch)) for batch in batches]
-    real = np.concatenate([batch.mask for batch in batches])
-    images = np.concatenate([batch.image for batch in batches])[real]
-    labels = np.concatenate([batch.label for batch in batches])[real]
-    guesses = np.concatenate([each["label"] for each in found])[real]
-    sure = np.concatenate([each["probabilities"] for each in found])[real].max(axis=1)
+def digits(workdir, run):
+    """Draws the test digits of which the network is least sure, and the curves of its training."""
+    records = data.Digits("test")
+    images = [records[i]["image"] for i in range(len(records))]
+    labels = np.array([records[i]["label"] for i in range(len(records))])
+    found = [each.result for each in jaxvision.predict(run.task, run.variables, images)]
+    transform = data.ToClassification(run.task.inputs, num_classes=10)
+    inputs = [transform(records[i], records.where(i)).image for i in range(len(records))]
+    guesses = np.array([each["index"] for each in found])
+    sure = np.array([each["probabilities"].max() for each in found])
 
     figure = Figure(figsize=(13, 7), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=(3, 2))
@@ -53,10 +43,10 @@ def digits(workdir, config):
     upper.suptitle(
         f"LeNet-5 on the {len(labels)} test digits, the least sure first: {wrong} wrong (red)"
     )
-    # The least sure first: the interesting ones.
+    # Those of which the network is least sure are the interesting ones.
     order = np.argsort(sure)[: ROWS * COLUMNS]
     for axes, index in zip(upper.subplots(ROWS, COLUMNS).flat, order, strict=True):
-        axes.imshow(images[index, :, :, 0], cmap="gray_r")
+        axes.imshow(inputs[index][:, :, 0], cmap="gray_r")
         right = guesses[index] == labels[index]
         axes.set_title(
             f"{guesses[index]} ({100 * sure[index]:.0f} %)",
@@ -87,11 +77,11 @@ def digits(workdir, config):
 
 def main(workdirs):
     for workdir in map(pathlib.Path, workdirs):
-        config = assemble.saved_config(workdir)
-        if config.task == "detection":
+        run = jaxvision.load_run(workdir)
+        if run.task.kind == "detection":
             scenes(workdir)
         else:
-            digits(workdir, config)
+            digits(workdir, run)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""A loss of one's own on the embedded digits: written, proven, trained by name, looked into.
+"""A loss of your own on the embedded digits: write it, test it, train with it, inspect it.
 
     python docs/own_loss.py [--workdir=runs/own_loss] [--steps=600] [--picture=FILE]
 
-docs/losses.md explains it piece by piece. Takes about a minute on 2 CPU cores.
+docs/losses.md explains the parts. The script takes about a minute on 2 CPU cores.
 """
 
 import argparse
@@ -14,11 +14,12 @@ import numpy as np
 import optax
 from matplotlib.figure import Figure
 
-from jaxvision import losses, testing
-from jaxvision.cli import assemble
+import jaxvision
+from jaxvision import data, losses, testing
 from jaxvision.cli.main import run
 from jaxvision.core import divide, sum_terms
-from jaxvision.engine import Parallel
+
+EPSILON = 2.0
 
 
 def poly_loss(logits, label, *, epsilon=1.0):
@@ -48,22 +49,22 @@ def mean_loss(logits, labels, mask):
     return divide(*sums["poly"])
 
 
-def prove():
+def check():
     logits, label = np.float32([0.3, -1.2, 2.5]), np.int32(1)
-    # The same as the slow one: eagerly, under jit, vmap and pmap.
+    # The loss equals the slow reference: eagerly, under jit, vmap and pmap.
     testing.check_op(poly_loss, slow_poly_loss, logits, label, epsilon=2.0)
     testing.check_finite_gradients(poly_loss, np.float32([100, -100, 0]), label)
 
     rng = np.random.default_rng(0)
     predicted, target = rng.normal(size=(2, 5, 4)).astype("f4")
-    # Boxes of padding, whatever is in them, change neither the loss nor its gradient.
+    # Padding boxes, whatever they contain, change neither the loss nor its gradient.
     testing.check_padding_invariance(
         worst_box_loss, predicted, target, np.ones(5, bool), padded=(0, 1), mask=2
     )
     nothing = np.zeros(5, bool)
     testing.check_finite_gradients(worst_box_loss, predicted, target, nothing)
 
-    # Images of filler count nothing.
+    # Filler images do not count.
     batch, real = rng.normal(size=(4, 3)).astype("f4"), np.arange(4) < 3
     np.testing.assert_allclose(
         mean_loss(batch, np.arange(4) % 3, real),
@@ -73,34 +74,30 @@ def prove():
 
 
 def train(workdir, steps):
-    loss = {"name": f"{__file__}:poly_loss", "epsilon": 2.0}
+    loss = {"name": f"{__file__}:poly_loss", "epsilon": EPSILON}
     flags = [f"--workdir={workdir}", f"--config.steps={steps}", f"--config.loss={loss}"]
     if code := run("train", ["train.py", *flags]):
         raise SystemExit(code)
 
 
-def look(workdir):
-    """Loss and norm of the gradient of each test digit: (images, labels, losses, norms)."""
-    config = assemble.saved_config(workdir)
-    task = assemble.make_task(config)
-    state = assemble.restore_best(workdir, config, task, Parallel(devices=jax.devices()[:1])).state
+def inspect(workdir):
+    """Returns loss and norm of the gradient of each test digit: (images, labels, losses, norms)."""
+    task, variables, *_ = jaxvision.load_run(workdir)
 
     def loss_of(params, example):
-        variables = {**state.variables, "params": params}
         batch = jax.tree.map(lambda x: x[None], example)
-        outputs, _ = task.forward(variables, batch, keys=None, step=0, train=False)
-        one = jax.tree.map(lambda x: x[0], outputs)
-        terms = task.loss(one, example, key=jax.random.key(0), step=0)
-        return sum(divide(*pair) for pair in terms.values())
+        given = {**variables, "params": params}
+        outputs, _ = task.forward(given, batch, keys=None, step=0, train=False)
+        return divide(*poly_loss(outputs["logits"][0], example.label, epsilon=EPSILON))
 
     @jax.jit
     @jax.vmap
     def losses_and_norms(example):
-        loss, gradient = jax.value_and_grad(loss_of)(state.params, task.prepare(example))
+        loss, gradient = jax.value_and_grad(loss_of)(variables["params"], task.prepare(example))
         return loss, optax.tree.norm(gradient)
 
-    records = assemble.open_records(assemble.open_data(config), "test")
-    batches = list(assemble.eval_data(config, records))
+    transform = data.ToClassification(task.inputs, num_classes=10)
+    batches = list(data.EvalLoader(data.Digits("test"), transform, batch_size=64))
     found = [(b.image, b.label, *jax.device_get(losses_and_norms(b))) for b in batches]
     real = np.concatenate([b.mask for b in batches])
     return [np.concatenate(column)[real] for column in zip(*found, strict=True)]
@@ -128,10 +125,12 @@ def main():
     parser.add_argument("--steps", type=int, default=600, help="of training")
     parser.add_argument("--picture", type=pathlib.Path, help="default: hardest.png in the workdir")
     given = parser.parse_args()
-    prove()
-    print("proven: equal to the slow one, finite, unchanged by padding")
+    check()
+    print(
+        "checked: the loss equals the slow reference, is finite, and does not change with padding"
+    )
     train(given.workdir, given.steps)
-    images, labels, values, norms = look(given.workdir)
+    images, labels, values, norms = inspect(given.workdir)
     print(f"{len(values)} test digits: mean loss {values.mean():.4f}, mean norm {norms.mean():.4f}")
     for i in np.argsort(-values)[:5]:
         print(f"digit {labels[i]}: loss {values[i]:.3f}, norm of its gradient {norms[i]:.2f}")

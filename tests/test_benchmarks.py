@@ -82,9 +82,9 @@ def test_training_with_and_without_weights_is_compared(tmp_path):
     variables = random_variables(model, np.zeros((1, 8, 8, 1), np.float32))
     np.savez(tmp_path / "weights.npz", **to_state_dict(variables))
     small = ["--config.steps=2", "--config.batch_size=8", "--config.data.image_size=8"]
-    frozen = ["--config.freeze=('conv1',)", "--config.head_first.steps=1"]
+    frozen = ["--config.freeze=('conv1',)", "--config.head_warmup.steps=1"]
     weights = [f"--init-from={tmp_path / 'weights.npz'}", "--seeds=1"]
-    head = "--config.head_first.train=('fc',)"
+    head = "--config.head_warmup.only=('fc',)"
     table = run("transfer.py", "--config=digits_resnet20", *weights, "--", *small, *frozen, head)
     lines = table.splitlines()
     assert [line.split(" | ")[0] for line in lines[2:4]] == ["| pretrained", "| random"]

@@ -1,39 +1,28 @@
 """Configs: every shipped one can be trained, and a bad one is one line with file and line."""
 
 import json
-from functools import partial
 
 import jax
 import numpy as np
 import pytest
-from jaxvision.cli.assemble import make_criterion, make_task
-from jaxvision.engine.evaluate import measured
 from ml_collections import ConfigDict
 
 from jaxvision.cli.config import (
     configs_folder,
     default_config,
+    documented_keys,
     find_config,
     load_config,
     shipped_configs,
     summary,
 )
-from jaxvision.core import (
-    ClassificationBatch,
-    DetectionBatch,
-    InputError,
-    LandmarkBatch,
-    RestorationBatch,
-    SegmentationBatch,
-)
-from jaxvision.data import (
-    CLASSIFICATION_SOURCES,
-    DETECTION_SOURCES,
-    LANDMARK_SOURCES,
-    RESTORATION_SOURCES,
-    SEGMENTATION_SOURCES,
-)
-from jaxvision.engine import abstract_state, make_optimizers
+from jaxvision.cli.kinds import KINDS
+from jaxvision.cli.optimizers import phases_of_config
+from jaxvision.cli.options import read_group
+from jaxvision.cli.run_options import BestOptions, RunOptions
+from jaxvision.cli.setup import build
+from jaxvision.core import InputError, RestorationBatch
+from jaxvision.engine import Best, abstract_state, metric_names
 from tests.marks import slow_but
 
 CONFIGS = shipped_configs()
@@ -78,77 +67,32 @@ def test_the_configs_are_there():
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_config_has_the_keys_of_the_default_and_options_of_its_model_and_loss(name):
-    # Options that the model or the loss does not have fail in the next test.
-    free = ("model.", "loss.", "auxiliary.", "degradation.")
+    # Options that the model, the loss or the detector does not have fail in the next test.
+    free = ("model.", "loss.", "auxiliary.", "degradation.", "detector.")
     config = load_config(CONFIGS[name])
     found = {key for key in keys(config) if not key.startswith(free)}
     expected = {key for key in keys(default_config(config.task)) if not key.startswith(free)}
     assert found == expected
 
 
-def classification_batch(data):
-    return ClassificationBatch(
-        image=np.zeros((2, data.image_size, data.image_size, data.channels), np.uint8),
-        label=np.zeros(2, np.int32),
-        weight=np.ones(2, np.float32),
-        mask=np.ones(2, bool),
-    )
+def empty_batch(kind, task, transform):
+    """Two examples of the evaluation of a black image without annotations, on the host."""
+    image = np.zeros((*task.inputs.size, task.inputs.channels), np.uint8)
+    record = {"image": image, **KINDS[kind].empty(image, len(task.class_names))}
+    example = transform(record, "black.png")
+    return jax.tree.map(lambda x: np.stack([x, x]), example)
 
 
-def detection_batch(data):
-    none = np.zeros((2, data.max_boxes), bool)
-    return DetectionBatch(
-        image=np.zeros((2, data.image_size, data.image_size, 3), np.uint8),
-        boxes=np.zeros((2, data.max_boxes, 4), np.float32),
-        labels=np.zeros((2, data.max_boxes), np.int32),
-        box_mask=none,
-        crowd=none,
-        difficult=none,
-        mask=np.ones(2, bool),
-        placement=np.ones((2, 4), np.float32),
-        size=np.ones((2, 2), np.int32),
-        area=np.zeros((2, data.max_boxes), np.float32),
-    )
-
-
-def landmark_batch(data):
-    number = len(data.class_names)
-    return LandmarkBatch(
-        image=np.zeros((2, data.image_size, data.image_size, 3), np.uint8),
-        points=np.zeros((2, number, 2), np.float32),
-        visible=np.ones((2, number), bool),
-        mask=np.ones(2, bool),
-        placement=np.ones((2, 4), np.float32),
-    )
-
-
-def restoration_batch(data):
+def empty_tiles(side):
+    """Two tiles of the evaluation of a restoration."""
     return RestorationBatch(
-        image=np.zeros((2, data.tile, data.tile, 3), np.uint8),
+        image=np.zeros((2, side, side, 3), np.uint8),
         seed=np.zeros(2, np.uint32),
         photograph=np.zeros(2, np.int32),
         origin=np.zeros((2, 2), np.int32),
-        size=np.ones((2, 2), np.int32),
+        size=np.full((2, 2), side, np.int32),
         mask=np.ones(2, bool),
     )
-
-
-def segmentation_batch(data):
-    shape = (2, data.image_size, data.image_size)
-    return SegmentationBatch(
-        image=np.zeros((*shape, 3), np.uint8),
-        labels=np.zeros(shape, np.uint8),
-        mask=np.ones(2, bool),
-    )
-
-
-TASKS = {
-    "classification": (CLASSIFICATION_SOURCES, classification_batch),
-    "detection": (DETECTION_SOURCES, detection_batch),
-    "landmarks": (LANDMARK_SOURCES, landmark_batch),
-    "restoration": (RESTORATION_SOURCES, restoration_batch),
-    "segmentation": (SEGMENTATION_SOURCES, segmentation_batch),
-}
 
 
 # To go through one takes seconds, through those with networks of the published sizes up to ten.
@@ -158,31 +102,44 @@ QUICK = ("digits_lenet5", "photos_srcnn", "scenes_landmarks", "scenes_unet", "sc
 @pytest.mark.parametrize("name", slow_but(CONFIGS, QUICK))
 def test_a_config_can_be_trained(name):
     config = load_config(CONFIGS[name])
-    task, data = make_task(config), config.data
-    sources, make_batch = TASKS[config.task]
+    data, kind = config.data, config.task
+    assert data.source in KINDS[kind].sources
+    if "class_names" in data and not data.class_names:  # those of the data
+        data.class_names = tuple(map(str, range(data.get("num_classes") or 10)))
+    read_group(RunOptions, config, "config")
+    built = build(config)  # goes through network, augmentation, loss and decoding
+    task = built.task
 
-    if config.task == "classification":  # the others try their settings when they are made
+    restores = kind == "restoration"
+    batch = empty_tiles(data.tile) if restores else empty_batch(kind, task, built.eval_transform)
+    phases, ema_decay = phases_of_config(config)
+    states = [abstract_state(task, phase, ema_decay=ema_decay) for phase in phases]
+    steps = sum(phase.steps or 0 for phase in phases)
+    every = max(1, (config.steps - steps) // 1000)
+    rates = jax.vmap(phases[-1].schedule)(np.arange(0, config.steps - steps, every))
+    assert rates.max() == pytest.approx(config.optimizer.learning_rate, rel=0.01)
+    best = read_group(BestOptions, config.best, "config.best")
+    names = metric_names(task, states[0].eval_variables, batch)
+    Best(best.metric, best.mode, best.patience).check(names)
+    if kind == "classification":
+        found = jax.eval_shape(
+            lambda variables: outputs_of(task, variables, batch), states[0].eval_variables
+        )
+        assert found["probabilities"].shape == (2, len(data.class_names))
 
-        def run(key, batch):
-            example_loss = partial(task.loss, key=None, step=np.int32(0))
-            batch = jax.vmap(task.augment)(jax.random.split(key, 2), batch)
-            batch = jax.vmap(task.prepare)(batch)
-            outputs, _ = task.forward(task.init(key), batch, keys=None, step=0, train=False)
-            return jax.vmap(example_loss)(outputs, batch), jax.vmap(task.decode)(outputs)
 
-        terms, found = jax.eval_shape(run, jax.random.key(0), make_batch(data))
-        assert all(total.shape == weight.shape == (2,) for total, weight in terms.values())
-        assert found["probabilities"].shape == (2, data.num_classes)
-    *before, optimizer = make_optimizers(config)
-    for other in before:  # of other patterns
-        abstract_state(task, other)
-    peak = jax.vmap(optimizer.schedule)(
-        np.arange(0, config.steps, max(1, config.steps // 1000))
-    ).max()
-    assert peak == pytest.approx(config.optimizer.learning_rate, rel=0.01)
-    like = abstract_state(task, optimizer)
-    make_criterion(config).check(measured(task, like, make_batch(data)))
-    assert data.source in sources
+def outputs_of(task, variables, batch):
+    """What a task finds for a batch."""
+    batch = jax.vmap(task.prepare)(batch)
+    outputs, _ = task.forward(variables, batch, keys=None, step=None, train=False)
+    return jax.vmap(task.decode)(outputs, batch)
+
+
+def test_every_key_of_every_task_is_explained():
+    for kind in KINDS:
+        documented = documented_keys(kind)
+        assert set(keys(default_config(kind))) - {"task"} <= documented.keys(), kind
+        assert all(documented.values()), kind
 
 
 @pytest.mark.parametrize("name", CONFIGS)

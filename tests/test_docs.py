@@ -42,13 +42,13 @@ def script(path):
 
 
 @pytest.mark.slow
-def test_the_losses_of_the_page_are_proven():
-    script(SCRIPT).prove()
+def test_the_losses_of_the_page_pass_their_checks():
+    script(SCRIPT).check()
 
 
 @pytest.mark.slow
 def test_the_picture_of_the_digits_counts_the_errors_that_eval_does(tmp_path, monkeypatch, capsys):
-    """Of the averaged weights, whose errors differ from those of the last ones here."""
+    """It uses the EMA of the weights, whose errors differ from those of the last ones here."""
     usual = ["--config=digits_lenet5", f"--config.data.dir={tmp_path}"]
     short = ["--config.steps=10", "--config.eval_every=10", "--config.optimizer.ema_decay=0.999"]
     assert run("train", ["train", *usual, *short, f"--workdir={tmp_path / 'run'}"]) == 0
@@ -76,7 +76,7 @@ def test_the_script_trains_by_name_and_draws_the_hardest_digits(tmp_path):
         timeout=600,
     )
     assert done.returncode == 0, done.stderr
-    assert "poly_loss" in (tmp_path / "config.json").read_text()
+    assert "poly_loss" in (tmp_path / "run.json").read_text()
     assert "classification_loss" in (tmp_path / "metrics.jsonl").read_text()
     mean = re.search(r"359 test digits: mean loss ([\d.]+), mean norm ([\d.]+)", done.stdout)
     hardest = re.findall(r"digit \d: loss ([\d.]+), norm of its gradient ([\d.]+)", done.stdout)

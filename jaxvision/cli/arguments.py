@@ -52,7 +52,21 @@ def define_trust(values: flags.FlagValues) -> None:
     flags.DEFINE_list(
         "trust_code",
         [],
-        "files of code of your own that the run names and that may run, such as my_model.py",
+        "files (or modules) of code of your own that the run names and that may run, such as "
+        "my_model.py",
+        flag_values=values,
+    )
+
+
+def define_data(values: flags.FlagValues) -> None:
+    """Defines --data and --source, of the commands that read the data of a run."""
+    flags.DEFINE_string(
+        "data", None, "folder of the run's data, if it is another by now", flag_values=values
+    )
+    flags.DEFINE_string(
+        "source",
+        None,
+        "form of --data, as config.data.source; that of the run, or found out, if left out",
         flag_values=values,
     )
 

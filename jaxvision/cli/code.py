@@ -1,7 +1,8 @@
 """Functions and classes by name: of the library's tables, or of the user's own code.
 
 Code of the user's own runs only if its name comes from the command line or from the user's own
-config file. A name that a run folder holds is refused, unless its file is trusted by --trust-code.
+config file. A name that a run folder holds is refused, unless its file or module is trusted by
+--trust-code.
 """
 
 import importlib
@@ -19,13 +20,14 @@ class Code:
     """Finds what a config names.
 
     Args:
-      trusted: files whose code may run; None: every file and module that is named.
+      trusted: files and modules whose code may run; None: all that are named.
       origin: what holds the names, for messages, such as "the run in runs/mine".
     """
 
     def __init__(self, trusted: Sequence[str | pathlib.Path] | None = None, *, origin: str = ""):
-        self._trusted = None if trusted is None else {_file(path).resolve() for path in trusted}
+        self._trusted = None if trusted is None else tuple(map(str, trusted))
         self._origin = origin
+        self._files: dict[str, Any] = {}
 
     def find(self, table: Mapping[str, Any], name: Any, kind: str) -> Callable[..., Any]:
         """The function or class that is called `name`.
@@ -42,21 +44,36 @@ class Code:
         where, colon, function = name.rpartition(":")
         if not colon:
             return lookup(table, name, kind)
-        self._check(where, name, kind)
-        load = _load_file if where.endswith(".py") else _load_module
+        where = self._trusted_part(where, name, kind)
+        load = self._file if where.endswith(".py") else _load_module
         module = load(where, name, kind)
         known = {key: value for key, value in vars(module).items() if callable(value)}
         return lookup(known, function, f"{kind} of {where}")
 
-    def _check(self, where: str, name: str, kind: str) -> None:
-        if self._trusted is None:
-            return
-        if not where.endswith(".py") or _file(where).resolve() not in self._trusted:
-            fix = f"--trust-code={where}" if where.endswith(".py") else "its file's path instead"
-            raise InputError(
-                f"{self._origin} names {name!r} as its {kind}, which is code that would run: give "
-                f"{fix} if you trust it"
-            )
+    def _trusted_part(self, where: str, name: str, kind: str) -> str:
+        """The file or module to load for the one that a name has before its colon.
+
+        A relative path may be that of a trusted file from another working directory.
+        """
+        if self._trusted is None or where in self._trusted:
+            return where
+        if where.endswith(".py"):
+            path = _expanded(where)
+            for given in self._trusted:
+                file = _expanded(given).resolve()
+                moved = not path.is_absolute() and file.parts[-len(path.parts) :] == path.parts
+                if given.endswith(".py") and (moved or file == path.resolve()):
+                    return str(file)
+        raise InputError(
+            f"{self._origin} names {name!r} as its {kind}, which is code that would run: give "
+            f"--trust-code={where} if you trust it"
+        )
+
+    def _file(self, path: str, name: str, kind: str) -> Any:
+        """The module of a file, which runs once, however many parts are taken from it."""
+        if path not in self._files:
+            self._files[path] = _load_file(path, name, kind)
+        return self._files[path]
 
 
 def is_own(name: Any) -> bool:
@@ -64,18 +81,16 @@ def is_own(name: Any) -> bool:
     return isinstance(name, str) and ":" in name
 
 
-def _file(path: str | pathlib.Path) -> pathlib.Path:
+def _expanded(path: str | pathlib.Path) -> pathlib.Path:
     return pathlib.Path(path).expanduser()
 
 
 def _load_file(path: str, name: str, kind: str) -> Any:
-    file = _file(path)
+    file = _expanded(path)
     if not file.is_file():
         raise InputError(f"{kind} {name!r}: there is no file {file.absolute()}")
     # Dataclasses look their module up by its name, which must not be that of another module.
     module_name = re.sub(r"\W", "_", str(file.resolve()))
-    if module_name in sys.modules:
-        return sys.modules[module_name]
     spec = importlib.util.spec_from_file_location(module_name, file)
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     try:

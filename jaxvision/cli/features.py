@@ -170,7 +170,6 @@ def _flags() -> flags.FlagValues:
         ),
         ("workdir", "instead: folder of a run, whose best checkpoint it is"),
         ("split", "train, validation or test of the data of the run or config"),
-        ("data_dir", "of --workdir: folder of the data, if it is another by now"),
         ("out", "file for the features, .npz"),
         ("prefix", "taken off the keys of --weights, such as module."),
     ):
@@ -192,6 +191,7 @@ def _flags() -> flags.FlagValues:
     flags.DEFINE_boolean("flatten", False, "keep all places of a map", flag_values=values)
     flags.DEFINE_boolean("overwrite", False, "whatever --out has by now", flag_values=values)
     flags.DEFINE_integer("batch_size", 64, "images at a time", flag_values=values)
+    arguments.define_data(values)
     arguments.define_trust(values)
     return values
 
@@ -207,7 +207,7 @@ def _check(values: flags.FlagValues, name: str, images: Sequence[str]) -> None:
         raise InputError("--split is of the data of a run or config: give --workdir or --config")
     if values.model and not values.weights:
         raise InputError("no --weights: give the file or folder with those of --model")
-    belonging = {"model": _OF_MODEL, "workdir": ("data_dir",)}
+    belonging = {"model": _OF_MODEL, "workdir": ("data", "source", "trust_code")}
     for owner, others in belonging.items():
         stray = [flag for flag in others if values[flag].present and owner not in chosen]
         if stray:
@@ -243,11 +243,12 @@ def _of_run(values: flags.FlagValues) -> _Network:
     workdir = pathlib.Path(values.workdir).expanduser()
     opened = setup.open_run(workdir, trust=values.trust_code)
     config = opened.config
-    if values.data_dir:
-        config.data.dir = values.data_dir
+    if values.split:
+        setup.set_data(opened, workdir, values.split, folder=values.data, source=values.source)
     setup.set_determinism(config)
     log(f"the checkpoint of step {opened.step} in {workdir}")
-    return _Network(config, opened.task, opened.variables, config.model.to_dict())
+    model = opened.task.origin["forward"][1] if opened.in_python else config.model.to_dict()
+    return _Network(config, opened.task, opened.variables, model)
 
 
 def _of_config(config: Any) -> _Network:

@@ -6,6 +6,7 @@ from typing import Any
 
 from absl import flags
 
+from jaxvision.cli.options import flag_errors
 from jaxvision.cli.report import file_name
 from jaxvision.core import InputError
 from jaxvision.core.files import replacing
@@ -86,15 +87,16 @@ def read_listing(values: flags.FlagValues, split: str) -> Listing:
     if not values.data:
         raise InputError("no --data: give the folder of the images and annotations")
     folder, names = pathlib.Path(values.data).expanduser(), tuple(values.class_names)
-    form = values.form or find_form(folder, split)
-    listing = list_folder(
-        folder,
-        form,
-        split,
-        class_names=names or None,
-        first_pixel=values.first_pixel,
-        masks=True,  # to be checked with the boxes
-    )
+    with flag_errors():
+        form = values.form or find_form(folder, split)
+        listing = list_folder(
+            folder,
+            form,
+            split,
+            class_names=names or None,
+            first_pixel=values.first_pixel,
+            masks=True,  # to be checked with the boxes
+        )
     if names and names != listing.class_names:  # those of COCO are in its file
         raise InputError(
             f"the classes of the data are {', '.join(listing.class_names)}, but --class_names is "

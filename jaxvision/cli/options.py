@@ -32,6 +32,22 @@ def option_paths(group: str, /, **names: str) -> Iterator[None]:
             raise OptionError(key, key + message.removeprefix(error.option)) from error
 
 
+@contextlib.contextmanager
+def flag_errors(**names: str) -> Iterator[None]:
+    """Makes the error of an option name the flag that it was given by.
+
+    Args:
+      **names: name of an option in the library -> name of the flag, where they differ.
+    """
+    try:
+        yield
+    except OptionError as error:
+        flag, message = f"--{names.get(error.option, error.option)}", str(error)
+        message = message.removeprefix(error.option)
+        joined = f"{flag}{message}" if message != str(error) else f"{flag}: {message}"
+        raise OptionError(flag, joined) from error
+
+
 def documentation(options: type) -> dict[str, str]:
     """Field -> its line in the section "Attributes:" of a dataclass, base classes included."""
     lines: dict[str, str] = {}

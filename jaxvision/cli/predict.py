@@ -147,12 +147,12 @@ def _model(values: flags.FlagValues) -> _Model:
 
 def _of_run(values: flags.FlagValues) -> _Model:
     workdir = pathlib.Path(values.workdir).expanduser()
-    changes = {
-        "detect.score_threshold": values.score,
-        "detect.iou_threshold": values.iou,
-        "detect.max_detections": values.most,
+    decode = {
+        "score_threshold": values.score,
+        "iou_threshold": values.iou,
+        "max_detections": values.most,
     }
-    opened = setup.open_run(workdir, trust=values.trust_code, changes=changes)
+    opened = setup.open_run(workdir, trust=values.trust_code, decode=decode)
     log(f"the checkpoint of step {opened.step} in {workdir}")
     return _Model(lookup(KINDS, opened.task.kind, "task"), opened.task, opened.variables)
 

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from jaxvision.cli.code import Code
 from jaxvision.cli.config import default_config
 from jaxvision.cli.kinds import KINDS, Built, Kind
-from jaxvision.cli.options import option_paths, read_group
+from jaxvision.cli.options import flag_errors, option_paths, read_group
 from jaxvision.core import InputError, Task, listed, lookup, under
 from jaxvision.data import (
     Cached,
@@ -21,6 +21,7 @@ from jaxvision.data import (
     Source,
     TrainLoader,
     few_of_each,
+    find_form,
     hold_out,
 )
 from jaxvision.engine import read_run, restore_weights
@@ -202,12 +203,14 @@ class Opened(NamedTuple):
       built: its task, without loss and augmentation, and its transforms.
       variables: of the network, of the best checkpoint.
       step: of that checkpoint.
+      in_python: whether the run was made in Python.
     """
 
     config: ConfigDict
     built: Built
     variables: Any
     step: int
+    in_python: bool = False
 
     @property
     def task(self) -> Task:
@@ -219,7 +222,7 @@ def open_run(
     workdir: pathlib.Path,
     *,
     trust: Sequence[str] = (),
-    changes: Mapping[str, Any] | None = None,
+    decode: Mapping[str, Any] | None = None,
 ) -> Opened:
     """The run in a folder, with its best weights.
 
@@ -229,24 +232,53 @@ def open_run(
     Args:
       workdir: the folder.
       trust: files whose code may run.
-      changes: path of a key of the config -> another value.
+      decode: options of a detector's decoding that are changed; other runs have none.
     Raises:
       InputError: there is no run, it has no checkpoint, or its network or decoding is code that is
         not trusted.
     """
     saved = read_run(workdir)
     if saved.get("config") is None:
-        return _open_python_run(workdir, changes or {})
+        return _open_python_run(workdir, decode or {})
     config = config_of_run(workdir)
-    for path, value in (changes or {}).items():
-        group, _, key = path.rpartition(".")
-        part = config[group] if group else config
-        if key in part:
-            part[key] = value
+    if "detect" in config:
+        config.detect.update(decode or {})
     code = Code(trust, origin=f"the run in {workdir}")
     built = build(config, code=code, evaluation=True)
     weights = restore_weights(workdir)
     return Opened(config, built, weights.variables, weights.step)
+
+
+def set_data(
+    opened: Opened, workdir: pathlib.Path, split: str, *, folder: str | None, source: str | None
+) -> None:
+    """Makes the data of a run's config others.
+
+    Args:
+      opened: the run.
+      workdir: its folder.
+      split: that will be read.
+      folder: of the data; None: that of the config.
+      source: form of the data; None: that of the config, or found out if the run was made in
+        Python.
+    Raises:
+      InputError: the run was made in Python, and its data are not given or their form is unclear.
+    """
+    data, sources = opened.config.data, kind_of(opened.config).sources
+    if opened.in_python and not folder:
+        raise InputError(
+            f"the run in {workdir} was made in Python and does not say what its data are: give "
+            "--data=FOLDER"
+        )
+    if folder:
+        data.dir = folder
+    if source:
+        data.source = source
+    elif opened.in_python and "folder" in sources:
+        data.source = "folder"
+    elif opened.in_python:
+        with flag_errors(form="source"):
+            data.source = find_form(pathlib.Path(folder).expanduser(), split)
 
 
 def config_of_run(workdir: pathlib.Path) -> ConfigDict:
@@ -263,26 +295,23 @@ def config_of_run(workdir: pathlib.Path) -> ConfigDict:
     return config
 
 
-def _open_python_run(workdir: pathlib.Path, changes: Mapping[str, Any]) -> Opened:
-    decode = {
-        path.removeprefix("detect."): value
-        for path, value in changes.items()
-        if path.startswith("detect.")
-    }
-    run = load_run(workdir, decode=decode)
+def _open_python_run(workdir: pathlib.Path, decode: Mapping[str, Any]) -> Opened:
+    is_detector = read_run(workdir)["kind"] == "detection"
+    run = load_run(workdir, decode=decode if is_detector else None)
     if run.task.kind not in KINDS:
         raise InputError(
             f"the run in {workdir} is for {run.task.kind}: this command takes {', '.join(KINDS)}"
         )
     kind = KINDS[run.task.kind]
     config = default_config(run.task.kind)
-    config.data.image_size = run.task.inputs.size[0]
-    if "class_names" in config.data:
-        config.data.class_names = run.class_names
-    for path, value in changes.items():
-        group, _, key = path.rpartition(".")
-        if group in config and key in config[group]:
-            config[group][key] = value
+    inputs = run.task.inputs
+    facts = {
+        "image_size": inputs.size[0],
+        "channels": inputs.channels,
+        "class_names": run.class_names,
+        **{name: getattr(run.task, name, None) for name in ("color", "tile", "margin")},
+    }
+    config.data.update({name: x for name, x in facts.items() if name in config.data})
     transform = kind.transform(run.task)
     built = Built(run.task, transform, transform)
-    return Opened(config, built, run.variables, run.step)
+    return Opened(config, built, run.variables, run.step, in_python=True)

@@ -8,7 +8,8 @@
 The workdir gets run.json, checkpoints, metrics.jsonl, TensorBoard events and curves.png, and of
 most tasks pictures of predictions for test images, predictions_test.png. The same command again
 resumes the run where it was, or reports it if it is finished. The last line on stdout is the
-result, as JSON.
+result, as JSON: the metrics of the best checkpoint; `steps` and `state_digest` of the last step;
+and `variables_digest` of the variables that were evaluated, which eval prints too.
 """
 
 import json
@@ -25,11 +26,11 @@ import optax
 from jaxvision.cli import arguments, setup
 from jaxvision.cli.config import find_config
 from jaxvision.cli.optimizers import phases_of_config
-from jaxvision.cli.options import read_group
+from jaxvision.cli.options import option_paths, read_group
 from jaxvision.cli.pretrained import pretrained_variables
 from jaxvision.cli.report import report
 from jaxvision.cli.run_options import BestOptions, RunOptions
-from jaxvision.core import Task, under
+from jaxvision.core import Task
 from jaxvision.engine import (
     CHECKPOINTS,
     Best,
@@ -72,7 +73,7 @@ def main(argv: list[str]) -> None:
     first_process = jax.process_index() == 0
     tell = log if first_process else lambda line: None
     built = setup.build(config)
-    with under("config"):
+    with option_paths("config", kind="parallel"):
         task = with_frozen_statistics(built.task, options.freeze_statistics)
         parallel = Parallel(options.parallel)
         phases, ema_decay = phases_of_config(config)
@@ -86,7 +87,8 @@ def main(argv: list[str]) -> None:
     records = splits.open("test")
     test = setup.eval_data(config, built, records)
     best = read_group(BestOptions, config.best, "config.best")
-    with under("config"):
+    of_best = {name: f"best.{name}" for name in ("metric", "mode", "patience")}
+    with option_paths("config", **of_best):
         fitted = fit(
             task,
             phases,
@@ -118,6 +120,7 @@ def main(argv: list[str]) -> None:
             **evaluation.metrics,
             "steps": steps,
             "state_digest": state_digest(fitted.state),
+            "variables_digest": state_digest(fitted.variables),
         }
         print(json.dumps(result), flush=True)
         report(config, built, fitted.variables, evaluation, records, workdir=workdir, split="test")
@@ -129,6 +132,9 @@ def _pretrained(task: Task, options: RunOptions, workdir: pathlib.Path, tell: An
         for key in ("freeze", "freeze_statistics"):
             if getattr(options, key):
                 tell(f"config.{key} without config.init_from: what it names keeps random values")
+        for key in ("init_prefix", "reinit"):
+            if getattr(options, key):
+                tell(f"config.{key} has no effect without config.init_from")
         return None
     if has_checkpoints(workdir / CHECKPOINTS):
         return None

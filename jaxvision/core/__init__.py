@@ -28,7 +28,7 @@ from jaxvision.core.errors import (
 from jaxvision.core.inputs import Inputs
 from jaxvision.core.iterator import DataIterator
 from jaxvision.core.patterns import name_matches, names_matching
-from jaxvision.core.registry import close_names, find_function, lookup, merge
+from jaxvision.core.registry import close_names, lookup, merge
 from jaxvision.core.state import TrainState
 from jaxvision.core.task import AXIS, DatasetMetric, Keys, Record, Summary, Task
 from jaxvision.core.weighting import Terms, divide, mean_ratio, sum_terms
@@ -67,7 +67,6 @@ __all__ = [
     "differences",
     "divide",
     "extent_of",
-    "find_function",
     "flat",
     "listed",
     "lookup",

@@ -327,7 +327,7 @@ def _describe_object(x: Any) -> dict[str, JSON]:
             digest = hashlib.sha256(inspect.getsource(named).encode()).hexdigest()
         except (OSError, TypeError):
             digest = None
-    # The name of a module that `find_function` loads is the path of its file.
+    # The name of a module that the command line loads is the path of its file.
     spec = getattr(sys.modules.get(module), "__spec__", None)
     origin = getattr(spec, "origin", None)
     if origin and re.sub(r"\W", "_", origin) == module:

@@ -18,8 +18,8 @@ class InputError(ValueError):
 class OptionError(InputError):
     """Raised if an option cannot be used.
 
-    The message names the option but not the place where it was given; the command line adds the
-    path in the config.
+    The message begins with the name of the option, without the place where it was given. A caller
+    that knows the place can put a path before it, see `under`.
 
     Attributes:
       option: name of the option, such as "score_threshold".
@@ -35,7 +35,7 @@ def under(path: str) -> Iterator[None]:
     """Puts a path before the option that an OptionError names.
 
     Args:
-      path: path of the group that has the option, such as "loss" or "config.detect": "gamma is
+      path: path of the group that has the option, such as "loss" or "task.detect": "gamma is
         -1: give at least 0" becomes "loss.gamma is -1: give at least 0".
     """
     try:

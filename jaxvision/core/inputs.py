@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from jaxvision.core.errors import OptionError, check_range
-from jaxvision.core.registry import lookup
+from jaxvision.core.registry import close_names
 
 RESIZE = ("stretch", "letterbox", "crop")
 """The ways to resize an image to a network's input, see `Inputs`."""
@@ -58,8 +58,8 @@ class Inputs:
             check_range("std", x, more_than=0, less_than=math.inf)
         object.__setattr__(self, "size", tuple(self.size))
         if self.resize is not None:
-            lookup(dict.fromkeys(RESIZE), self.resize, "resize")
-        lookup(dict.fromkeys(METHODS), self.method, "method")
+            _check_choice("resize", self.resize, RESIZE)
+        _check_choice("method", self.method, METHODS)
         if self.shorter_side is not None:
             if self.resize != "crop":
                 raise OptionError(
@@ -72,6 +72,11 @@ class Inputs:
     def shape(self) -> tuple[int, int, int]:
         """(height, width, channels)."""
         return (*self.size, self.channels)
+
+
+def _check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise OptionError(name, f"{name} is {value!r}: {close_names(str(value), known)}")
 
 
 def _per_channel(name: str, given: object, channels: int) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""The protocol of training data for the engine."""
+"""The interface of training data."""
 
 from typing import Any, Protocol
 

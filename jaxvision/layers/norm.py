@@ -207,4 +207,4 @@ NORMS: dict[str, Norm] = {
     "instance_norm": instance_norm,
     "layer_norm": layer_norm,
 }
-"""Values of the field `norm` of a network by name, for configs."""
+"""Values of the field `norm` of a network by name."""

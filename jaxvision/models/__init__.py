@@ -138,7 +138,7 @@ MODELS = merge(CLASSIFIERS, DETECTORS, RESTORERS, SEGMENTERS)
 `dtype` and `param_dtype`. All except the restorers, which have no classes, have `num_classes`."""
 
 BACKBONES = merge(CLASSIFIERS, PLAIN_DARKNETS)
-"""Values of the field `backbone` of a detector or a U-Net by name, for configs."""
+"""Values of the field `backbone` of a detector or a U-Net by name."""
 
 
 def create_model(name: str, **fields: Any) -> nn.Module:

@@ -163,8 +163,7 @@ def _dense_dk(x: Array, y: Array, geometry: Geometry, taps: tuple[int, int]) -> 
     for first in range(0, rows.count, strip):
         part = at_least_float32(y[:, first : first + strip])
         seen = at_least_float32(_pad(x, rows.seen(first, part.shape[1]), (0, 0)))
-        # In this order the compiler needs less memory.
-        total = _dk(_library, seen, part, cut, taps) + total
+        total += _dk(_library, seen, part, cut, taps)
     return total.astype(x.dtype)
 
 
@@ -276,8 +275,8 @@ def axes_of(x: Array, kernel: Array, geometry: Geometry) -> tuple[Axis, Axis]:
 
 def _pad(x: Array, rows: tuple[int, ...], columns: tuple[int, ...]) -> Array:
     """Zeros (before, after) the image, and between its pixels where a third number is given."""
-    config = [(0, 0, 0), (*rows, 0)[:3], (*columns, 0)[:3], (0, 0, 0)]
-    return lax.pad(x, jnp.zeros((), x.dtype), config)
+    edges = [(0, 0, 0), (*rows, 0)[:3], (*columns, 0)[:3], (0, 0, 0)]
+    return lax.pad(x, jnp.zeros((), x.dtype), edges)
 
 
 def _taps(kernel: Array) -> list[tuple[int, int]]:

@@ -185,7 +185,8 @@ def _primitive(
     batching.primitive_batchers[primitive] = batch
     for platform, form in ((None, default), ("cpu", cpu)):
         lowering = mlir.lower_fun(functools.partial(run, form), multiple_results=multiple)
-        mlir.register_lowering(primitive, lowering, platform=platform)
+        # Not inline: equal calls of a program share one function.
+        mlir.register_lowering(primitive, lowering, platform=platform, inline=False)
     return primitive
 
 

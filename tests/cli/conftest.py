@@ -1,18 +1,16 @@
 """Commands run in this process, on digits that are prepared once."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from jaxvision.cli.main import run
-from jaxvision.data.sources.digits import open_digits
+from jaxvision.data import Digits
 
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory):
     """The folder of the embedded digits, as --config.data.dir."""
     folder = tmp_path_factory.mktemp("digits")
-    open_digits(SimpleNamespace(dir=str(folder)), "train")
+    Digits("train", dir=folder)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Runs that begin with the weights of others, of which parts train, by the commands."""
+"""Fine-tuning by the commands: runs that start from others' weights and train some parts."""
 
 import json
 import re
@@ -6,11 +6,12 @@ import re
 import jax
 import numpy as np
 import pytest
-from jaxvision.cli.beginning import starting_from
 from ml_collections import ConfigDict
 
-from jaxvision.cli import assemble
+from jaxvision.cli import setup
 from jaxvision.cli.config import find_config, load_config
+from jaxvision.cli.pretrained import pretrained_variables
+from jaxvision.engine import restore_weights
 
 TINY = [
     "--config=digits_resnet20",
@@ -27,55 +28,63 @@ def tiny(digits):
     return [*TINY, f"--config.data.dir={digits}"]
 
 
+def test_what_only_pretrained_weights_need_is_not_ignored_silently(tiny, command):
+    some = ["--config.reinit=('fc',)", "--config.init_prefix=module.", "--config.steps=1"]
+    code, _, err = command("train", *tiny, *some, "--workdir=run")
+    assert code == 0, err
+    for key in ("reinit", "init_prefix"):
+        assert f"config.{key} has no effect without config.init_from\n" in err
+
+
 def variables_of(workdir):
-    return jax.device_get(assemble.open_run(workdir)[1].state.variables)
+    return jax.device_get(restore_weights(workdir).variables)
 
 
-def test_a_part_trains_of_a_run_that_begins_with_another(tiny, command, tmp_path):
+def test_a_part_is_trained_of_a_run_that_starts_from_another(tiny, command, tmp_path):
     code, _, err = command("train", *tiny, "--workdir=old")
     assert code == 0, err
-    assert "all 2,518 parameters train" in err
+    assert "all 2,518 parameters are trained" in err
     few = ["--config.data.per_class=5", "--config.init_from=old", "--workdir=new"]
-    anew = ["--config.init_except=('fc',)", "--config.seed=1"]
+    again = ["--config.reinit=('fc',)", "--config.seed=1"]
     frozen = ["--config.freeze=('conv1', 'bn1', 'layer*')", "--config.freeze_statistics=('*',)"]
-    code, out, err = command("train", *tiny, *few, *anew, *frozen)
+    code, out, err = command("train", *tiny, *few, *again, *frozen)
     assert code == 0, err
-    assert re.search("arrays begin as in old, step .; new: fc/bias, fc/kernel\n", err)
-    assert "90 of 2,518 parameters train: fc" in err
+    assert re.search("arrays are initialised from old, step .; new: fc/bias, fc/kernel\n", err)
+    assert "90 of 2,518 parameters are trained: fc" in err
     assert "at random" not in err
     assert json.loads(out.splitlines()[-1])["steps"] == 4
     before, after = variables_of(tmp_path / "old"), variables_of(tmp_path / "new")
-    # After 4 steps of 0.1 a head that did not begin anew would still be like the old one.
+    # After 4 steps of 0.1 a head that were not initialised again would still be like the old one.
     heads = [variables["params"].pop("fc")["kernel"].ravel() for variables in (before, after)]
     assert abs(np.corrcoef(heads)[0, 1]) < 0.5
     jax.tree.map(np.testing.assert_array_equal, after, before)
 
 
-def test_what_is_frozen_at_random_is_told(tiny, command):
+def test_what_is_frozen_at_random_is_said(tiny, command):
     frozen = "--config.freeze=('conv1', 'layer1*')"
     one_step = ["--config.steps=1", "--config.eval_every=1"]
     norms = "--config.freeze_statistics=('bn1',)"
     code, _, err = command("train", *tiny, *one_step, frozen, norms, "--workdir=old")
     assert code == 0, err
     for key in ("freeze", "freeze_statistics"):
-        assert f"config.{key} without config.init_from: what it names stays as it begins" in err
+        assert f"config.{key} without config.init_from: what it names keeps random values" in err
     deeper = "--config.model={'name': 'resnet20', 'blocks': 2, 'widths': (4, 8, 8)}"
-    begins = ["--config.init_from=old", "--workdir=new"]
-    code, _, err = command("train", *tiny, *one_step, deeper, frozen, *begins)
+    start = ["--config.init_from=old", "--workdir=new"]
+    code, _, err = command("train", *tiny, *one_step, deeper, frozen, *start)
     assert code == 0, err
     assert "without config.init_from" not in err
     assert re.search("frozen, though new and at random: .*layer1_1_conv1/kernel", err)
     assert "layer2_1_conv1" not in err.partition("at random: ")[2].partition("\n")[0]
 
 
-def test_the_head_first_and_means_of_the_weights(tiny, command):
-    first = ["--config.head_first.steps=2", "--config.head_first.train=('fc',)"]
-    means = ["--config.optimizer.ema_decay=0.9", "--workdir=run"]
-    code, out, err = command("train", *tiny, *first, *means)
+def test_the_warm_up_of_the_head_and_the_ema(tiny, command):
+    warmup = ["--config.head_warmup.steps=2", "--config.head_warmup.only=('fc',)"]
+    ema = ["--config.optimizer.ema_decay=0.9", "--workdir=run"]
+    code, out, err = command("train", *tiny, *warmup, *ema)
     assert code == 0, err
-    assert "from step 1 on 90 of 2,518 parameters train: fc" in err
-    assert "from step 3 on all 2,518 parameters train" in err
-    # Of the checkpoints of both phases, the best is found again, with the means.
+    assert "from step 1 on 90 of 2,518 parameters are trained: fc" in err
+    assert "from step 3 on all 2,518 parameters are trained" in err
+    # Of the checkpoints of both phases, the best is found again, with the average.
     code, again, err = command("eval", "--workdir=run")
     assert code == 0, err
     assert json.loads(again)["accuracy"] == json.loads(out.splitlines()[-1])["accuracy"]
@@ -86,9 +95,21 @@ def test_the_head_first_and_means_of_the_weights(tiny, command):
     [
         ("--config.freeze=('convl',)", r"config.freeze: 'convl' matches nothing: .*'conv1'"),
         ("--config.freeze_statistics=('fc',)", r"config.freeze_statistics: 'fc' matches nothing"),
-        ("--config.optimizer.rates=(('head', 2.0),)", r"config.optimizer.rates: 'head' matches"),
-        ("--config.head_first.steps=2", r"config.head_first.train is empty"),
-        ("--config.data.class_names=('zero',)", "class_names has 1 names, but .*num_classes is 10"),
+        (
+            "--config.optimizer.lr_multipliers=(('head', 2.0),)",
+            r"config.optimizer.lr_multipliers: 'head' matches nothing",
+        ),
+        (
+            "--config.optimizer.lr_multipliers=('head', 2.0)",
+            r"config.optimizer.lr_multipliers has 'head': give pairs of a pattern and a factor",
+        ),
+        ("--config.head_warmup.steps=2", r"config.head_warmup.only is empty: name the parameters"),
+        ("--config.head_warmup.steps=9", r"config.head_warmup.(steps is 9|only is empty)"),
+        (
+            "--config.head_warmup={'steps': 4, 'only': ('fc',), 'learning_rate': 0.1}",
+            r"config.head_warmup.steps is 4: give at least 0 and less than 4",
+        ),
+        ("--config.data.class_names=('zero',)", r"the classes of the data are 0, 1, .* but config.data.class_names is zero: leave it"),
     ],
 )
 def test_patterns_that_do_not_fit(tiny, command, argument, message, tmp_path):
@@ -99,7 +120,7 @@ def test_patterns_that_do_not_fit(tiny, command, argument, message, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_classifier_of_fashion_begins_a_detector_and_a_unet(real_data, command, tmp_path):
+def test_a_classifier_of_fashion_starts_a_detector_and_a_unet(real_data, command, tmp_path):
     small = ["--config.steps=1", "--config.data.validation_fraction=0.01", "--workdir=old"]
     folder = f"--config.data.dir={real_data / 'fashion_mnist'}"
     code, _, err = command("train", "--config=fashion_mnist_resnet20", folder, *small)
@@ -112,10 +133,13 @@ def test_a_classifier_of_fashion_begins_a_detector_and_a_unet(real_data, command
     for name, model in fields.items():
         config, said = load_config(find_config(name)), []
         config.model = ConfigDict({**model, "backbone": "resnet20"})
-        task = assemble.make_task(config)
-        started = starting_from(task, str(tmp_path / "old"), say=said.append)
-        assert re.match(rf"{len(jax.tree.leaves(old)) - 2} arrays begin as in .*; new: ", said[0])
-        variables = jax.jit(started.init)(jax.random.key(0))
+        task = setup.build(config).task
+        own = jax.jit(task.init)(jax.random.key(0))
+        variables = pretrained_variables(
+            task, str(tmp_path / "old"), variables=own, log=said.append
+        )
+        count = len(jax.tree.leaves(old)) - 2
+        assert re.match(rf"{count} arrays are initialised from .*; new: ", said[0])
         for collection, layers in old.items():
             for layer, values in layers.items():
                 for leaf, x in values.items():

@@ -153,6 +153,7 @@ def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
     check_network_learns(tiny(), images_of(8))
 
 
+@pytest.mark.slow
 def test_recomputed_modules_give_the_same():
     plain, recomputed = (tiny(stages=STAGES[2:3], remat=remat) for remat in (False, True))
     check_remat(plain, recomputed, images_of(8))

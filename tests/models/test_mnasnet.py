@@ -75,6 +75,7 @@ def test_dropout_is_random_in_training_only():
     check_dropout(tiny(dropout=0.5), images_of())
 
 
+@pytest.mark.slow
 def test_a_dropped_block_is_its_shortcut():
     where = {"norm": "layers_8_1_layers_7", "name": "c2"}
     check_dropped_block(tiny(), tiny(drop_path=1.0), images_of(), **where)

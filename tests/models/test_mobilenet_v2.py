@@ -69,6 +69,7 @@ def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
     check_network_learns(tiny(), images_of(4))
 
 
+@pytest.mark.slow
 def test_recomputed_blocks_give_the_same():
     check_remat(tiny(), tiny(remat=True), images_of(4))
 
@@ -77,6 +78,7 @@ def test_dropout_is_random_in_training_only():
     check_dropout(tiny(dropout=0.5), images_of())
 
 
+@pytest.mark.slow
 def test_a_dropped_block_is_its_shortcut():
     where = {"norm": "features_3_conv_3", "name": "c2"}
     check_dropped_block(tiny(), tiny(drop_path=1.0), images_of(), **where)

@@ -83,6 +83,7 @@ def test_every_nasnet_has_its_published_size_and_cost(name, plan, count, million
     assert summary.maps["pooled"] == (1, 24 * filters)
 
 
+@pytest.mark.slow
 def test_the_derived_size_is_the_networks():
     _, variables = shapes_of(tiny(num_classes=1000, cells=2), images_of(1))
     assert size_of(variables["params"]) == derived_size(2, 4, 2)

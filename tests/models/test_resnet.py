@@ -253,7 +253,7 @@ def test_fields_that_do_not_fit(fields, message):
         BASIC,
         pytest.param(GROUPED, marks=pytest.mark.slow),
         pytest.param(PLAIN, marks=pytest.mark.slow),
-        SQUEEZED,
+        pytest.param(SQUEEZED, marks=pytest.mark.slow),
     ],
     ids=["basic", "grouped", "plain", "squeezed"],
 )

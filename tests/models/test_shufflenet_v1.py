@@ -146,6 +146,7 @@ def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
     check_network_learns(tiny(), images_of(4))
 
 
+@pytest.mark.slow
 def test_recomputed_units_give_the_same():
     check_remat(tiny(), tiny(remat=True), images_of(4))
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,10 @@ import numpy as np
 from jaxvision import augment as aug
 from jaxvision import data, tasks
 from jaxvision.cli.code import Code
-from jaxvision.cli.kinds.kind import Built, DataOptions, Kind, Result, build_model
-from jaxvision.cli.options import option_paths, plain, read_group
+from jaxvision.cli.kinds.kind import Built, DataOptions, Kind, Result, build_model, find_loss
+from jaxvision.cli.options import option_paths, read_group
 from jaxvision.core import Inputs, OptionError, check_range, under
 from jaxvision.predict import Prediction, draw_prediction
-from jaxvision.tasks.names import LOSSES
 
 _RANKED = 5  # classes of an image in predictions.json
 
@@ -158,10 +156,7 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
                 scale = tuple(changes.crop_scale)
                 cropping = data.ToClassification(inputs, num_classes, crop_scale=scale)
                 train_transform = data.RandomTransform(cropping)
-        settings = plain(config.loss)
-        with under("config.loss"):
-            function = code.find(LOSSES["classification"], settings.pop("name"), "loss")
-        loss = partial(function, **settings) if settings else function
+        loss = find_loss(config, code, "classification")
     with under("config"):
         task = tasks.classification(
             model, inputs, class_names=class_names, loss=loss, augment=steps

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxvision import augment as aug
 from jaxvision import data, tasks
-from jaxvision.cli.code import Code
+from jaxvision.cli.code import Code, is_own
 from jaxvision.cli.kinds.kind import (
     LEAST_SCORE,
     PICTURES,
@@ -23,7 +23,7 @@ from jaxvision.cli.kinds.kind import (
     to_look_at,
 )
 from jaxvision.cli.options import option_paths, plain, read_group
-from jaxvision.core import InputError, Inputs, OptionError, check_range, lookup, under
+from jaxvision.core import InputError, Inputs, OptionError, check_range, close_names, under
 from jaxvision.models.detection.yolov1 import YOLOS_V1
 from jaxvision.models.detection.yolov2 import YOLOS_V2
 from jaxvision.models.detection.yolov3 import YOLOS_V3
@@ -218,9 +218,20 @@ def _detector(
     own, loss = plain(config.detector), plain(config.loss)
     name, loss_name = own.pop("name"), loss.pop("name")
     if not name:
-        name = lookup(FAMILIES, config.model.name, "detector")
+        name = _family(config.model.name)
     constructor = code.find(DETECTORS, name, "detector")
-    known = inspect.signature(constructor).parameters
+    known = {
+        key: parameter
+        for key, parameter in inspect.signature(constructor).parameters.items()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    }
+    if not is_own(name):  # whose further keywords are options of the loss
+        for key in own.keys() - known.keys():
+            raise OptionError(
+                f"config.detector.{key}",
+                f"config.detector.{key} is no option of {name}: {close_names(key, known)}; options "
+                "of its loss belong to config.loss",
+            )
     decode = read_group(DetectOptions, config.detect, "config.detect")
     given: dict[str, Any] = {"num_classes": len(class_names), "decode": decode}
     if "model" in known:
@@ -233,11 +244,8 @@ def _detector(
     passed = {key: value for key, value in given.items() if key in known}
     if evaluation:
         passed |= {"loss": None} if "loss" in known else {}
-        loss = {}
-        # Options that the decoding shares with the loss belong to the constructor.
-        loss |= {key: value for key, value in plain(config.loss).items() if key in known}
-        loss.pop("name", None)
-        loss.pop("loss", None)
+        # Further options may be those of another loss, which is not there.
+        loss = {key: value for key, value in loss.items() if key in known}
     elif loss_name:
         with under("config.loss"):
             passed["loss"] = code.find(LOSSES["detection"], loss_name, "loss")
@@ -253,6 +261,22 @@ def _detector(
             raise
 
 
+def _family(model: str) -> str:
+    """The detector that belongs to a network.
+
+    Raises:
+      OptionError: there is none.
+    """
+    if model not in FAMILIES:
+        hint = "name the detector of it" if is_own(model) else close_names(model, FAMILIES)
+        raise OptionError(
+            "config.detector.name",
+            f"config.detector.name is empty, and no detector belongs to the model {model!r}: "
+            f"{hint}",
+        )
+    return FAMILIES[model]
+
+
 def _model(config: Any, class_names: Sequence[str], code: Code) -> Any:
     if "num_anchors" in config.model:
         raise InputError("config.model.num_anchors follows from config.anchors: leave it out")
@@ -262,6 +286,8 @@ def _model(config: Any, class_names: Sequence[str], code: Code) -> Any:
 def _form(options: DetectionData, split: str) -> data.Source:
     names, own = options.class_names or None, options.own_split(split)
     how: dict[str, Any] = {"drop_bad": options.drop_bad}
+    if options.masks and options.source != "coco":
+        raise OptionError("masks", f"masks are not read of {options.source}: leave it out")
     if options.source == "voc":
         how |= {"class_names": names, "first_pixel": options.first_pixel}
         source = data.VocFolder(options.folder, own, **how)

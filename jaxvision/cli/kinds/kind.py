@@ -1,8 +1,10 @@
 """What a kind of task brings to the command line: one record for each."""
 
+import inspect
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,10 +14,11 @@ from PIL import Image
 
 from jaxvision.cli.code import Code, is_own
 from jaxvision.cli.options import plain
-from jaxvision.core import InputError, Record, Task, check_range, under
+from jaxvision.core import OptionError, Record, Task, check_range, close_names, under
 from jaxvision.data import Source
 from jaxvision.models import MODELS, create_model
 from jaxvision.predict import Prediction
+from jaxvision.tasks.names import LOSSES
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,14 @@ class DataOptions:
         """The folder of the data, or the file.
 
         Raises:
-          InputError: it is not set.
+          OptionError: it is not set, or not there.
         """
         if not self.dir:
-            raise InputError("config.data.dir is not set: give the folder of the data")
-        return pathlib.Path(self.dir).expanduser()
+            raise OptionError("dir", "dir is not set: give the folder of the data")
+        path = pathlib.Path(self.dir).expanduser()
+        if not path.exists():
+            raise OptionError("dir", f"dir is {self.dir}, which is not there: give the data's")
+        return path
 
     def own_split(self, split: str) -> str:
         """What the data themselves call a split: "train" and "test" stand for the options."""
@@ -173,6 +179,41 @@ def build_model(config: Any, code: Code, **fields: Any) -> nn.Module:
         if not is_own(name):
             return create_model(name, **{**fields, **settings})
         return code.find(MODELS, name, "model")(**{**fields, **settings})
+
+
+def find_loss(config: Any, code: Code, kind: str) -> Callable[..., Any]:
+    """The loss that `config.loss` names, with its options.
+
+    Args:
+      config: of the run.
+      code: finds losses of the user's own.
+      kind: of the task, whose losses have names.
+    """
+    settings = plain(config.loss)
+    name = settings.pop("name")
+    function = code.find(LOSSES[kind], name, "loss")
+    check_options("config.loss", function, settings)
+    return partial(function, **settings) if settings else function
+
+
+def check_options(path: str, function: Callable[..., Any], settings: Mapping[str, Any]) -> None:
+    """Raises OptionError if a function does not take some options.
+
+    Args:
+      path: of the group that they are in.
+      function: what they are for.
+      settings: name of each option -> value.
+    """
+    known = inspect.signature(function).parameters.values()
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known):
+        return
+    names = [x.name for x in known if x.kind is not inspect.Parameter.POSITIONAL_ONLY]
+    for key in settings.keys() - set(names):
+        title = getattr(function, "__name__", None) or getattr(function, "func", function).__name__
+        optional = [x.name for x in known if x.default is not inspect.Parameter.empty]
+        raise OptionError(
+            f"{path}.{key}", f"{path}.{key} is no option of {title}: {close_names(key, optional)}"
+        )
 
 
 def to_look_at(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -19,13 +18,13 @@ from jaxvision.cli.kinds.kind import (
     Result,
     Shown,
     build_model,
+    find_loss,
     to_look_at,
 )
-from jaxvision.cli.options import option_paths, plain, read_group
+from jaxvision.cli.options import option_paths, read_group
 from jaxvision.core import Inputs, check_range, under
 from jaxvision.predict import Prediction, draw_landmarks, predict
 from jaxvision.tasks import HeatmapDecode
-from jaxvision.tasks.names import LOSSES
 
 
 @dataclass(frozen=True)
@@ -102,20 +101,16 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
         normal = {"mean": options.mean, "std": options.std}
         size = (options.image_size, options.image_size)
         inputs = Inputs(size, **normal, resize=options.resize)
-    settings = plain(config.loss)
-    name = settings.pop("name")
     decode = read_group(DecodeOptions, config.decode, "config.decode")
     with under("config.decode"):
-        decode = decode.to_heatmap_decode(softmax=name != "heatmap_l2_loss")
+        decode = decode.to_heatmap_decode(softmax=config.loss.name != "heatmap_l2_loss")
     model = build_model(config, code, num_classes=len(class_names))
     loss, steps = None, ()
     if not evaluation:
         augment = read_group(LandmarkAugment, config.augment, "config.augment")
         with under("config.augment"):
             steps = tuple(make() for wanted, make in geometry_and_color(augment) if wanted)
-        with under("config.loss"):
-            function = code.find(LOSSES["landmarks"], name, "loss")
-        loss = partial(function, **settings)
+        loss = find_loss(config, code, "landmarks")
     with under("config"):
         how = {"landmark_names": class_names, "decode": decode}
         task = tasks.landmarks(model, inputs, **how, loss=loss, augment=steps)

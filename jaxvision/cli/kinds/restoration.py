@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -19,6 +18,8 @@ from jaxvision.cli.kinds.kind import (
     Result,
     Shown,
     build_model,
+    check_options,
+    find_loss,
     to_look_at,
 )
 from jaxvision.cli.options import option_paths, plain, read_group
@@ -26,7 +27,6 @@ from jaxvision.core import Inputs, check_range, lookup, option_errors, under
 from jaxvision.predict import Prediction, draw_prediction
 from jaxvision.tasks import DEGRADATIONS
 from jaxvision.tasks.inference import predictions_of
-from jaxvision.tasks.names import LOSSES
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
     options = read_group(RestorationData, config.data, "config.data")
     settings = plain(config.degradation)
     name = settings.pop("name")
-    with under("config.degradation"):
-        make = lookup(DEGRADATIONS, name, "degradation")
+    make = lookup(DEGRADATIONS, name, "degradation")
+    check_options("config.degradation", make, settings)
     with under("config"), option_errors("degradation"):
         degradation = make(**settings)
     model = build_model(config, code)
@@ -93,10 +93,7 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
     if not evaluation:
         augment = read_group(RestorationAugment, config.augment, "config.augment")
         steps = (aug.Symmetry(),) if augment.symmetry else ()
-        how = plain(config.loss)
-        with under("config.loss"):
-            function = code.find(LOSSES["restoration"], how.pop("name"), "loss")
-        loss = partial(function, **how) if how else function
+        loss = find_loss(config, code, "restoration")
     with under("config"):
         task = tasks.restoration(
             model,

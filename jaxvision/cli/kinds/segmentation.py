@@ -18,13 +18,14 @@ from jaxvision.cli.kinds.kind import (
     Result,
     Shown,
     build_model,
+    check_options,
+    find_loss,
     to_look_at,
 )
 from jaxvision.cli.options import option_paths, plain, read_group
 from jaxvision.core import IGNORED, InputError, Inputs, OptionError, check_range, under
 from jaxvision.predict import Prediction, draw_labels, predict
 from jaxvision.tasks.building import crop_centre
-from jaxvision.tasks.names import LOSSES
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,7 @@ class AuxiliaryOptions:
 def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool) -> Built:
     """The task and the transform of a config."""
     options = read_group(SegmentationData, config.data, "config.data")
-    settings = plain(config.loss)
-    name = settings.pop("name")
-    binary = name == "binary_cross_entropy"
+    binary = config.loss.name == "binary_cross_entropy"
     if binary and len(class_names) != 2:
         raise InputError(
             f"config.data.class_names has {len(class_names)} names, but binary_cross_entropy tells "
@@ -117,24 +116,19 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
         augment = read_group(SegmentationAugment, config.augment, "config.augment")
         with under("config.augment"):
             steps = augment.steps()
-        with under("config.loss"):
-            function = code.find(LOSSES["segmentation"], name, "loss")
-        loss = partial(function, **settings)
+        loss = find_loss(config, code, "segmentation")
         others = plain(config.auxiliary)
         factor = read_group(AuxiliaryOptions, config.auxiliary, "config.auxiliary").factor
         others.pop("factor")
-        if others or _gives_aux(model):
-            auxiliary = (partial(function, **{**settings, **others}), factor)
+        if others or getattr(model, "aux", False):
+            check_options("config.auxiliary", loss, others)
+            auxiliary = (partial(loss, **others), factor)
     with under("config"):
         task = tasks.segmentation(
             model, inputs, class_names=class_names, loss=loss, auxiliary=auxiliary, augment=steps
         )
         transform = data.ToSegmentation(inputs, len(class_names))
     return Built(task, transform, transform)
-
-
-def _gives_aux(model: Any) -> bool:
-    return bool(getattr(model, "aux", False))
 
 
 def _folder(options: SegmentationData, split: str) -> data.Source:
