@@ -80,7 +80,7 @@ def _task_of(saved: Mapping[str, Any], folder: pathlib.Path, decode: Mapping[str
     parts["class_names"] = tuple(parts.get("class_names", ()))
     try:
         return build(parts, **({"decode": decode} if decode else {}))
-    except InputError as error:
+    except (InputError, AttributeError, KeyError, TypeError) as error:
         raise InputError(
             f"the task of the run in {folder} cannot be built from its description: {error}: give "
             "load_run(..., task=...)"

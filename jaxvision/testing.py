@@ -1,7 +1,7 @@
-"""A kit for testing array functions, built on chex.
+"""Tools for testing array functions, built on chex.
 
-Check an operator against a slow reference under every transformation, and a loss for what padding
-must not change::
+They compare an operator with a slow reference under every transformation, and check that padding
+does not change a loss::
 
     from jaxvision.testing import check_op, check_padding_invariance
 
@@ -19,22 +19,22 @@ import jax.numpy as jnp
 import numpy as np
 
 TRANSFORMS = ("eager", "jit", "vmap", "pmap")
-"""The ways in which `transformed` can run a function."""
+"""The transformations under which `transformed` can run a function."""
 
 
 def transformed(fn: Callable[..., Any], transform: str) -> Callable[..., Any]:
-    """`fn`, run under a transformation, with the signature and the results of plain `fn`.
+    """Returns a function that runs `fn` under a transformation, with its signature and results.
 
     Under "vmap" and "pmap" the arguments are repeated (over all local devices for "pmap"), and the
-    results must be equal for each copy. All but "eager" are compiled as a whole. Keyword arguments
-    are static.
+    results of all copies must be equal. All transformations except "eager" compile the function as
+    a whole. Keyword arguments are static.
 
     Args:
-      fn: arrays in (positional, any pytree), arrays out.
+      fn: a function of positional arrays (any pytrees) that returns arrays.
       transform: one of `TRANSFORMS`.
     Raises:
-      ValueError: unknown transform.
-      AssertionError: when called, if the copies' results differ.
+      ValueError: transform is unknown.
+      AssertionError: when called, if the results of the copies differ.
     """
     if transform not in TRANSFORMS:
         raise ValueError(f"unknown transform {transform!r}: choose one of {', '.join(TRANSFORMS)}")
@@ -86,12 +86,13 @@ def check_op(
 
     Args:
       op: the operator.
-      reference: the same in plain numpy; called with numpy arrays (keys stay keys).
-      *args: the arguments of both.
-      rtol: relative tolerance, on the largest difference.
-      atol: absolute tolerance.
-      transforms: which of `TRANSFORMS` to try.
-      **static: keyword arguments of both.
+      reference: the same function in plain numpy; it is called with numpy arrays (PRNG keys stay
+        keys).
+      *args: the arguments of both functions.
+      rtol: relative tolerance of each element.
+      atol: absolute tolerance of each element.
+      transforms: the transformations to test, from `TRANSFORMS`.
+      **static: keyword arguments of both functions.
     Raises:
       AssertionError: a result differs in value, shape or structure.
     """
@@ -108,12 +109,12 @@ def check_op(
 def check_finite_gradients(
     fn: Callable[..., Any], *args: Any, argnums: Sequence[int] = (0,)
 ) -> None:
-    """Asserts that the sum of all of fn's outputs has finite gradients, under jit.
+    """Asserts that the sum of all outputs of a function has finite gradients, under jit.
 
     Args:
-      fn: arrays in, a pytree of arrays out.
+      fn: a function of arrays that returns a pytree of arrays.
       *args: its arguments.
-      argnums: which arguments to differentiate by.
+      argnums: positions of the arguments to differentiate by.
     Raises:
       AssertionError: a gradient is NaN or infinite.
     """
@@ -134,22 +135,22 @@ def check_padding_invariance(
     rtol: float = 1e-6,
     atol: float = 1e-6,
 ) -> None:
-    """Asserts that masked rows change neither a loss or metric nor its gradient.
+    """Asserts that masked rows change neither the value of a loss or metric nor its gradients.
 
-    The arguments in `padded` get `extra` more rows of arbitrary values along axis 0, the mask as
-    many of False. The values must stay, and so must the gradients by every floating argument,
-    which are zero for the rows added.
+    The arguments in `padded` get `extra` more rows of arbitrary values along axis 0; the mask gets
+    as many rows of False. The values must not change, nor may the gradients by any floating-point
+    argument. The gradients by the added rows must be zero.
 
     Args:
-      loss: a function of one example, giving any pytree of arrays.
+      loss: a function of one example that returns any pytree of arrays.
       *args: its arguments.
       padded: positions of the arguments that are padded along axis 0.
       mask: position of the mask, bool[N, ...].
-      extra: rows to add.
+      extra: number of rows to add.
       rtol: relative tolerance.
       atol: absolute tolerance.
     Raises:
-      AssertionError: something changed.
+      AssertionError: a value or a gradient changes.
     """
     rng = np.random.default_rng(0)
 
@@ -187,7 +188,7 @@ def check_padding_invariance(
     chex.assert_trees_all_close(padded_values, values, rtol=rtol, atol=atol)
     for position, plain, with_padding in zip(floating, gradients, padded_gradients, strict=True):
         if position in padded:
-            # The rows added must get a zero gradient.
+            # The gradient by the added rows must be zero.
             plain = jax.tree.map(
                 lambda g: np.concatenate([g, np.zeros((extra, *g.shape[1:]), g.dtype)]), plain
             )

@@ -28,8 +28,7 @@ def option_paths(group: str, /, **names: str) -> Iterator[None]:
         except OptionError as error:
             if error.option not in names:
                 raise
-            key, message = names[error.option], str(error)
-            raise OptionError(key, key + message.removeprefix(error.option)) from error
+            raise _renamed(error, names[error.option]) from error
 
 
 @contextlib.contextmanager
@@ -42,10 +41,20 @@ def flag_errors(**names: str) -> Iterator[None]:
     try:
         yield
     except OptionError as error:
-        flag, message = f"--{names.get(error.option, error.option)}", str(error)
-        message = message.removeprefix(error.option)
-        joined = f"{flag}{message}" if message != str(error) else f"{flag}: {message}"
-        raise OptionError(flag, joined) from error
+        flag = f"--{names.get(error.option, error.option)}"
+        renamed = _renamed(error, flag)
+        message = str(renamed)
+        raise OptionError(
+            flag, message if message.startswith(flag) else f"{flag}: {message}"
+        ) from error
+
+
+def _renamed(error: OptionError, name: str) -> OptionError:
+    """The same error under another name of its option, also where its message begins with that."""
+    message = str(error)
+    if message.startswith(error.option):
+        message = name + message.removeprefix(error.option)
+    return OptionError(name, message)
 
 
 def documentation(options: type) -> dict[str, str]:

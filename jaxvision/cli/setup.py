@@ -24,7 +24,7 @@ from jaxvision.data import (
     find_form,
     hold_out,
 )
-from jaxvision.engine import read_run, restore_weights
+from jaxvision.engine import RUN, read_run, restore_weights
 from jaxvision.runs import load_run
 
 
@@ -285,13 +285,16 @@ def config_of_run(workdir: pathlib.Path) -> ConfigDict:
     """The config of a run that the command line made.
 
     Raises:
-      InputError: there is no such run.
+      InputError: there is no such run, or its config has values that cannot be.
     """
     saved = read_run(workdir).get("config")
     if saved is None:
         raise InputError(f"the run in {workdir} was made in Python: it has no config")
     config = default_config(saved.get("task", "classification"))
-    config.update(saved)
+    try:
+        config.update(saved)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{workdir / RUN} is damaged (config: {error}): restore it") from error
     return config
 
 

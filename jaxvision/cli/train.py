@@ -45,6 +45,14 @@ from jaxvision.engine import (
 from jaxvision.tasks import with_frozen_statistics
 
 DEFAULT_CONFIG = "digits_lenet5"
+_PATHS = {
+    "metric": "best.metric",
+    "mode": "best.mode",
+    "patience": "best.patience",
+    "lr_multipliers": "optimizer.lr_multipliers",
+    "only": "head_warmup.only",
+}
+"""Option of `fit`, of `Best` or of a phase -> its key in a config, where they differ."""
 _NOT_COMPARED = ("log_every", "keep")
 _NOT_COMPARED_DATA = ("threads", "workers", "cache")
 
@@ -87,8 +95,7 @@ def main(argv: list[str]) -> None:
     records = splits.open("test")
     test = setup.eval_data(config, built, records)
     best = read_group(BestOptions, config.best, "config.best")
-    of_best = {name: f"best.{name}" for name in ("metric", "mode", "patience")}
-    with option_paths("config", **of_best):
+    with option_paths("config", **_PATHS):
         fitted = fit(
             task,
             phases,

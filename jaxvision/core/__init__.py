@@ -1,4 +1,4 @@
-"""The contracts that everything else is built on."""
+"""Types and checks on which all other packages depend: batches, tasks, options and errors."""
 
 from jaxvision.core.arrays import at_least_float32, check_array
 from jaxvision.core.batch import (

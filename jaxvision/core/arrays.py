@@ -1,4 +1,7 @@
-"""Array arguments at a public edge: what is checked is static, so it costs nothing under jit."""
+"""Checks of the array arguments of public functions.
+
+Only static properties are checked, so a check costs nothing under jit.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,10 +22,10 @@ def check_array(name: str, x: Any, shape: Sequence[int | str], kind: str = "floa
     """Raises AssertionError, naming the argument, if its shape or dtype is wrong.
 
     Args:
-      name: of the argument.
-      x: what was given: an array, or what becomes one.
-      shape: for each axis its size, or a letter where any size will do; a first "..." stands for
-        any number of leading axes.
+      name: name of the argument.
+      x: its value: an array, or a value that can be converted to an array.
+      shape: the size of each axis, or a letter if any size is allowed; "..." as the first entry
+        stands for any number of leading axes.
       kind: "float", "int", "bool", "number" (float or int) or "number or bool".
     Returns:
       x as a JAX array.
@@ -41,5 +44,5 @@ def check_array(name: str, x: Any, shape: Sequence[int | str], kind: str = "floa
 
 
 def at_least_float32(x: Array) -> Array:
-    """x, with half precision turned into float32."""
+    """Converts half precision to float32 and leaves wider floats unchanged."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -1,10 +1,11 @@
-"""The structures that flow through the library.
+"""The batch structs of the library.
 
-One struct serves a batch and, without the leading B axis, one example of it: under `jax.vmap` a
-loss sees the example. What is ragged is padded once, on the host, and always carries a mask.
+The same struct holds a batch and, without the leading B axis, one example of it: under `jax.vmap` a
+loss gets the example. Annotations of varying length are padded once, on the host, and always come
+with a mask.
 
-Each field declares its kind with `annotation`, because the name alone cannot say it: `labels` are
-classes of boxes in one struct and classes of pixels in another. Augmentation reads the kinds.
+Each field declares its kind with `annotation`, because its name is not enough: `labels` are classes
+of boxes in one struct and classes of pixels in another. Augmentations use the kinds.
 """
 
 import dataclasses
@@ -18,47 +19,47 @@ from jaxvision.core.errors import InputError
 from jaxvision.core.registry import lookup
 
 KINDS = {
-    "image": "[H, W, C]: an image, which geometry moves and colour changes",
+    "image": "[H, W, C]: an image; geometric and colour augmentations change it",
     "boxes": "f[N, 4]: boxes, xyxy, pixels of the image",
-    "box_mask": "bool[N]: which boxes are real",
+    "box_mask": "bool[N]: True for boxes, False for padding",
     "masks": "[N, H, W]: the pixels of each box's object",
     "keypoints": "f[N, K, 3]: (x, y, visibility) of each box's object, pixels of the image",
     "pixels": "int[H, W]: a label for each pixel",
     "points": "f[K, 2]: points, xy, pixels of the image",
-    "visible": "bool[K]: which points are real",
-    "placement": "a fact about the original image, which a geometric augmentation sets to None",
+    "visible": "bool[K]: True for points that are present",
+    "placement": "a property of the original image; a geometric augmentation sets it to None",
     "extent": "i32[2]: (height, width) of the image without its padding",
-    "fixed": "what no augmentation of a single example changes, such as a class",
+    "fixed": "a value that no augmentation of a single example changes, such as a class",
 }
-"""The kinds of annotations, of one example."""
+"""The kinds of annotations of one example, with a description of each."""
 
 
 def annotation(kind: str, **options: Any) -> Any:
-    """A field of a batch struct, a `flax.struct.dataclass`, that declares what it holds.
+    """Returns a field of a batch struct (a `flax.struct.dataclass`) with a kind of annotation.
 
     Args:
       kind: one of `KINDS`.
-      options: of `dataclasses.field`, such as `default`.
+      options: options of `dataclasses.field`, such as `default`.
     Raises:
-      InputError: an unknown kind.
+      InputError: kind is unknown.
     """
     lookup(KINDS, kind, "kind of annotation")
     return flax.struct.field(metadata={"annotation": kind}, **options)
 
 
 def annotations_of(example: Any) -> dict[str, str]:
-    """What each field of a batch struct holds.
+    """Returns the kind of annotation of each field of a batch struct.
 
     Args:
       example: a batch struct, its class, or an example of it.
     Returns:
       name of the field -> its kind, in the order of the fields.
     Raises:
-      InputError: it is no dataclass, or a field declares no kind.
+      InputError: example is not a dataclass, or a field declares no kind.
     """
     name = (example if isinstance(example, type) else type(example)).__name__
     if not dataclasses.is_dataclass(example):
-        raise InputError(f"{name} is no batch struct: give a flax.struct.dataclass")
+        raise InputError(f"{name} is not a batch struct: give a flax.struct.dataclass")
     kinds = {field.name: field.metadata.get("annotation") for field in dataclasses.fields(example)}
     for field, kind in kinds.items():
         if kind is None:
@@ -72,18 +73,18 @@ def annotations_of(example: Any) -> dict[str, str]:
 
 @flax.struct.dataclass
 class ClassificationBatch:
-    """Images with a class each.
+    """Images with one class for each.
 
     Attributes:
       image: [B, H, W, C], RGB or grey. uint8 from the host; float32, normalised, after `prepare`.
       label: i32[B], or f32[B, num_classes] for soft targets.
-      weight: f32[B], how much each example counts in the loss.
-      mask: bool[B], False for filler images, which count nowhere.
-      partners: other examples that arrive with each one ([B, P, ...]) for augmentations that
-        combine several, or None.
+      weight: f32[B], weight of each example in the loss.
+      mask: bool[B], False for filler images, which fill up a batch and never count.
+      partners: P further examples for each example ([B, P, ...]), for augmentations that combine
+        several examples, or None.
       extent: i32[B, 2], (height, width) of the image without the padding at its bottom and right,
-        in pixels of the network's input; None: all of it. After a geometric augmentation it is the
-        smallest such part that holds all that is left of the image.
+        in pixels of the network's input; None: the whole image. After a geometric augmentation it
+        is the smallest such part that contains everything that is left of the image.
     """
 
     image: Array = annotation("image")
@@ -101,22 +102,23 @@ class DetectionBatch:
     Attributes:
       image: [B, H, W, C], as in `ClassificationBatch`.
       boxes: f32[B, N, 4], xyxy, pixels of the network input.
-      labels: i32[B, N].
+      labels: i32[B, N], class of each box.
       box_mask: bool[B, N], False for padding.
       crowd: bool[B, N], True for a region of many objects (COCO).
       difficult: bool[B, N], True for objects that evaluation ignores (VOC).
       mask: bool[B], False for filler images.
       partners, extent: as in `ClassificationBatch`.
-      placement: f32[B, 4], where the original image lies in the network's input: x = scale_x
-        x_original + offset_x as (scale_x, scale_y, offset_x, offset_y), or None, as it is after a
+      placement: f32[B, 4], position of the original image in the network's input, as (scale_x,
+        scale_y, offset_x, offset_y) with x = scale_x x_original + offset_x; or None, as after a
         geometric augmentation.
       size: i32[B, 2], (height, width) of the original image, or None, as `placement`.
       masks: bool[B, N, H, W], the pixels of each object in the network's input, or None.
-      area: f32[B, N], square pixels of the original image, by which COCO sorts objects, or None;
-        for evaluation only, and None after a geometric augmentation.
-      keypoints: f32[B, N, K, 3] of each object, (x, y) in pixels of the network's input and
+      area: f32[B, N], area of each object in square pixels of the original image, by which COCO
+        groups objects, or None. It is used in evaluation only, and None after a geometric
+        augmentation.
+      keypoints: f32[B, N, K, 3] for each object, (x, y) in pixels of the network's input and
         visibility (0 absent, 1 hidden, 2 visible), or None.
-      index: i32[B], of the record in its source, or None.
+      index: i32[B], index of the record in its source, or None.
     """
 
     image: Array = annotation("image")
@@ -169,7 +171,7 @@ class LandmarkBatch:
       image: [B, H, W, C], as in `ClassificationBatch`.
       points: f32[B, K, 2], xy, pixels of the network input; a pixel's left edge is x, its right
         edge x + 1.
-      visible: bool[B, K], False for landmarks that are absent, whose points mean nothing.
+      visible: bool[B, K], False for absent landmarks, whose points have no meaning.
       mask: bool[B], False for filler images.
       partners, extent: as in `ClassificationBatch`.
       placement, size: as in `DetectionBatch`.
@@ -187,19 +189,20 @@ class LandmarkBatch:
 
 @flax.struct.dataclass
 class RestorationBatch:
-    """Squares of photographs, to degrade and restore.
+    """Square crops of images to degrade and restore.
 
     Attributes:
-      image: [B, H, W, 3]. uint8 from the host, the original; after `prepare` float32, what the
-        network gets: degraded, of H / n rows for a network that enlarges n times, of one channel
-        or three.
-      seed: u32[B], of the noise.
-      photograph: i32[B], the number of the photograph, for the means over photographs.
-      origin: i32[B, 2], (row, column) of the square's corner in it, perhaps beyond its border;
-        None after a geometric augmentation.
-      size: i32[B, 2], (height, width) of the photograph; None after a geometric augmentation.
+      image: [B, H, W, 3], the original, uint8 from the host. After `prepare` it is the float32
+        input of the network: degraded, with one or three channels, and with H / n rows for a
+        network that enlarges n times.
+      seed: u32[B], seed of the noise.
+      photograph: i32[B], index of the image that was cropped, for means over images.
+      origin: i32[B, 2], (row, column) of the crop's corner in the image, which may be outside the
+        image; None after a geometric augmentation.
+      size: i32[B, 2], (height, width) of the image that was cropped; None after a geometric
+        augmentation.
       mask: bool[B], False for filler images.
-      target: f32[B, H, W, C], the original image after `prepare`, else None.
+      target: f32[B, H, W, C], the original image; None before `prepare`.
       partners, extent: as in `ClassificationBatch`.
     """
 
@@ -216,7 +219,7 @@ class RestorationBatch:
 
 @flax.struct.dataclass
 class ImageBatch:
-    """Images of which nothing else is known, as prediction has them.
+    """Images without annotations, for prediction.
 
     Attributes:
       image: [B, H, W, C], as in `ClassificationBatch`.
@@ -234,12 +237,13 @@ class ImageBatch:
 
 
 def extent_of(example: Any) -> Array:
-    """(height, width) of an example's image without its padding, pixels of the network's input.
+    """Returns the (height, width) of an example's image without its padding.
 
     Args:
       example: a batch struct without its leading axis.
     Returns:
-      i32[2]: `example.extent`, or the size of the image where there is none.
+      i32[2], pixels of the network's input: `example.extent`, or the size of the image if the
+      example has no extent.
     """
     if getattr(example, "extent", None) is not None:
         return example.extent
@@ -248,15 +252,15 @@ def extent_of(example: Any) -> Array:
 
 @flax.struct.dataclass
 class Detections:
-    """What a detector found, padded to a fixed number.
+    """The detections of a detector, padded to a fixed number.
 
     Attributes:
       boxes: f32[..., N, 4], xyxy, pixels of the network input.
-      scores: f32[..., N], in falling order.
+      scores: f32[..., N], in descending order.
       labels: i32[..., N].
       valid: bool[..., N], False for padding.
-      masks: of each object, or None.
-      keypoints: f32[..., N, K, 3] of each object, (x, y, score), or None.
+      masks: a mask of each object, or None.
+      keypoints: f32[..., N, K, 3] for each object, (x, y, score), or None.
     """
 
     boxes: Array

@@ -1,24 +1,24 @@
-"""Plain JSON for the parts of a run, and back.
+"""Descriptions of the parts of a run in plain JSON, and functions that restore the parts.
 
-A description serves two purposes: to find what two runs differ in, and to build the named parts of
-a run again. Nothing that a description says is ever imported: its names are looked up in tables
-that the caller gives. The forms:
+A description has two purposes: to find the differences between two runs, and to build the named
+parts of a run again. Nothing in a description is imported: its names are looked up in tables that
+the caller gives. The forms:
 
     None, True, 3, 0.5, "bilinear"            the value itself
     [...]                                     a tuple or list; restored as a tuple
     {"mapping": {...}}                        a mapping with string keys
-    {"number": "nan"}                         a float that JSON lacks
+    {"number": "nan"}                         a float that JSON cannot represent
     {"dtype": "bfloat16"}                     a dtype
-    {"array": [...], "dtype": "float32"}      a small array; of a large one its shape and sha256
-    {"name": "relu"}                          a table's entry
-    {"name": "batch_norm", "epsilon": 0.001}  a `functools.partial` of a table's function
-    {"name": "resnet18", "num_classes": 3}    an instance, made by a table's constructor
-    {"constructor": "resnet18", ...}          such a constructor itself, perhaps with keywords
-    {"object": "my_file:loss", "sha256": ...} anything else, with its fields or keywords
+    {"array": [...], "dtype": "float32"}      a small array; a large one has its shape and sha256
+    {"name": "relu"}                          an entry of a table
+    {"name": "batch_norm", "epsilon": 0.001}  a `functools.partial` of a function in a table
+    {"name": "resnet18", "num_classes": 3}    an instance, made by a constructor in a table
+    {"constructor": "resnet18", ...}          such a constructor itself, optionally with keywords
+    {"object": "my_file:loss", "sha256": ...} any other object, with its fields or keywords
 
-A constructor is a dataclass, a flax module, a named tuple, or a `functools.partial` of one. Of an
-instance only the fields that differ from the closest entry are described. "fields" holds them where
-one of their own names is a word of this format, and "arguments" holds positional arguments.
+A constructor is a dataclass, a Flax module, a named tuple, or a `functools.partial` of one. The
+description of an instance has only the fields that differ from the closest entry. They are in
+"fields" if one of their names is a word of this format. "arguments" has positional arguments.
 """
 
 import dataclasses
@@ -44,12 +44,12 @@ JSON = Any
 """None, bool, int, float, str, or a list or a dict with string keys of such values."""
 
 Tables = Mapping[str, Mapping[str, Any]]
-"""What a table holds ("models", "norms", ...) -> name -> function, class or constructor."""
+"""Name of a table ("models", "norms", ...) -> name -> function, class or constructor."""
 
 _WORDS = {"name", "constructor", "object", "sha256", "fields", "arguments"}
-# Their version says what they are; a digest of their source would only repeat it.
+# Libraries are identified by their versions, so that no digest of their source is needed.
 _LIBRARIES = {"jaxvision", "jax", "jaxlib", "flax", "optax", "numpy", "functools", "builtins"}
-_LARGEST_ARRAY = 64  # elements that are written out
+_LARGEST_ARRAY = 64  # number of elements up to which an array is written out
 _MISSING = object()
 
 
@@ -58,7 +58,7 @@ def describe(x: Any, tables: Tables) -> JSON:
 
     Args:
       x: any value.
-      tables: the named objects. A name that stands in two tables is written as "table/name".
+      tables: the named objects. A name that is in two tables is written as "table/name".
     """
     if x is None or isinstance(x, bool | int | str):
         return x
@@ -85,11 +85,11 @@ def describe(x: Any, tables: Tables) -> JSON:
 
 
 def restore(description: JSON, tables: Tables) -> Any:
-    """Builds what a description describes, from the entries of tables alone.
+    """Builds the value that a description describes, using only the entries of tables.
 
     Args:
-      description: from `describe`.
-      tables: the same tables as there, or ones that hold at least the names that were used.
+      description: the result of `describe`.
+      tables: the tables given to `describe`, or tables that have at least the names used.
     Raises:
       InputError: a part has no name in the tables, or the description is malformed; the message
         names the part.
@@ -98,18 +98,19 @@ def restore(description: JSON, tables: Tables) -> Any:
 
 
 def flat(description: JSON) -> dict[str, JSON]:
-    """The leaves of nested JSON by their paths.
+    """Returns the leaves of nested JSON by their paths.
 
     Args:
       description: nested dicts and lists.
     Returns:
-      "a.b" -> value; a list counts as one value unless a dict is in it, as in "augment.0.name".
+      "a.b" -> value. A list counts as one value, unless it contains a dict: then its elements have
+      paths such as "augment.0.name".
     """
     return dict(_leaves(description, ""))
 
 
 def differences(old: JSON, new: JSON) -> list[str]:
-    """What two descriptions differ in, as "batch_size: 64 -> 32", sorted by path."""
+    """Returns the differences of two descriptions, as "batch_size: 64 -> 32", sorted by path."""
     before, after = flat(old), flat(new)
     return [
         f"{path}: {_shown(before, path)} -> {_shown(after, path)}"
@@ -119,9 +120,9 @@ def differences(old: JSON, new: JSON) -> list[str]:
 
 
 def code_of(description: JSON) -> dict[str, str]:
-    """The user's own functions and classes in a description: name -> sha256 of the source.
+    """Returns the user's own functions and classes in a description: name -> sha256 of the source.
 
-    Those without a digest are left out: libraries, and functions whose source is not known.
+    Objects without a digest are left out: those of libraries, and those without a known source.
     """
     found: dict[str, str] = {}
     if isinstance(description, dict):
@@ -172,12 +173,12 @@ def _describe_array(x: Any) -> JSON:
 
 
 def _is_record(x: Any) -> bool:
-    """Whether a value is an instance with fields: of a dataclass, flax module or named tuple."""
+    """Returns whether a value is an instance of a dataclass, a Flax module or a named tuple."""
     return not isinstance(x, type) and bool(_fields(type(x)))
 
 
 def _fields(cls: type) -> dict[str, Any]:
-    """Name of a field -> its default, in the order of the constructor; {} for other classes."""
+    """Returns the default of each field, in the order of the constructor; {} for other classes."""
     if issubclass(cls, tuple) and hasattr(cls, "_fields"):
         return {name: cls._field_defaults.get(name, _MISSING) for name in cls._fields}
     if not dataclasses.is_dataclass(cls):
@@ -194,14 +195,14 @@ def _fields(cls: type) -> dict[str, Any]:
 
 
 def _class_of(entry: Any) -> type | None:
-    """The class whose instances a constructor makes; None for what is no constructor."""
+    """Returns the class whose instances a constructor makes; None for other values."""
     while isinstance(entry, functools.partial):
         entry = entry.func
     return entry if isinstance(entry, type) else None
 
 
 def _given(constructor: Any) -> dict[str, Any]:
-    """Name of each field -> its value if the constructor is called without arguments."""
+    """Returns the value of each field if the constructor is called without arguments."""
     cls = _class_of(constructor)
     values = _fields(cls)
     if isinstance(constructor, functools.partial):
@@ -210,7 +211,7 @@ def _given(constructor: Any) -> dict[str, Any]:
 
 
 def _name_of(x: Any, tables: Tables) -> str | None:
-    """The name of the entry that a value is."""
+    """Returns the name of the entry that is the value; None if there is none."""
     for table, entries in tables.items():
         for name, entry in entries.items():
             if entry is x or (isinstance(x, functools.partial) and _same(entry, x)):
@@ -249,7 +250,7 @@ def _same(one: Any, other: Any) -> bool:
 def _closest(
     cls: type, values: Mapping[str, Any], tables: Tables
 ) -> tuple[str, dict[str, Any]] | None:
-    """The constructor of a class that needs the fewest fields besides its own, and these fields."""
+    """Returns the constructor of a class that needs the fewest further fields, and these fields."""
     best: tuple[str, dict[str, Any]] | None = None
     for table, entries in tables.items():
         for name, entry in entries.items():
@@ -260,7 +261,7 @@ def _closest(
                 field: value for field, value in values.items() if not _same(value, given[field])
             }
             if any(value is _MISSING for value in differing.values()):
-                continue  # this constructor sets a field that is not set here
+                continue  # this constructor sets a field that has no value here
             if best is None or len(differing) < len(best[1]):
                 best = _written(table, name, tables), differing
     return best
@@ -394,7 +395,7 @@ def _entry(name: str, tables: Tables, place: str) -> Any:
         found.append(tables[table][rest])
     if len(found) > 1:
         both = [f"{table}/{name}" for table, entries in tables.items() if name in entries]
-        raise InputError(f"{place}: {name!r} stands in several tables: give {' or '.join(both)}")
+        raise InputError(f"{place}: {name!r} is in several tables: give {' or '.join(both)}")
     if not found:
         known = [known for entries in tables.values() for known in entries]
         raise InputError(f"{place}: unknown name {name!r}: {close_names(name, known)}")

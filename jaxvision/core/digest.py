@@ -1,4 +1,4 @@
-"""Digests of arrays, of JSON and of files."""
+"""SHA-256 digests of arrays, JSON values and files."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def _described(tree: Any) -> Iterator[tuple[str, list[bytes]]]:
-    """(path, what to hash) of every array, paths sorted."""
+    """Yields (path, bytes to hash) of every array, sorted by path."""
     arrays = {
         jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
@@ -23,12 +23,12 @@ def _described(tree: Any) -> Iterator[tuple[str, list[bytes]]]:
 
 
 def array_digests(tree: Any) -> dict[str, str]:
-    """Path -> sha256 over path, dtype, shape and bytes, for every array of a tree."""
+    """Returns path -> sha256 of path, dtype, shape and bytes, for every array of a tree."""
     return {path: hashlib.sha256(b"".join(parts)).hexdigest() for path, parts in _described(tree)}
 
 
 def state_digest(tree: Any) -> str:
-    """sha256 over path, dtype, shape and bytes of every array of a tree, paths sorted."""
+    """Returns one sha256 of path, dtype, shape and bytes of all arrays of a tree, by path."""
     digest = hashlib.sha256()
     for _, parts in _described(tree):
         for part in parts:
@@ -37,12 +37,12 @@ def state_digest(tree: Any) -> str:
 
 
 def json_digest(value: Any) -> str:
-    """sha256 over a JSON value, whatever the order of its keys."""
+    """Returns the sha256 of a JSON value; the order of its keys has no effect."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def file_digests(folder: pathlib.Path) -> dict[str, str]:
-    """Relative path -> sha256 of every file in a folder."""
+    """Returns relative path -> sha256 for every file in a folder."""
     digests = {}
     for path in folder.rglob("*"):
         if path.is_file():

@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: short, naming the thing and the fix."""
+"""Errors in the user's input: each message is short and says what is wrong and how to fix it."""
 
 import contextlib
 import itertools
@@ -8,18 +8,18 @@ from collections.abc import Collection, Iterator
 
 
 class InputError(ValueError):
-    """A file, a record or a setting that cannot be used.
+    """Raised if a file, a record or an option cannot be used.
 
-    The message is one line that names the thing and what to do about it, or a line for each of
-    several things; the command line prints it without a traceback.
+    The message is one line that names the input and says how to fix it, or one such line for each
+    of several inputs. The command line prints it without a traceback.
     """
 
 
 class OptionError(InputError):
-    """An option that cannot be used.
+    """Raised if an option cannot be used.
 
-    The message begins with the name of the option, without saying where it was given. A caller that
-    knows may put a path before it, see `under`.
+    The message begins with the name of the option, without the place where it was given. A caller
+    that knows the place can put a path before it, see `under`.
 
     Attributes:
       option: name of the option, such as "score_threshold".
@@ -35,7 +35,7 @@ def under(path: str) -> Iterator[None]:
     """Puts a path before the option that an OptionError names.
 
     Args:
-      path: of the group that the option belongs to, such as "loss" or "a.detect": "gamma is
+      path: path of the group that has the option, such as "loss" or "task.detect": "gamma is
         -1: give at least 0" becomes "loss.gamma is -1: give at least 0".
     """
     try:
@@ -49,10 +49,10 @@ def under(path: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def option_errors(option: str) -> Iterator[None]:
-    """Turns what a function raises for its arguments into an OptionError that names an option.
+    """Converts an error that a function raises for its arguments to an OptionError.
 
     Args:
-      option: name of the option that the function or its arguments were given as, such as "loss".
+      option: name of the option that gave the function or its arguments, such as "loss".
     """
     try:
         with under(option):
@@ -65,7 +65,7 @@ def option_errors(option: str) -> Iterator[None]:
 
 
 def listed(names: Collection[str], *, most: int = 8, more: str = "more") -> str:
-    """The first names for a line to the user, and how many `more` there are."""
+    """Returns the first names as text, and the number of those left out, such as "and 3 more"."""
     shown = ", ".join(itertools.islice(names, most))
     return f"{shown} and {len(names) - most} {more}" if len(names) > most else shown
 
@@ -82,12 +82,12 @@ def check_range(
     """Raises OptionError if an option is out of range (or NaN).
 
     Args:
-      name: of the option.
-      value: what was given.
-      least: the smallest allowed.
-      most: the largest allowed.
-      more_than: a lower bound that is not allowed itself.
-      less_than: an upper bound that is not allowed itself.
+      name: name of the option.
+      value: its value.
+      least: the smallest value allowed.
+      most: the largest value allowed.
+      more_than: exclusive lower bound.
+      less_than: exclusive upper bound.
     """
     bounds = {
         "at least": (least, operator.ge),
@@ -102,12 +102,12 @@ def check_range(
 
 
 def check_divisible(batch_size: int, count: int, what: str) -> None:
-    """Raises InputError, naming the next sizes that fit, if a batch cannot be cut evenly.
+    """Raises InputError, naming the next sizes that fit, if a batch cannot be divided evenly.
 
     Args:
-      batch_size: of the global batch.
-      count: parts.
-      what: the parts' name, for the message: "devices" or "processes".
+      batch_size: size of the global batch.
+      count: number of parts.
+      what: name of the parts, for the message: "devices" or "processes".
     """
     if batch_size < 1 or batch_size % count:
         below = max(0, batch_size - batch_size % count)

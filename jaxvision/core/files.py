@@ -1,4 +1,4 @@
-"""Writes files whole or not at all; and the errors that reading an .npz file raises."""
+"""Functions that write files atomically, and the errors of reading damaged files."""
 
 import contextlib
 import os
@@ -9,15 +9,17 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 NPZ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError)
-"""What reading raises of a file that is damaged, or no .npz file."""
+"""The errors that are raised by reading a damaged .npz file, or a file of another format."""
 
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Opens a new file, which at the end is on disk and takes the place of the old one at once.
+    """Opens a temporary file that replaces a file atomically at the end of the context.
+
+    The temporary file is in the same folder. It is written to disk before it replaces the file.
 
     Args:
-      path: of the file.
+      path: path of the file to replace.
       mode: "w" for text, "wb" for bytes.
     """
     new = path.with_name(f"{path.name}.tmp")
@@ -29,6 +31,6 @@ def replacing(path: pathlib.Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def replace_text(path: pathlib.Path, text: str) -> None:
-    """Writes a text whole or not at all; see `replacing`."""
+    """Writes a text file atomically, see `replacing`."""
     with replacing(path) as file:
         file.write(text)

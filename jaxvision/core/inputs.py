@@ -1,4 +1,4 @@
-"""What a network takes: the one record of size, normalisation and resizing."""
+"""The input of a network: its size, normalisation and resizing."""
 
 import math
 from dataclasses import dataclass
@@ -7,28 +7,28 @@ from jaxvision.core.errors import OptionError, check_range
 from jaxvision.core.registry import close_names
 
 RESIZE = ("stretch", "letterbox", "crop")
-"""The ways to bring an image to the size of a network's input."""
+"""The ways to resize an image to a network's input, see `Inputs`."""
 METHODS = ("nearest", "bilinear", "bicubic")
-"""The ways to interpolate; all but "nearest" are antialiased where they shrink."""
+"""The methods of interpolation; all but "nearest" use antialiasing to shrink an image."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """How images become the input of a network; the task, its data and prediction share it.
+    """The conversion of images to the input of a network; task, data and prediction share it.
 
     Attributes:
       size: (height, width) of the network's input, pixels.
       channels: 3 for RGB, 1 for grey.
-      mean: one number for each channel, of values in 0..1; None: 0.
-      std: one number for each channel, of values in 0..1; None: 1.
-      resize: None refuses images of another size; "stretch" resizes the whole image; "letterbox"
-        keeps its aspect ratio and fills what is left; "crop" resizes the shorter side to
-        `shorter_side` and cuts out the centre.
-      method: "nearest", "bilinear" or "bicubic".
-      shorter_side: pixels, of "crop"; None: the larger side of `size`.
+      mean: mean of each channel, for values in 0..1; None: 0.
+      std: standard deviation of each channel, for values in 0..1; None: 1.
+      resize: None accepts only images of the input's size; "stretch" resizes the whole image;
+        "letterbox" keeps its aspect ratio and fills the rest; "crop" resizes the shorter side to
+        `shorter_side` and crops the centre.
+      method: method of interpolation: "nearest", "bilinear" or "bicubic".
+      shorter_side: pixels, for "crop"; None: the larger side of `size`.
       fill: value in 0..255 of the pixels that a letterboxed image does not cover.
     Raises:
-      OptionError: an option is out of range, or does not fit the others.
+      OptionError: an option is out of range or does not fit the other options.
     """
 
     size: tuple[int, int]
@@ -84,7 +84,7 @@ def _per_channel(name: str, given: object, channels: int) -> tuple[float, ...]:
         numbers = tuple(float(x) for x in given)  # type: ignore[attr-defined]
     except (TypeError, ValueError) as error:
         raise OptionError(
-            name, f"{name} is {given!r}: give a number for each channel, as (0.5,)"
+            name, f"{name} is {given!r}: give a number for each channel, such as (0.5,)"
         ) from error
     if len(numbers) != channels:
         raise OptionError(

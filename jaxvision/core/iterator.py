@@ -4,11 +4,11 @@ from typing import Any, Protocol
 
 
 class DataIterator(Protocol):
-    """An endless stream of host batches whose position can be saved.
+    """An endless iterator over batches on the host, whose position can be saved.
 
-    `get_state()` after n calls of `next` describes the position after n batches, as plain JSON;
-    `set_state(state)` on an equal iterator goes there. Each batch is this process's part of the
-    global batch: a struct of numpy arrays with a leading axis and a field `mask`.
+    After n calls of `next`, `get_state()` returns the position after n batches as plain JSON;
+    `set_state(state)` moves an equal iterator to this position. Each batch is this process's part
+    of the global batch: a struct of numpy arrays with a leading axis and a field `mask`.
     """
 
     def __next__(self) -> Any: ...

@@ -1,8 +1,9 @@
-"""Patterns that choose among the names of variables.
+"""Patterns that select variables by name.
 
-A variable's name is its path: "conv1/kernel", "backbone/layer1_0_conv1/kernel". A pattern, in which
-* stands for any characters, ? for one and [12] for one of several, chooses a variable if it matches
-its whole name or a beginning of it that ends at a "/": "conv1", "layer[12]*", "backbone".
+The name of a variable is its path: "conv1/kernel", "backbone/layer1_0_conv1/kernel". In a pattern *
+stands for any characters, ? for one character, and [12] for one of the characters listed. A pattern
+selects a variable if it matches its whole name or a part from the beginning to a "/": "conv1",
+"layer[12]*", "backbone".
 """
 
 import fnmatch
@@ -14,25 +15,25 @@ from jaxvision.core.registry import close_names
 
 
 def name_matches(name: str, pattern: str) -> bool:
-    """Whether a pattern chooses the variable of a name."""
+    """Returns whether a pattern selects the variable with a name."""
     return any(fnmatch.fnmatchcase(part, pattern) for part in _beginnings(name))
 
 
 def names_matching(names: Iterable[str], patterns: Sequence[str], *, what: str) -> set[str]:
-    """The names that one of several patterns chooses.
+    """Returns the names that at least one of several patterns selects.
 
     Args:
-      names: of variables.
-      patterns: see above.
+      names: names of variables.
+      patterns: patterns, as described above.
       what: name of the option that has the patterns, such as "freeze".
     Raises:
-      OptionError: a pattern chooses nothing, or the patterns are no sequence of strings; the
-        message names the option and close names.
+      OptionError: a pattern selects nothing, or patterns is not a sequence of strings; the message
+        names the option and similar names.
     """
     names = list(names)
     if isinstance(patterns, str) or not all(isinstance(pattern, str) for pattern in patterns):
         raise OptionError(
-            what, f"{what} is {patterns!r}: give a tuple of patterns, as ('conv1', 'bn1')"
+            what, f"{what} is {patterns!r}: give a tuple of patterns, such as ('conv1', 'bn1')"
         )
     found: set[str] = set()
     for pattern in patterns:

@@ -1,4 +1,4 @@
-"""Registries are literal tables: merged with an error on a clash, looked up with a hint."""
+"""Registries: tables of named functions and classes, and hints for unknown names."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 def merge(*tables: Mapping[str, T]) -> dict[str, T]:
-    """One table out of several.
+    """Merges several tables into one.
 
     Raises:
-      ValueError: a name stands in two tables.
+      ValueError: a name is in two tables.
     """
     merged: dict[str, T] = {}
     for table in tables:
@@ -25,7 +25,7 @@ def merge(*tables: Mapping[str, T]) -> dict[str, T]:
 
 
 def close_names(name: str, known: Iterable[str]) -> str:
-    """The hint for a wrong name: the close ones, or all where none is close."""
+    """Returns a hint for an unknown name: the similar names, or all names if none is similar."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if close:
@@ -34,14 +34,14 @@ def close_names(name: str, known: Iterable[str]) -> str:
 
 
 def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
-    """The entry called `name`.
+    """Returns the entry of a table with a name.
 
     Args:
       table: the registry.
-      name: what is looked for.
-      kind: what the table holds, for the message ("model", "task", ...).
+      name: name of the entry.
+      kind: kind of the entries, for the message ("model", "task", ...).
     Raises:
-      InputError: there is none; the message lists the close names.
+      InputError: there is no such entry; the message lists similar names.
     """
     if name not in table:
         raise InputError(f"unknown {kind} {name!r}: {close_names(name, table)}")

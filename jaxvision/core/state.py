@@ -1,4 +1,4 @@
-"""What training changes from step to step, and nothing else."""
+"""The state of a training run that changes from step to step."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from jax import Array
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything that changes in a run, besides the position in the data.
+    """The state of a training run, except for the position in the data.
 
     Attributes:
-      step: i32[], updates done so far.
+      step: i32[], number of updates so far.
       params: the parameters.
       statistics: the network's other collections, such as {"batch_stats": ...}; often {}.
       opt_state: the optimizer's state.
@@ -26,10 +26,10 @@ class TrainState:
 
     @property
     def variables(self) -> dict[str, Any]:
-        """The variables in training, as `flax.linen.Module.apply` takes them."""
+        """The variables for training, as `flax.linen.Module.apply` takes them."""
         return {"params": self.params, **self.statistics}
 
     @property
     def eval_variables(self) -> dict[str, Any]:
-        """The variables for evaluation and prediction: the moving average, if there is one."""
+        """The variables for evaluation and prediction: the EMA of the weights, if there is one."""
         return self.variables if self.ema is None else self.ema

@@ -1,4 +1,4 @@
-"""A task binds a network to its loss, metrics and decoding, as a record of pure functions."""
+"""A task combines a network with its loss, metrics and decoding, as a record of pure functions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,19 +11,19 @@ from jaxvision.core.inputs import Inputs
 from jaxvision.core.weighting import Terms
 
 Record = Mapping[str, Any]
-"""One record of a data source on the host: "image" and the annotations of it, in numpy."""
+"""One record of a data source on the host: "image" and its annotations, as numpy arrays."""
 
 AXIS = "batch"
-"""Name of the mapped device axis, for whatever is summed or synchronised over devices."""
+"""Name of the mapped device axis, over which values are summed or synchronised."""
 
 
 class Keys(NamedTuple):
-    """Keys of one training step.
+    """The random keys of one training step.
 
     Attributes:
       example: key[B], one for each example of the local batch, derived from the seed, the step and
-        the example's index in the *global* batch: the same on any number of devices.
-      device: key[], different on each device; for dropout and drop path only.
+        the example's index in the *global* batch, so that it is the same on any number of devices.
+      device: key[], different on each device; only for dropout and drop path.
     """
 
     example: Array
@@ -31,12 +31,12 @@ class Keys(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """What a metric over all examples found.
+    """The result of a metric over all examples.
 
     Attributes:
-      numbers: name -> number; they go into metrics.jsonl and the line of results.
-      tables: name -> array, such as a number for each class, a curve or a confusion matrix; reports
-        read them and compute nothing again.
+      numbers: name -> number; they are written to metrics.jsonl and printed as results.
+      tables: name -> array, such as a number for each class, a curve or a confusion matrix, for
+        reports.
     """
 
     numbers: dict[str, float]
@@ -48,12 +48,12 @@ class DatasetMetric:
     """A metric that needs all examples at once, such as average precision.
 
     Attributes:
-      names: of the numbers that it always gives, known before anything is computed.
-      collect: (outputs, example) -> what is kept of each example, small arrays, computed on the
-        device. Filler is left out afterwards.
-      summarize: (collected, records) -> Summary, on the host, once for each evaluation: what
-        `collect` gave of all examples, each array with a leading axis, and their records without
-        images in the same order, which hold the ground truth.
+      names: names of the numbers that the metric always returns, known in advance.
+      collect: (outputs, example) -> small arrays to keep for each example, computed on the device.
+        Those of filler images are left out afterwards.
+      summarize: (collected, records) -> Summary, called on the host once for each evaluation.
+        `collected` has the results of `collect` for all examples, each array with a leading axis;
+        `records` has their records in the same order, with the ground truth but without images.
     """
 
     names: tuple[str, ...]
@@ -63,36 +63,37 @@ class DatasetMetric:
 
 @dataclass(frozen=True)
 class Task:
-    """What the engine trains.
+    """The functions that the engine needs to train and evaluate a network.
 
     `batch` and `example` are the structs of `jaxvision.core.batch` (or any other pytree with a
-    field `mask`); an example is a batch without its leading axis. `outputs` is whatever `forward`
-    returns; `loss`, `metrics` and `decode` see one example's part of it.
+    field `mask`); an example is a batch without its leading axis. `outputs` is the result of
+    `forward`; `loss`, `metrics` and `decode` get the part of one example.
 
     Attributes:
       init: (key) -> variables.
-      augment: (key, example) -> example. Random changes for training, on raw images (uint8 in,
-        0..255 out).
-      prepare: (example) -> example. The deterministic part, in training after `augment` and in
-        evaluation alone: raw images to what the network takes.
-      forward: (variables, batch, *, keys, step, train) -> (outputs, statistics). Runs on a whole
-        local batch, because batch norm needs one. May look at the batch's targets, so that training
-        can close a proposal picker over ground truth. `keys` and `step` are None in evaluation.
-        Statistics are the changed collections of `variables` ({} if none).
+      augment: (key, example) -> example. Random changes for training, of raw images: the input is
+        uint8, the result is in 0..255.
+      prepare: (example) -> example. The deterministic conversion of raw images to the input of the
+        network. It runs after `augment` in training, and alone in evaluation.
+      forward: (variables, batch, *, keys, step, train) -> (outputs, statistics). It runs on a whole
+        local batch, because batch norm needs one. It may use the targets of the batch: a two-stage
+        detector samples its proposals by the ground truth in training. `keys` and `step` are None
+        in evaluation. `statistics` has the changed collections of `variables` ({} if none).
       loss: (outputs, example, *, key, step) -> name -> (total, weight). Each term is divided by
         its own summed weight; the sum of the terms is minimised. Weights are constants: no gradient
         flows through them.
       metrics: (outputs, example) -> name -> (total, weight), numbers or vectors with an entry for
         each class; see `jaxvision.core.mean_ratio`.
-      decode: (outputs, example) -> predictions for one example. Of the example it may use what is
-        known without annotations: `image`, `extent`, `placement` and `size`.
-      kind: "classification", "detection", ...; a task of your own may have any word.
-      inputs: how images become the network's input; None where no images are read.
-      class_names: of the labels, or of the landmarks; () where there are none.
-      dataset_metric: a metric over all examples; None: there is none.
-      partners: other examples that `augment` needs beside each one, in its field `partners`.
-      origin: name of a field of this record -> (the object there, its description in JSON), of what
-        was built from named parts; see `jaxvision.core.describe`.
+      decode: (outputs, example) -> predictions for one example. It may use only the fields of the
+        example that are known without annotations: `image`, `extent`, `placement` and `size`.
+      kind: "classification", "detection", ...; a custom task may have any kind.
+      inputs: the conversion of images to the network's input; None if the task reads no images.
+      class_names: names of the classes, or of the landmarks; () if there are none.
+      dataset_metric: a metric over all examples, or None.
+      partners: number of further examples that `augment` needs for each example, in its field
+        `partners`.
+      origin: name of a field of this record -> (its value, the description of the value in JSON),
+        for fields that were built from named parts; see `jaxvision.core.describe`.
     """
 
     init: Callable[[Array], dict[str, Any]]

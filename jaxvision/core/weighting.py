@@ -1,9 +1,9 @@
-"""Totals and weights of losses and metrics, and how they are divided.
+"""Totals and weights of losses and metrics, and the functions that divide them.
 
-Losses and metrics of one example are named terms, each a pair (total, weight). They are added up
-over the batch and over the devices, and divided once, at the end. A mean of per-device means would
-be wrong as soon as the weights differ from device to device. A metric may have a total and a weight
-for each class, as mean IoU has: then the mean is taken over the classes that have a weight.
+Losses and metrics of one example are named terms, each a pair (total, weight). They are summed over
+the batch and over the devices, and divided once, at the end. A mean of the means of all devices
+would be wrong if the weights differ between devices. A metric such as mean IoU may have a total and
+a weight for each class; its mean is taken over the classes that have a weight.
 """
 
 import jax
@@ -15,22 +15,22 @@ Terms = dict[str, tuple[Array, Array]]
 
 
 def sum_terms(terms: Terms, mask: Array) -> Terms:
-    """Adds up the terms of a batch; filler counts nothing.
+    """Sums the terms of a batch; filler images do not count.
 
     Args:
       terms: name -> (f32[B, ...], f32[B, ...]).
-      mask: bool[B], False for filler.
+      mask: bool[B], False for filler images.
     Returns:
       name -> (f32[...], f32[...]).
     Raises:
-      AssertionError: a total or a weight does not have a row for each example, or not the shape of
-        the other.
+      AssertionError: the total and the weight of a term have different shapes, or do not have one
+        row for each example.
     """
     for name, (total, weight) in terms.items():
         if not jnp.shape(total) == jnp.shape(weight) or jnp.shape(total)[:1] != mask.shape:
             raise AssertionError(
                 f"{name} of {len(mask)} examples has totals {jnp.shape(total)} and weights "
-                f"{jnp.shape(weight)}: give both the same shape, one row an example"
+                f"{jnp.shape(weight)}: give both the same shape, with one row for each example"
             )
 
     def add(x: Array) -> Array:
@@ -40,21 +40,21 @@ def sum_terms(terms: Terms, mask: Array) -> Terms:
 
 
 def divide(total: Array, weight: Array) -> Array:
-    """total / weight, and 0 where there was nothing to weigh; for JAX and numpy alike.
+    """Computes total / weight, and 0 where the weight is 0, of JAX or numpy arrays.
 
-    The denominator is 1 only where the weight is 0; a denominator of at least 1 would halve a loss
+    The denominator is replaced by 1 only where the weight is 0; max(weight, 1) would halve a loss
     of weight 0.5.
     """
     return total / (weight + (weight == 0))
 
 
 def mean_ratio(total: Array, weight: Array) -> Array:
-    """total / weight, averaged over the entries that have a weight; for JAX and numpy alike.
+    """Computes the mean of total / weight over the entries with a weight, of JAX or numpy arrays.
 
     Args:
-      total: f32[...]: f32[] of one quantity, or f32[K] with an entry for each class.
+      total: f32[...]: f32[] for one quantity, or f32[K] with an entry for each class.
       weight: f32[...], at least 0.
     Returns:
-      f32[]; 0 where nothing has a weight.
+      f32[]; 0 if no entry has a weight.
     """
     return divide(divide(total, weight).sum(), (weight > 0).sum())

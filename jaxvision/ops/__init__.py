@@ -1,6 +1,10 @@
-"""Layer 1: pure array functions of fixed size, for use under jit, vmap, pmap and grad.
+"""Operators: pure functions of arrays, for use under jit, vmap, pmap and grad (layer 1).
 
-Only run-lengths of masks are numpy, for the host.
+Shapes are static. Only the functions for masks as run-lengths work on the host, in numpy. Every
+function raises AssertionError, naming the argument, if an array has another shape or dtype, except
+the arithmetic of placements (`letterbox`, `to_input` and the like), which checks nothing, and
+`conv_general_dilated`, which leaves the checks to JAX. "Raises:" in a docstring lists what else a
+function raises.
 """
 
 from jaxvision.ops.anchors import (

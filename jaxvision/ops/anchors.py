@@ -1,7 +1,7 @@
-"""Anchors: the boxes of a grid that a detector starts from, and shapes for them from data.
+"""Anchors: the reference boxes of a detector on a grid, and the choice of their shapes from data.
 
-A shape is (width, height). Anchors come as [N, 4], xyxy in pixels of the network input, ordered by
-map, row, column and shape. Those that depend on options only are constants of the traced program.
+A shape is (width, height). Anchors are [N, 4], xyxy in pixels of the network input, ordered by
+map, row, column and shape. Anchors that depend only on options are constants of the traced program.
 """
 
 import functools
@@ -24,10 +24,10 @@ SSD300 = {
     "aspect_ratios": ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,)),
     "strides": (8, 16, 32, 64, 100, 300),
 }
-"""`ssd_default_boxes(**SSD300)`: the 8,732 boxes of the published network for Pascal VOC.
+"""`ssd_default_boxes(**SSD300)` returns the 8,732 boxes of the published network for Pascal VOC.
 
 The sizes are those of the authors' program: 0.1 of the image for the first map, and 0.2 to 0.88 in
-steps of 0.17 for the others, where equation 4 of the paper has steps of 0.175 up to 0.9.
+steps of 0.17 for the others. Equation 4 of the paper has steps of 0.175 up to 0.9 instead.
 """
 
 SSD512 = {
@@ -37,25 +37,25 @@ SSD512 = {
     "aspect_ratios": ((2,), (2, 3), (2, 3), (2, 3), (2, 3), (2,), (2,)),
     "strides": (8, 16, 32, 64, 128, 256, 512),
 }
-"""`ssd_default_boxes(**SSD512)`: the 24,564 boxes of the published network for Pascal VOC.
+"""`ssd_default_boxes(**SSD512)` returns the 24,564 boxes of the published network for Pascal VOC.
 
 The sizes are 0.07 of the image for the first map, and 0.15 to 0.9 in steps of 0.15 for the others.
 """
 
 DISTANCES = ("iou", "sse")
-"""Of k-means: 1 - IoU, or the squared difference of the sides."""
+"""Distances for `kmeans_anchors`: 1 - IoU, or the squared difference of the sides."""
 
 _Pair = tuple[int, int]
 
 
 def anchor_shapes(scales: Sequence[float], aspect_ratios: Sequence[float]) -> Array:
-    """Shapes of area scale^2 for each aspect ratio and scale.
+    """Returns a shape of area scale^2 for each aspect ratio and scale.
 
     Args:
       scales: square roots of the areas, pixels.
-      aspect_ratios: height over width.
+      aspect_ratios: ratios height / width.
     Returns:
-      f32[A, 2], (width, height): all scales of the first ratio, then all of the next.
+      f32[A, 2], (width, height): all scales of the first ratio, then all scales of the next one.
     Raises:
       ValueError: a number is not positive.
     Source: Ren et al. 2015 ("Faster R-CNN"), section 3.1.1; the order is torchvision's.
@@ -70,18 +70,17 @@ def grid_anchors(
     stride: float | tuple[float, float],
     offset: float = 0.0,
 ) -> Array:
-    """Anchors of each shape around each position of a feature map.
+    """Places an anchor of each shape at each position of a feature map.
 
     Args:
       shapes: f32[A, 2], (width, height), pixels.
       feature_size: (rows H, columns W) of the map.
-      stride: distance of two positions, pixels: one number or (vertical, horizontal).
-      offset: where in its cell an anchor has its centre: 0 for the top left corner, as in
-        torchvision's RPN and RetinaNet, 0.5 for the middle, as in SSD.
+      stride: distance between two positions, pixels: one number or (vertical, horizontal).
+      offset: position of an anchor's centre in its cell: 0 is the top left corner, as in
+        torchvision's RPN and RetinaNet; 0.5 is the middle, as in SSD.
     Returns:
-      f32[H * W * A, 4], xyxy, pixels; by row, then column, then shape.
+      f32[H * W * A, 4], xyxy, pixels; ordered by row, column and shape.
     Raises:
-      AssertionError: the shapes have another shape or are no floats.
       ValueError: a size or a stride is not positive.
     """
     shapes = at_least_float32(check_array("shapes", shapes, ("A", 2)))
@@ -105,21 +104,23 @@ def rpn_anchors(
     aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
     rounded: bool = False,
 ) -> Array:
-    """Anchors of a region proposal network, on one map or on those of a pyramid.
+    """Returns the anchors of a region proposal network, on one map or on the maps of a pyramid.
 
-    The defaults are those of a feature pyramid (P2 to P6). Faster R-CNN on one map has
+    The defaults are for a feature pyramid (P2 to P6). For Faster R-CNN on one map use
     `strides=(16,), scales=((128, 256, 512),)`.
 
     Args:
       feature_sizes: (rows, columns) of each map.
-      strides: of each map, see `grid_anchors`.
-      scales: of each map, see `anchor_shapes`.
-      aspect_ratios: height over width.
-      rounded: rounds the corners around a position to whole pixels, as torchvision does.
+      strides: stride of each map, see `grid_anchors`.
+      scales: scales of each map, see `anchor_shapes`.
+      aspect_ratios: ratios height / width.
+      rounded: whether to round the corners, relative to a position, to whole pixels, as torchvision
+        does.
     Returns:
-      f32[N, 4], xyxy, pixels; by map, row, column, aspect ratio and scale.
+      f32[N, 4], xyxy, pixels; ordered by map, row, column, aspect ratio and scale.
     Raises:
-      ValueError: not as many strides or scales as maps, or a number is not positive.
+      ValueError: the number of strides or scales is not the number of maps, or a number is not
+        positive.
     Source: Ren et al. 2015 ("Faster R-CNN"), section 3.1.1; Lin et al. 2017 ("Feature pyramid
       networks"), section 4.1.
     """
@@ -138,18 +139,20 @@ def retinanet_anchors(
     aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
     rounded: bool = False,
 ) -> Array:
-    """Anchors of RetinaNet: on each map of a pyramid, three scales an octave and three ratios.
+    """Returns the anchors of RetinaNet: three scales and three aspect ratios on each map.
 
     Args:
       feature_sizes: (rows, columns) of each map, P3 to P7.
-      strides: of each map, see `grid_anchors`.
-      sizes: of each map, the first scale; the others are 2^(1/3) and 2^(2/3) times as large.
-      aspect_ratios: height over width.
-      rounded: cuts the scales to whole pixels and rounds the corners, as torchvision does.
+      strides: stride of each map, see `grid_anchors`.
+      sizes: first scale of each map; the other two are 2^(1/3) and 2^(2/3) times as large.
+      aspect_ratios: ratios height / width.
+      rounded: whether to round the scales down to whole pixels and to round the corners, as
+        torchvision does.
     Returns:
-      f32[N, 4], xyxy, pixels; by map, row, column, aspect ratio and scale.
+      f32[N, 4], xyxy, pixels; ordered by map, row, column, aspect ratio and scale.
     Raises:
-      ValueError: not as many strides or sizes as maps, or a number is not positive.
+      ValueError: the number of strides or sizes is not the number of maps, or a number is not
+        positive.
     Source: Lin et al. 2017 ("Focal loss"), section 4.
     """
     _check_maps(feature_sizes, strides=strides, sizes=sizes)
@@ -166,7 +169,7 @@ def retinanet_anchors(
 
 
 def ssd_scales(num_maps: int, *, smallest: float = 0.2, largest: float = 0.9) -> tuple[float, ...]:
-    """Scales of SSD's default boxes on m maps, relative to the image.
+    """Returns the scales of SSD's default boxes on m maps, relative to the image.
 
     s_k = s_min + (s_max - s_min) (k - 1) / (m - 1), for k from 1 to m + 1.
 
@@ -175,10 +178,10 @@ def ssd_scales(num_maps: int, *, smallest: float = 0.2, largest: float = 0.9) ->
       smallest: s_min.
       largest: s_max = s_m.
     Returns:
-      m + 1 scales; the last one is only for the extra box of the last map. Times the side of the
-      image, they are the sizes for `ssd_default_boxes`.
+      m + 1 scales; the last one is only for the extra box of the last map. Multiply them by the
+      side of the image to get the sizes for `ssd_default_boxes`.
     Raises:
-      ValueError: fewer than two maps.
+      ValueError: num_maps is less than 2.
     Source: Liu et al. 2016 ("SSD"), equation 4.
     """
     check_range("num_maps", num_maps, least=2)
@@ -195,24 +198,25 @@ def ssd_default_boxes(
     strides: Sequence[float | tuple[float, float]] | None = None,
     clip: bool = False,
 ) -> Array:
-    """SSD's default boxes; `SSD300` and `SSD512` are the arguments of the published networks.
+    """Returns SSD's default boxes.
 
-    Around the middle of each cell of map k: squares of side s_k and sqrt(s_k s_(k+1)), then for
-    each ratio a the shapes s_k (sqrt(a), 1 / sqrt(a)) and s_k (1 / sqrt(a), sqrt(a)).
+    `SSD300` and `SSD512` are the arguments of the published networks. The boxes around the middle
+    of each cell of map k are squares of side s_k and sqrt(s_k s_(k+1)), then for each ratio a the
+    shapes s_k (sqrt(a), 1 / sqrt(a)) and s_k (1 / sqrt(a), sqrt(a)).
 
     Args:
       feature_sizes: (rows, columns) of each map.
       image_size: (height, width), pixels.
       sizes: s_k of each map and one more, pixels, see `ssd_scales`.
-      aspect_ratios: for each map, the ratios beside 1.
-      strides: of each map, see `grid_anchors`; without them a map covers the image evenly.
-      clip: cuts the boxes off at the image's borders, as Caffe's option does (torchvision's limits
-        width and height to those of the image).
+      aspect_ratios: for each map, the ratios besides 1.
+      strides: stride of each map, see `grid_anchors`; None: each map covers the image evenly.
+      clip: whether to clip the boxes to the image, as Caffe's option does (torchvision's option
+        limits width and height to those of the image).
     Returns:
-      f32[N, 4], xyxy, pixels; by map, row, column and shape, as in torchvision.
+      f32[N, 4], xyxy, pixels; ordered by map, row, column and shape, as in torchvision.
     Raises:
-      ValueError: another number of sizes, ratios or strides than the maps need, or a number is not
-        positive.
+      ValueError: the number of sizes, ratios or strides does not fit the number of maps, or a
+        number is not positive.
     Source: Liu et al. 2016 ("SSD"), section 2.2.
     """
     check_positive("image_size", image_size, 2)
@@ -233,17 +237,15 @@ def ssd_default_boxes(
 
 
 def shape_iou(shapes1: Array, shapes2: Array) -> Array:
-    """Intersection over union of each pair of shapes, laid over each other at the centre.
+    """Computes the intersection over union of each pair of shapes, placed at the same centre.
 
     Args:
       shapes1: f32[N, 2], (width, height).
       shapes2: f32[M, 2], (width, height).
     Returns:
       f32[N, M], in [0, 1]; 0 where a shape has no area.
-    Raises:
-      AssertionError: an argument has another shape or is no float.
     """
-    # A common corner is as good as a common centre.
+    # The IoU of two shapes is the same at a common corner and at a common centre.
     return box_iou(
         *(
             jnp.pad(check_array(name, x, ("N", 2)), ((0, 0), (2, 0)))
@@ -253,16 +255,14 @@ def shape_iou(shapes1: Array, shapes2: Array) -> Array:
 
 
 def average_iou(shapes: Array, anchors: Array, mask: Array | None = None) -> Array:
-    """How well anchors cover shapes: the mean of each shape's IoU with its best anchor.
+    """Computes the mean over the shapes of the IoU of each shape with its best anchor.
 
     Args:
       shapes: f32[N, 2], (width, height).
       anchors: f32[A, 2], (width, height).
       mask: bool[N], False for padding.
     Returns:
-      f32[], in [0, 1], over the shapes with an area; 0 if there is none.
-    Raises:
-      AssertionError: an argument has another shape or dtype.
+      f32[], in [0, 1], the mean over the shapes with an area; 0 if there is none.
     Source: Redmon and Farhadi 2017 ("YOLO9000"), table 1.
     """
     shapes, valid = _valid_shapes(shapes, mask)
@@ -280,27 +280,27 @@ def kmeans_anchors(
     distance: str = "iou",
     iterations: int = 300,
 ) -> Array:
-    """Anchors from data: the means of k clusters of shapes.
+    """Computes anchors from data by k-means: the means of k clusters of shapes.
 
-    Lloyd's algorithm, from k shapes drawn one after the other, each with a probability proportional
-    to the distance to the nearest one drawn before (k-means++), until no shape changes its cluster.
-    A cluster that loses all its shapes keeps its mean. Several keys, by `jax.vmap`, are several
-    restarts; `average_iou` tells which is best.
+    Lloyd's algorithm runs until no shape changes its cluster. It starts from k shapes, drawn one
+    after the other with a probability proportional to the distance to the nearest shape drawn
+    before (k-means++). A cluster that loses all its shapes keeps its mean. For several restarts,
+    map the function over several keys with `jax.vmap` and choose the best result by `average_iou`.
 
     Args:
-      key: of `jax.random`, for the first shapes.
-      shapes: f32[N, 2], (width, height), pixels of the network input. One without area is left out.
+      key: key[], for the initial shapes.
+      shapes: f32[N, 2], (width, height), pixels of the network input. Shapes without area are
+        ignored.
       mask: bool[N], False for padding.
-      k: how many anchors.
+      k: number of anchors.
       distance: "iou", 1 - `shape_iou`, which treats small and large boxes alike, or "sse", the
         squared difference of the sides.
-      iterations: at most so many.
+      iterations: largest number of iterations.
     Returns:
-      f32[k, 2], (width, height), by area; all 0 if no shape has an area. Of fewer than k different
-      shapes, some come twice.
+      f32[k, 2], (width, height), sorted by area; all 0 if no shape has an area. If there are fewer
+      than k different shapes, some are repeated.
     Raises:
-      AssertionError: an argument has another shape or dtype.
-      ValueError: an unknown distance, or a number is not positive.
+      ValueError: distance is unknown, or a number is not positive.
     Source: Redmon and Farhadi 2017 ("YOLO9000"), section 2, "Dimension clusters"; Arthur and
       Vassilvitskii 2007 ("k-means++").
     """
@@ -325,7 +325,7 @@ def _kmeans(
         return ((shapes[:, None] - centres[None]) ** 2).sum(axis=-1)
 
     def draw(key: Array, weight: Array) -> Array:
-        # When nothing is left to choose from, any shape will do.
+        # If all distances are 0, any valid shape is drawn.
         weight = jnp.where(jnp.any(weight > 0), weight, valid)
         return shapes[jax.random.categorical(key, jnp.log(weight))]
 
@@ -376,7 +376,7 @@ def _on_maps(
 
 
 def _valid_shapes(shapes: Array, mask: Array | None) -> tuple[Array, Array]:
-    """Shapes, 0 where they are not valid, and which are."""
+    """Returns the shapes, with 0 for those that are not valid, and a mask of the valid ones."""
     shapes = at_least_float32(check_array("shapes", shapes, ("N", 2)))
     valid = (shapes > 0).all(axis=1)
     if mask is not None:
@@ -386,7 +386,9 @@ def _valid_shapes(shapes: Array, mask: Array | None) -> tuple[Array, Array]:
 
 def _check_maps(feature_sizes: Sequence[_Pair], **options: Sequence) -> None:
     if not feature_sizes:
-        raise ValueError("feature_sizes is empty: give at least one")
+        raise ValueError("feature_sizes is empty: give the size of at least one map")
     for name, values in options.items():
         if len(values) != len(feature_sizes):
-            raise ValueError(f"{name} has {len(values)} entries for {len(feature_sizes)} maps")
+            raise ValueError(
+                f"{name} has {len(values)} entries for {len(feature_sizes)} maps: give one for each"
+            )

@@ -1,8 +1,8 @@
-"""Box coding: from boxes to the numbers that a network predicts for them, and back.
+"""Box coding: functions that convert boxes to the numbers that a network predicts, and back.
 
-R-CNN and SSD code a box relative to an anchor, YOLO relative to a cell of a grid. Where a box or
-its anchor has no area, as padding has not, the code is 0, and so is the gradient. Half precision is
-computed in float32.
+R-CNN and SSD code a box relative to an anchor, YOLO relative to a cell of a grid. If a box or its
+anchor has no area, as in padding, the code and its gradient are 0. Half precision is computed in
+float32.
 """
 
 import math
@@ -17,25 +17,25 @@ from jaxvision.ops.boxes import box_convert
 from jaxvision.ops.static import check_positive
 
 FAST_RCNN_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
-"""Of the deltas of the second stage of Fast and Faster R-CNN."""
+"""Weights of the deltas in the second stage of Fast and Faster R-CNN."""
 
 SSD_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
-"""Of the deltas of SSD: 1 over its variances (0.1, 0.1, 0.2, 0.2)."""
+"""Weights of the deltas in SSD: 1 over its variances (0.1, 0.1, 0.2, 0.2)."""
 
 MAX_LOG_SCALE = math.log(1000 / 16)
-"""Decoded boxes grow to at most 62.5 times their anchor, as in Detectron and torchvision."""
+"""Limits decoded boxes to 62.5 times the size of their anchor, as in Detectron and torchvision."""
 
 MAX_YOLO_LOG_SCALE = 10.0
-"""Decoded boxes grow to at most 22,026 times their anchor: only what no image needs is cut off."""
+"""Limits decoded boxes to 22,026 times the size of their anchor, more than any image needs."""
 
-# A side below this counts as none: a division by it would leave the range of float32.
+# A side below this counts as 0: a division by it would leave the range of float32.
 _LEAST_SIDE = 1e-8
 
 
 def encode_boxes(
     boxes: Array, anchors: Array, *, weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)
 ) -> Array:
-    """What a network has to predict for the boxes, relative to anchors (deltas).
+    """Encodes boxes relative to anchors, as the deltas that a network has to predict.
 
     For a box with centre (x, y), width w and height h, and an anchor (xa, ya, wa, ha):
     tx = (x - xa) / wa, ty = (y - ya) / ha, tw = log(w / wa), th = log(h / ha), times the weights.
@@ -43,12 +43,11 @@ def encode_boxes(
     Args:
       boxes: f32[..., 4], xyxy.
       anchors: f32[..., 4], xyxy, as many as boxes.
-      weights: of (tx, ty, tw, th): 1 in an RPN, `FAST_RCNN_WEIGHTS` or `SSD_WEIGHTS`.
+      weights: weights of (tx, ty, tw, th): 1 in an RPN, `FAST_RCNN_WEIGHTS` or `SSD_WEIGHTS`.
     Returns:
-      f32[..., 4], (tx, ty, tw, th); 0 where the box or the anchor has no area.
+      f32[..., 4], (tx, ty, tw, th); 0 if the box or the anchor has no area.
     Raises:
-      AssertionError: an argument has another shape or is no float.
-      ValueError: the weights are not four positive numbers.
+      ValueError: weights is not four positive numbers.
     Source: Girshick et al. 2014 ("Rich feature hierarchies"), equations 6 to 9.
     """
     centre, size = _centre_and_size("boxes", boxes)
@@ -69,21 +68,20 @@ def decode_boxes(
     weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
     max_log_scale: float = MAX_LOG_SCALE,
 ) -> Array:
-    """The boxes that deltas stand for: the inverse of `encode_boxes`.
+    """Decodes deltas to boxes, as the inverse of `encode_boxes`.
 
-    x = tx wa + xa, y = ty ha + ya, w = wa exp(tw), h = ha exp(th), for deltas divided by the
-    weights.
+    The deltas are first divided by the weights. Then
+    x = tx wa + xa, y = ty ha + ya, w = wa exp(tw), h = ha exp(th).
 
     Args:
       deltas: f32[..., 4], (tx, ty, tw, th) times the weights.
       anchors: f32[..., 4], xyxy, as many as deltas.
-      weights: those that the deltas were encoded with.
-      max_log_scale: tw and th are cut off above it. There the gradient is 0.
+      weights: the weights with which the deltas were encoded.
+      max_log_scale: upper limit of tw and th. Above it the gradient is 0.
     Returns:
-      f32[..., 4], xyxy; without area where the anchor has none.
+      f32[..., 4], xyxy; a box has no area if its anchor has none.
     Raises:
-      AssertionError: an argument has another shape or is no float.
-      ValueError: the weights are not four positive numbers.
+      ValueError: weights is not four positive numbers.
     Source: Girshick et al. 2014 ("Rich feature hierarchies"), equations 1 to 4.
     """
     deltas = at_least_float32(check_array("deltas", deltas, ("...", 4)))
@@ -97,7 +95,7 @@ def decode_boxes(
 def cell_index(
     boxes: Array, *, grid_size: tuple[int, int], image_size: tuple[float, float]
 ) -> tuple[Array, Array]:
-    """The cell of a grid over the image in which the centre of each box lies.
+    """Returns the cell of a grid over the image that contains the centre of each box.
 
     Args:
       boxes: f32[..., 4], xyxy, pixels.
@@ -105,9 +103,9 @@ def cell_index(
       image_size: (height, width), pixels.
     Returns:
       (rows i32[...], columns i32[...]). A centre on the border of two cells belongs to the later
-      one; a centre on the far border of the image, or outside of it, to the nearest cell.
+      one. A centre on the right or bottom border of the image, or outside it, belongs to the
+      nearest cell.
     Raises:
-      AssertionError: the boxes have another shape or are no floats.
       ValueError: a size is not positive.
     """
     centre, _ = _centre_and_size("boxes", boxes)
@@ -119,17 +117,16 @@ def cell_index(
 def encode_yolov1(
     boxes: Array, *, grid_size: tuple[int, int], image_size: tuple[float, float]
 ) -> Array:
-    """What YOLOv1 has to predict for the boxes, in their cells (see `cell_index`).
+    """Encodes boxes relative to their cells (see `cell_index`), as YOLOv1 has to predict them.
 
     Args:
       boxes: f32[..., 4], xyxy, pixels.
       grid_size: (rows, columns), (7, 7) in the paper.
       image_size: (height, width), pixels.
     Returns:
-      f32[..., 4]: the centre's x and y relative to the cell, in [0, 1] for a centre in the image;
-      the square roots of width and height relative to the image. 0 for a box without area.
+      f32[..., 4]: the centre's x and y relative to the cell, in [0, 1] for a centre in the image,
+      and the square roots of width and height relative to the image; 0 for a box without area.
     Raises:
-      AssertionError: the boxes have another shape or are no floats.
       ValueError: a size is not positive.
     Source: Redmon et al. 2016 ("You only look once"), section 2 and equation 3.
     """
@@ -142,16 +139,15 @@ def encode_yolov1(
 
 
 def decode_yolov1(coordinates: Array, *, image_size: tuple[float, float]) -> Array:
-    """The boxes that YOLOv1 predicts: the inverse of `encode_yolov1`, for a whole grid.
+    """Decodes the boxes that YOLOv1 predicts on a grid, as the inverse of `encode_yolov1`.
 
     Args:
-      coordinates: f32[H, W, B, 4]: for B boxes of each cell, the centre's x and y relative to the
-        cell, and the square roots of width and height relative to the image.
+      coordinates: f32[H, W, B, 4]: for each of B boxes of each cell, the centre's x and y relative
+        to the cell, and the square roots of width and height relative to the image.
       image_size: (height, width), pixels.
     Returns:
       f32[H, W, B, 4], xyxy, pixels.
     Raises:
-      AssertionError: the argument has another shape or is no float.
       ValueError: a size is not positive.
     Source: Redmon et al. 2016 ("You only look once"), section 2 and equation 3.
     """
@@ -170,30 +166,30 @@ def encode_yolo(
     stride: float,
     constrained: bool = True,
 ) -> Array:
-    """What YOLOv2 and v3 have to predict for the boxes, in given cells and with given anchors.
+    """Encodes boxes for given cells and anchors, as YOLOv2 and YOLOv3 have to predict them.
 
-    For a box with centre (bx, by) and size (bw, bh) in the cell (cx, cy), and an anchor's size
+    For a box with centre (bx, by) and size (bw, bh) in the cell (cx, cy), and an anchor of size
     (pw, ph): sigmoid(tx) = bx / stride - cx, sigmoid(ty) = by / stride - cy, tw = log(bw / pw),
-    th = log(bh / ph). Position is thus what the sigmoid should give, not its argument, which would
-    be infinite on the border of a cell. Not constrained to the cell, as before YOLOv2's "location
-    prediction": tx = (bx - (cx + 1/2) stride) / pw and ty = (by - (cy + 1/2) stride) / ph.
+    th = log(bh / ph). The position is the target for the sigmoid, not for its argument, which would
+    be infinite on the border of a cell. If it is not constrained to the cell, as before YOLOv2's
+    "location prediction", tx = (bx - (cx + 1/2) stride) / pw and
+    ty = (by - (cy + 1/2) stride) / ph.
 
     Args:
       boxes: f32[..., 4], xyxy, pixels.
       anchors: f32[..., 2], (width, height), pixels, as many as boxes.
-      rows: i32[...], the cells' cy, as from `cell_index`.
-      columns: i32[...], the cells' cx.
+      rows: i32[...], cy of the cells, as from `cell_index`.
+      columns: i32[...], cx of the cells.
       stride: side of a cell, pixels.
-      constrained: whether a centre is predicted within its cell.
+      constrained: whether a centre is constrained to its cell.
     Returns:
-      f32[..., 4], (sigmoid(tx), sigmoid(ty), tw, th), the first two cut to [0, 1], or, if not
-      constrained, (tx, ty, tw, th). 0 where the box or the anchor has no area.
+      f32[..., 4], (sigmoid(tx), sigmoid(ty), tw, th) with the first two clipped to [0, 1], or
+      (tx, ty, tw, th) if not constrained; 0 if the box or the anchor has no area.
     Raises:
-      AssertionError: an argument has another shape or dtype.
-      ValueError: the stride is not positive.
+      ValueError: stride is not positive.
     Source: Redmon and Farhadi 2017 ("YOLO9000"), figure 3, and section 2 for both forms; 2018
-      ("YOLOv3"), section 2.1. (The paper's formula without constraint has the wrong sign; this is
-      that of the region proposal networks it cites.)
+      ("YOLOv3"), section 2.1. (The paper's unconstrained formula has the wrong sign; this is the
+      formula of the region proposal networks that it cites.)
     """
     check_range("stride", stride, more_than=0)
     centre, size = _centre_and_size("boxes", boxes)
@@ -219,26 +215,23 @@ def decode_yolo(
     constrained: bool = True,
     max_log_scale: float = MAX_YOLO_LOG_SCALE,
 ) -> Array:
-    """The boxes that YOLOv2 and v3 predict, for a whole grid.
+    """Decodes the boxes that YOLOv2 and YOLOv3 predict on a grid.
 
-    With the cell (cx, cy) and an anchor's size (pw, ph): bx = (sigmoid(tx) + cx) stride,
-    by = (sigmoid(ty) + cy) stride, bw = pw exp(tw), bh = ph exp(th). Not constrained to the cell:
-    bx = (cx + 1/2) stride + pw tx and by = (cy + 1/2) stride + ph ty.
+    For the cell (cx, cy) and an anchor of size (pw, ph): bx = (sigmoid(tx) + cx) stride,
+    by = (sigmoid(ty) + cy) stride, bw = pw exp(tw), bh = ph exp(th). If the centre is not
+    constrained to the cell, bx = (cx + 1/2) stride + pw tx and by = (cy + 1/2) stride + ph ty.
 
     Args:
       logits: f32[H, W, A, 4], (tx, ty, tw, th) for each cell and anchor.
       anchors: f32[A, 2], (width, height), pixels.
       stride: side of a cell, pixels.
-      constrained: whether a centre is predicted within its cell.
-      max_log_scale: tw and th are cut off above it. There the gradient is 0.
+      constrained: whether a centre is constrained to its cell.
+      max_log_scale: upper limit of tw and th. Above it the gradient is 0.
     Returns:
       f32[H, W, A, 4], xyxy, pixels.
     Raises:
-      AssertionError: an argument has another shape or is no float.
-      ValueError: the stride is not positive.
-    Source: Redmon and Farhadi 2017 ("YOLO9000"), figure 3, and section 2 for both forms; 2018
-      ("YOLOv3"), section 2.1. (The paper's formula without constraint has the wrong sign; this is
-      that of the region proposal networks it cites.)
+      ValueError: stride is not positive.
+    Source: as for `encode_yolo`.
     """
     check_range("stride", stride, more_than=0)
     x = at_least_float32(check_array("logits", logits, ("H", "W", "A", 4)))
@@ -254,7 +247,7 @@ def decode_yolo(
 def _centre_and_size(
     name: str, boxes: Array, leading: tuple[int, ...] | None = None
 ) -> tuple[Array, Array]:
-    """Both [..., 2], x before y."""
+    """Returns the centre and the size of boxes, both [..., 2] with x before y."""
     shape = ("...", 4) if leading is None else (*leading, 4)
     boxes = at_least_float32(check_array(name, boxes, shape))
     both = box_convert(boxes, "xyxy", "cxcywh")
@@ -266,12 +259,12 @@ def _corners(centre: Array, size: Array) -> Array:
 
 
 def _has_area(size: Array) -> Array:
-    """[..., 2] -> [..., 1]."""
+    """Returns whether boxes of a size have an area: [..., 2] -> [..., 1]."""
     return (size > _LEAST_SIDE).all(axis=-1, keepdims=True)
 
 
 def _like(x: Array, values: Sequence[float]) -> Array:
-    """Values of the last axis, repeated along the leading ones."""
+    """Repeats the values of the last axis along the leading axes of x."""
     return jnp.broadcast_to(jnp.asarray(values, x.dtype), x.shape)
 
 
@@ -281,19 +274,19 @@ def _weights_like(deltas: Array, weights: Sequence[float]) -> Array:
 
 
 def _cell_size(grid_size: Sequence[int], image_size: Sequence[float]) -> tuple[float, float]:
-    """(width, height) of a cell."""
+    """Returns the (width, height) of a cell."""
     check_positive("grid_size", grid_size, 2)
     check_positive("image_size", image_size, 2)
     return image_size[1] / grid_size[1], image_size[0] / grid_size[0]
 
 
 def _cell(position: Array, grid_size: Sequence[int]) -> Array:
-    """(column, row), as floats, of positions (x, y) in units of a cell."""
+    """Returns (column, row), as floats, of positions (x, y) in units of a cell."""
     last = _like(position, grid_size[::-1]) - 1
     return jnp.clip(jnp.floor(position), 0, last)
 
 
 def _cells(x: Array) -> Array:
-    """(column, row) of each cell of a grid [H, W, ...]: [H, W, 1, 2]."""
+    """Returns (column, row) of each cell of a grid [H, W, ...], as [H, W, 1, 2]."""
     rows, columns = (jnp.arange(n, dtype=x.dtype) for n in x.shape[:2])
     return jnp.stack(jnp.meshgrid(columns, rows), axis=-1)[:, :, None]

@@ -1,8 +1,8 @@
-"""Boxes: areas, formats, and the family of intersection over union.
+"""Boxes: areas, formats, and intersection over union (IoU) with its variants.
 
 A box is xyxy: the corners (x1, y1), (x2, y2) with x1 < x2, y1 < y2, in pixels or any other unit.
-A box without area (x2 <= x1 or y2 <= y1, as padding is) overlaps nothing: whatever is computed for
-it is 0, and so is the gradient. Half precision is computed in float32.
+A box without area (x2 <= x1 or y2 <= y1, as in padding) overlaps nothing: IoU and its variants are
+0 for it, and so are their gradients. Half precision is computed in float32.
 """
 
 import functools
@@ -17,15 +17,16 @@ from jax import Array
 from jaxvision.core import at_least_float32, check_array
 
 FORMATS = ("xyxy", "xywh", "cxcywh")
-"""Corners; top left corner and size; centre and size."""
+"""Formats of boxes: corners; top left corner and size; centre and size."""
 
-# Boxes smaller than this count as without area: the square of a smaller union would leave the range
-# of float32 in the gradient. In pixels or in fractions of an image it is nothing.
+# Boxes with a smaller area count as boxes without area: the square of a smaller union would leave
+# the range of float32 in the gradient. This is far below any box in pixels or fractions of an
+# image.
 _LEAST_AREA = 1e-16
 
 
 class Sides(NamedTuple):
-    """Boxes as four arrays of one shape, which broadcast against those of other boxes."""
+    """Boxes as four arrays of one shape, which broadcast against the arrays of other boxes."""
 
     x1: Array
     y1: Array
@@ -42,11 +43,11 @@ class Sides(NamedTuple):
 
     @property
     def area(self) -> Array:
-        """0 where a side is not positive."""
+        """The area; 0 where a side is not positive."""
         return jnp.maximum(self.width, 0) * jnp.maximum(self.height, 0)
 
     def intersection(self, other: "Sides") -> "Sides":
-        """The overlap, inverted where there is none."""
+        """Returns the overlap; its sides are negative where there is none."""
         return Sides(
             jnp.maximum(self.x1, other.x1),
             jnp.maximum(self.y1, other.y1),
@@ -55,7 +56,7 @@ class Sides(NamedTuple):
         )
 
     def hull(self, other: "Sides") -> "Sides":
-        """The smallest box around both."""
+        """Returns the smallest box around both boxes."""
         return Sides(
             jnp.minimum(self.x1, other.x1),
             jnp.minimum(self.y1, other.y1),
@@ -65,7 +66,7 @@ class Sides(NamedTuple):
 
 
 def iou_and_union(a: Sides, b: Sides) -> tuple[Array, Array]:
-    """Intersection over union and the union's area, for each pair that broadcasting makes."""
+    """Computes the intersection over union and the area of the union, with broadcasting."""
     intersection = a.intersection(b).area
     union = a.area + b.area - intersection
     iou = jnp.where(intersection > 0, intersection / jnp.where(union > 0, union, 1), 0)
@@ -73,20 +74,18 @@ def iou_and_union(a: Sides, b: Sides) -> tuple[Array, Array]:
 
 
 def box_area(boxes: Array) -> Array:
-    """Area of each box.
+    """Computes the area of each box.
 
     Args:
       boxes: f32[..., 4], xyxy.
     Returns:
       f32[...], square units; 0 for a box without area.
-    Raises:
-      AssertionError: the argument has another shape or is no float.
     """
     return _sides("boxes", boxes).area
 
 
 def box_convert(boxes: Array, in_fmt: str, out_fmt: str) -> Array:
-    """Boxes in another format.
+    """Converts boxes to another format.
 
     Args:
       boxes: f32[..., 4], in `in_fmt`.
@@ -94,10 +93,9 @@ def box_convert(boxes: Array, in_fmt: str, out_fmt: str) -> Array:
         "cxcywh" (centre, width, height).
       out_fmt: one of `FORMATS`.
     Returns:
-      f32[..., 4], in `out_fmt`. Inverted boxes stay inverted: they get negative sizes.
+      f32[..., 4], in `out_fmt`. Inverted boxes stay inverted: their sizes are negative.
     Raises:
-      AssertionError: the array has another shape or is no float.
-      ValueError: an unknown format.
+      ValueError: a format is unknown.
     """
     for name, fmt in (("in_fmt", in_fmt), ("out_fmt", out_fmt)):
         if fmt not in FORMATS:
@@ -113,21 +111,19 @@ def box_convert(boxes: Array, in_fmt: str, out_fmt: str) -> Array:
     if out_fmt == "xywh":
         first, second = first, second - first
     elif out_fmt == "cxcywh":
-        # Halves are added, not the sum halved: the sum may leave the range of half precision.
+        # The sum of both corners may leave the range of half precision; the sum of halves does not.
         first, second = first / 2 + second / 2, second - first
     return jnp.concatenate([first, second], axis=-1)
 
 
 def clip_boxes_to_image(boxes: Array, size: tuple[int, int] | Array) -> Array:
-    """Boxes cut off at the image's borders.
+    """Clips boxes to the borders of an image.
 
     Args:
       boxes: f32[..., 4], xyxy, pixels.
-      size: the image's (height, width).
+      size: (height, width) of the image.
     Returns:
-      f32[..., 4], with 0 <= x <= width, 0 <= y <= height; a box outside keeps no area.
-    Raises:
-      AssertionError: an argument has another shape, or the boxes are no floats.
+      f32[..., 4], with 0 <= x <= width, 0 <= y <= height; a box outside the image has no area left.
     """
     boxes = check_array("boxes", boxes, ("...", 4))
     size = check_array("size", size, (2,), "number")
@@ -137,7 +133,7 @@ def clip_boxes_to_image(boxes: Array, size: tuple[int, int] | Array) -> Array:
 
 
 def box_iou(boxes1: Array, boxes2: Array) -> Array:
-    """Intersection over union of each pair.
+    """Computes the intersection over union of each pair of boxes.
 
     IoU = |A and B| / |A or B|.
 
@@ -145,50 +141,44 @@ def box_iou(boxes1: Array, boxes2: Array) -> Array:
       boxes1: f32[N, 4], xyxy.
       boxes2: f32[M, 4], xyxy.
     Returns:
-      f32[N, M], in [0, 1]; 0 where a box has no area.
-    Raises:
-      AssertionError: an argument has another shape or is no float.
+      f32[N, M], in [0, 1]; 0 if a box has no area.
     """
     return _pairwise(_iou, boxes1, boxes2)
 
 
 def generalized_box_iou(boxes1: Array, boxes2: Array) -> Array:
-    """Generalised IoU of each pair.
+    """Computes the generalised IoU of each pair of boxes.
 
-    With C the smallest box around A and B: GIoU = IoU - (|C| - |A or B|) / |C|.
+    GIoU = IoU - (|C| - |A or B|) / |C|, with C the smallest box around A and B.
 
     Args:
       boxes1: f32[N, 4], xyxy.
       boxes2: f32[M, 4], xyxy.
     Returns:
-      f32[N, M], in [-1, 1]; 0 where a box has no area.
-    Raises:
-      AssertionError: an argument has another shape or is no float.
+      f32[N, M], in [-1, 1]; 0 if a box has no area.
     Source: Rezatofighi et al. 2019 ("Generalized intersection over union"), algorithm 1.
     """
     return _pairwise(_generalized_iou, boxes1, boxes2)
 
 
 def distance_box_iou(boxes1: Array, boxes2: Array) -> Array:
-    """Distance IoU of each pair.
+    """Computes the distance IoU of each pair of boxes.
 
-    With d the distance of the centres and c the diagonal of the smallest box around both:
-    DIoU = IoU - d^2 / c^2.
+    DIoU = IoU - d^2 / c^2, with d the distance of the centres and c the diagonal of the smallest
+    box around both.
 
     Args:
       boxes1: f32[N, 4], xyxy.
       boxes2: f32[M, 4], xyxy.
     Returns:
-      f32[N, M], in [-1, 1]; 0 where a box has no area.
-    Raises:
-      AssertionError: an argument has another shape or is no float.
+      f32[N, M], in [-1, 1]; 0 if a box has no area.
     Source: Zheng et al. 2020 ("Distance-IoU loss"), equations 6 and 7.
     """
     return _pairwise(_distance_iou, boxes1, boxes2)
 
 
 def complete_box_iou(boxes1: Array, boxes2: Array) -> Array:
-    """Complete IoU of each pair.
+    """Computes the complete IoU of each pair of boxes.
 
     CIoU = DIoU - alpha v, with v = 4 / pi^2 (arctan(w2 / h2) - arctan(w1 / h1))^2 for the aspect
     ratios and alpha = v / (1 - IoU + v), through which no gradient flows.
@@ -197,36 +187,34 @@ def complete_box_iou(boxes1: Array, boxes2: Array) -> Array:
       boxes1: f32[N, 4], xyxy.
       boxes2: f32[M, 4], xyxy.
     Returns:
-      f32[N, M], in [-2, 1]; 0 where a box has no area.
-    Raises:
-      AssertionError: an argument has another shape or is no float.
+      f32[N, M], in [-2, 1]; 0 if a box has no area.
     Source: Zheng et al. 2020 ("Distance-IoU loss"), equations 8 to 11.
     """
     return _pairwise(_complete_iou, boxes1, boxes2)
 
 
 def elementwise_box_iou(boxes1: Array, boxes2: Array) -> Array:
-    """`box_iou` of each box with its counterpart: f32[..., 4], f32[..., 4] -> f32[...]."""
+    """Computes `box_iou` of boxes at the same index: f32[..., 4] twice -> f32[...]."""
     return _elementwise(_iou, boxes1, boxes2)
 
 
 def elementwise_generalized_box_iou(boxes1: Array, boxes2: Array) -> Array:
-    """`generalized_box_iou` of each box with its counterpart: f32[..., 4] twice -> f32[...]."""
+    """Computes `generalized_box_iou` of boxes at the same index: f32[..., 4] twice -> f32[...]."""
     return _elementwise(_generalized_iou, boxes1, boxes2)
 
 
 def elementwise_distance_box_iou(boxes1: Array, boxes2: Array) -> Array:
-    """`distance_box_iou` of each box with its counterpart: f32[..., 4] twice -> f32[...]."""
+    """Computes `distance_box_iou` of boxes at the same index: f32[..., 4] twice -> f32[...]."""
     return _elementwise(_distance_iou, boxes1, boxes2)
 
 
 def elementwise_complete_box_iou(boxes1: Array, boxes2: Array) -> Array:
-    """`complete_box_iou` of each box with its counterpart: f32[..., 4] twice -> f32[...]."""
+    """Computes `complete_box_iou` of boxes at the same index: f32[..., 4] twice -> f32[...]."""
     return _elementwise(_complete_iou, boxes1, boxes2)
 
 
 def split_sides(boxes: Array) -> Sides:
-    """[..., 4] -> four arrays [...]."""
+    """Splits boxes [..., 4] into four arrays [...]."""
     return Sides(*jnp.moveaxis(boxes, -1, 0))
 
 
@@ -254,7 +242,7 @@ def _elementwise(measure: _Measure, boxes1: Array, boxes2: Array) -> Array:
 # Compiled as a whole, so that an eager call compiles once.
 @functools.partial(jax.jit, static_argnums=0)
 def _of_boxes_with_area(measure: _Measure, a: Sides, b: Sides) -> Array:
-    """The measure where both boxes have an area, and 0 elsewhere, in value and in gradient."""
+    """Computes the measure where both boxes have an area; elsewhere value and gradient are 0."""
     valid_a, valid_b = ((x.area > _LEAST_AREA) for x in (a, b))
     unit = Sides(*(jnp.asarray(x, a.x1.dtype) for x in (0, 0, 1, 1)))
 
@@ -281,7 +269,7 @@ def _distance_iou(a: Sides, b: Sides) -> Array:
 
 def _complete_iou(a: Sides, b: Sides) -> Array:
     iou = _iou(a, b)
-    # arctan2(w, h), as the quotient may leave the range of float32.
+    # arctan2(w, h) and not arctan(w / h), because the quotient may leave the range of float32.
     angle = jnp.arctan2(b.width, b.height) - jnp.arctan2(a.width, a.height)
     v = 4 / math.pi**2 * angle**2
     rest = 1 - iou + v
@@ -290,7 +278,7 @@ def _complete_iou(a: Sides, b: Sides) -> Array:
 
 
 def _centre_distance(a: Sides, b: Sides) -> Array:
-    """Squared distance of the centres over the squared diagonal of the box around both."""
+    """Computes the squared distance of the centres over the squared diagonal of their hull."""
     dx = (a.x1 + a.x2 - b.x1 - b.x2) / 2
     dy = (a.y1 + a.y2 - b.y1 - b.y2) / 2
     hull = a.hull(b)

@@ -1,10 +1,10 @@
-"""Convolutions over two dimensions, with groups, and transposed.
+"""Two-dimensional convolutions, with groups, and transposed convolutions.
 
-XLA's own convolution is right on accelerators. On CPU its grouped and depthwise convolutions are
-tens of times slower than they need to be, and their gradients hundreds of times. So a convolution
-and its two transposes are primitives (`jaxvision.ops.primitives`), which get the platform's form
-when the program is lowered: values and derivatives are the same but for rounding.
-`benchmarks/conv.py` shows what each form costs.
+On accelerators XLA's own convolution is used. On CPUs its grouped and depthwise convolutions are
+tens of times slower than necessary, and their gradients hundreds of times. A convolution and its
+two transposes are therefore primitives (`jaxvision.ops.primitives`), whose implementation is chosen
+for the platform when the program is lowered. Values and derivatives are equal up to rounding.
+`benchmarks/conv.py` measures each implementation.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ from jaxvision.ops.static import pair
 Pair = int | Sequence[int]
 """One integer for both spatial axes, or one for each: (vertical, horizontal)."""
 Padding = int | Sequence[int | Sequence[int]]
-"""Zeros on every side, or (vertical, horizontal), or ((top, bottom), (left, right))."""
+"""Number of zeros on every side, or (vertical, horizontal), or ((top, bottom), (left, right))."""
 
 
 def conv2d(
@@ -42,25 +42,28 @@ def conv2d(
     dilation: Pair = 1,
     groups: int = 1,
 ) -> Array:
-    """Convolution over two dimensions (as in all networks, a cross-correlation).
+    """Computes a two-dimensional convolution (as in all networks, a cross-correlation).
 
     y[b, h, w, o] = sum over i, j, c of
     x[b, h stride + i dilation - top, w stride + j dilation - left, c] kernel[i, j, c, o],
-    with x = 0 outside of the image, and c over the channels of the group that o belongs to.
+    where x = 0 outside the image, and c runs over the channels of the group of o.
 
     Args:
       x: f32[B, H, W, C].
       kernel: f32[kh, kw, C / groups, D], of the dtype of x.
       stride: step of the window.
-      padding: zeros around the image; "SAME" differs between libraries, so it has no name here.
-      dilation: step between the kernel's taps.
-      groups: of channels; output group n sees input group n only. C for a depthwise convolution.
+      padding: zeros around the image. "SAME" is not supported, because libraries define it
+        differently.
+      dilation: distance between the elements of the kernel.
+      groups: number of groups of channels; output group n depends only on input group n. C for a
+        depthwise convolution.
     Returns:
       [B, (H + top + bottom - dilation (kh - 1) - 1) // stride + 1, ..., D], of the dtype of x;
-      half precision is summed up in float32.
+      half precision is summed in float32.
     Raises:
-      AssertionError: an argument has another shape or dtype.
-      ValueError: an option is not positive, or groups does not divide the channels.
+      AssertionError: x is smaller than the kernel.
+      ValueError: stride, dilation or groups is not positive, padding is negative, or groups does
+        not divide the channels.
     """
     geometry = _geometry(stride, padding, dilation, groups)
     x = check_array("x", x, ("B", "H", "W", "C"))
@@ -69,7 +72,7 @@ def conv2d(
     _check_kernel(x, kernel)
     _check_divisible("kernel", kernel, groups)
     if any(axis.count < 1 for axis in axes_of(x, kernel, geometry)):
-        raise AssertionError(f"x is {x.dtype}{list(x.shape)}: smaller than the kernel")
+        raise AssertionError(f"x is {x.dtype}{list(x.shape)}: it is smaller than the kernel")
     return _convolve(x, kernel, geometry)
 
 
@@ -83,28 +86,27 @@ def conv_transpose2d(
     groups: int = 1,
     dilation: Pair = 1,
 ) -> Array:
-    """Transposed convolution, as torch's: the gradient of `conv2d` by its input.
+    """Computes a transposed convolution, as torch does: the gradient of `conv2d` by its input.
 
-    Each pixel of x adds its multiple of the kernel to the output:
+    Each pixel of x adds a multiple of the kernel to the output:
     y[b, h stride + i dilation - padding, w stride + j dilation - padding, o] +=
-    x[b, h, w, c] kernel[i, j, c, o], where that lies inside.
+    x[b, h, w, c] kernel[i, j, c, o], where the index is inside y.
 
     Args:
       x: f32[B, H, W, C].
-      kernel: f32[kh, kw, C, D / groups], of the dtype of x; torch's weight with the axes
-        (2, 3, 0, 1), not flipped.
-      stride: step between the pixels of x in the output.
-      padding: rows and columns to cut off on every side.
-      output_padding: rows and columns to add at the bottom and on the right; smaller than the
-        stride or the dilation.
-      groups: of channels.
-      dilation: step between the kernel's taps.
+      kernel: f32[kh, kw, C, D / groups], of the dtype of x; torch's weight with its axes in the
+        order (2, 3, 0, 1), not flipped.
+      stride: distance in the output between neighbouring pixels of x.
+      padding: rows and columns to remove on every side.
+      output_padding: rows and columns to add at the bottom and on the right; less than the stride
+        or the dilation.
+      groups: number of groups of channels.
+      dilation: distance between the elements of the kernel.
     Returns:
       [B, (H - 1) stride - 2 padding + dilation (kh - 1) + output_padding + 1, ..., D].
     Raises:
-      AssertionError: an argument has another shape or dtype.
-      ValueError: an option is not positive, groups does not divide the channels, or the
-        output_padding is too large.
+      ValueError: stride, dilation or groups is not positive, groups does not divide the channels,
+        output_padding is too large, or padding leaves no output.
     Source: Zeiler et al. 2010 ("Deconvolutional networks"); sizes as torch.nn.ConvTranspose2d.
     """
     extra = pair("output_padding", output_padding, least=0)
@@ -120,7 +122,8 @@ def conv_transpose2d(
     _check_divisible("x", x, groups)
     kernel = check_array("kernel", kernel, ("kh", "kw", x.shape[-1], "D / groups"))
     _check_kernel(x, kernel)
-    # Of the convolution of which this is the gradient: its last window ends with its input.
+    # The padding of the convolution of which this is the gradient: its last window ends with its
+    # input.
     geometry = geometry._replace(
         padding=tuple((p, p - n) for p, n in zip(sides, extra, strict=True))
     )
@@ -140,17 +143,17 @@ def conv_general_dilated(
     feature_group_count: int = 1,
     **options: Any,
 ) -> Array:
-    """`jax.lax.conv_general_dilated`, with `conv2d` where that is the same.
+    """Computes `jax.lax.conv_general_dilated`, by `conv2d` where both are the same.
 
-    For layers that take a convolution, such as
-    `flax.linen.Conv(..., conv_general_dilated_cls=lambda: conv_general_dilated)`. Other
-    layouts than NHWC with HWIO, a dilated input, and any option beyond these arguments are left to
-    the library.
+    Use it for layers that take a convolution, such as
+    `flax.linen.Conv(..., conv_general_dilated_cls=lambda: conv_general_dilated)`. JAX's function is
+    called for layouts other than NHWC with HWIO, for a dilated input, and if any further option is
+    given.
 
     Args:
-      lhs, rhs, ...: as of `jax.lax.conv_general_dilated`.
+      lhs, rhs, ...: the arguments of `jax.lax.conv_general_dilated`.
     Returns:
-      What `jax.lax.conv_general_dilated` returns.
+      the result of `jax.lax.conv_general_dilated`.
     """
     numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     plain = (
@@ -213,7 +216,7 @@ def _check_kernel(x: Array, kernel: Array) -> None:
         )
 
 
-# Derivatives of the inner product of y with the convolution, by the kernel, by x and by y. The
+# The derivatives of the inner product of y with the convolution, by the kernel, by x and by y. The
 # kernel is first so that its gradient is computed last, which takes the least memory.
 _dk, _dx, _y = multilinear(
     Form("conv_dk", library_dk, on_cpu_dk),
@@ -232,7 +235,7 @@ def _convolve_transposed(x: Array, kernel: Array, geometry: Geometry) -> Array:
 
 
 def _transposed_size(x: Array, kernel: Array, geometry: Geometry) -> list[int]:
-    """(height, width) of the output."""
+    """Returns the (height, width) of the output."""
     return [
         stride * (n - 1) + dilation * (taps - 1) + 1 - low - high
         for n, taps, stride, (low, high), dilation in zip(

@@ -1,6 +1,6 @@
-"""Heatmaps: maps with a landmark each, from its coordinates and back.
+"""Heatmaps: functions that draw one map for each landmark, and find the landmark in a map.
 
-Coordinates are (x, y) in pixels of the map, of any fraction; the centre of the first pixel is
+Coordinates are (x, y) in pixels of the map and may be fractions; the centre of the first pixel is
 (1/2, 1/2).
 """
 
@@ -15,19 +15,18 @@ from jaxvision.core import at_least_float32, check_array, check_range
 
 
 def gaussian_heatmaps(points: Array, *, size: tuple[int, int], sigma: float) -> Array:
-    """A Gaussian around each point, 1 at its height, wherever between the pixels that is.
+    """Draws a Gaussian around each point, with the maximum 1 exactly at the point.
 
-    With c(i, j) = (j + 1/2, i + 1/2) the centre of a pixel: h_k(i, j) =
-    exp(-|c(i, j) - p_k|^2 / (2 sigma^2)).
+    h_k(i, j) = exp(-|c(i, j) - p_k|^2 / (2 sigma^2)), with c(i, j) = (j + 1/2, i + 1/2) the centre
+    of a pixel. A point may lie between the centres of pixels.
 
     Args:
       points: f32[K, 2], xy, pixels of the map; they may lie outside it.
       size: (height, width) of the maps.
-      sigma: pixels of the map, more than 0.
+      sigma: standard deviation, pixels of the map, more than 0.
     Returns:
       f32[H, W, K], in [0, 1].
     Raises:
-      AssertionError: points has another shape or is no float.
       ValueError: sigma is out of range, or a side is less than 1.
     Source: Tompson et al. 2014 ("Joint training of a convolutional network and a graphical model"),
       section 3.1; centres between pixels: Zhang et al. 2020 ("Distribution-aware coordinate
@@ -47,21 +46,22 @@ def gaussian_heatmaps(points: Array, *, size: tuple[int, int], sigma: float) -> 
 
 
 def heatmap_argmax(heatmaps: Array, *, subpixel: bool = True) -> tuple[Array, Array]:
-    """Where each map is highest, and how high.
+    """Finds the maximum of each map and its position.
 
-    Of the highest pixel (the first one, where several are) the centre; with `subpixel`, along each
-    axis plus the place of the vertex of the parabola through the logarithms of its value b and of
-    those of its neighbours a and c: (ln a - ln c) / (2 (ln a - 2 ln b + ln c)), which is in
-    [-1/2, 1/2]. This is exact for a Gaussian along the axes. Without two neighbours, or where one
-    of the three is not above 0, the centre it is.
+    The position is the centre of the highest pixel, or of the first one if there are several. With
+    `subpixel` an offset is added along each axis: the vertex of the parabola through the logarithms
+    of the pixel's value b and of the values a and c of its neighbours,
+    (ln a - ln c) / (2 (ln a - 2 ln b + ln c)), which is in [-1/2, 1/2]. This is exact for a
+    Gaussian along the axes. The offset is 0 if the pixel has only one neighbour along the axis, or
+    if one of the three values is not above 0.
 
     Args:
       heatmaps: f32[H, W, K], one for each landmark.
-      subpixel: as above.
+      subpixel: whether to add the offset.
     Returns:
       points f32[K, 2], xy, pixels of the map, and scores f32[K], the values of the highest pixels.
     Raises:
-      AssertionError: heatmaps has another shape, is no float or has no pixel.
+      AssertionError: a map has no pixels.
     Source: Fisher & Naidu 1996 ("A comparison of algorithms for subpixel peak detection"), the
       Gaussian approximation; of heatmaps, with all second derivatives: Zhang et al. 2020
       ("Distribution-aware coordinate representation for human pose estimation"), "coordinate
@@ -77,13 +77,13 @@ def heatmap_argmax(heatmaps: Array, *, subpixel: bool = True) -> tuple[Array, Ar
         usable = (index > 0) & (index < count - 1) & (three > 0).all(axis=0)
         a, b, c = jnp.log(jnp.where(usable[None], three, 1))
         a, c = a - b, c - b  # at most 0
-        plateau = a + c == 0  # has no vertex of its own
+        plateau = a + c == 0  # three equal values have no vertex
         return jnp.where(plateau, 0, (a - c) / jnp.where(plateau, 1, 2 * (a + c)))
 
     points = jnp.stack([column, row], axis=-1) + jnp.asarray(0.5, maps.dtype)
     if subpixel:
         height, width, _ = maps.shape
-        # Beyond the border these read some other pixel, which is not used.
+        # An index beyond the border reads another pixel, whose value is not used.
         left, right = (maps[row, column + step, landmark] for step in (-1, 1))
         above, below = (maps[row + step, column, landmark] for step in (-1, 1))
         moves = vertex(left, right, column, width), vertex(above, below, row, height)
@@ -92,24 +92,26 @@ def heatmap_argmax(heatmaps: Array, *, subpixel: bool = True) -> tuple[Array, Ar
 
 
 def soft_argmax(logits: Array, *, temperature: float = 1.0, radius: float | None = None) -> Array:
-    """Where each map is highest, as an expectation, which has a gradient.
+    """Computes the position of each map's maximum as an expectation, which has a gradient.
 
-    p_k = softmax(x_k / temperature) over the pixels of map k; the point is the sum over all pixels
-    of p_k(i, j) (j + 1/2, i + 1/2). With `radius` softmax and sum are only over the pixels that are
-    at most so many columns and rows away from the highest one (the first, where several are): what
-    is far away then draws nothing towards itself. That pixel's place is taken for constant.
+    With p_k = softmax(x_k / temperature) over the pixels of map k, the point is the sum over all
+    pixels of p_k(i, j) (j + 1/2, i + 1/2). With `radius`, softmax and sum include only the pixels
+    that are at most `radius` columns and rows away from the highest pixel (the first one if there
+    are several), so that distant pixels have no influence. The gradient treats the position of the
+    highest pixel as a constant.
 
     Args:
       logits: f32[H, W, K], one map for each landmark.
-      temperature: more than 0; the smaller, the nearer to the highest pixel.
-      radius: pixels, at least 0, or None for all of the map.
+      temperature: more than 0. A smaller value gives a point closer to the highest pixel.
+      radius: pixels, at least 0. None includes the whole map.
     Returns:
       f32[K, 2], xy, pixels of the map.
     Raises:
-      AssertionError: logits has another shape, is no float or has no pixel.
-      ValueError: an option out of its range.
+      AssertionError: a map has no pixels.
+      ValueError: an option is out of range.
     Source: Sun et al. 2018 ("Integral human pose regression"), section 2; with a temperature: Finn
-      et al. 2016 ("Deep spatial autoencoders for visuomotor learning"). The radius is our own.
+      et al. 2016 ("Deep spatial autoencoders for visuomotor learning"). The radius is an addition
+      of this library.
     """
     check_range("temperature", temperature, more_than=0, less_than=math.inf)
     maps = at_least_float32(_check("logits", logits))
@@ -139,6 +141,6 @@ def _centres(count: int, dtype: Any) -> Array:
 
 
 def _highest(maps: Array) -> tuple[Array, Array]:
-    """Row and column of the highest pixel of each map, i32[K] both."""
+    """Returns the row and the column of the highest pixel of each map, both i32[K]."""
     height, width, count = maps.shape
     return jnp.divmod(jnp.argmax(maps.reshape(height * width, count), axis=0), width)

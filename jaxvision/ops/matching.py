@@ -1,7 +1,7 @@
-"""Matching: which ground truth each anchor, cell or predictor answers for, and which of them count.
+"""Matching: functions that assign ground truth to anchors, cells and predictors, and sample them.
 
-Ground truth is padded; what a mask leaves out changes nothing. Results are integers and masks, and
-no gradient flows through them.
+Ground truth is padded; rows that a mask marks as padding have no effect. Results are integers and
+masks, and no gradient flows through them.
 """
 
 import jax
@@ -17,10 +17,10 @@ NEGATIVE = -1
 """The match of an anchor that is background."""
 
 IGNORE = -2
-"""The match of an anchor that is neither background nor object."""
+"""The match of an anchor that is neither background nor object: the loss ignores it."""
 
 FORCED = ("none", "ties", "bipartite")
-"""How ground truth gets anchors below the threshold, see `match_anchors`."""
+"""Rules that match ground truth with anchors below the thresholds, see `match_anchors`."""
 
 
 def match_anchors(
@@ -31,21 +31,22 @@ def match_anchors(
     low_threshold: float,
     forced: str = "none",
 ) -> Array:
-    """The ground truth that each anchor is trained to predict.
+    """Returns the ground truth that each anchor is trained to predict.
 
-    An anchor gets the ground truth with the highest IoU (the first of equals), if that is at least
-    the high threshold; it is `NEGATIVE` below the low threshold and `IGNORE` in between. With
-    `forced`, a ground truth that overlaps an anchor at all may get anchors below the thresholds:
+    An anchor is matched with the ground truth of the highest IoU (the first one of equals), if this
+    IoU is at least the high threshold. It is `NEGATIVE` below the low threshold and `IGNORE` in
+    between. With `forced`, a ground truth that overlaps at least one anchor can also be matched
+    below the thresholds:
 
-    - "ties", as in an RPN and RetinaNet: every anchor with the highest IoU of some ground truth,
-      all of equals, is matched as if there were no thresholds. As in torchvision that may be with
-      another ground truth, if the anchor's IoU with it is higher still.
-    - "bipartite", as in SSD: each ground truth gets one anchor of its own. The pair with the
-      highest IoU comes first, then the highest of those left, and so on; of equals the first
-      ground truth, then its first anchor.
+    - "ties", as in an RPN and RetinaNet: every anchor that has the highest IoU with some ground
+      truth, including ties, is matched as if there were no thresholds. As in torchvision, its match
+      may be another ground truth, with which its own IoU is higher.
+    - "bipartite", as in SSD: each ground truth is matched with one anchor of its own. The pair with
+      the highest IoU is matched first, then the highest of the remaining pairs, and so on. Among
+      equal pairs the first ground truth and its first anchor are taken.
 
     Args:
-      iou: f32[N, G], of each anchor with each ground truth, as from `box_iou`.
+      iou: f32[N, G], IoU of each anchor with each ground truth, as from `box_iou`.
       gt_mask: bool[G], False for padding.
       high_threshold: 0.7 in an RPN, 0.5 in RetinaNet, Fast R-CNN and SSD.
       low_threshold: 0.3 in an RPN, 0.4 in RetinaNet, 0.5 in Fast R-CNN and SSD.
@@ -53,8 +54,7 @@ def match_anchors(
     Returns:
       i32[N]: an index of ground truth, `NEGATIVE` or `IGNORE`.
     Raises:
-      AssertionError: an argument has another shape or dtype.
-      ValueError: an unknown `forced`, or not 0 <= low threshold <= high threshold <= 1.
+      ValueError: forced is unknown, or 0 <= low_threshold <= high_threshold <= 1 does not hold.
     Source: Ren et al. 2015 ("Faster R-CNN"), section 3.1.2; Liu et al. 2016 ("SSD"), section 2.2,
       "Matching strategy".
     """
@@ -85,11 +85,12 @@ def match_anchors(
 
 @jax.jit
 def _bipartite(iou: Array) -> tuple[Array, Array]:
-    """Each ground truth's own anchor, i32[G], and whether it has one, bool[G].
+    """Returns the anchor of each ground truth, i32[G], and whether it has one, bool[G].
 
-    All ask for their best anchor; of those that ask for the same one, all but the best give it up
-    for good and ask again. As IoU orders the pairs for both sides, what remains is what taking the
-    highest pair first and so on would give, after a few rounds instead of one for each.
+    In each round every ground truth chooses its best anchor. If several choose the same anchor,
+    only the one with the highest IoU keeps it; the others exclude this anchor and choose again.
+    Because both sides rank the pairs by the same IoU, the result equals that of taking the highest
+    pair first, but it takes a few rounds instead of one for each ground truth.
     """
     index = jnp.arange(iou.shape[1])
 
@@ -110,18 +111,17 @@ def _bipartite(iou: Array) -> tuple[Array, Array]:
 
 
 def yolov1_responsible(predicted: Array, boxes: Array) -> Array:
-    """The predictor of a cell that is responsible for the object in it, in YOLOv1.
+    """Returns the predictor of a cell that is responsible for its object, in YOLOv1.
 
-    The predictor whose box has the highest IoU with the object's; if none overlaps it, the one
-    whose centre and size differ least (root mean square). The first of equals.
+    It is the predictor whose box has the highest IoU with the object's box. If none overlaps it, it
+    is the predictor whose centre and size differ least (root mean square). Of equals the first one
+    is taken.
 
     Args:
       predicted: f32[..., B, 4], xyxy, the boxes that an object's cell predicts.
       boxes: f32[..., 4], xyxy, the objects' boxes.
     Returns:
-      i32[...], from 0 to B - 1.
-    Raises:
-      AssertionError: an argument has another shape or is no float.
+      i32[...], in 0..B - 1.
     Source: Redmon et al. 2016 ("You only look once"), section 2.2; the fallback is Darknet's.
     """
     predicted = at_least_float32(check_array("predicted", predicted, ("...", "B", 4)))
@@ -136,16 +136,14 @@ def yolov1_responsible(predicted: Array, boxes: Array) -> Array:
 
 
 def best_anchor(shapes: Array, anchors: Array) -> tuple[Array, Array]:
-    """The anchor that is responsible for each object, in YOLOv2 and v3.
+    """Returns the anchor that is responsible for each object, in YOLOv2 and YOLOv3.
 
     Args:
       shapes: f32[G, 2], (width, height) of the objects' boxes.
       anchors: f32[A, 2], (width, height).
     Returns:
-      (index i32[G], iou f32[G]): the anchor with the highest `shape_iou`, the first of equals, and
-      that IoU; (0, 0) for a shape without area.
-    Raises:
-      AssertionError: an argument has another shape or is no float.
+      (index i32[G], iou f32[G]): the anchor with the highest `shape_iou` (the first one of equals)
+      and this IoU; (0, 0) for a shape without area.
     Source: Redmon and Farhadi 2018 ("YOLOv3"), section 2.1.
     """
     shapes = check_array("shapes", shapes, ("G", 2))
@@ -163,24 +161,24 @@ def assign_to_grid(
     grid_size: tuple[int, int],
     num_anchors: int,
 ) -> Array:
-    """The ground truth that each cell and anchor of a grid is responsible for.
+    """Returns the ground truth that each cell and anchor of a grid is responsible for.
 
-    Where several fall on the same cell and anchor, the last one stays, as in Darknet. What lies
-    beyond the grid or its anchors is left out: of nine anchors on three maps, each map gets its
-    three as 0, 1, 2 by a subtraction.
+    If several objects have the same cell and anchor, the last one is taken, as in Darknet. Objects
+    with a cell or an anchor out of range are left out. For a network with nine anchors on three
+    maps, subtract 0, 3 or 6 from the indices of the anchors, so that the three anchors of a map are
+    0, 1 and 2.
 
     Args:
       rows: i32[G], as from `cell_index`.
       columns: i32[G].
-      anchors: i32[G], as from `best_anchor`; all 0 for YOLOv1, where a cell has one object.
+      anchors: i32[G], as from `best_anchor`; all 0 for YOLOv1, in which a cell has one object.
       gt_mask: bool[G], False for padding.
       grid_size: (rows H, columns W).
       num_anchors: A.
     Returns:
       i32[H, W, A]: an index of ground truth or `NEGATIVE`.
     Raises:
-      AssertionError: an argument has another shape or dtype.
-      ValueError: a size is not positive.
+      ValueError: grid_size or num_anchors is not positive.
     """
     check_range("num_anchors", num_anchors, least=1)
     sizes = (*pair("grid_size", grid_size), num_anchors)
@@ -192,7 +190,7 @@ def assign_to_grid(
     for place, size in zip(places, sizes, strict=True):
         inside &= (place >= 0) & (place < size)
     index = jnp.where(inside, jnp.arange(len(rows), dtype=jnp.int32), NEGATIVE)
-    # The largest index, not the last one written: the order of writing is not defined on a GPU.
+    # The maximum gives the last object. Plain writing would not: its order is undefined on a GPU.
     places = [jnp.where(inside, place, 0) for place in places]
     return jnp.full(sizes, NEGATIVE, jnp.int32).at[tuple(places)].max(index)
 
@@ -200,23 +198,23 @@ def assign_to_grid(
 def sample_balanced(
     key: Array, positive: Array, negative: Array, *, size: int, positive_fraction: float
 ) -> tuple[Array, Array]:
-    """A random sample of positives and negatives for a loss.
+    """Draws a random sample of positives and negatives for a loss.
 
-    Uniform, without replacement: floor(size * positive_fraction) positives, or all if there are
-    fewer, and negatives for the rest of the sample, or all if there are fewer.
+    The sample is uniform and without replacement. It has floor(size * positive_fraction) positives,
+    or all if there are fewer. Negatives fill the rest of the sample, or all are taken if there are
+    fewer.
 
     Args:
-      key: of `jax.random`.
-      positive: bool[N], which anchors or proposals are objects.
-      negative: bool[N], which are background. What is both counts as positive.
-      size: of the sample: 256 in an RPN, 512 in Faster R-CNN's second stage on a pyramid.
-      positive_fraction: the largest part of positives: 0.5 in an RPN, 0.25 in Fast R-CNN.
+      key: key[].
+      positive: bool[N], True for anchors or proposals that are objects.
+      negative: bool[N], True for background. An element that is both counts as positive.
+      size: size of the sample: 256 in an RPN, 512 in Faster R-CNN's second stage on a pyramid.
+      positive_fraction: largest fraction of positives: 0.5 in an RPN, 0.25 in Fast R-CNN.
     Returns:
-      (positive bool[N], negative bool[N]), those in the sample. For a stage that gathers its
-      proposals, see `mask_to_indices`.
+      (positive bool[N], negative bool[N]): the positives and the negatives in the sample. To gather
+      them as arrays of fixed size, see `mask_to_indices`.
     Raises:
-      AssertionError: an argument has another shape or dtype.
-      ValueError: size < 1, or the fraction is not in [0, 1].
+      ValueError: size is less than 1, or positive_fraction is not in [0, 1].
     Source: Ren et al. 2015 ("Faster R-CNN"), section 3.1.3; Girshick 2015 ("Fast R-CNN"),
       section 2.3.
     """
@@ -234,24 +232,23 @@ def sample_balanced(
 
 
 def _draw(tickets: Array, candidates: Array, count: Array, *, most: int) -> Array:
-    """bool[N]: the `count` candidates, at most `most`, with the highest tickets in [0, 1)."""
+    """Returns a mask of the `count` candidates (at most `most`) with the highest tickets."""
     value, index = lax.top_k(jnp.where(candidates, tickets, -1), min(most, len(tickets)))
     drawn = (value >= 0) & (jnp.arange(len(value)) < count)
     return jnp.zeros_like(candidates).at[index].set(drawn)
 
 
 def mask_to_indices(mask: Array, *, size: int) -> tuple[Array, Array]:
-    """The positions where a mask is True, as an array of fixed size.
+    """Returns the positions where a mask is True, as an array of fixed size.
 
     Args:
       mask: bool[N].
-      size: how many positions to return.
+      size: number of positions to return.
     Returns:
-      (indices i32[size], valid bool[size]): the first `size` positions in ascending order; where
-      there are fewer, index 0, not valid.
+      (indices i32[size], valid bool[size]): the first `size` positions in ascending order. If there
+      are fewer, the rest has index 0 and is not valid.
     Raises:
-      AssertionError: the argument has another shape or dtype.
-      ValueError: size < 1.
+      ValueError: size is less than 1.
     """
     check_range("size", size, least=1)
     mask = check_array("mask", mask, ("N",), "bool")
@@ -267,19 +264,18 @@ def mine_hard_negatives(
     ratio: float = 3.0,
     min_negatives: int = 0,
 ) -> Array:
-    """The negatives with the highest loss, a fixed number for each positive.
+    """Selects the negatives with the highest loss, a fixed number for each positive.
 
     Args:
-      loss: f32[N], of each default box, as background.
-      positive: bool[N], which boxes are objects.
-      negative: bool[N], which are background. What is both counts as positive.
-      ratio: negatives for each positive; what is left of a negative is cut off.
-      min_negatives: at least so many, for images without objects.
+      loss: f32[N], loss of each default box as background.
+      positive: bool[N], True for boxes that are objects.
+      negative: bool[N], True for background. A box that is both counts as positive.
+      ratio: number of negatives for each positive; the product is rounded down.
+      min_negatives: smallest number of negatives, for images without objects.
     Returns:
-      bool[N], which negatives to keep; of equals the first ones.
+      bool[N], True for the negatives to keep. Of equal losses the first ones are kept.
     Raises:
-      AssertionError: an argument has another shape or dtype.
-      ValueError: a negative ratio or number.
+      ValueError: ratio or min_negatives is negative.
     Source: Liu et al. 2016 ("SSD"), section 2.2, "Hard negative mining".
     """
     check_range("ratio", ratio, least=0)

@@ -11,39 +11,39 @@ from jaxvision.core import at_least_float32, check_array
 from jaxvision.ops.static import integer
 
 NEIGHBOR_METRICS = ("cosine", "l2")
-"""Distances between rows."""
+"""Names of distances between rows, see `nearest_neighbors`."""
 
 
 def nearest_neighbors(
     queries: Array, index: Array, *, k: int, metric: str = "cosine", block: int = 1024
 ) -> tuple[Array, Array]:
-    """The k rows of an index that are nearest to each query, nearest first.
+    """Finds the k rows of an index that are nearest to each query, nearest first.
 
-    Exact search: every query is compared with every row, `block` of them with as many at a time, so
-    that no more than block (block + k D) numbers are in memory at once. Which rows are nearest is
-    found from products of matrices in full precision, so that rows whose distances differ by no
-    more than those round may change places with the k-th; the distances are then computed from the
-    rows themselves, and of equal ones the lower index comes first.
+    The search is exact: every query is compared with every row. Blocks of `block` queries and
+    `block` rows are compared at a time, so that at most block (block + k D) numbers are in memory
+    at once. The nearest rows are found by matrix products in full precision; a row may take the
+    place of the k-th nearest one if their distances differ by no more than the rounding of these
+    products. The distances are then computed from the rows themselves. Of equal distances the lower
+    index comes first.
 
     Args:
       queries: f32[M, D], finite.
-      index: f32[N, D], finite: a row that is not may spoil all distances.
-      k: neighbors of each query, at most N.
-      metric: "cosine", 1 - q.x / (|q| |x|), in [0, 2], where a row of zeros is 1 away from all; or
-        "l2", |q - x|.
-      block: rows of either side that are compared at once.
+      index: f32[N, D], finite. A row that is not finite can make all distances wrong.
+      k: number of neighbors of each query, at most N.
+      metric: "cosine", 1 - q.x / (|q| |x|), in [0, 2], where a row of zeros has distance 1 from all
+        rows; or "l2", |q - x|.
+      block: number of queries, and of rows of the index, that are compared at once.
     Returns:
-      distances f32[M, k], rising, and indices i32[M, k] into the index.
+      distances f32[M, k], in ascending order, and indices i32[M, k] into the index.
     Raises:
-      AssertionError: an argument has another shape or dtype.
-      ValueError: an unknown metric, k is less than 1 or more than N, or block is less than 1.
+      ValueError: metric is unknown, k is less than 1 or more than N, or block is less than 1.
     """
     queries = at_least_float32(check_array("queries", queries, ("M", "D")))
     index = at_least_float32(check_array("index", index, ("N", queries.shape[1])))
     if metric not in NEIGHBOR_METRICS:
         raise ValueError(f"metric is {metric!r}: choose one of {', '.join(NEIGHBOR_METRICS)}")
     if integer("k", k) > len(index):
-        raise ValueError(f"k is {k}: give at most {len(index)}, the rows of the index")
+        raise ValueError(f"k is {k}: give at most {len(index)}, the number of rows of the index")
     block = integer("block", block)
     if not len(queries):
         return jnp.zeros((0, k), queries.dtype), jnp.zeros((0, k), jnp.int32)
@@ -52,14 +52,14 @@ def nearest_neighbors(
 
 
 def majority_vote(labels: Array) -> Array:
-    """The label that most neighbors have; of several such, the nearest neighbor's among them.
+    """Returns the most frequent label of the neighbors; of ties the label of the nearest one.
 
     Args:
-      labels: int[..., k], of the neighbors, nearest first.
+      labels: int[..., k], labels of the neighbors, nearest first.
     Returns:
       int[...].
     Raises:
-      AssertionError: labels is no array of integers, or k is 0.
+      AssertionError: k is 0.
     Source: Cover and Hart 1967 ("Nearest neighbor pattern classification").
     """
     labels = check_array("labels", labels, ("...", "k"), "int")
@@ -81,7 +81,7 @@ def _nearest(
     rows, starts = _in_blocks(lax.stop_gradient(index) - middle, blocks[1])
     places = jnp.arange(blocks[1], dtype=starts.dtype)
     real = starts[:, None] + places[None] < len(index)
-    # q.x orders directions as the cosine does, and q.x - |x|^2 / 2 all rows as |q - x| does.
+    # q.x orders unit vectors as the cosine does; q.x - |x|^2 / 2 orders rows as |q - x| does.
     offsets = -(rows**2).sum(axis=-1) / 2 if metric == "l2" else jnp.zeros(real.shape, rows.dtype)
     offsets = jnp.where(real, offsets, -jnp.inf)
 
@@ -112,31 +112,32 @@ def _nearest(
 
 
 def _middle(x: Array) -> Array:
-    """[1, D], about the mean: products of what is left round less where all rows are far from 0.
+    """Returns a vector near the mean, [1, D], to subtract from all rows.
 
-    It has few bits, so that differences and squares of small whole numbers stay exact.
+    The products of the differences have smaller rounding errors if all rows are far from 0. The
+    vector has few bits, so that differences and squares of small whole numbers stay exact.
     """
     mean = lax.stop_gradient(x).mean(axis=0, keepdims=True)
     return lax.reduce_precision(mean, jnp.finfo(mean.dtype).nexp, mantissa_bits=7)
 
 
 def _in_blocks(x: Array, block: int) -> tuple[Array, Array]:
-    """[blocks, block, D], filled up with zeros, and i32[blocks], the first row of each."""
+    """Returns blocks of rows, [blocks, block, D], padded with zeros, and the first row of each."""
     x = jnp.pad(x, ((0, -len(x) % block), (0, 0)))
     return x.reshape(-1, block, x.shape[1]), jnp.arange(0, len(x), block, dtype=jnp.int32)
 
 
 def _directions(x: Array) -> Array:
-    """Rows of length 1; zeros stay."""
+    """Normalises rows to length 1; rows of zeros stay zeros."""
     largest = jnp.abs(x).max(axis=1, keepdims=True, initial=0)
     zero = largest == 0
-    x = x / lax.stop_gradient(jnp.where(zero, 1, largest))  # so that no square is too large
+    x = x / lax.stop_gradient(jnp.where(zero, 1, largest))  # prevents overflow of the squares
     square = jnp.where(zero, 1, (x**2).sum(axis=1, keepdims=True))
     return x / jnp.sqrt(square)
 
 
 def _distances(queries: Array, rows: Array, metric: str) -> Array:
-    """Of pairs of rows, along the last axis."""
+    """Computes the distances of pairs of rows along the last axis."""
     if metric == "cosine":
         return jnp.clip(1 - (queries * rows).sum(axis=-1), 0, 2)
     square = ((queries - rows) ** 2).sum(axis=-1)

@@ -14,23 +14,21 @@ from jaxvision.ops.static import integer
 def batch_norm(
     x: Array, scale: Array, bias: Array, *, epsilon: float = 1e-5, axis_name: str | None = None
 ) -> tuple[Array, Array, Array]:
-    """Each channel with the batch's mean and variance taken out, and a scale and a bias put in.
+    """Normalises each channel by the mean and variance of the batch, then applies scale and bias.
 
-    y = scale (x - mean) / sqrt(var + epsilon) + bias. The derivative is written out: for the
-    gradient one copy of each activation is kept, and two passes over it do.
+    y = scale (x - mean) / sqrt(var + epsilon) + bias. The derivative is written by hand: the
+    gradient keeps one copy of the activation and takes two passes over it.
 
     Args:
       x: float[..., C].
       scale: float[C].
       bias: float[C].
       epsilon: added to the variance.
-      axis_name: mapped axis over which statistics are means too, or None.
+      axis_name: mapped axis over whose devices the statistics are averaged, or None.
     Returns:
-      (y, mean, var): y of the shape of x, and f32[C] both; float64 stays, half precision becomes
-      float32. The variance is the biased one. The derivatives of mean and var are taken as zero,
-      but those of y take into account that they depend on x.
-    Raises:
-      AssertionError: wrong shapes, or no float.
+      (y, mean, var): y has the shape of x, mean and var are f32[C]; float64 stays float64, half
+      precision becomes float32. The variance is the biased one. The derivatives of the returned
+      mean and var are zero, but those of y include their dependence on x.
     Source: Ioffe & Szegedy 2015 ("Batch normalization"), algorithm 1 and the gradients of
       section 3.
     """
@@ -59,7 +57,8 @@ def _batch_norm_jvp(
 ) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array]]:
     x, scale, _ = primals
     y, mean, var, inverse = _normalize(*primals, epsilon, axis_name)
-    # Without it the normalized activations would be kept, and not x, which others keep as well.
+    # Without jax.checkpoint the normalised activations would be kept besides x, which the layers
+    # around this one keep anyway.
     tangent_of = jax.checkpoint(functools.partial(_tangent, axis_name=axis_name), prevent_cse=False)
     tangent = tangent_of(x, scale, mean, inverse, *tangents)
     mean, var = lax.stop_gradient((mean, var))
@@ -69,7 +68,7 @@ def _batch_norm_jvp(
 def _normalize(
     x: Array, scale: Array, bias: Array, epsilon: float, axis_name: str | None
 ) -> tuple[Array, Array, Array, Array]:
-    """(y, mean, variance, 1 / standard deviation), which JAX can differentiate."""
+    """Returns (y, mean, variance, 1 / standard deviation)."""
     wide = x.astype(scale.dtype)
     mean, square = _means((wide, jnp.square(wide)), axis_name)
     var = jnp.maximum(square - jnp.square(mean), 0)
@@ -89,7 +88,7 @@ def _tangent(
     *,
     axis_name: str | None,
 ) -> Array:
-    """The tangent of y; its transpose has two sums over all pixels, and one pass after them."""
+    """Computes the tangent of y. Its transpose takes two sums over all pixels and one more pass."""
     normalized = (x.astype(scale.dtype) - _last(mean, x)) * _last(inverse, x)
     factor = scale * inverse
     by_x = by_x.astype(scale.dtype)
@@ -99,36 +98,35 @@ def _tangent(
 
 
 def _means(arrays: tuple[Array, ...], axis_name: str | None) -> tuple[Array, ...]:
-    """Of each channel, also over the mapped axis."""
+    """Returns the mean of each channel, also over the mapped axis if there is one."""
     means = tuple(x.mean(axis=tuple(range(x.ndim - 1))) for x in arrays)
     return means if axis_name is None else lax.pmean(means, axis_name)
 
 
 def _last(values: Array, x: Array) -> Array:
-    """[C] as an array that broadcasts against x."""
+    """Reshapes values [C] so that they broadcast against x."""
     return values.reshape((1,) * (x.ndim - 1) + values.shape)
 
 
 def local_response_norm(
     x: Array, *, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Array:
-    """Each value over a power of the squares of its neighbours among the channels.
+    """Divides each value by a power of the sum of squares of neighbouring channels.
 
     y_c = x_c / (k + alpha / n sum_j x_j^2)^beta over the n channels j from c - floor(n / 2) to
-    c + floor((n - 1) / 2), as far as there are such; n is `size`. This is torch's. In the paper
-    alpha is not divided by n: for its k = 2, n = 5, alpha = 1e-4, beta = 0.75 give k = 2,
-    alpha = 5e-4.
+    c + floor((n - 1) / 2), as far as they exist; n is `size`. This is torch's definition. In the
+    paper alpha is not divided by n: its k = 2, n = 5, alpha = 1e-4, beta = 0.75 correspond to
+    k = 2, size = 5, alpha = 5e-4, beta = 0.75 here.
 
     Args:
       x: float[..., C].
       size: n.
       alpha: at least 0.
-      beta: the power.
-      k: above 0.
+      beta: the exponent.
+      k: more than 0.
     Returns:
       float[..., C]; half precision is computed in float32.
     Raises:
-      AssertionError: x has no axis or is no float.
       ValueError: an option is out of range.
     Source: Krizhevsky et al. 2012 ("ImageNet classification with deep convolutional neural
       networks"), section 3.3; torch.nn.functional.local_response_norm.
@@ -140,7 +138,7 @@ def local_response_norm(
     x = check_array("x", x, ("...", "C"))
     wide = at_least_float32(x)
     channels = x.shape[-1]
-    # Windows larger than the channels on both sides have nothing more to add.
+    # A window that reaches beyond all channels contains no further values.
     before, after = min(size // 2, channels), min((size - 1) // 2, channels)
     padding = [(0, 0)] * (x.ndim - 1) + [(before, after)]
     squares = jnp.pad(wide * wide, padding)

@@ -1,4 +1,7 @@
-"""Where an original image lies in a network's input: the geometry of resizing, and its inverse."""
+"""Placements of an original image in a network's input: the geometry of resizing and its inverse.
+
+The functions compute with plain numbers on the host and check nothing.
+"""
 
 from typing import Any, NamedTuple
 
@@ -6,7 +9,7 @@ import numpy as np
 
 
 class Placement(NamedTuple):
-    """x' = scale_x x + offset_x and y' = scale_y y + offset_y, in pixels.
+    """The transformation x' = scale_x x + offset_x and y' = scale_y y + offset_y, in pixels.
 
     A pixel's left edge is x, its right edge x + 1, so that boxes map exactly.
     """
@@ -18,7 +21,9 @@ class Placement(NamedTuple):
 
 
 def letterbox(size: tuple[int, int], target: tuple[int, int]) -> Placement:
-    """Makes an image as large as fits, keeps its aspect ratio (to a pixel), and centres it.
+    """Resizes an image to the largest size that fits, keeps its aspect ratio, and centres it.
+
+    The aspect ratio is kept up to rounding to whole pixels.
 
     Args:
       size: (height, width) of the original.
@@ -37,7 +42,7 @@ def letterbox(size: tuple[int, int], target: tuple[int, int]) -> Placement:
 
 
 def stretch(size: tuple[int, int], target: tuple[int, int]) -> Placement:
-    """Makes an image as large as the network's input and does not keep its aspect ratio.
+    """Resizes an image to the size of the network's input without keeping its aspect ratio.
 
     The arguments are those of `letterbox`.
     """
@@ -47,41 +52,42 @@ def stretch(size: tuple[int, int], target: tuple[int, int]) -> Placement:
 def center_crop(
     size: tuple[int, int], target: tuple[int, int], shorter_side: int | None = None
 ) -> Placement:
-    """Resizes the shorter side of an image and keeps the centre, as large as the network's input.
+    """Resizes the shorter side of an image and crops the centre to the network's input.
 
     Args:
       size: (height, width) of the original.
       target: (height, width) of the network's input.
-      shorter_side: pixels of the resized image's shorter side, at least those of the larger side
-        of `target`; None: as many.
+      shorter_side: length of the resized image's shorter side in pixels, at least the larger side
+        of `target`; None: the larger side of `target`.
     Returns:
-      A placement whose offsets are 0 or negative.
+      a placement whose offsets are 0 or negative.
     """
     side = max(target) if shorter_side is None else shorter_side
     factor = side / min(size)
-    # Of the longer side a part of a pixel is left out, as torchvision does.
+    # The longer side is rounded down to whole pixels, as in torchvision.
     height, width = (max(side, int(x * factor)) for x in size)
     top, left = (round((x - y) / 2) for x, y in zip((height, width), target, strict=True))
     return Placement(width / size[1], height / size[0], -left, -top)
 
 
 PLACEMENTS = {"letterbox": letterbox, "stretch": stretch, "crop": center_crop}
+"""Functions (size, target) -> `Placement`, by the name of the way to resize."""
 
 
 def place_mask(
     mask: np.ndarray, target: tuple[int, int], placement: Placement, *, fill: int = 0
 ) -> np.ndarray:
-    """Moves a mask, or labels of pixels, to where the image lies in the network's input.
+    """Moves a mask, or labels of pixels, to the place of the image in the network's input.
 
-    Each pixel of the result gets the value of the mask's pixel in which its centre lies: of h rows
-    in the result, row i shows row (i + 1/2) H / h of the mask's H rows. An object that is smaller
-    than such a pixel may lose all of its mask.
+    Each pixel of the result has the value of the mask's pixel that contains its centre: row i of h
+    rows in the result shows row floor((i + 1/2) H / h) of the mask's H rows. An object that is
+    smaller than a pixel of the result may lose its whole mask.
 
     Args:
       mask: [H, W], of bools or numbers.
       target: (height, width) of the network's input.
-      placement: of the image.
-      fill: the value of pixels that the image does not cover.
+      placement: placement of the image.
+      fill: value of pixels that the image does not cover.
     Returns:
       [height, width], of the mask's dtype.
     """
@@ -90,24 +96,24 @@ def place_mask(
         for new, old in zip(placed_size(mask, placement), mask.shape, strict=True)
     )
     result = np.full(target, fill, mask.dtype)
-    # Columns first: decoded run-lengths lie column by column in memory.
+    # Columns first, because decoded run-lengths are stored column by column in memory.
     paste(mask[:, columns][rows], result, placement)
     return result
 
 
 def placed_size(image: np.ndarray, placement: Placement) -> tuple[int, int]:
-    """Returns the (height, width) that an image has once it is resized for the network's input."""
+    """Returns the (height, width) of an image after it is resized for the network's input."""
     height, width = image.shape[:2]
     return round(height * placement.scale_y), round(width * placement.scale_x)
 
 
 def paste(image: np.ndarray, result: np.ndarray, placement: Placement) -> None:
-    """Writes a resized image into the network's input, and leaves out what lies beyond its border.
+    """Writes a resized image into the network's input; parts outside the input are left out.
 
     Args:
-      image: [h, w, ...], of `placed_size`.
-      result: [height, width, ...], which is changed.
-      placement: of the image.
+      image: [h, w, ...], of the size `placed_size`.
+      result: [height, width, ...], which is changed in place.
+      placement: placement of the image.
     """
     top, left = int(placement.offset_y), int(placement.offset_x)
     image = image[max(-top, 0) :, max(-left, 0) :]
@@ -117,11 +123,11 @@ def paste(image: np.ndarray, result: np.ndarray, placement: Placement) -> None:
 
 
 def to_input(boxes: Any, placement: Any) -> Any:
-    """Moves boxes of the original image to pixels of the network's input.
+    """Converts boxes of the original image to pixels of the network's input.
 
     Args:
-      boxes: f[N, 4], xyxy, of numpy or JAX.
-      placement: `Placement`, or its four numbers as an array, f[4].
+      boxes: f[N, 4], xyxy, a numpy or JAX array.
+      placement: a `Placement`, or its four numbers as an array f[4].
     Returns:
       f[N, 4].
     """
@@ -130,7 +136,7 @@ def to_input(boxes: Any, placement: Any) -> Any:
 
 
 def to_original(boxes: Any, placement: Any) -> Any:
-    """Moves boxes of the network's input to pixels of the original: the inverse of `to_input`."""
+    """Converts boxes of the network's input to pixels of the original image, see `to_input`."""
     scale, offset = _pairs(placement)
     return (boxes - offset) / scale
 

@@ -1,9 +1,9 @@
 """Pooling of feature maps [B, H, W, C], with torch's window arithmetic.
 
 Along an axis of size n, padded by p on both sides, a window of size k with stride s has
-floor((n + 2 p - k) / s) + 1 places. With `ceil_mode` the quotient is rounded up, so that the last
-window may reach beyond the padding; a window that would start beyond the input and the padding
-before it is left out.
+floor((n + 2 p - k) / s) + 1 positions. With `ceil_mode` the quotient is rounded up, so that the
+last window may reach beyond the padding. A window that would start after the end of the input is
+left out.
 """
 
 import functools
@@ -21,17 +21,17 @@ from jaxvision.ops.static import pair
 
 
 class _Window(NamedTuple):
-    """Where windows lie along one axis."""
+    """The windows along one axis."""
 
     size: int
     stride: int
-    count: int  # of places
-    before: int  # cells of padding
-    after: int  # cells that the last window reaches beyond the input
+    count: int  # number of positions
+    before: int  # number of cells of padding before the input
+    after: int  # number of cells by which the last window exceeds the input
 
 
 _Windows = tuple[_Window, _Window]
-"""Along the height, and along the width."""
+"""Windows along the height and along the width."""
 
 
 def max_pool(
@@ -42,24 +42,26 @@ def max_pool(
     padding: int | Sequence[int] = 0,
     ceil_mode: bool = False,
 ) -> Array:
-    """The maximum of each window.
+    """Computes the maximum of each window.
 
-    Values and gradients are those of `flax.linen.max_pool`: where a window holds its maximum more
-    than once, the first one (row by row) gets the gradient. On a CPU the gradient comes from the
-    index of each maximum, one byte an output, which is up to 30 times faster; elsewhere the library
-    computes it.
+    Values and gradients are those of `flax.linen.max_pool`: if a window contains its maximum more
+    than once, the first one (row by row) gets the gradient. On a CPU the index of each maximum is
+    stored in one byte per output, and the gradient is computed from it, which is up to 30 times
+    faster. On other platforms XLA computes the gradient; in forward mode it rounds float64 to fewer
+    bits on GPUs.
 
     Args:
       x: number[B, H, W, C].
-      kernel_size: of the window, or its (height, width).
-      stride: between windows, or (vertical, horizontal); None: `kernel_size`.
-      padding: cells that never hold the maximum, on both sides, at most half of `kernel_size`.
-      ceil_mode: round the number of windows up.
+      kernel_size: side of the window, or its (height, width).
+      stride: step of the window, or (vertical, horizontal); None: `kernel_size`.
+      padding: cells on both sides, which are never the maximum; at most half of `kernel_size`.
+      ceil_mode: whether to round the number of windows up.
     Returns:
-      number[B, h, w, C]; NaN where a window holds one.
+      number[B, h, w, C]; NaN if a window contains NaN.
     Raises:
-      AssertionError: x has another shape, or is smaller than one window.
-      ValueError: an option is no such number, or the padding is larger than half a window.
+      AssertionError: x is smaller than one window.
+      ValueError: kernel_size or stride is not positive, or padding is negative or larger than half
+        a window.
     """
     x = check_array("x", x, ("B", "H", "W", "C"), "number")
     return _max_pool(x, _windows(x, kernel_size, stride, padding, ceil_mode))
@@ -73,20 +75,19 @@ def max_pool_with_indices(
     padding: int | Sequence[int] = 0,
     ceil_mode: bool = False,
 ) -> tuple[Array, Array]:
-    """`max_pool`, and where each maximum lies, for `max_unpool`.
+    """Computes `max_pool` and the position of each maximum, for `max_unpool`.
 
     Args:
       x: number[B, H, W, C].
-      kernel_size: as in `max_pool`, and so the other options.
-      stride: None: `kernel_size`.
-      padding: at most half of `kernel_size`.
-      ceil_mode: round the number of windows up.
+      kernel_size: as for `max_pool`.
+      stride: as for `max_pool`.
+      padding: as for `max_pool`.
+      ceil_mode: as for `max_pool`.
     Returns:
-      number[B, h, w, C], the maxima, and i32[B, h, w, C], the place row * W + column of the first
-      one in each window, as torch's return_indices.
+      number[B, h, w, C], the maxima, and i32[B, h, w, C], the position row * W + column of the
+      first maximum in each window, as torch's return_indices.
     Raises:
-      AssertionError: x has another shape, or is smaller than one window.
-      ValueError: an option is no such number, or the padding is larger than half a window.
+      AssertionError, ValueError: as for `max_pool`.
     """
     x = check_array("x", x, ("B", "H", "W", "C"), "number")
     windows = _windows(x, kernel_size, stride, padding, ceil_mode)
@@ -94,18 +95,18 @@ def max_pool_with_indices(
 
 
 def max_unpool(x: Array, indices: Array, *, output_size: Sequence[int]) -> Array:
-    """Values put back where their maxima were, zeros elsewhere: torch's MaxUnpool2d.
+    """Writes values to the positions of their maxima, and zeros elsewhere, as torch's MaxUnpool2d.
 
     Args:
       x: number[B, h, w, C].
-      indices: i32[B, h, w, C], places row * W + column, as `max_pool_with_indices` gives them.
-      output_size: (H, W) of what was pooled.
+      indices: i32[B, h, w, C], positions row * W + column, as from `max_pool_with_indices`.
+      output_size: (H, W) of the input of the pooling.
     Returns:
-      number[B, H, W, C]. Where several values have one place, as overlapping windows can, any one
-      of them is taken, and only that one gets a gradient. Places outside are left out.
+      number[B, H, W, C]. If several values have the same position, as can happen with overlapping
+      windows, any one of them is taken, and only this one gets a gradient. Values with a position
+      outside the map are left out.
     Raises:
-      AssertionError: an argument has another shape or dtype.
-      ValueError: output_size is no pair of positive integers.
+      ValueError: output_size is not a pair of positive integers.
     Source: Zeiler and Fergus 2014 ("Visualizing and understanding convolutional networks"),
       section 2.1; used by Badrinarayanan et al. 2017 ("SegNet").
     """
@@ -132,21 +133,20 @@ def avg_pool(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Array:
-    """The mean of each window.
+    """Computes the mean of each window.
 
     Args:
       x: float[B, H, W, C].
-      kernel_size: of the window, or its (height, width).
-      stride: between windows, or (vertical, horizontal); None: `kernel_size`.
+      kernel_size: side of the window, or its (height, width).
+      stride: step of the window, or (vertical, horizontal); None: `kernel_size`.
       padding: zeros on both sides, at most half of `kernel_size`.
-      ceil_mode: round the number of windows up. What a window then covers beyond the padding never
-        counts.
-      count_include_pad: count the zeros of the padding.
+      ceil_mode: whether to round the number of windows up. The part of a window beyond the padding
+        does not count in the mean.
+      count_include_pad: whether the zeros of the padding count in the mean.
     Returns:
       float[B, h, w, C]; half precision is summed in float32.
     Raises:
-      AssertionError: x has another shape, is no float, or is smaller than one window.
-      ValueError: an option is no such number, or the padding is larger than half a window.
+      AssertionError, ValueError: as for `max_pool`.
     """
     x = check_array("x", x, ("B", "H", "W", "C"))
     windows = _windows(x, kernel_size, stride, padding, ceil_mode)
@@ -154,10 +154,10 @@ def avg_pool(
 
 
 def adaptive_avg_pool(x: Array, output_size: int | Sequence[int]) -> Array:
-    """Means of bins that divide the map as evenly as can be: torch's AdaptiveAvgPool2d.
+    """Computes the means of bins that divide the map evenly, as torch's AdaptiveAvgPool2d.
 
-    Of h bins over H cells, bin i has the cells from floor(i H / h) to ceil((i + 1) H / h). They
-    overlap where h does not divide H, and repeat cells where h > H.
+    Of h bins over H cells, bin i has the cells from floor(i H / h) to ceil((i + 1) H / h). The bins
+    overlap if h does not divide H, and repeat cells if h > H.
 
     Args:
       x: float[B, H, W, C].
@@ -165,22 +165,22 @@ def adaptive_avg_pool(x: Array, output_size: int | Sequence[int]) -> Array:
     Returns:
       float[B, h, w, C]; half precision is summed in float32.
     Raises:
-      AssertionError: x has another shape, is empty, or is no float.
-      ValueError: output_size is no positive integer or pair.
+      AssertionError: x has no cells.
+      ValueError: output_size is not a positive integer or a pair of them.
     """
     size = pair("output_size", output_size)
     return _adaptive_avg_pool(_check_filled(x), size)
 
 
 def global_avg_pool(x: Array) -> Array:
-    """The mean of each channel.
+    """Computes the mean of each channel.
 
     Args:
       x: float[B, H, W, C].
     Returns:
       float[B, C]; half precision is summed in float32.
     Raises:
-      AssertionError: x has another shape, is empty, or is no float.
+      AssertionError: x has no cells.
     """
     x = _check_filled(x)
     return at_least_float32(x).mean((1, 2)).astype(x.dtype)
@@ -200,7 +200,7 @@ def _windows(
     padding: int | Sequence[int],
     ceil_mode: bool,
 ) -> _Windows:
-    """The windows that the options of a public function describe."""
+    """Returns the windows that the options of a public function describe."""
     sizes = pair("kernel_size", kernel_size)
     strides = sizes if stride is None else pair("stride", stride)
     paddings = pair("padding", padding, least=0)
@@ -209,12 +209,13 @@ def _windows(
         if 2 * pad > size:
             raise ValueError(f"padding is {pad}: at most half of kernel_size, {size}, is allowed")
         steps, rest = divmod(cells + 2 * pad - size, step)
-        # The place that rounding up adds must start within the input or the padding before it.
+        # The window that rounding up adds must start within the input or the padding before it.
         if ceil_mode and rest and (steps + 1) * step < cells + pad:
             steps += 1
         if steps < 0 or cells == 0:
             raise AssertionError(
-                f"x is {x.dtype}{list(x.shape)}: too small for windows of {sizes[0]} x {sizes[1]}"
+                f"x is {x.dtype}{list(x.shape)}: it is too small for windows of "
+                f"{sizes[0]} x {sizes[1]}"
             )
         after = max(steps * step + size - pad - cells, 0)
         windows.append(_Window(size, step, steps + 1, pad, after))
@@ -222,7 +223,7 @@ def _windows(
 
 
 def _single(count: int) -> _Window:
-    """Windows of one cell each: leaves an axis as it is."""
+    """Returns windows of one cell each, which leave an axis unchanged."""
     return _Window(1, 1, count, 0, 0)
 
 
@@ -230,9 +231,10 @@ _MANY_CELLS = 16
 
 
 def _passes(windows: _Windows, height: int) -> list[_Windows]:
-    """The windows, or for larger ones the same along one axis after the other.
+    """Returns the windows as one pass, or large windows as two passes, one for each axis.
 
-    Which cell a maximum is taken from stays: the first row that holds it, and there the first cell.
+    Two passes find the same cell of a maximum: the first row that contains it, and there the first
+    cell.
     """
     vertical, horizontal = windows
     if min(vertical.size, horizontal.size) == 1 or vertical.size * horizontal.size <= _MANY_CELLS:
@@ -241,7 +243,10 @@ def _passes(windows: _Windows, height: int) -> list[_Windows]:
 
 
 def _taps(x: Array, windows: _Windows, fill: float) -> list[Array]:
-    """For each cell of a window, row by row, its values in all windows; `fill` outside of x."""
+    """Returns for each cell of a window, row by row, its values in all windows.
+
+    Outside x the value is `fill`.
+    """
     pads = [(window.before, window.after, 0) for window in windows]
     x = lax.pad(x, jnp.asarray(fill, x.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
     rows, columns = ((w.count - 1) * w.stride + 1 for w in windows)
@@ -270,7 +275,7 @@ def _library_max_pool(x: Array, windows: _Windows) -> Array:
 
 
 def _maximum_and_tap(x: Array, windows: _Windows) -> tuple[Array, Array]:
-    """The maximum of each window, and the number of its first cell that holds it."""
+    """Returns the maximum of each window, and the number of its first cell that contains it."""
     maximum, *others = _taps(x, windows, _least(x.dtype))
     dtype = _tap_dtype(windows)
     tap = jnp.zeros(maximum.shape, dtype)
@@ -285,14 +290,14 @@ def _tap_dtype(windows: _Windows) -> jnp.dtype:
 
 
 def _library_maximum(x: Array, windows: _Windows) -> tuple[Array, Array]:
-    """The maximum, and no numbers of cells: the library's derivatives find them again."""
+    """Returns the maximum, and zeros as numbers of cells, which the library's form does not use."""
     maximum = _library_max_pool(x, windows)
     return maximum, jnp.zeros(maximum.shape, _tap_dtype(windows))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _maximum(x: Array, windows: _Windows) -> tuple[Array, Array]:
-    """The maximum of each window, and on CPUs the number of its first cell that holds it."""
+    """Returns the maximum of each window, and on CPUs the number of the first cell with it."""
     return by_platform(x, default=_library_maximum, cpu=_maximum_and_tap, windows=windows)
 
 
@@ -320,7 +325,7 @@ def _library_put(x: Array, tap: Array, values: Array, *, windows: _Windows) -> A
 
 
 def _take_taps(x: Array, tap: Array, cells: Array, *, windows: _Windows) -> Array:
-    """Of each window the cell that `tap` numbers; 0 for one in the padding."""
+    """Returns for each window the cell with the number `tap`; 0 for a cell in the padding."""
     values = jnp.zeros(tap.shape, cells.dtype)
     for number, value in enumerate(_taps(cells, windows, 0)):
         values = jnp.where(tap == number, value, values)
@@ -328,14 +333,14 @@ def _take_taps(x: Array, tap: Array, cells: Array, *, windows: _Windows) -> Arra
 
 
 def _put_taps(x: Array, tap: Array, values: Array, *, windows: _Windows) -> Array:
-    """The value of each window, added up in the cell that `tap` numbers.
+    """Adds the value of each window to the cell with the number `tap`.
 
-    Cells of one phase (row modulo stride, column modulo stride) lie in the same places of their
-    windows; for each such place the values are shifted and masked, without a scatter.
+    Cells of one phase (row modulo stride, column modulo stride) have the same positions in their
+    windows. For each such position the values are shifted and masked, without a scatter.
     """
     vertical, horizontal = windows
     batch, height, width, channels = x.shape
-    # How many cells a phase has, and how many windows before its own can reach a cell.
+    # The number of cells of a phase, and the number of earlier windows that can reach a cell.
     cells = [
         -(-(w.before + n + w.after) // w.stride) for w, n in zip(windows, x.shape[1:3], strict=True)
     ]
@@ -367,7 +372,7 @@ def _put_taps(x: Array, tap: Array, values: Array, *, windows: _Windows) -> Arra
     return whole.astype(values.dtype)
 
 
-# Each is the transpose of the other, for given x and numbers of cells in the windows.
+# Each of the two is the transpose of the other, for given x and numbers of cells in the windows.
 _put, _take = multilinear(
     Form("max_pool_put", _library_put, _put_taps),
     Form("max_pool_take", _library_take, _take_taps),
@@ -383,7 +388,7 @@ def _place_of_maximum(x: Array, windows: _Windows) -> Array:
         zip(windows, divmod(tap, windows[1].size), strict=True), start=1
     ):
         start = lax.broadcasted_iota(jnp.int32, tap.shape, axis) * window.stride - window.before
-        # A window of nothing but the least value has its maximum in the padding.
+        # If all values of a window are the least value of the dtype, the padding is its maximum.
         places.append(jnp.maximum(start + step, 0))
     return places[0] * x.shape[2] + places[1]
 

@@ -1,4 +1,4 @@
-"""Cells moved between space and channels, and channels among themselves."""
+"""Functions that move cells between space and channels, or permute channels."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from jaxvision.core import check_array
 from jaxvision.ops.static import integer
 
 ORDERS = ("space_first", "channel_first", "darknet")
-"""How the s x s cells of a block lie in the channels, with dy, dx the place in the block.
+"""Orders of the s x s cells of a block in the channels, with (dy, dx) the position in the block.
 
 "space_first": channel (dy s + dx) C + c, as TensorFlow's space_to_depth; "channel_first": channel
 c s^2 + dy s + dx, as torch's pixel_unshuffle and pixel_shuffle; "darknet": see `space_to_depth`.
@@ -17,12 +17,13 @@ c s^2 + dy s + dx, as torch's pixel_unshuffle and pixel_shuffle; "darknet": see 
 
 
 def space_to_depth(x: Array, block_size: int, *, order: str = "space_first") -> Array:
-    """Blocks of s x s cells as one cell of s^2 times the channels.
+    """Moves each block of s x s cells to one cell with s^2 times as many channels.
 
-    Darknet's reorg layer, YOLOv2's passthrough, does not take blocks: it reads its input, in memory
-    [C, H, W], as if it were [C / s^2, H s, W s], moves the blocks of that to the channels, "space
-    first", which gives [C, H, W] again, and hands that on as [C s^2, H / s, W / s]. Weights trained
-    with that layer need the same; forks of Darknet call the plain "space_first" reorg3d.
+    The order "darknet" is that of Darknet's reorg layer, YOLOv2's passthrough, which does not take
+    blocks of its input. It reads the input, [C, H, W] in memory, as [C / s^2, H s, W s], moves the
+    blocks of this array to the channels ("space_first"), which gives [C, H, W] again, and returns
+    the result as [C s^2, H / s, W / s]. Weights trained with that layer need this order. Forks of
+    Darknet call the plain "space_first" reorg3d.
 
     Args:
       x: number[..., H, W, C].
@@ -31,9 +32,9 @@ def space_to_depth(x: Array, block_size: int, *, order: str = "space_first") -> 
     Returns:
       number[..., H / s, W / s, C s^2].
     Raises:
-      AssertionError: x has another shape, or s does not divide its height and width (for "darknet"
-        s^2 must divide C too).
-      ValueError: block_size is no positive integer, or the order is unknown.
+      AssertionError: s does not divide the height and width of x, or, for "darknet", s^2 does not
+        divide C.
+      ValueError: block_size is not a positive integer, or order is unknown.
     Source: Redmon and Farhadi 2017 ("YOLO9000"), section 2 ("fine-grained features").
     """
     _check_options(block_size, order)
@@ -53,7 +54,7 @@ def space_to_depth(x: Array, block_size: int, *, order: str = "space_first") -> 
 
 
 def depth_to_space(x: Array, block_size: int, *, order: str = "space_first") -> Array:
-    """The inverse of `space_to_depth`; with order "channel_first" torch's pixel_shuffle.
+    """Inverts `space_to_depth`; with order "channel_first" it is torch's pixel_shuffle.
 
     Args:
       x: number[..., H, W, C].
@@ -62,8 +63,8 @@ def depth_to_space(x: Array, block_size: int, *, order: str = "space_first") -> 
     Returns:
       number[..., H s, W s, C / s^2].
     Raises:
-      AssertionError: x has another shape, or s^2 (for "darknet" s^4) does not divide its channels.
-      ValueError: block_size is no positive integer, or the order is unknown.
+      AssertionError: s^2 (or s^4 for "darknet") does not divide the channels of x.
+      ValueError: block_size is not a positive integer, or order is unknown.
     Source: Shi et al. 2016 ("Real-time single image and video super-resolution using an efficient
       sub-pixel convolutional neural network"), equation 4.
     """
@@ -87,18 +88,18 @@ def depth_to_space(x: Array, block_size: int, *, order: str = "space_first") -> 
 
 
 def channel_shuffle(x: Array, groups: int) -> Array:
-    """Channels of each group spread over all groups: channel g n + i goes to i G + g.
+    """Spreads the channels of each group over all groups: channel g n + i moves to i G + g.
 
     n is the number of channels in each of the G groups.
 
     Args:
       x: number[..., C].
-      groups: G, as many as the grouped convolution before it has.
+      groups: G, the number of groups of the grouped convolution before it.
     Returns:
       number[..., C].
     Raises:
-      AssertionError: x has no axis, or `groups` does not divide C.
-      ValueError: groups is no positive integer.
+      AssertionError: groups does not divide C.
+      ValueError: groups is not a positive integer.
     Source: Zhang et al. 2018 ("ShuffleNet"), section 3.1.
     """
     integer("groups", groups)
@@ -109,7 +110,7 @@ def channel_shuffle(x: Array, groups: int) -> Array:
 
 
 def _permuted(x: Array, count: int, axes: Sequence[int]) -> Array:
-    """x with its last `count` axes in another order."""
+    """Returns x with its last `count` axes in another order."""
     first = x.ndim - count
     return jnp.transpose(x, (*range(first), *(first + axis for axis in axes)))
 

@@ -1,7 +1,7 @@
-"""Images and maps [..., H, W, C] of another size, one axis after the other.
+"""Functions that resize images and maps [..., H, W, C], one axis after the other.
 
-Along an axis each output is a weighted sum of a few inputs, found when the function is traced. The
-gradient is computed in the same way, with the transposed weights.
+Along an axis each output is a weighted sum of a few inputs; the weights are computed when the
+function is traced. The gradient is computed in the same way, with the transposed weights.
 """
 
 import functools
@@ -19,35 +19,36 @@ from jaxvision.ops.static import pair
 
 
 def resize_bilinear(x: Array, size: int | Sequence[int], *, align_corners: bool = False) -> Array:
-    """Linear interpolation, without a low-pass filter before shrinking: torch's F.interpolate.
+    """Resizes by linear interpolation without antialiasing, as torch's F.interpolate.
 
-    Output i of n, of m inputs, is at input (i + 1/2) m / n - 1/2, but not before the first; with
-    `align_corners` at i (m - 1) / (n - 1), so that the corners' centres stay where they are.
+    Output i of n, from m inputs, is at the input position (i + 1/2) m / n - 1/2, clipped to the
+    first and the last input. With `align_corners` it is at i (m - 1) / (n - 1), so that the centres
+    of the corner cells do not move.
 
     Args:
       x: float[..., H, W, C].
-      size: of the result, or its (height, width).
-      align_corners: see above.
+      size: side of the result, or its (height, width).
+      align_corners: whether the centres of the corner cells keep their positions.
     Returns:
       float[..., h, w, C]; half precision is summed in float32.
     Raises:
-      AssertionError: x has another shape, no cells, or is no float.
-      ValueError: size is no positive integer or pair.
+      AssertionError: x has no cells.
+      ValueError: size is not a positive integer or a pair of them.
     """
     return _resize(_check("x", x, "float"), size, "aligned" if align_corners else "linear")
 
 
 def resize_nearest(x: Array, size: int | Sequence[int]) -> Array:
-    """The nearest cell before: output i of n is input floor(i m / n), torch's "nearest".
+    """Resizes by copying cells: output i of n is input floor(i m / n) of m, as torch's "nearest".
 
     Args:
-      x: [..., H, W, C], of any dtype: labels and masks too.
-      size: of the result, or its (height, width).
+      x: [..., H, W, C], of any dtype, such as images, labels or masks.
+      size: side of the result, or its (height, width).
     Returns:
       [..., h, w, C], of the same dtype.
     Raises:
-      AssertionError: x has another shape or no cells.
-      ValueError: size is no positive integer or pair.
+      AssertionError: x has no cells.
+      ValueError: size is not a positive integer or a pair of them.
     """
     kind = "bool" if jnp.asarray(x).dtype == jnp.bool_ else "number"
     x = _check("x", x, kind)
@@ -59,21 +60,22 @@ def resize_nearest(x: Array, size: int | Sequence[int]) -> Array:
 
 
 def resize_bicubic(x: Array, size: int | Sequence[int], *, antialias: bool = True) -> Array:
-    """MATLAB's imresize (bicubic), by which super-resolution is compared, on floats.
+    """Resizes by bicubic interpolation, as MATLAB's imresize does on floats.
 
-    Keys' cubic kernel with a = -1/2. Where an axis shrinks, it is widened by the factor, against
-    aliasing. Weights are normalised; beyond the border the image is mirrored, the outermost cells
-    repeated. MATLAB rounds 8-bit images afterwards: so must you, to equal it on those.
+    MATLAB's function is the standard for comparing super-resolution. It uses Keys' cubic kernel
+    with a = -1/2. If an axis shrinks, the kernel is widened by the factor against aliasing. Weights
+    are normalised. Beyond the border the image is mirrored, with the outermost cells repeated.
+    MATLAB rounds 8-bit images afterwards; this function does not round.
 
     Args:
       x: float[..., H, W, C].
-      size: of the result, or its (height, width).
-      antialias: widen the kernel when shrinking.
+      size: side of the result, or its (height, width).
+      antialias: whether to widen the kernel along an axis that shrinks.
     Returns:
       float[..., h, w, C]; half precision is summed in float32.
     Raises:
-      AssertionError: x has another shape, no cells, or is no float.
-      ValueError: size is no positive integer or pair.
+      AssertionError: x has no cells.
+      ValueError: size is not a positive integer or a pair of them.
     Source: Keys 1981 ("Cubic convolution interpolation for digital image processing"),
       equation 15; the documentation of MATLAB's imresize.
     """
@@ -88,7 +90,7 @@ def _check(name: str, x: Array, kind: str) -> Array:
 
 
 class _Axis(NamedTuple):
-    """What happens to one axis."""
+    """The resizing of one axis."""
 
     number: int
     inputs: int
@@ -101,7 +103,7 @@ def _resize(x: Array, size: int | Sequence[int], method: str) -> Array:
         _Axis(number, x.shape[number], count, method)
         for number, count in zip((x.ndim - 3, x.ndim - 2), pair("size", size), strict=True)
     )
-    # The axis that shrinks most goes first: less is left to do.
+    # The axis that shrinks most is resized first, so that the second step has less to compute.
     axes = sorted(axes, key=lambda axis: axis.outputs / axis.inputs)
     return _along_both(x, tuple(axes))
 
@@ -110,23 +112,23 @@ def _resize(x: Array, size: int | Sequence[int], method: str) -> Array:
 def _along_both(x: Array, axes: tuple[_Axis, _Axis]) -> Array:
     wide = at_least_float32(x)
     for axis in axes:
-        if axis.inputs != axis.outputs:  # else each method leaves it as it is
+        if axis.inputs != axis.outputs:  # otherwise every method is the identity
             wide = _resize_along(wide, axis=axis)
     return wide.astype(x.dtype)
 
 
-_MOST_TERMS = 32  # Sums of more become a matrix product.
+_MOST_TERMS = 32  # longer sums are computed as a matrix product
 
 
 def _apply(matrix: np.ndarray, x: Array, axis: int) -> Array:
-    """The product of a matrix, which has few entries other than 0, with x along an axis."""
+    """Multiplies x along an axis by a matrix that has few entries other than 0."""
     terms = max(int((matrix != 0).sum(axis=1).max()), 1)
     if terms > _MOST_TERMS:
         product = jnp.tensordot(
             jnp.asarray(matrix, x.dtype), x, (1, axis), precision=jax.lax.Precision.HIGHEST
         )
         return jnp.moveaxis(product, 0, axis)
-    # In each row the entries other than 0 first, in their order.
+    # In each row the entries other than 0 come first, in their order.
     indices = np.argsort(matrix == 0, axis=1, kind="stable")[:, :terms]
     weights = np.take_along_axis(matrix, indices, axis=1)
     shape = [1] * x.ndim
@@ -153,9 +155,9 @@ _, _resize_along = multilinear(
 
 @functools.lru_cache(maxsize=64)
 def _matrix(axis: _Axis) -> np.ndarray:
-    """float64[outputs, inputs]."""
+    """Returns the weights of an axis, float64[outputs, inputs]."""
     matrix = _METHODS[axis.method](axis)
-    # What rounding left of zeros would count as terms.
+    # Entries that are not exactly 0 because of rounding would count as terms.
     return np.where(np.abs(matrix) < 1e-10, 0, matrix)
 
 
@@ -182,7 +184,7 @@ def _cubic_matrix(axis: _Axis) -> np.ndarray:
     cells = np.floor(place - reach).astype(int)[:, None] + steps
     weights = _cubic(stretch * (place[:, None] - cells))
     weights /= weights.sum(axis=1, keepdims=True)
-    # 0 1 ... m-1 m-1 ... 1 0, and so on in both directions.
+    # Mirrors the indices at the borders: 0 1 ... m-1 m-1 ... 1 0, and so on in both directions.
     cells = cells % (2 * axis.inputs)
     cells = np.minimum(cells, 2 * axis.inputs - 1 - cells)
     matrix = np.zeros((axis.outputs, axis.inputs))

@@ -1,8 +1,9 @@
 """Features of regions of interest: RoIPool, RoIAlign, and RoIAlign over a feature pyramid.
 
-All work on one image and give every box the same number of bins. Boxes are xyxy in pixels of the
-network input; `spatial_scale` is the size of a feature map over that of the input (1 / stride).
-Derivatives are those by the features; those by the boxes are zero, as in torchvision.
+Each function takes one image and computes the same number of bins for every box. Boxes are xyxy in
+pixels of the network input; `spatial_scale` is the size of a feature map over the size of the input
+(1 / stride). Only the features have a gradient; the gradient of the boxes is zero, as in
+torchvision.
 """
 
 import functools
@@ -24,11 +25,11 @@ from jaxvision.ops.static import integer, pair
 def roi_pool(
     features: Array, boxes: Array, *, output_size: int | Sequence[int], spatial_scale: float
 ) -> Array:
-    """The maximum in each of h x w bins of each box: Fast R-CNN's RoIPool.
+    """Computes the maximum in each of h x w bins of each box, as Fast R-CNN's RoIPool.
 
-    The scaled corners are rounded to cells, halves away from zero, and both count as inside, so
-    that a box has at least one cell. Bin i of h over n cells has those from floor(i n / h) to
-    ceil((i + 1) n / h), as far as they are on the map.
+    The scaled corners are rounded to cells, halves away from zero. The cells of both corners belong
+    to the box, so that a box has at least one cell. Bin i of h over n cells has the cells from
+    floor(i n / h) to ceil((i + 1) n / h) that are on the map.
 
     Args:
       features: float[H, W, C].
@@ -36,13 +37,13 @@ def roi_pool(
       output_size: number of bins, or (vertical, horizontal).
       spatial_scale: H over the height of the network input.
     Returns:
-      float[N, h, w, C]; 0 for a bin outside of the map. The first cell (row by row) that holds the
+      float[N, h, w, C]; 0 for a bin outside the map. The first cell (row by row) that contains the
       maximum gets the gradient.
     Raises:
-      AssertionError: an argument has another shape, is no float, or the map has no cells.
-      ValueError: output_size or spatial_scale is no positive number.
-    Source: Girshick 2015 ("Fast R-CNN"), section 2.1; rounding as torchvision.ops.roi_pool, but
-      bins in integers, where torchvision's float32 can round them up by a cell.
+      AssertionError: the map has no cells.
+      ValueError: output_size or spatial_scale is not positive.
+    Source: Girshick 2015 ("Fast R-CNN"), section 2.1. Rounding is that of torchvision.ops.roi_pool,
+      but bins are computed in integers; torchvision's float32 can make a bin larger by one cell.
     """
     size = pair("output_size", output_size)
     scale = _check_scale("spatial_scale", spatial_scale)
@@ -60,25 +61,25 @@ def roi_align(
     sampling_ratio: int = 2,
     aligned: bool = True,
 ) -> Array:
-    """The mean of bilinear samples in each of h x w bins of each box.
+    """Computes the mean of bilinear samples in each of h x w bins of each box.
 
-    A sample more than one cell outside of the map is 0; nearer ones take the border's value.
+    A sample more than one cell outside the map is 0; closer samples have the value of the border.
 
     Args:
       features: float[H, W, C].
       boxes: float[N, 4], xyxy, pixels of the network input.
       output_size: number of bins, or (vertical, horizontal).
       spatial_scale: H over the height of the network input.
-      sampling_ratio: samples along each side of a bin.
-      aligned: take pixel (0, 0) to have its centre at (0.5, 0.5). Otherwise it is at (0, 0), which
-        shifts features by half a cell, and a box has sides of at least one cell.
+      sampling_ratio: number of samples along each side of a bin.
+      aligned: whether the centre of pixel (0, 0) is at (0.5, 0.5). Otherwise it is at (0, 0), which
+        shifts features by half a cell, and the sides of a box are at least one cell long.
     Returns:
       float[N, h, w, C]; half precision is summed in float32.
     Raises:
-      AssertionError: an argument has another shape, is no float, or the map has no cells.
-      ValueError: an option is no positive number. There is no sampling_ratio = -1: a number of
-        samples that depends on the box has no fixed size.
-    Source: He et al. 2017 ("Mask R-CNN"), section 3; sampling as torchvision.ops.roi_align.
+      AssertionError: the map has no cells.
+      ValueError: an option is not positive. sampling_ratio = -1 is not supported, because a number
+        of samples that depends on the box has no static size.
+    Source: He et al. 2017 ("Mask R-CNN"), section 3; sampling as in torchvision.ops.roi_align.
     """
     scale = _check_scale("spatial_scale", spatial_scale)
     features = _check_map("features", features)
@@ -95,30 +96,30 @@ def assign_levels(
     canonical_size: float = 224,
     canonical_level: int = 4,
 ) -> Array:
-    """The level of a feature pyramid whose cells fit the size of each box.
+    """Returns the level of a feature pyramid for each box, by the size of the box.
 
-    k = floor(k0 + log2(sqrt(area) / size0)), within min_level and max_level; level k has stride
+    k = floor(k0 + log2(sqrt(area) / size0)), clipped to min_level and max_level; level k has stride
     2^k. As in torchvision, 1e-6 is added before rounding down.
 
     Args:
       boxes: float[N, 4], xyxy, pixels of the network input.
-      min_level: the finest level there is.
-      max_level: the coarsest.
-      canonical_size: size0: side of a square box of level k0, pixels.
+      min_level: the finest level.
+      max_level: the coarsest level.
+      canonical_size: size0, the side of a square box on level k0, pixels.
       canonical_level: k0.
     Returns:
-      i32[N], from min_level to max_level; min_level for a box without area. Subtract min_level for
-      positions in a list of maps.
+      i32[N], in min_level..max_level; min_level for a box without area. Subtract min_level to get
+      an index into a list of maps.
     Raises:
-      AssertionError: the boxes have another shape or are no floats.
-      ValueError: max_level is below min_level, or the size is not positive.
+      ValueError: max_level is less than min_level, or canonical_size is not positive.
     Source: Lin et al. 2017 ("Feature pyramid networks"), equation 1.
     """
     if max_level < min_level:
         raise ValueError(f"max_level is {max_level}: give at least min_level, {min_level}")
     size = _check_scale("canonical_size", canonical_size)
     side = jnp.sqrt(box_area(check_array("boxes", boxes, ("N", 4))))
-    # The least side of each level above the lowest. Counting those passed needs no logarithm.
+    # The least side of each level above the lowest one. Counting the sides that a box reaches needs
+    # no logarithm.
     steps = np.arange(min_level + 1, max_level + 1) - canonical_level - 1e-6
     passed = side[:, None] >= jnp.asarray(size * 2.0**steps, side.dtype)[None]
     return min_level + passed.sum(1, dtype=jnp.int32)
@@ -134,29 +135,29 @@ def multilevel_roi_align(
     sampling_ratio: int = 2,
     aligned: bool = True,
 ) -> Array:
-    """`roi_align` of each box on one of several maps.
+    """Computes `roi_align` of each box on one of several maps.
 
     Args:
       features: float[H_l, W_l, C] for each level.
       boxes: float[N, 4], xyxy, pixels of the network input.
       output_size: number of bins, or (vertical, horizontal).
-      spatial_scales: for each level, as `roi_align`'s spatial_scale.
-      levels: i32[N], which of `features` each box is on; one out of range means the nearest. None:
-        by `assign_levels`, if each scale is half the one before.
-      sampling_ratio: samples along each side of a bin.
-      aligned: as in `roi_align`.
+      spatial_scales: spatial_scale of `roi_align` for each level.
+      levels: i32[N], index of the map in `features` for each box, clipped to the valid indices.
+        None: computed by `assign_levels`; each scale must then be half of the scale before.
+      sampling_ratio: number of samples along each side of a bin.
+      aligned: as for `roi_align`.
     Returns:
       float[N, h, w, C]; half precision is summed in float32.
     Raises:
-      AssertionError: an argument has another shape or dtype, or a map has no cells.
-      ValueError: an option is no positive number; there are not as many scales as maps; or levels
-        is None and the scales are no falling powers of 2.
+      AssertionError: a map has no cells.
+      ValueError: an option is not positive; the number of scales is not the number of maps; or
+        levels is None and the scales are not descending powers of 2.
     Source: Lin et al. 2017 ("Feature pyramid networks"), section 4.2.
     """
     if not features or len(features) != len(spatial_scales):
         raise ValueError(
-            f"spatial_scales are {len(spatial_scales)} for {len(features)} maps of features: "
-            "give one for each"
+            f"spatial_scales has {len(spatial_scales)} numbers for {len(features)} maps of "
+            "features: give one for each"
         )
     scales = tuple(_check_scale("spatial_scales", scale) for scale in spatial_scales)
     channels = jnp.shape(features[0])[-1:]
@@ -192,7 +193,7 @@ def _check_scale(name: str, scale: float) -> float:
 
 
 class _Grid(NamedTuple):
-    """What of a box is sampled."""
+    """The bins and samples of a box."""
 
     bins: tuple[int, int]
     ratio: int
@@ -205,17 +206,17 @@ def _check_grid(output_size: int | Sequence[int], sampling_ratio: int, aligned: 
         ratio = integer("sampling_ratio", sampling_ratio)
     except ValueError as error:
         raise ValueError(
-            f"{error}; a number of samples that depends on the box would have no fixed size"
+            f"{error}; a number of samples that depends on the box would have no static size"
         ) from None
     return _Grid(bins, ratio, bool(aligned))
 
 
-# Maps of all levels lie in one table of cells [sum of H_l W_l, C], so that one gather serves boxes
-# of all levels.
+# The maps of all levels are stored in one table of cells [sum of H_l W_l, C], so that one gather
+# serves boxes of all levels.
 
 
-# Boxes whose gradients are scattered at once: benchmarks/roi.py. On an accelerator more, for fewer
-# launches.
+# Number of boxes whose gradients are scattered at once, measured by benchmarks/roi.py. It is larger
+# on an accelerator, for fewer launches.
 _CHUNK_ON_CPU = 32
 _CHUNK = 256
 
@@ -223,8 +224,8 @@ _CHUNK = 256
 class _Samples(NamedTuple):
     """Bilinear samples along one axis of a map, S for each of N boxes.
 
-    Each tuple is of two: for the cell before the sample, and for the next one, which at the border
-    is the same with weight 0.
+    Each tuple has two entries: for the cell before the sample, and for the next cell, which at the
+    border is the same cell with weight 0.
     """
 
     index: tuple[Array, Array]  # i32[N, S]
@@ -232,7 +233,7 @@ class _Samples(NamedTuple):
 
 
 def _samples_along(start: Array, size: Array, cells: Array, bins: int, ratio: int) -> _Samples:
-    """Of boxes at `start` with sides `size` on maps of `cells` cells, each [N]."""
+    """Returns samples for boxes at `start` with sides `size`, on maps of `cells` cells; all [N]."""
     count = bins * ratio
     steps = jnp.asarray((np.arange(count) + 0.5) / count, start.dtype)
     position = start[:, None] + size[:, None] * steps[None]
@@ -255,7 +256,7 @@ def _samples(
     scales: tuple[float, ...],
     grid: _Grid,
 ) -> tuple[_Samples, _Samples]:
-    """Vertical ones, indexed by a row's first cell in the table, and horizontal ones."""
+    """Returns vertical samples, with the row's first cell in the table as index, and horizontal."""
     heights, widths = np.asarray(sizes, np.int32).T
     offsets = np.cumsum(np.append(0, heights * widths)[:-1], dtype=np.int32)
     height, width, offset = (jnp.asarray(x)[levels] for x in (heights, widths, offsets))
@@ -296,10 +297,11 @@ def _gather_samples(
     scales: tuple[float, ...],
     grid: _Grid,
 ) -> Array:
-    """A sum of gathers: it compiles to one loop over the outputs, which needs no memory of its own.
+    """Computes the outputs as a sum of gathers.
 
-    Its transpose is a scatter of pairs of cells, a few boxes at a time: fewer and larger updates
-    than the gathers' own transposes, in bounded memory.
+    It compiles to one loop over the outputs, which needs no further memory. Its transpose is a
+    scatter of pairs of cells, a few boxes at a time: the updates are fewer and larger than those of
+    the transposed gathers, and the memory is bounded.
     """
     vertical, horizontal = _samples(boxes, levels, sizes, scales, grid)
     shape = (len(boxes), *grid.bins, table.shape[-1])
@@ -328,7 +330,7 @@ def _scatter_samples(
     return table[:-1].astype(values.dtype)
 
 
-# Each is the transpose of the other, for given boxes and levels.
+# Each of the two is the transpose of the other, for given boxes and levels.
 _, _gather = multilinear(
     Form(
         "roi_align_transposed",
@@ -348,9 +350,9 @@ def _scatter(
     sizes: tuple[tuple[int, int], ...],
     chunk: int,
 ) -> Array:
-    """Outputs' gradients f32[N, h, w, C] -> the table's, a chunk of boxes at a time."""
+    """Computes the gradient of the table from that of the outputs, f32[N, h, w, C], in chunks."""
     count, height, width, channels = gradient.shape
-    # One cell more: a pair that starts at the last cell has a second, of weight 0.
+    # One extra cell: a pair that starts at the last cell has a second cell of weight 0.
     table = jnp.zeros((sum(map(math.prod, sizes)) + 1, channels), gradient.dtype)
     if count == 0:
         return table
@@ -358,14 +360,14 @@ def _scatter(
 
     def add(number: Array, table: Array) -> Array:
         first = number * chunk
-        # The last chunk is as long as the others; what it repeats must not count twice.
+        # The last chunk is as long as the others; boxes that it repeats must not count twice.
         start = jnp.minimum(first, count - chunk)
         v, h, g = jax.tree.map(
             lambda x: lax.dynamic_slice_in_dim(x, start, chunk), (vertical, horizontal, gradient)
         )
         fresh = start + jnp.arange(chunk) >= first
         g = jnp.where(fresh[:, None, None, None], g, 0)
-        # [chunk, height, ratio, 2, width, ratio]: where each pair starts; then the pairs.
+        # index is the start of each pair, [chunk, height, ratio, 2, width, ratio].
         rows = jnp.stack(v.index, axis=-1).reshape(chunk, height, -1, 2)
         columns = h.index[0].reshape(chunk, width, -1)
         index = rows[..., None, None] + columns[:, None, None, None]
@@ -395,7 +397,7 @@ def _roi_pool(features: Array, boxes: Array, size: tuple[int, int], scale: float
 
 
 class _Bins(NamedTuple):
-    """First cell and the one after the last of each bin along one axis, i32[N, bins]."""
+    """The first cell of each bin along one axis, and the cell after its last, i32[N, bins]."""
 
     start: Array
     stop: Array
@@ -404,11 +406,11 @@ class _Bins(NamedTuple):
 def _bins(
     boxes: Array, cells: tuple[int, int], size: tuple[int, int], scale: float
 ) -> tuple[_Bins, _Bins]:
-    """Vertical and horizontal ones."""
-    # Farther away nothing changes but that products would overflow.
+    """Returns the vertical and the horizontal bins."""
+    # The limit prevents overflow of the products and does not change the result.
     limit = 2**28 // max(size)
     scaled = jnp.clip(boxes * scale, -limit, limit)
-    # Halves away from zero, as C rounds.
+    # Halves are rounded away from zero, as in C.
     corners = (jnp.sign(scaled) * jnp.floor(jnp.abs(scaled) + 0.5)).astype(jnp.int32)
     result = []
     for axis in (1, 0):
@@ -427,7 +429,7 @@ def _maxima_of_bins(features: Array, spans: tuple[_Bins, _Bins]) -> tuple[Array,
         features,
         spans,
         default=functools.partial(_maxima, chunk=None),
-        # So few boxes at a time that their outputs stay in the cache.
+        # Few boxes at a time, so that their outputs stay in the cache.
         cpu=functools.partial(_maxima, chunk=16),
     )
 
@@ -448,9 +450,10 @@ def _maxima_of_bins_jvp(
 def _maxima(
     features: Array, bins: tuple[_Bins, _Bins], *, chunk: int | None
 ) -> tuple[Array, Array]:
-    """The maximum of each bin and its place in the flat map; out of range for an empty bin.
+    """Returns the maximum of each bin and its position in the flat map.
 
-    One step for each cell of the largest bin.
+    The position of an empty bin is out of range. The loop takes one step for each cell of the
+    largest bin.
     """
     _, width, channels = features.shape
     table = features.reshape(-1, channels)
@@ -479,7 +482,7 @@ def _maxima(
     if chunk is None or count <= chunk:
         return pool(bins)
     missing = -count % chunk
-    # Bins of nothing make the last chunk full.
+    # Empty bins fill the last chunk.
     chunks = jax.tree.map(
         lambda x: jnp.pad(x, ((0, missing), (0, 0))).reshape(-1, chunk, x.shape[1]), bins
     )

@@ -1,8 +1,10 @@
-"""Masks as run-lengths, in COCO's form. On the host: numpy, int64 and float64.
+"""Masks as run-lengths, in COCO's form, computed on the host with numpy (int64 and float64).
 
 A mask of H rows and W columns is read column by column into one line of H * W pixels, and stored as
-the lengths of its runs: the first of background (perhaps 0 long), then foreground and background in
-turn. A box is xyxy, half-open: the mask's pixels have x1 <= x < x2, y1 <= y < y2.
+the lengths of its runs, which alternate between background and foreground. The first run is
+background and may have length 0. A box is xyxy, half-open: the mask's pixels have x1 <= x < x2,
+y1 <= y < y2. The functions raise AssertionError, naming the argument, if an argument has another
+type than documented.
 """
 
 import dataclasses
@@ -13,23 +15,23 @@ import numpy as np
 
 from jaxvision.core import InputError
 
-# Ends of runs that are looked up at once: bounds the memory, far above what a call costs.
+# Number of ends of runs that are looked up at once. It bounds the memory, and is large enough that
+# the cost of a call does not matter.
 _ENDS_AT_ONCE = 2**20
-_FINE = 5  # points of a polygon's boundary to a pixel's side
-_FARTHEST = 2**16  # pixels: the walk along a boundary has a step for each of its points
+_FINE = 5  # points of a polygon's boundary along the side of a pixel
+_FARTHEST = 2**16  # pixels; bounds the number of points of a boundary, each of which is a step
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RunLengths:
-    """One mask.
+    """One mask as run-lengths.
 
     Attributes:
       size: (height, width).
-      counts: i64[R], lengths of runs of background and foreground in turn, background first.
+      counts: i64[R], lengths of the runs: background, foreground, background and so on.
     Raises:
-      AssertionError: the counts have another shape or are no integers.
-      InputError: a size that cannot be, a negative count, or counts that do not sum to height *
-        width.
+      InputError: size is not two integers of at least 0, a count is negative, or the counts do not
+        sum to height * width.
     """
 
     size: tuple[int, int]
@@ -38,7 +40,9 @@ class RunLengths:
     def __post_init__(self):
         counts = _checked("counts", self.counts, 1, np.integer, "int[R]").astype(np.int64)
         if np.shape(self.size) != (2,) or any(side != int(side) or side < 0 for side in self.size):
-            raise InputError(f"size is {self.size}: give (height, width), whole and at least 0")
+            raise InputError(
+                f"size is {self.size}: give (height, width), two integers of at least 0"
+            )
         height, width = (int(side) for side in self.size)
         if counts.size and counts.min() < 0:
             position = int(counts.argmin())
@@ -54,15 +58,14 @@ class RunLengths:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Polygons:
-    """The outlines of one mask, in COCO's form: what any of them holds belongs to the mask.
+    """One mask as polygons, in COCO's form: the mask is the union of their interiors.
 
     Attributes:
-      corners: of each polygon f64[P, 2], (x, y) in pixels, P at least 3; the last is joined to the
-        first. They may lie beyond the image.
+      corners: f64[P, 2] for each polygon, (x, y) in pixels, P at least 3. The last corner is joined
+        to the first one. Corners may lie outside the image.
     Raises:
-      AssertionError: corners have another shape or are no numbers.
-      InputError: no polygon, fewer than 3 corners, or a coordinate that is not finite or more than
-        65,536 in magnitude.
+      InputError: there is no polygon, a polygon has fewer than 3 corners, or a coordinate is not
+        finite or is more than 65,536 in magnitude.
     """
 
     corners: tuple[np.ndarray, ...]
@@ -88,14 +91,12 @@ class Polygons:
 
 
 def encode_mask(mask: np.ndarray) -> RunLengths:
-    """The run-lengths of a mask.
+    """Converts a mask to run-lengths.
 
     Args:
       mask: bool[H, W].
     Returns:
-      its run-lengths, the shortest there are.
-    Raises:
-      AssertionError: the argument has another shape or is no bool.
+      the run-lengths, with as few runs as possible.
     """
     mask = _checked("mask", mask, 2, np.bool_, "bool[H, W]")
     line = mask.ravel(order="F")
@@ -107,28 +108,27 @@ def encode_mask(mask: np.ndarray) -> RunLengths:
 
 
 def encode_polygons(polygons: Polygons, size: tuple[int, int]) -> RunLengths:
-    """The run-lengths of the mask that polygons outline, pixel for pixel COCO's.
+    """Converts polygons to run-lengths; the mask equals that of COCO's mask interface exactly.
 
     A corner is moved to a grid five times as fine as the pixels: (u, v) = (5 x + 1/2, 5 y + 1/2)
-    with the fractions cut off. An edge is walked along its longer side (u if both are equal), from
-    the lower end, point by point; the other coordinate is rounded in the same way. A step between
-    u = 5 x + 2 and 5 x + 3 crosses the middle of column x: there, inside and outside change places
-    from row ceil((v - 2) / 5) on, with the lower v of the step's two points.
+    with the fractions cut off. An edge is followed along its longer side (u if both are equal),
+    from the lower end, point by point; the other coordinate is rounded in the same way. A step
+    between u = 5 x + 2 and 5 x + 3 crosses the middle of column x. In this column inside and
+    outside are exchanged from row ceil((v - 2) / 5) on, with the lower v of the step's two points.
 
     Args:
-      polygons: of one mask.
+      polygons: the polygons of one mask.
       size: (height, width) of the image.
     Returns:
-      the run-lengths, the shortest there are.
+      the run-lengths, with as few runs as possible.
     Raises:
-      AssertionError: the argument is no `Polygons`.
-      InputError: a size that cannot be.
-    Source: what COCO's mask interface (Lin et al. 2014, "Microsoft COCO") makes of polygons.
+      InputError: size is not two integers of at least 0.
+    Source: COCO's mask interface (Lin et al. 2014, "Microsoft COCO").
     """
     if not isinstance(polygons, Polygons):
         raise AssertionError(f"polygons is {type(polygons).__name__}: give Polygons")
     height, width = size
-    # Each polygon has a line of pixels of its own, and one place more, where its last run may end.
+    # Each polygon has its own line of pixels, with one extra position, where its last run may end.
     line = height * width + 1
     polygon, u, v = _middles_crossed(polygons)
     column, row = u // _FINE, np.clip((v + _FINE // 2) // _FINE, 0, height)
@@ -136,10 +136,10 @@ def encode_polygons(polygons: Polygons, size: tuple[int, int]) -> RunLengths:
     place = (polygon * line + column * height + row)[seen]
     changes, times = np.unique(place, return_counts=True)
     changes = changes[times % 2 == 1] % line
-    # The runs of all polygons on one line: a pixel is held where more of them began than ended.
+    # The runs of all polygons on one line: a pixel is in the mask if more runs began than ended.
     begins = changes[0::2]
     ends = np.concatenate([begins, changes[1::2]])
-    order = np.argsort(ends, kind="stable")  # what begins comes before what ends there
+    order = np.argsort(ends, kind="stable")  # at equal positions, begins come before ends
     held = np.cumsum(np.where(order < begins.size, 1, -1)) > 0
     ends = ends[order][held != np.concatenate([[False], held[:-1]])]
     ends = ends[ends < height * width]
@@ -147,10 +147,10 @@ def encode_polygons(polygons: Polygons, size: tuple[int, int]) -> RunLengths:
 
 
 def _middles_crossed(polygons: Polygons) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The steps over the middle of a column, anywhere: the polygon, and the least u and v of each.
+    """Returns all steps that cross the middle of a column, also outside the image.
 
     Returns:
-      i64[S], i64[S], i64[S].
+      i64[S], i64[S], i64[S]: the polygon of each step, and its least u and v.
     """
     counts = np.array([len(corners) for corners in polygons.corners])
     stops = np.cumsum(counts)
@@ -180,14 +180,12 @@ def _middles_crossed(polygons: Polygons) -> tuple[np.ndarray, np.ndarray, np.nda
 
 
 def decode_mask(run_lengths: RunLengths) -> np.ndarray:
-    """The mask of run-lengths.
+    """Converts run-lengths to a mask.
 
     Args:
-      run_lengths: of one mask.
+      run_lengths: the run-lengths of one mask.
     Returns:
       bool[H, W].
-    Raises:
-      AssertionError: the argument is no `RunLengths`.
     """
     _check_run_lengths("run_lengths", run_lengths)
     foreground = np.arange(run_lengths.counts.size) % 2 == 1
@@ -195,52 +193,49 @@ def decode_mask(run_lengths: RunLengths) -> np.ndarray:
 
 
 def mask_area(run_lengths: RunLengths) -> int:
-    """How many pixels a mask has.
+    """Computes the number of pixels of a mask.
 
     Args:
-      run_lengths: of one mask.
+      run_lengths: the run-lengths of one mask.
     Returns:
       the number of its pixels.
-    Raises:
-      AssertionError: the argument is no `RunLengths`.
     """
     _check_run_lengths("run_lengths", run_lengths)
     return int(run_lengths.counts[1::2].sum())
 
 
 def mask_to_box(run_lengths: RunLengths) -> np.ndarray:
-    """The smallest box around a mask.
+    """Computes the smallest box around a mask.
 
     Args:
-      run_lengths: of one mask.
+      run_lengths: the run-lengths of one mask.
     Returns:
       f64[4], xyxy, pixels; zeros for an empty mask.
-    Raises:
-      AssertionError: the argument is no `RunLengths`.
     """
     _check_run_lengths("run_lengths", run_lengths)
     return _pack([run_lengths]).boxes()[0]
 
 
 def compress_counts(counts: np.ndarray) -> bytes:
-    """Counts as text, in COCO's compressed form.
+    """Compresses counts to text, in COCO's form.
 
-    From the fourth on, a count is replaced by its difference to the last but one. Each number is
-    written in two's complement in as few digits of 5 bits as hold it, the lowest first: a digit
-    d becomes the character 48 + d, or 48 + 32 + d if another follows.
+    From the fourth one on, a count is replaced by its difference to the count two before it. Each
+    number is written in two's complement with as few digits of 5 bits as possible, the lowest digit
+    first. A digit d becomes the character 48 + d, or 48 + 32 + d if another digit follows.
 
     Args:
       counts: int[R].
     Returns:
       ASCII characters.
     Raises:
-      AssertionError: the argument has another shape or is no integer.
-      InputError: a number that the form cannot hold.
+      InputError: a number is more than 2^58 in magnitude.
     """
     counts = _checked("counts", counts, 1, np.integer, "int[R]").astype(np.int64)
     wrong = np.flatnonzero((counts < -(2**58)) | (counts > 2**58))
     if wrong.size:
-        raise InputError(f"counts[{wrong[0]}] is {counts[wrong[0]]}: give at most 2^58")
+        raise InputError(
+            f"counts[{wrong[0]}] is {counts[wrong[0]]}: give at most 2^58 in magnitude"
+        )
     numbers = counts.copy()
     numbers[3:] -= counts[1:-2]
     magnitudes = np.where(numbers < 0, ~numbers, numbers)
@@ -253,14 +248,14 @@ def compress_counts(counts: np.ndarray) -> bytes:
 
 
 def decompress_counts(text: bytes | str) -> np.ndarray:
-    """Counts from COCO's compressed form; the inverse of `compress_counts`.
+    """Decompresses counts from COCO's form, as the inverse of `compress_counts`.
 
     Args:
       text: ASCII characters.
     Returns:
       i64[R].
     Raises:
-      InputError: a character that does not occur in this form, or an unfinished number.
+      InputError: a character does not occur in this form, or a number is incomplete or too long.
     """
     if isinstance(text, str):
         text = text.encode()
@@ -269,7 +264,7 @@ def decompress_counts(text: bytes | str) -> np.ndarray:
         position = int(np.argmax((digits < 0) | (digits > 63)))
         raise InputError(
             f"character {position} of the compressed counts is {chr(digits[position] + 48)!r}: "
-            "give what COCO's mask interface writes"
+            "give text in COCO's compressed form"
         )
     last = np.flatnonzero(digits < 32)
     if digits.size and digits[-1] >= 32:
@@ -289,19 +284,18 @@ def decompress_counts(text: bytes | str) -> np.ndarray:
 def run_length_iou(
     masks1: Sequence[RunLengths], masks2: Sequence[RunLengths], crowd: np.ndarray | None = None
 ) -> np.ndarray:
-    """Intersection over union of each pair of masks.
+    """Computes the intersection over union of each pair of masks.
 
-    IoU = |A and B| / |A or B|; |A and B| / |A| where B is a crowd.
+    IoU = |A and B| / |A or B|, or |A and B| / |A| if B is a crowd.
 
     Args:
-      masks1: N of them.
-      masks2: M of them.
-      crowd: bool[M], which of masks2 are regions of many objects; None: none.
+      masks1: N masks.
+      masks2: M masks.
+      crowd: bool[M], True for the masks2 that are regions of many objects; None: none is.
     Returns:
-      f64[N, M], in [0, 1]; 0 where a mask is empty.
+      f64[N, M], in [0, 1]; 0 if a mask is empty.
     Raises:
-      AssertionError: an element is no `RunLengths`, or crowd has another shape or dtype.
-      InputError: masks of different sizes.
+      InputError: masks have different sizes.
     """
     n, m = len(masks1), len(masks2)
     first, second = np.divmod(np.arange(n * m), m or 1)
@@ -317,20 +311,19 @@ def paired_run_length_iou(
     *,
     least: float = 0.0,
 ) -> np.ndarray:
-    """Intersection over union of chosen pairs of masks, as `run_length_iou`.
+    """Computes `run_length_iou` of selected pairs of masks.
 
     Args:
-      masks1: N of them.
-      masks2: M of them.
-      first: int[P], of each pair the index into masks1.
-      second: int[P], of each pair the index into masks2.
-      crowd: bool[M], which of masks2 are regions of many objects; None: none.
-      least: a smaller IoU may be given as 0; the larger this is, the fewer pairs are worked out.
+      masks1: N masks.
+      masks2: M masks.
+      first: int[P], index into masks1 for each pair.
+      second: int[P], index into masks2 for each pair.
+      crowd: bool[M], True for the masks2 that are regions of many objects; None: none is.
+      least: an IoU below this value may be returned as 0. A larger value saves computation.
     Returns:
-      f64[P], in [0, 1]; 0 where a mask is empty.
+      f64[P], in [0, 1]; 0 if a mask is empty.
     Raises:
-      AssertionError: an element is no `RunLengths`, or an array has another shape or dtype.
-      InputError: an index without a mask, or a pair of masks of different sizes.
+      InputError: an index is out of range, or the masks of a pair have different sizes.
     """
     for name, masks in (("masks1", masks1), ("masks2", masks2)):
         for index, mask in enumerate(masks):
@@ -350,7 +343,7 @@ def paired_run_length_iou(
     if different.any():
         i, j = (int(index[different][0]) for index in (first, second))
         raise InputError(
-            f"masks1[{i}] is {masks1[i].size} and masks2[{j}] is {masks2[j].size} large: "
+            f"masks1[{i}] is {masks1[i].size} and masks2[{j}] is {masks2[j].size} in size: "
             "give masks of one image"
         )
     areas1, areas2 = runs1.areas()[first], runs2.areas()[second]
@@ -368,7 +361,7 @@ def paired_run_length_iou(
 
 
 def concatenated_ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """arange(start, start + count) for each start and count, one after the other.
+    """Concatenates arange(start, start + count) for each start and count.
 
     Args:
       starts: i64[N].
@@ -381,21 +374,21 @@ def concatenated_ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 class _Runs(NamedTuple):
-    """The runs of many masks, one after the other on one long line of pixels."""
+    """The runs of many masks, one mask after the other on one long line of pixels."""
 
     sizes: np.ndarray  # i64[N, 2], height and width
-    offsets: np.ndarray  # i64[N], where on the line each mask begins
-    splits: np.ndarray  # i64[N + 1], mask i has the runs splits[i] to splits[i + 1]
+    offsets: np.ndarray  # i64[N], position on the line at which each mask begins
+    splits: np.ndarray  # i64[N + 1], mask i has the runs splits[i] to splits[i + 1] - 1
     counts: np.ndarray  # i64[R]
     foreground: np.ndarray  # bool[R]
 
     def areas(self) -> np.ndarray:
-        """i64[N], pixels of each mask."""
+        """Returns i64[N], the number of pixels of each mask."""
         before = np.concatenate([[0], np.cumsum(self.counts * self.foreground)])
         return before[self.splits[1:]] - before[self.splits[:-1]]
 
     def boxes(self) -> np.ndarray:
-        """f64[N, 4], the smallest box around each mask."""
+        """Returns f64[N, 4], the smallest box around each mask."""
         boxes = np.zeros((len(self.sizes), 4))
         runs, mask = self.drawn()
         if not runs.size:
@@ -418,7 +411,7 @@ class _Runs(NamedTuple):
         return boxes
 
     def drawn(self) -> tuple[np.ndarray, np.ndarray]:
-        """The runs of foreground that are not empty, i64[F], and the mask of each, i64[F]."""
+        """Returns the runs of foreground that are not empty, and the mask of each, both i64[F]."""
         runs = np.flatnonzero(self.foreground & (self.counts > 0))
         return runs, np.searchsorted(self.splits, runs, side="right") - 1
 
@@ -438,17 +431,17 @@ def _pack(masks: Sequence[RunLengths]) -> _Runs:
 
 
 def _box_intersections(boxes1: np.ndarray, boxes2: np.ndarray) -> np.ndarray:
-    """Pixels that two boxes share: f64[P, 4], f64[P, 4] -> i64[P]."""
+    """Returns the number of pixels that two boxes share: f64[P, 4], f64[P, 4] -> i64[P]."""
     sides = np.minimum(boxes1[:, 2:], boxes2[:, 2:]) - np.maximum(boxes1[:, :2], boxes2[:, :2])
     return np.maximum(sides, 0).prod(axis=1).astype(np.int64)
 
 
 def _intersections(runs1: _Runs, runs2: _Runs, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Pixels that each pair of masks shares, i64[P].
+    """Returns the number of pixels that each pair of masks shares, i64[P].
 
-    Let F(x) be the pixels of foreground before x on the line of all masks2. A run of foreground
-    from a to b shares F(b) - F(a) pixels with the mask that it is laid upon; the mask's offset puts
-    it there. F is found by a binary search among the ends of the runs.
+    Let F(x) be the number of foreground pixels before x on the line of all masks2. A run of
+    foreground from a to b, shifted by the offset of the mask of masks2, shares F(b) - F(a) pixels
+    with this mask. F is found by a binary search among the ends of the runs.
     """
     knots = np.concatenate([[0], np.cumsum(runs2.counts)])
     values = np.concatenate([[0], np.cumsum(runs2.counts * runs2.foreground)])
@@ -481,7 +474,7 @@ def _intersections(runs1: _Runs, runs2: _Runs, first: np.ndarray, second: np.nda
 
 
 def _checked(name, x, rank: int, kind: type, wanted: str, size: int | None = None) -> np.ndarray:
-    """x as a numpy array; AssertionError, naming it, if its rank, first size or dtype is wrong."""
+    """Returns x as a numpy array; AssertionError names it if its rank, size or dtype is wrong."""
     x = np.asarray(x)
     fits = x.ndim == rank and (size is None or x.shape[0] == size)
     if not fits or not np.issubdtype(x.dtype, kind):

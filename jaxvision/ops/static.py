@@ -1,14 +1,14 @@
-"""Options that are numbers known before tracing."""
+"""Checks of options that are numbers known before tracing."""
 
 import operator
 from collections.abc import Sequence
 
 
 def integer(name: str, value: int, *, least: int = 1) -> int:
-    """An option that is an integer.
+    """Returns an option as an integer.
 
     Raises:
-      ValueError: it is none, or less than `least`; the option is named.
+      ValueError: the value is not an integer or is less than `least`; the message names the option.
     """
     try:
         number = operator.index(value)
@@ -20,10 +20,11 @@ def integer(name: str, value: int, *, least: int = 1) -> int:
 
 
 def pair(name: str, value: int | Sequence[int], *, least: int = 1) -> tuple[int, int]:
-    """(vertical, horizontal) of an option that is given as one integer for both, or as two.
+    """Returns (vertical, horizontal) of an option that is one integer for both, or a pair.
 
     Raises:
-      ValueError: neither, or one is less than `least`; the option is named.
+      ValueError: the value is neither, or a number is less than `least`; the message names the
+        option.
     """
     both = value if isinstance(value, list | tuple) else (value, value)
     try:
@@ -39,9 +40,9 @@ def check_positive(name: str, numbers: Sequence[float], count: int | None = None
     """Raises ValueError, naming the option, if a number is not positive.
 
     Args:
-      name: of the option.
-      numbers: what was given.
-      count: how many there should be; None for any number.
+      name: name of the option.
+      numbers: its value.
+      count: the required length; None allows any length.
     """
     if count is not None and len(numbers) != count:
         raise ValueError(f"{name} has {len(numbers)} numbers: give {count}")

@@ -1,15 +1,15 @@
 """Non-maximum suppression of fixed size: exact, greedy, and without a loop over boxes.
 
-Boxes are taken in falling order of score, ties by lower index; one falls when its IoU with a box
-kept before is above the threshold. A box whose score is NaN or -inf is absent, which is how padding
-is marked. No gradient flows.
+Boxes are processed in descending order of score, ties by lower index. A box is suppressed if its
+IoU with a box kept before is above the threshold. A box whose score is NaN or -inf is absent: mark
+padding in this way. No gradient flows through the results.
 
-The form: sorted boxes are cut into tiles. A tile is first thinned by the boxes kept so far, block
-by block; among what is left, suppression is resolved by iterating `kept = alive and not (suppressed
-by a kept one)` on the tile's own matrix until nothing changes, which gives the greedy answer after
-at most as many rounds as the longest chain of suppressions, seldom more than ten. Kept boxes are
-compacted, and the loop ends with the last present box or when enough are kept.
-`benchmarks/nms.py` has the measurements behind the sizes of the tiles.
+Implementation: the sorted boxes are divided into tiles. First, the boxes kept so far suppress boxes
+of a tile, block by block. Then the suppression within the tile is resolved: `kept = alive and not
+(suppressed by a kept one)` is iterated on the tile's own matrix until nothing changes. This gives
+the greedy result after at most as many rounds as the longest chain of suppressions, rarely more
+than ten. Kept boxes are compacted. The loop ends after the last present box or when enough boxes
+are kept. `benchmarks/nms.py` has the measurements for the sizes of the tiles.
 """
 
 from functools import partial
@@ -23,7 +23,8 @@ from jaxvision.core import at_least_float32, check_array, check_range
 from jaxvision.ops.boxes import Sides, iou_and_union, split_sides
 from jaxvision.ops.primitives import by_platform
 
-# On a CPU a tile's matrix should stay in its cache; on an accelerator few large steps beat many.
+# On a CPU the matrix of a tile should fit into the cache; on an accelerator few large steps are
+# faster than many small ones.
 _CPU_TILE = 256
 _ACCELERATOR_TILE = 4096
 
@@ -36,19 +37,18 @@ def nms(
     max_detections: int,
     score_threshold: float | Array = -jnp.inf,
 ) -> tuple[Array, Array]:
-    """Greedy non-maximum suppression.
+    """Computes greedy non-maximum suppression.
 
     Args:
-      boxes: f32[N, 4], xyxy. A box without area neither falls nor makes another fall.
+      boxes: f32[N, 4], xyxy. A box without area is not suppressed and suppresses no other box.
       scores: f32[N].
-      iou_threshold: a box falls when its IoU with a kept one is above this.
+      iou_threshold: a box is suppressed if its IoU with a kept box is above this.
       max_detections: size of the result, static.
       score_threshold: boxes are absent unless their score is above this.
     Returns:
-      indices: i32[max_detections] of the kept boxes in falling order of score; 0 where not valid.
+      indices: i32[max_detections], kept boxes in descending order of score; 0 where not valid.
       valid: bool[max_detections].
     Raises:
-      AssertionError: an argument has another shape or is no float.
       ValueError: max_detections is less than 1.
     """
     boxes = check_array("boxes", boxes, ("N", 4))
@@ -65,23 +65,22 @@ def batched_nms(
     max_detections: int,
     score_threshold: float | Array = -jnp.inf,
 ) -> tuple[Array, Array]:
-    """Greedy non-maximum suppression within each class.
+    """Computes greedy non-maximum suppression within each class.
 
-    Boxes of different classes never make each other fall. Classes are compared, not moved apart by
-    an offset of the coordinates, so that nothing is lost to rounding.
+    Boxes of different classes never suppress each other. The classes are compared; no offset is
+    added to the coordinates, so that nothing is lost to rounding.
 
     Args:
       boxes: f32[N, 4], xyxy.
       scores: f32[N].
       classes: i32[N], any values.
-      iou_threshold: a box falls when its IoU with a kept one of its class is above this.
+      iou_threshold: a box is suppressed if its IoU with a kept box of its class is above this.
       max_detections: size of the result, over all classes; static.
       score_threshold: boxes are absent unless their score is above this.
     Returns:
-      indices: i32[max_detections] of the kept boxes in falling order of score; 0 where not valid.
+      indices: i32[max_detections], kept boxes in descending order of score; 0 where not valid.
       valid: bool[max_detections].
     Raises:
-      AssertionError: an argument has another shape or dtype.
       ValueError: max_detections is less than 1.
     """
     boxes = check_array("boxes", boxes, ("N", 4))
@@ -99,22 +98,24 @@ def multiclass_nms(
     score_threshold: float | Array = -jnp.inf,
     max_candidates: int | None = None,
 ) -> tuple[Array, Array, Array]:
-    """`batched_nms` of boxes that have a score for each class; a box may be kept for several.
+    """Computes `batched_nms` of boxes that have a score for each class.
+
+    A box may be kept for several classes.
 
     Args:
-      boxes: f32[N, 4], xyxy, or f32[N, C, 4] with a box of its own for each class.
+      boxes: f32[N, 4], xyxy, or f32[N, C, 4] with a separate box for each class.
       scores: f32[N, C].
-      iou_threshold: a box falls when its IoU with a kept one of its class is above this.
+      iou_threshold: a box is suppressed if its IoU with a kept box of its class is above this.
       max_detections: size of the result, over all classes; static.
       score_threshold: pairs of box and class are absent unless their score is above this.
-      max_candidates: how many of the N * C pairs, by falling score, enter the suppression; None
-        takes all. A thousand or some are enough in practice, and N * C may be a million.
+      max_candidates: number of the N * C pairs, those of the highest scores, that enter the
+        suppression; None takes all. About a thousand are enough in practice, while N * C may be a
+        million.
     Returns:
-      indices: i32[max_detections], of the boxes in falling order of score; 0 where not valid.
+      indices: i32[max_detections], kept boxes in descending order of score; 0 where not valid.
       classes: i32[max_detections]; 0 where not valid.
       valid: bool[max_detections].
     Raises:
-      AssertionError: an argument has another shape or is no float.
       ValueError: max_detections or max_candidates is less than 1.
     """
     scores = check_array("scores", scores, ("N", "C"))
@@ -147,28 +148,27 @@ def soft_nms(
     iou_threshold: float | Array = 0.3,
     score_threshold: float | Array = 0.001,
 ) -> tuple[Array, Array, Array]:
-    """Soft-NMS: overlap with a chosen box lowers a score instead of ending it.
+    """Computes soft-NMS: overlap with a kept box lowers the score of a box.
 
-    Again and again the box with the highest score is chosen, ties by lower index, and every box i
-    left gets s_i <- s_i f(IoU), with f(u) = exp(-u^2 / sigma) for "gaussian", and f(u) = 1 - u
-    where u >= iou_threshold, 1 elsewhere, for "linear". As scores fall, so does the order: each
-    choice waits for the one before, one step of O(N) each.
+    In each step the box with the highest score is kept, ties by lower index. Then every remaining
+    box i gets s_i <- s_i f(IoU), with f(u) = exp(-u^2 / sigma) for "gaussian", or, for "linear",
+    f(u) = 1 - u if u >= iou_threshold and 1 otherwise. Lower scores change the order, so each step
+    depends on the step before. A step takes O(N).
 
     Args:
       boxes: f32[N, 4], xyxy.
-      scores: f32[N], not negative; NaN and -inf are absent.
+      scores: f32[N], not negative. Boxes with a score of NaN or -inf are absent.
       max_detections: size of the result, static.
       method: "gaussian" or "linear".
-      sigma: of "gaussian".
-      iou_threshold: of "linear".
+      sigma: sigma of "gaussian".
+      iou_threshold: threshold of "linear".
       score_threshold: the search ends when no score is above this.
     Returns:
-      indices: i32[max_detections], in the order chosen; 0 where not valid.
-      scores: f32[max_detections], lowered, falling; 0 where not valid.
+      indices: i32[max_detections], in the order in which boxes were kept; 0 where not valid.
+      scores: f32[max_detections], the lowered scores in descending order; 0 where not valid.
       valid: bool[max_detections].
     Raises:
-      AssertionError: an argument has another shape or is no float.
-      ValueError: an unknown method, or max_detections is less than 1.
+      ValueError: method is unknown, or max_detections is less than 1.
     Source: Bodla et al. 2017 ("Soft-NMS"), figure 2 and section 3.
     """
     boxes = check_array("boxes", boxes, ("N", 4))
@@ -254,7 +254,7 @@ def _choose_tile(
     max_detections: int,
     tiles: tuple[int, int],
 ) -> tuple[Array, Array]:
-    """`_suppress` with the platform's tile, and a result of `max_detections`."""
+    """Runs `_suppress` with the platform's tile and pads the result to `max_detections`."""
     boxes = at_least_float32(boxes)
     scores = _absent_as_minus_inf(scores, score_threshold)
     threshold = jnp.asarray(iou_threshold, boxes.dtype)
@@ -266,12 +266,12 @@ def _choose_tile(
 
 
 class _Kept(NamedTuple):
-    """The boxes kept so far, first come first; the rest is zeros, which make nothing fall."""
+    """The boxes kept so far, in order; the rest is zeros, which suppress nothing."""
 
     count: Array  # i32[]
     sides: Array  # [4, room]
     classes: Array | None  # [room]
-    positions: Array  # i32[room], in falling order of score
+    positions: Array  # i32[room], in descending order of score
 
 
 def _suppress(
@@ -283,14 +283,14 @@ def _suppress(
     limit: int,
     tile: int,
 ) -> tuple[Array, Array]:
-    """The first `limit` boxes kept: indices i32[limit] and valid bool[limit]."""
+    """Returns the first `limit` kept boxes: indices i32[limit] and valid bool[limit]."""
     count = scores.size
     tiles = -(-count // tile)
     falling, order = lax.sort_key_val(-scores, jnp.arange(count, dtype=jnp.int32))
     present = (falling < jnp.inf).sum(dtype=jnp.int32)
 
     def sort(x: Array) -> Array:
-        """[count, ...] -> [..., tiles * tile]."""
+        """Sorts by score and pads: [count, ...] -> [..., tiles * tile]."""
         return jnp.pad(x[order].T, [(0, 0)] * (x.ndim - 1) + [(0, tiles * tile - count)])
 
     sides = sort(boxes)
@@ -299,11 +299,11 @@ def _suppress(
     def cut(x: Array | None, block: Array) -> Array | None:
         return None if x is None else lax.dynamic_slice_in_dim(x, block * tile, tile, axis=-1)
 
-    def makes_fall(a: Array, class_a: Array | None, b: Array, class_b: Array | None) -> Array:
-        """bool[tile, tile]: whether each box of a, if kept, makes each box of b fall."""
+    def suppresses(a: Array, class_a: Array | None, b: Array, class_b: Array | None) -> Array:
+        """Returns bool[tile, tile]: whether each box of a, if kept, suppresses each box of b."""
         iou, _ = iou_and_union(Sides(*(x[:, None] for x in a)), Sides(*(x[None] for x in b)))
-        falls = iou > threshold
-        return falls if class_a is None else falls & (class_a[:, None] == class_b[None])
+        suppressed = iou > threshold
+        return suppressed if class_a is None else suppressed & (class_a[:, None] == class_b[None])
 
     earlier = jnp.triu(jnp.ones((tile, tile), bool), 1)
 
@@ -313,17 +313,17 @@ def _suppress(
         positions = block * tile + jnp.arange(tile, dtype=jnp.int32)
 
         def thin(i: Array, alive: Array) -> Array:
-            falls = makes_fall(cut(kept.sides, i), cut(kept.classes, i), own, own_classes)
-            return alive & ~falls.any(axis=0)
+            suppressed = suppresses(cut(kept.sides, i), cut(kept.classes, i), own, own_classes)
+            return alive & ~suppressed.any(axis=0)
 
         blocks = (kept.count + tile - 1) // tile
         alive = lax.fori_loop(0, blocks, thin, positions < present)
 
-        falls = makes_fall(own, own_classes, own, own_classes) & earlier & alive[:, None]
+        suppressed = suppresses(own, own_classes, own, own_classes) & earlier & alive[:, None]
 
         def resolve(state: tuple[Array, Array]) -> tuple[Array, Array]:
             before, _ = state
-            after = alive & ~(falls & before[:, None]).any(axis=0)
+            after = alive & ~(suppressed & before[:, None]).any(axis=0)
             return after, (after != before).any()
 
         stays, _ = lax.while_loop(lambda state: state[1], resolve, (alive, jnp.array(True)))
@@ -344,7 +344,7 @@ def _suppress(
         block, kept = carry
         return (block * tile < present) & (kept.count < limit)
 
-    # The last step starts with less than `limit` kept and may keep a whole tile.
+    # The last step starts with fewer than `limit` kept boxes and may keep a whole tile.
     room = -(-limit // tile) * tile + tile
     nothing = _Kept(
         jnp.int32(0),

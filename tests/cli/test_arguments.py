@@ -176,7 +176,7 @@ def test_help_has_the_usage_the_flags_and_the_configs(argument):
     text = str(asked.value)
     assert text.startswith("How to use it, --config=x for example.\n\nFlags:\n")
     assert "\n  --workdir: folder of the run; train's default is runs/NAME\n" in text
-    assert "\n      --config.optimizer.learning_rate=0.003  (the highest)\n" in text
+    assert "\n      --config.optimizer.learning_rate=0.003  (the highest.)\n" in text
     for name in shipped_configs():
         assert f"\n      {name}: " in text
 

@@ -1,4 +1,4 @@
-"""`jaxvision convert`: to an Orbax checkpoint and back, and what training begins with."""
+"""`jaxvision convert`: to an Orbax checkpoint and back, and training from pretrained weights."""
 
 import json
 import re
@@ -6,10 +6,11 @@ import re
 import jax
 import numpy as np
 import pytest
-from jaxvision.cli.beginning import starting_from
 
-from jaxvision.cli import assemble
+from jaxvision.cli import setup
 from jaxvision.cli.config import default_config
+from jaxvision.cli.pretrained import pretrained_variables
+from jaxvision.engine import restore_weights
 from jaxvision.interop import (
     load_weights,
     read_state_dict,
@@ -85,7 +86,7 @@ def test_what_cannot_be_converted(command, tmp_path, state, arguments, message):
         ("segmentation", "unet_backbone", {"backbone": {"name": "vgg11_bn"}, "widths": (4,)}, ""),
     ],
 )
-def test_a_classifiers_file_begins_a_network(tmp_path, task, name, fields, prefix):
+def test_a_classifiers_file_is_taken_by_a_network(tmp_path, task, name, fields, prefix):
     stages = {"stages": ((4, 1), (8, 1), (8, 1), (8, 1), (8, 1))}
     classifier = create_model("vgg11_bn", num_classes=3, hidden=4, **stages)
     variables = random_variables(classifier, np.zeros((1, 32, 32, 3), "f4"))
@@ -97,15 +98,15 @@ def test_a_classifiers_file_begins_a_network(tmp_path, task, name, fields, prefi
         config.model.update(fields)
         config.model.get("backbone", config.model).update(stages)
     if task == "classification":
-        config.data.update({"num_classes": 3, "channels": 3, "mean": (0.5,) * 3, "std": (0.5,) * 3})
-    else:
-        config.data.class_names = ("one", "two", "three")
+        config.data.update({"channels": 3, "mean": (0.5,) * 3, "std": (0.5,) * 3})
+    config.data.class_names = ("one", "two", "three")
     if task == "detection":
         config.anchors = ((10, 13), (16, 30))
     lines = []
-    origin = {"origin": str(tmp_path / "given.npz"), "prefix": prefix}
-    begun = starting_from(assemble.make_task(config), say=lines.append, **origin)
-    params = begun.init(jax.random.key(0))["params"]
+    built = setup.build(config).task
+    own = jax.jit(built.init)(jax.random.key(0))
+    how = {"variables": own, "prefix": prefix, "log": lines.append}
+    params = pretrained_variables(built, str(tmp_path / "given.npz"), **how)["params"]
     for layer, values in variables["params"].items():
         if layer.startswith("features") or task == "classification":
             found = params.get("backbone", params)[layer]
@@ -136,7 +137,7 @@ def test_a_file_that_does_not_fit_says_what_it_has(command, tmp_path, digits, st
 
 
 @pytest.mark.slow
-def test_training_begins_with_a_file(command, tmp_path, digits, state):
+def test_training_starts_from_a_file(command, tmp_path, digits, state):
     write_state_dict(tmp_path / "given.npz", {**state, "extra.weight": np.zeros(2)})
     train = [
         "train",
@@ -149,11 +150,11 @@ def test_training_begins_with_a_file(command, tmp_path, digits, state):
     ]
     code, _, err = command(*train, "--config.init_from=given.npz", "--workdir=one")
     assert code == 0, err
-    assert "begin as in given.npz" in err
+    assert "are initialised from given.npz" in err
     assert "not taken from there: extra.weight" in err
     assert "; new: " not in err
     assert "from grey to RGB, or back: conv1/kernel" in err  # digits are grey
-    after = to_state_dict(assemble.open_run(tmp_path / "one")[1].state.variables)
+    after = to_state_dict(restore_weights(tmp_path / "one").variables)
     assert after.keys() == state.keys()
     state["conv1.weight"] = state["conv1.weight"].sum(axis=1, keepdims=True)
     for key in state:

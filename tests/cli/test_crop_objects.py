@@ -6,14 +6,12 @@ import re
 
 import numpy as np
 import pytest
-from jaxvision.data.sources.splits import CLASSIFICATION_SOURCES
 from PIL import Image
 
-from jaxvision.data import Splits, read_image
+from jaxvision.data import ImageFolder, read_image
 from tests.cli.test_errors import error_of
 from tests.data.folders import IMAGES, paint, voc_object, voc_xml, write_voc
 from tests.data.test_folders import WRITERS
-from tests.data.test_image_folders import data_of
 
 FORMS = ("voc", "yolo", "coco 0")
 ALL = ("--splits=train", "--least_side=0")
@@ -58,8 +56,7 @@ def test_each_object_of_each_form(command, tmp_path, form):
 def test_a_folder_of_classes_reads_them(command, tmp_path):
     folder = write_voc(tmp_path / "mine")
     result_of(command, f"--data={folder}", *ALL, f"--out={tmp_path / 'crops'}")
-    data = data_of(tmp_path / "crops", source="folder", validation_fraction=0.0, cache=False)
-    source = Splits(data, CLASSIFICATION_SOURCES).whole("train")
+    source = ImageFolder(tmp_path / "crops" / "train")
     assert source.class_names == ("cat", "dog")
     assert source.labels.tolist() == [0, 0, 1]
 

@@ -12,10 +12,10 @@ from PIL import Image
 from jaxvision.cli import features
 from jaxvision.cli.features import images_of
 from jaxvision.core import InputError
+from jaxvision.features import Features, fit_linear_probe, read_features, write_features
 from jaxvision.interop import read_state_dict, to_state_dict, write_state_dict
 from jaxvision.models import create_model
 from jaxvision.ops import nearest_neighbors
-from jaxvision.features import Features, fit_linear_probe, read_features, write_features
 from jaxvision.predict import write_picture
 from tests.data.folders import write_colors
 from tests.models.variables import random_variables

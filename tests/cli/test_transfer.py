@@ -109,7 +109,10 @@ def test_the_warm_up_of_the_head_and_the_ema(tiny, command):
             "--config.head_warmup={'steps': 4, 'only': ('fc',), 'learning_rate': 0.1}",
             r"config.head_warmup.steps is 4: give at least 0 and less than 4",
         ),
-        ("--config.data.class_names=('zero',)", r"the classes of the data are 0, 1, .* but config.data.class_names is zero: leave it"),
+        (
+            "--config.data.class_names=('zero',)",
+            "the classes of the data are 0, 1, .* but config.data.class_names is zero: leave it",
+        ),
     ],
 )
 def test_patterns_that_do_not_fit(tiny, command, argument, message, tmp_path):

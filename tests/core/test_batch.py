@@ -45,5 +45,7 @@ def test_what_declares_no_kind_is_refused_by_its_name():
 
     with pytest.raises(InputError, match="the field depth of Mine declares no kind: write depth:"):
         annotations_of(Mine)
-    with pytest.raises(InputError, match=r"dict is no batch struct: give a flax.struct.dataclass"):
+    with pytest.raises(
+        InputError, match=r"dict is not a batch struct: give a flax.struct.dataclass"
+    ):
         annotations_of({"image": 0})

@@ -459,7 +459,7 @@ def test_wrong_shapes_and_dtypes_name_the_argument(x, kernel, message):
 
 
 def test_an_image_smaller_than_the_kernel_is_named():
-    with pytest.raises(AssertionError, match=r"x is float32\[1, 2, 5, 4\]: smaller than"):
+    with pytest.raises(AssertionError, match=r"x is float32\[1, 2, 5, 4\]: it is smaller than"):
         conv2d(X[:, :2], KERNEL)
 
 

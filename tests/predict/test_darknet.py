@@ -3,12 +3,13 @@
 import jax
 import numpy as np
 import pytest
-from jaxvision.tasks.yolo import detect, yolov1_candidates, yolov2_candidates, yolov3_candidates
 
 from jaxvision.core import Detections, ImageBatch, InputError
 from jaxvision.interop import DarknetNetwork, parse_cfg
 from jaxvision.ops import clip_boxes_to_image
 from jaxvision.predict import darknet_task, predict
+from jaxvision.tasks.decoding import DetectOptions, detect
+from jaxvision.tasks.detectors import yolov1_candidates, yolov2_candidates, yolov3_candidates
 from jaxvision.tasks.inference import predictions_of
 from tests.models.variables import random_variables
 
@@ -61,7 +62,7 @@ def test_darknets_heads_are_read_as_the_versions_of_yolo(kind):
     def one(image):
         maps = network.apply(variables, image[None] / 255, train=False)
         boxes, scores = candidates_of(kind, {name: x[0] for name, x in maps.items()})
-        return detect(boxes, scores, image_size=(32, 32), **options)
+        return detect(boxes, scores, image_size=(32, 32), options=DetectOptions(**options))
 
     assert found.valid.any()
     for number in range(2):

@@ -1,0 +1,108 @@
+"""A run of the command line in Python: `load_run` builds the task that `eval` measures."""
+
+import json
+
+import numpy as np
+import pytest
+
+import jaxvision
+from jaxvision import data
+from jaxvision.core import InputError
+from tests.cli.conftest import result_of
+
+
+def colors(folder, task):
+    source = data.ImageFolder(folder / "test", class_names=task.class_names, grey=True)
+    return source, data.ToClassification(task.inputs, 2)
+
+
+def detection(folder, task):
+    return data.VocFolder(folder, "train"), data.ToDetection(task.inputs, 2)
+
+
+def segmentation(folder, task):
+    source = data.MaskFolder(folder, "train", class_names=task.class_names)
+    return source, data.ToSegmentation(task.inputs, 3)
+
+
+def landmarks(folder, task):
+    return data.LandmarkFolder(folder, "train"), data.ToLandmarks(task.inputs, 2)
+
+
+def restoration(folder, task):
+    photographs = data.Photographs(folder, "train")
+    return data.Tiles(photographs, size=task.tile, margin=task.margin), data.ToRestoration()
+
+
+READERS = {
+    "colors": colors,
+    "detection": detection,
+    "segmentation": segmentation,
+    "whole": segmentation,
+    "landmarks": landmarks,
+    "denoising": restoration,
+    "srcnn": restoration,
+    "espcn": restoration,
+}
+SLOW = ("whole", "landmarks", "srcnn", "espcn")
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(x, marks=pytest.mark.slow if x in SLOW else ()) for x in READERS]
+)
+def test_it_measures_what_eval_does(kind, trained, command):
+    folder, _, where = trained(kind)
+    expected, _ = result_of(command, "eval", f"--workdir={folder}")
+    run = jaxvision.load_run(folder)
+    assert run.task.loss is None
+    assert run.step == expected.pop("steps")
+    assert run.class_names == run.task.class_names
+    source, transform = READERS[kind](where, run.task)
+    batches = data.EvalLoader(source, transform, batch_size=4)
+    found = jaxvision.evaluate(run.task, run.variables, batches).metrics
+    for name in ("split", "state_digest"):
+        expected.pop(name)
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert len(expected) >= 1
+
+
+def test_the_decoding_of_a_detector_may_be_changed(trained, command):
+    folder, _, where = trained("detection")
+    images = sorted((where / "JPEGImages").iterdir())
+
+    def found(**decode):
+        run = jaxvision.load_run(folder, decode=decode)
+        return [x.result for x in jaxvision.predict(run.task, run.variables, images)]
+
+    scores = np.sort(np.concatenate([x.scores for x in found(score_threshold=0.001)]))
+    threshold = float(scores[len(scores) // 2])
+    some = found(score_threshold=threshold, iou_threshold=0.45, max_detections=100)
+    assert 0 < sum(len(x.scores) for x in some) < len(scores)
+    assert min(x.scores.min(initial=1) for x in some) >= threshold
+    # `predict` passes them on.
+    usual = ["--out=found", f"--score={threshold}", where / "JPEGImages"]
+    result_of(command, "predict", f"--workdir={folder}", *usual)
+    with open("found/predictions.json") as file:
+        entries = json.load(file)["images"]
+    for entry, ours in zip(entries, some, strict=True):
+        theirs = [x["score"] for x in entry["detections"]]
+        np.testing.assert_allclose(theirs, ours.scores, atol=1e-5)
+    assert all(len(x.scores) <= 1 for x in found(score_threshold=0.001, max_detections=1))
+
+
+def test_what_cannot_be_loaded(trained, tmp_path):
+    folder = trained("colors").folder
+    with pytest.raises(InputError, match="decode is for detection: the run in .* is for class"):
+        jaxvision.load_run(folder, decode={"score_threshold": 0.5})
+    task = jaxvision.load_run(folder).task
+    with pytest.raises(InputError, match="decode changes a task that is built from the run"):
+        jaxvision.load_run(folder, task=task, decode={"score_threshold": 0.5})
+    with pytest.raises(InputError, match="no checkpoint"):
+        jaxvision.load_run(folder, step=77)
+    with pytest.raises(InputError, match=f"no run in {tmp_path}: "):
+        jaxvision.load_run(tmp_path)
+    folder = trained("detection").folder
+    with pytest.raises(InputError, match="score_threshold is 2"):
+        jaxvision.load_run(folder, decode={"score_threshold": 2})
+    with pytest.raises(InputError, match="score_treshold"):
+        jaxvision.load_run(folder, decode={"score_treshold": 0.5})
