@@ -6,6 +6,7 @@ docs/losses.md explains the parts. The script takes about a minute on 2 CPU core
 """
 
 import argparse
+import functools
 import pathlib
 
 import jax
@@ -78,6 +79,17 @@ def train(workdir, steps):
     flags = [f"--workdir={workdir}", f"--config.steps={steps}", f"--config.loss={loss}"]
     if code := run("train", ["train.py", *flags]):
         raise SystemExit(code)
+
+
+def task_with_it():
+    """Creates the task of the digits with this loss, in Python instead of on the command line."""
+    task = jaxvision.tasks.classification(
+        jaxvision.create_model("lenet5", num_classes=10),
+        jaxvision.Inputs((32, 32), channels=1, mean=(0.5,), std=(0.5,), resize="stretch"),
+        class_names=10,
+        loss=functools.partial(poly_loss, epsilon=EPSILON),
+    )
+    return task
 
 
 def inspect(workdir):

@@ -44,6 +44,7 @@ def script(path):
 @pytest.mark.slow
 def test_the_losses_of_the_page_pass_their_checks():
     script(SCRIPT).check()
+    assert script(SCRIPT).task_with_it().kind == "classification"
 
 
 @pytest.mark.slow

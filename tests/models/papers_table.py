@@ -2,10 +2,10 @@
 
   python -m tests.models.papers_table [--only 'resnet*' ...] > FILE
 
-For each network: parameters, and the paper's or its authors' figure, where one is known; multiply-
-adds; and the largest logit of two images of noise in training, in bfloat16, with the parameters
-that it begins with. It ends at the first network whose parameters are not what is said, or whose
-logits are not finite. The last line says where it ran.
+For each network: its parameters, and the number that the paper or its authors publish, where it is
+known; multiply-adds; and the largest logit of two images of noise in training, in bfloat16, with
+the initial parameters. It stops at the first network whose parameters are not those published, or
+whose logits are not finite. The last line describes the machine.
 """
 
 import sys
@@ -101,13 +101,13 @@ def largest_logit(name, size):
 def main(argv=None):
     wanted = asked_for(__doc__, argv)
     names = list(filter(wanted, SAID))
-    print("| network | input | parameters | said | G multiply-adds | largest logit, bfloat16 |")
+    print("| network | input | parameters | published | G multiply-adds | largest logit, bfloat16 |")
     print("|---|---|---|---|---|---|")
     for name in names:
         size, said = input_size(name), SAID[name]
         summary = summarize(CLASSIFIERS[name](), size)
         if not is_said(summary.params, said):
-            sys.exit(f"{name} has {summary.params:,} parameters, and {said} are said")
+            sys.exit(f"{name} has {summary.params:,} parameters, and {said} are published")
         logit = largest_logit(name, size)
         if not np.isfinite(logit):
             sys.exit(f"the logits of {name} in bfloat16 are not finite")
