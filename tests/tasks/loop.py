@@ -1,6 +1,7 @@
 """A training loop and an evaluation in a few lines, so that tasks are tested without the engine."""
 
 import functools
+import json
 from typing import Any, NamedTuple
 
 import jax
@@ -135,8 +136,6 @@ def with_filler(batch, count):
 
 def as_json(task):
     """What a run's folder would have of a task, after a way through a file."""
-    import json
-
     parts = {name: description for name, (_, description) in task.origin.items()}
     parts |= {"kind": task.kind, "class_names": list(task.class_names)}
     return json.loads(json.dumps(parts))
