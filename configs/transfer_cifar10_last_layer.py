@@ -1,12 +1,12 @@
-"""Little data, like the old: the last layer of a ResNet-20 of CIFAR-10, anew, on 10 images a class.
+"""Trains a new last layer of a ResNet-20 of CIFAR-10 on little similar data: 10 images a class.
 
     python train.py --config=configs/transfer_cifar10_last_layer.py --config.data.dir=cifar10.npz \\
         --config.init_from=resnet20.th --config.init_prefix=module.
 
 The weights are those of github.com/akamaster/pytorch_resnet_cifar10, or any others for a ResNet-20.
-All but the last layer stays as it is, the statistics of batch norm too. With cifar10.npz as in
-docs/transfer.md: costs 18 s on 2 cores of an AMD EPYC (2026-11-22) and reaches 0.912 on 1,000 test
-images; the same network from random weights 0.269.
+All layers are frozen except the last one, with the statistics of batch norm. With the cifar10.npz of
+docs/transfer.md it costs 18 s on 2 cores of an AMD EPYC (2026-11-22) and reaches 0.912 on 1,000 test
+images; the same network from random weights reaches 0.269.
 """
 
 from jaxvision.cli.config import default_config

@@ -1,11 +1,11 @@
-"""Little data that looks like the old: the last layer of a ResNet-20 of garments, on few digits.
+"""Trains the last layer of a ResNet-20 of Fashion-MNIST on little data: a few digits.
 
     python train.py --config=configs/fashion_mnist_resnet20.py --config.data.dir=DIR
     python train.py --config=configs/transfer_digits_last_layer.py
 
-All but the last layer stays as it is, the statistics of batch norm too. It costs 14 s on 2 cores of
-an AMD EPYC (2026-11-22) and reaches 0.713 of the test fifth; the same network from random weights
-0.941. Digits are not like garments: see docs/transfer.md.
+All layers are frozen except the last one, with the statistics of batch norm. It costs 14 s on 2
+cores of an AMD EPYC (2026-11-22) and reaches 0.713 on the test fifth; the same network from random
+weights reaches 0.941. See docs/transfer.md: digits are not similar to garments.
 """
 
 from jaxvision.cli.config import default_config

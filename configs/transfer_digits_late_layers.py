@@ -1,11 +1,11 @@
-"""More data, like the old: the late layers of a ResNet-20 of Fashion-MNIST, on all the digits.
+"""Trains the late layers of a ResNet-20 of Fashion-MNIST on more data: all digits.
 
     python train.py --config=configs/fashion_mnist_resnet20.py --config.data.dir=DIR
     python train.py --config=configs/transfer_digits_late_layers.py
 
-As `transfer_digits_last_layer`, but only the first convolution and the first stage stay as they
-are, with the statistics of their norms. It costs 45 s on 2 cores of an AMD EPYC (2026-11-22) and
-reaches 0.986 of the test fifth (mean of three seeds); from random weights 0.991.
+As `transfer_digits_last_layer`, but only the first convolution and the first stage are frozen, with
+the statistics of their norms. It costs 45 s on 2 cores of an AMD EPYC (2026-11-22) and
+reaches 0.986 on the test fifth (mean of three seeds); from random weights 0.991.
 """
 
 import pathlib
