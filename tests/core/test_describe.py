@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvision.core import InputError, Inputs, find_function
+from jaxvision.cli.code import Code
+from jaxvision.core import InputError, Inputs
 from jaxvision.core.describe import code_of, describe, differences, flat, restore
 from jaxvision.layers import NORMS
 from jaxvision.models import MODELS, create_model
@@ -249,7 +250,7 @@ def test_libraries_have_no_digest_for_their_version_has():
 def test_a_function_of_a_file_is_called_by_the_name_of_the_file(tmp_path):
     file = tmp_path / "my_loss.py"
     file.write_text("def loss(x):\n    return x\n")
-    found = describe(find_function({}, f"{file}:loss", "loss"), {})
+    found = describe(Code().find({}, f"{file}:loss", "loss"), {})
     assert found["object"] == "my_loss.py:loss"
     assert found["sha256"] is not None
 
@@ -260,7 +261,7 @@ def test_the_digest_follows_the_source(tmp_path):
         file = tmp_path / f"{number}" / "own.py"
         file.parent.mkdir()
         file.write_text(f"def loss(x):\n    return x + {number}\n")
-        digests.add(describe(find_function({}, f"{file}:loss", "loss"), {})["sha256"])
+        digests.add(describe(Code().find({}, f"{file}:loss", "loss"), {})["sha256"])
     assert len(digests) == 2
 
 

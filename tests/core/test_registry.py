@@ -1,13 +1,8 @@
 """Registries: merged with an error on a clash, looked up with a hint."""
 
-import json
-import os
-import pickle
-import sys
-
 import pytest
 
-from jaxvision.core import InputError, close_names, find_function, lookup, merge
+from jaxvision.core import InputError, close_names, lookup, merge
 
 TABLE = {"resnet18": 18, "resnet20": 20, "yolov2": 2}
 
@@ -59,53 +54,3 @@ def test_an_input_error_is_one_line_and_a_value_error():
     with pytest.raises(ValueError) as error:
         lookup(TABLE, "resnet", "model")
     assert "\n" not in str(error.value)
-
-
-def test_a_function_is_found_in_the_table_in_a_module_and_in_a_file(tmp_path, monkeypatch):
-    file = tmp_path / "a:b" / "json.py"
-    file.parent.mkdir()
-    file.write_text(OWN)
-    assert find_function({"f": len}, "f", "loss") is len
-    assert find_function({}, "os.path:join", "loss") is os.path.join
-    function = find_function({}, f"{file}:of_a_point", "loss")
-    assert function() == 3
-    assert pickle.loads(pickle.dumps(function)) is function
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert find_function({}, "~/a:b/json.py:of_a_point", "loss")() == 3
-    assert sys.modules["json"] is json
-
-
-# Dataclasses with such annotations look their module up.
-OWN = """
-from __future__ import annotations
-import dataclasses
-
-@dataclasses.dataclass
-class Point:
-    x: int = 3
-
-number = 4
-
-def of_a_point():
-    return Point().x
-"""
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("lenn", "unknown loss 'lenn': did you mean 'len'"),
-        (None, "loss is None: give its name"),
-        (":f", "loss ':f': give 'file.py:function' or 'package.module:function'"),
-        ("..os:f", "loss '..os:f': give 'file.py:function'"),
-        ("no_such_module:f", "loss 'no_such_module:f': No module named 'no_such_module'"),
-        ("os.path:joined", "unknown loss of os.path 'joined': did you mean 'join'"),
-        ("FILE:number", "unknown loss of .* 'number': known: .*of_a_point"),
-        ("none.py:f", "there is no file .*none.py"),
-    ],
-)
-def test_a_function_that_is_not_there_says_why(tmp_path, name, message):
-    file = tmp_path / "own.py"
-    file.write_text(OWN)
-    with pytest.raises(InputError, match=message):
-        find_function({"len": len}, name and name.replace("FILE", str(file)), "loss")
