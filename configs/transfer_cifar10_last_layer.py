@@ -4,9 +4,9 @@
         --config.init_from=resnet20.th --config.init_prefix=module.
 
 The weights are those of github.com/akamaster/pytorch_resnet_cifar10, or any others for a ResNet-20.
-All layers are frozen except the last one, with the statistics of batch norm. With the cifar10.npz of
-docs/transfer.md it costs 18 s on 2 cores of an AMD EPYC (2026-11-22) and reaches 0.912 on 1,000 test
-images; the same network from random weights reaches 0.269.
+All layers are frozen except the last one, with the statistics of batch norm. With the cifar10.npz
+of docs/transfer.md it costs 18 s on 2 cores of an AMD EPYC (2026-11-22) and reaches 0.912 on 1,000
+test images; the same network from random weights reaches 0.269.
 """
 
 from jaxvision.cli.config import default_config
