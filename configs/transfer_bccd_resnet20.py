@@ -6,9 +6,10 @@
         --config.init_from=resnet20.npz --config.init_prefix=module.
 
 The weights are those of github.com/akamaster/pytorch_resnet_cifar10, or any others for a ResNet-20.
-During the first fifth, only the new last layer is trained (head warmup), then all layers, at
-a tenth of its learning rate. It costs 1 min 20 s on 2 cores of an AMD EPYC (2026-11-22) and reaches
-0.9975 on the test images (mean of three seeds); from random weights, at ten times the rate, 0.9894.
+In the first fifth of the steps only the new last layer is trained (head warmup); then all layers,
+at a tenth of its learning rate. It costs 1 min 20 s on 2 cores of an AMD EPYC (2026-11-22) and
+reaches 0.9975 on the test images (mean of three seeds); from random weights, at ten times the rate,
+0.9894.
 """
 
 from jaxvision.cli.config import default_config

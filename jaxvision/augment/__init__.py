@@ -1,4 +1,12 @@
-"""Augmentation on the device: functions of (key, example), the same for every batch struct."""
+"""Augmentation on the device: functions (key, example) -> example for every batch struct.
+
+Functions and augmentations raise AssertionError if an array, or a field of the example, has another
+shape or dtype. "Raises:" in a docstring lists what else is raised. These options mean the same
+everywhere:
+
+  fill: value of the pixels outside the image, in 0..255.
+  least_visible, least_side: options of `clip_and_drop`, which drops boxes that leave the image.
+"""
 
 from jaxvision.augment.adjust import (
     ColorJitter,
@@ -97,7 +105,7 @@ AUGMENTATIONS = {
     "ScaleTranslate": ScaleTranslate,
     "Symmetry": Symmetry,
 }
-"""Augmentations by name."""
+"""Classes of augmentations by name."""
 
 __all__ = [
     "AUGMENTATIONS",

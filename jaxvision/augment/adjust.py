@@ -1,8 +1,8 @@
-"""Changes of an image's colours by an amount, as torchvision defines them, on the device.
+"""Functions that change the colours of an image by an amount, as torchvision defines them.
 
 Images are uint8 or float [H, W, C] in 0..255, grey (C = 1) or RGB; results are float32, in 0..255,
-and not rounded. torchvision and Pillow give bytes for bytes and cut fractions off: on bytes they
-are up to one below. An amount may be traced, so that it is not checked.
+and not rounded. torchvision and Pillow return uint8 images for uint8 images and cut fractions off,
+so that their results are lower by up to one. The amount may be traced, so its value is not checked.
 """
 
 import math
@@ -25,9 +25,9 @@ class ColorJitter:
     """Changes brightness, contrast, saturation and hue of the image at random; see `color_jitter`.
 
     Attributes:
-      brightness: the limit of its factor, in [max(0, 1 - limit), 1 + limit]: at least 0.
-      contrast: the same.
-      saturation: the same.
+      brightness: limit of the factor, which is in [max(0, 1 - limit), 1 + limit]; at least 0.
+      contrast: as for brightness.
+      saturation: as for brightness.
       hue: the largest shift, in turns: at least 0, at most 1/2.
     """
 
@@ -41,13 +41,11 @@ class ColorJitter:
         _check_limits(self.brightness, self.contrast, self.saturation, self.hue)
 
     def __call__(self, key: Array, example: E) -> E:
-        """Changes the image and nothing else; it becomes float32.
+        """Changes only the image, which becomes float32.
 
         Args:
           key: key[].
           example: a batch struct without its leading axis; its image is grey or RGB.
-        Raises:
-          AssertionError: the image has another shape or dtype.
         """
 
         def change(image: Array) -> Array:
@@ -64,79 +62,69 @@ class ColorJitter:
 
 
 def adjust_brightness(image: Array, factor: Array) -> Array:
-    """Multiplies the image by a factor: 0 is black, 1 the image, more is brighter, up to white.
+    """Changes the brightness: multiplies the image by a factor.
 
     Args:
       image: uint8 or float [H, W, C], in 0..255.
-      factor: f32[], at least 0.
+      factor: f32[], at least 0: 0 gives black, 1 the image, more than 1 a brighter image.
     Returns:
       f32[H, W, C], in 0..255.
-    Raises:
-      AssertionError: an argument has another shape or dtype.
     """
     image = _floats(image)
     return _blend(image, _black(image), factor)
 
 
 def adjust_contrast(image: Array, factor: Array) -> Array:
-    """Multiplies each colour's distance from the image's mean grey by a factor.
+    """Changes the contrast: multiplies the difference of each colour to the mean grey by a factor.
 
     Args:
       image: uint8 or float [H, W, C], grey or RGB in 0..255.
-      factor: f32[], at least 0: 0 is one grey, 1 the image.
+      factor: f32[], at least 0: 0 gives a uniform grey, 1 the image.
     Returns:
-      f32[H, W, C], in 0..255. Pillow takes the mean of bytes, rounded.
-    Raises:
-      AssertionError: an argument has another shape or dtype.
+      f32[H, W, C], in 0..255. Pillow rounds the grey values and their mean.
     """
     image = _floats(image)
     return _blend(image, _mean_grey(image), factor)
 
 
 def adjust_saturation(image: Array, factor: Array) -> Array:
-    """Multiplies each colour's distance from its own grey by a factor; grey images do not change.
+    """Changes the saturation: multiplies the difference of each colour to its grey by a factor.
 
     Args:
-      image: uint8 or float [H, W, C], grey or RGB in 0..255.
-      factor: f32[], at least 0: 0 is grey, 1 the image.
+      image: uint8 or float [H, W, C], grey or RGB in 0..255. A grey image does not change.
+      factor: f32[], at least 0: 0 gives a grey image, 1 the image.
     Returns:
-      f32[H, W, C], in 0..255. Grey is that of `rgb_to_grey`, as in Pillow; torchvision's shares of
-      red, green and blue sum to 0.9999.
-    Raises:
-      AssertionError: an argument has another shape or dtype.
+      f32[H, W, C], in 0..255. Grey is computed by `rgb_to_grey`, as in Pillow. The weights of red,
+      green and blue in torchvision sum to 0.9999.
     """
     image = _floats(image)
     return _blend(image, _grey(image), factor)
 
 
 def adjust_sharpness(image: Array, factor: Array) -> Array:
-    """Multiplies each colour's distance from the mean around it by a factor.
+    """Changes the sharpness: multiplies the difference of each pixel to its local mean by a factor.
 
-    The mean is of 3 x 3 pixels, of which the middle one counts five times. The outermost pixels
-    stay as they are.
+    The mean is over 3 x 3 pixels, where the middle pixel has weight 5. The outermost pixels do not
+    change.
 
     Args:
       image: uint8 or float [H, W, C], in 0..255.
-      factor: f32[], at least 0: 0 is smooth, 1 the image, 2 sharper.
+      factor: f32[], at least 0: 0 gives a smooth image, 1 the image, 2 a sharper image.
     Returns:
       f32[H, W, C], in 0..255.
-    Raises:
-      AssertionError: an argument has another shape or dtype.
     """
     image = _floats(image)
     return _blend(image, _smooth(image), factor)
 
 
 def adjust_hue(image: Array, shift: Array) -> Array:
-    """Turns the hue of each colour; a grey image stays as it is.
+    """Shifts the hue of each colour.
 
     Args:
-      image: uint8 or float [H, W, C], grey or RGB in 0..255.
-      shift: f32[], in turns: 1/3 makes green of red; -1/2 and 1/2 are the same.
+      image: uint8 or float [H, W, C], grey or RGB in 0..255. A grey image does not change.
+      shift: f32[], in turns: 1/3 changes red to green; -1/2 and 1/2 are the same.
     Returns:
       f32[H, W, C], in 0..255.
-    Raises:
-      AssertionError: an argument has another shape or dtype.
     """
     image = _floats(image)
     shift = check_array("shift", shift, (), "number").astype(image.dtype)
@@ -147,15 +135,13 @@ def adjust_hue(image: Array, shift: Array) -> Array:
 
 
 def posterize(image: Array, bits: Array) -> Array:
-    """Keeps the first bits of each value, and sets the others to 0.
+    """Keeps the highest bits of each value and sets the others to 0.
 
     Args:
       image: uint8 or float [H, W, C], in 0..255.
-      bits: i32[], in 0..8. With 8, only fractions are cut off.
+      bits: i32[], number of bits to keep, in 0..8. With 8 bits, only fractions are cut off.
     Returns:
       f32[H, W, C]: multiples of 2^(8 - bits).
-    Raises:
-      AssertionError: an argument has another shape or dtype.
     """
     image = _floats(image)
     bits = check_array("bits", bits, (), "int").astype(jnp.int32)
@@ -164,15 +150,13 @@ def posterize(image: Array, bits: Array) -> Array:
 
 
 def solarize(image: Array, threshold: Array) -> Array:
-    """Inverts the values from a threshold on: x becomes 255 - x.
+    """Inverts the values of at least a threshold: x becomes 255 - x.
 
     Args:
       image: uint8 or float [H, W, C], in 0..255.
-      threshold: f32[]; with 0 all values are inverted, above 255 none.
+      threshold: f32[]; 0 inverts all values, more than 255 inverts none.
     Returns:
       f32[H, W, C], in 0..255.
-    Raises:
-      AssertionError: an argument has another shape or dtype.
     """
     image = _floats(image)
     threshold = check_array("threshold", threshold, (), "number")
@@ -180,16 +164,14 @@ def solarize(image: Array, threshold: Array) -> Array:
 
 
 def autocontrast(image: Array) -> Array:
-    """Stretches each channel, so that its darkest value is 0 and its brightest 255.
+    """Stretches each channel, so that its darkest value becomes 0 and its brightest 255.
 
-    A channel of one value stays as it is.
+    A channel with only one value does not change.
 
     Args:
       image: uint8 or float [H, W, C], in 0..255.
     Returns:
       f32[H, W, C], in 0..255.
-    Raises:
-      AssertionError: the image has another shape or dtype.
     """
     image = _floats(image)
     least = image.min(axis=(0, 1), keepdims=True)
@@ -199,18 +181,18 @@ def autocontrast(image: Array) -> Array:
 
 
 def equalize(image: Array) -> Array:
-    """Spreads the values of each channel, so that all are about as frequent.
+    """Equalizes the histogram of each channel.
 
-    With c(v) the number of a channel's pixels below v, m that of all but the brightest, and
-    s = floor(m / 255): v becomes min(floor((c(v) + floor(s / 2)) / s), 255), and if s = 0, as in an
-    image of one value, the channel stays as it is. Values count without their fractions.
+    Let c(v) be the number of a channel's pixels below v, m the number of all but its brightest
+    pixels, and s = floor(m / 255). Then v becomes min(floor((c(v) + floor(s / 2)) / s), 255). If
+    s = 0, as in an image with one value, the channel does not change. Fractions of values are
+    ignored.
 
     Args:
       image: uint8 or float [H, W, C], in 0..255.
     Returns:
-      f32[H, W, C]: whole numbers, unless it is the image: exactly Pillow's and torchvision's.
-    Raises:
-      AssertionError: the image has another shape or dtype.
+      f32[H, W, C], integers, unless the channel does not change. The result equals that of Pillow
+      and torchvision.
     """
     image = _floats(image)
 
@@ -236,21 +218,20 @@ def color_jitter(
 ) -> Array:
     """Changes brightness, contrast, saturation and hue by random amounts, in a random order.
 
-    Factors are uniform in [max(0, 1 - limit), 1 + limit], the hue's shift in [-hue, hue]; all
-    orders are as likely.
+    Factors are uniform in [max(0, 1 - limit), 1 + limit], the hue's shift is uniform in
+    [-hue, hue], and all orders are equally likely.
 
     Args:
       key: key[].
       image: uint8 or float [H, W, C], grey or RGB in 0..255.
-      brightness: the limit of its factor, at least 0; see `adjust_brightness`.
-      contrast: the same; see `adjust_contrast`.
-      saturation: the same; see `adjust_saturation`.
-      hue: the largest shift, in turns: at least 0, at most 1/2; see `adjust_hue`.
+      brightness: limit of the factor of `adjust_brightness`, at least 0.
+      contrast: limit of the factor of `adjust_contrast`, at least 0.
+      saturation: limit of the factor of `adjust_saturation`, at least 0.
+      hue: the largest shift of `adjust_hue`, in turns: at least 0, at most 1/2.
     Returns:
       f32[H, W, C], in 0..255.
     Raises:
-      AssertionError: the image has another shape or dtype.
-      InputError: a limit out of its range.
+      InputError: a limit is out of range.
     Source: torchvision's ColorJitter.
     """
     limits = _check_limits(brightness, contrast, saturation, hue)
@@ -263,8 +244,9 @@ def color_jitter(
     factors = jax.random.uniform(
         factor_key, (count,), image.dtype, minval=jnp.maximum(1 - limit, 0), maxval=1 + limit
     )
-    # The hue comes after so many others. It takes longest, so it is computed once; the others are
-    # computed before and after it, with a factor of 1 on the side where they do not count.
+    # `place` is the number of changes before the hue. The hue takes longest, so it is computed only
+    # once. The other changes are computed before and after it, with a factor of 1 on the side to
+    # which they do not belong.
     place = jax.random.randint(place_key, (), 0, count + 1)
 
     def change_by_factors(image: Array, active: Array) -> Array:
@@ -284,7 +266,7 @@ def color_jitter(
 def _check_limits(
     brightness: float, contrast: float, saturation: float, hue: float
 ) -> dict[str, float]:
-    """The limits of the factors, by name."""
+    """Returns the limits of the factors by name, after a check of their ranges."""
     limits = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
     for name, limit in limits.items():
         check_range(name, limit, least=0, less_than=math.inf)
@@ -293,13 +275,13 @@ def _check_limits(
 
 
 def adjust_one(image: Array, number: Array, factor: Array, *, names: tuple[str, ...]) -> Array:
-    """One of several changes by a factor, for the work of little more than one.
+    """Applies one of several changes by a factor, at little more than the cost of one.
 
     Args:
       image: f32[H, W, C], grey or RGB in 0..255.
-      number: i32[], of the change in `names`.
+      number: i32[], index of the change in `names`.
       factor: f32[], at least 0.
-      names: of brightness, contrast, saturation and sharpness.
+      names: the possible changes: brightness, contrast, saturation or sharpness.
     Returns:
       f32[H, W, C], in 0..255.
     """
@@ -312,7 +294,7 @@ def _floats(image: Array) -> Array:
 
 
 def _blend(image: Array, other: Array, factor: Array) -> Array:
-    """`other` for factor 0, the image for 1, and beyond the image for more."""
+    """Interpolates from `other` (factor 0) to the image (factor 1), or extrapolates beyond it."""
     factor = check_array("factor", factor, (), "number").astype(image.dtype)
     return jnp.clip(factor * image + (1 - factor) * other, 0, 255)
 
@@ -342,4 +324,4 @@ _REFERENCES = {
     "saturation": _grey,
     "sharpness": _smooth,
 }
-"""The result of each change with a factor of 0."""
+"""Functions that compute the result of each change with the factor 0."""

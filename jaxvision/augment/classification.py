@@ -1,4 +1,4 @@
-"""Mixup and CutMix of an image and its class with another's, on the device.
+"""Mixup and CutMix of an image and its label with another example, on the device.
 
 An example is a `ClassificationBatch` without the batch axis: an image [H, W, C] in 0..255, a label
 i32[] or a distribution over the classes f32[K], and a weight.
@@ -19,26 +19,28 @@ from jaxvision.core import ClassificationBatch, OptionError, check_array, check_
 
 @dataclass(frozen=True)
 class ClassMixup:
-    """Mixes an example with its first partner by mixup, or by CutMix, or not at all.
+    """Applies mixup or CutMix to an example and its first partner, each with a probability.
 
-    Mixup: s times the one image plus 1 - s times the other, with the share s from Beta(mixup_alpha,
-    mixup_alpha); Zhang et al. 2018 ("mixup: beyond empirical risk minimization"), equation 2, whose
-    alpha for ImageNet is 0.1 to 0.4.
+    Mixup returns s times the first image plus 1 - s times the second one, with s drawn from
+    Beta(mixup_alpha, mixup_alpha); Zhang et al. 2018 ("mixup: beyond empirical risk minimization"),
+    equation 2, whose alpha for ImageNet is 0.1 to 0.4.
 
-    CutMix: the image with a box of the other's. With t from Beta(cutmix_alpha, cutmix_alpha), the
-    box reaches floor(sqrt(1 - t) / 2 times the side) to either side of a pixel's corner, which is
-    uniform within the image, and is cut at the borders. The share s is the part of the image that
-    is left; Yun et al. 2019 ("CutMix"), section 3.1 and algorithm A1.
+    CutMix replaces a box of the first image by the second image. With t drawn from
+    Beta(cutmix_alpha, cutmix_alpha), the box reaches floor(sqrt(1 - t) / 2 times the side) to
+    either side of a pixel's corner, which is uniform within the image, and is clipped at the
+    borders. Here s is the fraction of the first image that is left; Yun et al. 2019 ("CutMix"),
+    section 3.1 and algorithm A1.
 
-    The losses of both halves add up as they would have apart. With shares s and 1 - s, labels q as
-    distributions and weights w, the result has the weight w = s w1 + (1 - s) w2 and the label
-    (s w1 q1 + (1 - s) w2 q2) / w: for equal weights s q1 + (1 - s) q2, as in the papers.
+    For examples with labels q1 and q2 as distributions and weights w1 and w2, the result has the
+    weight w = s w1 + (1 - s) w2 and the label (s w1 q1 + (1 - s) w2 q2) / w. Its loss is then the
+    sum of the losses with both labels, weighted by s w1 and (1 - s) w2. For equal weights the label
+    is s q1 + (1 - s) q2, as in the papers.
 
     Attributes:
       num_classes: K, at least 1.
       mixup: probability of mixup.
-      cutmix: probability of CutMix; both together are at most 1.
-      mixup_alpha: more than 0; the larger, the nearer is the share to 1/2.
+      cutmix: probability of CutMix; the sum of both is at most 1.
+      mixup_alpha: more than 0; a larger value gives s closer to 1/2.
       cutmix_alpha: more than 0; 1 makes t uniform.
     """
 
@@ -56,7 +58,7 @@ class ClassMixup:
         if self.mixup + self.cutmix > 1:
             raise OptionError(
                 "cutmix",
-                f"cutmix is {self.cutmix} and mixup is {self.mixup}: together give at most 1",
+                f"cutmix is {self.cutmix} and mixup is {self.mixup}: give a sum of at most 1",
             )
         for name in ("mixup_alpha", "cutmix_alpha"):
             check_range(name, getattr(self, name), more_than=0, less_than=math.inf)
@@ -66,12 +68,11 @@ class ClassMixup:
 
         Args:
           key: key[].
-          example: see above, with at least one partner, which is taken.
+          example: an example, as described above, with at least one partner, which is removed.
         Returns:
-          The example; image and label, f32[K], are float32, also of what is not mixed. Its extent
-          is the larger one along each side, where it is mixed.
+          the example. Image and label, f32[K], are float32, even if the example is not mixed. If it
+          is mixed, its extent is the larger one along each side.
         Raises:
-          AssertionError: a part of the example or of its partner has another shape or dtype.
           InputError: there is no partner.
         """
         taken, left = take_partners(example, self.partners, "ClassMixup")
@@ -92,7 +93,7 @@ class ClassMixup:
 
         ours, theirs = share * weight, (1 - share) * other_weight
         both = ours + theirs
-        # Of two that do not count, neither does the label.
+        # If both weights are 0, the label has no effect.
         part = jnp.where(both > 0, ours / jnp.where(both > 0, both, 1), share)
         extent = example.extent
         if extent is not None:
@@ -112,7 +113,7 @@ def _parts(
     prefix: str = "",
     shape: tuple[int | str, ...] = ("H", "W", "C"),
 ) -> tuple[Array, Array, Array]:
-    """Image, label as a distribution, and weight, in float32."""
+    """Returns the image, the label as a distribution, and the weight, in float32."""
     image = check_array(f"{prefix}image", example.image, shape, "number").astype(jnp.float32)
     weight = check_array(f"{prefix}weight", example.weight, (), "number").astype(jnp.float32)
     if jnp.ndim(example.label):
@@ -124,7 +125,7 @@ def _parts(
 
 
 def _left_by_box(key: Array, share: Array, height: int, width: int) -> Array:
-    """f32[H, W]: 0 in a box of about 1 - share of the area, around a random place; else 1."""
+    """Returns f32[H, W]: 0 in a random box with about 1 - share of the area, 1 elsewhere."""
     sides = jnp.array([height, width])
     centre = jax.random.randint(key, (2,), 0, sides)
     half = jnp.floor(jnp.sqrt(1 - share) / 2 * sides).astype(jnp.int32)

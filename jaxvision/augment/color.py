@@ -1,4 +1,4 @@
-"""Changes of colour on the device: pure functions of (key, image), to be vmapped."""
+"""Colour spaces and random changes of colour on the device: pure functions for `jax.vmap`."""
 
 import math
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from jaxvision.core import at_least_float32, check_array, check_range
 
 E = TypeVar("E")
 
-# ITU-R BT.601: the shares of red and blue in the luminance, and the steps that it and the colour
-# differences span, of 255.
+# ITU-R BT.601: the weights of red and blue in the luminance, and the ranges of the luminance and of
+# the colour differences as fractions of 255.
 _RED, _BLUE = 0.299, 0.114
 _LUMINANCE, _DIFFERENCE = 219 / 255, 224 / 255
 
@@ -38,13 +38,11 @@ class RandomHsv:
         _check_hsv(self.hue, self.saturation, self.value)
 
     def __call__(self, key: Array, example: E) -> E:
-        """Changes the image and nothing else; it becomes float32.
+        """Changes only the image, which becomes float32.
 
         Args:
           key: key[].
           example: a batch struct without its leading axis; its image is RGB.
-        Raises:
-          AssertionError: the image has another shape or dtype.
         """
 
         def change(image: Array) -> Array:
@@ -58,16 +56,14 @@ class RandomHsv:
 def rgb_to_hsv(image: Array) -> Array:
     """Computes hue, saturation and value of each colour.
 
-    With M the largest and m the smallest of R, G, B: V = M, S = (M - m) / M, and H is the place on
-    the circle of colours: red 0, green 1/3, blue 2/3, in between in proportion. Grey has H = 0 and
-    black S = 0.
+    With M the largest and m the smallest of R, G, B: V = M, S = (M - m) / M, and H is the position
+    on the colour circle: red 0, green 1/3, blue 2/3, and linear in between. H is 0 for grey, and S
+    is 0 for black.
 
     Args:
-      image: f32[..., 3], RGB in [0, 1]. (In 0..255, only V is in 0..255 too.)
+      image: f32[..., 3], RGB in [0, 1]. For RGB in 0..255, V is in 0..255, H and S in [0, 1].
     Returns:
       f32[..., 3], each in [0, 1]; half precision is computed in float32.
-    Raises:
-      AssertionError: image has another shape or is no float.
     Source: Smith 1978 ("Color gamut transform pairs"), the hexcone model.
     """
     image = check_array("image", image, ("...", 3))
@@ -91,12 +87,10 @@ def hsv_to_rgb(image: Array) -> Array:
     With k = (n + 6 H) mod 6, for n = 5, 3, 1: R, G, B = V - V S max(0, min(k, 4 - k, 1)).
 
     Args:
-      image: f32[..., 3], HSV: S and V in [0, 1], H any number of turns. (Larger S or V lead to a
-        colour outside [0, 1] by the same equation.)
+      image: f32[..., 3], HSV: S and V in [0, 1], H any number of turns. Larger S or V give colours
+        outside [0, 1] by the same equation.
     Returns:
       f32[..., 3], RGB in [0, 1]; half precision is computed in float32.
-    Raises:
-      AssertionError: image has another shape or is no float.
     Source: Smith 1978 ("Color gamut transform pairs"), the hexcone model.
     """
     image = check_array("image", image, ("...", 3))
@@ -111,14 +105,12 @@ def hsv_to_rgb(image: Array) -> Array:
 
 
 def rgb_to_grey(image: Array) -> Array:
-    """Computes the grey of each colour: 0.299 R + 0.587 G + 0.114 B.
+    """Computes the grey value of each colour: 0.299 R + 0.587 G + 0.114 B.
 
     Args:
       image: uint8 or float [..., 3], RGB.
     Returns:
       f32[..., 1], in the image's units, not rounded; half precision is computed in float32.
-    Raises:
-      AssertionError: image has another shape or dtype.
     Source: Recommendation ITU-R BT.601-7, section 2.5.1.
     """
     image = check_array("image", image, ("...", 3), "number")
@@ -134,14 +126,12 @@ def rgb_to_ycbcr(image: Array) -> Array:
 
     With L = 0.299 R + 0.587 G + 0.114 B: Y = 16 + 219/255 L,
     Cb = 128 + 224/255 (B - L) / (2 (1 - 0.114)), Cr = 128 + 224/255 (R - L) / (2 (1 - 0.299)).
-    MATLAB rounds 8-bit images afterwards; here nothing is rounded.
+    MATLAB rounds 8-bit images afterwards; this function does not round.
 
     Args:
       image: uint8 or float [..., 3], RGB in 0..255.
     Returns:
       f32[..., 3], Y in 16..235, Cb and Cr in 16..240; half precision is computed in float32.
-    Raises:
-      AssertionError: image has another shape or dtype.
     Source: Recommendation ITU-R BT.601-7, section 2.5.
     """
     image = check_array("image", image, ("...", 3), "number")
@@ -157,12 +147,10 @@ def ycbcr_to_rgb(image: Array) -> Array:
     """Inverts `rgb_to_ycbcr`, up to rounding.
 
     Args:
-      image: uint8 or float [..., 3]: Y, Cb and Cr as `rgb_to_ycbcr` gives them.
+      image: uint8 or float [..., 3]: Y, Cb and Cr as from `rgb_to_ycbcr`.
     Returns:
-      f32[..., 3], RGB in 0..255, not clipped: not all of YCbCr is a colour; half precision is
-      computed in float32.
-    Raises:
-      AssertionError: image has another shape or dtype.
+      f32[..., 3], RGB in 0..255, not clipped: some values of YCbCr lie outside the range of RGB.
+      Half precision is computed in float32.
     Source: Recommendation ITU-R BT.601-7, section 2.5.
     """
     image = check_array("image", image, ("...", 3), "number")
@@ -182,11 +170,11 @@ def random_hsv(
     saturation: float = 1.5,
     value: float = 1.5,
 ) -> Array:
-    """Turns the hue, and multiplies saturation and value, at random, as Darknet does.
+    """Shifts the hue and multiplies saturation and value at random, as Darknet does.
 
-    One draw holds for the whole image: the hue's shift is uniform in [-hue, hue] of the circle; a
-    factor is uniform in [1, limit] or, half the time, 1 over such a number. Only the
-    final result is clipped to 0..255.
+    The whole image has the same shift and factors. The hue's shift is uniform in [-hue, hue] of the
+    circle; a factor is uniform in [1, limit] or, with probability 1/2, the inverse of such a
+    number. Only the final result is clipped to 0..255.
 
     Args:
       key: key[].
@@ -197,8 +185,7 @@ def random_hsv(
     Returns:
       f32[H, W, 3], in 0..255.
     Raises:
-      AssertionError: image has another shape.
-      InputError: a limit out of its range.
+      InputError: a limit is out of range.
     Source: Redmon et al. 2016 ("You only look once"), section 2.2; Darknet's `hue`, `saturation`
       and `exposure`.
     """

@@ -1,4 +1,4 @@
-"""Augmentations one after the other, with a probability, and with other examples."""
+"""Functions that combine augmentations, apply them with a probability, and take partners."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,14 +16,15 @@ Tree = TypeVar("Tree")
 
 
 class Augmentation(Protocol):
-    """A random change of one example on the device: a function of (key, example).
+    """A random change of one example on the device: a function (key, example) -> example.
 
-    Those of this package are frozen dataclasses whose fields are numbers, tuples and other
-    augmentations, so that they can be compared and described. A plain function is one too.
+    The augmentations of this package are frozen dataclasses whose fields are numbers, tuples and
+    other augmentations, so that they can be compared and described. A plain function is also an
+    augmentation.
 
     Attributes:
-      partners: how many other examples it takes from the field `partners` of each example; where
-        there is no such attribute it is 0.
+      partners: number of further examples that it takes from the field `partners` of each example;
+        0 if there is no such attribute.
     """
 
     partners: int
@@ -35,18 +36,19 @@ class Augmentation(Protocol):
           key: key[].
           example: a batch struct without its leading axis.
         Returns:
-          The example, with the same shapes and without the partners that were taken.
+          the example, with the same shapes and without the partners that were taken.
         """
 
 
 @dataclass(frozen=True)
 class Compose:
-    """Applies several augmentations one after the other; step i has the key fold_in(key, i).
+    """Applies several augmentations one after the other; step i uses the key fold_in(key, i).
 
     An example needs as many partners as all steps together. Each step that takes partners gets the
-    next ones, exactly as many as it takes. A step that takes none also changes the partners that
-    later steps take, each with a key of its own: of `(RandomFlip(), ClassMixup(10, mixup=1.0))`
-    both images of a mixed one are flipped by themselves.
+    next partners, exactly as many as it takes. A step that takes no partners also changes the
+    partners for later steps, each with its own key: with
+    `(RandomFlip(), ClassMixup(10, mixup=1.0))` both images are flipped independently before they
+    are mixed.
 
     Attributes:
       steps: augmentations, or functions (key, example) -> example.
@@ -63,20 +65,20 @@ class Compose:
 
     @property
     def partners(self) -> int:
-        """How many other examples all steps together take."""
+        """The number of further examples that all steps together take."""
         return sum(map(partners_of, self.steps))
 
     def __call__(self, key: Array, example: E) -> E:
-        """Changes an example by all steps.
+        """Applies all steps to an example.
 
         Args:
           key: key[].
           example: a batch struct without its leading axis, with at least as many partners as the
             steps take.
         Returns:
-          The example, without partners.
+          the example, without partners.
         Raises:
-          AssertionError, InputError: of a step; InputError: too few partners.
+          InputError: there are too few partners, or a step raises it.
         """
         left, _ = take_partners(example, self.partners, "Compose")
         if getattr(example, "partners", None) is not None:
@@ -88,34 +90,34 @@ class Compose:
                 example = example.replace(partners=taken)
             example = step(jax.random.fold_in(key, number), example)
             if left is not None and not count:
-                # The numbers from len(steps) on are of no step.
+                # The numbers from len(steps) on are not used by any step.
                 partner_key = jax.random.fold_in(key, len(self.steps) + number)
                 left = jax.vmap(step)(jax.random.split(partner_key, _count(left)), left)
         return example
 
 
 def partners_of(augmentation: Callable[..., Any]) -> int:
-    """How many other examples an augmentation, or a function, takes beside each one."""
+    """Returns the number of further examples that an augmentation takes for each example."""
     return getattr(augmentation, "partners", 0)
 
 
 def take_partners(example: Any, count: int, what: str) -> tuple[Any, Any]:
-    """The first partners of an example, and those that are left.
+    """Returns the first partners of an example, and the remaining ones.
 
     Args:
       example: a batch struct without its leading axis.
-      count: how many are taken.
-      what: what takes them, for the message.
+      count: number of partners to take.
+      what: name of the augmentation, for the message.
     Returns:
-      Examples [count, ...] and [rest, ...], each None where there are none.
+      examples [count, ...] and [rest, ...]; None in place of zero examples.
     Raises:
-      InputError: the example has fewer.
+      InputError: the example has fewer than `count` partners.
     """
     partners = getattr(example, "partners", None)
     if count and _count(partners) < count:
         raise InputError(
             f"{what} takes {count} of an example's partners, and there are {_count(partners)}: let "
-            f"the loader send {count} with each example"
+            f"the loader provide {count} with each example"
         )
     return _cut(partners, count)
 
@@ -127,22 +129,23 @@ def with_probability(
     *,
     probability: float,
 ) -> Tree:
-    """Applies a function with the given probability, and else gives the example.
+    """Applies a function with a probability, and returns the example unchanged otherwise.
 
-    Both are computed and one is chosen: under `vmap`, which is how augmentation runs, a
-    `lax.cond` becomes the same choice, and it would refuse a function that turns bytes to floats.
+    Both results are computed and one is selected. Under `vmap`, as augmentation runs, a `lax.cond`
+    would become the same selection, and it does not accept a function that converts uint8 to
+    floats.
 
     Args:
       key: key[].
       example: arrays in any structure: an example, or an image.
-      function: (key, example) -> example, of the same shapes; a field that it sets to None is
-        None in any case.
-      probability: in [0, 1].
+      function: (key, example) -> example, with the same shapes. A field that it sets to None is
+        always None in the result.
+      probability: probability of the function, in [0, 1].
     Returns:
-      The example, with dtypes that hold both.
+      the example, with dtypes to which both results can be converted.
     Raises:
       AssertionError: the function changes a shape.
-      InputError: the probability is out of its range.
+      InputError: probability is out of range.
     """
     check_range("probability", probability, least=0, most=1)
     choice_key, function_key = jax.random.split(key)
@@ -163,7 +166,7 @@ def _count(partners: Any) -> int:
 
 
 def _cut(partners: Any, count: int) -> tuple[Any, Any]:
-    """The first so many partners and the rest; None for none."""
+    """Returns the first `count` partners and the rest; None in place of zero partners."""
     number = _count(partners)
     first = jax.tree.map(lambda x: x[:count], partners) if count else None
     return first, jax.tree.map(lambda x: x[count:], partners) if count < number else None

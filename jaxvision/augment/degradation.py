@@ -1,4 +1,4 @@
-"""Degradations that restoration undoes, on the device: noise, and lost resolution."""
+"""Degradations for image restoration, on the device: noise and loss of resolution."""
 
 import math
 
@@ -12,7 +12,7 @@ from jaxvision.ops import resize_bicubic
 
 
 def gaussian_noise(key: Array, image: Array, sigma: Array) -> Array:
-    """Adds white Gaussian noise: y = x + sigma n, n standard normal for each pixel and channel.
+    """Adds white Gaussian noise: y = x + sigma n, with n standard normal in each pixel and channel.
 
     Args:
       key: key[].
@@ -20,8 +20,6 @@ def gaussian_noise(key: Array, image: Array, sigma: Array) -> Array:
       sigma: f32[], standard deviation in the image's units.
     Returns:
       f32[..., H, W, C], not clipped.
-    Raises:
-      AssertionError: an argument has another shape or dtype.
     """
     image = at_least_float32(check_array("image", image, ("...", "H", "W", "C"), "number"))
     sigma = check_array("sigma", sigma, (), "number").astype(image.dtype)
@@ -29,18 +27,17 @@ def gaussian_noise(key: Array, image: Array, sigma: Array) -> Array:
 
 
 def random_gaussian_noise(key: Array, image: Array, *, sigma: tuple[float, float]) -> Array:
-    """Adds white Gaussian noise of a level that is drawn once for the whole image.
+    """Adds white Gaussian noise with a standard deviation that is drawn once for the whole image.
 
     Args:
       key: key[].
       image: uint8 or float [..., H, W, C], in 0..255.
-      sigma: the least and the largest standard deviation, in the image's units, drawn uniformly;
-        (25, 25) for a known level, (0, 55) for a blind denoiser.
+      sigma: the least and the largest standard deviation, in the image's units; the value is
+        uniform in between. Use (25, 25) for a known level, (0, 55) for a blind denoiser.
     Returns:
       f32[..., H, W, C], not clipped.
     Raises:
-      AssertionError: image has another shape or dtype.
-      InputError: sigma is no such range.
+      InputError: sigma is not a range of numbers of at least 0.
     Source: Zhang et al. 2017 ("Beyond a Gaussian denoiser"), section IV.A.
     """
     least, most = check_limits("sigma", sigma, least=0, less_than=math.inf)
@@ -55,12 +52,11 @@ def downscale(image: Array, *, factor: int) -> Array:
 
     Args:
       image: uint8 or float [..., H, W, C].
-      factor: divides H and W.
+      factor: an integer that divides H and W.
     Returns:
       f32[..., H / factor, W / factor, C], bicubic with antialiasing, not rounded.
     Raises:
-      AssertionError: image has another shape or dtype.
-      InputError: the factor is less than 1, or does not divide the sides.
+      InputError: factor is less than 1 or does not divide H and W.
     Source: see `jaxvision.ops.resize_bicubic`.
     """
     image = at_least_float32(check_array("image", image, ("...", "H", "W", "C"), "number"))
@@ -74,16 +70,15 @@ def downscale(image: Array, *, factor: int) -> Array:
 
 
 def downscale_upscale(image: Array, *, factor: int) -> Array:
-    """Removes detail: downscales the image and enlarges it again bicubically.
+    """Removes detail: downscales the image and enlarges it again with bicubic interpolation.
 
     Args:
       image: uint8 or float [..., H, W, C].
-      factor: divides H and W.
+      factor: an integer that divides H and W.
     Returns:
       f32[..., H, W, C], not rounded.
     Raises:
-      AssertionError: image has another shape or dtype.
-      InputError: the factor is less than 1, or does not divide the sides.
+      InputError: factor is less than 1 or does not divide H and W.
     Source: Dong et al. 2016 ("Image super-resolution using deep convolutional networks"),
       section 4; see `jaxvision.ops.resize_bicubic`.
     """

@@ -1,15 +1,15 @@
-"""Several images with boxes become one, on the device: pure functions, to be vmapped.
+"""Augmentations that combine several images with boxes, on the device: for use under `jax.vmap`.
 
 An example is a `DetectionBatch` without the batch axis: an image [H, W, C] in 0..255, and N rows of
 boxes f32[N, 4] (xyxy, pixels), labels i32[N], box_mask, crowd and difficult bool[N], masks
 bool[N, H, W] or None, and keypoints f32[N, K, 3] or None. A pixel's left edge is x, its right edge
-x + 1. The result has the same shapes: a box that leaves the image keeps its row, with box_mask
-False, zeros for a box and for keypoints, and an empty mask (see `clip_and_drop`); its label and
-flags stay. The content of padded rows plays no part. Whether a box stays does not depend on its
-mask, so that one may stay of which no pixel is left.
+x + 1. The result has the same shapes. A box that leaves the image keeps its row, but gets box_mask
+False, zeros for its box and keypoints, and an empty mask (see `clip_and_drop`); its label and flags
+do not change. The content of padded rows has no effect. Whether a box is dropped does not depend on
+its mask, so that a box may stay although no pixel of its mask is left.
 
-Facts about the original image, such as `area`, `placement` and `size`, do not hold for the result:
-every result is without them (None).
+Properties of the original image, such as `area`, `placement` and `size`, are not valid for the
+result, and are None in it.
 """
 
 import functools
@@ -34,10 +34,10 @@ class Mosaic:
     """Applies `mosaic` to an example and three partners, with a probability.
 
     Attributes:
-      probability: in [0, 1].
-      least_visible: share of a box's area that must stay visible, in [0, 1]; see `clip_and_drop`.
-      least_side: shortest side that the visible part of a box may have, pixels, at least 0.
-      margin: of the centre, as a share of the side: at least 0, at most 1/2.
+      probability: probability of the mosaic, in [0, 1].
+      least_visible: see `clip_and_drop`.
+      least_side: see `clip_and_drop`.
+      margin: least distance of the centre from the borders, as a fraction of the side, in [0, 1/2].
     """
 
     probability: float = 1.0
@@ -52,7 +52,7 @@ class Mosaic:
         check_range("margin", self.margin, least=0, most=0.5)
 
     def __call__(self, key: Array, example: DetectionBatch) -> DetectionBatch:
-        """See `mosaic`; the first three partners are taken."""
+        """Applies `mosaic` and removes the first three partners."""
         rule = {"least_visible": self.least_visible, "least_side": self.least_side}
         function = functools.partial(mosaic, margin=self.margin, **rule)
         result = _sometimes(key, example, function, self.probability)
@@ -64,8 +64,9 @@ class Mixup:
     """Applies `mixup` to an example and a partner, with a probability.
 
     Attributes:
-      probability: in [0, 1].
-      alpha: the share is drawn from Beta(alpha, alpha): more than 0; the larger, the nearer to 1/2.
+      probability: probability of mixup, in [0, 1].
+      alpha: the weight of the first image is drawn from Beta(alpha, alpha); more than 0. A larger
+        value gives weights closer to 1/2.
     """
 
     probability: float = 1.0
@@ -77,7 +78,7 @@ class Mixup:
         check_range("alpha", self.alpha, more_than=0, less_than=math.inf)
 
     def __call__(self, key: Array, example: DetectionBatch) -> DetectionBatch:
-        """See `mixup`; the first partner is taken."""
+        """Applies `mixup` and removes the first partner."""
         function = functools.partial(mixup, alpha=self.alpha)
         result = _sometimes(key, example, function, self.probability)
         return result.replace(partners=take_partners(example, self.partners, "mixup")[1])
@@ -86,24 +87,24 @@ class Mixup:
 def clip_and_drop(
     example: DetectionBatch, *, least_visible: float = 0.25, least_side: float = 1.0
 ) -> DetectionBatch:
-    """Clips the boxes to the image and drops those of which too little is left.
+    """Clips the boxes to the image and drops the boxes of which too little is left.
 
-    A box is dropped if the part of its area inside the image is less than `least_visible`, if a
-    side of that part is shorter than `least_side`, or if it has no area. Its row stays, with
-    box_mask False, zeros for a box and for keypoints, and an empty mask; padded rows get these too.
+    A box is dropped if the fraction of its area inside the image is less than `least_visible`, if a
+    side of the part inside is shorter than `least_side`, or if it has no area. Its row stays, with
+    box_mask False, zeros for its box and keypoints, and an empty mask. Padded rows get the same.
 
-    All augmentations by which boxes can leave the image end with this rule. Each counts from the
-    boxes that it gets: what an earlier one has cut off counts no more.
+    All augmentations by which boxes can leave the image apply this rule at the end. The fraction
+    refers to the boxes before this augmentation; parts that an earlier one has clipped do not
+    count.
 
     Args:
-      example: see above; boxes may reach beyond the image.
-      least_visible: share of a box's area that must stay visible, in [0, 1].
-      least_side: shortest side that the visible part of a box may have, pixels, at least 0.
+      example: an example, as described above; boxes may reach beyond the image.
+      least_visible: least fraction of a box's area that must stay visible, in [0, 1].
+      least_side: least length of the sides of a box's visible part, pixels, at least 0.
     Returns:
-      The example with other boxes, box_mask, masks and keypoints.
+      the example with new boxes, box_mask, masks and keypoints.
     Raises:
-      AssertionError: a part of the example has another shape or dtype.
-      InputError: an option is out of its range.
+      InputError: an option is out of range.
     """
     check_rule(least_visible, least_side)
     example = _check(example)
@@ -120,31 +121,30 @@ def mosaic(
     least_visible: float = 0.25,
     least_side: float = 1.0,
 ) -> DetectionBatch:
-    """Puts four images around a random centre: the example and its first three partners.
+    """Combines four images around a random centre: the example and its first three partners.
 
-    A centre (x, y) is drawn, in whole pixels; each coordinate is uniform among those at least
-    `margin` of the side away from the borders. It cuts the result, which has the size of one image,
-    into four parts: upper left the example, then the partners upper right, lower left, lower right.
-    Each part shows a crop of its image, of the part's size and at an offset uniform among all whole
-    ones, so that nothing is scaled, interpolated or filled: a change of scale is for another
-    augmentation, before or after this one.
+    The centre (x, y) is drawn in whole pixels; each coordinate is uniform among those at least
+    `margin` of the side away from the borders. It divides the result, which has the size of one
+    image, into four parts: the example is upper left, and the partners are upper right, lower left
+    and lower right. Each part is a crop of its image with the size of the part, at an offset that
+    is uniform among all possible whole pixels. Nothing is scaled, interpolated or filled; to change
+    the scale, apply another augmentation before or after this one.
 
-    Boxes, masks and keypoints are moved with their images, and clipped and dropped by the rule of
-    `clip_and_drop` with the part in place of the image. The result has N rows again, in falling
-    order of area (ties in the order of the images and their rows): when more than N boxes are left,
-    the largest N stay. Its extent is the whole image.
+    Boxes, masks and keypoints move with their images. They are clipped and dropped by the rule of
+    `clip_and_drop`, with the part in place of the image. The result has N rows again, in descending
+    order of area (ties in the order of the images and their rows). If more than N boxes are left,
+    the largest N are kept. The extent of the result is the whole image.
 
     Args:
       key: key[].
-      example: see above, with at least 3 partners.
-      margin: of the centre, as a share of the side: at least 0, at most 1/2.
+      example: an example, as described above, with at least 3 partners.
+      margin: least distance of the centre from the borders, as a fraction of the side, in [0, 1/2].
       least_visible: see `clip_and_drop`.
       least_side: see `clip_and_drop`.
     Returns:
-      The example; the image has its dtype; mask, index and partners are those of the example.
+      the example. The image keeps its dtype; mask, index and partners do not change.
     Raises:
-      AssertionError: a part of the example or of its partners has another shape or dtype.
-      InputError: fewer than 3 partners, or an option out of its range.
+      InputError: there are fewer than 3 partners, or an option is out of range.
     Source: Bochkovskiy et al. 2020 ("YOLOv4"), section 3.3, figure 3.
     """
     check_range("margin", margin, least=0, most=0.5)
@@ -166,17 +166,16 @@ def mosaic(
 
 
 def mixup(key: Array, example: DetectionBatch, *, alpha: float = 1.5) -> DetectionBatch:
-    """Blends an example with its first partner, with a share drawn from Beta(alpha, alpha).
+    """Blends an example with its first partner, with a weight drawn from Beta(alpha, alpha).
 
     Args:
       key: key[].
-      example: see above, with partners.
-      alpha: more than 0; the larger, the nearer are the shares to 1/2.
+      example: an example, as described above, with partners.
+      alpha: more than 0. A larger value gives weights closer to 1/2.
     Returns:
-      As `blend`; partners are those of the example.
+      the result of `blend`; the partners do not change.
     Raises:
-      AssertionError: a part of the example or of its partners has another shape or dtype.
-      InputError: no partner, or alpha is out of its range.
+      InputError: there is no partner, or alpha is out of range.
     Source: Zhang et al. 2019 ("Bag of freebies for training object detection neural networks"),
       section 3.1.
     """
@@ -187,21 +186,19 @@ def mixup(key: Array, example: DetectionBatch, *, alpha: float = 1.5) -> Detecti
 
 
 def blend(example: DetectionBatch, other: DetectionBatch, share: Array) -> DetectionBatch:
-    """Adds share times the first image and 1 - share times the second, with the boxes of both.
+    """Blends two images, share times the first plus 1 - share times the second, with all boxes.
 
-    All boxes and masks count in full, whatever the share, as in YOLOX (Ge et al. 2021). The result
-    has N rows again, in falling order of area (ties: the first's before the second's, in the order
-    of their rows): when both have more than N boxes together, the largest N stay. Its extent is the
-    larger one along each side.
+    All boxes and masks have full weight, whatever the share, as in YOLOX (Ge et al. 2021). The
+    result has N rows again, in descending order of area (ties in the order of the images and their
+    rows). If there are more than N boxes, the largest N are kept. Its extent is the larger one
+    along each side.
 
     Args:
-      example: see above.
-      other: another one, of the same shapes.
-      share: f32[], in [0, 1].
+      example: an example, as described above.
+      other: another example with the same shapes.
+      share: f32[], weight of the first image, in [0, 1].
     Returns:
-      The example; the image is float32; mask, index and partners are those of the first.
-    Raises:
-      AssertionError: an argument, or a part of one, has another shape or dtype.
+      the example. The image is float32; mask, index and partners do not change.
     Source: Zhang et al. 2019 ("Bag of freebies for training object detection neural networks"),
       section 3.1.
     """
@@ -219,9 +216,9 @@ def blend(example: DetectionBatch, other: DetectionBatch, share: Array) -> Detec
 
 
 _FLAGS = {"labels": "int", "crowd": "bool", "difficult": "bool"}
-"""What an example has for each box and no augmentation of one image changes."""
+"""Fields with a row for each box that no augmentation of one image changes, and their dtypes."""
 _PLACES = ("boxes", "masks", "keypoints")
-"""What an example has for each box and has a place in the image."""
+"""Fields with a row for each box that describe a place in the image."""
 
 
 def _sometimes(
@@ -238,9 +235,9 @@ def _sometimes(
 def _check(
     example: DetectionBatch, prefix: str = "", like: DetectionBatch | None = None
 ) -> DetectionBatch:
-    """The example as JAX arrays, if its shapes and dtypes are right (those of `like`, if given).
+    """Returns the example as JAX arrays, after a check of shapes and dtypes (those of `like`).
 
-    What describes the original image is left out.
+    Properties of the original image are set to None.
     """
     given = fields_of(example, prefix=prefix, like=like)
     changed = {name: x for kind in SHAPES for name, x in given[kind].items()}
@@ -251,13 +248,13 @@ def _check(
 
 
 def _partners(example: DetectionBatch, count: int, what: str) -> DetectionBatch:
-    """The example's first partners, as many as `what` takes."""
+    """Returns the first `count` partners of the example, after a check."""
     partners, _ = take_partners(example, count, what)
     return jax.vmap(lambda other: _check(other, "partners.", example))(partners)
 
 
 def _only_real(example: DetectionBatch) -> DetectionBatch:
-    """The example with zeros for boxes, masks and keypoints in the rows that are not real."""
+    """Sets boxes, masks and keypoints to zeros in padded rows."""
     rows = {name: getattr(example, name) for name in _PLACES}
     rows = {name: only_real(x, example.box_mask) for name, x in rows.items() if x is not None}
     return example.replace(**rows)
@@ -266,7 +263,7 @@ def _only_real(example: DetectionBatch) -> DetectionBatch:
 def _clip_to(
     window: Array, example: DetectionBatch, least_visible: float, least_side: float
 ) -> DetectionBatch:
-    """`clip_and_drop` with any window, f32[4], in place of the image."""
+    """Applies `clip_and_drop` with any window, f32[4], in place of the image."""
     boxes, kept = clip_and_keep(example.boxes, example.box_mask, window, least_visible, least_side)
     example = example.replace(boxes=boxes, box_mask=kept)
     if example.keypoints is not None:
@@ -275,7 +272,7 @@ def _clip_to(
 
 
 def _keypoints_in(window: Array, keypoints: Array) -> Array:
-    """f32[N, K, 3], with zeros for those outside the window."""
+    """Returns the keypoints, f32[N, K, 3], with zeros for those outside the window."""
     place = keypoints[..., :2]
     inside = (place >= window[:2][None, None]) & (place <= window[2:][None, None])
     there = inside.all(axis=-1) & (keypoints[..., 2] > 0)
@@ -284,7 +281,10 @@ def _keypoints_in(window: Array, keypoints: Array) -> Array:
 
 @jax.jit
 def _with_largest(example: DetectionBatch, several: DetectionBatch) -> tuple[DetectionBatch, Array]:
-    """The example with the largest boxes of several examples [K, ...]; which one each is from."""
+    """Returns the example with the largest boxes of several examples [K, ...].
+
+    The second result is the index of the example from which each box is.
+    """
     rows = {name: getattr(several, name) for name in (*_PLACES, "box_mask", *_FLAGS)}
     rows = {name: jnp.concatenate([*x]) for name, x in rows.items() if x is not None}
     boxes, real = rows["boxes"], rows["box_mask"]
@@ -298,10 +298,11 @@ def _with_largest(example: DetectionBatch, several: DetectionBatch) -> tuple[Det
 def _parts_of_mosaic(
     key: Array, four: DetectionBatch, margin: float, least_visible: float, least_side: float
 ) -> tuple[Array, DetectionBatch, Array, Array]:
-    """The image, and of the four examples their rows in it (masks unmoved), moves and windows.
+    """Computes the image of a mosaic, and the rows, moves and windows of its four parts.
 
     Returns:
-      [H, W, C], the rows of 4 examples, i32[4, 2] (x, y) and f32[4, 4].
+      image [H, W, C], the rows of the 4 examples (masks not yet moved), the moves i32[4, 2] as
+      (x, y), and the windows f32[4, 4].
     """
     # From here on x comes first, as in boxes: [2], or [4, 2] for the four parts.
     sides = four.image.shape[2:0:-1]
@@ -313,7 +314,7 @@ def _parts_of_mosaic(
     end = jnp.where(after, size[None], centre[None])
     offset = jax.random.randint(offset_key, (4, 2), 0, size[None] - (end - begin) + 1)
     move = begin - offset
-    # Four slices: as one, under vmap, they take ten times as long on a CPU.
+    # Four separate slices: one batched slice under vmap takes ten times as long on a CPU.
     images = [_translate(four.image[k], move[k]) for k in range(4)]
     left = (jnp.arange(sides[0]) < centre[0])[None, :, None]
     upper = (jnp.arange(sides[1]) < centre[1])[:, None, None]
@@ -331,7 +332,7 @@ def _parts_of_mosaic(
 
 @jax.jit
 def _masks_in_parts(masks: Array, moves: Array, windows: Array) -> Array:
-    """Masks of whole images, each moved by its own (x, y) and cut to its own window of a mosaic."""
+    """Moves each mask by its own (x, y) and clips it to its own window of a mosaic."""
     height, width = masks.shape[1:]
     x, y = jnp.arange(width) + 0.5, jnp.arange(height) + 0.5
 
@@ -345,7 +346,7 @@ def _masks_in_parts(masks: Array, moves: Array, windows: Array) -> Array:
 
 
 def _translate(image: Array, move: Array) -> Array:
-    """The image moved by whole pixels, (x, y), at most its own size."""
+    """Moves an image by whole pixels, (x, y), at most by its own size."""
     height, width, _ = image.shape
     padded = jnp.pad(image, ((height, height), (width, width), (0, 0)))
     return jax.lax.dynamic_slice(padded, (height - move[1], width - move[0], 0), image.shape)

@@ -1,8 +1,8 @@
-"""Geometric augmentations, for every batch struct: each draws a `Move`, and `apply_move` does it.
+"""Geometric augmentations for every batch struct: each draws a `Move`, which `apply_move` applies.
 
 An augmentation is a function (key, example) -> example with its options as fields. An example is a
-batch struct without its leading axis, with an image [H, W, C] of bytes or floats in 0..255; the
-result has the same shapes. All run under `jax.vmap`.
+batch struct without its leading axis, with an image [H, W, C], uint8 or float, in 0..255. The
+result has the same shapes. All augmentations run under `jax.vmap`.
 """
 
 import functools
@@ -24,10 +24,10 @@ E = TypeVar("E")
 
 
 class Geometric:
-    """A geometric augmentation; a subclass is a frozen dataclass with a method `draw`.
+    """The base class of geometric augmentations: frozen dataclasses with a method `draw`.
 
-    A subclass may have the fields `least_visible`, `least_side` and `swap` of `apply_move`; without
-    them no box is dropped that has an area inside the image, and no point is exchanged.
+    A subclass may have the fields `least_visible`, `least_side` and `swap` of `apply_move`. Without
+    them, boxes are dropped only if they have no area inside the image, and points are not swapped.
     """
 
     partners: ClassVar[int] = 0
@@ -36,24 +36,23 @@ class Geometric:
     swap: tuple[int, ...] = ()
 
     def draw(self, key: Array, size: tuple[int, int]) -> Move:
-        """Draws what to do with an example.
+        """Draws the move of an example.
 
         Args:
           key: key[].
-          size: (height, width) of its image.
+          size: (height, width) of the image.
         """
         raise NotImplementedError
 
     def __call__(self, key: Array, example: E) -> E:
-        """Moves all of an example by one draw.
+        """Draws a move and applies it to all fields of an example.
 
         Args:
           key: key[].
           example: a batch struct without its leading axis.
         Returns:
-          The example; see `apply_move`.
+          the example; see `apply_move`.
         Raises:
-          AssertionError: a field has another shape or dtype than its kind.
           InputError: the struct has a field that cannot be moved.
         """
         return apply_move(
@@ -67,13 +66,13 @@ class Geometric:
 
 @dataclass(frozen=True)
 class RandomFlip(Geometric):
-    """Mirrors left and right with a probability; the image keeps its dtype.
+    """Flips the example horizontally with a probability; the image keeps its dtype.
 
     Attributes:
-      probability: of the flip, in [0, 1].
-      swap: for each landmark, or keypoint, the one that it becomes in the mirror, itself or
-        another, which then becomes it: (1, 0, 2) for two eyes and a nose. (): none is exchanged. It
-        plays no part where there are neither.
+      probability: probability of the flip, in [0, 1].
+      swap: for each landmark or keypoint the index of its mirrored counterpart, such as (1, 0, 2)
+        for two eyes and a nose. (): no points are swapped. It has no effect without landmarks or
+        keypoints.
     """
 
     probability: float = 0.5
@@ -98,11 +97,11 @@ class ScaleTranslate(Geometric):
 
     Attributes:
       scale: the least and the largest factor, more than 0; more than 1 enlarges.
-      ratio: the least and the largest factor of width over height, more than 0.
-      translate: the largest move, as a share of the side, at least 0.
-      least_visible: share of a box's area that must stay visible, in [0, 1]; see `clip_and_drop`.
-      least_side: shortest side that the visible part of a box may have, pixels, at least 0.
-      fill: the colour outside the image, in 0..255.
+      ratio: the least and the largest factor of width / height, more than 0.
+      translate: the largest move, as a fraction of the side, at least 0.
+      least_visible: see `clip_and_drop`.
+      least_side: see `clip_and_drop`.
+      fill: value of the pixels outside the image, in 0..255.
     """
 
     scale: tuple[float, float] = (1.0, 1.0)
@@ -129,17 +128,18 @@ class ScaleTranslate(Geometric):
 
 @dataclass(frozen=True)
 class JitterCrop(Geometric):
-    """Moves each border of the image in or out, and resizes the result to H x W, as Darknet does.
+    """Moves each border of the image in or out and resizes the result to H x W, as Darknet does.
 
-    The left and the right border move by up to `jitter` of the width, the upper and the lower by up
-    to `jitter` of the height: four numbers, uniform in [-jitter, jitter]. The image becomes
-    float32, bilinear. Darknet's `jitter` is 0.2 for YOLOv1, 0.2 or 0.3 for v2, and 0.3 for v3.
+    The left and the right border move by up to `jitter` of the width, the upper and the lower
+    border by up to `jitter` of the height: the four numbers are uniform in [-jitter, jitter]. The
+    image becomes float32, bilinear. Darknet's `jitter` is 0.2 for YOLOv1, 0.2 or 0.3 for YOLOv2,
+    and 0.3 for YOLOv3.
 
     Attributes:
       jitter: at least 0, less than 1/2.
-      least_visible: share of a box's area that must stay visible, in [0, 1]; see `clip_and_drop`.
-      least_side: shortest side that the visible part of a box may have, pixels, at least 0.
-      fill: the colour outside the image, in 0..255.
+      least_visible: see `clip_and_drop`.
+      least_side: see `clip_and_drop`.
+      fill: value of the pixels outside the image, in 0..255.
     """
 
     jitter: float = 0.3
@@ -162,16 +162,16 @@ class JitterCrop(Geometric):
 
 @dataclass(frozen=True)
 class RandomCrop(Geometric):
-    """Pads every side, then crops the original size at a random offset; the image keeps its dtype.
+    """Pads every side, then crops to the original size at a random offset; the dtype is kept.
 
     Offsets are uniform over all (2 * padding + 1)^2 positions, as in the CIFAR experiments of He et
     al. 2016 (section 4.2; padding 4).
 
     Attributes:
-      padding: pixels on each side, at least 0.
-      fill: the colour of the padding, in 0..255.
-      least_visible: share of a box's area that must stay visible, in [0, 1]; see `clip_and_drop`.
-      least_side: shortest side that the visible part of a box may have, pixels, at least 0.
+      padding: number of pixels to pad on each side, at least 0.
+      fill: value of the padding, in 0..255.
+      least_visible: see `clip_and_drop`.
+      least_side: see `clip_and_drop`.
     """
 
     padding: int
@@ -201,16 +201,16 @@ class RandomCrop(Geometric):
 
 @dataclass(frozen=True)
 class RandomResizedCrop(Geometric):
-    """Cuts out a window of a random size, aspect ratio and place, and resizes it.
+    """Crops a window of a random size, aspect ratio and position, and resizes it.
 
     The result has the size of the image; it is float32, bilinear. See Szegedy et al. 2015 ("Going
     deeper with convolutions"), section 6, and `random_resized_crop_window`.
 
     Attributes:
-      scale: the least and the largest share of the image's area, more than 0, at most 1.
-      ratio: the least and the largest width over height, more than 0.
-      least_visible: share of a box's area that must stay visible, in [0, 1]; see `clip_and_drop`.
-      least_side: shortest side that the visible part of a box may have, pixels, at least 0.
+      scale: the least and the largest fraction of the image's area, more than 0, at most 1.
+      ratio: the least and the largest width / height, more than 0.
+      least_visible: see `clip_and_drop`.
+      least_side: see `clip_and_drop`.
     """
 
     scale: tuple[float, float] = (0.08, 1.0)
@@ -227,7 +227,7 @@ class RandomResizedCrop(Geometric):
 
     def draw(self, key: Array, size: tuple[int, int]) -> Move:
         window = random_resized_crop_window(key, size, scale=self.scale, ratio=self.ratio)
-        # It lies within the image, so that nothing shrinks and nothing is filled.
+        # The window is inside the image, so that nothing shrinks and nothing is filled.
         return window_move(window, size=size)
 
 
@@ -240,9 +240,9 @@ class Rotate(Geometric):
 
     Attributes:
       degrees: the largest angle, at least 0.
-      fill: the colour outside the image, in 0..255.
-      least_visible: share of a box's area that must stay visible, in [0, 1]; see `clip_and_drop`.
-      least_side: shortest side that the visible part of a box may have, pixels, at least 0.
+      fill: value of the pixels outside the image, in 0..255.
+      least_visible: see `clip_and_drop`.
+      least_side: see `clip_and_drop`.
     """
 
     degrees: float
@@ -275,21 +275,22 @@ class Rotate(Geometric):
 
 @dataclass(frozen=True)
 class Elastic(Geometric):
-    """Bends the image smoothly: random moves on a coarse grid, cubic in between.
+    """Deforms the image smoothly by random displacements on a coarse grid.
 
     The grid has `cells` cells along each side, from border to border. Each of its
-    (cells + 1) x (cells + 1) points moves by a normal draw of standard deviation `sigma` along each
-    axis; the moves of pixels in between are interpolated bicubically. A pixel of the result shows
-    the place to which its move leads. The image becomes float32, bilinear. Ronneberger et al. 2015
-    ("U-Net"), section 3.1, have 3 x 3 points and 10 pixels.
+    (cells + 1) x (cells + 1) points has a displacement that is normal with standard deviation
+    `sigma` along each axis; the displacements of pixels in between are interpolated bicubically. A
+    pixel of the result shows the image at the pixel's position plus its displacement. The image
+    becomes float32, bilinear. Ronneberger et al. 2015 ("U-Net"), section 3.1, use 3 x 3 points and
+    10 pixels.
 
-    Boxes and points are refused: where a point of the image goes is the inverse of the bend, which
-    need not exist.
+    Examples with boxes or points are refused: their new positions are given by the inverse of the
+    deformation, which need not exist.
 
     Attributes:
-      sigma: pixels, at least 0.
-      cells: of the grid along each side, at least 1.
-      fill: the colour outside the image, in 0..255.
+      sigma: standard deviation of the displacements, pixels, at least 0.
+      cells: number of cells of the grid along each side, at least 1.
+      fill: value of the pixels outside the image, in 0..255.
     """
 
     sigma: float = 10.0
@@ -302,15 +303,14 @@ class Elastic(Geometric):
         _check_fill(self.fill)
 
     def __call__(self, key: Array, example: E) -> E:
-        """Bends an example.
+        """Deforms an example.
 
         Args:
           key: key[].
           example: a batch struct without its leading axis.
         Returns:
-          The example; see `apply_move`.
+          the example; see `apply_move`.
         Raises:
-          AssertionError: a field has another shape or dtype than its kind.
           InputError: the struct has boxes or points.
         """
         refuse(example, ("boxes", "points", "keypoints"), "Elastic")
@@ -334,10 +334,10 @@ class Elastic(Geometric):
 
 @dataclass(frozen=True)
 class Symmetry(Geometric):
-    """Applies one of the eight symmetries of a square, each as likely; the dtype stays.
+    """Applies one of the eight symmetries of a square, all equally likely; the dtype is kept.
 
     Attributes:
-      swap: as in `RandomFlip`.
+      swap: as for `RandomFlip`.
     """
 
     swap: tuple[int, ...] = ()
@@ -374,10 +374,10 @@ def _check_fill(fill: float) -> None:
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _between_points(coarse: Array, height: int, width: int) -> Array:
-    """Cubic interpolation of values at points from border to border: f32[G, G, 2] -> [H, W, 2]."""
+    """Interpolates values on a grid of points cubically: f32[G, G, 2] -> [H, W, 2]."""
 
     def weights(count: int, points: int) -> Array:
-        # Keys' kernel with a = -1/2; beyond the outermost points their values go on.
+        # Keys' kernel with a = -1/2; the values of the outermost points are repeated beyond them.
         place = (jnp.arange(count) + 0.5) / count * (points - 1)
         distance = jnp.abs(place[:, None] - jnp.arange(-1, points + 1)[None])
         near = 1.5 * distance**3 - 2.5 * distance**2 + 1

@@ -1,4 +1,4 @@
-"""Pure functions of one image on the device, to be vmapped."""
+"""Pure functions of one image on the device, for use under `jax.vmap`."""
 
 import chex
 import jax
@@ -8,21 +8,21 @@ from jax.scipy.ndimage import map_coordinates
 
 
 def rotation_places(angle: Array, *, size: tuple[int, int]) -> Array:
-    """Computes where each pixel of an image rotated counter-clockwise about its centre comes from.
+    """Computes the source of each pixel of an image that is rotated counter-clockwise.
 
     Args:
       angle: f32[], degrees.
       size: (height, width) of the image.
     Returns:
-      f32[H, W, 2], (x, y), pixels from the image's upper left corner, for `warp`: the centre of the
-      first pixel is (1/2, 1/2).
+      f32[H, W, 2], (x, y), positions in the image for `warp`, in pixels from its upper left corner:
+      the centre of the first pixel is (1/2, 1/2).
     """
     y, x = _rotation(angle, size)
     return jnp.stack([x + 0.5, y + 0.5], axis=-1)
 
 
 def _rotation(angle: Array, size: tuple[int, int]) -> tuple[Array, Array]:
-    """Row and column, f32[H, W], of where each pixel of a rotated image comes from."""
+    """Returns the row and the column, f32[H, W], of the source of each pixel of a rotated image."""
     height, width = size
     radians = jnp.deg2rad(angle)
     cos, sin = jnp.cos(radians), jnp.sin(radians)
@@ -33,16 +33,14 @@ def _rotation(angle: Array, size: tuple[int, int]) -> tuple[Array, Array]:
 
 
 def rotate(image: Array, angle: Array, *, fill: float = 0) -> Array:
-    """Rotates counter-clockwise about the centre, bilinearly.
+    """Rotates an image counter-clockwise about its centre, with bilinear interpolation.
 
     Args:
       image: [H, W, C].
       angle: f32[], degrees.
-      fill: value outside the image.
+      fill: value of the pixels outside the image.
     Returns:
       f32[H, W, C].
-    Raises:
-      AssertionError: the image has another rank.
     """
     chex.assert_rank(image, 3)
     source = _rotation(angle, image.shape[:2])
@@ -59,11 +57,9 @@ def normalize(image: Array, *, mean: tuple[float, ...], std: tuple[float, ...]) 
     Args:
       image: [..., C] in 0..255.
       mean: C numbers, for values in 0..1.
-      std: C numbers.
+      std: C numbers, for values in 0..1.
     Returns:
       f32[..., C].
-    Raises:
-      AssertionError: mean or std has another length than C.
     """
     mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
     chex.assert_shape([mean, std], image.shape[-1:])

@@ -1,8 +1,8 @@
 """Geometric changes of an example, by the kind of each of its fields.
 
-A `Move` says what one draw of an augmentation does to images, to labels of pixels and to points;
-`apply_move` does it to all that a batch struct has. So each augmentation is written once, for every
-struct of `jaxvision.core` and for those of the user.
+A `Move` has the functions by which one draw of an augmentation changes images, labels of pixels and
+points; `apply_move` applies them to all fields of a batch struct. Each augmentation is thus written
+once, for every struct of `jaxvision.core` and for the structs of users.
 """
 
 import functools
@@ -39,20 +39,20 @@ SHAPES: dict[str, tuple[tuple[str, ...], str]] = {
     "visible": (("K",), "bool"),
     "extent": ((2,), "int"),
 }
-"""For each kind that has a place in the image: shape and dtype of one example's annotation."""
+"""Shape and dtype, for one example, of each kind of annotation with a place in the image."""
 _SHARED = ("H", "W", "N", "K")
 
 
 class Move(NamedTuple):
-    """What one draw of a geometric augmentation does.
+    """The changes of one draw of a geometric augmentation.
 
     Attributes:
       image: [H, W, C] -> [H, W, C]: bilinear, with the augmentation's own fill.
       nearest: (labels or a mask [H, W], fill) -> [H, W] of the same dtype: each pixel of the result
-        is one of the given, or `fill` where none is shown.
+        has the value of one of the given pixels, or `fill` outside the image.
       points: f32[N, 2] -> f32[N, 2], (x, y) in pixels; a pixel's left edge is x, its right edge
-        x + 1. None: the places of points in the result are not known.
-      mirrored: bool[], whether left becomes right.
+        x + 1. None: the positions of points in the result are unknown.
+      mirrored: bool[], whether left and right are exchanged.
     """
 
     image: Callable[[Array], Array]
@@ -62,12 +62,12 @@ class Move(NamedTuple):
 
 
 def window_move(window: Array, *, size: tuple[int, int], fill: float = GREY) -> Move:
-    """Cuts out a window and resizes it to the size of the image; see `resized_crop`.
+    """Returns a move that crops a window and resizes it to the size of the image.
 
     Args:
-      window: f32[4], xyxy, pixels; it may reach beyond the image. x1 < x2, y1 < y2.
+      window: f32[4], as for `resized_crop`.
       size: (height, width) of the image.
-      fill: the colour outside the image.
+      fill: value of the pixels outside the image.
     """
 
     def nearest(labels: Array, fill: int) -> Array:
@@ -82,11 +82,11 @@ def window_move(window: Array, *, size: tuple[int, int], fill: float = GREY) -> 
 
 
 def flip_move(*, size: tuple[int, int], happens: Array | bool = True) -> Move:
-    """Mirrors left and right: x' = W - x. Images keep their dtype.
+    """Returns a move that flips horizontally, x' = W - x. Images keep their dtype.
 
     Args:
       size: (height, width) of the image.
-      happens: bool[]; False leaves everything as it is.
+      happens: bool[]; if it is False, nothing changes.
     """
     happens, width = jnp.asarray(happens), size[1]
 
@@ -108,31 +108,30 @@ def apply_move(
     least_side: float = 1.0,
     swap: Sequence[int] = (),
 ) -> E:
-    """Moves all that an example has, each field by its kind.
+    """Applies a move to all fields of an example, by their kinds.
 
-    - "image" by `move.image`; "pixels" and "masks" by `move.nearest`, filled with `IGNORED` and 0.
-    - "boxes" become the upright boxes around their four moved corners. These are clipped to the
+    - "image" is changed by `move.image`, "pixels" and "masks" by `move.nearest`, with `IGNORED` and
+      0 outside the image.
+    - "boxes" become the upright boxes around their four moved corners. They are clipped to the
       image and dropped by the rule of `clip_and_drop`: a dropped box keeps its row, with
-      "box_mask" False, zeros for a box and for keypoints, and an empty mask. So do padded rows,
-      whose content plays no part, and boxes without an area.
-    - "points" and "keypoints" are moved; those outside the image become invisible, and the
+      "box_mask" False, zeros for its box and keypoints, and an empty mask. The same holds for boxes
+      without an area and for padded rows, whose content has no effect.
+    - "points" and "keypoints" are moved. Those outside the image become invisible, and the
       coordinates of invisible ones are zeros. In a mirrored image they are exchanged by `swap`.
-    - "extent" becomes the smallest one that holds all that is visible of the former extent.
-    - "placement" becomes None, because it no longer describes the image; "fixed" stays.
+    - "extent" becomes the smallest extent that contains all visible parts of the former extent.
+    - "placement" becomes None, because it no longer describes the image. "fixed" does not change.
 
     Args:
       example: a batch struct without its leading axis; see `jaxvision.core.annotation`.
-      move: what to do.
-      least_visible: share of a box's area that must stay visible, in [0, 1].
-      least_side: shortest side that the visible part of a box may have, pixels, at least 0.
-      swap: for each point the one that it becomes in a mirrored image, and which becomes it; ():
-        nothing is exchanged.
+      move: the move.
+      least_visible: see `clip_and_drop`.
+      least_side: see `clip_and_drop`.
+      swap: for each point the index of its mirrored counterpart; (): no points are exchanged.
     Returns:
-      The example.
+      the example.
     Raises:
-      AssertionError: a field has another shape or dtype than its kind.
-      InputError: an option is out of range, or the struct has boxes or points and the move has
-        none.
+      InputError: an option is out of range, or the struct has boxes or points and `move.points` is
+        None.
     """
     check_rule(least_visible, least_side)
     swap = check_swap(swap)
@@ -167,7 +166,7 @@ def apply_move(
 
 
 def change_images(example: E, change: Callable[[Array], Array]) -> E:
-    """The example with its images changed, each in the same way, and nothing else.
+    """Changes only the images of an example, all in the same way.
 
     Args:
       example: a batch struct without its leading axis.
@@ -179,17 +178,17 @@ def change_images(example: E, change: Callable[[Array], Array]) -> E:
 
 
 def image_size(example: Any) -> tuple[int, int]:
-    """(height, width) of an example's image.
+    """Returns the (height, width) of an example's image.
 
     Raises:
-      AssertionError: its images are none, or are not all of one size.
-      InputError: it has no image.
+      AssertionError: the images do not all have the same size.
+      InputError: the example has no image.
     """
     return next(iter(fields_of(example)["image"].values())).shape[:2]
 
 
 def refuse(example: Any, kinds: Sequence[str], what: str) -> None:
-    """Raises InputError if the example has fields of kinds that an augmentation cannot move."""
+    """Raises InputError if the example has fields of a kind that an augmentation cannot move."""
     names = [
         name
         for name, kind in annotations_of(example).items()
@@ -203,17 +202,17 @@ def refuse(example: Any, kinds: Sequence[str], what: str) -> None:
 
 
 def fields_of(example: Any, *, prefix: str = "", like: Any = None) -> dict[str, dict[str, Array]]:
-    """Kind -> name of the field -> the array there; fields that are None are left out.
+    """Returns kind -> name of the field -> its array, after a check of shapes and dtypes.
 
-    Only the names of fields of the kind "placement" are always there.
+    Fields that are None are left out, except those of the kind "placement".
 
     Args:
       example: a batch struct without its leading axis.
-      prefix: of the names in messages.
-      like: another example, whose shapes it must have.
+      prefix: prefix of the names in messages.
+      like: another example, whose shapes the example must have.
     Raises:
-      AssertionError: an array has another shape or dtype than its kind, or than the other fields
-        and `like` ask for.
+      AssertionError: an array does not have the shape or dtype of its kind, or its shape does not
+        fit the other fields or `like`.
       InputError: the struct has no image.
     """
     given: dict[str, dict[str, Array]] = {kind: {} for kind in KINDS}
@@ -228,7 +227,7 @@ def fields_of(example: Any, *, prefix: str = "", like: Any = None) -> dict[str, 
             axes, dtype = SHAPES[kind]
             shape = [sizes.get(axis, axis) for axis in axes] if like is None else other.shape
             x = check_array(f"{prefix}{name}", x, shape, dtype)
-            # Images may differ in their channels.
+            # Images may have different numbers of channels.
             sizes |= {axis: n for axis, n in zip(axes, x.shape, strict=True) if axis in _SHARED}
             if dtype == "float":
                 x = at_least_float32(x)
@@ -244,16 +243,16 @@ def fields_of(example: Any, *, prefix: str = "", like: Any = None) -> dict[str, 
 def clip_and_keep(
     boxes: Array, real: Array, window: Array, least_visible: float, least_side: float
 ) -> tuple[Array, Array]:
-    """Clips boxes to a window and drops those of which too little is left; see `clip_and_drop`.
+    """Clips boxes to a window and drops boxes by the rule of `clip_and_drop`.
 
     Args:
       boxes: f32[N, 4], xyxy, pixels.
-      real: bool[N].
+      real: bool[N], False for padding.
       window: f32[4], xyxy, pixels.
-      least_visible: share of a box's area that must stay visible.
-      least_side: shortest side that the visible part may have, pixels.
+      least_visible: see `clip_and_drop`.
+      least_side: see `clip_and_drop`.
     Returns:
-      f32[N, 4] and bool[N]: zeros and False for those that are not real, or dropped.
+      f32[N, 4] and bool[N]: zeros and False for padding and for dropped boxes.
     """
     boxes = only_real(boxes, real)
     clipped = jnp.clip(boxes, jnp.tile(window[:2], 2)[None], jnp.tile(window[2:], 2)[None])
@@ -265,13 +264,13 @@ def clip_and_keep(
 
 
 def only_real(rows: Array, real: Array) -> Array:
-    """Rows [N, ...] with zeros, or False, where they are not real: bool[N]."""
+    """Returns rows [N, ...] with zeros, or False, where `real`, bool[N], is False."""
     real = real.reshape(-1, *(1,) * (rows.ndim - 1))
     return jnp.where(real, rows, jnp.zeros((), rows.dtype))
 
 
 def _only(given: dict[str, dict[str, Array]], kind: str) -> tuple[str, Array]:
-    """The one field of a kind, its name and its array."""
+    """Returns the name and the array of the only field of a kind."""
     if len(given[kind]) != 1:
         raise InputError(
             f"a batch struct with boxes or points has {len(given[kind])} fields of the kind "
@@ -297,18 +296,20 @@ def _moved_boxes(
 
 
 def _exchanged(x: Array, move: Move, swap: Sequence[int]) -> Array:
-    """[..., K]: exchanged along the last axis, if the image is mirrored."""
+    """Exchanges the points of x, [..., K], along the last axis if the image is mirrored."""
     if not swap:
         return x
     if len(swap) != x.shape[-1]:
-        raise OptionError("swap", f"swap has {len(swap)} numbers: give {x.shape[-1]}, one a point")
+        raise OptionError(
+            "swap", f"swap has {len(swap)} numbers: give {x.shape[-1]}, one for each point"
+        )
     return jnp.where(move.mirrored, x[..., jnp.array(swap)], x)
 
 
 def _moved_points(
     points: Array, visible: Array, move: Move, size: tuple[int, int], swap: Sequence[int]
 ) -> tuple[Array, Array]:
-    """Points [..., K, 2] and visible [..., K]; zeros and False for those outside the image."""
+    """Returns moved points [..., K, 2] and visible [..., K]: zeros and False outside the image."""
     moved = move.points(points.reshape(-1, 2))
     inside = ((moved >= 0) & (moved <= jnp.array([size[::-1]], moved.dtype))).all(axis=1)
     visible = _exchanged(visible & inside.reshape(visible.shape), move, swap)
@@ -319,13 +320,13 @@ def _moved_points(
 def _moved_extent(
     extent: Array, points: Callable[[Array], Array] | None, size: tuple[int, int]
 ) -> Array:
-    """i32[2], (height, width): it holds all that is visible of the former extent."""
+    """Returns the new extent, i32[2], which contains all visible parts of the former extent."""
     whole = jnp.array(size, jnp.int32)
     if points is None:
         return whole
     height, width = extent.astype(jnp.float32)
     zero = jnp.zeros_like(height)
     corners = jnp.array([[zero, zero], [width, zero], [zero, height], [width, height]])
-    # A little less, so that rounding does not add a pixel.
+    # A small number is subtracted, so that rounding errors do not add a pixel.
     last = jnp.ceil(points(corners).max(axis=0)[::-1] - 1e-3).astype(jnp.int32)
     return jnp.clip(last, 0, whole)

@@ -1,4 +1,4 @@
-"""Checks of options that more than one augmentation has."""
+"""Checks of options that several augmentations share."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,12 +14,12 @@ BOUNDS = {
 
 
 def check_whole(name: str, value: Any, **bounds: float) -> None:
-    """Raises OptionError if an option is no whole number, or is out of the range of `check_range`.
+    """Raises OptionError if an option is not a whole number or is out of range.
 
     Args:
-      name: of the option.
-      value: what was given.
-      bounds: of `check_range`.
+      name: name of the option.
+      value: its value.
+      bounds: bounds of `check_range`.
     """
     if isinstance(value, bool) or value != value or int(value) != value:
         raise OptionError(name, f"{name} is {value}: give a whole number")
@@ -27,16 +27,16 @@ def check_whole(name: str, value: Any, **bounds: float) -> None:
 
 
 def check_limits(name: str, limits: Any, **bounds: float) -> tuple[float, float]:
-    """The two limits between which a number is drawn.
+    """Checks the two limits between which a number is drawn, and returns them.
 
     Args:
-      name: of the option.
-      limits: what was given: the least and the largest number.
-      bounds: of `check_range`; both numbers must keep them.
+      name: name of the option.
+      limits: its value: the least and the largest number.
+      bounds: bounds of `check_range` for both numbers.
     Returns:
-      The limits as a tuple.
+      the limits as a tuple.
     Raises:
-      OptionError: they are not two numbers, or one is out of range, or the first is larger.
+      OptionError: limits is not two numbers, a number is out of range, or the first is larger.
     """
     allowed = " and ".join(f"{BOUNDS[bound]} {value}" for bound, value in bounds.items())
     wrong = OptionError(
@@ -55,28 +55,28 @@ def check_limits(name: str, limits: Any, **bounds: float) -> tuple[float, float]
 
 
 def check_swap(swap: Sequence[int]) -> tuple[int, ...]:
-    """An exchange of points: the point k becomes the point swap[k], and the other way round.
+    """Checks the option `swap`, the mirrored counterparts of points, and returns it.
 
     Args:
-      swap: for each point the one that it becomes in the mirror: itself, or another one, which then
-        becomes it; () exchanges nothing.
+      swap: for each point the index of its mirrored counterpart, which is the point itself, or
+        another point whose counterpart is this one; () exchanges nothing.
     Returns:
-      The exchange as a tuple.
+      the option as a tuple.
     Raises:
-      OptionError: it is no exchange.
+      OptionError: swap does not exchange points in pairs.
     """
     numbers = tuple(swap)
     back = {becomes: point for point, becomes in enumerate(numbers)}
     if any(back.get(point) != becomes for point, becomes in enumerate(numbers)):
         raise OptionError(
             "swap",
-            f"swap is {numbers}: give for each point the number, from 0 on, of the point that it "
-            "becomes in the mirror, and which becomes it: (1, 0, 2) for two eyes and a nose",
+            f"swap is {numbers}: give for each point the index of its mirrored counterpart, such "
+            "as (1, 0, 2) for two eyes and a nose",
         )
     return numbers
 
 
 def check_rule(least_visible: float, least_side: float) -> None:
-    """Raises OptionError if the options of the rule for boxes are out of range."""
+    """Raises OptionError if the options of `clip_and_drop` are out of range."""
     check_range("least_visible", least_visible, least=0, most=1)
     check_range("least_side", least_side, least=0)

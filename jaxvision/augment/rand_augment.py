@@ -1,4 +1,4 @@
-"""RandAugment on the device: operations drawn at random, all of one magnitude."""
+"""RandAugment on the device: random operations of one magnitude."""
 
 import functools
 import math
@@ -21,14 +21,14 @@ E = TypeVar("E")
 
 @dataclass(frozen=True)
 class RandAugment:
-    """Applies `rand_augment` to the image, for structs without annotations that have a place in it.
+    """Applies `rand_augment` to the image.
 
-    Some of its operations move the image. They cannot move boxes, points and labels of pixels, so
-    structs that have these are refused.
+    Some of its operations move the image, but they cannot move boxes, masks, points or labels of
+    pixels. Structs with such annotations are therefore refused.
 
     Attributes:
-      num_ops: operations in a row, at least 0.
-      magnitude: of all of them, a whole number in 0..30.
+      num_ops: number of operations, at least 0.
+      magnitude: magnitude of all operations, a whole number in 0..30.
     """
 
     num_ops: int = 2
@@ -46,9 +46,8 @@ class RandAugment:
           key: key[].
           example: a batch struct without its leading axis; its image is grey or RGB.
         Returns:
-          The example; facts about the original image are None, and its extent is the whole image.
+          the example. Properties of the original image are None; its extent is the whole image.
         Raises:
-          AssertionError: the image has another shape or dtype.
           InputError: the struct has annotations with a place in the image, or a side of the image
             is longer than 4096 pixels.
         """
@@ -77,36 +76,36 @@ def rand_augment(
     method: str = "nearest",
     fill: float = GREY,
 ) -> Array:
-    """Applies operations drawn at random, one after the other, all of one magnitude.
+    """Applies several random operations of one magnitude, one after the other.
 
-    Each is one of 14, as likely as the others: Identity, ShearX, ShearY, TranslateX, TranslateY,
-    Rotate, Brightness, Color, Contrast, Sharpness, Posterize, Solarize, AutoContrast and Equalize.
-    With m = magnitude / (num_bins - 1), and signs that are drawn:
+    Each operation is one of 14, all equally likely: Identity, ShearX, ShearY, TranslateX,
+    TranslateY, Rotate, Brightness, Color, Contrast, Sharpness, Posterize, Solarize, AutoContrast
+    and Equalize. With m = magnitude / (num_bins - 1) and random signs:
 
     - ShearX and ShearY show at (x, y) the colour at (x +- 0.3 m y, y) or (x, y +- 0.3 m x),
-      measured from the upper left corner; TranslateX and TranslateY move by 150 m / 331 of the
-      side, cut to whole pixels; Rotate turns by 30 m degrees about the centre.
+      measured from the upper left corner. TranslateX and TranslateY move by 150 m / 331 of the
+      side, cut to whole pixels. Rotate rotates by 30 m degrees about the centre.
     - Brightness, Color, Contrast and Sharpness have the factor 1 +- 0.9 m of `adjust_brightness`,
       `adjust_saturation`, `adjust_contrast` and `adjust_sharpness`.
-    - Posterize keeps 8 - round(4 m) bits, Solarize has the threshold 255 (1 - m); AutoContrast and
+    - Posterize keeps 8 - round(4 m) bits; Solarize has the threshold 255 (1 - m). AutoContrast and
       Equalize have no magnitude: see `posterize`, `solarize`, `autocontrast` and `equalize`.
 
-    Under `vmap` every operation would be computed for every image. So the first six are one
-    sampling by a matrix, the next four one blending, and the last four stand beside them.
+    Under `vmap` every operation would be computed for every image. Therefore the first six are
+    computed as one sampling by a matrix, and the next four as one blending; only the last four are
+    computed separately.
 
     Args:
       key: key[].
-      image: uint8 or float [H, W, C], grey or RGB in 0..255. Grey has no colour to change.
-      num_ops: operations in a row, at least 0.
+      image: uint8 or float [H, W, C], grey or RGB in 0..255. Color does not change a grey image.
+      num_ops: number of operations, at least 0.
       magnitude: a whole number in 0..num_bins - 1.
-      num_bins: at least 2.
-      method: of sampling, "nearest" or "bilinear"; see `warp`.
-      fill: the colour outside the image.
+      num_bins: number of magnitudes, at least 2.
+      method: method of sampling, "nearest" or "bilinear"; see `warp`.
+      fill: value of the pixels outside the image.
     Returns:
-      f32[H, W, C], in 0..255, not rounded: torchvision cuts off fractions after each operation.
+      f32[H, W, C], in 0..255, not rounded. (torchvision cuts off fractions after each operation.)
     Raises:
-      AssertionError: the image has another shape or dtype.
-      InputError: an option out of its range, or a side of more than 4096 pixels.
+      InputError: an option is out of range, or a side is longer than 4096 pixels.
     Source: Cubuk et al. 2020 ("RandAugment"), with the operations and magnitudes of torchvision's
       RandAugment; there `fill` is 0 by default.
     """
@@ -117,7 +116,7 @@ def rand_augment(
     m = magnitude / (num_bins - 1)
     height, width, _ = image.shape
     check_range("the image's longer side", max(height, width), most=4096)
-    # Of either sign, so that one draw is enough.
+    # The table has the operations with both signs, so that one draw is enough.
     ops = [op for sign in (1, -1) for op in _operations(sign * m, height, width)]
     table = jax.tree.map(lambda *x: np.stack(x), *ops)
     for drawn in jax.random.randint(key, (num_ops,), 0, len(ops)):
@@ -127,14 +126,14 @@ def rand_augment(
 
 
 class _Operation(NamedTuple):
-    """An operation as numbers; those that play no part in it change nothing.
+    """An operation as numbers; numbers that it does not need have no effect.
 
     Attributes:
       form: index of "sample", "blend", "posterize", ... in `_FORMS`.
-      matrix: i32[2, 3], which takes a place (x, y, 1) in the result to the one that is shown there,
-        in 1 / `_UNITS`.
+      matrix: i32[2, 3], maps a position (x, y, 1) in the result to its position in the image, in
+        units of 1 / `_UNITS` of a pixel.
       blend: index in `_BLENDS`.
-      factor: of the blend.
+      factor: factor of the blend.
     """
 
     form: Array
@@ -144,18 +143,18 @@ class _Operation(NamedTuple):
 
 
 _UNITS = 2**17
-"""In whole numbers of these parts of a pixel, places are the same wherever they are computed.
+"""Number of units per pixel. Positions are computed as whole numbers of units, to be reproducible.
 
-XLA may compute a float anew for each use, and round it in another way: on a border between two
-pixels its floor and what is above that, or the images on one device and on four, would differ.
-Pillow has 2^16 parts. With more of them, larger images would be more than 32 bits.
+XLA may compute a float again for each use and round it differently. On a border between two pixels
+the floor and the fraction would not fit, or the images on one and on four devices would differ.
+Pillow uses 2^16 units. With more units, positions in larger images would need more than 32 bits.
 """
 _FORMS = ("sample", "blend", "posterize", "solarize", "autocontrast", "equalize")
 _BLENDS = ("brightness", "saturation", "contrast", "sharpness")
 
 
 def _operations(m: float, height: int, width: int) -> list[_Operation]:
-    """The 14 operations in their order, with the magnitude m in [-1, 1]."""
+    """Returns the 14 operations in their order, with the magnitude m in [-1, 1]."""
 
     def operation(form: str, matrix: Any = _IDENTITY, blend: int = 0) -> _Operation:
         factor = 1 + 0.9 * m if form == "blend" else 1.0
@@ -199,7 +198,7 @@ def _apply(op: _Operation, image: Array, m: float, method: str, fill: float) -> 
 
 
 def _places(matrix: Array, height: int, width: int) -> Array:
-    """f32[H, W, 2]: where each pixel's centre comes from."""
+    """Returns f32[H, W, 2], the position in the image of each pixel's centre."""
     x = 2 * jnp.arange(width)[None, :, None] + 1
     y = 2 * jnp.arange(height)[:, None, None] + 1
     along_x, along_y, start = matrix.T[:, None, None]

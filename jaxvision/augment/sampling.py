@@ -1,4 +1,4 @@
-"""Windows of an image, resized: the pixels, the places of boxes and points, and random windows."""
+"""Functions that crop and resize windows of images, boxes and points, and draw random windows."""
 
 import functools
 import math
@@ -13,7 +13,7 @@ from jaxvision.core import at_least_float32, check_array, check_range, lookup
 from jaxvision.ops.primitives import by_platform
 
 GREY = 127.0
-"""The colour outside an image, by default: half of white, as in Darknet."""
+"""The default value of pixels outside an image: half of white, as in Darknet."""
 
 
 def resized_crop(
@@ -24,26 +24,26 @@ def resized_crop(
     method: str = "bilinear",
     fill: float = GREY,
 ) -> Array:
-    """Cuts a window out of an image and resizes it: scales and moves it along both axes.
+    """Crops a window of an image and resizes it.
 
     The centre of pixel i of n of the result is at u = x1 + (i + 1/2) (x2 - x1) / n in the image,
-    and likewise in y. If it is inside the image, the colour there is interpolated between the
-    centres of pixels (beyond the outermost ones it stays as it is); else it is `fill`.
+    and likewise in y. If it is inside the image, the colour is interpolated between the centres of
+    pixels, and is constant beyond the outermost centres. Otherwise the colour is `fill`.
 
     Args:
       image: [H, W, C], numbers or bool: an image or masks.
-      window: f32[4], xyxy, pixels of the image; it may reach beyond it. x1 < x2, y1 < y2.
-      size: (height, width) of the result; None: the image's.
-      method: "bilinear", from the nearest two pixels along each axis, however much the window
-        shrinks; "antialiased", the same where it grows, while along an axis that shrinks the
-        triangle of weights is as many times as wide, as Pillow's bilinear; or "nearest" for the
-        pixel that the place is in.
-      fill: the value outside the image; masks need 0.
+      window: f32[4], xyxy, pixels of the image, with x1 < x2, y1 < y2; it may reach beyond the
+        image.
+      size: (height, width) of the result; None: that of the image.
+      method: "bilinear" interpolates between the nearest two pixels along each axis, even if the
+        window shrinks. "antialiased" widens the triangle of weights along an axis that shrinks, as
+        Pillow's bilinear, and equals "bilinear" along an axis that grows. "nearest" takes the
+        pixel that contains the position.
+      fill: value of the pixels outside the image; masks need 0.
     Returns:
-      [height, width, C]: the image's dtype if nearest, else float32.
+      [height, width, C]: of the image's dtype for "nearest", float32 otherwise.
     Raises:
-      AssertionError: an argument has another shape or dtype.
-      InputError: an unknown method, or a side of the result is less than 1.
+      InputError: method is unknown, or a side of the result is less than 1.
     """
     image = check_array("image", image, ("H", "W", "C"), "number or bool")
     window = check_array("window", window, (4,))
@@ -54,18 +54,16 @@ def resized_crop(
 
 
 def resized_crop_points(points: Array, window: Array, *, size: tuple[int, int]) -> Array:
-    """Moves the points of an image as its `resized_crop` does.
+    """Moves points as `resized_crop` moves the image.
 
     x' = (x - x1) width / (x2 - x1), and likewise in y.
 
     Args:
       points: f32[..., 2], xy, pixels.
-      window: f32[4], as in `resized_crop`.
+      window: f32[4], as for `resized_crop`.
       size: (height, width) of the result.
     Returns:
       f32[..., 2]; half precision is computed in float32.
-    Raises:
-      AssertionError: an argument has another shape or is no float.
     """
     x, y = jnp.moveaxis(at_least_float32(check_array("points", points, ("...", 2))), -1, 0)
     left, top, right, bottom = check_array("window", window, (4,))
@@ -75,16 +73,14 @@ def resized_crop_points(points: Array, window: Array, *, size: tuple[int, int]) 
 
 
 def resized_crop_boxes(boxes: Array, window: Array, *, size: tuple[int, int]) -> Array:
-    """Moves the boxes of an image as its `resized_crop` does: both corners move as points.
+    """Moves boxes as `resized_crop` moves the image: both corners move as points.
 
     Args:
       boxes: f32[..., 4], xyxy, pixels.
-      window: f32[4], as in `resized_crop`.
+      window: f32[4], as for `resized_crop`.
       size: (height, width) of the result.
     Returns:
       f32[..., 4], not clipped; half precision is computed in float32.
-    Raises:
-      AssertionError: an argument has another shape or is no float.
     """
     boxes = check_array("boxes", boxes, ("...", 4))
     corners = boxes.reshape(*boxes.shape[:-1], 2, 2)
@@ -99,23 +95,23 @@ def scale_and_translate_window(
     ratio: tuple[float, float],
     translate: float,
 ) -> Array:
-    """Draws the window of a random change of scale about the image's centre and a move.
+    """Draws the window for a random scaling about the image's centre and a random translation.
 
     With s uniform in `scale`, r log-uniform in `ratio` and t uniform in [-translate, translate] for
     each axis, x' = W / 2 + s sqrt(r) (x - W / 2) + t_x W and
-    y' = H / 2 + s / sqrt(r) (y - H / 2) + t_y H; the window is the part that becomes
-    [0, W] x [0, H].
+    y' = H / 2 + s / sqrt(r) (y - H / 2) + t_y H. The window is the part of the image that is mapped
+    to [0, W] x [0, H].
 
     Args:
       key: key[].
       size: (height, width) of the image.
       scale: the least and the largest factor, more than 0; more than 1 enlarges.
-      ratio: the least and the largest factor of width over height, more than 0.
-      translate: the largest move, as a share of the side, at least 0.
+      ratio: the least and the largest factor of width / height, more than 0.
+      translate: the largest move, as a fraction of the side, at least 0.
     Returns:
       f32[4], xyxy, pixels, for `resized_crop`.
     Raises:
-      InputError: an option out of its range.
+      InputError: an option is out of range.
     """
     check_limits("scale", scale, more_than=0, less_than=math.inf)
     check_limits("ratio", ratio, more_than=0, less_than=math.inf)
@@ -138,23 +134,23 @@ def random_resized_crop_window(
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> Array:
-    """Draws a window of a random size, aspect ratio and place within an image, in whole pixels.
+    """Draws a window of a random size, aspect ratio and position in an image, in whole pixels.
 
-    The share of the area is uniform in `scale`, and width over height log-uniform in `ratio`; the
-    place is uniform. After ten draws that do not fit within the image it is the largest window in
-    the middle whose form is allowed.
+    The fraction of the area is uniform in `scale`, width / height is log-uniform in `ratio`, and
+    the position is uniform. If none of ten draws fits into the image, the result is the largest
+    centred window with an allowed aspect ratio.
 
     Args:
       key: key[].
       size: (height, width) of the image.
-      scale: the least and the largest share of the image's area, more than 0, at most 1.
-      ratio: the least and the largest width over height, more than 0.
+      scale: the least and the largest fraction of the image's area, more than 0, at most 1.
+      ratio: the least and the largest width / height, more than 0.
     Returns:
       f32[4], xyxy, pixels, for `resized_crop`.
     Raises:
-      InputError: an option out of its range.
-    Source: Szegedy et al. 2015 ("Going deeper with convolutions"), section 6; torchvision's
-      RandomResizedCrop, which has the number of draws and the fallback too.
+      InputError: an option is out of range.
+    Source: Szegedy et al. 2015 ("Going deeper with convolutions"), section 6; the number of draws
+      and the fallback are those of torchvision's RandomResizedCrop.
     """
     check_limits("scale", scale, more_than=0, most=1)
     check_limits("ratio", ratio, more_than=0, less_than=math.inf)
@@ -175,27 +171,26 @@ def random_resized_crop_window(
 
 
 def _largest_of_form(size: tuple[int, int], ratio: tuple[float, float]) -> tuple[int, int]:
-    """(width, height) of the largest window whose width over height is allowed."""
+    """Returns the (width, height) of the largest window with an allowed aspect ratio."""
     height, width = size
     form = min(max(width / height, ratio[0]), ratio[1])
     return min(width, round(height * form)), min(height, round(width / form))
 
 
 def warp(image: Array, places: Array, *, method: str = "bilinear", fill: float = GREY) -> Array:
-    """Samples the image's colours at any places.
+    """Samples an image at any positions.
 
     Args:
       image: [H, W, C], numbers or bool.
       places: f32[..., 2], (x, y), pixels from the image's upper left corner: the centre of the
         first pixel is (1/2, 1/2).
-      method: "bilinear" between the centres of pixels (beyond the outermost ones the colour stays
-        as it is), or "nearest" for the pixel that a place is in.
-      fill: the value at places outside the image.
+      method: "bilinear" interpolates between the centres of pixels, with constant values beyond the
+        outermost centres; "nearest" takes the pixel that contains the position.
+      fill: the value at positions outside the image.
     Returns:
-      [..., C]: float32 if bilinear, the image's dtype if nearest.
+      [..., C]: float32 for "bilinear", the image's dtype for "nearest".
     Raises:
-      AssertionError: an argument has another shape or dtype.
-      InputError: an unknown method.
+      InputError: method is unknown.
     """
     image = check_array("image", image, ("H", "W", "C"), "number or bool")
     x, y = jnp.moveaxis(check_array("places", places, ("...", 2)), -1, 0)
@@ -225,7 +220,7 @@ def _resized_crop(
     return jnp.where(inside[:, :, None], sampled, jnp.asarray(fill, sampled.dtype))
 
 
-# Each takes places in pixels from the image's upper left corner, and how far apart they are.
+# Each method takes positions in pixels from the image's upper left corner, and their distances.
 def _bilinear(image: Array, y: Array, x: Array, steps: tuple[Array, Array]) -> Array:
     del steps
     return _interpolate(image, y - 0.5, x - 0.5)
@@ -233,7 +228,7 @@ def _bilinear(image: Array, y: Array, x: Array, steps: tuple[Array, Array]) -> A
 
 @jax.custom_jvp
 def _interpolate(image: Array, y: Array, x: Array) -> Array:
-    """Each platform its form; all the derivatives of `_by_products`."""
+    """Interpolates by the fastest form for the platform, with the derivatives of `_by_products`."""
     return by_platform(image, y, x, default=_by_products, cpu=_by_gathers)
 
 
@@ -245,17 +240,20 @@ def _interpolate_jvp(
 
 
 def _by_gathers(image: Array, y: Array, x: Array) -> Array:
-    """On one core of a CPU 8 times as fast as `_by_products` (416 x 416, batches of 8)."""
+    """Interpolates by gathers.
+
+    On one core of a CPU this is 8 times as fast as `_by_products` (416 x 416, batches of 8).
+    """
 
     def row(place: Array) -> Array:
         return _between(_between(image, place), x)
 
-    # The loop also keeps XLA from computing the image anew for each of the four reads.
+    # The loop also prevents XLA from computing the image again for each of the four reads.
     return jax.lax.map(row, y, batch_size=32)
 
 
 def _between(values: Array, place: Array) -> Array:
-    """Linear interpolation along the first axis."""
+    """Interpolates linearly along the first axis."""
     before = jnp.floor(place).astype(jnp.int32)
     share = (place - before).reshape(*place.shape, *(1,) * (values.ndim - 1))
     a, b = (
@@ -266,7 +264,7 @@ def _between(values: Array, place: Array) -> Array:
 
 
 def _by_products(image: Array, y: Array, x: Array) -> Array:
-    """Two products of matrices, as gathers are slow on a TPU."""
+    """Interpolates by two matrix products, because gathers are slow on a TPU."""
 
     def weights(place: Array, count: int) -> Array:
         place = jnp.clip(place, 0, count - 1)
@@ -277,7 +275,7 @@ def _by_products(image: Array, y: Array, x: Array) -> Array:
 
 
 def _products(image: Array, along_y: Array, along_x: Array) -> Array:
-    """The image times the weights of its rows, [y, H], and of its columns, [x, W]."""
+    """Multiplies the image by the weights of its rows, [y, H], and of its columns, [x, W]."""
     product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
     rows = product("yi,ijc->yjc", along_y, image.astype(jnp.float32))
     return product("xj,yjc->yxc", along_x, rows)
@@ -306,7 +304,7 @@ _METHODS = {"bilinear": _bilinear, "antialiased": _antialiased, "nearest": _near
 
 
 def _at(image: Array, row: Array, column: Array) -> Array:
-    """Pixels by whole numbers, those beyond the border from the border."""
+    """Returns pixels by row and column; indices beyond the border are clipped to it."""
     height, width, _ = image.shape
     return image[jnp.clip(row, 0, height - 1), jnp.clip(column, 0, width - 1)]
 

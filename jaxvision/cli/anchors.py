@@ -34,9 +34,10 @@ from jaxvision.cli.folder import (
 )
 from jaxvision.core import InputError, check_range, lookup
 from jaxvision.engine import log, progress_bar
-from jaxvision.ops import PLACEMENTS, average_iou, kmeans_anchors, to_input
+from jaxvision.ops import average_iou, kmeans_anchors, letterbox, stretch, to_input
 from jaxvision.tasks.detection import trained_on
 
+_PLACEMENTS = {"letterbox": letterbox, "stretch": stretch}  # which show the objects whole
 _STARTS = 5  # of k-means, of which the best counts
 _DATA_FLAGS = (*FOLDER_FLAGS, "image_size", "resize", "drop_bad")
 
@@ -86,8 +87,8 @@ def _flags() -> flags.FlagValues:
     flags.DEFINE_enum(
         "resize",
         "letterbox",
-        list(PLACEMENTS),
-        "letterbox keeps an image's form, stretch does not",
+        list(_PLACEMENTS),
+        "letterbox keeps an image's aspect ratio, stretch does not",
         flag_values=values,
     )
     flags.DEFINE_boolean(
@@ -143,7 +144,7 @@ def _of_config(values: flags.FlagValues, name: str) -> tuple[int, np.ndarray]:
 
 def _placed(boxes: np.ndarray, original: tuple[int, int], size: int, resize: str) -> np.ndarray:
     """Shapes of an image's boxes in the network's input: f64[G, 2], (width, height)."""
-    placement = lookup(PLACEMENTS, resize, "config.data.resize")(original, (size, size))
+    placement = lookup(_PLACEMENTS, resize, "config.data.resize")(original, (size, size))
     placed = to_input(boxes, placement)
     return placed[:, 2:] - placed[:, :2]
 

@@ -41,14 +41,14 @@ from jaxvision.cli.folder import (
 from jaxvision.cli.kinds.detection import DetectionData
 from jaxvision.cli.options import read_group
 from jaxvision.cli.report import file_name
-from jaxvision.cli.setup import check_class_names
-from jaxvision.core import InputError
+from jaxvision.core import InputError, under
 from jaxvision.data import (
     FORMS,
     Annotation,
     ImageError,
     Listing,
     Problem,
+    check_class_names,
     find_problems,
     list_folder,
     read_image,
@@ -146,14 +146,15 @@ def _listing(values: flags.FlagValues, split: str) -> Listing:
             f"give the form of one, {', '.join(FORMS)}"
         )
     options = read_group(DetectionData, data, "config.data")
-    listing = list_folder(
-        options.folder,
-        data.source,
-        options.own_split(split),
-        class_names=options.class_names or None,
-        first_pixel=options.first_pixel,
-    )
-    check_class_names(data, listing)
+    with under("config.data"):
+        listing = list_folder(
+            options.folder,
+            data.source,
+            options.own_split(split),
+            class_names=options.class_names or None,
+            first_pixel=options.first_pixel,
+        )
+        check_class_names(listing.class_names, options.class_names)
     return listing
 
 

@@ -32,6 +32,7 @@ from tqdm import tqdm
 
 from jaxvision.cli import arguments, setup
 from jaxvision.cli.kinds import KINDS, Kind
+from jaxvision.cli.options import flag_errors
 from jaxvision.core import InputError, Task, check_range, lookup
 from jaxvision.core.files import replace_text
 from jaxvision.engine import log
@@ -159,13 +160,14 @@ def _of_run(values: flags.FlagValues) -> _Model:
 
 def _of_darknet(values: flags.FlagValues) -> _Model:
     description = read_cfg(pathlib.Path(values.cfg).expanduser())
-    task = darknet_task(
-        description,
-        class_names=_names(pathlib.Path(values.names).expanduser()),
-        score_threshold=values.score,
-        iou_threshold=values.iou,
-        max_detections=values.most,
-    )
+    with flag_errors(class_names="names"):
+        task = darknet_task(
+            description,
+            class_names=_names(pathlib.Path(values.names).expanduser()),
+            score_threshold=values.score,
+            iou_threshold=values.iou,
+            max_detections=values.most,
+        )
     variables = read_weights(pathlib.Path(values.weights).expanduser(), description)
     return _Model(KINDS["detection"], task, variables)
 

@@ -20,6 +20,7 @@ from jaxvision.data import (
     ReadOptions,
     Source,
     TrainLoader,
+    check_class_names,
     few_of_each,
     find_form,
     hold_out,
@@ -62,7 +63,7 @@ class Splits:
             options = read_group(self._kind.groups["data"], self._data, "config.data")
             with option_paths("config.data", path="dir"):
                 source = lookup(self._kind.sources, options.source, "data source")(options, split)
-            check_class_names(self._data, source)
+                check_class_names(source.class_names, self._data.get("class_names", ()))
             self._opened[split] = source
         return self._opened[split]
 
@@ -92,16 +93,6 @@ class Splits:
             advice = f"{lower} config.data.validation_fraction" if lower else "choose another"
             raise InputError(f"split {split!r} has no records: {advice}")
         return Cached(source) if self._data.cache else source
-
-
-def check_class_names(data: Any, source: Source) -> None:
-    """Raises InputError unless the names of a config, if it has any, are those of the data."""
-    wanted, own = tuple(data.get("class_names", ())), tuple(getattr(source, "class_names", ()))
-    if wanted and own and wanted != own:
-        raise InputError(
-            f"the classes of the data are {listed(own)}, but config.data.class_names is "
-            f"{listed(wanted)}: leave it out, or make them the same, in the same order"
-        )
 
 
 def open_data(config: Any) -> Splits:
@@ -150,10 +141,14 @@ def _read_options(config: Any) -> ReadOptions:
         return ReadOptions(threads=config.data.threads, workers=config.data.workers)
 
 
+_OF_DATA = {name: f"data.{name}" for name in ("class_names", "max_boxes", "num_classes")}
+"""Option of a transform that a loader checks -> its key in a config."""
+
+
 def train_data(config: Any, built: Built, records: Source) -> TrainLoader:
     """The training batches of this process."""
     options = read_group(kind_of(config).groups["data"], config.data, "config.data")
-    with under("config"):
+    with option_paths("config", **_OF_DATA):
         return TrainLoader(
             kind_of(config).trained_on(options, records),
             built.train_transform,
@@ -166,12 +161,13 @@ def train_data(config: Any, built: Built, records: Source) -> TrainLoader:
 
 def eval_data(config: Any, built: Built, records: Source) -> EvalLoader:
     """The batches of an evaluation, of this process."""
-    return EvalLoader(
-        measured_on(config, records),
-        built.eval_transform,
-        batch_size=config.batch_size,
-        read=_read_options(config),
-    )
+    with option_paths("config", **_OF_DATA):
+        return EvalLoader(
+            measured_on(config, records),
+            built.eval_transform,
+            batch_size=config.batch_size,
+            read=_read_options(config),
+        )
 
 
 def measured_on(config: Any, records: Source) -> Source:

@@ -180,7 +180,7 @@ def test_without_a_partner_it_says_what_to_do(name):
     example = example_of().replace(partners=None)
     with pytest.raises(
         InputError,
-        match="ClassMixup takes 1 of an example's partners, and there are 0: let the loader send 1",
+        match="ClassMixup takes 1 of an example's partners, and there are 0: let the loader",
     ):
         OPS[name]()(jax.random.key(0), example)
 

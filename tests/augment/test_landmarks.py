@@ -106,7 +106,7 @@ def test_the_flip_happens_now_and_then():
 
 
 def test_a_swap_of_another_length_is_refused():
-    with pytest.raises(InputError, match="swap has 2 numbers: give 4, one a point"):
+    with pytest.raises(InputError, match="swap has 2 numbers: give 4, one for each point"):
         RandomFlip(swap=(1, 0))(jax.random.key(0), example_of())
 
 

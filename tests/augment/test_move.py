@@ -423,7 +423,7 @@ def test_the_defaults(name, options):
             "ClassMixup",
             {"num_classes": 3, "mixup": 0.6, "cutmix": 0.6},
             "cutmix",
-            "cutmix is 0.6 and mixup is 0.6: together give at most 1",
+            "cutmix is 0.6 and mixup is 0.6: give a sum of at most 1",
         ),
         ("Compose", {"steps": (3,)}, "steps", r"steps is \(3,\): give a tuple of functions"),
         ("Compose", {"steps": augment.RandomHsv()}, "steps", "steps is RandomHsv"),

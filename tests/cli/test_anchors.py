@@ -161,7 +161,7 @@ def test_a_seed_gives_the_same_anchors_again(command, tmp_path):
     ("arguments", "expected"),
     [
         ([], "no --data: give the folder of the images and annotations"),
-        (["--data=nowhere"], "nowhere fits no form for the split 'train'"),
+        (["--data=nowhere"], "--form is not given, and nowhere fits no form for the split 'train'"),
         (["--data=mine", "--k=0"], "flag --k=0: 0 is not a positive integer"),
         (["--data=mine", "--image_size=0"], "flag --image_size=0: 0 is not a positive"),
         (["--data=mine", "--resize=crop"], "flag --resize=crop: value should be one of <letterb"),

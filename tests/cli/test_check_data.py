@@ -74,7 +74,7 @@ def test_a_form_that_cannot_be_found_out(command, tmp_path):
     with pytest.raises(InputError, match=r"fits no form for the split 'train': check folder and"):
         find_form(tmp_path, "train")
     message = error_of(command("check-data", f"--data={tmp_path}"))
-    assert message.endswith("or give --form, one of voc, coco, yolo")
+    assert message.endswith("check folder and split, or give one of voc, coco, yolo")
     write_voc(tmp_path / "mine")
     (tmp_path / "mine" / "labels").mkdir()
     message = error_of(command("check-data", f"--data={tmp_path / 'mine'}"))
@@ -130,7 +130,7 @@ def test_what_is_wrong_in_xmls(command, tmp_path):
     for name, reason in {
         "beyond": "box 1 (4, 4, 17, 6) reaches beyond the image of 16 x 16",
         "flat": "box 1 (4, 4, 4, 6) has no area",
-        "turned": "box 1 (5, 4, 4, 6) is turned inside out",
+        "turned": "box 1 (5, 4, 4, 6) has its corners in the wrong order",
         "odd": "object 1: bndbox/ymax is '?': give a number",
         "new": "object 1: unknown class 'cow': known are cat, dog",
         "broken": "the annotation cannot be read (",
@@ -186,7 +186,9 @@ def test_more_bad_records_than_an_error_shows_are_listed(command, tmp_path):
     assert (result["problems"], result["images"], result["objects"]) == (60, 1, 1)
     for name in names:
         for box in (2, 3):
-            assert f"\n{folder}/Annotations/{name}.xml: box {box} (9, 9, 8, 10) is turned" in err
+            assert (
+                f"\n{folder}/Annotations/{name}.xml: box {box} (9, 9, 8, 10) has its corners" in err
+            )
     assert "\nproblems      60\n" in err
 
 
@@ -261,7 +263,7 @@ def test_many_classes_fit_into_the_picture(command, tmp_path):
     ("arguments", "expected"),
     [
         ([], "no --data: give the folder of the images and annotations"),
-        (["--data=nowhere"], "nowhere fits no form for the split 'train'"),
+        (["--data=nowhere"], "--form is not given, and nowhere fits no form for the split 'train'"),
         (["--data=mine", "--split=val"], "no split 'val': mine/ImageSets/Main/val.txt cannot"),
         (["--data=mine", "--form=coco"], "no split 'train' of COCO's form in mine"),
         (["--data=mine", "--form=xml"], "flag --form=xml: value should be one of <voc|coco|yolo>"),

@@ -39,7 +39,10 @@ def test_other_classes_are_refused(train, command, tmp_path):
         (tmp_path / "data" / split / "blue").rename(tmp_path / "data" / split / "yellow")
     code, _, err = command("eval", "--workdir=run")
     assert code == 2
-    assert "test has classes that are not among the 2 of class_names: yellow: remove their folders" in err
+    assert (
+        "test has classes that are not among the 2 of class_names: yellow: remove their folders"
+        in err
+    )
     code, _, err = command(*train)
     assert code == 2
     assert "run has another run (" in err

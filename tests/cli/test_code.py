@@ -1,4 +1,4 @@
-"""Functions and classes by name."""
+"""Functions by name: of a table, of a module, of a file of one's own."""
 
 import json
 import os
@@ -23,6 +23,13 @@ def test_a_function_is_found_in_the_table_in_a_module_and_in_a_file(tmp_path, mo
     monkeypatch.setenv("HOME", str(tmp_path))
     assert Code().find({}, "~/a:b/json.py:of_a_point", "loss")() == 3
     assert sys.modules["json"] is json
+
+
+def test_a_file_runs_once_for_all_that_is_taken_from_it(tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    code, name = Code(), f"{tmp_path / 'own.py'}:Point"
+    assert code.find({}, name, "loss") is code.find({}, name, "loss")
+    assert code.find({}, name, "loss") is not Code().find({}, name, "loss")
 
 
 # Dataclasses with such annotations look their module up.

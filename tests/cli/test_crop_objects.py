@@ -130,7 +130,9 @@ def test_the_data_of_a_config(command, tmp_path):
     names = "--config.data.class_names=('dog', 'cat')"
     usual = [*usual, *coco, "--config.data.source=coco", names, "--out=other"]
     message = error_of(command("crop-objects", *usual))
-    assert message.startswith("the classes of the data are cat, dog, but config.data.class_names")
+    assert message.startswith(
+        "config.data.class_names is dog, cat, but the classes of the data are cat, dog: leave"
+    )
 
 
 def test_images_and_boxes_with_problems_are_named_and_counted(command, tmp_path):

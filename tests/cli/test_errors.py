@@ -99,7 +99,10 @@ SETTINGS = [
         ": set config.data.num_classes=10, or leave it out",
     ),
     ("--config.loss.name=focal", "unknown loss 'focal': known: cross_entropy, softmax_focal_loss"),
-    ("--config.loss={'name': 'cross_entropy', 'smooth': 1}", "config.loss.smooth is no option of cross_entropy: did you mean 'label_smoothing'"),
+    (
+        "--config.loss={'name': 'cross_entropy', 'smooth': 1}",
+        "config.loss.smooth is no option of cross_entropy: did you mean 'label_smoothing'",
+    ),
     ("--config.loss.name=gone.py:f", "loss 'gone.py:f': there is no file "),
     ("--config.loss.name=nowhere.to:f", "loss 'nowhere.to:f': No module named 'nowhere'"),
     ("--config.data.threads=-1", "config.data.threads is -1: give at least 0"),

@@ -151,7 +151,7 @@ def test_a_map_that_cannot_be_kept_is_refused_before_it_is_computed(
     image = data / "test" / "red" / "0.png"
     code, _, err = command("features", *by_name(weights), "--maps=files", "--out=a.npz", image)
     assert code == 2
-    assert "a map called 'files' cannot be kept" in err
+    assert "a map with the name 'files' cannot be stored: leave it out" in err
 
 
 def test_figures_of_grey_images_are_asked_for(command):
@@ -185,7 +185,7 @@ def test_features_that_are_not_finite_are_refused(command, weights, data):
     image = data / "test" / "red" / "0.png"
     code, out, err = command("features", *by_name("bad.npz"), "--out=a.npz", image)
     assert (code, out) == (2, "")
-    assert f"is not finite for {image}: look at the weights, and by which figures" in err
+    assert f"is not finite for {image}: check the weights, and the mean and standard" in err
     assert not pathlib.Path("a.npz").exists()
 
 
@@ -366,7 +366,10 @@ def test_neighbors_without_labels_or_pictures(command, tmp_path):
         (["features", "--model=lenet5", "a.png"], "no --weights"),
         (["features", "--workdir=a", "--mean=1", "a.png"], "--mean goes with --model: leave it"),
         (["features", "--workdir=a", "a.png"], "no --out"),
-        (["features", "--workdir=a", "a.png", "--out=a.png"], "a.png is no file of features"),
+        (
+            ["features", "--workdir=a", "a.png", "--out=a.png"],
+            "a.png is not a file of features: give a name that ends in .npz",
+        ),
         (["features", "--workdir=a", "a.png", "--out=a.npz"], "no run in a"),
         (
             ["features", "--model=dncnn_s", "--weights=a", "--out=a.npz", "a.png"],
@@ -388,16 +391,22 @@ def test_neighbors_without_labels_or_pictures(command, tmp_path):
         (["probe", "--train=a.npz", "--test=a.npz", "--out=o"], "there is no file a.npz"),
         (["probe", "--train=n.npz", "--test=a.npz", "--out=o"], "n.npz has no labels"),
         (["probe", "--train=m.npz", "--test=m.npz", "--out=o", "--l2=0"], "--l2 is 0.0"),
-        (["probe", "--train=m.npz", "--test=o.npz", "--out=o"], "are of another variables"),
+        (
+            ["probe", "--train=m.npz", "--test=o.npz", "--out=o"],
+            "the two files of features differ in variables: compute both",
+        ),
         (["probe", "--train=m.npz", "--test=i.npz", "--out=o"], "the map 'c2' is not finite for /"),
         (["neighbors"], "no --index"),
         (
             ["neighbors", "--index=i.npz", "--queries=m.npz", "--out=o", "--metric=l2"],
-            "i_0.png: look at the weights",
+            "i_0.png: check the weights",
         ),
         (["neighbors", "--index=m.npz", "--queries=m.npz", "--out=o", "--map=c3"], "no map 'c3'"),
         (["neighbors", "--index=m.npz", "--queries=m.npz", "--out=o", "--k=6"], "--k is 6: give"),
-        (["neighbors", "--index=m.npz", "--queries=o.npz", "--out=o"], "are of another variables"),
+        (
+            ["neighbors", "--index=m.npz", "--queries=o.npz", "--out=o"],
+            "the two files of features differ in variables: compute both",
+        ),
     ],
 )
 def test_what_is_refused(command, tmp_path, arguments, message):

@@ -92,7 +92,7 @@ def test_the_decoding_of_a_detector_may_be_changed(trained, command):
 
 def test_what_cannot_be_loaded(trained, tmp_path):
     folder = trained("colors").folder
-    with pytest.raises(InputError, match="decode is for detection: the run in .* is for class"):
+    with pytest.raises(InputError, match=r"decode is for detection: the run in .* is for class"):
         jaxvision.load_run(folder, decode={"score_threshold": 0.5})
     task = jaxvision.load_run(folder).task
     with pytest.raises(InputError, match="decode changes a task that is built from the run"):

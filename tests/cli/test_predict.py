@@ -9,30 +9,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxvision.cli import assemble
-from jaxvision.cli import main as cli
-from jaxvision.cli.report import class_table
-from jaxvision.core import DetectionBatch, Detections
+from jaxvision.cli.kinds.detection import class_table
+from jaxvision.engine import read_run, restore_weights
 from jaxvision.interop import DarknetNetwork, read_cfg, write_weights
-from jaxvision.predict import detect_in_files
-from tests.data.folders import write_voc
+from jaxvision.predict import predict
 from tests.models.variables import random_variables
 
-CONFIG = pathlib.Path(__file__).parents[1] / "tiny_detector.py"
+
+@pytest.fixture(scope="module")
+def data(objects):
+    return objects
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_voc(tmp_path_factory.mktemp("data") / "mine")
-
-
-@pytest.fixture(scope="module")
-def trained(data, tmp_path_factory):
-    """The folder of a finished run of a detector."""
-    workdir = tmp_path_factory.mktemp("run")
-    arguments = [f"--config={CONFIG}", f"--workdir={workdir}", f"--config.data.dir={data}"]
-    assert cli.run("train", ["train", *arguments]) == 0
-    return workdir
+def detector(trained):
+    """The finished run of a detector."""
+    return trained("detection")
 
 
 @pytest.fixture(scope="module")
@@ -54,18 +46,18 @@ def darknet(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_training_a_detector_leaves_its_classes_a_table_and_pictures(trained, command, capsys):
-    config = json.loads((trained / "config.json").read_text())
+def test_training_a_detector_leaves_its_classes_a_table_and_pictures(detector):
+    config = read_run(detector.folder)["config"]
     assert config["data"]["class_names"] == ["cat", "dog"], "found in the data"
-    with Image.open(trained / "predictions_test.png") as picture:
+    with Image.open(detector.folder / "predictions_test.png") as picture:
         assert picture.width > 900
-    metrics = [json.loads(x) for x in (trained / "metrics.jsonl").read_text().splitlines()]
+    metrics = [json.loads(x) for x in (detector.folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in metrics] == [1, 2, 3, 4]
     assert {"xy", "wh", "objectness", "no_objectness", "class", "loss"} <= metrics[0].keys()
 
 
-def test_evaluating_a_detector_prints_numbers_and_a_table(trained, command):
-    code, out, err = command("eval", f"--workdir={trained}", "--split=test")
+def test_evaluating_a_detector_prints_numbers_and_a_table(detector, command):
+    code, out, err = command("eval", f"--workdir={detector.folder}", "--split=test")
     assert code == 0
     result = json.loads(out)
     named = {"split", "AP", "AP50", "AP75", "mAP_VOC", "steps", "variables_digest"}
@@ -75,12 +67,11 @@ def test_evaluating_a_detector_prints_numbers_and_a_table(trained, command):
     assert ["class", "objects", "AP", "AP50"] in table
     rows = {row[0]: row[1] for row in table if row}
     assert (rows["cat"], rows["dog"]) == ("2", "1")
-    assert (trained / "predictions_test.png").stat().st_size > 1000
+    assert (detector.folder / "predictions_test.png").stat().st_size > 1000
 
 
-def test_a_finished_run_says_the_same_again(trained, data, command):
-    arguments = [f"--config={CONFIG}", f"--workdir={trained}", f"--config.data.dir={data}"]
-    code, out, err = command("train", *arguments)
+def test_a_finished_run_says_the_same_again(detector, command):
+    code, out, err = command("train", *detector.arguments, f"--workdir={detector.folder}")
     assert code == 0
     assert "is finished (4 steps)" in err
     assert json.loads(out)["steps"] == 4
@@ -108,11 +99,11 @@ def check_result(out_folder, out, names):
     return result
 
 
-def test_a_run_predicts(trained, data, command, tmp_path):
+def test_a_run_predicts(detector, data, command, tmp_path):
     out_folder = tmp_path / "new" / "found"
     code, out, err = command(
         "predict",
-        f"--workdir={trained}",
+        f"--workdir={detector.folder}",
         f"--out={out_folder}",
         "--score=0.01",
         data / "JPEGImages",
@@ -121,7 +112,8 @@ def test_a_run_predicts(trained, data, command, tmp_path):
     assert "the checkpoint of step 4" in err
     result = check_result(out_folder, out, ["a.png", "b.png", "c.png"])
     assert result["failed"] == []
-    few = ["predict", f"--workdir={trained}", f"--out={out_folder}", "--score=0.01", "--most=1"]
+    few = ["predict", f"--workdir={detector.folder}", f"--out={out_folder}"]
+    few += ["--score=0.01", "--most=1"]
     code, out, _ = command(*few, str(data / "JPEGImages" / "[ab].png"))
     assert code == 0
     result = check_result(out_folder, out, ["a.png", "b.png"])
@@ -158,26 +150,25 @@ def test_a_picture_never_takes_the_place_of_an_image(darknet, data, command, tmp
 
 def test_interrupted_it_leaves_what_it_has(darknet, data, command, tmp_path, monkeypatch):
     def some(*arguments, **options):
-        results = detect_in_files(*arguments, **options)
-        yield next(results)
+        yield next(predict(*arguments, **options))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jaxvision.cli.results.detect_in_files", some)
+    monkeypatch.setattr("jaxvision.cli.predict.predict", some)
     code, _, err = command("predict", *darknet, "--out=found", data / "JPEGImages")
     assert (code, err.splitlines()[-1]) == (130, "interrupted")
     result = json.loads((tmp_path / "found" / "predictions.json").read_text())
     assert [pathlib.Path(x["file"]).name for x in result["images"]] == ["a.png"]
 
 
-def test_a_split_of_several_parts_is_evaluated_and_drawn(trained, data, command):
-    code, out, err = command("eval", f"--workdir={trained}", "--split=../mine/train")
+def test_a_split_of_several_parts_is_evaluated_and_drawn(detector, command):
+    code, out, err = command("eval", f"--workdir={detector.folder}", "--split=../mine/train")
     assert code == 0, err
     assert json.loads(out)["split"] == "../mine/train"
-    assert (trained / "predictions_.._mine_train.png").is_file()
+    assert (detector.folder / "predictions_.._mine_train.png").is_file()
 
 
-def test_a_test_split_that_is_not_there_is_said_before_training(data, command, tmp_path):
-    arguments = [f"--config={CONFIG}", f"--config.data.dir={data}", "--workdir=run"]
+def test_a_test_split_that_is_not_there_is_said_before_training(detector, command, tmp_path):
+    arguments = [*detector.arguments, "--workdir=run"]
     code, _, err = command("train", *arguments, "--config.data.test_split=tset")
     assert code == 2
     assert "no split 'tset'" in err
@@ -192,19 +183,22 @@ def error_of(result):
     return line.removeprefix("error: ")
 
 
-def test_wrong_arguments_are_one_line(darknet, trained, data, command, digits, tmp_path):
+def test_wrong_arguments_are_one_line(darknet, detector, data, command, tmp_path):
     image = data / "JPEGImages" / "a.png"
     cases = [
         ([*darknet, image], "no --out: give the folder"),
         ([*darknet, "--out=x"], "no images: give files, folders or patterns"),
         ([*darknet[:2], "--out=x", image], "give either --workdir, or all of --cfg, --weights and"),
-        ([*darknet, f"--workdir={trained}", "--out=x", image], "give either --workdir"),
+        ([*darknet, f"--workdir={detector.folder}", "--out=x", image], "give either --workdir"),
         (["--out=x", image], "give either --workdir, or all of --cfg"),
         ([*darknet, "--out=x", "--score=1.5", image], "--score is 1.5"),
         ([*darknet, "--out=x", "--batch_size=0", image], "--batch_size is 0"),
         ([*darknet, "--out=x", "nothing.png"], "'nothing.png': there is no such file or folder"),
         ([*darknet[:2], f"--names={image}", "--out=x", image], f"--names={image} cannot be read"),
-        ([*darknet[:2], f"--names={darknet[0][6:]}", "--out=x", image], "but the network has 2"),
+        (
+            [*darknet[:2], f"--names={darknet[0][6:]}", "--out=x", image],
+            "--names has 16 names, but the detector",
+        ),
         ([*darknet, "--ouch=x", image], "Unknown command line flag 'ouch'"),
     ]
     for arguments, message in cases:
@@ -220,51 +214,35 @@ def test_help_tells_the_flags(command):
 
 
 def test_the_table_has_a_dash_for_a_class_without_objects():
-    boxes = np.float32([[[0, 0, 10, 10], [20, 20, 30, 40]]])
-    flags = np.zeros((1, 2), bool)
-    objects = DetectionBatch(
-        image=None,
-        boxes=boxes,
-        labels=np.int32([[0, 2]]),
-        box_mask=~flags,
-        crowd=flags,
-        difficult=flags,
-        mask=np.array([True]),
-        area=np.full((1, 2), 100, "f4"),
-    )
-    found = Detections(boxes, np.float32([[0.9, 0.8]]), np.int32([[0, 1]]), ~flags)
-    table = class_table((found, objects), ("cat", "dog", "cow"))
+    tables = {
+        "class_objects": np.array([1, 0, 1]),
+        "class_ap": np.array([1, np.nan, 0]),
+        "class_ap50": np.array([1, np.nan, 0.25]),
+    }
+    table = class_table(tables, ("cat", "dog", "cow"))
     assert [line.split() for line in table.splitlines()] == [
         ["class", "objects", "AP", "AP50"],
         ["cat", "1", "1.000", "1.000"],
         ["dog", "0", "-", "-"],
-        ["cow", "1", "0.000", "0.000"],
+        ["cow", "1", "0.000", "0.250"],
     ]
 
 
-def params_of(workdir):
-    return jax.device_get(assemble.open_run(workdir)[1].state.params)
-
-
 @pytest.mark.slow
-def test_a_run_begins_with_the_weights_of_another(trained, data, command, tmp_path):
-    config = [f"--config={CONFIG}", f"--config.data.dir={data}", "--config.steps=1"]
-    begins = [f"--config.init_from={trained}", "--config.optimizer.learning_rate=1e-12"]
-    code, _, err = command("train", *config, *begins, "--workdir=new")
+def test_a_run_starts_from_the_weights_of_another(detector, command, tmp_path):
+    config = [*detector.arguments, "--config.steps=1"]
+    start = [f"--config.init_from={detector.folder}", "--config.optimizer.learning_rate=1e-12"]
+    code, _, err = command("train", *config, *start, "--workdir=new")
     assert code == 0
-    assert f"begin as in {trained}, step 4" in err
+    assert f"are initialised from {detector.folder}, step 4" in err
     assert "; new: " not in err
     jax.tree.map(
         functools.partial(np.testing.assert_allclose, atol=1e-6),
-        params_of(tmp_path / "new"),
-        params_of(trained),
+        *(restore_weights(x).variables["params"] for x in (tmp_path / "new", detector.folder)),
     )
-    assert json.loads((tmp_path / "new" / "config.json").read_text())["init_from"] == str(trained)
-    # Once it has begun, it does not need the other one any more.
-    with (tmp_path / "new" / "config.json").open() as file:
-        text = file.read()
-    (tmp_path / "new" / "config.json").write_text(text.replace(str(trained), "gone"))
-    code, _, err = command("train", *config, "--config.init_from=gone", begins[1], "--workdir=new")
+    assert read_run(tmp_path / "new")["config"]["init_from"] == str(detector.folder)
+    # Once it has begun, it does not need the other one any more, and it may have moved.
+    code, _, err = command("train", *config, "--config.init_from=gone", start[1], "--workdir=new")
     assert code == 0, err
     assert "is finished (1 steps)" in err
     code, _, err = command("train", *config, "--config.init_from=nowhere", "--workdir=other")

@@ -217,7 +217,7 @@ def test_a_network_of_ones_own_runs_where_its_file_is_trusted(
 @pytest.mark.parametrize(
     ("trusted", "name", "message"),
     [
-        ((), "mine/own.py:f", "as its loss, which is code that would run: give --trust-code=mine/o"),
+        ((), "mine/own.py:f", "as its loss, which is code that would run: give --trust-code=min"),
         (("own.py",), "mine/own.py:f", "would run"),
         (("other/own.py",), "mine/own.py:f", "would run"),
         (("mine",), "mine/own.py:f", "would run"),

@@ -111,7 +111,7 @@ def test_the_warm_up_of_the_head_and_the_ema(tiny, command):
         ),
         (
             "--config.data.class_names=('zero',)",
-            "the classes of the data are 0, 1, .* but config.data.class_names is zero: leave it",
+            "config.data.class_names is zero, but the classes of the data are 0, 1, .* more: leave",
         ),
     ],
 )

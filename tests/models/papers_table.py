@@ -101,8 +101,9 @@ def largest_logit(name, size):
 def main(argv=None):
     wanted = asked_for(__doc__, argv)
     names = list(filter(wanted, SAID))
-    header = ["network", "input", "parameters", "published", "G multiply-adds"]
-    print(f"| {' | '.join([*header, 'largest logit, bfloat16'])} |")
+    print(
+        "| network | input | parameters | published | G multiply-adds | largest logit, bfloat16 |"
+    )
     print("|---|---|---|---|---|---|")
     for name in names:
         size, said = input_size(name), SAID[name]

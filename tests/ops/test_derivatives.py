@@ -332,3 +332,26 @@ def test_one_file_knows_how_primitives_are_made():
         if inner.search(file.read_text())
     }
     assert found == {"ops/primitives.py"}
+
+
+def test_second_derivatives_of_batch_norm_over_a_mapped_axis_are_those_of_the_whole_batch():
+    rng = np.random.default_rng(3)
+    with jax.enable_x64(True):
+        x, direction, weights = (rng.normal(size=(4, 3, 2)) for _ in range(3))
+        scale, bias = rng.uniform(0.5, 2, 2), rng.normal(size=2)
+
+        def gradient(x, weights, axis_name=None):
+            def objective(x):
+                y, _, _ = ops.batch_norm(x, scale, bias, axis_name=axis_name)
+                return (weights * jnp.sin(y)).sum()
+
+            return jax.grad(objective)(x)
+
+        def product(x, direction, weights, axis_name=None):
+            fn = partial(gradient, weights=weights, axis_name=axis_name)
+            return jax.jvp(fn, (x,), (direction,))
+
+        expected = jax.jit(product)(x, direction, weights)
+        mapped = jax.jit(jax.vmap(partial(product, axis_name="batch"), axis_name="batch"))
+        actual = mapped(x, direction, weights)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-12), actual, expected)

@@ -376,5 +376,5 @@ def test_an_unknown_method_lists_the_known_ones():
 
 
 def test_an_exchange_of_another_number_of_points_is_refused():
-    with pytest.raises(OptionError, match=r"^augment.swap has 3 numbers: give 4, one a point"):
+    with pytest.raises(OptionError, match=r"^augment.swap has 3 numbers: give 4, one for each"):
         make(aug.RandomFlip(swap=(1, 0, 2)))

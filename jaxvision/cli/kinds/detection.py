@@ -290,13 +290,10 @@ def _form(options: DetectionData, split: str) -> data.Source:
         raise OptionError("masks", f"masks are not read of {options.source}: leave it out")
     if options.source == "voc":
         how |= {"class_names": names, "first_pixel": options.first_pixel}
-        source = data.VocFolder(options.folder, own, **how)
-    elif options.source == "coco":
-        source = data.CocoFolder(options.folder, own, masks=options.masks, **how)
-    else:
-        source = data.YoloFolder(options.folder, own, class_names=names, **how)
-    data.check_box_counts(source, options.max_boxes)
-    return source
+        return data.VocFolder(options.folder, own, **how)
+    if options.source == "coco":
+        return data.CocoFolder(options.folder, own, masks=options.masks, **how)
+    return data.YoloFolder(options.folder, own, class_names=names, **how)
 
 
 def _tfds(options: DetectionData, split: str) -> data.Source:

@@ -70,7 +70,7 @@ def check_class_names(own: Sequence[str], class_names: Sequence[str], *, what: s
         of = f" of {what}" if what else " of the data"
         raise OptionError(
             "class_names",
-            f"class_names is {', '.join(class_names)}, but the classes{of} are {', '.join(own)}: "
+            f"class_names is {listed(class_names)}, but the classes{of} are {listed(own)}: "
             "leave it out, or give the same names in the same order",
         )
 
