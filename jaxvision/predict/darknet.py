@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.core import Detections, InputError, Inputs, Task, extent_of
+from jaxvision.core import Detections, InputError, Inputs, OptionError, Task, extent_of
 from jaxvision.interop import DarknetNetwork, Description
 from jaxvision.tasks.darknet import darknet_candidates
 from jaxvision.tasks.decoding import DetectOptions, detect
@@ -52,9 +52,10 @@ def darknet_task(
             "or [yolo] section"
         )
     if class_names and len(class_names) != heads[0].num_classes:
-        raise InputError(
+        raise OptionError(
+            "class_names",
             f"class_names has {len(class_names)} names, but the detector has "
-            f"{heads[0].num_classes} classes: give a name for each class"
+            f"{heads[0].num_classes} classes: give a name for each class",
         )
 
     def init(key: Array) -> dict[str, Any]:

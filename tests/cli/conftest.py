@@ -1,5 +1,7 @@
 """Commands run in this process, on data and runs that are made once for all files of tests."""
 
+import contextlib
+import io
 import json
 import pathlib
 from typing import NamedTuple
@@ -57,11 +59,13 @@ class Trained(NamedTuple):
       folder: of the run.
       arguments: of `train` that made it, but for --workdir.
       data: the folder of its data.
+      result: that `train` printed.
     """
 
     folder: pathlib.Path
     arguments: list[str]
     data: pathlib.Path
+    result: dict[str, float]
 
 
 CONFIG = """
@@ -168,8 +172,9 @@ def trained(tmp_path_factory, request):
             config.write_text(CONFIG.format(task=task, more=more))
         arguments = [f"--config={config}", f"--config.data.dir={data}"]
         workdir = folder / "run"
-        assert run("train", ["train", *arguments, f"--workdir={workdir}"]) == 0
-        return Trained(workdir, arguments, data)
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            assert run("train", ["train", *arguments, f"--workdir={workdir}"]) == 0
+        return Trained(workdir, arguments, data, json.loads(out.getvalue().splitlines()[-1]))
 
     def get(kind):
         if kind not in runs:

@@ -13,6 +13,7 @@ from jaxvision.data import find_form
 from tests.cli.test_errors import error_of
 from tests.data.folders import coco_content, voc_object, voc_xml, write_voc, write_yolo
 from tests.data.test_folders import WRITERS
+from tests.marks import slow_but
 
 FORMS = ("voc", "yolo", "coco 0")
 BCCD_IMAGES = {"train": 205, "val": 87, "test": 72}
@@ -33,7 +34,7 @@ def is_picture(file):
     return 400 < height < 2000 and 800 < width < 3000 and pixels.std() > 10
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", slow_but(FORMS, ["coco 0"]))
 def test_a_sound_folder_of_each_form(command, tmp_path, form):
     folder = WRITERS[form](tmp_path / "mine")
     result, err = result_of(command, f"--data={folder}")
@@ -248,6 +249,7 @@ def test_the_picture_goes_where_it_is_asked_for(command, tmp_path):
     assert is_picture(picture)
 
 
+@pytest.mark.slow
 def test_many_classes_fit_into_the_picture(command, tmp_path):
     folder = write_yolo(tmp_path / "mine")
     (folder / "classes.txt").write_text("\n".join(f"class{number}" for number in range(300)))

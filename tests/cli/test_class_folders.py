@@ -1,49 +1,23 @@
 """Runs on a folder of images by class: they know what their classes are called."""
 
-import json
-import pathlib
-
-import pytest
+import shutil
 
 from jaxvision.engine import read_run
-from tests.data.folders import write_colors
-
-TINY = pathlib.Path(__file__).parents[1] / "tiny_config.py"
-
-
-@pytest.fixture
-def train(tmp_path):
-    """The arguments of a training on red and blue."""
-    folder = write_colors(tmp_path / "data", size=8)
-    return [
-        "train",
-        f"--config={TINY}",
-        "--config.data.source=folder",
-        f"--config.data.dir={folder}",
-        "--config.batch_size=4",
-        "--config.steps=2",
-        "--config.eval_every=2",
-        "--workdir=run",
-    ]
+from tests.cli.conftest import result_of
+from tests.cli.test_errors import error_of
 
 
-def test_other_classes_are_refused(train, command, tmp_path):
-    code, out, err = command(*train)
-    assert code == 0, err
-    config = read_run(tmp_path / "run")["config"]
-    assert config["data"]["class_names"] == ["blue", "red"]
-    code, again, err = command("eval", "--workdir=run")
-    assert code == 0, err
-    assert json.loads(again)["accuracy"] == json.loads(out.splitlines()[-1])["accuracy"]
+def test_other_classes_are_refused(trained, command, tmp_path):
+    folder, arguments, data, result = trained("colors")
+    assert read_run(folder)["config"]["data"]["class_names"] == ["blue", "red"]
+    again, _ = result_of(command, "eval", f"--workdir={folder}")
+    assert again["accuracy"] == result["accuracy"]
+    other = shutil.copytree(data, tmp_path / "data")
     for split in ("train", "test"):
-        (tmp_path / "data" / split / "blue").rename(tmp_path / "data" / split / "yellow")
-    code, _, err = command("eval", "--workdir=run")
-    assert code == 2
-    assert (
-        "test has classes that are not among the 2 of class_names: yellow: remove their folders"
-        in err
-    )
-    code, _, err = command(*train)
-    assert code == 2
-    assert "run has another run (" in err
-    assert "class_names: " in err
+        (other / split / "blue").rename(other / split / "yellow")
+    error = error_of(command("eval", f"--workdir={folder}", f"--data={other}"))
+    assert "test has classes that are not among the 2 of class_names: yellow: remove" in error
+    given = [*arguments, f"--config.data.dir={other}", f"--workdir={folder}"]
+    error = error_of(command("train", *given))
+    assert "run has another run (" in error
+    assert "class_names: " in error

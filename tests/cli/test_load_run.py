@@ -44,14 +44,14 @@ READERS = {
     "srcnn": restoration,
     "espcn": restoration,
 }
-SLOW = ("whole", "landmarks", "srcnn", "espcn")
+SLOW = ("segmentation", "denoising", "whole", "landmarks", "srcnn", "espcn")
 
 
 @pytest.mark.parametrize(
     "kind", [pytest.param(x, marks=pytest.mark.slow if x in SLOW else ()) for x in READERS]
 )
 def test_it_measures_what_eval_does(kind, trained, command):
-    folder, _, where = trained(kind)
+    folder, _, where, _ = trained(kind)
     expected, _ = result_of(command, "eval", f"--workdir={folder}")
     run = jaxvision.load_run(folder)
     assert run.task.loss is None
@@ -67,7 +67,7 @@ def test_it_measures_what_eval_does(kind, trained, command):
 
 
 def test_the_decoding_of_a_detector_may_be_changed(trained, command):
-    folder, _, where = trained("detection")
+    folder, _, where, _ = trained("detection")
     images = sorted((where / "JPEGImages").iterdir())
 
     def found(**decode):

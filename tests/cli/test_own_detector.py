@@ -117,8 +117,6 @@ def test_in_python(tmp_path):
         workdir=tmp_path / "run",
         best=jaxvision.Best("AP50"),
     )
-    expected = jaxvision.evaluate(task, result.variables, test).metrics
+    expected = result.history[-1]["metrics"]
     run = jaxvision.load_run(tmp_path / "run", task=task)
     assert jaxvision.evaluate(run.task, run.variables, test).metrics == expected
-    (found,) = jaxvision.predict(run.task, run.variables, [source[0]["image"]])
-    assert found.result.boxes.shape == (len(found.result.scores), 4)

@@ -29,8 +29,7 @@ def size_of(path):
 
 @pytest.mark.parametrize("kind", ["segmentation", pytest.param("whole", marks=pytest.mark.slow)])
 def test_segmentation_gives_pictures_and_labels(kind, trained, command):
-    workdir, arguments, data = trained(kind)
-    result, _ = result_of(command, "train", *arguments, f"--workdir={workdir}")
+    workdir, _, data, result = trained(kind)
     assert {"mean_iou", "dice", "pixel_accuracy"} <= result.keys()
     assert size_of(workdir / "predictions_test.png")[0] > 1200
     code, _, err = command("eval", f"--workdir={workdir}")
@@ -53,8 +52,7 @@ def test_segmentation_gives_pictures_and_labels(kind, trained, command):
 
 @pytest.mark.slow
 def test_landmarks_give_points(trained, command):
-    workdir, arguments, data = trained("landmarks")
-    result, _ = result_of(command, "train", *arguments, f"--workdir={workdir}")
+    workdir, _, data, result = trained("landmarks")
     assert 0 <= result["pixel_error"] < 23
     assert size_of(workdir / "predictions_test.png")[0] > 1200
     for entry in predict(command, workdir, data):
@@ -68,8 +66,7 @@ def test_landmarks_give_points(trained, command):
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "factor"), [("denoising", 1), ("srcnn", 3), ("espcn", 3)])
 def test_restoration_gives_photographs(kind, factor, trained, command):
-    workdir, arguments, data = trained(kind)
-    result, _ = result_of(command, "train", *arguments, f"--workdir={workdir}")
+    workdir, _, data, result = trained(kind)
     assert {"psnr", "ssim", "psnr_before", "ssim_before"} <= result.keys()
     assert size_of(workdir / "predictions_test.png")[0] > 900
     for entry in predict(command, workdir, data):
@@ -91,7 +88,7 @@ def test_no_label_takes_the_place_of_an_image(trained, command, tmp_path):
 
 
 def test_classification_gives_a_class_and_probabilities(trained, command):
-    workdir, _, data = trained("colors")
+    workdir, _, data, _ = trained("colors")
     image = data / "test" / "red" / "0.png"
     result, _ = result_of(command, "predict", f"--workdir={workdir}", "--out=found", image)
     assert result == {"images": 1, "failed": 0, "out": "found"}

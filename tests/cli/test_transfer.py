@@ -28,14 +28,6 @@ def tiny(digits):
     return [*TINY, f"--config.data.dir={digits}"]
 
 
-def test_what_only_pretrained_weights_need_is_not_ignored_silently(tiny, command):
-    some = ["--config.reinit=('fc',)", "--config.init_prefix=module.", "--config.steps=1"]
-    code, _, err = command("train", *tiny, *some, "--workdir=run")
-    assert code == 0, err
-    for key in ("reinit", "init_prefix"):
-        assert f"config.{key} has no effect without config.init_from\n" in err
-
-
 def variables_of(workdir):
     return jax.device_get(restore_weights(workdir).variables)
 
@@ -60,6 +52,7 @@ def test_a_part_is_trained_of_a_run_that_starts_from_another(tiny, command, tmp_
     jax.tree.map(np.testing.assert_array_equal, after, before)
 
 
+@pytest.mark.slow
 def test_what_is_frozen_at_random_is_said(tiny, command):
     frozen = "--config.freeze=('conv1', 'layer1*')"
     one_step = ["--config.steps=1", "--config.eval_every=1"]
@@ -80,8 +73,11 @@ def test_what_is_frozen_at_random_is_said(tiny, command):
 def test_the_warm_up_of_the_head_and_the_ema(tiny, command):
     warmup = ["--config.head_warmup.steps=2", "--config.head_warmup.only=('fc',)"]
     ema = ["--config.optimizer.ema_decay=0.9", "--workdir=run"]
-    code, out, err = command("train", *tiny, *warmup, *ema)
+    pretrained = ["--config.reinit=('fc',)", "--config.init_prefix=module."]
+    code, out, err = command("train", *tiny, *warmup, *ema, *pretrained)
     assert code == 0, err
+    for key in ("reinit", "init_prefix"):  # they are not ignored silently
+        assert f"config.{key} has no effect without config.init_from\n" in err
     assert "from step 1 on 90 of 2,518 parameters are trained: fc" in err
     assert "from step 3 on all 2,518 parameters are trained" in err
     # Of the checkpoints of both phases, the best is found again, with the average.
