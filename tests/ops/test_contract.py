@@ -141,6 +141,8 @@ CASES = {
 }
 # Takes what JAX's function of that name takes, and leaves the checks to it.
 LIBRARY_SIGNATURES = {"conv_general_dilated"}
+# How the others are traced: see test_derivatives.py.
+CONTEXTS = {"library_forms"}
 # On the host, of masks as run-lengths: see test_run_lengths.py.
 HOST_ONLY = {
     "Polygons",
@@ -171,7 +173,7 @@ def bound(name):
 
 def test_every_public_operator_is_in_the_table():
     functions = {name for name in ops.__all__ if callable(getattr(ops, name))}
-    assert functions == set(CASES) | LIBRARY_SIGNATURES | HOST_ONLY
+    assert functions == set(CASES) | LIBRARY_SIGNATURES | CONTEXTS | HOST_ONLY
 
 
 @pytest.mark.parametrize("name", CASES)
