@@ -161,6 +161,7 @@ def test_figures_of_grey_images_are_asked_for(command):
     assert "no --std, and it is not known: give the std by which the images for these" in err
 
 
+@pytest.mark.slow
 def test_figures_of_colours_are_imagenets_where_they_are_not_known(command, data, tmp_path):
     model = create_model("resnet20")
     variables = random_variables(model, np.zeros((1, 32, 32, 3), np.float32))

@@ -98,6 +98,7 @@ class FewScenes:
         return f"scene {index}"
 
 
+@pytest.mark.slow
 def test_in_python(tmp_path):
     source, inputs = FewScenes(8), jaxvision.Inputs((32, 32), resize="letterbox")
     detector = centre_points(Net(10, (8, 8, 8, 8)))

@@ -73,6 +73,7 @@ def test_evaluating_a_detector_prints_numbers_and_a_table(detector, command):
     assert (detector.folder / "predictions_.._mine_train.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_a_finished_run_says_the_same_again(detector, command):
     code, out, err = command("train", *detector.arguments, f"--workdir={detector.folder}")
     assert code == 0

@@ -1,5 +1,7 @@
 """Fine-tuning by the commands: runs that start from others' weights and train some parts."""
 
+import contextlib
+import io
 import json
 import re
 
@@ -10,8 +12,10 @@ from ml_collections import ConfigDict
 
 from jaxvision.cli import setup
 from jaxvision.cli.config import find_config, load_config
+from jaxvision.cli.main import run
 from jaxvision.cli.pretrained import pretrained_variables
 from jaxvision.engine import restore_weights
+from tests.cli.conftest import result_of
 
 TINY = [
     "--config=digits_resnet20",
@@ -32,21 +36,48 @@ def variables_of(workdir):
     return jax.device_get(restore_weights(workdir).variables)
 
 
-def test_a_part_is_trained_of_a_run_that_starts_from_another(tiny, command, tmp_path):
-    code, _, err = command("train", *tiny, "--workdir=old")
-    assert code == 0, err
-    assert "all 2,518 parameters are trained" in err
-    few = ["--config.data.per_class=5", "--config.init_from=old", "--workdir=new"]
+@pytest.fixture(scope="module")
+def old(digits, tmp_path_factory):
+    """A run with a warm-up of the head and an average: its folder, result and messages."""
+    workdir = tmp_path_factory.mktemp("old") / "old"
+    arguments = [
+        *TINY,
+        f"--config.data.dir={digits}",
+        "--config.head_warmup.steps=2",
+        "--config.head_warmup.only=('fc',)",
+        "--config.optimizer.ema_decay=0.9",
+        "--config.reinit=('fc',)",
+        "--config.init_prefix=module.",
+        f"--workdir={workdir}",
+    ]
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        assert run("train", ["train", *arguments]) == 0
+    return workdir, json.loads(out.getvalue().splitlines()[-1]), err.getvalue()
+
+
+def test_the_warm_up_of_the_head_and_the_ema(old, command):
+    workdir, result, err = old
+    assert "from step 1 on 90 of 2,518 parameters are trained: fc\n" in err
+    assert "from step 3 on all 2,518 parameters are trained\n" in err
+    for key in ("reinit", "init_prefix"):  # they are not ignored silently
+        assert f"config.{key} has no effect without config.init_from\n" in err
+    # Of the checkpoints of both phases, the best is found again, with the average.
+    again, _ = result_of(command, "eval", f"--workdir={workdir}")
+    assert again["accuracy"] == result["accuracy"]
+
+
+def test_a_part_is_trained_of_a_run_that_starts_from_another(old, tiny, command, tmp_path):
+    few = ["--config.data.per_class=5", f"--config.init_from={old[0]}", "--workdir=new"]
     again = ["--config.reinit=('fc',)", "--config.seed=1"]
     frozen = ["--config.freeze=('conv1', 'bn1', 'layer*')", "--config.freeze_statistics=('*',)"]
-    code, out, err = command("train", *tiny, *few, *again, *frozen)
-    assert code == 0, err
-    assert re.search("arrays are initialised from old, step .; new: fc/bias, fc/kernel\n", err)
-    assert "90 of 2,518 parameters are trained: fc" in err
+    result, err = result_of(command, "train", *tiny, *few, *again, *frozen)
+    assert re.search("arrays are initialised from .*old, step .; new: fc/bias, fc/kernel\n", err)
+    assert "\n90 of 2,518 parameters are trained: fc\n" in err
     assert "at random" not in err
-    assert json.loads(out.splitlines()[-1])["steps"] == 4
-    before, after = variables_of(tmp_path / "old"), variables_of(tmp_path / "new")
-    # After 4 steps of 0.1 a head that were not initialised again would still be like the old one.
+    assert result["steps"] == 4
+    before, after = variables_of(old[0]), variables_of(tmp_path / "new")
+    # After 4 steps of 0.1 a head that was not initialised again would still be like the old one.
     heads = [variables["params"].pop("fc")["kernel"].ravel() for variables in (before, after)]
     assert abs(np.corrcoef(heads)[0, 1]) < 0.5
     jax.tree.map(np.testing.assert_array_equal, after, before)
@@ -68,22 +99,6 @@ def test_what_is_frozen_at_random_is_said(tiny, command):
     assert "without config.init_from" not in err
     assert re.search("frozen, though new and at random: .*layer1_1_conv1/kernel", err)
     assert "layer2_1_conv1" not in err.partition("at random: ")[2].partition("\n")[0]
-
-
-def test_the_warm_up_of_the_head_and_the_ema(tiny, command):
-    warmup = ["--config.head_warmup.steps=2", "--config.head_warmup.only=('fc',)"]
-    ema = ["--config.optimizer.ema_decay=0.9", "--workdir=run"]
-    pretrained = ["--config.reinit=('fc',)", "--config.init_prefix=module."]
-    code, out, err = command("train", *tiny, *warmup, *ema, *pretrained)
-    assert code == 0, err
-    for key in ("reinit", "init_prefix"):  # they are not ignored silently
-        assert f"config.{key} has no effect without config.init_from\n" in err
-    assert "from step 1 on 90 of 2,518 parameters are trained: fc" in err
-    assert "from step 3 on all 2,518 parameters are trained" in err
-    # Of the checkpoints of both phases, the best is found again, with the average.
-    code, again, err = command("eval", "--workdir=run")
-    assert code == 0, err
-    assert json.loads(again)["accuracy"] == json.loads(out.splitlines()[-1])["accuracy"]
 
 
 @pytest.mark.parametrize(
