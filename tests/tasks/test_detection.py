@@ -32,6 +32,7 @@ from jaxvision.tasks import (
 )
 from jaxvision.tasks.detection import detection_table, object_table
 from jaxvision.tasks.inference import predictions_of
+from tests.marks import slow_but
 from tests.models.variables import random_values
 from tests.tasks.loop import as_json, evaluate, with_filler
 
@@ -73,10 +74,7 @@ def make(version="yolov2", *augment, inputs=INPUTS, train_difficult=False, **opt
 
 
 VERSIONS = ("yolov1", "yolov2", "yolov3")
-every_version = pytest.mark.parametrize(
-    "version",
-    [pytest.param(v, marks=() if v == "yolov2" else pytest.mark.slow) for v in VERSIONS],
-)
+every_version = pytest.mark.parametrize("version", slow_but(VERSIONS, ["yolov2"]))
 task_of = functools.cache(make)  # as compiling takes longer than all the rest
 
 
@@ -444,7 +442,17 @@ def test_every_step_of_the_augmentation_has_a_key_of_its_own():
     assert len(drawn) == 3
 
 
-def test_options_of_the_decoding_arrive():
+DECODING = [
+    ({"iou_threshold": 0.2}, 2),
+    ({"iou_threshold": 0.9}, 3),
+    ({"iou_threshold": 0.9, "score_threshold": 0.7}, 2),
+    ({"iou_threshold": 0.9, "max_detections": 1}, 1),
+    ({"iou_threshold": 0.9, "max_candidates": 2}, 2),
+]
+
+
+@pytest.mark.parametrize(("options", "count"), slow_but(DECODING, DECODING[:2]))
+def test_options_of_the_decoding_arrive(options, count):
     """Three boxes of one class in different cells, of falling score; two of them overlap."""
     maps = maps_of(
         {
@@ -453,21 +461,13 @@ def test_options_of_the_decoding_arrive():
             (3, 3, 0): [0, 0, 0, 0, 0, 9, -9, -9],
         }
     )
-    example = first(batch_of())
-
-    def count(**options):
-        options = DetectOptions(**{"score_threshold": 0.05, **options})
-        found = jax.jit(make("yolov2", decode=options).decode)(maps, example)
-        assert found.valid.shape == (options.max_detections,)
-        return int(found.valid.sum())
-
-    assert count(iou_threshold=0.2) == 2
-    assert count(iou_threshold=0.9) == 3
-    assert count(iou_threshold=0.9, score_threshold=0.7) == 2
-    assert count(iou_threshold=0.9, max_detections=1) == 1
-    assert count(iou_threshold=0.9, max_candidates=2) == 2
+    options = DetectOptions(**{"score_threshold": 0.05, **options})
+    found = jax.jit(make("yolov2", decode=options).decode)(maps, first(batch_of()))
+    assert found.valid.shape == (options.max_detections,)
+    assert found.valid.sum() == count
 
 
+@pytest.mark.slow
 def test_options_of_yolov1s_reading_arrive():
     maps = {
         "coordinates": np.full((4, 4, 2, 4), 0.5, "f4"),
@@ -685,10 +685,13 @@ def test_a_description_gives_the_same_task_for_evaluation(version):
     assert again.inputs == task.inputs
     variables = random_values(jax.eval_shape(task.init, jax.random.key(0)))
     batch = batch_of(extent=np.tile(np.int32([30, 20]), (2, 1)))
-    results = []
-    for each in (task, again):
-        run = jax.jit(functools.partial(predictions_of, each))
-        results.append((outputs_of(each, variables, batch), run(variables, batch)))
+
+    def run(task):
+        prepared = jax.vmap(task.prepare)(batch)
+        outputs, _ = task.forward(variables, prepared, keys=None, step=0, train=False)
+        return outputs, predictions_of(task, variables, batch)
+
+    results = [jax.jit(functools.partial(run, each))() for each in (task, again)]
     jax.tree.map(np.testing.assert_array_equal, *results)
     found = results[0][1]
     assert found.valid.any()

@@ -279,10 +279,10 @@ def trained(source, devices, steps=20, widths=(4, 8)):
 
 @pytest.mark.slow
 def test_it_learns_the_same_on_one_device_and_on_four(source):
-    _, alone = trained(source, 1)
-    task, shared = trained(source, 4)
+    _, alone = trained(source, 1, steps=40)
+    task, shared = trained(source, 4, steps=40)
     np.testing.assert_allclose(shared.losses[:4], alone.losses[:4], rtol=1e-3)
-    assert shared.losses[-3:].mean() < shared.losses[:3].mean() - 1.2
+    assert shared.losses[-3:].mean() < shared.losses[:3].mean() - 1.5
     # Filler images change nothing.
     expected, filled = (
         evaluate(task, shared.variables, EvalLoader(source, TO_EXAMPLE, batch_size=size)).metrics
