@@ -9,7 +9,7 @@ import tempfile
 
 # Before JAX starts; processes that tests start inherit these, not the devices. Most of the time
 # goes into tracing and compiling, so everything is cached and little is optimised; .ci/run runs the
-# tests of parity, and those marked optimised, with an empty XLA_FLAGS, as users compile. The fusion
+# slow tests and those of parity with an empty XLA_FLAGS, as users compile. The fusion
 # emitters take another half of that time; other releases lack their switch, and abort on a flag
 # that they do not know.
 os.environ.setdefault(
