@@ -10,7 +10,9 @@ import scipy.stats
 from jaxvision import augment
 from jaxvision.core import ClassificationBatch, InputError
 from jaxvision.losses import cross_entropy
+from jaxvision.testing import TRANSFORMS
 from tests.augment.test_color import uniform_distance
+from tests.marks import slow_but
 
 HEIGHT, WIDTH, CLASSES = 12, 16, 5
 OPS = {
@@ -64,7 +66,7 @@ def test_the_label_is_a_distribution_and_partners_are_gone(name):
     assert results.partners is None
 
 
-@pytest.mark.parametrize("alpha", [0.2, 1.0, 3.0])
+@pytest.mark.parametrize("alpha", slow_but([0.2, 1.0, 3.0], [0.2]))
 def test_mixup_blends_by_the_labels_share_which_is_a_beta_draw(alpha):
     example = example_of()
     results = results_of(300, "mixup", example, mixup_alpha=alpha)
@@ -96,7 +98,7 @@ def test_cutmix_pastes_a_box_whose_area_is_the_labels_share():
     np.testing.assert_allclose(results.label[:, 1], 1 - share, atol=1e-6)
 
 
-@pytest.mark.parametrize("alpha", [0.5, 1.0])
+@pytest.mark.parametrize("alpha", slow_but([0.5, 1.0], [0.5]))
 def test_cutmix_draws_boxes_as_the_paper(alpha):
     """Two-sample Kolmogorov-Smirnov: borders and area."""
     count = 1500
@@ -138,18 +140,24 @@ def test_each_of_both_happens_with_its_probability():
     assert uniform_distance(share, 0, 1) < 1.95
 
 
-@both_ops
-@pytest.mark.parametrize("weights", [(2.0, 0.5), (0.0, 1.0), (1.0, 0.0), (0.0, 0.0)], ids=str)
+WEIGHTS = [(2.0, 0.5), (0.0, 1.0), (1.0, 0.0), (0.0, 0.0)]
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    slow_but(
+        [(name, weights) for name in OPS for weights in WEIGHTS],
+        [*(("either", weights) for weights in WEIGHTS), ("mixup", WEIGHTS[0])],
+    ),
+)
 def test_the_loss_is_that_of_both_apart_by_their_shares(name, weights):
     example, logits = example_of(weights=weights), np.float32([0.3, -1, 2, 0.1, 1.4])
     shares = results_of(32, name, example_of()).label[:, 3]
     results = results_of(32, name, example)
-    apart = [
-        [float(x) for x in cross_entropy(logits, np.int32(label), label_smoothing=0.1)]
-        for label in (3, 1)
-    ]
+    of_logits = jax.jit(functools.partial(cross_entropy, logits, label_smoothing=0.1))
+    apart = [[float(x) for x in of_logits(np.int32(label))] for label in (3, 1)]
     for share, label, weight in zip(shares, results.label, results.weight, strict=True):
-        total, _ = cross_entropy(logits, label, label_smoothing=0.1)
+        total, _ = of_logits(label)
         of_both = (share * weights[0], (1 - share) * weights[1])
         np.testing.assert_allclose(weight, sum(of_both), rtol=1e-5, atol=1e-7)
         expected = sum(w * loss for w, (loss, _) in zip(of_both, apart, strict=True))
@@ -165,7 +173,13 @@ def test_labels_may_be_equal_or_distributions():
     np.testing.assert_allclose(results.label, share * soft[:1] + (1 - share) * soft[1:], atol=1e-6)
 
 
-@both_ops
+@pytest.mark.parametrize(
+    ("transform", "name"),
+    slow_but(
+        [(x, name) for x in TRANSFORMS for name in OPS], [("vmap", "either"), ("pmap", "cutmix")]
+    ),
+    indirect=["transform"],
+)
 def test_a_key_gives_the_same_example_under_every_transform(transform, name):
     op = OPS[name]()
     example = example_of(dtype=np.float32)

@@ -14,8 +14,9 @@ import pytest
 from jaxvision import augment
 from jaxvision.augment import sampling
 from jaxvision.core import DetectionBatch, InputError
-from jaxvision.testing import check_op, transformed
+from jaxvision.testing import TRANSFORMS, check_op, transformed
 from tests.augment.test_color import uniform_distance
+from tests.marks import slow_but
 from tests.reference import augment as reference
 
 HEIGHT, WIDTH = 40, 48
@@ -151,6 +152,10 @@ def compiled(name):
 
 
 every_op = pytest.mark.parametrize("name", OPS)
+# By default one that mirrors, one that samples, and the two that take partners.
+few_ops = pytest.mark.parametrize(
+    "name", slow_but(OPS, ["RandomFlip", "JitterCrop", "Mosaic", "Mixup"])
+)
 
 
 # What all of them promise.
@@ -167,7 +172,7 @@ def test_the_same_key_gives_the_same_example_and_others_give_others(name):
     assert any((result.image != results[0].image).any() for result in results)
 
 
-@every_op
+@few_ops
 def test_padded_rows_stay_dead_and_neither_their_number_nor_what_is_in_them_matters(name):
     example = painted_with_partners(0, real=1, masks=True)
     padded = with_junk(example, 4).replace(partners=with_junk(example.partners, 4))
@@ -185,7 +190,7 @@ def test_padded_rows_stay_dead_and_neither_their_number_nor_what_is_in_them_matt
             assert not result.masks[~result.box_mask].any()
 
 
-@every_op
+@few_ops
 def test_without_boxes_only_the_image_changes(name):
     nothing = painted_with_partners(0)
     partners = nothing.partners.replace(box_mask=np.zeros((4, 5), bool))
@@ -242,7 +247,7 @@ def test_masks_move_as_the_pixels_and_lie_in_their_boxes(name):
     assert moved > 20
 
 
-@every_op
+@few_ops
 def test_masks_change_nothing_else(name):
     example = painted_with_partners(4, masks=True, rows=6)
     without = example.replace(masks=None, partners=example.partners.replace(masks=None))
@@ -250,7 +255,7 @@ def test_masks_change_nothing_else(name):
         check_close(compiled(name)(key, without), result.replace(masks=None), atol=1e-4)
 
 
-@every_op
+@few_ops
 def test_what_describes_the_original_is_left_out(name):
     def described(example):
         lead = example.mask.shape
@@ -474,6 +479,7 @@ def check_crop(name, run):
     check_close(result, reference.clip_and_drop(moved), atol=0.02)
 
 
+@pytest.mark.parametrize("transform", slow_but(TRANSFORMS, ["pmap"]), indirect=True)
 def test_random_scale_and_translate_equals_the_reference_at_some_window(transform):
     check_crop("ScaleTranslate", transform)
 
@@ -557,6 +563,7 @@ def decoded(image):
     return centre, [(int(dx[0]), int(dy[0])) for dx, dy in moves]
 
 
+@pytest.mark.parametrize("transform", slow_but(TRANSFORMS, ["vmap"]), indirect=True)
 def test_mosaic_equals_the_reference_at_some_centre(transform):
     first, *others = numbered(painted_with_partners(0, masks=True))
     example = first.replace(partners=stacked(others))

@@ -9,7 +9,8 @@ import pytest
 
 from jaxvision import augment
 from jaxvision.core import ImageBatch, InputError
-from jaxvision.testing import check_op
+from jaxvision.testing import TRANSFORMS, check_op
+from tests.marks import slow_but
 from tests.reference import augment as reference
 
 
@@ -56,7 +57,7 @@ random_ops = pytest.mark.parametrize("op", RANDOM.values(), ids=RANDOM.keys())
 
 @random_ops
 def test_the_same_key_gives_the_same_image_and_others_give_others(op):
-    image = image_of(6, 5)
+    image, op = image_of(6, 5), jax.jit(op)
     results = [np.asarray(op(key, image)) for key in many_keys(12)]
     np.testing.assert_array_equal(op(many_keys(12)[3], image), results[3])
     assert any((result != results[0]).any() for result in results)
@@ -65,8 +66,8 @@ def test_the_same_key_gives_the_same_image_and_others_give_others(op):
 @random_ops
 def test_vmap_over_keys_equals_a_loop_over_them(op):
     images = np.stack([image_of(5, 6), image_of(5, 6)[::-1]] * 4)
-    keys = many_keys(8)
-    looped = np.stack([op(key, image) for key, image in zip(keys, images, strict=True)])
+    keys, compiled = many_keys(8), jax.jit(op)
+    looped = np.stack([compiled(key, image) for key, image in zip(keys, images, strict=True)])
     np.testing.assert_allclose(jax.jit(jax.vmap(op))(keys, images), looped, atol=1e-6)
 
 
@@ -87,7 +88,7 @@ def test_random_flip_equals_the_reference_or_the_image(transform, dtype):
         np.testing.assert_array_equal(result, reference.flip(image) if was_flipped else image)
 
 
-@pytest.mark.parametrize("probability", [0.0, 0.25, 0.5, 1.0])
+@pytest.mark.parametrize("probability", slow_but([0.0, 0.25, 0.5, 1.0], [0.0, 0.25, 1.0]))
 def test_random_flip_happens_with_its_probability(probability):
     image = image_of(1, 2, 1)
     flip = jax.jit(over_keys(random_flip, probability=probability))
@@ -137,6 +138,7 @@ def test_random_crop_covers_all_offsets_uniformly():
     assert sum((count - 100) ** 2 / 100 for count in counts.values()) < 52
 
 
+@pytest.mark.parametrize("transform", slow_but(TRANSFORMS, ["jit"]), indirect=True)
 def test_random_crop_without_padding_is_the_identity(transform):
     image = image_of(3, 4)
     actual = transform(random_crop)(jax.random.key(0), image, padding=0)
@@ -170,7 +172,7 @@ def test_rotate_by_nothing_is_the_identity(size):
     np.testing.assert_array_equal(augment.rotate(image, np.float32(0)), image)
 
 
-@pytest.mark.parametrize("size", [4, 5, 32, 33])
+@pytest.mark.parametrize("size", slow_but([4, 5, 32, 33], [4, 33]))
 def test_rotate_by_quarters_equals_rot90(size):
     image = image_of(size, size)
     rotate = jax.jit(augment.rotate)
@@ -203,6 +205,7 @@ def ramp_and_noise():
     return np.stack([ramp, noise], axis=-1).astype(np.float32)
 
 
+@pytest.mark.parametrize("transform", slow_but(TRANSFORMS, ["pmap"]), indirect=True)
 def test_a_random_rotation_equals_the_reference_at_some_angle(transform):
     image = ramp_and_noise()
     rotate = over_keys(random_rotation, degrees=40.0, fill=3)
@@ -257,6 +260,7 @@ def test_random_resized_crop_shows_its_random_window():
     np.testing.assert_allclose(results, expected, atol=1e-3)
 
 
+@pytest.mark.parametrize("transform", slow_but(TRANSFORMS, ["vmap"]), indirect=True)
 def test_random_resized_crop_is_a_function_of_its_key(transform):
     image = image_of(9, 12)
     result = transform(random_resized_crop)(jax.random.key(2), image)
@@ -266,7 +270,7 @@ def test_random_resized_crop_is_a_function_of_its_key(transform):
     assert (result != transform(random_resized_crop)(jax.random.key(3), image)).any()
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("dtype", slow_but([np.uint8, np.float32], [np.uint8]))
 def test_the_eight_symmetries_are_all_as_likely(dtype):
     image = image_of(5, 5, 2, dtype)
     results = jax.jit(over_keys(random_symmetry))(many_keys(1600), image)

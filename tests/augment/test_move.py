@@ -25,6 +25,8 @@ from jaxvision.core import (
     annotation,
     annotations_of,
 )
+from jaxvision.testing import TRANSFORMS
+from tests.marks import slow_but
 from tests.reference import augment as reference
 
 SIDE, ROWS, POINTS = 32, 4, 3
@@ -116,8 +118,18 @@ COLOR = {
     "RandAugment": augment.RandAugment(),
 }
 TABLE = [(name, struct) for name in (*GEOMETRIC, *COLOR) for struct in STRUCTS]
+# By default each augmentation has the struct of the most kinds that it takes, and one that it
+# refuses; the cheapest has every struct.
+DEFAULT_PAIRS = [
+    *(("RandomFlip", struct) for struct in STRUCTS),
+    *((name, EverythingBatch) for name in (*GEOMETRIC, *COLOR)),
+    ("Elastic", SegmentationBatch),
+    ("RandAugment", ClassificationBatch),
+]
 every_pair = pytest.mark.parametrize(
-    ("name", "struct"), TABLE, ids=[f"{name}-{struct.__name__}" for name, struct in TABLE]
+    ("name", "struct"),
+    slow_but(TABLE, DEFAULT_PAIRS),
+    ids=[f"{name}-{struct.__name__}" for name, struct in TABLE],
 )
 
 
@@ -127,9 +139,13 @@ def takes(name, struct):
 
 
 @functools.lru_cache
+def compiled(name):
+    return jax.jit((GEOMETRIC | COLOR)[name])
+
+
+@functools.lru_cache
 def result_of(name, struct, key=0):
-    augmentation = (GEOMETRIC | COLOR)[name]
-    return jax.device_get(jax.jit(augmentation)(jax.random.key(key), example_of(struct)))
+    return jax.device_get(compiled(name)(jax.random.key(key), example_of(struct)))
 
 
 @every_pair
@@ -193,8 +209,13 @@ def test_labels_masks_boxes_and_points_move_as_one(name):
     assert left > 8
 
 
+@functools.lru_cache
+def mirror_of(name):
+    return jax.jit(lambda key: GEOMETRIC[name].draw(key, (SIDE, SIDE)).mirrored)
+
+
 def mirrored(name, key):
-    return bool(GEOMETRIC[name].draw(jax.random.key(key), (SIDE, SIDE)).mirrored)
+    return bool(mirror_of(name)(jax.random.key(key)))
 
 
 @pytest.mark.parametrize("name", [name for name in GEOMETRIC if name != "Elastic"])
@@ -215,8 +236,9 @@ def test_boxes_are_around_their_moved_corners_clipped_and_dropped_as_the_referen
     key = jax.random.key(5)
     result = jax.device_get(jax.jit(augmentation)(key, example))
     # The move is read off three points.
-    points = augmentation.draw(key, (SIDE, SIDE)).points
-    origin, right, down = np.float64(points(jnp.float32([[0, 0], [1, 0], [0, 1]])))
+    corners = np.float32([[0, 0], [1, 0], [0, 1]])
+    points = jax.jit(lambda key, x: augmentation.draw(key, (SIDE, SIDE)).points(x))
+    origin, right, down = np.float64(points(key, corners))
     moved = reference.around(
         example.boxes, lambda p: origin + p[0] * (right - origin) + p[1] * (down - origin)
     )
@@ -226,7 +248,19 @@ def test_boxes_are_around_their_moved_corners_clipped_and_dropped_as_the_referen
     np.testing.assert_allclose(result.boxes, expected, atol=2e-3)
 
 
-@pytest.mark.parametrize("name", [*GEOMETRIC, *COLOR])
+ALL = (*GEOMETRIC, *COLOR)
+DEFAULT_TRANSFORMS = [
+    ("jit", "RandomFlip"),
+    *(("vmap", name) for name in ("RandomFlip", "JitterCrop", "Elastic", "ColorJitter")),
+    *(("pmap", name) for name in ("RandomFlip", "Rotate", "RandomHsv")),
+]
+
+
+@pytest.mark.parametrize(
+    ("transform", "name"),
+    slow_but([(x, name) for x in TRANSFORMS for name in ALL], DEFAULT_TRANSFORMS),
+    indirect=["transform"],
+)
 def test_the_same_key_gives_the_same_under_every_transform(transform, name):
     augmentation = (GEOMETRIC | COLOR)[name]
     struct = SegmentationBatch if name == "Elastic" else ImageBatch
@@ -244,8 +278,10 @@ def test_the_same_key_gives_the_same_under_every_transform(transform, name):
 @pytest.mark.parametrize("name", GEOMETRIC)
 def test_extents_that_are_the_whole_image_stay_so_or_shrink_to_what_is_left(name):
     example = example_of(ImageBatch, extent=np.int32([SIDE, SIDE]))
-    for key in range(4):
-        extent = GEOMETRIC[name](jax.random.key(key), example).extent
+    extents = jax.jit(jax.vmap(lambda seed: GEOMETRIC[name](jax.random.key(seed), example).extent))(
+        np.arange(4)
+    )
+    for extent in extents:
         assert extent.dtype == jnp.int32
         assert (extent <= SIDE).all()
         assert (extent > SIDE / 2).all()
@@ -255,12 +291,10 @@ def test_extents_that_are_the_whole_image_stay_so_or_shrink_to_what_is_left(name
 
 def test_the_extent_of_a_flip_by_hand():
     """The padding at the right is at the left then, so that all of the width holds the image."""
-    result = augment.RandomFlip(1.0)(jax.random.key(0), example_of(ImageBatch))
-    assert result.extent.tolist() == [24, SIDE]
-    assert augment.RandomFlip(0.0)(jax.random.key(0), example_of(ImageBatch)).extent.tolist() == [
-        24,
-        28,
-    ]
+    for probability, width in ((1.0, SIDE), (0.0, 28)):
+        flip = jax.jit(augment.RandomFlip(probability))
+        extent = flip(jax.random.key(0), example_of(ImageBatch)).extent
+        assert extent.tolist() == [24, width]
 
 
 def test_a_move_of_the_users_own_moves_everything():
@@ -276,7 +310,8 @@ def test_a_move_of_the_users_own_moves_everything():
     np.testing.assert_array_equal(result.classes[::2, ::2], example.classes[8:24, 8:24])
     assert result.extent.tolist() == [32, 32]
     outside = np.float32([-16, -16, 16, 16])
-    result = augment.apply_move(example, augment.window_move(outside, size=(SIDE, SIDE)))
+    move = augment.window_move(outside, size=(SIDE, SIDE))
+    result = jax.jit(lambda x: augment.apply_move(x, move))(example)
     assert (np.asarray(result.classes)[:16] == 255).all()
     assert (np.asarray(result.photo)[:16] == 127).all()
     assert not np.asarray(result.shapes)[:, :16].any()
@@ -285,14 +320,14 @@ def test_a_move_of_the_users_own_moves_everything():
 def test_boxes_without_an_area_are_dropped_by_every_move():
     boxes = np.float32([[4, 4, 8, 8], [8, 8, 4, 4], [5, 5, 5, 9], [np.nan, 1, 5, 5]])
     example = example_of(DetectionBatch, boxes=boxes, box_mask=np.ones(ROWS, bool))
-    result = augment.RandomFlip(1.0)(jax.random.key(0), example)
+    result = jax.jit(augment.RandomFlip(1.0))(jax.random.key(0), example)
     assert result.box_mask.tolist() == [True, False, False, False]
     np.testing.assert_array_equal(result.boxes[0], [24, 4, 28, 8])
 
 
 def test_keypoints_are_exchanged_in_the_mirror_and_keep_how_visible_they_are():
     example = example_of(DetectionBatch)
-    result = augment.RandomFlip(1.0, swap=SWAP)(jax.random.key(0), example)
+    result = compiled("RandomFlip")(jax.random.key(0), example)
     first = example.keypoints[0]
     expected = [[SIDE - first[1, 0], first[1, 1], 1], [SIDE - first[0, 0], first[0, 1], 2], [0] * 3]
     np.testing.assert_array_equal(result.keypoints[0], expected)

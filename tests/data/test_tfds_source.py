@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 
@@ -112,9 +113,9 @@ def folder(tmp_path_factory):
     return folder
 
 
-def spoil(folder, file, change):
-    """A prepared data set of which one file was changed."""
-    prepare(ToyPhotos, folder)
+def spoil(prepared, folder, file, change):
+    """A copy of a prepared data set of which one file was changed."""
+    shutil.copytree(prepared, folder, dirs_exist_ok=True)
     (path,) = (folder / "toy_photos" / "1.0.0").glob(file)
     content = change(path.read_bytes())
     path.unlink()
@@ -258,12 +259,12 @@ def test_a_set_without_image_and_label(tmp_path, config):
     assert message.startswith("TFDS data set 'toy_texts' names no image and label")
 
 
-def test_a_set_without_random_access(tmp_path):
+def test_a_set_without_random_access(folder, tmp_path):
     def as_tfrecord(content):
         info = json.loads(content)
         return json.dumps({**info, "fileFormat": "tfrecord"}).encode()
 
-    spoil(tmp_path, "dataset_info.json", as_tfrecord)
+    spoil(folder, tmp_path, "dataset_info.json", as_tfrecord)
     message = error_of("toy_photos", tmp_path)
     assert message.endswith("has no random access: prepare it with --file_format=array_record")
 
@@ -271,8 +272,8 @@ def test_a_set_without_random_access(tmp_path):
 @pytest.mark.parametrize(
     "change", [lambda content: content[:-50], lambda content: None], ids=["cut short", "missing"]
 )
-def test_a_damaged_file_is_named_when_it_is_read(tmp_path, change):
-    spoil(tmp_path, "toy_photos-train*", change)
+def test_a_damaged_file_is_named_when_it_is_read(folder, tmp_path, change):
+    spoil(folder, tmp_path, "toy_photos-train*", change)
     source = open_named("toy_photos", tmp_path)
     with pytest.raises(InputError) as error:
         source[0]
@@ -428,18 +429,26 @@ class Image(tfds.features.Image):
 """
 
 
-@pytest.fixture
-def evil(tmp_path, monkeypatch):
-    """A folder of a data set without code in TFDS, and what makes its features.json foreign.
-
-    Importing the module evil_features, which is beside it, leaves a file "marker".
-    """
+@pytest.fixture(scope="module")
+def gathered(tmp_path_factory):
+    """A folder of a data set without code in TFDS."""
+    folder = tmp_path_factory.mktemp("gathered")
     with tfds.core.registered.skip_registration():
 
         class Gathered(ToyPhotos):
             pass
 
-    prepare(Gathered, tmp_path / "data")
+    prepare(Gathered, folder)
+    return folder
+
+
+@pytest.fixture
+def evil(gathered, tmp_path, monkeypatch):
+    """A folder of a data set without code in TFDS, and what makes its features.json foreign.
+
+    Importing the module evil_features, which is beside it, leaves a file "marker".
+    """
+    shutil.copytree(gathered, tmp_path / "data")
     (tmp_path / "evil_features.py").write_text(MARKER)
     monkeypatch.syspath_prepend(tmp_path)
     known = tfds.features.FeatureConnector._registered_features
