@@ -19,6 +19,7 @@ from jaxvision.engine import (
     evaluate,
     fit,
     init_state,
+    loop,
     make_update,
     state_digest,
 )
@@ -160,6 +161,14 @@ def test_multipliers_by_name(name):
         for leaf, x in values.items():
             factor = factors.get(layer, {}).get(leaf, 1.0)
             np.testing.assert_allclose(found[layer][leaf], factor * x, rtol=1e-3, atol=1e-6)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _without_curves():
+    """Drawing them takes a third of such a run; tests of the loop see that they are drawn."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "draw_curves", lambda *_: None)
+        yield
 
 
 def run_fit(workdir, optimizer, *, stream=None, log=None, **changes):
