@@ -17,10 +17,12 @@ from jaxvision.engine import (
     Parallel,
     Phase,
     fit,
+    loop,
     read_run,
     restore_weights,
     state_digest,
 )
+from jaxvision.engine.curves import draw_curves
 from tests.engine.box_task import box_batches, box_task
 from tests.engine.stream import Breaking, InterruptedRunError, Stream
 from tests.marks import slow_but
@@ -29,6 +31,12 @@ PHASE = Phase(optax.sgd(0.01, momentum=0.9), schedule=lambda step: 0.01)
 ALL = "all 1,650 parameters are trained"
 BATCHES = box_batches(5, 8)
 VALIDATION = [batch.replace(partners=None) for batch in box_batches(2, 8, seed=1)]
+
+
+@pytest.fixture(autouse=True)
+def _without_curves(monkeypatch):
+    """Drawing them takes a third of such a run: those of `whole` and of one test alone are."""
+    monkeypatch.setattr(loop, "draw_curves", lambda *_: None)
 
 
 def run_fit(workdir, *, task=None, optimizer=(PHASE,), stream=None, devices=4, log=None, **changes):
@@ -354,6 +362,7 @@ def test_the_plateau_rule_resumes_where_it_was(tmp_path):
     assert read_lines(tmp_path / "cut") == read_lines(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_early_stopping_resumes_where_it_was(tmp_path):
     task = task_with_metric([0.1, 0.5, 0.5, 0.4, 0.9, 0.9])
     options = {"task": task, "steps": 24, "best": Best("score", patience=2)}
@@ -364,10 +373,11 @@ def test_early_stopping_resumes_where_it_was(tmp_path):
     assert resumed.finished
 
 
-def test_curves_are_drawn_even_if_the_run_was_killed_at_its_end(tmp_path):
-    run_fit(tmp_path)
-    (tmp_path / "curves.png").unlink()
-    run_fit(tmp_path)
+def test_curves_are_drawn_even_if_the_run_was_killed_at_its_end(tmp_path, monkeypatch):
+    run_fit(tmp_path, steps=4)
+    assert not (tmp_path / "curves.png").exists()
+    monkeypatch.setattr(loop, "draw_curves", draw_curves)
+    run_fit(tmp_path, steps=4)
     assert (tmp_path / "curves.png").exists()
 
 

@@ -19,12 +19,14 @@ from jaxvision.engine import (
     evaluate,
     fit,
     init_state,
+    loop,
     make_update,
     state_digest,
 )
 from tests.engine.box_task import box_batches, box_task
 from tests.engine.image_task import image_batches, image_task
 from tests.engine.stream import Breaking, InterruptedRunError, Stream
+from tests.marks import slow_but
 
 PARAMS = {
     "conv1": {"kernel": jnp.ones((3, 3, 1, 4))},
@@ -43,12 +45,15 @@ OPTIMIZERS = {
 }
 
 
-def train(task, optimizer, batches, devices=1, ema_decay=0.0):
+def train(task, optimizer, batches, devices=1, ema_decay=0.0, states=None):
+    """(state, record) after the last step; the states after each are appended to `states`."""
     parallel = Parallel("pmap", jax.devices()[:devices])
     update = make_update(task, optimizer, parallel=parallel, ema_decay=ema_decay)
     state = parallel.replicate(init_state(task, optimizer, 0, ema_decay=ema_decay))
     for batch in batches:
         state, record = update(state, parallel.shard(batch), 0)
+        if states is not None:
+            states.append(jax.device_get(state))
     return jax.device_get(state), jax.device_get(record)
 
 
@@ -92,7 +97,7 @@ def test_patterns_that_do_not_fit(fields, message):
         Selection(**fields).split(PARAMS)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("name", slow_but(["sgd", "adam", "adamw"], ["adam"]))
 def test_what_is_frozen_stays_to_the_bit_and_has_no_state(name):
     task = box_task()
     phase = Phase(OPTIMIZERS[name], freeze=("Conv_0", "bn/scale"))
@@ -140,22 +145,30 @@ def test_a_frozen_prefix_costs_no_gradient():
     assert head < prefix < 0.75 * whole
 
 
-def test_multipliers_by_name():
+@pytest.mark.parametrize("name", slow_but(["sgd", "adamw"], ["adamw"]))
+def test_multipliers_by_name(name):
     """The factor of the first pattern that matches multiplies what a step changes."""
     multipliers = (("cells/bias", 0.5), ("cells", 0.25), ("bn", 10.0))
-    for name in ("sgd", "adamw"):
-        optimizer = OPTIMIZERS[name]
-        before = jax.device_get(init_state(box_task(), optimizer, 0)).params
-        plain, _ = train(box_task(), optimizer, BATCHES[:1])
-        phase = Phase(optimizer, lr_multipliers=multipliers)
-        scaled, _ = train(box_task(), phase, BATCHES[:1])
-        change = jax.tree.map(np.subtract, plain.params, before)
-        found = jax.tree.map(np.subtract, scaled.params, before)
-        factors = {"cells": {"bias": 0.5, "kernel": 0.25}, "bn": {"scale": 10.0, "bias": 10.0}}
-        for layer, values in change.items():
-            for name, x in values.items():
-                factor = factors.get(layer, {}).get(name, 1.0)
-                np.testing.assert_allclose(found[layer][name], factor * x, rtol=1e-3, atol=1e-6)
+    optimizer = OPTIMIZERS[name]
+    before = jax.device_get(init_state(box_task(), optimizer, 0)).params
+    plain, _ = train(box_task(), optimizer, BATCHES[:1])
+    phase = Phase(optimizer, lr_multipliers=multipliers)
+    scaled, _ = train(box_task(), phase, BATCHES[:1])
+    change = jax.tree.map(np.subtract, plain.params, before)
+    found = jax.tree.map(np.subtract, scaled.params, before)
+    factors = {"cells": {"bias": 0.5, "kernel": 0.25}, "bn": {"scale": 10.0, "bias": 10.0}}
+    for layer, values in change.items():
+        for leaf, x in values.items():
+            factor = factors.get(layer, {}).get(leaf, 1.0)
+            np.testing.assert_allclose(found[layer][leaf], factor * x, rtol=1e-3, atol=1e-6)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _without_curves():
+    """Drawing them takes a third of such a run; tests of the loop see that they are drawn."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "draw_curves", lambda *_: None)
+        yield
 
 
 def run_fit(workdir, optimizer, *, stream=None, log=None, **changes):
@@ -191,7 +204,7 @@ def phased(tmp_path_factory):
     return run_fit(tmp_path_factory.mktemp("phased"), PHASES, log=log, ema_decay=0.8), log
 
 
-@pytest.mark.parametrize("after", [3, 7])
+@pytest.mark.parametrize("after", slow_but([3, 7], [7]))
 def test_a_run_of_two_phases_resumes_to_the_bit(phased, tmp_path, after):
     whole, log = phased
     assert [line for line in log if not line.startswith("step ")] == [
@@ -255,7 +268,8 @@ def test_the_schedule_of_a_phase_counts_from_its_start():
 def test_the_moving_average_by_hand():
     """That of every step, with a decay that grows up to the one given."""
     optimizer = optax.sgd(0.05, momentum=0.9)
-    states = [train(box_task(), optimizer, BATCHES[:n], ema_decay=0.3)[0] for n in range(1, 4)]
+    states = []
+    train(box_task(), optimizer, BATCHES[:3], ema_decay=0.3, states=states)
     mean = jax.device_get(init_state(box_task(), optimizer, 0)).variables
     for step, state in enumerate(states, start=1):
         decay = min(0.3, (1 + step) / (10 + step))

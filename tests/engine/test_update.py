@@ -22,6 +22,9 @@ from jaxvision.engine import (
 )
 from tests.engine.box_task import box_batches, box_task
 from tests.engine.image_task import image_batches, image_task
+from tests.marks import slow_but
+
+KINDS = ["pmap", "shard_map"]
 
 
 @flax.struct.dataclass
@@ -66,13 +69,9 @@ def resnet_losses():
         return task, batches, *train(task, batches, 1, dtype=jnp.float64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("devices", "kind"),
-    [
-        pytest.param(2, "pmap", marks=pytest.mark.slow),
-        (4, "pmap"),
-        *(pytest.param(count, "shard_map", marks=pytest.mark.slow) for count in (1, 4)),
-    ],
+    ("devices", "kind"), [(2, "pmap"), (4, "pmap"), (1, "shard_map"), (4, "shard_map")]
 )
 def test_losses_do_not_depend_on_the_devices(resnet_losses, devices, kind):
     task, batches, expected, _ = resnet_losses
@@ -82,8 +81,9 @@ def test_losses_do_not_depend_on_the_devices(resnet_losses, devices, kind):
     assert len(set(losses)) == 20
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("devices", "kind"), [(2, "pmap"), (4, "pmap"), (4, "shard_map")])
+@pytest.mark.parametrize(
+    ("devices", "kind"), slow_but([(2, "pmap"), (4, "pmap"), (4, "shard_map")], [(4, "pmap")])
+)
 def test_box_task_losses_do_not_depend_on_the_devices(devices, kind):
     """Masks, soft targets, key, step, picker and partners all get through the engine."""
     with jax.enable_x64():
@@ -155,7 +155,7 @@ def variables_of(task):
     return jax.device_get(init_state(task, sgd(1.0), 0).variables)
 
 
-@pytest.mark.parametrize("kind", ["pmap", "shard_map"])
+@pytest.mark.parametrize("kind", slow_but(KINDS, ["shard_map"]))
 def test_evaluation_counts_each_real_example_once(kind):
     task = box_task()
     parallel = Parallel(kind)
@@ -213,7 +213,7 @@ def collecting(names=("images", "boxes"), calls=None):
     return dataclasses.replace(box_task(), dataset_metric=DatasetMetric(names, collect, summarize))
 
 
-@pytest.mark.parametrize("kind", ["pmap", "shard_map"])
+@pytest.mark.parametrize("kind", slow_but(KINDS, ["pmap"]))
 def test_what_a_task_collects_is_there_once_and_in_order(kind):
     calls = []
     task = collecting(calls=calls)
@@ -261,7 +261,7 @@ def test_a_metric_and_a_number_of_the_summary_may_not_share_a_name():
         metric_names(task, variables_of(task), box_batches(1, 8)[0])
 
 
-@pytest.mark.parametrize("kind", ["pmap", "shard_map"])
+@pytest.mark.parametrize("kind", slow_but(KINDS, ["pmap"]))
 def test_the_step_is_compiled_once_for_each_form_of_batch(kind):
     parallel, optimizer = Parallel(kind), sgd(0.1)
     task = sized_task()
@@ -275,7 +275,7 @@ def test_the_step_is_compiled_once_for_each_form_of_batch(kind):
         assert update.compilations == [1, 2, 2, 2, 2, 3, 3][number - 1]
 
 
-@pytest.mark.parametrize("kind", ["pmap", "shard_map"])
+@pytest.mark.parametrize("kind", slow_but(KINDS, ["pmap"]))
 def test_the_seed_is_an_input_of_the_step(kind):
     """Another seed draws other numbers and compiles nothing; the same seed draws the same."""
     parallel, task = Parallel(kind), box_task()

@@ -1,5 +1,7 @@
 """Detectors in Darknet's format as tasks: their heads, options, and predictions."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from jaxvision.predict import darknet_task, predict
 from jaxvision.tasks.decoding import DetectOptions, detect
 from jaxvision.tasks.detectors import yolov1_candidates, yolov2_candidates, yolov3_candidates
 from jaxvision.tasks.inference import predictions_of
+from tests.marks import slow_but
 from tests.models.variables import random_variables
 
 NET = "[net]\nheight=32\nwidth=32\nchannels=3\n"
@@ -37,6 +40,10 @@ def whole(images):
     return ImageBatch(image=images, mask=np.ones(len(images), bool))
 
 
+def predictions(task, variables, batch):
+    return jax.jit(functools.partial(predictions_of, task))(variables, batch)
+
+
 def candidates_of(kind, maps):
     if kind == "detection":
         parts = (maps[name] for name in ("coordinates", "confidence", "class_scores"))
@@ -47,7 +54,7 @@ def candidates_of(kind, maps):
     return yolov3_candidates([maps["yolo1"], maps["yolo5"]], anchors, strides=(8, 4))
 
 
-@pytest.mark.parametrize("kind", CFGS)
+@pytest.mark.parametrize("kind", slow_but(CFGS, ["yolo"]))
 def test_darknets_heads_are_read_as_the_versions_of_yolo(kind):
     description = parse_cfg(CFGS[kind])
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
@@ -55,7 +62,7 @@ def test_darknets_heads_are_read_as_the_versions_of_yolo(kind):
     variables = random_variables(network, images / np.float32(255))
     options = {"score_threshold": 0.01, "iou_threshold": 0.3, "max_detections": 20}
     task = darknet_task(description, **options)
-    found = predictions_of(task, variables, whole(images))
+    found = predictions(task, variables, whole(images))
     assert isinstance(found, Detections)
 
     @jax.jit
@@ -79,7 +86,7 @@ def test_classes_of_a_region_without_softmax_do_not_exclude_each_other():
         description = parse_cfg(NET + CONV.format(16, 8) + REGION.format(softmax))
         variables = random_variables(DarknetNetwork(description), images / np.float32(255))
         task = darknet_task(description, iou_threshold=1.0)
-        found = predictions_of(task, variables, whole(images))
+        found = predictions(task, variables, whole(images))
         scores.append(np.sort(found.scores[0]))
     assert scores[0].sum() > scores[1].sum() * 1.05
 
@@ -90,7 +97,7 @@ def test_a_description_of_a_classifier_finds_nothing():
         darknet_task(parse_cfg(classifier))
 
 
-@pytest.mark.parametrize("kind", CFGS)
+@pytest.mark.parametrize("kind", slow_but(CFGS, ["region"]))
 def test_images_are_brought_to_the_size_of_the_input_as_in_darknet(kind):
     description = parse_cfg(CFGS[kind])
     names = ("cat", "dog", "cow")
@@ -122,7 +129,7 @@ def test_boxes_are_clipped_to_the_extent():
     # An IoU of 1 suppresses nothing, so that clipping changes the boxes alone.
     task = darknet_task(description, iou_threshold=1.0)
     free, clipped = (
-        predictions_of(task, variables, whole(images).replace(extent=extent))
+        predictions(task, variables, whole(images).replace(extent=extent))
         for extent in (None, np.int32([[20, 32]]))
     )
     assert (free.boxes > 20).any()

@@ -26,6 +26,7 @@ from jaxvision.predict import (
     predict_in_tiles,
     restorer_of,
 )
+from tests.marks import slow_but
 from tests.models.variables import random_variables
 from tests.predict.tiny_tasks import task_of
 
@@ -109,7 +110,7 @@ def detector(decode=None, **fields):
     )
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 8])
+@pytest.mark.parametrize("batch_size", slow_but([1, 3, 8], [3]))
 def test_boxes_are_in_pixels_of_each_file_and_a_bad_file_stops_nothing(files, batch_size):
     wide, broken, high, small = predict(detector(), {}, files, batch_size=batch_size)
     assert broken == Failed(files[1], broken.reason)
@@ -183,10 +184,16 @@ def test_masks_that_cover_their_boxes():
     np.testing.assert_array_equal(found.result.masks, expected)
 
 
-@pytest.mark.parametrize(
-    "box",
-    [(-20.0, -9, 12, 7), (25, 3, 60, 40), (3.3, 4.1, 21.7, 9.9), (7, 3, 7, 9), (40, 0, 50, 5)],
-)
+BOXES = [
+    ((-20.0, -9, 12, 7),),
+    ((25, 3, 60, 40),),
+    ((3.3, 4.1, 21.7, 9.9),),
+    ((7, 3, 7, 9),),
+    ((40, 0, 50, 5),),
+]
+
+
+@pytest.mark.parametrize("box", slow_but(BOXES, [BOXES[0], BOXES[2]]))
 def test_masks_of_boxes_by_loops(box):
     """Every pixel's centre in the box, interpolated between the centres of the mask's bins."""
     mask = np.random.default_rng(1).random((5, 3)).astype(np.float32)
@@ -258,7 +265,9 @@ def segmenter(forward=None, **fields):
 
 
 @pytest.mark.parametrize("resize", ["stretch", "letterbox"])
-@pytest.mark.parametrize("size", [(16, 32), (40, 30), (5, 70), (1, 1)])
+@pytest.mark.parametrize(
+    "size", slow_but([((16, 32),), ((40, 30),), ((5, 70),), ((1, 1),)], [((40, 30),)])
+)
 def test_labels_are_those_of_the_nearest_pixels_of_the_input(resize, size):
     inputs = Inputs((16, 32), resize=resize)
     image = noise(*size, 3)
@@ -299,7 +308,7 @@ def blurred(variables, images):
     return {"labels": labels_of_brightness(sum(parts) / 9), "c1": jnp.zeros((count, 1))}
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 8])
+@pytest.mark.parametrize("batch_size", slow_but([1, 3, 8], [3]))
 def test_images_of_any_size_are_labelled_by_tiles(batch_size):
     """With a margin of an eighth of the tile's side all pixels see their surroundings."""
     task = segmenter(blurred, inputs=Inputs((16, 32)))
@@ -408,7 +417,7 @@ ONE = {"one": np.float32(1)}
 
 
 @pytest.mark.parametrize("color", ["rgb", "grey"])
-@pytest.mark.parametrize("batch_size", [1, 4])
+@pytest.mark.parametrize("batch_size", slow_but([1, 4], [4]))
 def test_every_channel_is_restored(color, batch_size, files):
     channels = []
 

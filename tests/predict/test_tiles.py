@@ -8,6 +8,7 @@ import pytest
 from jaxvision.core import InputError
 from jaxvision.models import create_model
 from jaxvision.predict import predict_in_tiles
+from tests.marks import slow_but
 from tests.models.variables import random_variables
 
 UNET = {"widths": (2, 3, 4), "num_classes": 3, "dropout": 0.0, "norm": None}
@@ -56,7 +57,7 @@ def mirrored(index, size):
     return place
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", slow_but(NETWORKS, ["dncnn_s", "espcn, valid"]))
 def test_tiles_equal_the_whole(name):
     """Everywhere, of networks that pad nothing; of the others, away from the image's border."""
     predict, options, _ = network(name)
@@ -95,7 +96,7 @@ def test_all_sizes_are_compiled_once():
     assert traced == [(3, 16, 16, 3)]
 
 
-@pytest.mark.parametrize("batch_size", [1, 5])
+@pytest.mark.parametrize("batch_size", slow_but([1, 5], [5]))
 def test_borders_are_mirrored(batch_size):
     """Sums of 5 x 5 pixels, by loops: smaller than a tile and larger, down to a single pixel."""
 
@@ -126,7 +127,7 @@ def pooled(images):
     return parts.repeat(2, axis=1).repeat(2, axis=2)
 
 
-@pytest.mark.parametrize("margin", [0, 1, 2])
+@pytest.mark.parametrize("margin", slow_but([0, 1, 2], [1]))
 def test_tiles_start_at_multiples_of_the_step(margin):
     image = image_of(26, 34, 1)
     found = predict_in_tiles(pooled, image, tile=10, margin=margin, step=2)
@@ -137,9 +138,10 @@ def test_tiles_start_at_multiples_of_the_step(margin):
     assert (odd != found).any()
 
 
-@pytest.mark.parametrize(
-    ("margin", "step", "kept"), [(0, 1, (0, 15)), (3, 1, (3, 12)), (3, 4, (4, 11)), (0, 6, (0, 11))]
-)
+KEPT = [(0, 1, (0, 15)), (3, 1, (3, 12)), (3, 4, (4, 11)), (0, 6, (0, 11))]
+
+
+@pytest.mark.parametrize(("margin", "step", "kept"), slow_but(KEPT, KEPT[2:3]))
 def test_what_is_near_the_border_of_a_tile_is_not_used(margin, step, kept):
     @jax.jit
     def places(images):
@@ -157,7 +159,7 @@ def test_what_is_near_the_border_of_a_tile_is_not_used(margin, step, kept):
     np.testing.assert_array_equal(found[0, :, 1], first + np.arange(50) % period)
 
 
-@pytest.mark.parametrize("tile", [(8, 13), (13, 8), (9, 9)])
+@pytest.mark.parametrize("tile", slow_but([((8, 13),), ((13, 8),), ((9, 9),)], [((8, 13),)]))
 def test_tiles_of_two_sides(tile):
     """Sums of 3 x 3 pixels, without padding."""
 

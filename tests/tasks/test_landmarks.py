@@ -26,6 +26,7 @@ from jaxvision.tasks import (
     landmarks,
     with_frozen_statistics,
 )
+from tests.marks import slow_but
 from tests.models.variables import random_values
 from tests.tasks.loop import as_json, evaluate, train
 
@@ -69,6 +70,7 @@ def logits_of(seed=1, side=SIZE):
     return np.random.default_rng(seed).normal(size=(side, side, 4)).astype("f4")
 
 
+@functools.partial(jax.jit, static_argnames=("sigma", "side"))
 def gaussians(sigma=1.0, points=POINTS, side=SIZE):
     return gaussian_heatmaps(points, size=(side, side), sigma=sigma)
 
@@ -85,7 +87,7 @@ def loss_of(task, logits, example):
 def test_the_losses_are_those_of_the_library(name, loss):
     task = make(loss=functools.partial(LOSSES[name], sigma=1.7))
     terms = loss_of(task, logits_of(), example_of())
-    expected = loss(logits_of(), gaussians(1.7), VISIBLE)
+    expected = jax.jit(loss)(logits_of(), gaussians(1.7), VISIBLE)
     assert terms.keys() == {"landmark_loss"}
     np.testing.assert_allclose(terms["landmark_loss"], expected, rtol=1e-5)
 
@@ -128,7 +130,7 @@ def test_points_are_found_in_perfect_maps(name, method, error):
     maps = gaussians()
     task, squares = task_of(name, method), name == "heatmap_l2_loss"
     logits = maps if squares else jnp.log(jnp.maximum(maps, 1e-30))
-    found = task.decode({"logits": logits}, None)
+    found = jax.jit(task.decode)({"logits": logits}, None)
     np.testing.assert_allclose(found["points"][:3], POINTS[:3], atol=error)
     expected = (maps if squares else maps / maps.sum((0, 1), keepdims=True)).max((0, 1))
     np.testing.assert_allclose(found["scores"], expected, rtol=1e-4)
@@ -139,7 +141,7 @@ def test_settings_of_the_soft_argmax():
     logits[2, 2], logits[2, 12], logits[2, 3] = 3, 2, 1
 
     def x(**options):
-        decode = make(decode=HeatmapDecode(**options)).decode
+        decode = jax.jit(make(decode=HeatmapDecode(**options)).decode)
         return float(decode({"logits": logits}, None)["points"][0, 0])
 
     one, two = np.exp([-1.0, -2.0])
@@ -152,14 +154,14 @@ def test_settings_of_the_soft_argmax():
 def test_the_error_is_in_pixels_of_the_original_image():
     found = POINTS + np.float32([[3, 4], [0, 0], [0, -5], [9, 9]])
     logits = jnp.log(jnp.maximum(gaussians(points=found), 1e-30))
-    task = task_of(method="argmax")
+    metrics_of = jax.jit(task_of(method="argmax").metrics)
     for scale, mean in (((1, 1), 10 / 3), ((2, 2), 5 / 3), ((1, 2.5), (np.hypot(3, 1.6) + 2) / 3)):
         example = example_of(placement=np.float32([*scale, 1, 2]))
-        total, weight = task.metrics({"logits": logits}, example)["pixel_error"]
+        total, weight = metrics_of({"logits": logits}, example)["pixel_error"]
         assert weight == 3
         assert total / weight == pytest.approx(mean, rel=1e-3)
     nothing = example_of(visible=np.zeros(4, bool))
-    assert task.metrics({"logits": logits}, nothing)["pixel_error"] == (0, 0)
+    assert metrics_of({"logits": logits}, nothing)["pixel_error"] == (0, 0)
 
 
 class Coarse(nn.Module):
@@ -184,7 +186,7 @@ def test_maps_may_be_smaller_than_the_images():
     )
     np.testing.assert_allclose(terms["landmark_loss"], expected, rtol=1e-5)
     maps = jnp.log(jnp.maximum(gaussians(points=POINTS / 2, side=half), 1e-30))
-    found = task.decode({"logits": maps}, None)["points"]
+    found = jax.jit(task.decode)({"logits": maps}, None)["points"]
     np.testing.assert_allclose(found[:3], POINTS[:3], atol=1e-3)
     message = "^model gives maps of 5 x 5 for images of 16 x 16 pixels: give a network"
     with pytest.raises(OptionError, match=message):
@@ -197,9 +199,9 @@ def test_maps_may_be_rectangular():
         Coarse(4), Inputs((16, 32)), landmark_names=NAMES, decode=HeatmapDecode("argmax")
     )
     points = POINTS * np.float32([2, 1])
-    heatmaps = gaussian_heatmaps(points / 2, size=(8, 16), sigma=1.0)
+    heatmaps = jax.jit(functools.partial(gaussian_heatmaps, size=(8, 16), sigma=1.0))(points / 2)
     maps = jnp.log(jnp.maximum(heatmaps, 1e-30))
-    found = task.decode({"logits": maps}, None)["points"]
+    found = jax.jit(task.decode)({"logits": maps}, None)["points"]
     np.testing.assert_allclose(found[:3], points[:3], atol=1e-3)
 
 
@@ -301,14 +303,14 @@ def test_eight_scenes_are_overfitted(source):
     assert metrics["pixel_error"] < 1  # of 96; a pixel of the network's input is 3
 
 
-@pytest.mark.parametrize(
-    ("loss", "decode"),
-    [
-        (gaussian_loss, HeatmapDecode("soft_argmax", radius=2, temperature=0.7)),
-        (LOSSES["heatmap_l2_loss"], HeatmapDecode("argmax", softmax=False)),
-        (distance, HeatmapDecode()),
-    ],
-)
+DESCRIBED = [
+    (gaussian_loss, HeatmapDecode("soft_argmax", radius=2, temperature=0.7)),
+    (LOSSES["heatmap_l2_loss"], HeatmapDecode("argmax", softmax=False)),
+    (distance, HeatmapDecode()),
+]
+
+
+@pytest.mark.parametrize(("loss", "decode"), slow_but(DESCRIBED, DESCRIBED[:1]))
 def test_a_description_gives_the_same_task_for_evaluation(loss, decode):
     task = make(
         aug.RandomFlip(swap=(1, 0, 2, 3)),

@@ -27,6 +27,7 @@ from jaxvision.tasks import (
     segmentation_loss,
     with_frozen_statistics,
 )
+from tests.marks import slow_but
 from tests.models.variables import random_values
 from tests.tasks.loop import as_json, evaluate, train, with_filler
 
@@ -88,15 +89,21 @@ def test_the_losses_are_those_of_the_library_with_their_factors():
     )
     task = make(loss=loss)
     terms = loss_of(task, logits, example)
-    total, weight = pixel_cross_entropy(logits, labels, class_weights=weights)
-    np.testing.assert_allclose(terms["cross_entropy"], (0.5 * total, weight), rtol=1e-6)
-    targets = jax.nn.one_hot(labels, 3)
-    total, weight = dice_loss(jax.nn.softmax(logits), targets, labels != 255, smooth=0.1)
-    np.testing.assert_allclose(terms["dice_loss"], (2 * total, weight), rtol=1e-6)
-    total, weight = softmax_focal_loss(
-        logits, np.where(labels == 255, 0, labels), labels != 255, alpha=weights, gamma=1.5
-    )
-    np.testing.assert_allclose(terms["focal_loss"], (3 * total, weight), rtol=1e-6)
+
+    @jax.jit
+    def of_losses(logits, labels):
+        counted, targets = labels != 255, jax.nn.one_hot(labels, 3)
+        named = jnp.where(counted, labels, 0)
+        return {
+            "cross_entropy": pixel_cross_entropy(logits, labels, class_weights=weights),
+            "dice_loss": dice_loss(jax.nn.softmax(logits), targets, counted, smooth=0.1),
+            "focal_loss": softmax_focal_loss(logits, named, counted, alpha=weights, gamma=1.5),
+        }
+
+    factors = {"cross_entropy": 0.5, "dice_loss": 2, "focal_loss": 3}
+    for name, (total, weight) in of_losses(logits, labels).items():
+        np.testing.assert_allclose(terms[name], (factors[name] * total, weight), rtol=1e-6)
+    assert terms.keys() == factors.keys()
     assert loss_of(task_of(), logits, example).keys() == {"cross_entropy"}
 
 
@@ -108,17 +115,23 @@ def test_one_class_needs_no_channel_for_the_background():
     )
     task = make(2, channels=1, loss=loss)
     terms = loss_of(task, logits, example)
-    expected = pixel_binary_cross_entropy(logits[..., 0], example.labels, positive_weight=3.0)
-    np.testing.assert_allclose(terms["cross_entropy"], expected, rtol=1e-6)
-    targets = (example.labels == 1)[..., None]
-    expected = dice_loss(jax.nn.sigmoid(logits), targets, example.labels != 255)
-    np.testing.assert_allclose(terms["dice_loss"], expected, rtol=1e-6)
-    expected = sigmoid_focal_loss(
-        logits[..., 0], targets[..., 0], example.labels != 255, alpha=None
-    )
-    np.testing.assert_allclose(terms["focal_loss"], expected, rtol=1e-6)
+
+    @jax.jit
+    def of_losses(logits, labels):
+        counted, targets = labels != 255, (labels == 1)[..., None]
+        one, target = logits[..., 0], targets[..., 0]
+        return {
+            "cross_entropy": pixel_binary_cross_entropy(one, labels, positive_weight=3.0),
+            "dice_loss": dice_loss(jax.nn.sigmoid(logits), targets, counted),
+            "focal_loss": sigmoid_focal_loss(one, target, counted, alpha=None),
+        }
+
+    expected = of_losses(logits, example.labels)
+    assert terms.keys() == expected.keys()
+    for name, term in expected.items():
+        np.testing.assert_allclose(terms[name], term, rtol=1e-6)
     np.testing.assert_array_equal(task.decode(outputs_of(logits), example), logits[..., 0] > 0)
-    metrics = task.metrics(outputs_of(logits), example)
+    metrics = jax.eval_shape(task.metrics, outputs_of(logits), example)
     assert metrics["mean_iou"][0].shape == (2,)
 
 
@@ -127,16 +140,17 @@ def test_what_equals_the_labels_is_perfect_and_what_does_not_count_does_not():
     labels = example.labels.astype(int)
     right = np.eye(3)[np.where(labels == 255, 0, labels)]
     task = task_of()
+    metrics_of = jax.jit(task.metrics)
     for logits, expected in ((right, 1), (right[..., [1, 2, 0]], 0)):
-        metrics = task.metrics(outputs_of(logits), example)
+        metrics = metrics_of(outputs_of(logits), example)
         for name in ("mean_iou", "dice", "pixel_accuracy"):
             total, weight = metrics[name]
             np.testing.assert_allclose(total, expected * weight)
             assert np.sum(weight) > 0
     other = right.copy()
     other[labels == 255] = [0, 0, 9]
-    for name, (total, _) in task.metrics(outputs_of(other), example).items():
-        np.testing.assert_allclose(total, task.metrics(outputs_of(right), example)[name][0])
+    for name, (total, _) in metrics_of(outputs_of(other), example).items():
+        np.testing.assert_allclose(total, metrics_of(outputs_of(right), example)[name][0])
     plain, changed = (loss_of(task, x, example)["cross_entropy"] for x in (right, other))
     assert plain == changed
 
@@ -146,11 +160,13 @@ def test_an_image_of_which_nothing_counts_costs_nothing():
     example = jax.tree.map(lambda x: x[0], batch.replace(labels=np.full_like(batch.labels, 255)))
     for task in (task_of(), make(loss=of_library(dice=1.0, focal=1.0))):
 
+        @jax.jit
+        @jax.value_and_grad
         def total(logits, task=task):
             terms = task.loss(outputs_of(logits), example, key=None, step=0)
             return sum(total for total, _ in terms.values())
 
-        value, slope = jax.value_and_grad(total)(logits_of(3))
+        value, slope = total(logits_of(3))
         assert value == 0
         assert not np.asarray(slope).any()
 
@@ -165,7 +181,7 @@ def test_labels_are_cropped_to_what_a_network_without_padding_sees():
     expected = pixel_cross_entropy(logits, inside)
     np.testing.assert_allclose(loss_of(task, logits, example)["cross_entropy"], expected, rtol=1e-6)
     right = np.eye(3)[inside]
-    total, weight = task.metrics(outputs_of(right), example)["pixel_accuracy"]
+    total, weight = jax.jit(task.metrics)(outputs_of(right), example)["pixel_accuracy"]
     assert total == weight == inside.size
 
 
@@ -173,7 +189,9 @@ def test_an_auxiliary_map_has_the_same_loss_and_half_the_weight():
     example, main, other = jax.tree.map(lambda x: x[0], batch_of()), logits_of(3), logits_of(3, 2)
     loss = of_library(dice=1.0)
     outputs = {**outputs_of(main), "aux": jnp.asarray(other)}
-    terms = make_with_aux(loss=loss).loss(outputs, example, key=None, step=0)
+    terms = jax.jit(make_with_aux(loss=loss).loss, static_argnames=("key", "step"))(
+        outputs, example, key=None, step=0
+    )
     assert terms.keys() == {"cross_entropy", "dice_loss", "aux_cross_entropy", "aux_dice_loss"}
     alone = make(loss=loss)
     for name, (total, weight) in loss_of(alone, other, example).items():
@@ -186,9 +204,11 @@ def test_an_auxiliary_map_may_have_a_loss_and_a_factor_of_its_own():
     example, main, other = jax.tree.map(lambda x: x[0], batch_of()), logits_of(3), logits_of(3, 2)
     of_aux = of_library(class_weights=(0.1, 1.0, 2.0), dice=2.0)
     task = make_with_aux(auxiliary=(of_aux, 0.25))
-    terms = task.loss({**outputs_of(main), "aux": other}, example, key=None, step=0)
+    terms = jax.jit(task.loss, static_argnames=("key", "step"))(
+        {**outputs_of(main), "aux": other}, example, key=None, step=0
+    )
     assert terms.keys() == {"cross_entropy", "aux_cross_entropy", "aux_dice_loss"}
-    for name, (total, weight) in of_aux(jnp.asarray(other), example.labels).items():
+    for name, (total, weight) in jax.jit(of_aux)(other, example.labels).items():
         np.testing.assert_allclose(terms[f"aux_{name}"], (0.25 * total, weight), rtol=1e-6)
 
 
@@ -211,6 +231,7 @@ def test_a_wrong_auxiliary_loss_is_named(make_task, message):
         make_task()
 
 
+@pytest.mark.slow
 def test_all_augmentation_together():
     steps = (
         aug.ScaleTranslate(scale=(0.8, 1.2), translate=0.1),
@@ -250,7 +271,8 @@ def test_the_table_has_the_overlap_of_each_class_over_all_images():
     labels = np.where(batch.labels == 255, 0, batch.labels).astype(int)
     labels[3:] = np.where(labels[3:] == 2, 1, labels[3:])  # what is found has no more dogs
     outputs = {"logits": jnp.asarray(np.eye(3)[labels], jnp.float32)}
-    collected = jax.device_get(jax.vmap(task.dataset_metric.collect)(outputs, batch))
+    collect = jax.jit(jax.vmap(task.dataset_metric.collect))
+    collected = jax.device_get(collect(outputs, batch))
     numbers, tables = task.dataset_metric.summarize(collected, [{}] * 6)
     assert numbers == {}
     counted = batch.labels != 255
@@ -281,7 +303,7 @@ def test_a_loss_of_ones_own_gets_the_key_and_the_step_if_it_names_them():
     np.testing.assert_allclose(terms["segmentation_loss"], (total, weight), rtol=1e-6)
 
 
-@pytest.mark.parametrize("channels", [3, 1])
+@pytest.mark.parametrize("channels", slow_but([3, 1], [3]))
 def test_a_description_gives_the_same_task_for_evaluation(channels):
     classes = max(channels, 2)
     task = make(
