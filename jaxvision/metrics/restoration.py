@@ -60,9 +60,7 @@ def ssim(
     each window, with C1 = (0.01 data_range)^2, C2 = (0.03 data_range)^2, and means, variances and
     covariance (biased) weighted by a Gaussian of sigma 1.5 over 11 x 11 pixels.
 
-    For a loss, 1 - SSIM: gradients are finite everywhere. The gradient's convolutions have the
-    platform's default precision, which is below float32 on TPUs unless
-    `jax.default_matmul_precision` says otherwise.
+    For a loss, 1 - SSIM: gradients are finite everywhere.
 
     Args:
       predicted: f32[H, W, C] or integers, H and W at least 11.
