@@ -60,9 +60,7 @@ def ssim(
     each window inside the image, with C1 = (0.01 data_range)^2 and C2 = (0.03 data_range)^2. Means,
     variances and covariance (biased) are weighted by a Gaussian of sigma 1.5 over 11 x 11 pixels.
 
-    1 - SSIM can be used as a loss: its gradients are finite everywhere. The convolutions of the
-    gradient use the default precision of the platform, which is below float32 on TPUs;
-    `jax.default_matmul_precision` raises it.
+    1 - SSIM can be used as a loss: its gradients are finite everywhere.
 
     Args:
       predicted: f32[H, W, C] or integers, H and W at least 11.

@@ -61,13 +61,9 @@ def by_platform(
     if _library_forms.value:
         return default(*arrays, **static)
     leaves, tree = jax.tree.flatten(arrays)
-    options = tuple(static.items())
     result = jax.tree.structure(jax.eval_shape(functools.partial(default, **static), *arrays))
-    flat = _by_platform.bind(
-        *leaves,
-        static=(("forms", (default, cpu)), ("tree", tree), ("options", options)),
-        mapped=(),
-    )
+    options = _static(forms=(default, cpu), tree=tree, options=tuple(static.items()))
+    flat = _by_platform.bind(*leaves, static=options, mapped=())
     return jax.tree.unflatten(result, flat)
 
 
@@ -110,7 +106,7 @@ def _function(primitive: Primitive, form: Form) -> Callable[..., Array]:
     def call(*arrays: Array, **static: Any) -> Array:
         if _library_forms.value:
             return form.default(*arrays, **static)
-        return primitive.bind(*arrays, static=tuple(static.items()), mapped=())
+        return primitive.bind(*arrays, static=_static(**static), mapped=())
 
     return call
 
@@ -126,7 +122,9 @@ def _define_derivatives(
 
         return rule
 
-    def transpose(cotangent: Array, *arrays: Any, mapped: Any, static: Any) -> list[Array | None]:
+    def transpose(
+        cotangent: Array, *arrays: Any, mapped: Any, static: _Static
+    ) -> list[Array | None]:
         position = next(n for n, x in enumerate(arrays) if ad.is_undefined_primal(x))
         target = inputs[position - residuals]
 
@@ -151,6 +149,15 @@ def _define_derivatives(
     ad.defjvp(primitive, *[None] * residuals, *rules)
 
 
+class _Static(NamedTuple):
+    options: tuple[tuple[str, Any], ...]
+    precision: str | None  # of products, where the function is called, not where it is lowered
+
+
+def _static(**options: Any) -> _Static:
+    return _Static(tuple(options.items()), jax.config.jax_default_matmul_precision)
+
+
 def _primitive(
     name: str, default: Callable[..., Any], cpu: Callable[..., Any], *, multiple: bool = False
 ) -> Primitive:
@@ -160,17 +167,18 @@ def _primitive(
     the innermost first, the axis (0 or None) of each argument.
     """
 
-    def run(form: Callable[..., Any], *arrays: Array, static: Any, mapped: Any) -> Any:
-        fn = functools.partial(form, **dict(static))
+    def run(form: Callable[..., Any], *arrays: Array, static: _Static, mapped: Any) -> Any:
+        fn = functools.partial(form, **dict(static.options))
         for axes in mapped:
             fn = jax.vmap(fn, axes)
-        return fn(*arrays)
+        with jax.default_matmul_precision(static.precision):
+            return fn(*arrays)
 
     def abstract(*arrays: Any, **params: Any) -> Any:
         results = jax.eval_shape(functools.partial(run, default, **params), *arrays)
         return jax.tree.map(lambda x: jax.core.ShapedArray(x.shape, x.dtype), results)
 
-    def batch(arrays: Any, axes: Any, *, static: Any, mapped: Any) -> tuple[Any, Any]:
+    def batch(arrays: Any, axes: Any, *, static: _Static, mapped: Any) -> tuple[Any, Any]:
         arrays = [
             x if n is None else jnp.moveaxis(x, n, 0) for x, n in zip(arrays, axes, strict=True)
         ]

@@ -129,10 +129,15 @@ def test_values_far_outside_of_the_range_stay_finite():
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
 def test_on_accelerators_ssim_asks_for_full_precision(platform):
-    program = jax.jit(functools.partial(ssim, data_range=1)).trace(*images())
-    text = program.lower(lowering_platforms=(platform,)).as_text()
-    assert text.count("stablehlo.convolution") == 2
-    assert text.count("precision HIGHEST") == 4  # of both operands
+    def score(predicted, target):
+        return ssim(predicted, target, data_range=1)[0]
+
+    # The gradient needs the two transposes of the convolutions as well.
+    for fn, convolutions in ((score, 2), (jax.value_and_grad(score), 4)):
+        program = jax.jit(fn).trace(*images())
+        text = program.lower(lowering_platforms=(platform,)).as_text()
+        assert text.count("stablehlo.convolution") == convolutions
+        assert text.count("precision HIGHEST") == 2 * convolutions  # of both operands
 
 
 @pytest.mark.parametrize("metric", [psnr, ssim])
