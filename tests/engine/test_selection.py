@@ -25,6 +25,7 @@ from jaxvision.engine import (
 )
 from tests.engine.box_task import box_batches, box_task
 from tests.engine.image_task import image_batches, image_task
+from tests.engine.sized_task import WeightedBatch, sized_task
 from tests.engine.stream import Breaking, InterruptedRunError, Stream
 from tests.marks import slow_but
 
@@ -228,6 +229,7 @@ def test_a_phase_starts_with_a_fresh_optimizer(tmp_path):
     assert state_digest(one.state.params) != state_digest(both.state.params)
 
 
+@pytest.mark.slow
 def test_in_the_first_phase_only_the_head_moves():
     before = jax.device_get(init_state(box_task(), HEAD, 0))
     state, _ = train(box_task(), HEAD, BATCHES, devices=2)
@@ -256,11 +258,11 @@ def test_the_schedule_of_a_phase_counts_from_its_start():
         Phase(optax.sgd(0.1), schedule=lambda step: 10.0 + step),
     )
     parallel = Parallel("pmap", jax.devices()[:1])
-    rates = []
+    batch, rates = WeightedBatch(np.ones((4, 2), "f4"), np.ones(4, "f4"), np.ones(4, bool)), []
     for start, phase in ((0, phases[0]), (4, phases[1])):
-        update = make_update(box_task(), phase, parallel=parallel, start=start)
-        state = init_state(box_task(), phase, 0).replace(step=jnp.int32(start + 1))
-        _, record = update(parallel.replicate(state), parallel.shard(BATCHES[0]), 0)
+        update = make_update(sized_task(), phase, parallel=parallel, start=start)
+        state = init_state(sized_task(), phase, 0).replace(step=jnp.int32(start + 1))
+        _, record = update(parallel.replicate(state), parallel.shard(batch), 0)
         rates.append(float(record["learning_rate"]))
     assert rates == pytest.approx([0.1, 11.0])
 

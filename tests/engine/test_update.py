@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,16 +21,10 @@ from jaxvision.engine import (
 )
 from tests.engine.box_task import box_batches, box_task
 from tests.engine.image_task import image_batches, image_task
+from tests.engine.sized_task import WeightedBatch, sized_task
 from tests.marks import slow_but
 
 KINDS = ["pmap", "shard_map"]
-
-
-@flax.struct.dataclass
-class WeightedBatch:
-    total: jax.Array
-    weight: jax.Array
-    mask: jax.Array
 
 
 def sgd(rate):
@@ -293,19 +286,6 @@ def test_the_seed_is_an_input_of_the_step(kind):
     assert losses[0] == losses[2]
     assert len(set(losses)) == 4
     assert update.compilations == 1
-
-
-def sized_task():
-    """One number, drawn to the mean of whatever a batch holds."""
-    return Task(
-        init=lambda key: {"params": {"x": jnp.zeros(())}},
-        augment=lambda key, example: example,
-        prepare=lambda example: example,
-        forward=lambda variables, batch, **_: (batch.total.mean(1) - variables["params"]["x"], {}),
-        loss=lambda outputs, example, **_: {"square": (outputs**2, example.weight)},
-        metrics=lambda outputs, example: {},
-        decode=lambda outputs, example: outputs,
-    )
 
 
 def test_a_metric_with_an_entry_for_each_class_is_divided_over_the_whole_data():

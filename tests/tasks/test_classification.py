@@ -92,14 +92,24 @@ def test_every_augmentation_changes_the_image_and_nothing_else(change):
     assert augmented.mask.all()
 
 
-def test_augmentations_follow_one_another_each_with_a_key_of_its_own():
-    example, key = example_of(batch_of()), jax.random.key(5)
-    steps = (
+def brighter(key, example):
+    return example.replace(image=example.image + jax.random.uniform(key))
+
+
+STEPS = {
+    "few": (aug.RandomResizedCrop((0.3, 0.9)), aug.ColorJitter(contrast=0.2), brighter),
+    "many": (
         aug.RandomResizedCrop((0.3, 0.9)),
         aug.ColorJitter(brightness=0.1, contrast=0.2, saturation=0.3, hue=0.1),
         aug.RandAugment(1, 14),
-        lambda key, example: example.replace(image=example.image + jax.random.uniform(key)),
-    )
+        brighter,
+    ),
+}
+
+
+@pytest.mark.parametrize("steps", slow_but(STEPS, ["few"]))
+def test_augmentations_follow_one_another_each_with_a_key_of_its_own(steps):
+    example, key, steps = example_of(batch_of()), jax.random.key(5), STEPS[steps]
 
     @jax.jit
     def one_by_one(key, example):
@@ -183,6 +193,7 @@ class Strides(nn.Module):
         return {"logits": nn.Dense(4)(images[:, ::8, ::8].reshape(len(images), -1))}
 
 
+@pytest.mark.slow
 def test_mixed_batches_have_the_same_losses_on_one_device_and_on_four():
     task = classification(Strides(), INPUTS, class_names=4, augment=(aug.RandomFlip(), MIX))
     batch = with_partners(batch_of(8))
