@@ -251,8 +251,10 @@ def test_masks_move_as_the_pixels_and_lie_in_their_boxes(name):
 def test_masks_change_nothing_else(name):
     example = painted_with_partners(4, masks=True, rows=6)
     without = example.replace(masks=None, partners=example.partners.replace(masks=None))
-    for key, result in zip(many_keys(2), with_masks_over_keys(name), strict=False):
-        check_close(compiled(name)(key, without), result.replace(masks=None), atol=1e-4)
+    # Both run operation by operation: two compiled programs would round in different places.
+    with jax.disable_jit():
+        result = OPS[name]()(many_keys(1)[0], example)
+        check_close(OPS[name]()(many_keys(1)[0], without), result.replace(masks=None), atol=1e-4)
 
 
 @few_ops

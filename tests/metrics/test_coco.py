@@ -302,7 +302,7 @@ def test_errors_name_the_thing():
     with pytest.raises(InputError, match="objects have no masks"):
         coco_average_precision(with_masks, truth, num_classes=3, iou_type="segm")
     turned = object_table(TRUTH, masks=[encode_mask(np.ones((3, 2), bool))] * 3)
-    with pytest.raises(InputError, match=r"\(2, 3\) and masks2\[0\] is \(3, 2\) large"):
+    with pytest.raises(InputError, match=r"\(2, 3\) and masks2\[0\] is \(3, 2\) in size"):
         coco_average_precision(with_masks, turned, num_classes=3, iou_type="segm")
     result = coco_average_precision(found, truth, num_classes=3)
     with pytest.raises(InputError, match=r"iou_threshold is 0.52: choose one of 0.50, 0.55"):

@@ -373,7 +373,7 @@ def test_wrong_options_are_named():
     with pytest.raises(ValueError, match="canonical_size is -1"):
         roi.assign_levels(BOXES, min_level=2, max_level=5, canonical_size=-1)
     for scales, message in (
-        (SCALES[:2], "spatial_scales are 2 for 3 maps"),
+        (SCALES[:2], "spatial_scales has 2 numbers for 3 maps"),
         ((0.25, 0.1, 0.05), "give levels"),
         ((0.25, 0.0625, 0.03125), "give levels"),
         ((0.25, 0.125, -1), "spatial_scales is -1"),
