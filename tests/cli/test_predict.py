@@ -64,7 +64,7 @@ def test_evaluating_a_detector_prints_numbers_and_a_table(detector, command):
     assert {key: result[key] for key in ("AP", "AP50")} == {
         key: detector.result[key] for key in ("AP", "AP50")
     }
-    assert result.keys() >= {"split", "AP", "AP50", "AP75", "mAP_VOC", "steps", "state_digest"}
+    assert result.keys() >= {"split", "AP", "AP50", "AP75", "mAP_VOC", "steps", "variables_digest"}
     assert 0 <= result["AP"] <= result["AP50"] <= 1
     table = [line.split() for line in err.splitlines()]
     assert ["class", "objects", "AP", "AP50"] in table
