@@ -114,7 +114,7 @@ def test_the_form_of_a_folder_of_boxes_is_found_out(trained, objects, command, t
     (tmp_path / "run" / "checkpoints").symlink_to(folder / "checkpoints")
     arguments = ["eval", "--workdir=run", "--split=train"]
     result, _ = result_of(command, *arguments, f"--data={objects}")
-    numbers = expected.keys() - {"split", "variables_digest"}
+    numbers = expected.keys() - {"split", "state_digest"}
     assert {name: result[name] for name in numbers} == {name: expected[name] for name in numbers}
     error = error_of(command(*arguments, f"--data={tmp_path}"))
     assert error.startswith(f"--source is not given, and {tmp_path} fits no form for the split")
