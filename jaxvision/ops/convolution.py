@@ -125,7 +125,7 @@ def conv_transpose2d(
     # The padding of the convolution of which this is the gradient: its last window ends with its
     # input.
     geometry = geometry._replace(
-        padding=tuple((p, p - n) for p, n in zip(sides, extra, strict=True))
+        padding=tuple((p, p - n) for p, n in zip(sides, extra, strict=True)), transposed=True
     )
     if min(_transposed_size(x, kernel, geometry)) < 1:
         raise ValueError(f"padding is {padding!r}: it leaves nothing of the output")

@@ -39,6 +39,7 @@ class Geometry(NamedTuple):
     padding: tuple[tuple[int, int], tuple[int, int]]
     dilation: tuple[int, int]
     groups: int
+    transposed: bool = False  # Whether its transpose is what was asked for.
 
 
 def library(
@@ -114,7 +115,7 @@ def _fastest(kernel: Array | jax.ShapeDtypeStruct, geometry: Geometry) -> _Form:
     if (kh, kw) == (1, 1) and geometry.padding == ((0, 0), (0, 0)):
         return _pointwise
     if geometry.groups == 1:
-        return _library
+        return _tiles if geometry.transposed and _is_tiling(kernel, geometry) else _library
     lanes = inputs <= _LANE_INPUTS and kh * kw <= _FUSED_TAPS and geometry.groups >= _LANES
     return _group_lanes if lanes else _merged_groups
 
@@ -183,7 +184,8 @@ def _tiles(x: Array, kernel: Array, geometry: Geometry) -> Array:
     height, width = height // kh, width // kw
     x = x[:, : height * kh, : width * kw].reshape(batch, height, kh, width, kw, inputs)
     x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch * height * width, kh * kw * inputs)
-    return (x @ kernel.reshape(-1, outputs)).reshape(batch, height, width, outputs)
+    rows = kernel.transpose(3, 0, 1, 2).reshape(outputs, kh * kw * inputs)
+    return lax.dot_general(x, rows, (((1,), (1,)), ((), ()))).reshape(batch, height, width, outputs)
 
 
 def _merged_groups(x: Array, kernel: Array, geometry: Geometry) -> Array:
