@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jaxvision.core import InputError, Task, lookup
+from jaxvision.core import InputError, Task
 from jaxvision.engine import read_run, restore_weights
 from jaxvision.tasks import RESTORE
 
@@ -74,12 +74,11 @@ def _task_of(saved: Mapping[str, Any], folder: pathlib.Path, decode: Mapping[str
             f"the run in {folder} is for {kind or 'a task of your own'}, which has no name in the "
             "library: give load_run(..., task=...)"
         )
-    build = lookup(RESTORE, kind, "kind of task")
     if decode and kind != "detection":
         raise InputError(f"decode is for detection: the run in {folder} is for {kind}")
     parts["class_names"] = tuple(parts.get("class_names", ()))
     try:
-        return build(parts, **({"decode": decode} if decode else {}))
+        return RESTORE[kind](parts, **({"decode": decode} if decode else {}))
     except (InputError, AttributeError, KeyError, TypeError) as error:
         raise InputError(
             f"the task of the run in {folder} cannot be built from its description: {error}: give "

@@ -27,8 +27,6 @@ from jaxvision.tasks.names import NAMES
 Forward = Callable[..., tuple[Any, dict[str, Any]]]
 """As `jaxvision.core.Task.forward`."""
 E = TypeVar("E")
-Origin = tuple[Any, Any]
-"""An object and its description in JSON."""
 
 
 def names_of(
@@ -257,6 +255,27 @@ def as_terms(result: Any, name: str) -> Terms:
                 "such pairs by name"
             )
     return terms
+
+
+def check_loss(option: str, function: Callable[..., Any], *arguments: Array, term: str) -> None:
+    """Goes through a loss, without computing it, for what it raises and returns.
+
+    Args:
+      option: name of the argument that it was given as.
+      function: the loss of one example.
+      *arguments: arrays of the shapes and dtypes that it will get.
+      term: name of its term, where it returns one pair.
+    Raises:
+      OptionError: it cannot be called so, it fails, or it does not return (total, weight) pairs.
+    """
+    check_signature(option, function, *arguments)
+
+    def run(*arguments: Array) -> Terms:
+        how = {"key": jax.random.key(0), "step": jnp.int32(0)}
+        return as_terms(with_key_and_step(function)(*arguments, **how), term)
+
+    with option_errors(option):
+        jax.eval_shape(run, *arguments)
 
 
 def _are_numbers(pair: Any) -> bool:

@@ -16,7 +16,6 @@ from jaxvision.core import (
     Terms,
     check_range,
     describe,
-    option_errors,
     restore,
 )
 from jaxvision.losses import cross_entropy
@@ -25,8 +24,8 @@ from jaxvision.tasks.building import (
     as_terms,
     augment_of,
     check_augment,
+    check_loss,
     check_map,
-    check_signature,
     described,
     forward_of,
     init_of,
@@ -85,7 +84,7 @@ def classification(
         }
 
     forward = forward_of(network)
-    task = Task(
+    return Task(
         init=init_of(network, inputs.shape),
         augment=augmentation,
         prepare=prepare_of(inputs),
@@ -106,7 +105,6 @@ def classification(
             "decode": (_decode, {}),
         },
     )
-    return task
 
 
 def restore_classification(parts: Mapping[str, Any]) -> Task:
@@ -147,20 +145,13 @@ def _loss_of(function: Callable[..., Any]) -> Callable[..., Terms]:
 
 def _check_loss(function: Callable[..., Any], num_classes: int, *, soft: bool) -> None:
     """Raises OptionError unless a loss takes logits and classes; `soft`: distributions too."""
-    logits, label, key = jnp.zeros(num_classes), jnp.int32(0), jax.random.key(0)
-    check_signature("loss", function, logits, label)
-
-    def run(label: Array) -> Terms:
-        result = with_key_and_step(function)(logits, label, key=key, step=jnp.int32(0))
-        return as_terms(result, "classification_loss")
-
-    with option_errors("loss"):
-        jax.eval_shape(run, label)
+    logits, term = jnp.zeros(num_classes), "classification_loss"
+    check_loss("loss", function, logits, jnp.int32(0), term=term)
     if not soft:
         return
     # A loss of the user's own may raise anything where it does not know such targets.
     try:
-        jax.eval_shape(run, logits)
+        check_loss("loss", function, logits, logits, term=term)
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
         raise OptionError(

@@ -25,8 +25,8 @@ from jaxvision.tasks.building import (
     as_terms,
     augment_of,
     check_augment,
+    check_loss,
     check_map,
-    check_signature,
     described,
     forward_of,
     init_of,
@@ -91,7 +91,8 @@ def landmarks(
     check_augment(augmentation, nothing)
     task_loss = None
     if loss is not None:
-        _check_loss(loss, shape)
+        targets = jnp.zeros((count, 2)), jnp.zeros(count, bool)
+        check_loss("loss", loss, jnp.zeros(shape), *targets, term="landmark_loss")
         example_loss = with_key_and_step(loss)
 
         def task_loss(outputs: Any, example: LandmarkBatch, *, key: Array, step: Array) -> Terms:
@@ -159,20 +160,6 @@ def restore_landmarks(parts: Mapping[str, Any]) -> Task:
         loss=None,
         decode=restore(parts["decode"]["decode"], NAMES),
     )
-
-
-def _check_loss(function: Callable[..., Any], shape: tuple[int, ...]) -> None:
-    """Raises OptionError unless a loss takes maps, points and their visibility."""
-    count = shape[-1]
-    arguments = jnp.zeros(shape), jnp.zeros((count, 2)), jnp.zeros(count, bool)
-    check_signature("loss", function, *arguments)
-
-    def run(*arguments: Array) -> Terms:
-        how = {"key": jax.random.key(0), "step": jnp.int32(0)}
-        return as_terms(with_key_and_step(function)(*arguments, **how), "landmark_loss")
-
-    with option_errors("loss"):
-        jax.eval_shape(run, *arguments)
 
 
 def _original_points(points: Array, placement: Array | None) -> Array:

@@ -34,8 +34,8 @@ from jaxvision.tasks.building import (
     as_terms,
     augment_of,
     check_augment,
+    check_loss,
     check_map,
-    check_signature,
     crop_centre,
     described,
     forward_of,
@@ -171,7 +171,7 @@ def restoration(
     _check_sides(restored, inputs.size[0], tile, margin, degradation.factor)
     task_loss = None
     if loss is not None:
-        _check_loss(loss, shape)
+        check_loss("loss", loss, *[jnp.zeros(shape)] * 2, term="restoration_loss")
         task_loss = _loss_of(loss)
 
     def augment_and_reseed(key: Array, example: RestorationBatch) -> RestorationBatch:
@@ -260,19 +260,6 @@ def _loss_of(function: Callable[..., Any]) -> Callable[..., Terms]:
         return as_terms(example_loss(image, target, key=key, step=step), "restoration_loss")
 
     return loss
-
-
-def _check_loss(function: Callable[..., Any], shape: tuple[int, ...]) -> None:
-    """Raises OptionError unless a loss takes two images."""
-    image = jnp.zeros(shape)
-    check_signature("loss", function, image, image)
-
-    def run(image: Array) -> Terms:
-        how = {"key": jax.random.key(0), "step": jnp.int32(0)}
-        return as_terms(with_key_and_step(function)(image, image, **how), "restoration_loss")
-
-    with option_errors("loss"):
-        jax.eval_shape(run, image)
 
 
 def _check_sides(

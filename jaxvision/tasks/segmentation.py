@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -21,7 +20,6 @@ from jaxvision.core import (
     Terms,
     check_range,
     describe,
-    option_errors,
     restore,
 )
 from jaxvision.metrics import dice_score, mean_iou, pixel_accuracy
@@ -29,8 +27,8 @@ from jaxvision.tasks.building import (
     as_terms,
     augment_of,
     check_augment,
+    check_loss,
     check_map,
-    check_signature,
     crop_centre,
     described,
     forward_of,
@@ -102,7 +100,9 @@ def segmentation(
             parts["aux_"] = (*(auxiliary or (loss, 0.5)), maps["aux"])
             check_range("auxiliary", parts["aux_"][1], least=0)
         for prefix, (function, _, logits) in parts.items():
-            _check_loss("auxiliary" if prefix else "loss", function, logits)
+            pixels = jnp.zeros(logits.shape), jnp.zeros(logits.shape[:2], jnp.uint8)
+            option = "auxiliary" if prefix else "loss"
+            check_loss(option, function, *pixels, term="segmentation_loss")
         task_loss = _loss_of(parts)
 
     def decode(outputs: Any, example: Any) -> Array:
@@ -193,16 +193,3 @@ def _loss_of(
         return terms
 
     return loss
-
-
-def _check_loss(option: str, function: Callable[..., Any], logits: Any) -> None:
-    """Raises OptionError unless a loss takes logits and labels."""
-    arguments = jnp.zeros(logits.shape), jnp.zeros(logits.shape[:2], jnp.uint8)
-    check_signature(option, function, *arguments)
-
-    def run(*arguments: Array) -> Terms:
-        how = {"key": jax.random.key(0), "step": jnp.int32(0)}
-        return as_terms(with_key_and_step(function)(*arguments, **how), "segmentation_loss")
-
-    with option_errors(option):
-        jax.eval_shape(run, *arguments)

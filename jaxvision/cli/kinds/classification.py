@@ -10,6 +10,7 @@ import numpy as np
 from jaxvision import augment as aug
 from jaxvision import data, tasks
 from jaxvision.cli.code import Code
+from jaxvision.cli.kinds.augmentation import wanted_of
 from jaxvision.cli.kinds.kind import Built, DataOptions, Kind, Result, build_model, find_loss
 from jaxvision.cli.options import option_paths, read_group
 from jaxvision.core import Inputs, OptionError, check_range, under
@@ -109,7 +110,7 @@ class ClassificationAugment:
         jitter = {x: getattr(self, x) for x in ("brightness", "contrast", "saturation", "hue")}
         mixing = {x: getattr(self, x) for x in ("mixup", "cutmix", "mixup_alpha", "cutmix_alpha")}
         magnitude = self.rand_augment_magnitude
-        possible = (
+        return wanted_of(
             (
                 self.crop_scale and self.crop_on_device,
                 lambda: aug.RandomResizedCrop(scale=tuple(self.crop_scale)),
@@ -127,7 +128,6 @@ class ClassificationAugment:
                 lambda: aug.ClassMixup(num_classes=num_classes, **mixing),
             ),
         )
-        return tuple(make() for wanted, make in possible if wanted)
 
 
 def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool) -> Built:

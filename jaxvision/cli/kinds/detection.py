@@ -11,6 +11,7 @@ import numpy as np
 from jaxvision import augment as aug
 from jaxvision import data, tasks
 from jaxvision.cli.code import Code, is_own
+from jaxvision.cli.kinds.augmentation import GeometryAndColor, wanted_of
 from jaxvision.cli.kinds.kind import (
     LEAST_SCORE,
     PICTURES,
@@ -84,7 +85,7 @@ class DetectionData(DataOptions):
 
 
 @dataclass(frozen=True)
-class DetectionAugment:
+class DetectionAugment(GeometryAndColor):
     """Augmentation of detection.
 
     Attributes:
@@ -92,13 +93,6 @@ class DetectionAugment:
       mixup: probability that two images are blended.
       mixup_alpha: of mixup's beta distribution.
       jitter: Darknet's crop: share of the side by which each border moves at most.
-      scale: least and largest factor.
-      ratio: least and largest factor of width over height.
-      translate: largest shift, as a share of the side.
-      flip: probability that an image is mirrored left and right.
-      hue: largest shift, in turns.
-      saturation: largest factor.
-      value: largest factor.
       least_visible: share of a box that must be left for it to stay.
       least_side: pixels of its shorter side that must be left.
     """
@@ -107,51 +101,25 @@ class DetectionAugment:
     mixup: float = 0.0
     mixup_alpha: float = 1.5
     jitter: float = 0.0
-    scale: tuple[float, float] = (1.0, 1.0)
-    ratio: tuple[float, float] = (1.0, 1.0)
-    translate: float = 0.0
-    flip: float = 0.0
-    hue: float = 0.0
-    saturation: float = 1.0
-    value: float = 1.0
     least_visible: float = 0.25
     least_side: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("mosaic", "mixup", "flip"):
+        super().__post_init__()
+        for name in ("mosaic", "mixup"):
             check_range(name, getattr(self, name), least=0, most=1)
 
     def steps(self) -> tuple[Any, ...]:
         """The augmentations, in their order."""
         rule = {"least_visible": self.least_visible, "least_side": self.least_side}
-        mixup = partial(aug.Mixup, probability=self.mixup, alpha=self.mixup_alpha)
-        possible = (
+        return wanted_of(
             (self.mosaic, partial(aug.Mosaic, probability=self.mosaic, **rule)),
-            (self.mixup, mixup),
+            (self.mixup, partial(aug.Mixup, probability=self.mixup, alpha=self.mixup_alpha)),
             (self.jitter, partial(aug.JitterCrop, jitter=self.jitter, **rule)),
-            *geometry_and_color(self, **rule),
+            self.move(**rule),
+            self.mirror(),
+            self.color(),
         )
-        return tuple(make() for wanted, make in possible if wanted)
-
-
-def geometry_and_color(options: Any, **rule: float) -> list[tuple[Any, Any]]:
-    """(whether it is wanted, what makes it), of augmentations that several tasks have.
-
-    Args:
-      options: with scale, ratio, translate, flip, hue, saturation and value; perhaps swap.
-      **rule: when boxes are dropped.
-    """
-    moves = {"scale": options.scale, "ratio": options.ratio, "translate": options.translate}
-    colors = {"hue": options.hue, "saturation": options.saturation, "value": options.value}
-    swap = {"swap": options.swap} if getattr(options, "swap", ()) else {}
-    return [
-        (
-            tuple(moves.values()) != ((1, 1), (1, 1), 0),
-            partial(aug.ScaleTranslate, **moves, **rule),
-        ),
-        (options.flip, partial(aug.RandomFlip, probability=options.flip, **swap)),
-        (tuple(colors.values()) != (0, 1, 1), partial(aug.RandomHsv, **colors)),
-    ]
 
 
 @dataclass(frozen=True)

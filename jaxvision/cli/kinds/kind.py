@@ -2,12 +2,11 @@
 
 import inspect
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from flax import linen as nn
 from PIL import Image
@@ -223,9 +222,3 @@ def to_look_at(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     size = [max(1, round(side * min(max(1, least), most))) for side in (width, height)]
     canvas = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
     return canvas, np.array([size[0] / width, size[1] / height], np.float32)
-
-
-def examples_of(batch: Any) -> Iterator[Any]:
-    """The examples of a host batch."""
-    for number in range(len(batch.mask)):
-        yield jax.tree.map(lambda x, i=number: x[i], batch)

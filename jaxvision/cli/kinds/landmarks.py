@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxvision import data, tasks
 from jaxvision.cli.code import Code
-from jaxvision.cli.kinds.detection import geometry_and_color
+from jaxvision.cli.kinds.augmentation import GeometryAndColor, wanted_of
 from jaxvision.cli.kinds.kind import (
     Built,
     DataOptions,
@@ -22,7 +22,7 @@ from jaxvision.cli.kinds.kind import (
     to_look_at,
 )
 from jaxvision.cli.options import option_paths, read_group
-from jaxvision.core import Inputs, check_range, under
+from jaxvision.core import Inputs, under
 from jaxvision.predict import Prediction, draw_landmarks, predict
 from jaxvision.tasks import HeatmapDecode
 
@@ -47,32 +47,19 @@ class LandmarkData(DataOptions):
 
 
 @dataclass(frozen=True)
-class LandmarkAugment:
+class LandmarkAugment(GeometryAndColor):
     """Augmentation of landmarks.
 
     Attributes:
-      scale: least and largest factor.
-      ratio: least and largest factor of width over height.
-      translate: largest shift, as a share of the side.
-      flip: probability that an image is mirrored left and right.
       swap: what each landmark becomes in a mirrored image, such as (1, 0, 2) for two eyes and a
         nose.
-      hue: largest shift, in turns.
-      saturation: largest factor.
-      value: largest factor.
     """
 
-    scale: tuple[float, float] = (1.0, 1.0)
-    ratio: tuple[float, float] = (1.0, 1.0)
-    translate: float = 0.0
-    flip: float = 0.0
     swap: tuple[int, ...] = ()
-    hue: float = 0.0
-    saturation: float = 1.0
-    value: float = 1.0
 
-    def __post_init__(self) -> None:
-        check_range("flip", self.flip, least=0, most=1)
+    def steps(self) -> tuple[Any, ...]:
+        """The augmentations, in their order."""
+        return wanted_of(self.move(), self.mirror(swap=self.swap), self.color())
 
 
 @dataclass(frozen=True)
@@ -109,7 +96,7 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
     if not evaluation:
         augment = read_group(LandmarkAugment, config.augment, "config.augment")
         with under("config.augment"):
-            steps = tuple(make() for wanted, make in geometry_and_color(augment) if wanted)
+            steps = augment.steps()
         loss = find_loss(config, code, "landmarks")
     with under("config"):
         how = {"landmark_names": class_names, "decode": decode}

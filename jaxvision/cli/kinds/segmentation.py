@@ -10,7 +10,7 @@ import numpy as np
 from jaxvision import augment as aug
 from jaxvision import data, tasks
 from jaxvision.cli.code import Code
-from jaxvision.cli.kinds.detection import geometry_and_color
+from jaxvision.cli.kinds.augmentation import GeometryAndColor, wanted_of
 from jaxvision.cli.kinds.kind import (
     Built,
     DataOptions,
@@ -50,34 +50,19 @@ class SegmentationData(DataOptions):
 
 
 @dataclass(frozen=True)
-class SegmentationAugment:
+class SegmentationAugment(GeometryAndColor):
     """Augmentation of segmentation.
 
     Attributes:
-      scale: least and largest factor.
-      ratio: least and largest factor of width over height.
-      translate: largest shift, as a share of the side.
       elastic: pixels by which the points of a coarse grid move, their standard deviation; 0: none.
-      flip: probability that an image is mirrored left and right.
-      hue: largest shift, in turns.
-      saturation: largest factor.
-      value: largest factor.
     """
 
-    scale: tuple[float, float] = (1.0, 1.0)
-    ratio: tuple[float, float] = (1.0, 1.0)
-    translate: float = 0.0
     elastic: float = 0.0
-    flip: float = 0.0
-    hue: float = 0.0
-    saturation: float = 1.0
-    value: float = 1.0
 
     def steps(self) -> tuple[Any, ...]:
         """The augmentations, in their order."""
-        move, *others = geometry_and_color(self)
-        possible = (move, (self.elastic, partial(aug.Elastic, sigma=self.elastic)), *others)
-        return tuple(make() for wanted, make in possible if wanted)
+        elastic = (self.elastic, partial(aug.Elastic, sigma=self.elastic))
+        return wanted_of(self.move(), elastic, self.mirror(), self.color())
 
 
 @dataclass(frozen=True)
@@ -114,7 +99,7 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
     loss, auxiliary, steps = None, None, ()
     if not evaluation:
         augment = read_group(SegmentationAugment, config.augment, "config.augment")
-        with under("config.augment"):
+        with option_paths("config.augment", sigma="elastic"):
             steps = augment.steps()
         loss = find_loss(config, code, "segmentation")
         others = plain(config.auxiliary)
