@@ -138,10 +138,10 @@ def _pretrained(task: Task, options: RunOptions, workdir: pathlib.Path, tell: An
     if not options.init_from:
         for key in ("freeze", "freeze_statistics"):
             if getattr(options, key):
-                tell(f"config.{key} without config.init_from: what it names keeps random values")
+                tell(f"config.{key} is set without config.init_from: the initial values are frozen")
         for key in ("init_prefix", "reinit"):
             if getattr(options, key):
-                tell(f"config.{key} has no effect without config.init_from")
+                tell(f"config.{key} is ignored without config.init_from")
         return None
     if has_checkpoints(workdir / CHECKPOINTS):
         return None

@@ -61,7 +61,7 @@ def test_the_warm_up_of_the_head_and_the_ema(old, command):
     assert "from step 1 on 90 of 2,518 parameters are trained: fc\n" in err
     assert "from step 3 on all 2,518 parameters are trained\n" in err
     for key in ("reinit", "init_prefix"):  # they are not ignored silently
-        assert f"config.{key} has no effect without config.init_from\n" in err
+        assert f"config.{key} is ignored without config.init_from\n" in err
     # Of the checkpoints of both phases, the best is found again, with the average.
     again, _ = result_of(command, "eval", f"--workdir={workdir}")
     assert again["accuracy"] == result["accuracy"]
@@ -91,7 +91,7 @@ def test_what_is_frozen_at_random_is_said(tiny, command):
     code, _, err = command("train", *tiny, *one_step, frozen, norms, "--workdir=old")
     assert code == 0, err
     for key in ("freeze", "freeze_statistics"):
-        assert f"config.{key} without config.init_from: what it names keeps random values" in err
+        assert f"config.{key} is set without config.init_from: the initial values are frozen" in err
     deeper = "--config.model={'name': 'resnet20', 'blocks': 2, 'widths': (4, 8, 8)}"
     start = ["--config.init_from=old", "--workdir=new"]
     code, _, err = command("train", *tiny, *one_step, deeper, frozen, *start)
