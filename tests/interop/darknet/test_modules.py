@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvision.cli.config import default_config
-from jaxvision.core import ImageBatch, InputError
+from jaxvision.core import ImageBatch, InputError, Inputs
 from jaxvision.interop import (
     DarknetNetwork,
     darknet_norm,
@@ -21,7 +20,8 @@ from jaxvision.interop import (
 )
 from jaxvision.models import create_model
 from jaxvision.predict import darknet_task
-from jaxvision.tasks import detection
+from jaxvision.tasks import DetectOptions, detection
+from jaxvision.tasks.detectors import DETECTORS
 from jaxvision.tasks.inference import predictions_of
 from tests.models.variables import random_variables
 
@@ -173,21 +173,18 @@ def test_darknets_weights_find_the_same_in_our_task(name, real_data):
     text = re.sub(r"(?m)^(width|height)=\d+", rf"\1={SIZE}", text)
     description = parse_cfg(text)
     (first, *_) = heads = description.heads()
-    config = default_config("detection")
-    config.model.name, config.loss.name = model, f"{model[:6]}_loss"
-    for key, value in fields.items():
-        if key != "num_classes":
-            config.model[key] = value
-    config.data.class_names = tuple(map(str, range(first.num_classes)))
-    config.data.image_size = SIZE
-    config.anchors = tuple(anchor for head in heads for anchor in head.anchors)
-    config.model.norm = darknet_norm
-    task = detection(config)
+    options = {"score_threshold": 0.005, "iou_threshold": 0.45, "max_detections": 100}
+    fields = {**fields, "num_classes": first.num_classes}
+    detector = DETECTORS[model[:6]](
+        create_model(model, norm=darknet_norm, **fields),
+        tuple(anchor for head in heads for anchor in head.anchors),
+        decode=DetectOptions(**options),
+    )
+    task = detection(detector, Inputs((SIZE, SIZE)), class_names=first.num_classes)
     images = np.random.default_rng(0).integers(0, 256, (1, SIZE, SIZE, 3), np.uint8)
     network = DarknetNetwork(description)
     variables = random_variables(network, images / np.float32(255))
     like = jax.jit(task.init)(jax.random.key(0))
-    options = {"score_threshold": 0.005, "iou_threshold": 0.45, "max_detections": 100}
     batch = ImageBatch(image=images, mask=np.ones(1, bool))
     expected = jax.jit(partial(predictions_of, darknet_task(description, **options)))(
         variables, batch
