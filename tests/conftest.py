@@ -82,11 +82,10 @@ def c_library():
 LIBC = c_library()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def clear_compiled_programs():
-    """Compiled programs of one module are of no use to the next, and take gigabytes together."""
-    yield
-    drop_compiled_programs()
+def pytest_collection_finish():
+    """What was imported stays: no later look for garbage goes through it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -97,9 +96,9 @@ def memory_bound():
 
 @pytest.fixture(autouse=True)
 def bound_memory(memory_bound):
-    """One module may compile more than a worker's share of the memory: it is dropped between tests.
+    """Compiled programs take gigabytes together: beyond a worker's share they are dropped.
 
-    What stays, such as the libraries, would have it dropped after every test: the bound moves up.
+    What stays, such as the libraries, would have them dropped after every test: the bound moves up.
     """
     yield
     if resident_bytes() > memory_bound[0]:
