@@ -1,1 +1,1 @@
-"""Floor 7: the command line."""
+"""The command line: the top layer, which alone knows configs."""

@@ -1,14 +1,16 @@
-"""Finds anchors for a detector: by k-means, the k shapes that cover the boxes of the data best.
+"""Finds anchor boxes for a detector, by k-means on the boxes of the data.
 
   jaxvision anchors --data=DIR --k=9 --image_size=416
   jaxvision anchors --config=scenes_yolov2_tiny --k=3
 
-Boxes are taken as the network gets them, placed in its input but not augmented, without those that
-training leaves out: crowds, and objects that are flagged as difficult. With --config=NAME they are
-those of a config's training records, whose keys are flags then, such as --config.data.dir. A table
-has the average IoU of a box with its best anchor for up to --max_k anchors, and the picture
-anchors_SPLIT.png shows it, and the anchors among the boxes. The last line on stdout is the result,
-as JSON; what to give to `jaxvision train` for it is told before.
+Boxes are measured in pixels of the network's input, without augmentation. Boxes that training
+leaves out are left out here too: crowds, and objects that are marked as difficult. With
+--config=NAME the boxes are those of the config's training data, and the config's keys are flags,
+such as --config.data.dir.
+
+The command prints a table of the average IoU of a box with its best anchor, for up to --max_k
+anchors. The picture anchors_SPLIT.png shows this curve, and the anchors among the boxes. Then it
+prints the option to give to `jaxvision train`. The last line on stdout is the result, as JSON.
 """
 
 import json

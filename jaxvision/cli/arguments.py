@@ -1,4 +1,4 @@
-"""The command line: absl flags, with a config whose keys are flags too."""
+"""Command-line flags: those of absl, and one for each key of a config."""
 
 import os
 import re

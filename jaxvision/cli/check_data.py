@@ -1,13 +1,13 @@
-"""Checks a folder of images with boxes before it is trained on, and shows what is in it.
+"""Checks a folder of images with boxes before training, and shows what is in it.
 
   jaxvision check-data --data=DIR
   jaxvision check-data --data=VOCdevkit --split=VOC2007/trainval+VOC2012/trainval --out=pictures
 
-Lists every bad record, with its file and what is wrong with it: annotations that cannot be read,
-boxes outside their images, images that are missing or damaged. The figures, and the picture
-data_SPLIT.png with sizes, forms and classes of the boxes, are of the records without problems:
-those that training with --config.data.drop_bad gets. The last line on stdout is the result, as
-JSON; the exit code is 1 if there are problems.
+The command lists every bad record with its file and the problem: annotations that cannot be read,
+boxes outside of their image, images that are missing or damaged. The statistics, and the picture
+data_SPLIT.png with the sizes, aspect ratios and classes of the boxes, cover the records without
+problems. Training with --config.data.drop_bad uses the same records. The last line on stdout is
+the result, as JSON. The exit code is 1 if there are problems.
 """
 
 import json

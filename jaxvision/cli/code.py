@@ -1,8 +1,7 @@
-"""Functions and classes by name: of the library's tables, or of the user's own code.
+"""Functions and classes by name: from the library's tables, or from the user's own code.
 
-Code of the user's own runs only if its name comes from the command line or from the user's own
-config file. A name that a run folder holds is refused, unless its file or module is trusted by
---trust-code.
+The user's own code runs only if its name comes from the command line or from the user's own config
+file. A name from a run's folder is refused, unless --trust-code names its file or module.
 """
 
 import importlib

@@ -1,15 +1,15 @@
-"""Converts weights of a network, from torch's layout to an Orbax checkpoint and back.
+"""Converts the weights of a network from torch's layout to an Orbax checkpoint, or back.
 
-  jaxvision convert resnet50 resnet50.safetensors weights            to the folder weights
+  jaxvision convert resnet50 resnet50.safetensors weights            writes the folder `weights`
   jaxvision convert resnet50 hub:timm/resnet50.tv_in1k weights       from the Hugging Face hub
   jaxvision convert resnet50 --to-torch weights resnet50.pth         and back
-  jaxvision convert resnet50 --to-torch runs/mine resnet50.npz       the best of a run
+  jaxvision convert resnet50 --to-torch runs/mine resnet50.npz       the best weights of a run
 
-Files of torch's layout end in .safetensors or .npz, or in .pth, .pt or .bin where torch is
-installed. All arrays of the file and all of the network must meet; what does not is listed. What
-this writes is read by `jaxvision.load_weights` and by `config.init_from`. Of a run only its weights
-are read; no code of it runs. The last line on stdout
-is the result, as JSON.
+Files in torch's layout end in .safetensors or .npz; those that end in .pth, .pt or .bin need torch.
+The arrays of the file and those of the network must match one to one; those that do not are listed.
+`jaxvision.load_weights` and `config.init_from` read the folder that this command writes. Only the
+weights of a run are read, and none of its code runs. The last line on stdout is the result, as
+JSON.
 """
 
 import json

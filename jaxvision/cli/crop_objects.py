@@ -1,19 +1,22 @@
-"""Cuts the objects out of images with boxes, into a folder for each class to train classifiers on.
+"""Cuts the objects out of images with boxes, into class folders for training a classifier.
 
   jaxvision crop-objects --data=DIR --out=crops
   jaxvision crop-objects --data=BCCD --splits=train,val,test --square --margin=0.1 --out=crops
   jaxvision crop-objects --data=VOC2007 --splits=trainval,test --out=crops
   jaxvision crop-objects --config=bccd_yolov2 --config.data.dir=BCCD --out=crops
 
-Writes OUT/SPLIT/CLASS/NAME_NUMBER.png, the object of that number in the image NAME, all or nothing:
-OUT must be empty, or not be there. Train on it with --config.data.source=folder
---config.data.dir=OUT. The splits are "train" and "test" unless --splits names others, as a folder
-in VOC's form needs that has "trainval". With --config=NAME the boxes are those of a config's data,
-whose keys are flags then, and the splits "train" and "test" are the config's own, the first with
-its validation part; its data must be a folder (voc, coco or yolo), neither the embedded scenes nor
-TFDS. Left out and counted are crowds, objects that are flagged as difficult, and small ones.
-Images with problems, those that `jaxvision check-data` lists, are left out whole. The last line on
-stdout is the result, as JSON; the exit code is 1 if there are problems.
+The command writes OUT/SPLIT/CLASS/NAME_NUMBER.png: NAME is the image, NUMBER counts its objects.
+It writes all files or none; OUT must not exist, or be empty. Train on it with
+--config.data.source=folder --config.data.dir=OUT.
+
+The splits are "train" and "test"; --splits gives others, which a folder in VOC's layout with a
+split "trainval" needs. With --config=NAME the boxes are those of the config's data, and the
+config's keys are flags. Its source must be voc, coco or yolo; the embedded scenes and TFDS cannot
+be cut. The splits are then the config's own, and "train" has its validation part too.
+
+Crowds, objects that are marked as difficult, and small objects are left out and counted. An image
+with a problem, as `jaxvision check-data` lists them, is left out as a whole. The last line on
+stdout is the result, as JSON. The exit code is 1 if there are problems.
 """
 
 import contextlib

@@ -2,12 +2,11 @@
 
   python eval.py --workdir=runs/digits_lenet5
   python eval.py --workdir=runs/digits_lenet5 --split=validation
-  python eval.py --workdir=runs/mine --data=FOLDER          # a run that was made in Python, too
+  python eval.py --workdir=runs/mine --data=FOLDER          # also for a run made in Python
 
-Nothing that the run names is imported. Where its network, detector or decoding is code of your
-own, give its file by --trust-code; its loss, augmentation and optimizer are not needed. The last
-line on stdout is the result, as JSON; `steps` and `variables_digest` are those of the evaluated
-checkpoint.
+No code that the run names is imported. If its network, detector or decoding is your own code, give
+its file by --trust-code. Its loss, augmentation and optimizer are not needed. The last line on
+stdout is the result, as JSON; `steps` and `variables_digest` are those of the evaluated checkpoint.
 """
 
 import json

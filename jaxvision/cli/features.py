@@ -1,28 +1,29 @@
-"""Features of images: what a network's maps are for each, as numbers in a file.
+"""Extracts features: the maps of a network for images, as arrays in a file.
 
   jaxvision features --model=resnet50 --weights=FILE --out=features.npz photo.jpg folder '*.png'
   jaxvision features --workdir=runs/mine --split=test --out=test.npz
   jaxvision features --config=digits_resnet20 --config.init_from=FILE --split=train --out=train.npz
 
-The network is one by name with its weights (a file in torch's layout, or a folder of `jaxvision
-convert`), the best of a run, or that of a config with its init_from. Weights may lack what no map
-depends on, such as the classifier. Its maps are those of --maps, or else c0, c1, ... and pooled, as
-far as it has them: a detector has none of these, but logits, or several such as logits4, so that it
-needs --maps. Of a map with places, such as c2 to c5, the mean over all places is taken, or all of
-them with --flatten.
+The network is one of three: a model by name, with a file of weights in torch's layout or a folder
+of `jaxvision convert`; the best checkpoint of a run; or a config's network with its init_from.
+Weights that no chosen map depends on, such as those of the classifier, may be missing.
 
-Images are prepared as the run or config says. For --model they are resized and cut to the published
-size, and normalized by the figures that its weights from torchvision (mostly ImageNet's mean and
-standard deviation) or Darknet (0 and 1) were trained with; other networks need --mean and --std.
-What was chosen is printed. Images are files, folders or patterns, or --split of the data of the run
-or config, whose labels are kept; train is without the part for validation, which is
-config.data.validation_fraction of it.
+--maps chooses the maps. The default is c0, c1, ... and pooled, as far as the network has them. A
+detector has other maps, such as logits or logits4, and needs --maps. A map with positions, such as
+c2 to c5, is averaged over them; --flatten keeps them all.
 
---out gets for each map an array f32[N, D], and beside them `files`, `labels`, `class_names` and
-more. Where it is there already, of the same settings, weights and images (files of the same size
-and time; of data without a file for each image, records of the same names), nothing is computed
-again. An image that cannot be read is reported and left out, and the exit code is then 1. The last
-line on stdout is a summary, as JSON. `jaxvision probe` and `jaxvision neighbors` take such files.
+Images are prepared as in the run or config. With --model they are resized and cropped to the
+published size, and normalized with the mean and standard deviation of the published weights. A
+model without published values needs --mean and --std. The command prints what it chose.
+
+Images are files, folders or patterns, or with --split the data of the run or config, whose labels
+are kept. The split "train" is without the validation part (config.data.validation_fraction).
+
+--out gets an array f32[N, D] for each map, and `files`, `labels`, `class_names` and more. If the
+file already has the features of the same settings, weights and images, nothing is computed again
+(files are compared by size and time, records without a file by name). An image that cannot be read
+is reported and left out, and the exit code is then 1. The last line on stdout is a summary, as
+JSON. `jaxvision probe` and `jaxvision neighbors` read this file.
 """
 
 import dataclasses

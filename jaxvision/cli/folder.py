@@ -1,4 +1,4 @@
-"""What the commands about a folder of images with boxes share: flags, its listing, a picture."""
+"""What the commands for a folder of images with boxes share: flags, problems, figures."""
 
 import pathlib
 from collections.abc import Sequence

@@ -1,17 +1,17 @@
 """jaxvision: computer vision in JAX.
 
-jaxvision train --config=digits_lenet5 --workdir=DIR   train, fine-tune or resume a run
-jaxvision eval --workdir=DIR                           evaluate its best checkpoint
-jaxvision check-data --data=DIR                        list what is wrong with images and boxes
-jaxvision anchors --data=DIR --k=5                     find anchors for a detector by k-means
-jaxvision crop-objects --data=DIR --out=DIR            make images of objects, by their class
-jaxvision predict --workdir=DIR --out=DIR photo.jpg    find objects in images
-jaxvision features --workdir=DIR --out=FILE photo.jpg   what a network's maps are for images
-jaxvision probe --train=FILE --test=FILE --out=DIR      how well such features tell classes
-jaxvision neighbors --index=FILE --queries=FILE --out=DIR   which images have alike features
-jaxvision models                                       list the networks
-jaxvision convert resnet50 weights.safetensors DIR     take weights from torch's layout, or back
-jaxvision COMMAND --help                               all about one command
+jaxvision train --config=digits_lenet5 --workdir=DIR      train, fine-tune or resume a run
+jaxvision eval --workdir=DIR                              evaluate its best checkpoint
+jaxvision predict --workdir=DIR --out=DIR photo.jpg       predict for images
+jaxvision check-data --data=DIR                           list the problems of images with boxes
+jaxvision anchors --data=DIR --k=5                        find anchors for a detector by k-means
+jaxvision crop-objects --data=DIR --out=DIR               cut objects out, into class folders
+jaxvision features --workdir=DIR --out=FILE photo.jpg     extract features of images
+jaxvision probe --train=FILE --test=FILE --out=DIR        fit linear classifiers to features
+jaxvision neighbors --index=FILE --queries=FILE --out=DIR find nearest neighbors of features
+jaxvision models                                          list the networks
+jaxvision convert resnet50 weights.safetensors DIR        convert weights of torch, or back
+jaxvision COMMAND --help                                  help for one command
 """
 
 import logging
@@ -52,7 +52,7 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
 }
 
 
-_GOES_ON = {"train": ": the same command goes on from the last checkpoint"}
+_GOES_ON = {"train": ": the same command resumes from the last checkpoint"}
 
 
 def run(command: str, argv: list[str]) -> int:
@@ -66,7 +66,7 @@ def run(command: str, argv: list[str]) -> int:
       interrupted.
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax tells much of what it does
+    absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax logs a lot
     try:
         return lookup(COMMANDS, command, "command")(argv) or 0
     except HelpAsked as asked:

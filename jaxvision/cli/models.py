@@ -1,13 +1,13 @@
-"""Lists the networks: parameters, multiply-adds, and what maps they give.
+"""Lists the networks with their parameters, multiply-adds and maps.
 
   jaxvision models                  all of them
   jaxvision models 'resnet*' unet   some
   jaxvision models resnet50         one, layer by layer
   jaxvision models --json > FILE    a list of objects, for programs
 
-Multiply-adds are those of convolutions and matrix products for one image of the size given, which
-is the published one. c1 to c5 are the maps that a detector or a U-Net can take: channels, and how
-many pixels of the image one of theirs is wide. Every network is traced for that, and none computed.
+Multiply-adds are those of convolutions and matrix products, for one image of the published size.
+c1 to c5 are the maps that a detector or a U-Net can take: their channels, and their stride in
+pixels of the image. Every network is traced for this, but none is run.
 """
 
 import fnmatch

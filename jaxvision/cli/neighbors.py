@@ -1,16 +1,17 @@
-"""Nearest neighbors in the features of a network: which images it takes for alike.
+"""Finds nearest neighbors in the features of a network: the images that it finds similar.
 
   jaxvision neighbors --index=train.npz --queries=test.npz --out=near
   jaxvision neighbors --index=all.npz --queries=all.npz --map=c4 --metric=l2 --k=5 --out=near
 
-The files are those of `jaxvision features`. If both are the same, no image is its own neighbor.
+The files are those of `jaxvision features`. If both are the same file, an image is not its own
+neighbor.
 
---out gets neighbors.json, with the neighbors of all queries, and pages of pictures,
-neighbors_1.png and so on: up to --most queries from all over the file, each at the left of a row,
-then its neighbors with their distance and class. Where classes are known, a green frame means the
-query's class, a red one another; and the share of queries whose class the vote of their neighbors
-finds is told. For the pictures the images are opened again, and so must still be where they were;
---most=0 draws none. The last line on stdout is the result, as JSON.
+--out gets neighbors.json with the neighbors of all queries, and pages of pictures, neighbors_1.png
+and so on. A row shows a query at the left, then its neighbors with their distance and class. At
+most --most queries are shown, evenly spread over the file; --most=0 draws none. If the classes are
+known, a green frame marks the query's class and a red one another class, and the command prints
+the accuracy of a vote of the neighbors. The images must still be where they were when the features
+were extracted. The last line on stdout is the result, as JSON.
 """
 
 import json

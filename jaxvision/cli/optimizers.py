@@ -1,4 +1,4 @@
-"""Optimizers and schedules of optax by name, as the command line has them."""
+"""Optimizers and schedules of optax by name, as configs name them."""
 
 import dataclasses
 from collections import Counter

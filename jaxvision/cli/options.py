@@ -1,4 +1,4 @@
-"""Options as dataclasses on one side, and as groups of a config on the other."""
+"""Options: dataclasses on one side, groups of a config on the other."""
 
 import contextlib
 import dataclasses

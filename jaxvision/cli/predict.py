@@ -3,19 +3,19 @@
   jaxvision predict --workdir=runs/mine --out=found photo.jpg folder 'more/**/*.png'
   jaxvision predict --cfg=yolov3.cfg --weights=yolov3.weights --names=coco.names --out=found *.jpg
 
---out gets predictions.json and, for each image, of a run for
+--out gets predictions.json, and for each image:
 
   classification  a picture with its class; `label` and the five highest `probabilities`
-  detection     a picture with boxes; `label`, `bbox` ([x, y, width, height] in pixels of the image)
-                and `score` of each object
-  segmentation  a picture with coloured regions, and in labels/ a palette PNG of the classes; the
-                share of the pixels of each class. Where the training resized nothing, images of any
-                size are cut into overlapping tiles
-  landmarks     a picture with points; `label`, `point` ([x, y]) and `score` of each
-  restoration   the restored image, and in beside/ a picture of both
+  detection       a picture with boxes; `label`, `bbox` ([x, y, width, height] in pixels of the
+                  image) and `score` of each object
+  segmentation    a picture with coloured regions; a PNG of the classes in labels/; the share of
+                  the pixels of each class. If training did not resize images, images of any size
+                  are cut into overlapping tiles
+  landmarks       a picture with points; `label`, `point` ([x, y]) and `score` of each
+  restoration     the restored image, and a picture of both in beside/
 
-Nothing that the run names is imported. Where its network, detector or decoding is code of your
-own, give its file by --trust-code. An image that cannot be read is reported, and the rest goes on;
+No code that the run names is imported. If its network, detector or decoding is your own code, give
+its file by --trust-code. An image that cannot be read is reported, the others are predicted, and
 the exit code is then 1. The last line on stdout is a summary, as JSON.
 """
 

@@ -1,4 +1,4 @@
-"""Starting from pretrained weights."""
+"""Initialisation from pretrained weights (config.init_from)."""
 
 import pathlib
 from collections.abc import Callable, Sequence

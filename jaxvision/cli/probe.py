@@ -1,15 +1,14 @@
-"""Linear probes: how well a linear classifier tells the classes from each map of a network.
+"""Fits linear probes: how well does a linear classifier do on each map of a network?
 
   jaxvision probe --train=train.npz --test=test.npz --out=probes
   jaxvision probe --train=train.npz --test=test.npz --out=probes --maps=c2,c3,pooled --l2=1e-3
 
-The files are those of `jaxvision features`, with labels. Features are standardised by mean and
-standard deviation of the training set; the classifier is a softmax regression, fitted to all of it
-at once by L-BFGS. Without --l2 its weight decay is chosen for each map, from 1, 0.1, ... to 1e-5,
-by the accuracy on a fifth of the training set that is held out for that; the probe is then fitted
-to all of it.
+The files are those of `jaxvision features`, with labels. Features are standardised by the mean and
+standard deviation of the training set. The classifier is a softmax regression, fitted by L-BFGS to
+the whole set at once. Without --l2 the weight decay of each map is chosen from 1, 0.1, ... to 1e-5
+by the accuracy on a held-out fifth of the training set; the probe is then fitted to all of it.
 
---out gets probe.json and probe.png, accuracy by map. The last line on stdout is the result, as
+--out gets probe.json and probe.png, the accuracy by map. The last line on stdout is the result, as
 JSON.
 """
 

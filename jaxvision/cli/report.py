@@ -1,4 +1,4 @@
-"""What a person gets to see of an evaluation besides its numbers: tables and pictures."""
+"""Tables and pictures of an evaluation, for people."""
 
 import pathlib
 from typing import Any

@@ -1,4 +1,4 @@
-"""From a config to the pieces that training and evaluation take."""
+"""Builds what training and evaluation take from a config."""
 
 import os
 import pathlib

@@ -269,9 +269,9 @@ class _Kept(NamedTuple):
     """The boxes kept so far, in order; the rest is zeros, which suppress nothing."""
 
     count: Array  # i32[]
-    sides: Array  # [4, room]
-    classes: Array | None  # [room]
-    positions: Array  # i32[room], in descending order of score
+    sides: Array  # [4, capacity]
+    classes: Array | None  # [capacity]
+    positions: Array  # i32[capacity], in descending order of score
 
 
 def _suppress(
@@ -328,7 +328,7 @@ def _suppress(
 
         stays, _ = lax.while_loop(lambda state: state[1], resolve, (alive, jnp.array(True)))
 
-        slots = jnp.where(stays, kept.count + jnp.cumsum(stays) - 1, room)
+        slots = jnp.where(stays, kept.count + jnp.cumsum(stays) - 1, capacity)
 
         def append(to: Array | None, values: Array | None) -> Array | None:
             return None if to is None else to.at[..., slots].set(values, mode="drop")
@@ -345,12 +345,12 @@ def _suppress(
         return (block * tile < present) & (kept.count < limit)
 
     # The last step starts with fewer than `limit` kept boxes and may keep a whole tile.
-    room = -(-limit // tile) * tile + tile
+    capacity = -(-limit // tile) * tile + tile
     nothing = _Kept(
         jnp.int32(0),
-        jnp.zeros((4, room), boxes.dtype),
-        None if classes is None else jnp.zeros(room, classes.dtype),
-        jnp.zeros(room, jnp.int32),
+        jnp.zeros((4, capacity), boxes.dtype),
+        None if classes is None else jnp.zeros(capacity, classes.dtype),
+        jnp.zeros(capacity, jnp.int32),
     )
     _, kept = lax.while_loop(more, step, (jnp.int32(0), nothing))
     valid = jnp.arange(limit) < kept.count
