@@ -1,6 +1,7 @@
 """What every public loss and metric of one example promises, checked for a table of them."""
 
 import dataclasses
+import functools
 import inspect
 import re
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from jaxvision.core import sum_terms
-from jaxvision.testing import check_op, check_padding_invariance
+from jaxvision.testing import check_op
 from tests.makers import extreme_boxes, extreme_numbers
 
 BATCH = 4
@@ -22,7 +23,7 @@ NO_CLASS = 99
 KINDS = {"float32": jnp.floating, "int32": jnp.integer, "bool": jnp.bool_}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Case:
     """A public function of one example.
 
@@ -35,11 +36,10 @@ class Case:
       options: its keyword arguments.
       predicted: the arguments to differentiate by; none for what has no gradient.
       empty: what some arguments are for an example without anything in it: name -> value.
-      padded: arguments with rows that may be padding, along axis 0.
-      mask: the argument that says which rows are no padding.
+      padded: arguments with rows that may be padding.
+      padded_axis: the axis of these rows.
+      mask: the argument that says which rows are no padding, if there is one.
       accepts: the kinds of dtypes that an argument may have besides its own: name -> some of KINDS.
-      paddable: (function with options) -> the same with rows to pad along axis 0 and a mask, where
-        it is not so by itself.
       ignored: (arrays by name) -> {name: where in the array it is that nothing counts}, if there is
         more than the mask says.
     """
@@ -52,14 +52,36 @@ class Case:
     predicted: tuple[str, ...] = ()
     empty: dict[str, Any] = dataclasses.field(default_factory=dict)
     padded: tuple[str, ...] = ()
+    padded_axis: int = 0
     mask: str | None = None
     accepts: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    paddable: Callable[..., Any] | None = None
     ignored: Callable[[dict[str, Any]], dict[str, Any]] | None = None
 
     @property
     def bound(self):
         return partial(self.function, **self.options)
+
+    @functools.cached_property
+    def run(self):
+        """arrays -> (values, gradients by the arrays of floats, None for others), as one program.
+
+        All checks share it, as compiling takes longer than they do.
+        """
+        floating = [n for n, x in enumerate(self.make(0)) if _is_floating(x)]
+
+        def total(*arrays):
+            values = self.bound(*arrays)
+            return sum(jnp.sum(x) for x in jax.tree.leaves(values)), values
+
+        def run(*arrays):
+            if not self.predicted:
+                return self.bound(*arrays), [None] * len(arrays)
+            gradients, values = jax.grad(total, argnums=floating, has_aux=True)(*arrays)
+            by_position = dict(zip(floating, gradients, strict=True))
+            return values, [by_position.get(n) for n in range(len(arrays))]
+
+        compiled = jax.jit(run)
+        return lambda *arrays: jax.device_get(compiled(*arrays))
 
     def make(self, seed):
         rng = np.random.default_rng(seed)
@@ -117,6 +139,10 @@ class Case:
         return examples, jax.tree.map(lambda *x: _stack(x), *examples)
 
 
+def _is_floating(x):
+    return all(jnp.issubdtype(y.dtype, jnp.floating) for y in jax.tree.leaves(x))
+
+
 def _stack(arrays):
     is_key = isinstance(arrays[0], jax.Array)
     return jnp.stack(arrays) if is_key else np.stack(arrays)
@@ -134,74 +160,73 @@ def _reference(case, arrays):
 
 
 def check_one_example(case):
-    check_op(
-        case.function,
-        case.reference,
-        *case.make(0),
-        transforms=["eager", "jit"],
-        rtol=2e-5,
-        atol=1e-5,
-        **case.options,
-    )
+    arrays = case.make(0)
+    values, _ = case.run(*arrays)
+    expected = case.reference(*arrays, **case.options)
+    chex.assert_trees_all_equal_shapes(values, expected)
+    chex.assert_trees_all_close(values, expected, rtol=2e-5, atol=1e-5)
+
+
+def check_operation_by_operation(case):
+    """Each operation compiled by itself, which takes long."""
+    tolerances = {"rtol": 2e-5, "atol": 1e-5}
+    arrays, options = case.make(0), case.options
+    check_op(case.function, case.reference, *arrays, transforms=["eager"], **tolerances, **options)
 
 
 def check_batch(case):
     """A batch of different examples: under vmap each is itself, over devices the sums add up.
 
-    Filler images, whatever is in them, change nothing: the batch is doubled by them.
+    Filler images, whatever is in them, change nothing: each device has one besides its example.
     """
     examples, batch = case.make_batch(1)
     _, junk = case.make_batch(100)
     expected = [_reference(case, example) for example in examples]
     stacked = jax.tree.map(lambda *x: np.stack(x), *expected)
 
-    @jax.jit
-    def mapped(real, *batch):
-        terms = as_terms(jax.vmap(case.bound)(*batch))
-        return terms, sum_terms(terms, real)
-
-    real = np.arange(2 * BATCH) < BATCH
-    both = jax.tree.map(lambda a, b: _concatenate(a, b), batch, junk)
-    terms, sums = jax.device_get(mapped(real, *both))
-    terms = jax.tree.map(lambda x: x[:BATCH], terms)
-    close = partial(chex.assert_trees_all_close, rtol=2e-5, atol=1e-5)
-    close(terms, stacked)
-    without_filler = jax.tree.map(lambda x: x.sum(axis=0), terms)
-    chex.assert_trees_all_close(sums, without_filler, rtol=1e-6, atol=1e-6)
-
-    def device(real, *shard):
+    def device(*shard):
         terms = as_terms(jax.vmap(case.bound)(*shard))
-        return jax.lax.psum(sum_terms(terms, real), "batch")
+        return terms, jax.lax.psum(sum_terms(terms, np.array([True, False])), "batch")
 
-    real = np.ones((BATCH, 1), bool)
-    shards = jax.tree.map(lambda x: x[:, None], batch)
-    sums = jax.device_get(jax.pmap(device, axis_name="batch")(real, *shards))
+    shards = jax.tree.map(_side_by_side, batch, junk)
+    terms, sums = jax.device_get(jax.pmap(device, axis_name="batch")(*shards))
+    terms = jax.tree.map(lambda x: x[:, 0], terms)
+    chex.assert_trees_all_close(terms, stacked, rtol=2e-5, atol=1e-5)
+    without_filler = jax.tree.map(lambda x: x.sum(axis=0), terms)
     for copy in range(BATCH):
-        first = jax.tree.map(lambda x, i=copy: x[i], sums)
-        close(first, jax.tree.map(lambda x: x.sum(axis=0), stacked))
+        of_copy = jax.tree.map(lambda x, i=copy: x[i], sums)
+        chex.assert_trees_all_close(of_copy, without_filler, rtol=1e-6, atol=1e-6)
 
 
-def _concatenate(a, b):
-    return jnp.concatenate([a, b]) if isinstance(a, jax.Array) else np.concatenate([a, b])
+def _side_by_side(a, b):
+    stack = jnp.stack if isinstance(a, jax.Array) else np.stack
+    return stack([a, b], axis=1)
 
 
 def check_padding(case):
     """Rows of padding, as many as there are, change neither value nor gradient."""
     arrays = case.make(3)
-    names = list(case.arrays)
-    function = case.paddable(case.bound) if case.paddable else case.bound
-    sizes = {len(arrays[names.index(name)]) for name in case.padded}
-    assert len(sizes) == 1
-    if case.mask is None:  # the adapted function takes one as its last argument
-        arrays.append(np.ones(*sizes, bool))
-        names.append(None)
-    check_padding_invariance(
-        function,
-        *arrays,
-        padded=[names.index(name) for name in case.padded],
-        mask=names.index(case.mask),
-        extra=sizes.pop(),
-    )
+    axis, rng = case.padded_axis, np.random.default_rng(0)
+
+    def with_padding(name, x):
+        if name == case.mask:
+            return np.concatenate([x, np.zeros_like(x)])
+        if name not in case.padded:
+            return x
+        if np.issubdtype(x.dtype, np.integer):
+            junk = rng.integers(x.min(), x.max() + 1, x.shape)
+        else:
+            junk = rng.normal(scale=10, size=x.shape)
+        return np.concatenate([x, junk.astype(x.dtype)], axis)
+
+    padded = [with_padding(name, x) for name, x in zip(case.arrays, arrays, strict=True)]
+    values, gradients = case.run(*arrays)
+    padded_values, padded_gradients = case.run(*padded)
+    chex.assert_trees_all_close(padded_values, values, rtol=1e-6, atol=1e-6)
+    for name, plain, actual in zip(case.arrays, gradients, padded_gradients, strict=True):
+        if plain is not None and name in case.padded:
+            plain = np.concatenate([plain, np.zeros_like(plain)], axis)
+        chex.assert_trees_all_close(actual, plain, rtol=1e-6, atol=1e-6)
 
 
 def check_extremes(case):
@@ -209,17 +234,13 @@ def check_extremes(case):
 
     What does not count is masked before arithmetic: be it NaN, no value and no gradient changes.
     """
-    positions = tuple(list(case.arrays).index(name) for name in case.predicted)
     ordinary = [case.without_anything(0), *map(case.make, range(4))]
 
-    def total(*arrays):
-        terms = as_terms(case.bound(*arrays))
-        return sum(jnp.sum(x) for x in jax.tree.leaves(terms)), terms
+    def run(*arrays):
+        values, gradients = case.run(*arrays)
+        by_name = dict(zip(case.arrays, gradients, strict=True))
+        return values, [by_name[name] for name in case.predicted]
 
-    if positions:
-        run = jax.jit(jax.value_and_grad(total, argnums=positions, has_aux=True))
-    else:
-        run = jax.jit(case.bound)
     for arrays in [*ordinary, *map(case.make_extreme, range(8))]:
         chex.assert_tree_all_finite(run(*arrays))
     for arrays in ordinary:
@@ -238,12 +259,11 @@ def check_half_precision(case):
         return jax.tree.map(convert, arrays)
 
     half = as_type(jnp.bfloat16, arrays)
-    run = jax.jit(lambda *both: [case.bound(*arrays) for arrays in both])
-    actual, expected = run(half, as_type(jnp.float32, half))
+    actual = jax.jit(case.bound)(*half)
+    expected, _ = case.run(*as_type(jnp.float32, half))
     chex.assert_trees_all_close(actual, expected, rtol=1e-6)
-    for dtype in (jnp.bfloat16, jnp.float16):
-        result = jax.eval_shape(case.bound, *as_type(dtype, arrays))
-        assert {x.dtype for x in jax.tree.leaves(result)} == {np.dtype("f4")}
+    other = jax.eval_shape(case.bound, *as_type(jnp.float16, arrays))
+    assert {x.dtype for x in jax.tree.leaves([actual, other])} == {np.dtype("f4")}
 
 
 def _refuses(case, argument, wrong, culprits):

@@ -10,6 +10,7 @@ import pytest
 
 from jaxvision import augment
 from jaxvision.testing import check_op
+from tests.marks import slow_but
 from tests.reference import augment as reference
 
 COLOURS = np.array(
@@ -47,7 +48,7 @@ def test_hsv_to_rgb_equals_colorsys():
 def test_the_colours_of_the_circle_by_hand():
     rgb = np.float32([[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 1, 1], [0, 0, 1], [1, 0, 1]])
     hsv = np.stack([np.arange(6) / 6, np.ones(6), np.ones(6)], axis=-1)
-    np.testing.assert_allclose(augment.rgb_to_hsv(rgb), hsv, atol=1e-7)
+    np.testing.assert_allclose(jax.jit(augment.rgb_to_hsv)(rgb), hsv, atol=1e-7)
 
 
 @pytest.mark.parametrize("scale", [1, 255])
@@ -77,7 +78,7 @@ def test_ycbcr_to_rgb_equals_the_inverse_of_matlabs_figures():
 def test_black_white_and_the_primaries_in_ycbcr_by_hand():
     rgb = np.array([[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 0, 255]], np.uint8)
     expected = [[16, 128, 128], [235, 128, 128], [81.481, 90.203, 240], [40.966, 240, 109.786]]
-    actual = augment.rgb_to_ycbcr(rgb)
+    actual = jax.jit(augment.rgb_to_ycbcr)(rgb)
     assert actual.dtype == jnp.float32
     np.testing.assert_allclose(actual, expected, atol=1e-3)
 
@@ -130,6 +131,7 @@ def test_random_hsv_has_the_limits_of_darknet_by_default():
         assert 0.97 * limit < size.max() < limit + 1e-4
 
 
+@pytest.mark.parametrize("transform", slow_but(["eager", "pmap"], ["pmap"]), indirect=True)
 def test_random_hsv_equals_colorsys_at_some_change(transform):
     image = np.random.default_rng(0).integers(0, 256, (5, 6, 3)).astype(np.uint8)
     image[0, 0] = (100, 80, 70)
@@ -145,7 +147,8 @@ def test_random_hsv_equals_colorsys_at_some_change(transform):
 
 def test_random_hsv_without_a_change_is_the_identity_on_bytes():
     image = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8)
-    same = augment.random_hsv(jax.random.key(0), image, hue=0, saturation=1, value=1)
+    still = functools.partial(augment.random_hsv, hue=0, saturation=1, value=1)
+    same = jax.jit(still)(jax.random.key(0), image)
     np.testing.assert_allclose(same, image, atol=1e-3)
 
 

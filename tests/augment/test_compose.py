@@ -16,12 +16,14 @@ from tests.augment.test_detection import check_close, many_keys, painted, painte
 
 
 def test_with_probability_turns_bytes_to_floats_under_every_transform(transform):
-    def run(key, image):
-        return augment.with_probability(key, image, lambda _, x: x + 0.5, probability=0.5)
+    def run(keys, image):
+        return [
+            augment.with_probability(key, image, lambda _, x: x + 0.5, probability=0.5)
+            for key in keys
+        ]
 
-    image = np.uint8([1, 2])
-    results = [np.asarray(transform(run)(key, image)) for key in many_keys(6)]
-    assert {tuple(result) for result in results} == {(1, 2), (1.5, 2.5)}
+    results = transform(run)([*many_keys(6)], np.uint8([1, 2]))
+    assert {tuple(np.asarray(result)) for result in results} == {(1, 2), (1.5, 2.5)}
 
 
 def test_with_probability_applies_the_function_to_the_whole_example_or_not_at_all():
@@ -66,13 +68,17 @@ def test_with_probability_refuses_a_function_that_changes_shapes():
 
 def test_each_step_has_a_key_of_its_own():
     steps = (augment.ScaleTranslate((0.8, 1.2)), augment.RandomFlip(), augment.RandomHsv())
-    example, key = painted(0), jax.random.key(3)
-    expected = example
-    for number, step in enumerate(steps):
-        expected = step(jax.random.fold_in(key, number), expected)
-    result = jax.jit(augment.Compose(steps))(key, example)
-    check_close(result, expected, atol=1e-2)
-    check_close(augment.Compose(())(key, example), example, atol=0)
+    example = painted(0)
+
+    @jax.jit
+    def both(key, example):
+        expected = example
+        for number, step in enumerate(steps):
+            expected = step(jax.random.fold_in(key, number), expected)
+        return augment.Compose(steps)(key, example), expected
+
+    check_close(*jax.device_get(both(jax.random.key(3), example)), atol=1e-2)
+    check_close(augment.Compose(())(jax.random.key(3), example), example, atol=0)
 
 
 def draw(example_key, example):
@@ -84,35 +90,47 @@ def test_functions_are_steps_too():
     example = ImageBatch(image=image, mask=np.True_)
     compose = augment.Compose((draw, draw))
     assert compose.partners == 0
-    result = compose(jax.random.key(0), example)
-    keys = [jax.random.fold_in(jax.random.key(0), n) for n in range(2)]
-    np.testing.assert_allclose(result.image, sum(map(jax.random.uniform, keys)), rtol=1e-6)
+
+    @jax.jit
+    def both(key):
+        keys = [jax.random.fold_in(key, n) for n in range(2)]
+        return compose(key, example).image, sum(map(jax.random.uniform, keys))
+
+    image, expected = both(jax.random.key(0))
+    np.testing.assert_allclose(image, np.full((2, 2, 1), expected), rtol=1e-6)
 
 
 def test_each_step_takes_the_partners_after_those_of_the_steps_before():
     example = painted_with_partners(0)
     compose = augment.Compose((augment.Mosaic(), augment.Mixup()))
     assert compose.partners == 4
-    key = jax.random.key(1)
-    result = jax.jit(compose)(key, example)
-    mixed = augment.mosaic(jax.random.fold_in(key, 0), example)
-    last = jax.tree.map(lambda x: x[3:], example.partners)
-    expected = augment.mixup(jax.random.fold_in(key, 1), mixed.replace(partners=last))
-    check_close(result, expected.replace(partners=None))
-    assert result.partners is None
     nested = augment.Compose((augment.Compose((augment.Mosaic(),)), augment.Mixup()))
     assert nested.partners == 4
-    assert nested(key, example).partners is None
+    last = jax.tree.map(lambda x: x[3:], example.partners)
+
+    @jax.jit
+    def run(key, example, last):
+        mixed = augment.mosaic(jax.random.fold_in(key, 0), example)
+        expected = augment.mixup(jax.random.fold_in(key, 1), mixed.replace(partners=last))
+        return compose(key, example), expected
+
+    result, expected = jax.device_get(run(jax.random.key(1), example, last))
+    check_close(result, expected.replace(partners=None))
+    assert result.partners is None
+    assert jax.eval_shape(nested, jax.random.key(1), example).partners is None
 
 
 def test_partners_that_no_step_takes_are_gone_and_too_few_are_refused():
     example = painted_with_partners(0)
-    assert augment.Compose((augment.RandomFlip(),))(jax.random.key(0), example).partners is None
+
+    def left_by(augmentation):
+        return jax.eval_shape(augmentation, jax.random.key(0), example).partners
+
+    assert left_by(augment.Compose((augment.RandomFlip(),))) is None
     with pytest.raises(InputError, match=r"^Compose takes 6 of an example's partners, .* are 4"):
         augment.Compose((augment.Mosaic(), augment.Mosaic()))(jax.random.key(0), example)
-    left = augment.Mosaic()(jax.random.key(0), example).partners
-    assert left.image.shape[0] == 1
-    assert augment.Mosaic(0.5)(jax.random.key(0), example).partners.image.shape[0] == 1
+    assert left_by(augment.Mosaic()).image.shape[0] == 1
+    assert left_by(augment.Mosaic(0.5)).image.shape[0] == 1
     with pytest.raises(InputError, match=r"^Compose takes 1 of an example's partners, .* are 0"):
         augment.Compose((augment.ClassMixup(2),))(
             jax.random.key(0), ImageBatch(image=example.image, mask=np.True_)
@@ -142,7 +160,7 @@ def test_steps_without_partners_change_the_partners_of_later_steps_by_themselves
     assert abs(np.corrcoef(ours, theirs)[0, 1]) < 0.2
     # A step after the one that takes them does not see them.
     compose = augment.Compose((both, draw))
-    assert compose(jax.random.key(0), example).partners is None
+    assert jax.eval_shape(compose, jax.random.key(0), example).partners is None
 
 
 def test_steps_must_be_functions():

@@ -7,6 +7,7 @@ import pytest
 
 from jaxvision.augment import RandomFlip, RandomResizedCrop, Rotate, ScaleTranslate
 from jaxvision.core import InputError, LandmarkBatch
+from tests.marks import slow_but
 
 HEIGHT, WIDTH = 24, 32
 POINTS = np.float32([[5.5, 8.5], [20.5, 12.5], [28.5, 20.5], [0, 0]])
@@ -44,7 +45,7 @@ MOVES = {
 }
 
 
-@pytest.mark.parametrize("name", MOVES)
+@pytest.mark.parametrize("name", slow_but(MOVES, ["rotate", "scale"]))
 def test_dots_and_points_move_together(name):
     keys = jax.random.split(jax.random.key(0), 8)
     example = example_of()
@@ -67,12 +68,12 @@ def test_dots_and_points_move_together(name):
 def test_what_leaves_the_image_becomes_invisible():
     key = jax.random.key(1)
     example = example_of(points=np.float32([[16, 12], [2, 12], [16, 23], [32, 24]]))
-    result = ScaleTranslate(scale=(2, 2))(key, example)
+    result = jax.jit(ScaleTranslate(scale=(2, 2)))(key, example)
     assert result.visible.tolist() == [True, False, False, False]
     np.testing.assert_allclose(result.points, [[16, 12], [0, 0], [0, 0], [0, 0]], atol=1e-4)
     # On the border it is still inside.
     example = example.replace(visible=np.ones(4, bool))
-    result = ScaleTranslate()(key, example)
+    result = jax.jit(ScaleTranslate())(key, example)
     assert np.asarray(result.visible).all()
     np.testing.assert_allclose(result.points, example.points, atol=1e-4)
     np.testing.assert_allclose(result.image, example.image, atol=1e-3)
@@ -82,27 +83,17 @@ def test_the_flip_is_exact_and_swaps_names():
     example, key = example_of(np.uint8), jax.random.key(0)
     visible = np.array([True, False, True, False])
     example = example.replace(visible=visible, points=np.where(visible[:, None], POINTS, np.nan))
-    result = RandomFlip(1.0, swap=SWAP)(key, example)
+    flip = jax.jit(RandomFlip(1.0, swap=SWAP))
+    result = flip(key, example)
     np.testing.assert_array_equal(result.image, example.image[:, ::-1])
     assert result.image.dtype == np.uint8
     assert result.visible.tolist() == [True, True, False, False]
     expected = [[WIDTH - 5.5, 8.5], [WIDTH - 28.5, 20.5], [0, 0], [0, 0]]
     np.testing.assert_array_equal(result.points, expected)
-    again = RandomFlip(1.0, swap=SWAP)(key, result)
+    again = flip(key, result)
     np.testing.assert_array_equal(again.image, example.image)
     np.testing.assert_array_equal(again.points, np.where(visible[:, None], POINTS, 0))
     np.testing.assert_array_equal(again.visible, visible)
-
-
-def test_the_flip_happens_now_and_then():
-    keys = jax.random.split(jax.random.key(0), 50)
-    example = example_of()
-    result = jax.jit(jax.vmap(RandomFlip(swap=SWAP), (0, None)))(keys, example)
-    mirrored = np.asarray(result.points)[:, 0, 0] == WIDTH - 5.5
-    assert 10 < mirrored.sum() < 40
-    unchanged = np.asarray(result.image)[~mirrored] == example.image[None]
-    assert unchanged.all()
-    assert result.placement is None
 
 
 def test_a_swap_of_another_length_is_refused():

@@ -25,11 +25,11 @@ from jaxvision.core import (
     annotation,
     annotations_of,
 )
-from jaxvision.testing import TRANSFORMS
-from tests.marks import slow_but
+from tests.marks import long_but, slow_but
 from tests.reference import augment as reference
 
 SIDE, ROWS, POINTS = 32, 4, 3
+CORNERS = np.float32([[0, 0], [1, 0], [0, 1]])
 
 
 @flax.struct.dataclass
@@ -117,20 +117,8 @@ COLOR = {
     "RandomHsv": augment.RandomHsv(),
     "RandAugment": augment.RandAugment(),
 }
-TABLE = [(name, struct) for name in (*GEOMETRIC, *COLOR) for struct in STRUCTS]
-# By default each augmentation has the struct of the most kinds that it takes, and one that it
-# refuses; the cheapest has every struct.
-DEFAULT_PAIRS = [
-    *(("RandomFlip", struct) for struct in STRUCTS),
-    *((name, EverythingBatch) for name in (*GEOMETRIC, *COLOR)),
-    ("Elastic", SegmentationBatch),
-    ("RandAugment", ClassificationBatch),
-]
-every_pair = pytest.mark.parametrize(
-    ("name", "struct"),
-    slow_but(TABLE, DEFAULT_PAIRS),
-    ids=[f"{name}-{struct.__name__}" for name, struct in TABLE],
-)
+ALL = GEOMETRIC | COLOR
+TABLE = [(name, struct) for name in ALL for struct in STRUCTS]
 
 
 def takes(name, struct):
@@ -138,14 +126,74 @@ def takes(name, struct):
     return struct in limited.get(name, STRUCTS)
 
 
+def tried(name):
+    """The structs of the default tests: one of the most kinds; the cheapest has every struct."""
+    if name == "RandomFlip":
+        return STRUCTS
+    most = {"Elastic": SegmentationBatch, "RandAugment": ClassificationBatch}
+    return (ImageBatch, most.get(name, EverythingBatch))
+
+
+every_pair = pytest.mark.parametrize(
+    ("name", "struct"),
+    long_but(TABLE, [pair for pair in TABLE if pair[1] in tried(pair[0]) or not takes(*pair)], ()),
+    ids=[f"{name}-{struct.__name__}" for name, struct in TABLE],
+)
+# All but one move points.
+every_move = pytest.mark.parametrize("name", [name for name in GEOMETRIC if name != "Elastic"])
+
+
+def forty_boxes():
+    rng = np.random.default_rng(1)
+    corner = rng.uniform(0, 26, (40, 2))
+    boxes = np.concatenate([corner, np.minimum(corner + rng.uniform(1, 20, (40, 2)), SIDE)], axis=1)
+    return DetectionBatch(
+        image=arrays()["image"],
+        boxes=boxes.astype(np.float32),
+        labels=np.arange(40),
+        box_mask=rng.random(40) < 0.8,
+        crowd=np.zeros(40, bool),
+        difficult=np.zeros(40, bool),
+        mask=np.True_,
+    )
+
+
+def examples_for(name, structs):
+    examples = {struct.__name__: example_of(struct) for struct in structs}
+    if name in GEOMETRIC:
+        examples["whole"] = example_of(ImageBatch, extent=np.int32([SIDE, SIDE]))
+        if takes(name, DetectionBatch):
+            examples["boxes"] = forty_boxes()
+    return examples
+
+
 @functools.lru_cache
 def compiled(name):
-    return jax.jit((GEOMETRIC | COLOR)[name])
+    """(key, examples by name) -> results by the same names, and the draw, all in one program."""
+    augmentation = ALL[name]
+
+    def run(key, examples):
+        results = {what: augmentation(key, example) for what, example in examples.items()}
+        if name in GEOMETRIC:
+            move = augmentation.draw(key, (SIDE, SIDE))
+            results["mirrored"] = move.mirrored
+            if move.points is not None:
+                results["corners"] = move.points(CORNERS)
+        return results
+
+    compiled_run = jax.jit(run)
+    return lambda key, examples: jax.device_get(compiled_run(jax.random.key(key), examples))
 
 
 @functools.lru_cache
+def results_of(name, key=0, *, structs=()):
+    structs = structs or tried(name)
+    return compiled(name)(key, examples_for(name, structs))
+
+
 def result_of(name, struct, key=0):
-    return jax.device_get(compiled(name)(jax.random.key(key), example_of(struct)))
+    structs = tried(name) if struct in tried(name) else (struct, ImageBatch)
+    return results_of(name, key, structs=structs)[struct.__name__]
 
 
 @every_pair
@@ -153,7 +201,7 @@ def test_every_augmentation_does_to_every_struct_what_its_kinds_say(name, struct
     example = example_of(struct)
     if not takes(name, struct):
         with pytest.raises(InputError, match=rf"^{name} cannot move the .* of a {struct.__name__}"):
-            (GEOMETRIC | COLOR)[name](jax.random.key(0), example)
+            ALL[name](jax.random.key(0), example)
         return
     result, kinds = result_of(name, struct), annotations_of(struct)
     plain = result_of(name, ImageBatch)
@@ -171,13 +219,13 @@ def test_every_augmentation_does_to_every_struct_what_its_kinds_say(name, struct
             assert after.dtype == before.dtype
 
 
-@pytest.mark.parametrize("name", [name for name in GEOMETRIC if name != "Elastic"])
+@every_move
 def test_labels_masks_boxes_and_points_move_as_one(name):
     """What is at a point before is there after: by the labels of pixels, in plain numpy."""
     example, left = example_of(EverythingBatch), 0
     for key in range(3):
         result = result_of(name, EverythingBatch, key)
-        names = SWAP if mirrored(name, key) else (0, 1, 2)
+        names = SWAP if results_of(name, key)["mirrored"] else (0, 1, 2)
         for point, source in enumerate(names):
             for row, place, seen in (
                 (None, result.corners[point], result.seen[point]),
@@ -209,36 +257,13 @@ def test_labels_masks_boxes_and_points_move_as_one(name):
     assert left > 8
 
 
-@functools.lru_cache
-def mirror_of(name):
-    return jax.jit(lambda key: GEOMETRIC[name].draw(key, (SIDE, SIDE)).mirrored)
-
-
-def mirrored(name, key):
-    return bool(mirror_of(name)(jax.random.key(key)))
-
-
-@pytest.mark.parametrize("name", [name for name in GEOMETRIC if name != "Elastic"])
+@every_move
 def test_boxes_are_around_their_moved_corners_clipped_and_dropped_as_the_reference(name):
-    augmentation = GEOMETRIC[name]
-    rng = np.random.default_rng(1)
-    corner = rng.uniform(0, 26, (40, 2))
-    boxes = np.concatenate([corner, np.minimum(corner + rng.uniform(1, 20, (40, 2)), SIDE)], axis=1)
-    example = DetectionBatch(
-        image=arrays()["image"],
-        boxes=boxes.astype(np.float32),
-        labels=np.arange(40),
-        box_mask=rng.random(40) < 0.8,
-        crowd=np.zeros(40, bool),
-        difficult=np.zeros(40, bool),
-        mask=np.True_,
-    )
-    key = jax.random.key(5)
-    result = jax.device_get(jax.jit(augmentation)(key, example))
+    augmentation, example = ALL[name], forty_boxes()
+    results = results_of(name, 5)
+    result = results["boxes"]
     # The move is read off three points.
-    corners = np.float32([[0, 0], [1, 0], [0, 1]])
-    points = jax.jit(lambda key, x: augmentation.draw(key, (SIDE, SIDE)).points(x))
-    origin, right, down = np.float64(points(key, corners))
+    origin, right, down = np.float64(results["corners"])
     moved = reference.around(
         example.boxes, lambda p: origin + p[0] * (right - origin) + p[1] * (down - origin)
     )
@@ -248,40 +273,48 @@ def test_boxes_are_around_their_moved_corners_clipped_and_dropped_as_the_referen
     np.testing.assert_allclose(result.boxes, expected, atol=2e-3)
 
 
-ALL = (*GEOMETRIC, *COLOR)
-DEFAULT_TRANSFORMS = [
-    ("jit", "RandomFlip"),
-    *(("vmap", name) for name in ("RandomFlip", "JitterCrop", "Elastic", "ColorJitter")),
-    *(("pmap", name) for name in ("RandomFlip", "Rotate", "RandomHsv")),
-]
+@pytest.mark.parametrize("name", ALL)
+def test_the_same_key_gives_the_same_and_others_give_others(name):
+    image = results_of(name)["ImageBatch"].image
+    again = compiled(name)(0, examples_for(name, tried(name)))
+    jax.tree.map(np.testing.assert_array_equal, again, results_of(name))
+    if name != "RandomFlip":  # with probability 1
+        others = [results_of(name, key)["ImageBatch"].image for key in (1, 2, 3, 5)]
+        assert any((other != image).any() for other in others)
 
 
-@pytest.mark.parametrize(
-    ("transform", "name"),
-    slow_but([(x, name) for x in TRANSFORMS for name in ALL], DEFAULT_TRANSFORMS),
-    indirect=["transform"],
-)
-def test_the_same_key_gives_the_same_under_every_transform(transform, name):
-    augmentation = (GEOMETRIC | COLOR)[name]
-    struct = SegmentationBatch if name == "Elastic" else ImageBatch
-    if takes(name, DetectionBatch):
-        struct = DetectionBatch
-    result = transform(augmentation)(jax.random.key(0), example_of(struct))
-    expected = result_of(name, struct)
-    for x, y in zip(jax.tree.leaves(result), jax.tree.leaves(expected), strict=True):
+def check_same(results, expected):
+    for x, y in zip(jax.tree.leaves(results), jax.tree.leaves(expected), strict=True):
         if jnp.issubdtype(x.dtype, jnp.floating):
             np.testing.assert_allclose(x, y, atol=1e-3)
         else:
             assert (np.asarray(x) == y).mean() > 0.99
 
 
+@pytest.mark.parametrize(
+    "name", slow_but(ALL, ["RandomFlip", "JitterCrop", "Elastic", "ColorJitter"])
+)
+def test_the_same_key_gives_the_same_under_vmap_and_on_every_device(name):
+    """Four devices with two keys each, against the keys one after another."""
+    struct = tried(name)[-1]
+    keys = jnp.stack([jax.random.key(n) for n in range(8)]).reshape(4, 2)
+    over_keys = jax.vmap(ALL[name], in_axes=(0, None))
+    results = jax.pmap(over_keys, in_axes=(0, None))(keys, example_of(struct))
+    results = jax.tree.map(lambda x: x.reshape(8, *x.shape[2:]), jax.device_get(results))
+    for key in (0, 1, 2, 3, 5):
+        check_same(jax.tree.map(lambda x, k=key: x[k], results), result_of(name, struct, key))
+
+
+@pytest.mark.parametrize("name", long_but(ALL, [], ["JitterCrop", "RandomHsv"]))
+def test_the_same_key_gives_the_same_operation_by_operation(name):
+    struct = tried(name)[-1]
+    check_same(ALL[name](jax.random.key(0), example_of(struct)), result_of(name, struct))
+
+
 @pytest.mark.parametrize("name", GEOMETRIC)
 def test_extents_that_are_the_whole_image_stay_so_or_shrink_to_what_is_left(name):
-    example = example_of(ImageBatch, extent=np.int32([SIDE, SIDE]))
-    extents = jax.jit(jax.vmap(lambda seed: GEOMETRIC[name](jax.random.key(seed), example).extent))(
-        np.arange(4)
-    )
-    for extent in extents:
+    for key in (0, 1, 2, 3, 5):
+        extent = results_of(name, key)["whole"].extent
         assert extent.dtype == jnp.int32
         assert (extent <= SIDE).all()
         assert (extent > SIDE / 2).all()
@@ -291,17 +324,23 @@ def test_extents_that_are_the_whole_image_stay_so_or_shrink_to_what_is_left(name
 
 def test_the_extent_of_a_flip_by_hand():
     """The padding at the right is at the left then, so that all of the width holds the image."""
-    for probability, width in ((1.0, SIDE), (0.0, 28)):
-        flip = jax.jit(augment.RandomFlip(probability))
-        extent = flip(jax.random.key(0), example_of(ImageBatch)).extent
-        assert extent.tolist() == [24, width]
+    never = jax.jit(augment.RandomFlip(0.0))(jax.random.key(0), example_of(ImageBatch))
+    assert never.extent.tolist() == [24, 28]
+    assert result_of("RandomFlip", ImageBatch).extent.tolist() == [24, SIDE]
 
 
 def test_a_move_of_the_users_own_moves_everything():
-    window = np.float32([8, 8, 24, 24])
+    window, outside = np.float32([[8, 8, 24, 24], [-16, -16, 16, 16]])
     example = example_of(EverythingBatch)
-    move = augment.window_move(window, size=(SIDE, SIDE), fill=0)
-    result = jax.jit(lambda x: augment.apply_move(x, move, least_visible=0.0))(example)
+
+    @jax.jit
+    def both(example):
+        move = augment.window_move(window, size=(SIDE, SIDE), fill=0)
+        other = augment.window_move(outside, size=(SIDE, SIDE))
+        moved = augment.apply_move(example, move, least_visible=0.0)
+        return moved, augment.apply_move(example, other)
+
+    result, other = jax.device_get(both(example))
     np.testing.assert_allclose(result.corners, [[4, 12], [0, 0], [0, 0]], atol=1e-4)
     assert result.seen.tolist() == [True, False, False]
     np.testing.assert_allclose(
@@ -309,25 +348,23 @@ def test_a_move_of_the_users_own_moves_everything():
     )
     np.testing.assert_array_equal(result.classes[::2, ::2], example.classes[8:24, 8:24])
     assert result.extent.tolist() == [32, 32]
-    outside = np.float32([-16, -16, 16, 16])
-    move = augment.window_move(outside, size=(SIDE, SIDE))
-    result = jax.jit(lambda x: augment.apply_move(x, move))(example)
-    assert (np.asarray(result.classes)[:16] == 255).all()
-    assert (np.asarray(result.photo)[:16] == 127).all()
-    assert not np.asarray(result.shapes)[:, :16].any()
+    assert (other.classes[:16] == 255).all()
+    assert (other.photo[:16] == 127).all()
+    assert not other.shapes[:, :16].any()
 
 
 def test_boxes_without_an_area_are_dropped_by_every_move():
     boxes = np.float32([[4, 4, 8, 8], [8, 8, 4, 4], [5, 5, 5, 9], [np.nan, 1, 5, 5]])
     example = example_of(DetectionBatch, boxes=boxes, box_mask=np.ones(ROWS, bool))
-    result = jax.jit(augment.RandomFlip(1.0))(jax.random.key(0), example)
+    examples = {**examples_for("RandomFlip", STRUCTS), "DetectionBatch": example}
+    result = compiled("RandomFlip")(0, examples)["DetectionBatch"]
     assert result.box_mask.tolist() == [True, False, False, False]
     np.testing.assert_array_equal(result.boxes[0], [24, 4, 28, 8])
 
 
 def test_keypoints_are_exchanged_in_the_mirror_and_keep_how_visible_they_are():
     example = example_of(DetectionBatch)
-    result = compiled("RandomFlip")(jax.random.key(0), example)
+    result = result_of("RandomFlip", DetectionBatch)
     first = example.keypoints[0]
     expected = [[SIDE - first[1, 0], first[1, 1], 1], [SIDE - first[0, 0], first[0, 1], 2], [0] * 3]
     np.testing.assert_array_equal(result.keypoints[0], expected)

@@ -27,9 +27,15 @@ def compiled(**options):
     return jax.jit(jax.vmap(op, (0, None)))
 
 
-def results_of(count, image, **options):
-    keys = jax.random.split(jax.random.key(1), count)
-    return np.asarray(compiled(magnitude=MAGNITUDE, **options)(keys, image))
+COUNT = 1400
+
+
+def many_keys():
+    return jax.random.split(jax.random.key(1), COUNT)
+
+
+def results_of(image, **options):
+    return np.asarray(compiled(magnitude=MAGNITUDE, **options)(many_keys(), image))
 
 
 def operations(image):
@@ -37,22 +43,22 @@ def operations(image):
 
 
 def test_each_result_is_that_of_one_operation_and_all_are_as_likely():
-    image, count = image_of(), 1400
-    results = results_of(count, image, num_ops=1)
+    image = image_of()
+    results = results_of(image, num_ops=1)
     assert results.dtype == np.float32
     names = operations(image)
     expected = np.stack([op(image) for op in names.values()])
     distance = abs(results[:, None] - expected[None]).max(axis=(2, 3, 4))
     assert ((distance < 2e-3).sum(axis=1) == 1).all(), "one, and no other"
     drawn = np.bincount(distance.argmin(axis=1), minlength=len(names))
-    fair = np.array([count / (14 if name in UNSIGNED else 28) for name, _ in names])
+    fair = np.array([COUNT / (14 if name in UNSIGNED else 28) for name, _ in names])
     # Chi-squared with 22 degrees of freedom: a fair draw exceeds 49 once in a thousand times.
     assert ((drawn - fair) ** 2 / fair).sum() < 49
 
 
 def test_two_operations_are_one_after_the_other_each_drawn_by_itself():
-    image, count = image_of(17, 18), 12
-    results = results_of(count, image, num_ops=2)
+    image = image_of(17, 18)
+    results = results_of(image, num_ops=2)[:12]
     names = operations(image)
     once = {name: op(image) for name, op in names.items()}
     pairs = {(a, b): names[b](once[a]) for a in once for b in names}
@@ -67,26 +73,34 @@ def test_two_operations_are_one_after_the_other_each_drawn_by_itself():
 
 def test_grey_images_are_what_all_channels_of_equal_ones_are():
     image = image_of(channels=1)
-    grey = results_of(40, image, num_ops=1)
-    colour = results_of(40, np.tile(image, 3), num_ops=1)
+    grey = results_of(image, num_ops=1)[:40]
+    colour = results_of(np.tile(image, 3), num_ops=1)[:40]
     np.testing.assert_allclose(np.tile(grey, 3), colour, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_bilinear_sampling_and_the_fill():
     image = np.full((19, 17, 3), 90, np.uint8)
-    results = results_of(60, image, num_ops=1, method="bilinear", fill=200.0)
+    results = results_of(image, num_ops=1, method="bilinear", fill=200.0)[:60]
     sampled = [result for result in results if 200.0 in result]
     assert len(sampled) > 10
     for result in sampled:
         assert set(np.unique(np.round(result, 3))) <= {90.0, 200.0}
 
 
-def test_a_key_gives_the_same_image_under_every_transform(transform):
-    op = functools.partial(augment.rand_augment, magnitude=MAGNITUDE)
-    result = transform(op)(jax.random.key(5), image_of())
-    assert result.dtype == jnp.float32
-    again = jax.jit(op)(jax.random.key(5), image_of())
-    np.testing.assert_allclose(result, again, atol=2e-3)
+def test_a_key_gives_the_same_image_on_every_device():
+    image = image_of(17, 18)
+    op = functools.partial(augment.rand_augment, num_ops=2, magnitude=MAGNITUDE)
+    results = jax.pmap(op, in_axes=(0, None))(many_keys()[:4], image)
+    assert results.dtype == jnp.float32
+    np.testing.assert_allclose(results, results_of(image, num_ops=2)[:4], atol=2e-3)
+
+
+@pytest.mark.long
+def test_a_key_gives_the_same_image_operation_by_operation():
+    image = image_of(17, 18)
+    result = augment.rand_augment(many_keys()[0], image, num_ops=2, magnitude=MAGNITUDE)
+    np.testing.assert_allclose(result, results_of(image, num_ops=2)[0], atol=2e-3)
 
 
 def test_no_operations_are_the_identity():
@@ -105,7 +119,7 @@ def test_no_operations_are_the_identity():
 )
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(InputError, match=message):
-        augment.rand_augment(jax.random.key(0), image_of(), **options)
+        compiled(**options)(many_keys(), image_of())
 
 
 def test_an_image_of_another_shape_is_named():

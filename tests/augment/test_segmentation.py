@@ -15,6 +15,7 @@ from jaxvision.augment import (
     warp,
 )
 from jaxvision.core import SegmentationBatch
+from tests.marks import slow_but
 
 HEIGHT, WIDTH = 24, 32
 
@@ -42,7 +43,7 @@ FUNCTIONS = {
 }
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", slow_but(FUNCTIONS, ["elastic", "rotate"]))
 def test_colours_and_labels_move_together(name):
     example = example_of()
     result = jax.jit(jax.vmap(FUNCTIONS[name], (0, None)))(keys(6), example)
@@ -64,18 +65,19 @@ def test_colours_and_labels_move_together(name):
 
 def test_with_probability_one_the_flip_is_exact():
     example = example_of()
-    result = RandomFlip(1.0)(jax.random.key(0), example)
+    result = jax.jit(RandomFlip(1.0))(jax.random.key(0), example)
     np.testing.assert_array_equal(result.image, example.image[:, ::-1])
     np.testing.assert_array_equal(result.labels, example.labels[:, ::-1])
 
 
 def test_without_moves_nothing_changes():
     example = example_of(np.float32)
-    key = jax.random.key(0)
-    for result in (
-        Elastic(sigma=0.0)(key, example),
-        ScaleTranslate()(key, example),
-    ):
+
+    @jax.jit
+    def both(key, example):
+        return Elastic(sigma=0.0)(key, example), ScaleTranslate()(key, example)
+
+    for result in both(jax.random.key(0), example):
         np.testing.assert_allclose(result.image, example.image, atol=1e-3)
         np.testing.assert_array_equal(result.labels, example.labels)
 
@@ -84,10 +86,13 @@ def test_the_bend_at_a_point_of_the_grid_is_its_draw_and_smooth_in_between():
     y, x = np.mgrid[:60, :60] + 0.5
     image = np.stack([x, y], axis=-1).astype(np.float32)
     example = SegmentationBatch(image=image, labels=np.zeros((60, 60), np.uint8), mask=np.True_)
-    key = jax.random.key(3)
-    result = np.asarray(Elastic(sigma=2.0)(key, example).image)
+
+    @jax.jit
+    def both(key):
+        return Elastic(sigma=2.0)(key, example).image, 2.0 * jax.random.normal(key, (3, 3, 2))
+
+    result, draws = jax.device_get(both(jax.random.key(3)))
     moves = result - image
-    draws = 2.0 * np.asarray(jax.random.normal(key, (3, 3, 2)))
     # The middle point of the grid is the image's middle, between four pixels.
     middle = moves[29:31, 29:31].mean(axis=(0, 1))
     np.testing.assert_allclose(middle, draws[1, 1], atol=0.05)
@@ -112,8 +117,13 @@ def test_warp_against_loops():
                 share = max(0, 1 - abs(y - 0.5 - row)) * max(0, 1 - abs(x - 0.5 - column))
                 total += share * image[min(max(row, 0), 4), min(max(column, 0), 6)]
         expected[k] = total
-    np.testing.assert_allclose(warp(image, places, fill=-9.0), expected, atol=1e-5)
-    found = jax.jit(lambda i, p: warp(i, p, method="nearest", fill=-9.0))(image, places)
+
+    @jax.jit
+    def both(image, places):
+        return [warp(image, places, method=x, fill=-9.0) for x in ("bilinear", "nearest")]
+
+    smooth, found = both(image, places)
+    np.testing.assert_allclose(smooth, expected, atol=1e-5)
     np.testing.assert_array_equal(found, nearest.astype(np.float32))
     with pytest.raises(ValueError, match="unknown method 'cubic'"):
         warp(image, places, method="cubic")

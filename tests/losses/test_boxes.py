@@ -20,41 +20,55 @@ SECOND = np.float32([[1, 0, 3, 2], [3, 0, 4, 3], [7, 7, 9, 9]])
 ASPECT = 4 / math.pi**2 * (math.atan(1 / 1) - math.atan(1 / 3)) ** 2
 
 
-@pytest.mark.parametrize(
-    ("loss", "by_hand"),
-    [
-        (box_iou_loss, (1 - 1 / 3) + 1),
-        (generalized_box_iou_loss, (1 - 1 / 3) + 1 + 8 / 12),
-        (distance_box_iou_loss, (1 - 1 / 3 + 1 / 13) + 1 + 10 / 25),
-        (
-            complete_box_iou_loss,
-            (1 - 1 / 3 + 1 / 13) + 1 + 10 / 25 + ASPECT * ASPECT / (1 + ASPECT),
-        ),
-    ],
-)
-def test_by_hand(loss, by_hand):
-    total, weight = loss(FIRST, SECOND, np.array([True, True, False]))
-    np.testing.assert_allclose(total, by_hand, rtol=1e-6)
+BY_HAND = {
+    box_iou_loss: (1 - 1 / 3) + 1,
+    generalized_box_iou_loss: (1 - 1 / 3) + 1 + 8 / 12,
+    distance_box_iou_loss: (1 - 1 / 3 + 1 / 13) + 1 + 10 / 25,
+    complete_box_iou_loss: ((1 - 1 / 3 + 1 / 13) + 1 + 10 / 25 + ASPECT * ASPECT / (1 + ASPECT)),
+}
+
+
+@pytest.fixture(scope="module")
+def found():
+    """Loss -> values and gradients by the first boxes of four examples, all in one program."""
+    some = np.array([True, True, False])
+    examples = {
+        "by hand": (FIRST, SECOND, some),
+        "equal": (SECOND, SECOND, ~np.zeros(3, bool)),
+        "no area": (FIRST, SECOND, np.array([False, False, True])),
+        "apart": (FIRST, SECOND, np.array([False, True, False])),
+    }
+
+    @jax.jit
+    def run(examples):
+        return [
+            {k: jax.value_and_grad(loss, has_aux=True)(*x) for k, x in examples.items()}
+            for loss in BY_HAND
+        ]
+
+    return dict(zip(BY_HAND, jax.device_get(run(examples)), strict=True))
+
+
+@pytest.mark.parametrize("loss", BY_HAND)
+def test_by_hand(found, loss):
+    (total, weight), _ = found[loss]["by hand"]
+    np.testing.assert_allclose(total, BY_HAND[loss], rtol=1e-6)
     assert weight == 2
 
 
-@pytest.mark.parametrize(
-    "loss",
-    [box_iou_loss, generalized_box_iou_loss, distance_box_iou_loss, complete_box_iou_loss],
-)
-def test_equal_boxes_cost_nothing_and_a_box_without_area_costs_one(loss):
-    total, weight = jax.jit(loss)(SECOND, SECOND)
+@pytest.mark.parametrize("loss", BY_HAND)
+def test_equal_boxes_cost_nothing_and_a_box_without_area_costs_one(found, loss):
+    (total, weight), _ = found[loss]["equal"]
     np.testing.assert_allclose(total, 0, atol=1e-6)
     assert weight == 3
-    run = jax.jit(jax.value_and_grad(lambda b: loss(b, SECOND[2:])[0]))
-    total, gradient = run(FIRST[2:])
+    (total, _), gradient = found[loss]["no area"]
     assert total == 1
     np.testing.assert_array_equal(gradient, 0)
 
 
 @pytest.mark.parametrize("loss", [generalized_box_iou_loss, distance_box_iou_loss])
-def test_boxes_apart_are_drawn_together(loss):
-    gradient = jax.jit(jax.grad(lambda b: loss(b, SECOND[1:2])[0]))(FIRST[1:2])
-    assert gradient[0, 0] + gradient[0, 2] < 0  # descent moves the box to the right
-    plain = jax.jit(jax.grad(lambda b: box_iou_loss(b, SECOND[1:2])[0]))
-    assert not plain(FIRST[1:2]).any()
+def test_boxes_apart_are_drawn_together(found, loss):
+    _, gradient = found[loss]["apart"]
+    assert gradient[1, 0] + gradient[1, 2] < 0  # descent moves the box to the right
+    _, plain = found[box_iou_loss]["apart"]
+    assert not plain.any()

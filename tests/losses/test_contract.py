@@ -13,7 +13,7 @@ from jaxvision import losses
 from tests import contract
 from tests.contract import Case
 from tests.makers import boxes, mask, normal, uniform, whole
-from tests.marks import slow_but
+from tests.marks import long_but, slow_but
 from tests.reference import losses as reference
 from tests.reference import losses_detection as detection
 
@@ -82,7 +82,7 @@ def _case(name, arrays, axes, options=None, **more):
 
 
 def heatmaps(name, predicted):
-    """A loss of four maps of 4 x 4 pixels, as many, to pad whichever axis is the first."""
+    """A loss of four maps of 4 x 4 pixels."""
     return _case(
         name,
         {predicted: normal(4, 4, 4), "targets": uniform(4, 4, 4), "visible": mask(4)},
@@ -90,7 +90,7 @@ def heatmaps(name, predicted):
         predicted=(predicted,),
         padded=(predicted, "targets"),
         mask="visible",
-        paddable=_maps_last,
+        padded_axis=-1,
         empty={"visible": False},
         accepts={"targets": ("int32",)},
         ignored=lambda x: {predicted: (..., ~x["visible"]), "targets": (..., ~x["visible"])},
@@ -141,20 +141,6 @@ def yes_or_no(name, **options):
         mask="mask",
         empty=NOTHING,
     )
-
-
-def _unmasked(loss):
-    """Of ground truth that indices point at: padding is what none points at."""
-    return lambda *arrays: loss(*arrays[:-1])
-
-
-def _maps_last(loss):
-    """Of heatmaps [K, H, W], to pad them along the first axis."""
-
-    def of_maps_first(maps, targets, visible):
-        return loss(maps.transpose(1, 2, 0), targets.transpose(1, 2, 0), visible)
-
-    return of_maps_first
 
 
 CASES = {
@@ -290,7 +276,6 @@ CASES |= {
         {"beta": 0.3, "box_weight": 0.5},
         predicted=("logits", "deltas"),
         padded=("boxes", "labels"),
-        paddable=_unmasked,
         empty={"matches": -2},
         ignored=lambda x: {
             "logits": x["matches"] == -2,
@@ -313,7 +298,6 @@ CASES |= {
         "R M M K, R 4, R, G, G H W",
         predicted=("mask_logits",),
         padded=("labels", "masks"),
-        paddable=_unmasked,
         empty={"matches": -1},
         accepts={"masks": ("bool",)},
         ignored=lambda x: {
@@ -324,10 +308,23 @@ CASES |= {
         },
     ),
 }
-# Those that take seconds to trace; of the detectors' losses two are quick.
-LONG = {"yolov1_loss", "yolov3_loss", "ssd_multibox_loss", "fast_rcnn_loss", "mask_rcnn_loss"}
-every_loss = pytest.mark.parametrize("name", slow_but(CASES, CASES.keys() - LONG))
+# Of the losses of detectors, which take seconds to trace and compile, one is quick.
+LONG = {
+    "yolov1_loss",
+    "yolov2_loss",
+    "yolov3_loss",
+    "ssd_multibox_loss",
+    "fast_rcnn_loss",
+    "mask_rcnn_loss",
+}
 
+
+def some_losses(cases, quick):
+    """All checks of a loss come one after another, as they share what is compiled."""
+    return pytest.mark.parametrize("name", slow_but(cases, quick), scope="module")
+
+
+every_loss = some_losses(CASES, CASES.keys() - LONG)
 PADDED = [name for name, case in CASES.items() if case.padded]
 
 
@@ -413,7 +410,7 @@ def test_a_batch_equals_its_examples_filler_adds_nothing_and_shards_add_up_to_it
     contract.check_batch(CASES[name])
 
 
-@pytest.mark.parametrize("name", slow_but(PADDED, set(PADDED) - LONG))
+@some_losses(PADDED, set(PADDED) - LONG)
 def test_padding_changes_neither_value_nor_gradient(name):
     contract.check_padding(CASES[name])
 
@@ -423,15 +420,22 @@ def test_the_extremes_and_nothing_at_all_give_finite_values_and_gradients(name):
     contract.check_extremes(CASES[name])
 
 
+@some_losses(CASES, ["huber_loss", "pixel_binary_cross_entropy", "rpn_loss"])
+def test_half_precision_is_computed_in_float32(name):
+    contract.check_half_precision(CASES[name])
+
+
+@pytest.mark.parametrize(
+    "name",
+    long_but(CASES, ["huber_loss", "cross_entropy"], ["ssd_multibox_loss", "mask_rcnn_loss"]),
+)
+def test_one_example_equals_the_reference_operation_by_operation(name):
+    contract.check_operation_by_operation(CASES[name])
+
+
 @pytest.mark.parametrize(("name", "argument"), ARGUMENTS)
 def test_a_wrong_shape_or_dtype_names_the_argument(name, argument):
     contract.check_errors(FORMS[name], argument)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
-def test_half_precision_is_computed_in_float32(name):
-    contract.check_half_precision(CASES[name])
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -493,7 +497,9 @@ LABELLED = {
 """Losses of labels: the term that these are in, the scores, and how many are of no class."""
 
 
-@pytest.mark.parametrize("name", LABELLED)
+@pytest.mark.parametrize(
+    "name", slow_but(LABELLED, ["cross_entropy", "pixel_cross_entropy", "ssd_multibox_loss"])
+)
 def test_labels_of_small_types_and_what_is_no_class(name):
     """A label may have any type; one that is no class gives NaN where it counts, else nothing."""
     term, scores, others = LABELLED[name]

@@ -86,6 +86,8 @@ CASES = {
         accepts={"normalizer": ("int32",)},
     ),
 }
+# All checks of a metric come one after another, as they share what is compiled.
+every_metric = pytest.mark.parametrize("name", CASES, scope="module")
 PADDED = [name for name, case in CASES.items() if case.padded]
 ARGUMENTS = [(name, argument) for name, case in CASES.items() for argument in case.arrays]
 
@@ -94,22 +96,27 @@ def test_every_public_metric_is_in_the_table():
     assert set(metrics.__all__) == set(CASES) | ON_THE_HOST
 
 
-@pytest.mark.parametrize("name", CASES)
+@every_metric
 def test_one_example_equals_the_reference(name):
     contract.check_one_example(CASES[name])
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ["pixel_accuracy", "normalized_landmark_error"])
+def test_one_example_equals_the_reference_operation_by_operation(name):
+    contract.check_operation_by_operation(CASES[name])
+
+
+@every_metric
 def test_a_batch_equals_its_examples_filler_adds_nothing_and_shards_add_up_to_it(name):
     contract.check_batch(CASES[name])
 
 
-@pytest.mark.parametrize("name", PADDED)
+@pytest.mark.parametrize("name", PADDED, scope="module")
 def test_padding_changes_neither_value_nor_gradient(name):
     contract.check_padding(CASES[name])
 
 
-@pytest.mark.parametrize("name", CASES)
+@every_metric
 def test_the_extremes_and_nothing_at_all_give_finite_values_and_gradients(name):
     contract.check_extremes(CASES[name])
 
@@ -119,7 +126,7 @@ def test_a_wrong_shape_or_dtype_names_the_argument(name, argument):
     contract.check_errors(CASES[name], argument)
 
 
-@pytest.mark.parametrize("name", CASES)
+@every_metric
 def test_half_precision_is_computed_in_float32(name):
     contract.check_half_precision(CASES[name])
 
