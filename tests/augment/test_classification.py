@@ -211,6 +211,7 @@ def check_same(results, expected):
         np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_key_gives_the_same_example_on_every_device():
     run = jax.pmap(jax.vmap(EITHER, (0, None)), in_axes=(0, None))
     results = jax.device_get(run(many_keys()[:40].reshape(4, 10), example_of()))
@@ -218,7 +219,7 @@ def test_a_key_gives_the_same_example_on_every_device():
     check_same(results, some(results_of(), slice(40)))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_key_gives_the_same_example_operation_by_operation():
     check_same(EITHER(many_keys()[0], example_of()), some(results_of(), 0))
 

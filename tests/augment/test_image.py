@@ -130,9 +130,8 @@ def compiled_rotate(fill=0.0):
 ANGLES = np.float32([0, 17, -17, 45, 90, 180, 270, -90, 133.5, 400])
 
 
-@pytest.mark.parametrize("shape", slow_but([(6, 4, 3), (5, 5, 1)], [(6, 4, 3)]), ids=str)
-def test_rotate_equals_the_reference_at_every_angle_and_by_nothing_is_the_identity(shape):
-    image = image_of(*shape)
+def test_rotate_equals_the_reference_at_every_angle_and_by_nothing_is_the_identity():
+    image = image_of(6, 4, 3)
     rotated = np.asarray(compiled_rotate()(image, ANGLES))
     expected = [reference.rotate(image, angle) for angle in ANGLES]
     np.testing.assert_allclose(rotated, expected, atol=1e-5)

@@ -71,6 +71,7 @@ def test_two_operations_are_one_after_the_other_each_drawn_by_itself():
     assert any(a != b for a, b in drawn)
 
 
+@pytest.mark.slow
 def test_grey_images_are_what_all_channels_of_equal_ones_are():
     image = image_of(channels=1)
     grey = results_of(image, num_ops=1)[:40]
@@ -88,6 +89,7 @@ def test_bilinear_sampling_and_the_fill():
         assert set(np.unique(np.round(result, 3))) <= {90.0, 200.0}
 
 
+@pytest.mark.slow
 def test_a_key_gives_the_same_image_on_every_device():
     image = image_of(17, 18)
     op = functools.partial(augment.rand_augment, num_ops=2, magnitude=MAGNITUDE)

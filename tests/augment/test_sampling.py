@@ -35,9 +35,7 @@ def by_pillow(image, window, size):
     return np.stack(channels, axis=-1)
 
 
-@pytest.mark.parametrize(
-    "size", slow_but([(7, 9), (23, 31), (1, 1), (40, 5)], [(7, 9), (40, 5)]), ids=str
-)
+@pytest.mark.parametrize("size", [(7, 9), (40, 5), (1, 1)], ids=str)
 def test_antialiased_windows_equal_pillows(size):
     crop = functools.partial(augment.resized_crop, size=size, method="antialiased")
     results = jax.jit(jax.vmap(crop, (None, 0)))(image_of(), WINDOWS)
@@ -132,7 +130,9 @@ def test_random_windows_are_drawn_as_the_reference(size, options):
         assert scipy.stats.ks_2samp(x, y, method="asymp").statistic * (count / 2) ** 0.5 < 1.95
 
 
-@pytest.mark.parametrize("size", slow_but([(100, 10), (10, 100), (10, 10)], [(100, 10)]))
+@pytest.mark.parametrize(
+    "size", [(100, 10), *(pytest.param(x, marks=pytest.mark.slow) for x in ((10, 100), (10, 10)))]
+)
 def test_if_no_draw_fits_the_window_is_the_largest_in_the_middle(size):
     (window,) = windows_of(1, size, scale=(1.0, 1.0), ratio=(0.7, 0.8))
     top, left, height, width = reference.random_window(
@@ -142,7 +142,7 @@ def test_if_no_draw_fits_the_window_is_the_largest_in_the_middle(size):
 
 
 def test_a_random_window_is_a_function_of_its_key_on_every_device():
-    options = {"size": (100, 10), "scale": (0.1, 0.5)}
+    options = {"size": (30, 40)}
     keys = jax.random.split(jax.random.key(0), 4)
     windows = jax.pmap(functools.partial(augment.random_resized_crop_window, **options))(keys)
     np.testing.assert_array_equal(windows, windows_of(4, **options))

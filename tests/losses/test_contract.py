@@ -308,14 +308,18 @@ CASES |= {
         },
     ),
 }
-# Of the losses of detectors, which take seconds to trace and compile, one is quick.
-LONG = {
-    "yolov1_loss",
-    "yolov2_loss",
-    "yolov3_loss",
-    "ssd_multibox_loss",
-    "fast_rcnn_loss",
-    "mask_rcnn_loss",
+# By default one of each family; those of detectors take seconds to trace and compile.
+QUICK = {
+    "cross_entropy",
+    "sigmoid_focal_loss",
+    "softmax_focal_loss",
+    "huber_loss",
+    "complete_box_iou_loss",
+    "pixel_cross_entropy",
+    "tversky_loss",
+    "heatmap_cross_entropy",
+    "localization_loss",
+    "rpn_loss",
 }
 
 
@@ -324,7 +328,7 @@ def some_losses(cases, quick):
     return pytest.mark.parametrize("name", slow_but(cases, quick), scope="module")
 
 
-every_loss = some_losses(CASES, CASES.keys() - LONG)
+every_loss = some_losses(CASES, QUICK)
 PADDED = [name for name, case in CASES.items() if case.padded]
 
 
@@ -410,7 +414,7 @@ def test_a_batch_equals_its_examples_filler_adds_nothing_and_shards_add_up_to_it
     contract.check_batch(CASES[name])
 
 
-@some_losses(PADDED, set(PADDED) - LONG)
+@some_losses(PADDED, QUICK & set(PADDED))
 def test_padding_changes_neither_value_nor_gradient(name):
     contract.check_padding(CASES[name])
 
@@ -420,20 +424,30 @@ def test_the_extremes_and_nothing_at_all_give_finite_values_and_gradients(name):
     contract.check_extremes(CASES[name])
 
 
-@some_losses(CASES, ["huber_loss", "pixel_binary_cross_entropy", "rpn_loss"])
+@pytest.mark.parametrize(
+    "name",
+    long_but(
+        CASES,
+        ["huber_loss", "pixel_cross_entropy"],
+        ["sigmoid_focal_loss", "dice_loss", "heatmap_l2_loss", "yolov2_loss", "rpn_loss"],
+    ),
+    scope="module",
+)
 def test_half_precision_is_computed_in_float32(name):
     contract.check_half_precision(CASES[name])
 
 
 @pytest.mark.parametrize(
     "name",
-    long_but(CASES, ["huber_loss", "cross_entropy"], ["ssd_multibox_loss", "mask_rcnn_loss"]),
+    long_but(CASES, ["huber_loss", "cross_entropy"], ["ssd_multibox_loss"]),
 )
 def test_one_example_equals_the_reference_operation_by_operation(name):
     contract.check_operation_by_operation(CASES[name])
 
 
-@pytest.mark.parametrize(("name", "argument"), ARGUMENTS)
+@pytest.mark.parametrize(
+    ("name", "argument"), slow_but(ARGUMENTS, [pair for pair in ARGUMENTS if pair[0] in QUICK])
+)
 def test_a_wrong_shape_or_dtype_names_the_argument(name, argument):
     contract.check_errors(FORMS[name], argument)
 
@@ -463,7 +477,7 @@ def test_options_out_of_range_are_refused(name):
         ("softmax_focal_loss", "logits", 2),
         ("yolov1_loss", "class_scores", 1),
         ("yolov2_loss", "logits", 6),
-        ("yolov3_loss", "logits", 6),
+        pytest.param("yolov3_loss", "logits", 6, marks=pytest.mark.slow),
     ],
 )
 def test_too_few_classes_are_refused(name, argument, least):
@@ -497,9 +511,7 @@ LABELLED = {
 """Losses of labels: the term that these are in, the scores, and how many are of no class."""
 
 
-@pytest.mark.parametrize(
-    "name", slow_but(LABELLED, ["cross_entropy", "pixel_cross_entropy", "ssd_multibox_loss"])
-)
+@pytest.mark.parametrize("name", slow_but(LABELLED, ["cross_entropy", "pixel_cross_entropy"]))
 def test_labels_of_small_types_and_what_is_no_class(name):
     """A label may have any type; one that is no class gives NaN where it counts, else nothing."""
     term, scores, others = LABELLED[name]

@@ -231,6 +231,7 @@ def test_yolov2_without_location_prediction():
     np.testing.assert_allclose(slope[0, 1, 0, :4], [0.001, -0.002, 0.002, -0.003], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_yolov2_ignores_what_overlaps_an_object_more_than_the_threshold():
     options = {"stride": 10, "ignore_threshold": 0.25}
     terms, (slope,) = evaluate(yolov2_loss, by_hand_v2(), options)  # IoU 1 / 3
@@ -333,11 +334,13 @@ BY_HAND_V3 = {
 }
 
 
+@pytest.mark.slow
 def test_yolov3_of_the_example_by_hand():
     terms, _ = evaluate(yolov3_loss, by_hand_v3(), HAND_V3)
     assert terms == pytest.approx(BY_HAND_V3, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_what_overlaps_an_object_as_much_as_the_threshold_is_a_negative_of_yolov3():
     logits, *rest = by_hand_v3()
     logits[1][...] = 0
@@ -348,6 +351,7 @@ def test_what_overlaps_an_object_as_much_as_the_threshold_is_a_negative_of_yolov
         assert terms["no_objectness"] == pytest.approx(negatives * math.log(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0]])
 def test_a_predictor_of_yolov3_has_the_classes_of_all_its_objects(order):
     logits, _, _, _, anchors = by_hand_v3()
@@ -388,7 +392,7 @@ def test_perfect_yolov3_costs_the_entropy_of_its_positions():
 def test_maps_have_the_same_classes():
     logits, *arrays = v3(0)
     with pytest.raises(ValueError, match=r"\[2, 3\] classes"):
-        yolov3_loss([logits[0][..., :-1], logits[1]], *arrays, strides=(24, 12))
+        jax.eval_shape(partial(yolov3_loss, **V3), [logits[0][..., :-1], logits[1]], *arrays)
 
 
 def test_a_map_more_needs_anchors_and_a_stride():
@@ -469,6 +473,7 @@ def test_the_papers_own_rule_alone_changes_nothing():
     chex.assert_trees_all_close(found, slopes, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_a_loss_of_boxes_is_given():
     logits, *arrays = v3(0)
 
@@ -507,6 +512,7 @@ def rule(*matches):
     return lambda *given: [jnp.array(of_map, jnp.int32)[None, :, None] for of_map in matches]
 
 
+@pytest.mark.slow
 def test_a_rule_of_matching_by_hand():
     """The coarse map's predictor, in another cell than the paper's, has the object.
 

@@ -98,14 +98,17 @@ def check_many(iou_type, seeds, first=0, most=60):
 
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
 def test_whole_tensors_equal_pycocotools(iou_type):
-    check_many(iou_type, 40)
+    check_many(iou_type, 20)
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("seeds", "large"),
+    [pytest.param(100, 2, marks=pytest.mark.slow), pytest.param(1500, 20, marks=pytest.mark.long)],
+)
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
-def test_many_whole_tensors_equal_pycocotools(iou_type):
-    check_many(iou_type, 1500, first=1000)
-    check_many(iou_type, 20, first=5000, most=1500)
+def test_many_whole_tensors_equal_pycocotools(iou_type, seeds, large):
+    check_many(iou_type, seeds, first=1000)
+    check_many(iou_type, large, first=5000, most=1500)
 
 
 SOME = [(1, BOX, 0.5, 0), (1, FAR, 0.5, 2), (2, BOX, 0.4, 1)]
@@ -214,7 +217,7 @@ def test_detections_equal_to_the_objects_give_one(iou_type):
 
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
 def test_the_order_of_the_images_changes_nothing(iou_type):
-    for seed in range(20):
+    for seed in range(8):
         rng = np.random.default_rng([2, seed])
         *tables, num_classes = hard_tables(rng, masks=iou_type == "segm")
         options = {"num_classes": num_classes, "iou_type": iou_type}

@@ -188,10 +188,10 @@ def test_padding_and_filler_change_nothing(masks):
 
 def one_batch(images=2):
     detections = Detections(
-        boxes=jnp.ones((images, 3, 4), jnp.bfloat16),
-        scores=jnp.ones((images, 3), jnp.bfloat16),
-        labels=jnp.zeros((images, 3), jnp.int32),
-        valid=jnp.ones((images, 3), bool),
+        boxes=jnp.asarray(np.ones((images, 3, 4), jnp.bfloat16)),
+        scores=jnp.asarray(np.ones((images, 3), jnp.bfloat16)),
+        labels=jnp.asarray(np.zeros((images, 3), np.int32)),
+        valid=jnp.asarray(np.ones((images, 3), bool)),
     )
     batch = DetectionBatch(
         image=np.zeros((images, 2, 2, 3), np.uint8),
@@ -283,7 +283,7 @@ def test_a_wrong_batch_names_the_argument(part):
         "batch": ["boxes", "labels", "box_mask", "crowd", "difficult", "mask"],
     }[part]
     for name in names:
-        right = getattr(struct, name)
+        right = np.asarray(getattr(struct, name))
         wrong_dtype = right > 0 if right.dtype != bool else right.astype(np.float32)
         for wrong in (right[0], right[..., None], wrong_dtype):
             with pytest.raises(AssertionError, match=f"^{part}.{name} is "):
