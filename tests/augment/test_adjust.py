@@ -226,9 +226,8 @@ def test_color_jitter_has_all_orders_alike(limits):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("channels", [1, 3])
-def test_color_jitter_is_a_function_of_its_key_on_every_device(channels):
-    image, keys = FOUR_COLOURS[..., :channels], jax.random.split(jax.random.key(0), 1500)
+def test_color_jitter_of_grey_is_a_function_of_its_key_on_every_device():
+    image, keys = FOUR_COLOURS[..., :1], jax.random.split(jax.random.key(0), 1500)
     op = functools.partial(augment.color_jitter, **JITTER)
     over_keys = jax.pmap(jax.vmap(op, (0, None)), in_axes=(0, None))
     results = np.asarray(over_keys(keys[:8].reshape(4, 2), image)).reshape(8, *image.shape)

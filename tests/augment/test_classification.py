@@ -11,7 +11,7 @@ from jaxvision import augment
 from jaxvision.core import ClassificationBatch, InputError
 from jaxvision.losses import cross_entropy
 from tests.augment.test_color import uniform_distance
-from tests.marks import slow_but
+from tests.marks import long_but
 
 HEIGHT, WIDTH, CLASSES = 12, 16, 5
 COUNT = 3000
@@ -99,7 +99,7 @@ def test_the_label_is_a_distribution_and_partners_are_gone():
     assert results.partners is None
 
 
-@pytest.mark.parametrize("alpha", slow_but([0.2, MIXUP_ALPHA], [MIXUP_ALPHA]))
+@pytest.mark.parametrize("alpha", long_but([0.2, MIXUP_ALPHA], [MIXUP_ALPHA]))
 def test_mixup_blends_by_the_labels_share_which_is_a_beta_draw(alpha):
     example = example_of()
     if alpha == MIXUP_ALPHA:
@@ -134,7 +134,7 @@ def test_cutmix_pastes_a_box_whose_area_is_the_labels_share():
     np.testing.assert_allclose(results.label[:, 1], 1 - share, atol=1e-6)
 
 
-@pytest.mark.parametrize("alpha", slow_but([CUTMIX_ALPHA, 1.0], [CUTMIX_ALPHA]))
+@pytest.mark.parametrize("alpha", long_but([CUTMIX_ALPHA, 1.0], [CUTMIX_ALPHA]))
 def test_cutmix_draws_boxes_as_the_paper(alpha):
     """Two-sample Kolmogorov-Smirnov: borders and area of the boxes that are not empty."""
     example, op = example_of(), EITHER

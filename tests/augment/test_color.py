@@ -10,7 +10,7 @@ import pytest
 
 from jaxvision import augment
 from jaxvision.testing import check_op
-from tests.marks import slow_but
+from tests.marks import long_but
 from tests.reference import augment as reference
 
 COLOURS = np.array(
@@ -132,7 +132,7 @@ def test_random_hsv_has_the_limits_of_darknet_by_default():
         assert 0.97 * limit < size.max() < limit + 1e-4
 
 
-@pytest.mark.parametrize("transform", slow_but(["eager", "pmap"], ["pmap"]), indirect=True)
+@pytest.mark.parametrize("transform", long_but(["eager", "pmap"], ["pmap"]), indirect=True)
 def test_random_hsv_equals_colorsys_at_some_change(transform):
     image = np.random.default_rng(0).integers(0, 256, (5, 6, 3)).astype(np.uint8)
     image[0, 0] = (100, 80, 70)

@@ -16,7 +16,7 @@ from jaxvision.augment import sampling
 from jaxvision.core import DetectionBatch, InputError
 from jaxvision.testing import check_op
 from tests.augment.test_color import uniform_distance
-from tests.marks import slow_but
+from tests.marks import long_but, slow_but
 from tests.reference import augment as reference
 
 HEIGHT, WIDTH = 40, 48
@@ -178,7 +178,9 @@ def over_some_keys(name):
 
 every_op = pytest.mark.parametrize("name", OPS)
 # By default one that mirrors, one that samples, and one that takes partners.
-few_ops = pytest.mark.parametrize("name", slow_but(OPS, ["RandomFlip", "JitterCrop", "Mosaic"]))
+few_ops = pytest.mark.parametrize(
+    "name", long_but(OPS, ["RandomFlip", "JitterCrop", "Mosaic"], ["Rotate", "Mixup"])
+)
 
 
 # What all of them promise.
@@ -683,7 +685,10 @@ def test_blend_puts_rows_of_equal_boxes_in_their_order_and_padding_last():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("alpha", "mean", "variance"), [(None, 0.03, 0.01), (20.0, 0.015, 0.002)])
+@pytest.mark.parametrize(
+    ("alpha", "mean", "variance"),
+    long_but([(None, 0.03, 0.01), (20.0, 0.015, 0.002)], [(None, 0.03, 0.01)]),
+)
 def test_mixup_is_the_blend_with_its_partner_at_a_share_from_the_beta_distribution(
     alpha, mean, variance
 ):

@@ -10,7 +10,7 @@ import pytest
 from jaxvision import augment
 from jaxvision.core import ImageBatch, InputError
 from jaxvision.testing import TRANSFORMS, check_op
-from tests.marks import slow_but
+from tests.marks import long_but, slow_but
 from tests.reference import augment as reference
 
 
@@ -63,9 +63,10 @@ def test_an_image_without_channels_is_refused(op):
 
 some_dtypes = pytest.mark.parametrize(
     ("transform", "dtype"),
-    slow_but(
+    long_but(
         [(transform, dtype) for transform in TRANSFORMS for dtype in (np.uint8, np.float32)],
         [("jit", np.float32), ("pmap", np.uint8)],
+        [("eager", np.uint8)],
     ),
     indirect=["transform"],
 )

@@ -309,7 +309,7 @@ def check_same(results, expected):
             assert (np.asarray(x) == y).mean() > 0.99
 
 
-@pytest.mark.parametrize("name", slow_but(ALL, ["RandomFlip", "Elastic", "RandomHsv"]))
+@pytest.mark.parametrize("name", slow_but(ALL, ["RandomFlip", "RandomHsv"]))
 def test_the_same_key_gives_the_same_under_vmap_and_on_every_device(name):
     """Four devices with two keys each, against the keys one after another."""
     struct = tried(name)[-1]
@@ -321,7 +321,7 @@ def test_the_same_key_gives_the_same_under_vmap_and_on_every_device(name):
         check_same(jax.tree.map(lambda x, k=key: x[k], results), result_of(name, struct, key))
 
 
-@pytest.mark.parametrize("name", long_but(ALL, [], ["RandomFlip", "RandomHsv"]))
+@pytest.mark.parametrize("name", long_but(ALL, [], ["RandomFlip"]))
 def test_the_same_key_gives_the_same_operation_by_operation(name):
     struct = tried(name)[-1]
     check_same(ALL[name](jax.random.key(0), example_of(struct)), result_of(name, struct))

@@ -56,6 +56,7 @@ def test_each_result_is_that_of_one_operation_and_all_are_as_likely():
     assert ((drawn - fair) ** 2 / fair).sum() < 49
 
 
+@pytest.mark.slow
 def test_two_operations_are_one_after_the_other_each_drawn_by_itself():
     image = image_of(17, 18)
     results = results_of(image, num_ops=2)[:12]

@@ -141,6 +141,7 @@ def test_if_no_draw_fits_the_window_is_the_largest_in_the_middle(size):
     np.testing.assert_array_equal(window, [left, top, left + width, top + height])
 
 
+@pytest.mark.slow
 def test_a_random_window_is_a_function_of_its_key_on_every_device():
     options = {"size": (30, 40)}
     keys = jax.random.split(jax.random.key(0), 4)

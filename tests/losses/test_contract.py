@@ -308,7 +308,7 @@ CASES |= {
         },
     ),
 }
-# By default one of each family; those of detectors take seconds to trace and compile.
+# By default one of each family, but for those of detectors: they take seconds to trace and compile.
 QUICK = {
     "cross_entropy",
     "sigmoid_focal_loss",
@@ -319,7 +319,6 @@ QUICK = {
     "tversky_loss",
     "heatmap_cross_entropy",
     "localization_loss",
-    "rpn_loss",
 }
 
 
@@ -476,7 +475,7 @@ def test_options_out_of_range_are_refused(name):
         ("cross_entropy", "logits", 1),
         ("softmax_focal_loss", "logits", 2),
         ("yolov1_loss", "class_scores", 1),
-        ("yolov2_loss", "logits", 6),
+        pytest.param("yolov2_loss", "logits", 6, marks=pytest.mark.slow),
         pytest.param("yolov3_loss", "logits", 6, marks=pytest.mark.slow),
     ],
 )
@@ -511,7 +510,9 @@ LABELLED = {
 """Losses of labels: the term that these are in, the scores, and how many are of no class."""
 
 
-@pytest.mark.parametrize("name", slow_but(LABELLED, ["cross_entropy", "pixel_cross_entropy"]))
+@pytest.mark.parametrize(
+    "name", long_but(LABELLED, ["cross_entropy", "pixel_cross_entropy"], ["ssd_multibox_loss"])
+)
 def test_labels_of_small_types_and_what_is_no_class(name):
     """A label may have any type; one that is no class gives NaN where it counts, else nothing."""
     term, scores, others = LABELLED[name]

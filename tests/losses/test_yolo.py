@@ -213,6 +213,7 @@ BY_HAND_V2 = {
 }
 
 
+@pytest.mark.slow
 def test_yolov2_of_the_example_by_hand():
     terms, _ = evaluate(yolov2_loss, by_hand_v2(), {"stride": 10})
     assert terms == pytest.approx(BY_HAND_V2, rel=1e-5, abs=1e-12)
@@ -247,6 +248,7 @@ def test_yolov2_ignores_what_overlaps_an_object_more_than_the_threshold():
         assert terms["no_objectness"] == pytest.approx(negatives / 2 * 0.5**2)
 
 
+@pytest.mark.slow
 def test_the_prior_of_yolov2_ends():
     logits, *rest, _ = by_hand_v2()
     logits[0, 1, 0, :4] = [math.log(3), 0, 0.2, -0.3]  # sigmoid(log 3) = 3 / 4
@@ -444,6 +446,7 @@ def v3_of_one_class_a_predictor(seed):
     return logits, boxes, np.append(labels[:-1], labels[-2]), mask, anchors
 
 
+@pytest.mark.slow
 def test_the_papers_own_rule_and_loss_of_boxes_change_nothing_under_jit_and_vmap():
     examples = [v3_of_one_class_a_predictor(seed) for seed in range(2)]
 
@@ -464,7 +467,7 @@ def test_the_papers_own_rule_and_loss_of_boxes_change_nothing_under_jit_and_vmap
         chex.assert_trees_all_close(found, slopes, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_papers_own_rule_alone_changes_nothing():
     arrays = v3_of_one_class_a_predictor(0)
     expected, (slopes,) = evaluate(yolov3_loss, arrays, V3)
@@ -512,7 +515,6 @@ def rule(*matches):
     return lambda *given: [jnp.array(of_map, jnp.int32)[None, :, None] for of_map in matches]
 
 
-@pytest.mark.slow
 def test_a_rule_of_matching_by_hand():
     """The coarse map's predictor, in another cell than the paper's, has the object.
 
