@@ -27,6 +27,7 @@ from jaxvision.ops.anchors import (
     ssd_scales,
 )
 from jaxvision.testing import check_finite_gradients, check_padding_invariance
+from tests.marks import slow_but
 from tests.ops.compiled import Case, assert_all_equal, check_cases, compiled
 from tests.ops.parity import import_torchvision
 from tests.reference.ops import anchors as reference
@@ -263,40 +264,36 @@ def test_kmeans_equals_the_reference():
             np.testing.assert_allclose(means, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_kmeans_stops_after_the_iterations_asked_for():
     rng = np.random.default_rng(5)
     key, shapes = jax.random.key(0), rng.uniform(1, 100, (40, 2)).astype("f4")
-    counts = (1, 2, 300)
-    run = jax.jit(lambda *args: [kmeans_anchors(*args, k=4, iterations=n) for n in counts])
-    results = []
-    for iterations, actual in zip(counts, run(key, shapes), strict=True):
-        expected = reference.kmeans_anchors(key, shapes, k=4, iterations=iterations)
-        np.testing.assert_allclose(actual, expected, rtol=1e-5)
-        results.append(expected)
-    assert np.abs(results[0] - results[1]).max() > 0.1
-    assert np.abs(results[1] - results[2]).max() > 0.1
+    first, last = (
+        reference.kmeans_anchors(key, shapes, k=4, iterations=iterations) for iterations in (1, 300)
+    )
+    actual = kmeans(key, shapes, k=4, iterations=1)
+    np.testing.assert_allclose(actual, first, rtol=1e-5)
+    assert np.abs(first - last).max() > 0.1
 
 
 def test_kmeans_by_hand():
-    # Two pairs far apart: the means of the pairs, smaller area first.
-    shapes = np.float32([[100, 100], [2, 4], [120, 100], [4, 4]])
-
-    @jax.jit
-    def cluster(key, shapes):
-        return [kmeans_anchors(key, shapes, k=2, distance=distance) for distance in DISTANCES]
-
-    for means in cluster(jax.random.key(0), shapes):
-        np.testing.assert_allclose(means, [[3, 4], [110, 100]], rtol=1e-6)
+    # Four pairs far apart: the means of the pairs, smaller area first.
+    pairs = [[1000, 1000], [2, 4], [1000, 10], [10, 2000]]
+    pairs += [[1010, 1000], [4, 4], [1010, 10], [10, 2010]]
+    shapes = np.resize(np.float32(pairs), (40, 2))
+    for means in four_means(jax.random.key(0), shapes, np.arange(40) < 8).values():
+        by_hand = [[3, 4], [1005, 10], [10, 2005], [1005, 1000]]
+        np.testing.assert_allclose(means, by_hand, rtol=1e-6)
 
 
-def test_padding_does_not_change_the_clusters():
+@pytest.mark.parametrize("distance", slow_but(DISTANCES, ["iou"]))
+def test_padding_does_not_change_the_clusters(distance):
     shapes, mask = _shapes(6, 40), np.arange(40) % 4 > 0
     longer = np.concatenate([shapes, 1000 * _shapes(7, 7)]), np.append(mask, [False] * 7)
-    expected = four_means(jax.random.key(1), shapes, mask)
-    actual = four_means(jax.random.key(1), *longer)
-    for distance in DISTANCES:
-        assert expected[distance].max() < 1000
-        np.testing.assert_allclose(actual[distance], expected[distance], rtol=1e-6)
+    expected = four_means(jax.random.key(1), shapes, mask)[distance]
+    assert expected.max() < 1000
+    actual = kmeans(jax.random.key(1), *longer, k=4, distance=distance)
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)
 
 
 def test_few_and_equal_shapes():
@@ -398,9 +395,22 @@ def _dtypes(dtype):
 
 def test_half_precision_is_computed_in_float32():
     assert _dtypes("bfloat16") == _dtypes("float16") == _dtypes("float32") == {"float32"}
+
+
+@pytest.mark.slow
+def test_means_of_half_precision_are_computed_in_float32():
     half = _shapes(8, 40).astype(jnp.bfloat16)
     key, mask = jax.random.key(0), np.ones(40, bool)
     assert_all_equal(four_means(key, half, mask), four_means(key, half.astype("f4"), mask))
+
+
+@pytest.mark.slow
+def test_means_of_double_precision_equal_the_reference():
+    with jax.enable_x64(True):
+        arrays = jax.random.key(0), _shapes(9, 40).astype("f8")
+        how = {"options": {"k": 4}, "rtol": 1e-12, "atol": 0}
+        means = Case(kmeans_anchors, reference.kmeans_anchors, arrays, **how)
+        check_cases({"means": means})
 
 
 def test_double_precision_stays():
@@ -408,11 +418,8 @@ def test_double_precision_stays():
         assert _dtypes("float64") == {"float64"}
         shapes = _shapes(9, 40).astype("f8")
         options = {"feature_size": (2, 2), "stride": 8.1}
-        key = jax.random.key(0)
-        grid = Case(grid_anchors, reference.grid_anchors, (shapes,), options, rtol=1e-13, atol=0)
-        how = {"options": {"k": 4}, "rtol": 1e-12, "atol": 0}
-        means = Case(kmeans_anchors, reference.kmeans_anchors, (key, shapes), **how)
-        check_cases({"grid": grid, "means": means})
+        pair = grid_anchors, reference.grid_anchors
+        check_cases({"grid": Case(*pair, (shapes,), options, rtol=1e-13, atol=0)})
         constants = jax.eval_shape(
             lambda: (anchor_shapes([32], [1]), rpn_anchors(PYRAMID), ssd_default_boxes(**SSD300))
         )

@@ -11,7 +11,7 @@ from jaxvision import ops
 from tests.makers import COORDINATE, mask, whole
 from tests.makers import extreme_boxes as boxes
 from tests.makers import extreme_numbers as numbers
-from tests.marks import long_but
+from tests.marks import long_but, slow_but
 
 
 def sides(*shape):
@@ -168,8 +168,54 @@ PLACEMENT = {
     "to_original",
 }
 ANY_DTYPE = {"resize_nearest"}
+# Small programs of every kind; the others are slow tests.
+QUICK = [
+    "anchor_shapes",
+    "assign_to_grid",
+    "avg_pool",
+    "batch_norm",
+    "best_anchor",
+    "box_convert",
+    "cell_index",
+    "channel_shuffle",
+    "clip_boxes_to_image",
+    "complete_box_iou",
+    "conv2d",
+    "conv_transpose2d",
+    "decode_boxes",
+    "decode_yolo",
+    "encode_boxes",
+    "encode_yolo",
+    "gaussian_heatmaps",
+    "grid_anchors",
+    "local_response_norm",
+    "majority_vote",
+    "mask_to_indices",
+    "max_pool",
+    "max_unpool",
+    "mine_hard_negatives",
+    "resize_bilinear",
+    "rpn_anchors",
+    "ssd_default_boxes",
+]
 EAGER_QUICK = ["box_iou"]
-EAGER_SLOW = [name for name in CASES if name not in EAGER_QUICK]
+# Those with a form for each platform, and one of each further file.
+EAGER_SLOW = [
+    "batch_norm",
+    "conv2d",
+    "conv_transpose2d",
+    "decode_yolo",
+    "encode_boxes",
+    "heatmap_argmax",
+    "match_anchors",
+    "max_pool_with_indices",
+    "multilevel_roi_align",
+    "nms",
+    "resize_bicubic",
+    "sample_balanced",
+    "space_to_depth",
+    "ssd_default_boxes",
+]
 NO_ARRAYS = {name for name, (makers, _) in CASES.items() if not makers}
 
 
@@ -236,7 +282,7 @@ def check_close(actual, expected):
     jax.tree.map(check, actual, expected)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", slow_but(CASES, QUICK))
 def test_the_extremes_give_no_nan_and_the_same_alone_under_vmap_and_on_each_device(name):
     if name in NO_ARRAYS:
         results = jax.device_get(jax.jit(bound(name))())

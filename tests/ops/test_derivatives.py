@@ -12,7 +12,7 @@ import pytest
 from jaxvision import ops
 from jaxvision.ops.primitives import Form, by_platform, jaxprs_in_params, multilinear
 from tests.derivatives import check_derivatives
-from tests.marks import slow_but
+from tests.marks import long_but
 
 PACKAGE = pathlib.Path(ops.__file__).parents[1]
 
@@ -178,13 +178,37 @@ CASES = {
         {},
     ),
 }
-# What is tested by default: one of each kind of rule; the others are slow tests.
-QUICK = ["conv2d, depthwise", "max_pool", "roi_align"]
+# What is tested by default: one of each kind of rule.
+QUICK = ["conv2d", "max_pool", "resize_bilinear"]
+# Compositions of JAX's own operations, which JAX differentiates, and further forms of the others.
+LONG = [
+    "adaptive_avg_pool",
+    "box_area",
+    "box_convert",
+    "channel_shuffle",
+    "clip_boxes_to_image",
+    "conv2d, pointwise",
+    "conv2d, tiles",
+    "conv_transpose2d, tiles",
+    "decode_yolov1",
+    "depth_to_space",
+    "distance_box_iou",
+    "elementwise_box_iou",
+    "elementwise_complete_box_iou",
+    "elementwise_distance_box_iou",
+    "elementwise_generalized_box_iou",
+    "encode_yolov1",
+    "generalized_box_iou",
+    "global_avg_pool",
+    "resize_nearest",
+    "shape_iou",
+]
 # By definition a part of the derivative is left out.
 NOT_BY_DIFFERENCES = {
     "complete_box_iou": (ops.complete_box_iou, TWO, {}),
     "elementwise_complete_box_iou": (ops.elementwise_complete_box_iou, PAIRS, {}),
 }
+EVERY = {**CASES, **NOT_BY_DIFFERENCES}
 # Their results are integers, or constants by definition.
 WITHOUT_DERIVATIVES = {
     "anchor_shapes",
@@ -218,13 +242,15 @@ def test_every_public_operator_is_in_the_table():
     # Run-lengths and the placement of images are for the host.
     modules = {name: getattr(ops, name).__module__.rpartition(".")[2] for name in functions}
     on_device = {name for name, file in modules.items() if file not in ("run_lengths", "placement")}
-    cases = {name.split(",")[0] for name in (*CASES, *NOT_BY_DIFFERENCES)}
+    cases = {name.split(",")[0] for name in EVERY}
     assert on_device == cases | WITHOUT_DERIVATIVES
 
 
-@pytest.mark.parametrize("name", slow_but({**CASES, **NOT_BY_DIFFERENCES}, QUICK))
+@pytest.mark.parametrize(
+    "name", long_but(EVERY, QUICK, [name for name in EVERY if name not in (*QUICK, *LONG)])
+)
 def test_all_derivatives_agree(name):
-    function, makers, options = {**CASES, **NOT_BY_DIFFERENCES}[name]
+    function, makers, options = EVERY[name]
     rng = np.random.default_rng(0)
     with jax.enable_x64(True):
         arrays = [make(rng) for make in makers]

@@ -80,65 +80,70 @@ def check_values_and_gradients(cases):
         np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
-def test_align_equals_the_reference_in_value_and_gradient():
+PLAIN = {"output_size": 2, "spatial_scale": 0.25}
+ALIGN = {
+    str(options): ("roi_align", feature_map(), BOXES, options | {"spatial_scale": 0.25})
+    for options in OPTIONS
+}
+ALIGN["a row"] = ("roi_align", feature_map((1, 6, 2)), BOXES, PLAIN)
+ALIGN["a column"] = ("roi_align", feature_map((7, 1, 2)), BOXES, PLAIN)
+ALIGN["a cell"] = ("roi_align", feature_map((1, 1, 2)), BOXES, PLAIN)
+QUICK = [str(OPTIONS[2])]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [QUICK, pytest.param([name for name in ALIGN if name not in QUICK], marks=pytest.mark.slow)],
+    ids=["quick", "others"],
+)
+def test_align_equals_the_reference_in_value_and_gradient(names):
     """With every option, and on maps of a single row or column."""
-    cases = {
-        str(options): ("roi_align", feature_map(), BOXES, options | {"spatial_scale": 0.25})
-        for options in OPTIONS
-    }
-    for shape in ((1, 1, 2), (1, 6, 2), (7, 1, 2)):
-        options = {"output_size": 2, "spatial_scale": 0.25}
-        cases[f"a map of {shape}"] = ("roi_align", feature_map(shape), BOXES, options)
-    check_values_and_gradients(cases)
+    check_values_and_gradients({name: ALIGN[name] for name in names})
 
 
 def test_align_by_hand():
     # The value at row y and column x is 10 y + x, linear: a sample has the value of its position.
     features = np.float32([[10 * y + x for x in range(4)] for y in range(4)])[..., None]
-    # A whole cell outside counts as 0, less than that as the border.
-    ends = {-0.9: 0, -1.1: None, 3.9: 3, 4.1: None}
+    # A whole cell outside counts as 0, less than that as the border; to be seen, 1 is added.
+    ends = {-0.9: 1, -1.1: 0, 3.9: 4, 4.1: 0}
     points = [[x + 0.5, 0.5, x + 0.5, 0.5] for x in ends]
     options = {"output_size": (1, 2), "spatial_scale": 1}
 
     @jax.jit
-    def run(features, box, points):
-        unshifted = roi.roi_align(features, box, **options, aligned=False)
-        pair = roi.roi_align(features, box, **options), unshifted
-        return pair, roi.roi_align(features + 1, points, **options)[:, 0, 0, 0]
+    def run(features, boxes):
+        shifted = roi.roi_align(features + 1, boxes, **options)
+        return shifted[..., 0], roi.roi_align(features, boxes[:1], **options, aligned=False)
 
-    (aligned, unshifted), found = run(features, np.float32([[1, 1, 3, 3]]), np.float32(points))
+    boxes = np.float32([[1, 1, 3, 3], *points])
+    aligned, unshifted = jax.device_get(run(features, boxes))
     # Bins are 1 wide and 2 high; their centres are (1.5, 2) and (2.5, 2), less half a cell.
-    np.testing.assert_allclose(aligned[0, 0, :, 0], [16, 17])
+    np.testing.assert_allclose(aligned[0, 0], [16 + 1, 17 + 1])
     np.testing.assert_allclose(unshifted[0, 0, :, 0], [21.5, 22.5])
-    expected = [0 if end is None else end + 1 for end in ends.values()]
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(aligned[1:, 0, 0], list(ends.values()))
 
 
-def test_several_chunks_count_each_box_once():
+CHUNKS = [("roi_align", 75), ("roi_align", 32), ("roi_pool", 40), ("roi_pool", 16)]
+
+
+@pytest.mark.parametrize(("name", "count"), slow_but(CHUNKS, CHUNKS[:1]))
+def test_several_chunks_count_each_box_once(name, count):
+    """Of the last chunks some are not full, and some are."""
     features = feature_map((9, 8, 2))
-    boxes, gradients = {}, {}
-    for count in (16, 32, 40, 75):
-        boxes[count] = random_boxes(np.random.default_rng(count), count, size=9.0)
-        gradients[count] = feature_map((count, 2, 2, 2), seed=1)
+    boxes = random_boxes(np.random.default_rng(count), count, size=9.0)
+    gradient = feature_map((count, 2, 2, 2), seed=1)
     options = {"output_size": 2, "spatial_scale": 1.0}
-    align, pool = (functools.partial(f, **options) for f in (roi.roi_align, roi.roi_pool))
+    op = functools.partial(getattr(roi, name), **options)
 
     @jax.jit
-    def run(features, boxes, gradients):
-        by_features = {n: gradient_of(align)(features, boxes[n], gradients[n]) for n in (32, 75)}
-        return by_features, {n: pool(features, boxes[n]) for n in (16, 40)}
+    def run(features, boxes, gradient):
+        value, back = jax.vjp(lambda x: op(x, boxes), features)
+        return value, back(gradient)[0]
 
-    by_features, pooled = run(features, boxes, gradients)
-    for n, actual in by_features.items():
-        np.testing.assert_allclose(
-            actual,
-            reference.roi_align_gradient(features, boxes[n], gradients[n], **options),
-            rtol=1e-4,
-            atol=1e-4,
-        )
-    for n, actual in pooled.items():
-        expected = reference.roi_pool(features, boxes[n], **options)
-        np.testing.assert_array_equal(actual, expected.astype(np.float32))
+    value, by_features = run(features, boxes, gradient)
+    expected = getattr(reference, name)(features, boxes, **options)
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=0 if name == "roi_pool" else 1e-5)
+    expected = getattr(reference, f"{name}_gradient")(features, boxes, gradient, **options)
+    np.testing.assert_allclose(by_features, expected, rtol=1e-4, atol=1e-4)
 
 
 PYRAMID = [feature_map(shape, seed=n) for n, shape in enumerate([(8, 9, 3), (4, 5, 3), (2, 2, 3)])]
@@ -172,20 +177,22 @@ def test_pyramid_finds_the_levels_itself_and_takes_the_nearest():
     options = {"output_size": 2, "spatial_scales": SCALES}
     expected = np.int32([0, 0, 1, 1, 2, 2])
 
+    # Those below the first and above the last are taken as these.
+    beyond = np.int32([-5, -1, 1, 1, 3, 13])
+
     @jax.jit
-    def run(features, boxes, *several):
+    def run(features, boxes, levels):
         found = roi.assign_levels(boxes, min_level=2, max_level=4) - 2
         align = functools.partial(roi.multilevel_roi_align, features, boxes, **options)
-        return found, align(), [align(levels=levels) for levels in several]
+        return found, align(), align(levels=levels)
 
-    far = expected * 9 - 5
-    found, itself, (given, beyond, nearest) = run(PYRAMID, boxes, expected, far, np.clip(far, 0, 2))
+    found, itself, given = run(PYRAMID, boxes, beyond)
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(itself, given)
-    np.testing.assert_array_equal(beyond, nearest)
 
 
-@pytest.mark.parametrize("name", slow_but(["roi_align", "roi_pool"], ["roi_pool"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["roi_align", "roi_pool"])
 def test_a_batch_of_images_by_vmap(name):
     rng = np.random.default_rng(5)
     features = feature_map((3, 6, 5, 2))
@@ -283,7 +290,8 @@ def _value_and_gradients(name):
 _GRADIENTS = {name: _value_and_gradients(name) for name in _OPS}
 
 
-@pytest.mark.parametrize("name", slow_but(_OPS, ["roi_align"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", _OPS)
 @settings(deadline=None, derandomize=True, max_examples=50)
 @given(boxes=_ANY)
 def test_any_boxes_equal_the_reference(name, boxes):
@@ -300,21 +308,13 @@ def test_any_boxes_equal_the_reference(name, boxes):
     np.testing.assert_array_equal(of_boxes, 0)
 
 
-def test_hard_boxes_give_finite_values_and_gradients():
-    options = {"output_size": 3, "spatial_scale": 1 / 16}
-    ops = [
-        functools.partial(roi.roi_align, **options),
-        functools.partial(roi.roi_align, **options, aligned=False),
-        functools.partial(roi.roi_pool, **options),
-    ]
+@pytest.mark.parametrize("name", slow_but(_OPS, ["roi_align"]))
+def test_hard_boxes_give_finite_values_and_gradients(name):
+    op = functools.partial(getattr(roi, name), output_size=3, spatial_scale=1 / 16)
 
     @jax.jit
     def run(*arrays):
-        def total(op, *arrays):
-            return op(*arrays).sum()
-
-        gradient = jax.value_and_grad(total, argnums=(1, 2))
-        return [gradient(op, *arrays) for op in ops]
+        return jax.value_and_grad(lambda *a: op(*a).sum(), argnums=(0, 1))(*arrays)
 
     chex.assert_tree_all_finite(jax.device_get(run(_FEATURES, HARD)))
 
@@ -338,6 +338,7 @@ def test_no_boxes():
     assert jax.eval_shape(levels, empty).shape == (0,)
 
 
+@pytest.mark.slow
 def test_double_precision_stays():
     with jax.enable_x64(True):
         boxes = BOXES.astype(np.float64)
@@ -357,6 +358,7 @@ def test_double_precision_stays():
         assert {x.dtype.name for x in check_cases(cases).values()} == {"float64"}
 
 
+@pytest.mark.slow
 def test_half_precision_is_computed_in_float32():
     def with_gradient(op, features, boxes):
         value, back = jax.vjp(lambda x: op(x, boxes), features)
