@@ -132,11 +132,11 @@ QUICK = [
     (3, 4, {"padding": "CIRCULAR"}),
 ]
 OTHERS = [
-    (size, groups, options)
-    for size in (1, 3)
-    for groups in (1, 2, 4)
-    for options in ({}, {"strides": 2, "padding": 1}, {"padding": "CIRCULAR"})
-    if (size, groups, options) not in QUICK
+    (1, 1, {}),
+    (1, 4, {"strides": 2, "padding": 1}),
+    (3, 2, {}),
+    (3, 4, {"strides": 2, "padding": 1}),
+    (3, 1, {"padding": "CIRCULAR"}),
 ]
 
 

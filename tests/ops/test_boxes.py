@@ -32,6 +32,8 @@ def test_measures_equal_the_reference():
     for name in MEASURES:
         pair = getattr(ops, name), getattr(reference, name)
         cases[name, "hard"] = Case(*pair, (HARD, HARD), **hard)
+    for name in ("box_iou", "complete_box_iou"):
+        pair = getattr(ops, name), getattr(reference, name)
         cases[name, "some"] = Case(*pair, (some, others))
         cases[name, "no first"] = Case(*pair, (HARD[:0], HARD))
         cases[name, "no second"] = Case(*pair, (HARD, HARD[:0]))

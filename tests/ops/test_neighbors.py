@@ -98,6 +98,7 @@ def test_few_queries_cost_little():
     assert flops(1) < flops(256) / 20
 
 
+@pytest.mark.slow
 def test_half_precision_is_computed_in_float32():
     half = rows(0).astype(jnp.bfloat16)
     single = half.astype("f4")

@@ -239,18 +239,10 @@ def test_levels_by_hand():
     np.testing.assert_array_equal(levels, 2)
 
 
-def test_pool_equals_the_reference_in_value_and_gradient():
-    check_values_and_gradients(
-        {
-            str(size): (
-                "roi_pool",
-                feature_map(ties=True),
-                BOXES,
-                {"output_size": size, "spatial_scale": 0.25},
-            )
-            for size in ((3, 1), 7)
-        }
-    )
+@pytest.mark.parametrize("size", slow_but([3, 7], [3]))
+def test_pool_equals_the_reference_in_value_and_gradient(size):
+    options = {"output_size": size, "spatial_scale": 0.25}
+    check_values_and_gradients({"pool": ("roi_pool", feature_map(ties=True), BOXES, options)})
 
 
 def test_pool_by_hand():
@@ -319,21 +311,18 @@ def test_hard_boxes_give_finite_values_and_gradients(name):
     chex.assert_tree_all_finite(jax.device_get(run(_FEATURES, HARD)))
 
 
-def test_no_boxes():
+@pytest.mark.parametrize("name", slow_but(_OPS, ["roi_pool"]))
+def test_no_boxes(name):
     empty = np.zeros((0, 4), np.float32)
+    op = functools.partial(getattr(roi, name), output_size=(2, 3), spatial_scale=1.0)
 
     @jax.jit
     def run(features):
-        results = []
-        for op in (roi.roi_align, roi.roi_pool):
-            op = functools.partial(op, output_size=(2, 3), spatial_scale=1.0)
-            gradient = jax.grad(lambda x, op=op: op(x, empty).sum())(features)
-            results.append((op(features, empty), gradient))
-        return results
+        return op(features, empty), jax.grad(lambda x: op(x, empty).sum())(features)
 
-    for value, gradient in run(_FEATURES):
-        assert value.shape == (0, 2, 3, 3)
-        np.testing.assert_array_equal(gradient, 0)
+    value, gradient = run(_FEATURES)
+    assert value.shape == (0, 2, 3, 3)
+    np.testing.assert_array_equal(gradient, 0)
     levels = functools.partial(roi.assign_levels, min_level=2, max_level=5)
     assert jax.eval_shape(levels, empty).shape == (0,)
 
