@@ -204,17 +204,11 @@ EAGER_SLOW = [
     "batch_norm",
     "conv2d",
     "conv_transpose2d",
-    "decode_yolo",
     "encode_boxes",
-    "heatmap_argmax",
-    "match_anchors",
     "max_pool_with_indices",
-    "multilevel_roi_align",
     "nms",
     "resize_bicubic",
-    "sample_balanced",
     "space_to_depth",
-    "ssd_default_boxes",
 ]
 NO_ARRAYS = {name for name, (makers, _) in CASES.items() if not makers}
 

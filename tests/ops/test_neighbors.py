@@ -44,7 +44,7 @@ def test_equals_the_reference():
 def test_any_block_equals_the_reference(metric):
     pair, arrays = (nearest_neighbors, reference.nearest_neighbors), (rows(2, 9), rows(3, 8))
     cases = {}
-    for block in (1, 2, 5, 8, 9):
+    for block in (2, 9):
         how = {"k": 8, "metric": metric, "block": block}
         cases[str(how)] = Case(*pair, arrays, how)
     check_cases(cases)

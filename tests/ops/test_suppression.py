@@ -94,7 +94,7 @@ THRESHOLDS = np.float32([0, 0.25, 1 / 3, 0.5, 0.7, 1])
             (40, 300, 1),
         ],
         quick=[(13, 300, 4)],
-        slow=[(0, 10, None), (5, 500, None), (1, 500, None), (2, 500, None), (40, 300, 1)],
+        slow=[(0, 10, None), (5, 500, None), (40, 300, 1)],
     ),
 )
 def test_equal_to_a_plain_loop(monkeypatch, count, cases, tile):
@@ -127,8 +127,7 @@ def test_equal_to_a_plain_loop(monkeypatch, count, cases, tile):
             np.testing.assert_array_equal(valid[case], expected[1], err_msg=f"case {case}")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("count", [256, 257])
+@pytest.mark.parametrize("count", long_but([256, 257], [], [257]))
 def test_equal_to_a_plain_loop_around_the_size_of_a_tile(count):
     boxes, scores = hard_cases(np.random.default_rng(count), 6, count)
     sizes = (10, 256, 1000)
@@ -223,8 +222,7 @@ def test_each_equals_the_reference(which):
     check_cases(cases)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("tile", [4, 256])
+@pytest.mark.parametrize("tile", long_but([4, 256], [], [4]))
 def test_batched_equals_each_class_by_itself_in_many_cases(monkeypatch, tile):
     monkeypatch.setattr(suppression, "_CPU_TILE", tile)
     rng = np.random.default_rng(tile)
