@@ -180,14 +180,14 @@ CASES = {
 }
 # What is tested by default: one of each kind of rule.
 QUICK = ["conv2d", "max_pool", "resize_bilinear"]
-# Compositions of JAX's own operations, which JAX differentiates, and further forms of the others.
+# Mostly compositions of JAX's own operations, which JAX differentiates, or further forms.
 LONG = [
     "adaptive_avg_pool",
     "box_area",
     "box_convert",
-    "box_iou",
     "channel_shuffle",
     "clip_boxes_to_image",
+    "complete_box_iou",
     "conv2d, depthwise, many taps",
     "conv2d, many narrow groups",
     "conv2d, pointwise",
@@ -209,9 +209,12 @@ LONG = [
     "heatmap_argmax",
     "max_pool, large",
     "multilevel_roi_align",
+    "nearest_neighbors",
     "resize_bilinear, many terms",
     "resize_nearest",
+    "roi_pool",
     "shape_iou",
+    "soft_argmax",
 ]
 # By definition a part of the derivative is left out.
 NOT_BY_DIFFERENCES = {
