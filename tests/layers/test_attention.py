@@ -48,13 +48,14 @@ def test_attention_of_each_head_is_the_equation():
 def test_scores_are_divided_by_the_root_of_their_length_and_biased_by_nothing():
     query, key, value = normal(5, 1, 4), normal(6, 1, 4, seed=1), normal(6, 1, 2, seed=2)
     expected = reference_attention(query[:, 0], key[:, 0], value[:, 0], 0.5, np.zeros((5, 6)))
-    np.testing.assert_allclose(attention(query, key, value)[:, 0], expected, rtol=1e-4, atol=1e-6)
+    found = jax.jit(attention)(query, key, value)[:, 0]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_the_softmax_of_half_precision_is_one_of_float32():
     # Scores of 100 and 100.78125, which would be 101 in bfloat16.
     arrays = np.full((1, 1, 1), 100), np.array([[[1]], [[1.0078125]]]), np.array([[[0]], [[1]]])
-    given = attention(*(jnp.asarray(x, jnp.bfloat16) for x in arrays))
+    given = jax.jit(attention)(*(x.astype(jnp.bfloat16) for x in arrays))
     assert given.dtype == jnp.bfloat16
     np.testing.assert_allclose(given.item(), 1 / (1 + math.exp(-0.78125)), rtol=1e-2)
 
@@ -88,28 +89,41 @@ def reference_self_attention(params, x, heads, cosine):
     return np.concatenate(results, axis=-1) @ params["out"]["kernel"] + params["out"]["bias"]
 
 
-@pytest.mark.parametrize("cosine", [False, True])
-def test_self_attention_is_its_layers_around_attention(cosine):
-    model, x = SelfAttention(cosine=cosine), normal(3, 5, 8)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), x)["params"]
+def test_self_attention_is_its_layers_around_attention():
+    models, x = {cosine: SelfAttention(cosine=cosine) for cosine in (False, True)}, normal(3, 5, 8)
+    shapes = jax.eval_shape(models[True].init, jax.random.key(0), x)["params"]
     assert jax.tree.map(jnp.shape, shapes) == {
         "qkv": {"kernel": (8, 24), "bias": (24,)},
         "out": {"kernel": (8, 8), "bias": (8,)},
     }
     params = jax.tree.map(lambda like: 0.5 * normal(*like.shape, seed=like.size), shapes)
-    given = jax.jit(model.apply)({"params": params}, x)
-    for one, expected in zip(given, x, strict=True):
-        expected = reference_self_attention(params, expected, 2, cosine)
-        np.testing.assert_allclose(one, expected, rtol=1e-4, atol=1e-5)
+
+    @jax.jit
+    def run(params, x):
+        return {cosine: model.apply({"params": params}, x) for cosine, model in models.items()}
+
+    for cosine, given in run(params, x).items():
+        for one, expected in zip(given, x, strict=True):
+            expected = reference_self_attention(params, expected, 2, cosine)
+            np.testing.assert_allclose(one, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float16])
-def test_a_direction_of_nothing_has_a_finite_gradient(dtype):
-    model, x = SelfAttention(cosine=True, dtype=dtype), np.zeros((1, 3, 4), dtype)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+def test_a_direction_of_nothing_has_a_finite_gradient():
+    dtypes = (jnp.float32, jnp.float16)
+    x = np.zeros((1, 3, 4), "f4")
+    shapes = jax.eval_shape(SelfAttention(cosine=True).init, jax.random.key(0), x)
     variables = jax.tree.map(lambda like: np.zeros(like.shape, like.dtype), shapes)
-    gradient = jax.jit(jax.grad(lambda x: model.apply(variables, x).sum()))(x)
-    assert np.isfinite(gradient).all()
+
+    @jax.jit
+    def gradients(x):
+        def total(x, dtype):
+            return SelfAttention(cosine=True, dtype=dtype).apply(variables, x).sum()
+
+        return [jax.grad(total)(x.astype(dtype), dtype) for dtype in dtypes]
+
+    for dtype, gradient in zip(dtypes, gradients(x), strict=True):
+        assert gradient.dtype == dtype
+        assert np.isfinite(gradient).all()
 
 
 def test_heads_that_do_not_divide_the_channels():
@@ -119,7 +133,8 @@ def test_heads_that_do_not_divide_the_channels():
 
 def test_windows_of_neighbours_and_of_a_grid():
     x = np.arange(24).reshape(1, 4, 6, 1)
-    windows, grid = (to_windows(x, 2, grid=grid)[0, :, :, 0] for grid in (False, True))
+    both = jax.jit(lambda x: [to_windows(x, 2, grid=grid) for grid in (False, True)])
+    windows, grid = (windows[0, :, :, 0] for windows in jax.device_get(both(x)))
     assert windows.tolist()[:2] == [[0, 1, 6, 7], [2, 3, 8, 9]]
     assert windows.tolist()[5] == [16, 17, 22, 23]
     assert grid.tolist()[:2] == [[0, 3, 12, 15], [1, 4, 13, 16]]
@@ -128,10 +143,15 @@ def test_windows_of_neighbours_and_of_a_grid():
 
 @pytest.mark.parametrize("grid", [False, True])
 def test_windows_go_back(grid):
+    @jax.jit
+    def run(x):
+        windows = to_windows(x, 3, grid=grid)
+        return windows, from_windows(windows, 6, 9, grid=grid)
+
     x = normal(2, 6, 9, 5)
-    windows = to_windows(x, 3, grid=grid)
+    windows, again = run(x)
     assert windows.shape == (2, 6, 9, 5)
-    np.testing.assert_array_equal(from_windows(windows, 6, 9, grid=grid), x)
+    np.testing.assert_array_equal(again, x)
 
 
 def test_position_indices_number_offsets():
@@ -148,4 +168,4 @@ def test_position_indices_number_offsets():
 def test_gelu_is_the_exact_one():
     x = np.linspace(-5, 5, 41, dtype=np.float32)
     expected = [v * (1 + math.erf(v / math.sqrt(2))) / 2 for v in x]
-    np.testing.assert_allclose(gelu(x), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(gelu)(x), expected, rtol=1e-4, atol=1e-6)

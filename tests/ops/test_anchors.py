@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from jax.test_util import check_grads
 
 from jaxvision.ops import anchors as module
 from jaxvision.ops.anchors import (
@@ -27,12 +26,9 @@ from jaxvision.ops.anchors import (
     ssd_default_boxes,
     ssd_scales,
 )
-from jaxvision.testing import (
-    TRANSFORMS,
-    check_finite_gradients,
-    check_op,
-    check_padding_invariance,
-)
+from jaxvision.testing import check_finite_gradients, check_padding_invariance
+from tests.marks import slow_but
+from tests.ops.compiled import Case, assert_all_equal, check_cases, compiled
 from tests.ops.parity import import_torchvision
 from tests.reference.ops import anchors as reference
 
@@ -40,8 +36,14 @@ SHAPES = np.float32([[3, 4], [3, 4], [10, 2], [1e-3, 1e6], [0, 5], [-3, -4], [1e
 PYRAMID = ((16, 20), (8, 10), (4, 5), (2, 3), (1, 2))
 
 
-# Compiled as a whole: op by op it takes much longer, and `check_op` sees to that.
-kmeans = jax.jit(kmeans_anchors, static_argnames=("k", "distance", "iterations"))
+kmeans = compiled(kmeans_anchors)
+DISTANCES = ("iou", "sse")
+
+
+@jax.jit
+def four_means(key, shapes, mask):
+    """Of some of the shapes, by both distances."""
+    return {d: kmeans_anchors(key, shapes, mask, k=4, distance=d) for d in DISTANCES}
 
 
 def _shapes(seed, count, scale=100.0):
@@ -54,32 +56,36 @@ def _shapes(seed, count, scale=100.0):
 # Grids
 
 
-@pytest.mark.parametrize("stride", [8, (4.5, 16)])
-@pytest.mark.parametrize("offset", [0.0, 0.5])
-def test_grids_equal_the_reference(stride, offset):
-    options = {"feature_size": (2, 3), "stride": stride, "offset": offset}
-    check_op(grid_anchors, reference.grid_anchors, _shapes(0, 4), **options)
+def test_grids_equal_the_reference():
+    cases = {}
+    for stride in (8, (4.5, 16)):
+        for offset in (0.0, 0.5):
+            options = {"feature_size": (2, 3), "stride": stride, "offset": offset}
+            pair = grid_anchors, reference.grid_anchors
+            cases[str(options)] = Case(*pair, (_shapes(0, 4),), options)
+    check_cases(cases)
 
 
-def test_a_grid_by_hand(transform):
-    grid = transform(partial(grid_anchors, feature_size=(1, 2), stride=16))(
-        np.float32([[2, 4], [8, 6]])
-    )
+def test_a_grid_by_hand():
+    grid_of = compiled(grid_anchors)
+    grid = grid_of(np.float32([[2, 4], [8, 6]]), feature_size=(1, 2), stride=16)
     by_hand = [[-1, -2, 1, 2], [-4, -3, 4, 3], [15, -2, 17, 2], [12, -3, 20, 3]]
     np.testing.assert_array_equal(grid, by_hand)
 
 
 def test_grids_have_gradients_to_the_shapes_and_may_be_empty():
     grid = partial(grid_anchors, feature_size=(2, 2), stride=8)
-    check_finite_gradients(grid, SHAPES)
-    assert grid(SHAPES[:0]).shape == (0, 4)
-    with jax.enable_x64(True):
-        check_grads(jax.jit(grid), (SHAPES[:3].astype("f8"),), order=1, modes=["rev"])
+    assert jax.eval_shape(grid, SHAPES[:0]).shape == (0, 4)
+    # Each shape adds half of its sides to every corner, and takes it from the opposite one.
+    weights = np.random.default_rng(0).normal(size=(4 * len(SHAPES), 4)).astype("f4")
+    gradient = jax.jit(jax.grad(lambda shapes: (weights * grid(shapes)).sum()))(SHAPES)
+    pulled = weights.reshape(4, len(SHAPES), 4).sum(axis=0)
+    np.testing.assert_allclose(gradient, (pulled[:, 2:] - pulled[:, :2]) / 2, rtol=1e-4, atol=1e-5)
 
 
 def test_shapes_have_the_area_and_the_ratio_asked_for():
     scales, ratios = (32, 100), (0.5, 1, 3)
-    shapes = anchor_shapes(scales, ratios)
+    shapes = np.asarray(compiled(anchor_shapes)(scales, ratios))
     np.testing.assert_allclose(shapes, reference.anchor_shapes(scales, ratios), rtol=1e-6)
     np.testing.assert_allclose(shapes.prod(axis=1), [32**2, 100**2] * 3, rtol=1e-5)
     np.testing.assert_allclose(shapes[:, 1] / shapes[:, 0], np.repeat(ratios, 2), rtol=1e-6)
@@ -94,28 +100,30 @@ def _on_pyramid(shapes_of_maps, strides):
     )
 
 
-def test_rpn_anchors_are_grids_of_shapes():
-    shapes = [reference.anchor_shapes([s], [0.5, 1, 2]) for s in (32, 64, 128, 256, 512)]
-    expected = _on_pyramid(shapes, [4, 8, 16, 32, 64])
-    anchors = rpn_anchors(PYRAMID)
-    np.testing.assert_allclose(anchors, expected, rtol=1e-5)
-    np.testing.assert_array_equal(jax.jit(lambda: rpn_anchors(PYRAMID))(), anchors)
-
-
-def test_one_map_of_faster_rcnn_has_nine_anchors_a_position():
-    # The table in the paper's section 3.3: 128^2, 256^2, 512^2 with ratios 2:1, 1:1, 1:2.
-    anchors = rpn_anchors([(38, 50)], strides=(16,), scales=((128, 256, 512),))
-    assert anchors.shape == (38 * 50 * 9, 4)
-    sizes = anchors[:9, 2:] - anchors[:9, :2]
+def test_pyramid_anchors_are_grids_of_shapes():
+    # The table in section 3.3 of Faster R-CNN: 128^2, 256^2, 512^2 with ratios 2:1, 1:1, 1:2.
+    one_map = {"strides": (16,), "scales": ((128, 256, 512),)}
+    rpn, retinanet, nine = jax.device_get(
+        jax.jit(
+            lambda: (
+                rpn_anchors(PYRAMID),
+                retinanet_anchors(PYRAMID),
+                rpn_anchors([(38, 50)], **one_map),
+            )
+        )()
+    )
+    sides = (32, 64, 128, 256, 512)
+    shapes = [reference.anchor_shapes([s], [0.5, 1, 2]) for s in sides]
+    np.testing.assert_allclose(rpn, _on_pyramid(shapes, [4, 8, 16, 32, 64]), rtol=1e-5)
+    # RetinaNet has three scales an octave.
+    scales = [[s * 2 ** (i / 3) for i in range(3)] for s in sides]
+    shapes = [reference.anchor_shapes(s, [0.5, 1, 2]) for s in scales]
+    np.testing.assert_allclose(retinanet, _on_pyramid(shapes, [8, 16, 32, 64, 128]), rtol=1e-5)
+    # One map of Faster R-CNN has nine anchors a position.
+    assert nine.shape == (38 * 50 * 9, 4)
+    sizes = nine[:9, 2:] - nine[:9, :2]
     np.testing.assert_allclose(sizes.prod(axis=1), [128**2, 256**2, 512**2] * 3, rtol=1e-5)
     np.testing.assert_allclose(sizes[0], [128 * 2**0.5, 128 / 2**0.5], rtol=1e-5)
-
-
-def test_retinanet_has_three_scales_an_octave():
-    scales = [[s * 2 ** (i / 3) for i in range(3)] for s in (32, 64, 128, 256, 512)]
-    shapes = [reference.anchor_shapes(s, [0.5, 1, 2]) for s in scales]
-    expected = _on_pyramid(shapes, [8, 16, 32, 64, 128])
-    np.testing.assert_allclose(retinanet_anchors(PYRAMID), expected, rtol=1e-5)
 
 
 @pytest.mark.parity
@@ -140,44 +148,45 @@ def test_pyramid_anchors_equal_torchvisions():
 # SSD
 
 
-@pytest.mark.parametrize(("layout", "count"), [(SSD300, 8_732), (SSD512, 24_564)])
-def test_the_published_networks_have_their_number_of_default_boxes(layout, count):
-    boxes = jax.jit(lambda: ssd_default_boxes(**layout))()
-    assert boxes.shape == (count, 4)
-    assert (boxes[:, 2:] > boxes[:, :2]).all()
-    clipped = jax.jit(lambda: ssd_default_boxes(**layout, clip=True))()
+def test_the_published_networks_have_their_number_of_default_boxes():
+    @jax.jit
+    def run():
+        plain = [ssd_default_boxes(**layout) for layout in (SSD300, SSD512)]
+        return plain, ssd_default_boxes(**SSD300, clip=True)
+
+    (boxes, more), clipped = jax.device_get(run())
+    assert boxes.shape == (8_732, 4)
+    assert more.shape == (24_564, 4)
+    for found in (boxes, more):
+        assert (found[:, 2:] > found[:, :2]).all()
     assert clipped.min() >= 0
-    assert clipped.max() <= layout["image_size"][0]
-    np.testing.assert_array_equal(clipped, jnp.clip(boxes, 0, layout["image_size"][0]))
+    assert clipped.max() <= 300
+    np.testing.assert_array_equal(clipped, np.clip(boxes, 0, 300))
+    # By hand, map 6, one position: 264 and sqrt(264 * 315) square, then 2:1 and 1:2.
+    last = boxes[-4:]
+    np.testing.assert_allclose((last[:, :2] + last[:, 2:]) / 2, np.full((4, 2), 150), rtol=1e-6)
+    extra, root = math.sqrt(264 * 315), math.sqrt(2)
+    by_hand = [[264, 264], [extra, extra], [264 * root, 264 / root], [264 / root, 264 * root]]
+    np.testing.assert_allclose(last[:, 2:] - last[:, :2], by_hand, rtol=1e-6)
 
 
-@pytest.mark.parametrize("clip", [False, True])
-def test_default_boxes_equal_the_reference(clip):
+def test_default_boxes_equal_the_reference():
     layout = {
         "feature_sizes": ((4, 3), (2, 2), (1, 1)),
         "image_size": (120, 90),
         "sizes": (20, 40, 70, 100),
         "aspect_ratios": ((2,), (2, 3), ()),
-        "clip": clip,
     }
-    expected = reference.ssd_default_boxes(**layout)
-    np.testing.assert_allclose(ssd_default_boxes(**layout), expected, rtol=1e-5, atol=1e-5)
-    jitted = jax.jit(lambda: ssd_default_boxes(**layout))()
-    np.testing.assert_allclose(jitted, expected, rtol=1e-5, atol=1e-5)
+    cases = {}
+    for clip in (False, True):
+        pair = ssd_default_boxes, reference.ssd_default_boxes
+        cases[f"clip: {clip}"] = Case(*pair, (), {**layout, "clip": clip}, atol=1e-5)
+    check_cases(cases)
 
 
 def test_scales_are_those_of_the_papers_equation():
     np.testing.assert_allclose(ssd_scales(6), [0.2, 0.34, 0.48, 0.62, 0.76, 0.9, 1.04])
     np.testing.assert_allclose(ssd_scales(2, smallest=0.1, largest=0.5), [0.1, 0.5, 0.9])
-
-
-def test_the_last_default_boxes_of_ssd300_by_hand():
-    # Map 6, one position: 264 and sqrt(264 * 315) square, then 2:1 and 1:2.
-    boxes = ssd_default_boxes(**SSD300)[-4:]
-    np.testing.assert_allclose((boxes[:, :2] + boxes[:, 2:]) / 2, np.full((4, 2), 150), rtol=1e-6)
-    extra, root = math.sqrt(264 * 315), math.sqrt(2)
-    by_hand = [[264, 264], [extra, extra], [264 * root, 264 / root], [264 / root, 264 * root]]
-    np.testing.assert_allclose(boxes[:, 2:] - boxes[:, :2], by_hand, rtol=1e-6)
 
 
 @pytest.mark.parity
@@ -201,36 +210,43 @@ def test_default_boxes_equal_torchvisions(layout):
 # Shapes and k-means
 
 
-def test_shape_iou_equals_the_reference():
-    check_op(shape_iou, reference.shape_iou, SHAPES, SHAPES)
-    check_finite_gradients(jax.jit(shape_iou), SHAPES, SHAPES, argnums=(0, 1))
-    # 3 x 4 in 10 x 2: overlap 3 x 2, union 12 + 20 - 6.
-    np.testing.assert_allclose(shape_iou(SHAPES[:1], SHAPES[2:3]), [[6 / 26]], rtol=1e-6)
-    with jax.enable_x64(True):
-        shapes = _shapes(1, 4).astype("f8"), _shapes(2, 3).astype("f8")
-        check_grads(jax.jit(shape_iou), shapes, order=1, modes=["rev"])
+def test_ious_equal_the_reference():
+    """Of shapes, and their averages, with a mask, without, and with one of nothing."""
+    anchors, none = np.float32([[3, 4], [8, 8]]), np.zeros(8, bool)
+    pair = average_iou, reference.average_iou
+    check_cases(
+        {
+            "pairs": Case(shape_iou, reference.shape_iou, (SHAPES, SHAPES)),
+            "average": Case(*pair, (SHAPES, anchors)),
+            "average of some": Case(*pair, (SHAPES, anchors, np.arange(8) % 3 > 0)),
+            "average of none": Case(*pair, (SHAPES, anchors, none)),
+        }
+    )
 
+    def all_of(shapes, anchors):
+        averages = average_iou(shapes, anchors), average_iou(shapes, anchors, none)
+        return shape_iou(shapes, anchors), averages
 
-def test_average_iou_equals_the_reference():
-    anchors, mask = np.float32([[3, 4], [8, 8]]), np.arange(8) % 3 > 0
-    check_op(average_iou, reference.average_iou, SHAPES, anchors, mask)
-    average = jax.jit(average_iou)
-    for masks in ((), (np.zeros(8, bool),)):
-        expected = reference.average_iou(SHAPES, anchors, *masks)
-        np.testing.assert_allclose(average(SHAPES, anchors, *masks), expected, rtol=1e-6)
-        check_finite_gradients(average, SHAPES, anchors, *masks, argnums=(0, 1))
+    check_finite_gradients(all_of, SHAPES, anchors, argnums=(0, 1))
 
 
 def test_average_iou_by_hand_and_without_shapes():
     anchors = np.float32([[2, 2], [4, 4]])
     # 2 x 2 fits; 4 x 2 has 4 / 8 with the first and 8 / 16 with the second; no area, not counted.
     shapes = np.float32([[2, 2], [4, 2], [0, 3]])
-    average = jax.jit(average_iou)
-    np.testing.assert_allclose(average(shapes, anchors), 0.75, rtol=1e-6)
-    assert average(shapes[:0], anchors) == 0
-    assert average(shapes, anchors[:0]) == 0
+
+    @jax.jit
+    def run(shapes, anchors):
+        average = average_iou(shapes, anchors)
+        nothing = average_iou(shapes[:0], anchors), average_iou(shapes, anchors[:0])
+        return average, nothing, shape_iou(shapes[1:2], anchors)
+
+    average, nothing, pair = run(shapes, anchors)
+    np.testing.assert_allclose(average, 0.75, rtol=1e-6)
+    assert nothing == (0, 0)
+    np.testing.assert_allclose(pair, [[4 / 8, 8 / 16]], rtol=1e-6)
     check_padding_invariance(
-        jax.jit(lambda shapes, mask: average_iou(shapes, anchors, mask)),
+        lambda shapes, mask: average_iou(shapes, anchors, mask),
         shapes,
         np.array([True, False, True]),
         padded=(0,),
@@ -238,70 +254,63 @@ def test_average_iou_by_hand_and_without_shapes():
     )
 
 
-@pytest.mark.parametrize("distance", ["iou", "sse"])
-def test_kmeans_equals_the_reference(distance):
+def test_kmeans_equals_the_reference():
     shapes, mask = _shapes(0, 40), np.arange(40) % 5 > 0
     shapes[3] = 0
-    options = {"k": 4, "distance": distance}
-    for seed in range(1, 6):
+    for seed in range(4):
         args = jax.random.key(seed), shapes, mask
-        expected = reference.kmeans_anchors(*args, **options)
-        np.testing.assert_allclose(kmeans(*args, **options), expected, rtol=1e-5)
-    args = jax.random.key(0), shapes, mask
-    # Op by op, and over devices, one distance does for both.
-    transforms = TRANSFORMS if distance == "iou" else ["jit", "vmap"]
-    check_op(kmeans_anchors, reference.kmeans_anchors, *args, transforms=transforms, **options)
+        for distance, means in four_means(*args).items():
+            expected = reference.kmeans_anchors(*args, k=4, distance=distance)
+            np.testing.assert_allclose(means, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_kmeans_stops_after_the_iterations_asked_for():
     rng = np.random.default_rng(5)
     key, shapes = jax.random.key(0), rng.uniform(1, 100, (40, 2)).astype("f4")
-    results = []
-    for iterations in (1, 2, 300):
-        expected = reference.kmeans_anchors(key, shapes, k=4, iterations=iterations)
-        actual = kmeans(key, shapes, k=4, iterations=iterations)
-        np.testing.assert_allclose(actual, expected, rtol=1e-5)
-        results.append(expected)
-    assert np.abs(results[0] - results[1]).max() > 0.1
-    assert np.abs(results[1] - results[2]).max() > 0.1
+    first, last = (
+        reference.kmeans_anchors(key, shapes, k=4, iterations=iterations) for iterations in (1, 300)
+    )
+    actual = kmeans(key, shapes, k=4, iterations=1)
+    np.testing.assert_allclose(actual, first, rtol=1e-5)
+    assert np.abs(first - last).max() > 0.1
 
 
-def test_kmeans_by_hand(transform):
-    # Two pairs far apart: the means of the pairs, smaller area first.
-    shapes = np.float32([[100, 100], [2, 4], [120, 100], [4, 4]])
+def test_kmeans_by_hand():
+    # Four pairs far apart: the means of the pairs, smaller area first.
+    pairs = [[1000, 1000], [2, 4], [1000, 10], [10, 2000]]
+    pairs += [[1010, 1000], [4, 4], [1010, 10], [10, 2010]]
+    shapes = np.resize(np.float32(pairs), (40, 2))
+    for means in four_means(jax.random.key(0), shapes, np.arange(40) < 8).values():
+        by_hand = [[3, 4], [1005, 10], [10, 2005], [1005, 1000]]
+        np.testing.assert_allclose(means, by_hand, rtol=1e-6)
 
-    def cluster(key, shapes):
-        return [kmeans(key, shapes, k=2, distance=distance) for distance in ("iou", "sse")]
 
-    for means in transform(cluster)(jax.random.key(0), shapes):
-        np.testing.assert_allclose(means, [[3, 4], [110, 100]], rtol=1e-6)
-
-
-@pytest.mark.parametrize("distance", ["iou", "sse"])
+@pytest.mark.parametrize("distance", slow_but(DISTANCES, ["iou"]))
 def test_padding_does_not_change_the_clusters(distance):
     shapes, mask = _shapes(6, 40), np.arange(40) % 4 > 0
     longer = np.concatenate([shapes, 1000 * _shapes(7, 7)]), np.append(mask, [False] * 7)
-    expected = kmeans(jax.random.key(1), shapes, mask, k=4, distance=distance)
+    expected = four_means(jax.random.key(1), shapes, mask)[distance]
     assert expected.max() < 1000
     actual = kmeans(jax.random.key(1), *longer, k=4, distance=distance)
     np.testing.assert_allclose(actual, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("distance", ["iou", "sse"])
-def test_few_and_equal_shapes(distance):
-    def cluster(shapes, count):
+def test_few_and_equal_shapes():
+    def check(shapes, count, expected):
         """With anything behind the first `count`."""
         mask = np.arange(40) < count
         shapes = np.concatenate([np.float32(shapes), _shapes(8, 40)])[:40]
-        return kmeans(jax.random.key(0), shapes, mask, k=4, distance=distance)
+        for means in four_means(jax.random.key(0), shapes, mask).values():
+            np.testing.assert_array_equal(means, expected)
 
-    np.testing.assert_array_equal(cluster([[5, 5]], 0), np.zeros((4, 2)))
-    np.testing.assert_array_equal(cluster([[5, 0], [-3, 9]], 2), np.zeros((4, 2)))
-    np.testing.assert_array_equal(cluster([[5, 3]], 1), [[5, 3]] * 4)
-    np.testing.assert_array_equal(cluster([[5, 3], [5, 3], [0, 0]], 3), [[5, 3]] * 4)
+    check([[5, 5]], 0, np.zeros((4, 2)))
+    check([[5, 0], [-3, 9]], 2, np.zeros((4, 2)))
+    check([[5, 3]], 1, [[5, 3]] * 4)
+    check([[5, 3], [5, 3], [0, 0]], 3, [[5, 3]] * 4)
     four = [[5, 5], [1, 1], [3, 3], [9, 8]]  # as many as there are means
-    np.testing.assert_array_equal(cluster(four * 4, 16), [[1, 1], [3, 3], [5, 5], [9, 8]])
-    none = kmeans(jax.random.key(0), np.zeros((0, 2), "f4"), k=4, distance=distance)
+    check(four * 4, 16, [[1, 1], [3, 3], [5, 5], [9, 8]])
+    none = kmeans(jax.random.key(0), np.zeros((0, 2), "f4"), k=4)
     np.testing.assert_array_equal(none, np.zeros((4, 2)))
 
 
@@ -326,7 +335,7 @@ def test_any_shapes_give_sorted_means_within_their_range(shapes, mask, seed):
 
 def test_means_are_those_of_their_shapes():
     shapes = _shapes(9, 40)
-    means = np.asarray(kmeans(jax.random.key(0), shapes, k=4))
+    means = np.asarray(four_means(jax.random.key(0), shapes, np.ones(40, bool))["iou"])
     nearest = reference.shape_iou(shapes, means).argmax(axis=1)
     for index, mean in enumerate(means):
         np.testing.assert_allclose(mean, shapes[nearest == index].mean(axis=0), rtol=1e-4)
@@ -386,11 +395,22 @@ def _dtypes(dtype):
 
 def test_half_precision_is_computed_in_float32():
     assert _dtypes("bfloat16") == _dtypes("float16") == _dtypes("float32") == {"float32"}
-    shapes = jnp.asarray(_shapes(8, 40), jnp.bfloat16)
-    np.testing.assert_array_equal(
-        kmeans(jax.random.key(0), shapes, k=4),
-        kmeans(jax.random.key(0), shapes.astype("f4"), k=4),
-    )
+
+
+@pytest.mark.slow
+def test_means_of_half_precision_are_computed_in_float32():
+    half = _shapes(8, 40).astype(jnp.bfloat16)
+    key, mask = jax.random.key(0), np.ones(40, bool)
+    assert_all_equal(four_means(key, half, mask), four_means(key, half.astype("f4"), mask))
+
+
+@pytest.mark.slow
+def test_means_of_double_precision_equal_the_reference():
+    with jax.enable_x64(True):
+        arrays = jax.random.key(0), _shapes(9, 40).astype("f8")
+        how = {"options": {"k": 4}, "rtol": 1e-12, "atol": 0}
+        means = Case(kmeans_anchors, reference.kmeans_anchors, arrays, **how)
+        check_cases({"means": means})
 
 
 def test_double_precision_stays():
@@ -398,11 +418,8 @@ def test_double_precision_stays():
         assert _dtypes("float64") == {"float64"}
         shapes = _shapes(9, 40).astype("f8")
         options = {"feature_size": (2, 2), "stride": 8.1}
-        expected = reference.grid_anchors(shapes, **options)
-        np.testing.assert_allclose(grid_anchors(shapes, **options), expected, rtol=1e-13)
-        expected = reference.kmeans_anchors(jax.random.key(0), shapes, k=4)
-        actual = kmeans(jax.random.key(0), shapes, k=4)
-        np.testing.assert_allclose(actual, expected, rtol=1e-12)
+        pair = grid_anchors, reference.grid_anchors
+        check_cases({"grid": Case(*pair, (shapes,), options, rtol=1e-13, atol=0)})
         constants = jax.eval_shape(
             lambda: (anchor_shapes([32], [1]), rpn_anchors(PYRAMID), ssd_default_boxes(**SSD300))
         )
@@ -424,7 +441,7 @@ def test_double_precision_stays():
 )
 def test_wrong_shapes_and_dtypes_name_the_argument(name, args, static, argument):
     with pytest.raises(AssertionError, match=f"^{argument} is "):
-        jax.jit(partial(getattr(module, name), **static))(*args)
+        jax.eval_shape(partial(getattr(module, name), **static), *args)
 
 
 def test_wrong_arguments_of_kmeans_are_named():

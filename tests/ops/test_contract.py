@@ -1,10 +1,9 @@
-"""What every public operator promises: no NaN at the extremes, errors that name the argument."""
+"""What every public operator promises: no NaN, the same however it is run, errors that help."""
 
 import inspect
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,6 +11,7 @@ from jaxvision import ops
 from tests.makers import COORDINATE, mask, whole
 from tests.makers import extreme_boxes as boxes
 from tests.makers import extreme_numbers as numbers
+from tests.marks import long_but, slow_but
 
 
 def sides(*shape):
@@ -168,6 +168,48 @@ PLACEMENT = {
     "to_original",
 }
 ANY_DTYPE = {"resize_nearest"}
+# Small programs of every kind; the others are slow tests.
+QUICK = [
+    "anchor_shapes",
+    "assign_to_grid",
+    "avg_pool",
+    "batch_norm",
+    "best_anchor",
+    "box_convert",
+    "cell_index",
+    "channel_shuffle",
+    "clip_boxes_to_image",
+    "complete_box_iou",
+    "conv2d",
+    "conv_transpose2d",
+    "decode_boxes",
+    "decode_yolo",
+    "encode_boxes",
+    "encode_yolo",
+    "gaussian_heatmaps",
+    "grid_anchors",
+    "local_response_norm",
+    "majority_vote",
+    "mask_to_indices",
+    "max_pool",
+    "max_unpool",
+    "mine_hard_negatives",
+    "resize_bilinear",
+    "rpn_anchors",
+    "ssd_default_boxes",
+]
+EAGER_QUICK = ["box_iou"]
+# Those with a form for each platform, and one of each further file.
+EAGER_SLOW = [
+    "batch_norm",
+    "conv2d",
+    "conv_transpose2d",
+    "encode_boxes",
+    "max_pool_with_indices",
+    "nms",
+    "resize_bicubic",
+    "space_to_depth",
+]
 NO_ARRAYS = {name for name, (makers, _) in CASES.items() if not makers}
 
 
@@ -209,12 +251,51 @@ def test_the_docstring_of_a_host_function_says_what_is_returned(name):
     assert section in inspect.getdoc(function)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_the_extremes_give_no_nan(name):
-    function = jax.jit(bound(name))
-    for seed in range(1 if name in NO_ARRAYS else 20):
-        for result in jax.tree.leaves(function(*arrays_of(name, seed))):
-            assert not jnp.isnan(result).any(), f"seed {seed}"
+DEVICES, EXAMPLES = 4, 5
+
+
+def batch_of(name):
+    """The arrays of an operator for each example on each device."""
+    count = DEVICES * EXAMPLES
+    examples = [arrays_of(name, seed) for seed in range(count)]
+    if "key" in CASES[name][0]:
+        examples = [arrays[1:] for arrays in examples]
+    batch = jax.tree.map(lambda *x: np.stack(x).reshape(DEVICES, EXAMPLES, *x[0].shape), *examples)
+    if "key" in CASES[name][0]:
+        batch.insert(0, jax.random.split(jax.random.key(0), (DEVICES, EXAMPLES)))
+    return batch
+
+
+def check_close(actual, expected):
+    """Equal integers; numbers that differ by rounding, beside the largest of them."""
+
+    def check(a, b):
+        largest = np.abs(b).max(initial=0, where=np.isfinite(b)) if b.dtype.kind == "f" else 0
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * largest)
+
+    jax.tree.map(check, actual, expected)
+
+
+@pytest.mark.parametrize("name", slow_but(CASES, QUICK))
+def test_the_extremes_give_no_nan_and_the_same_alone_under_vmap_and_on_each_device(name):
+    if name in NO_ARRAYS:
+        results = jax.device_get(jax.jit(bound(name))())
+    else:
+
+        def run(*batch):
+            first = jax.tree.map(lambda x: x[0], batch)
+            return bound(name)(*first), jax.vmap(bound(name))(*batch)
+
+        alone, results = jax.device_get(jax.pmap(run)(*batch_of(name)))
+        check_close(alone, jax.tree.map(lambda x: x[:, 0], results))
+    for result in jax.tree.leaves(results):
+        assert not np.isnan(result).any()
+
+
+@pytest.mark.parametrize("name", long_but(CASES, EAGER_QUICK, EAGER_SLOW))
+def test_operation_by_operation_it_is_the_same_as_compiled(name):
+    arrays = arrays_of(name, 0)
+    check_close(jax.device_get(bound(name)(*arrays)), jax.device_get(jax.jit(bound(name))(*arrays)))
 
 
 WRONG = [
@@ -237,4 +318,4 @@ def test_a_wrong_shape_or_dtype_names_the_argument(name, argument):
     for wrong in [right.ravel()[0], wrong_dtype][: 1 if name in ANY_DTYPE else 2]:
         arrays[position] = [wrong, *given[1:]] if several else wrong
         with pytest.raises(AssertionError, match=message):
-            jax.jit(bound(name))(*arrays)
+            jax.eval_shape(bound(name), *arrays)

@@ -12,7 +12,7 @@ import pytest
 from jaxvision import ops
 from jaxvision.ops.primitives import Form, by_platform, jaxprs_in_params, multilinear
 from tests.derivatives import check_derivatives
-from tests.marks import slow_but
+from tests.marks import long_but
 
 PACKAGE = pathlib.Path(ops.__file__).parents[1]
 
@@ -178,21 +178,50 @@ CASES = {
         {},
     ),
 }
-# What is tested by default; the others are made of JAX's own operations, or are of no new form.
-QUICK = [
-    "conv2d",
-    "conv2d, depthwise",
-    "conv_transpose2d",
-    "max_pool",
-    "resize_bilinear",
-    "roi_align",
-    "batch_norm",
+# What is tested by default: one of each kind of rule.
+QUICK = ["conv2d", "max_pool", "resize_bilinear"]
+# Mostly compositions of JAX's own operations, which JAX differentiates, or further forms.
+LONG = [
+    "adaptive_avg_pool",
+    "box_area",
+    "box_convert",
+    "channel_shuffle",
+    "clip_boxes_to_image",
+    "complete_box_iou",
+    "conv2d, depthwise, many taps",
+    "conv2d, many narrow groups",
+    "conv2d, pointwise",
+    "conv2d, strips",
+    "conv2d, tiles",
+    "conv_transpose2d, tiles",
+    "decode_yolov1",
+    "depth_to_space",
+    "distance_box_iou",
+    "elementwise_box_iou",
+    "elementwise_complete_box_iou",
+    "elementwise_distance_box_iou",
+    "elementwise_generalized_box_iou",
+    "encode_yolo",
+    "encode_yolov1",
+    "gaussian_heatmaps",
+    "generalized_box_iou",
+    "global_avg_pool",
+    "heatmap_argmax",
+    "max_pool, large",
+    "multilevel_roi_align",
+    "nearest_neighbors",
+    "resize_bilinear, many terms",
+    "resize_nearest",
+    "roi_pool",
+    "shape_iou",
+    "soft_argmax",
 ]
 # By definition a part of the derivative is left out.
 NOT_BY_DIFFERENCES = {
     "complete_box_iou": (ops.complete_box_iou, TWO, {}),
     "elementwise_complete_box_iou": (ops.elementwise_complete_box_iou, PAIRS, {}),
 }
+EVERY = {**CASES, **NOT_BY_DIFFERENCES}
 # Their results are integers, or constants by definition.
 WITHOUT_DERIVATIVES = {
     "anchor_shapes",
@@ -226,13 +255,15 @@ def test_every_public_operator_is_in_the_table():
     # Run-lengths and the placement of images are for the host.
     modules = {name: getattr(ops, name).__module__.rpartition(".")[2] for name in functions}
     on_device = {name for name, file in modules.items() if file not in ("run_lengths", "placement")}
-    cases = {name.split(",")[0] for name in (*CASES, *NOT_BY_DIFFERENCES)}
+    cases = {name.split(",")[0] for name in EVERY}
     assert on_device == cases | WITHOUT_DERIVATIVES
 
 
-@pytest.mark.parametrize("name", slow_but({**CASES, **NOT_BY_DIFFERENCES}, QUICK))
+@pytest.mark.parametrize(
+    "name", long_but(EVERY, QUICK, [name for name in EVERY if name not in (*QUICK, *LONG)])
+)
 def test_all_derivatives_agree(name):
-    function, makers, options = {**CASES, **NOT_BY_DIFFERENCES}[name]
+    function, makers, options = EVERY[name]
     rng = np.random.default_rng(0)
     with jax.enable_x64(True):
         arrays = [make(rng) for make in makers]
@@ -243,8 +274,7 @@ def test_all_derivatives_agree(name):
         )
 
 
-@pytest.mark.parametrize("platform", ["cuda", "tpu"])
-def test_off_cpu_convolutions_and_their_transposes_are_the_librarys(platform):
+def test_off_cpu_convolutions_and_their_transposes_are_the_librarys():
     def gradients(x, kernel):
         return jax.grad(lambda *a: ops.conv2d(*a, groups=4).sum(), argnums=(0, 1))(x, kernel)
 
@@ -253,13 +283,15 @@ def test_off_cpu_convolutions_and_their_transposes_are_the_librarys(platform):
             return gradients(x, kernel)
 
     shapes = [jax.ShapeDtypeStruct(shape, "f4") for shape in ((1, 5, 5, 4), (3, 3, 1, 4))]
-    found = []
-    for fn in (gradients, library):
-        text = jax.jit(fn).trace(*shapes).lower(lowering_platforms=(platform,)).as_text()
-        lines = [line for line in text.splitlines() if "stablehlo.convolution" in line]
-        found.append([re.sub(r"%\w+", "", line) for line in lines])
-    assert len(found[0]) == 2  # the convolution itself is not computed
-    assert sorted(found[0]) == sorted(found[1])
+    traced = [jax.jit(fn).trace(*shapes) for fn in (gradients, library)]
+    for platform in ("cuda", "tpu"):
+        found = []
+        for fn in traced:
+            text = fn.lower(lowering_platforms=(platform,)).as_text()
+            lines = [line for line in text.splitlines() if "stablehlo.convolution" in line]
+            found.append([re.sub(r"%\w+", "", line) for line in lines])
+        assert len(found[0]) == 2  # the convolution itself is not computed
+        assert sorted(found[0]) == sorted(found[1])
 
 
 def primitives_of(jaxpr):
@@ -306,11 +338,15 @@ def test_an_array_for_all_of_a_map_has_the_sum_of_the_cotangents():
         inner = jax.vmap(lambda x, y: jnp.sin(fn(x, y)), (0, None))
         return jax.vmap(inner, (None, 0))(x, y).sum()
 
-    for fn in (first, second, third):
-        actual, expected = (
-            jax.hessian(partial(total, f), argnums=(0, 1))(x, y)
-            for f in (partial(fn, factor=3), lambda x, y: 3 * x * y)
-        )
+    functions = [partial(fn, factor=3) for fn in (first, second, third)]
+    functions.append(lambda x, y: 3 * x * y)
+
+    @jax.jit
+    def hessians(x, y):
+        return [jax.hessian(partial(total, fn), argnums=(0, 1))(x, y) for fn in functions]
+
+    *found, expected = jax.device_get(hessians(x, y))
+    for actual in found:
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), actual, expected)
 
 
@@ -353,7 +389,7 @@ def test_second_derivatives_of_batch_norm_over_a_mapped_axis_are_those_of_the_wh
             fn = partial(gradient, weights=weights, axis_name=axis_name)
             return jax.jvp(fn, (x,), (direction,))
 
-        expected = jax.jit(product)(x, direction, weights)
-        mapped = jax.jit(jax.vmap(partial(product, axis_name="batch"), axis_name="batch"))
-        actual = mapped(x, direction, weights)
+        mapped = jax.vmap(partial(product, axis_name="batch"), axis_name="batch")
+        both = jax.jit(lambda *arrays: (mapped(*arrays), product(*arrays)))
+        actual, expected = both(x, direction, weights)
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-12), actual, expected)

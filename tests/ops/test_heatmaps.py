@@ -1,7 +1,6 @@
 """Heatmaps of landmarks, and landmarks of heatmaps."""
 
 import math
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jax.test_util import check_grads
 
 from jaxvision.ops import gaussian_heatmaps, heatmap_argmax, soft_argmax
-from jaxvision.testing import TRANSFORMS, check_op
+from tests.ops.compiled import Case, assert_all_equal, check_cases, compiled
 from tests.reference.ops import heatmaps as reference
 
 SIZE = (7, 9)
@@ -30,37 +28,40 @@ def maps_of(count=5, seed=0, *, ties=False):
 
 
 def test_a_gaussian_by_hand():
-    found = gaussian_heatmaps(np.float32([[1.5, 0.5], [1, 1]]), size=(2, 3), sigma=2.0)
+    found = compiled(gaussian_heatmaps)(np.float32([[1.5, 0.5], [1, 1]]), size=(2, 3), sigma=2.0)
     one, two, five = (math.exp(-square / 8) for square in (1, 2, 2.5))
     np.testing.assert_allclose(found[..., 0], [[one, 1, one], [two, one, two]], rtol=1e-6)
     half = math.exp(-0.5 / 8)
     np.testing.assert_allclose(found[..., 1], [[half, half, five]] * 2, rtol=1e-6)
 
 
-@pytest.mark.parametrize("sigma", [0.3, 1.0, 40.0])
-def test_gaussians_equal_the_reference(sigma):
-    how = {"size": SIZE, "sigma": sigma, "transforms": TRANSFORMS if sigma == 1 else ["jit"]}
-    check_op(gaussian_heatmaps, reference.gaussian_heatmaps, points_of(), **how)
+def test_each_equals_the_reference():
+    """In one program: of pixels with and without ties, with every option."""
+    cases = {}
+    for sigma in (0.3, 1.0, 40.0):
+        pair = gaussian_heatmaps, reference.gaussian_heatmaps
+        cases[f"sigma {sigma}"] = Case(*pair, (points_of(),), {"size": SIZE, "sigma": sigma})
+    for ties in (False, True):
+        maps = maps_of(ties=ties)
+        maps[..., 0] = np.abs(maps[..., 0])
+        maps[..., 1] = 1  # a plateau
+        for how in ({}, {"subpixel": False}):
+            pair = heatmap_argmax, reference.heatmap_argmax
+            cases[f"ties: {ties}, {how}"] = Case(*pair, (maps,), how)
+    for how in ({}, {"radius": 2}, {"temperature": 0.3}, {"radius": 1.5, "temperature": 4.0}):
+        cases[f"soft, {how}"] = Case(soft_argmax, reference.soft_argmax, (maps_of(),), how)
+    check_cases(cases)
 
 
 def test_the_highest_pixel_by_hand():
     heatmap = np.float32([[0, 1, 0], [2, 4, 1], [0, 1, 0], [0, 0, 0]])[..., None]
-    points, scores = heatmap_argmax(heatmap)
+    highest = compiled(heatmap_argmax)
+    points, scores = highest(heatmap)
     # Along x the logarithms are (1, 2, 0) ln 2: a vertex 1/6 before the middle.
     np.testing.assert_allclose(points, [[1.5 - 1 / 6, 1.5]], rtol=1e-6)
     np.testing.assert_array_equal(scores, [4])
-    centres, _ = heatmap_argmax(heatmap, subpixel=False)
+    centres, _ = highest(heatmap, subpixel=False)
     np.testing.assert_array_equal(centres, [[1.5, 1.5]])
-
-
-@pytest.mark.parametrize("ties", [False, True])
-def test_the_highest_pixel_equals_the_reference(ties):
-    maps = maps_of(ties=ties)
-    maps[..., 0] = np.abs(maps[..., 0])
-    maps[..., 1] = 1  # a plateau
-    transforms = ["jit"] if ties else TRANSFORMS
-    check_op(heatmap_argmax, reference.heatmap_argmax, maps, transforms=transforms)
-    check_op(heatmap_argmax, reference.heatmap_argmax, maps, subpixel=False, transforms=["jit"])
 
 
 _back_and_forth = jax.jit(
@@ -78,7 +79,7 @@ INSIDE = st.tuples(
 )
 
 
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(deadline=None, derandomize=True, max_examples=25)
 @given(st.lists(INSIDE, min_size=4, max_size=4), st.sampled_from([0.6, 1.5]))
 def test_the_highest_place_of_a_gaussian_is_exact(points, sigma):
     points = np.array(points, "f4")
@@ -89,51 +90,38 @@ def test_the_highest_place_of_a_gaussian_is_exact(points, sigma):
 
 def test_a_point_of_a_map_of_one_pixel_is_its_centre():
     one = np.ones((1, 1, 2), "f4")
-    np.testing.assert_array_equal(heatmap_argmax(one)[0], [[0.5, 0.5]] * 2)
-    np.testing.assert_array_equal(soft_argmax(one), [[0.5, 0.5]] * 2)
+    points, soft_points = jax.jit(lambda x: (heatmap_argmax(x)[0], soft_argmax(x)))(one)
+    np.testing.assert_array_equal(points, [[0.5, 0.5]] * 2)
+    np.testing.assert_array_equal(soft_points, [[0.5, 0.5]] * 2)
 
 
 def test_soft_argmax_by_hand():
+    @jax.jit
+    def run(logits, far):
+        ways = {}, {"temperature": 0.5}, {"radius": 0}
+        return [soft_argmax(logits, **how) for how in ways], soft_argmax(far, radius=1)
+
     logits = np.log(np.float32([[1, 2], [4, 1]]))[..., None]
-    np.testing.assert_allclose(soft_argmax(logits), [[7 / 8, 9 / 8]], rtol=1e-6)
-    # (1, 4, 16, 1) / 22, and of the lower row (4, 1) / 5.
-    sharper = [[0.5 + 5 / 22, 0.5 + 17 / 22]]
-    np.testing.assert_allclose(soft_argmax(logits, temperature=0.5), sharper, rtol=1e-6)
-    np.testing.assert_allclose(soft_argmax(logits, radius=0), [[0.5, 1.5]], rtol=1e-6)
     far = np.log(np.float32([[8, 1, 4, 1, 2]]))[..., None]
-    np.testing.assert_allclose(soft_argmax(far, radius=1), [[0.5 + 1 / 9, 0.5]], rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    "how",
-    [
-        {"radius": 2},
-        {"temperature": 0.3},
-        *(
-            pytest.param(x, marks=pytest.mark.slow)
-            for x in ({}, {"radius": 1.5, "temperature": 4.0})
-        ),
-    ],
-)
-def test_soft_argmax_equals_the_reference(how):
-    transforms = TRANSFORMS if how == {"radius": 2} else ["jit"]
-    check_op(soft_argmax, reference.soft_argmax, maps_of(), transforms=transforms, **how)
+    (plain, sharper, alone), near = run(logits, far)
+    np.testing.assert_allclose(plain, [[7 / 8, 9 / 8]], rtol=1e-6)
+    # (1, 4, 16, 1) / 22, and of the lower row (4, 1) / 5.
+    np.testing.assert_allclose(sharper, [[0.5 + 5 / 22, 0.5 + 17 / 22]], rtol=1e-6)
+    np.testing.assert_allclose(alone, [[0.5, 1.5]], rtol=1e-6)
+    np.testing.assert_allclose(near, [[0.5 + 1 / 9, 0.5]], rtol=1e-6)
 
 
 def test_what_is_far_away_draws_only_without_a_radius():
-    maps = np.array(_gaussians(np.float32([[3.4, 3.6]]), 0.7))
-    expected = soft_argmax(10 * maps, radius=2)
-    maps[6, 8] = 0.9
-    np.testing.assert_array_equal(soft_argmax(10 * maps, radius=2), expected)
-    assert np.abs(np.asarray(soft_argmax(10 * maps)) - expected).max() > 1
+    @jax.jit
+    def run(points):
+        maps = _gaussians(points, 0.7)
+        more = maps.at[6, 8].set(0.9)
+        near = soft_argmax(10 * maps, radius=2), soft_argmax(10 * more, radius=2)
+        return *near, soft_argmax(10 * more)
 
-
-@pytest.mark.slow
-@pytest.mark.parametrize("radius", [None, 2])
-def test_soft_argmax_has_the_gradient_of_finite_differences(radius):
-    with jax.enable_x64():
-        maps = maps_of(2).astype("f8")
-        check_grads(jax.jit(partial(soft_argmax, radius=radius)), (maps,), order=1, modes=["rev"])
+    expected, near, drawn = jax.device_get(run(np.float32([[3.4, 3.6]])))
+    np.testing.assert_array_equal(near, expected)
+    assert np.abs(drawn - expected).max() > 1
 
 
 def test_a_pixel_that_may_not_be_has_no_share():
@@ -147,14 +135,14 @@ def test_a_pixel_that_may_not_be_has_no_share():
 
 
 def test_half_precision_is_computed_in_float32():
-    maps = jnp.asarray(maps_of(), jnp.bfloat16)
-    single = maps.astype(jnp.float32)
-    for op in (soft_argmax, heatmap_argmax):
-        half, full = (jax.tree.leaves(op(x)) for x in (maps, single))
-        for a, b in zip(half, full, strict=True):
-            assert a.dtype == jnp.float32
-            np.testing.assert_array_equal(a, b)
-    assert gaussian_heatmaps(jnp.ones((1, 2), jnp.float16), size=SIZE, sigma=1.0).dtype == "f4"
+    @jax.jit
+    def run(maps, points):
+        return soft_argmax(maps), heatmap_argmax(maps), _gaussians(points, 1.0)
+
+    half = maps_of().astype(jnp.bfloat16), points_of().astype(jnp.bfloat16)
+    actual, expected = run(*half), run(*(x.astype("f4") for x in half))
+    assert {x.dtype.name for x in jax.tree.leaves(actual)} == {"float32"}
+    assert_all_equal(actual, expected)
 
 
 @pytest.mark.parametrize(
@@ -168,10 +156,10 @@ def test_half_precision_is_computed_in_float32():
 )
 def test_options_out_of_range_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
-        call()
+        jax.eval_shape(call)
 
 
 @pytest.mark.parametrize("op", [heatmap_argmax, soft_argmax])
 def test_maps_without_a_pixel_are_refused(op):
     with pytest.raises(AssertionError, match=r"is float32\[0, 3, 2\]: give at least one pixel"):
-        op(np.zeros((0, 3, 2), "f4"))
+        jax.eval_shape(op, np.zeros((0, 3, 2), "f4"))

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from jaxvision.ops import matching
-from jaxvision.ops.boxes import box_iou
 from jaxvision.ops.matching import (
     FORCED,
     IGNORE,
@@ -24,19 +23,26 @@ from jaxvision.ops.matching import (
     sample_balanced,
     yolov1_responsible,
 )
-from jaxvision.testing import check_op, check_padding_invariance
+from jaxvision.testing import check_padding_invariance
 from tests.ops.boxes import HARD, random_boxes
+from tests.ops.compiled import Case, assert_all_equal, check_cases, compiled
 from tests.ops.parity import import_torchvision
 from tests.reference.ops import matching as reference
+from tests.reference.ops.boxes import box_iou
 
-quick = settings(deadline=None, derandomize=True, max_examples=50)
+quick = settings(deadline=None, derandomize=True, max_examples=25)
 eighths = st.integers(0, 8).map(lambda n: n / 8)  # many of them are equal
 
-# Compiled as a whole: op by op it takes much longer, and `check_op` sees to that.
-match = jax.jit(match_anchors, static_argnames=("high_threshold", "low_threshold", "forced"))
-sample = jax.jit(sample_balanced, static_argnames=("size", "positive_fraction"))
-mine = jax.jit(mine_hard_negatives, static_argnames=("ratio", "min_negatives"))
-assign = jax.jit(assign_to_grid, static_argnames=("grid_size", "num_anchors"))
+match, sample, mine, assign = (
+    compiled(fn) for fn in (match_anchors, sample_balanced, mine_hard_negatives, assign_to_grid)
+)
+
+
+@partial(jax.jit, static_argnames=("high", "low"))
+def match_in_all_ways(iou, mask, high=0.5, low=0.0):
+    """A list of the matches of each way to force some."""
+    options = {"high_threshold": high, "low_threshold": low}
+    return [match_anchors(iou, mask, **options, forced=forced) for forced in FORCED]
 
 
 # Anchors
@@ -53,40 +59,28 @@ IOU = np.float32(
 )
 
 
-@pytest.mark.parametrize(
-    ("forced", "by_hand"),
-    [
-        ("none", [0, IGNORE, IGNORE, NEGATIVE, IGNORE, NEGATIVE]),
+def test_matches_by_hand():
+    by_hand = {
+        "none": [0, IGNORE, IGNORE, NEGATIVE, IGNORE, NEGATIVE],
         # Object 1 has its best anchor (1), object 2 two of them: 4, which prefers object 0, and 5.
-        ("ties", [0, 1, IGNORE, NEGATIVE, 0, 2]),
+        "ties": [0, 1, IGNORE, NEGATIVE, 0, 2],
         # Object 2 gets the first of its two anchors, in spite of object 0.
-        ("bipartite", [0, 1, IGNORE, NEGATIVE, 2, NEGATIVE]),
-    ],
-)
-def test_matches_by_hand(transform, forced, by_hand):
-    function = partial(match, high_threshold=0.7, low_threshold=0.3, forced=forced)
-    matches = transform(function)(IOU, np.ones(3, bool))
-    np.testing.assert_array_equal(matches, by_hand)
-    assert matches.dtype == np.int32
-
-
-@pytest.mark.parametrize("forced", FORCED)
-def test_matches_equal_the_reference(forced):
-    rng = np.random.default_rng(0)
-    iou = np.asarray(box_iou(random_boxes(rng, 16), random_boxes(rng, 6)))
-    mask = np.arange(6) != 2
-    options = {"high_threshold": 0.5, "low_threshold": 0.4, "forced": forced}
-    check_op(match_anchors, reference.match_anchors, iou, mask, **options)
+        "bipartite": [0, 1, IGNORE, NEGATIVE, 2, NEGATIVE],
+    }
+    found = match_in_all_ways(IOU, np.ones(3, bool), high=0.7, low=0.3)
+    for forced, matches in zip(FORCED, found, strict=True):
+        np.testing.assert_array_equal(matches, by_hand[forced])
+        assert matches.dtype == np.int32
 
 
 @pytest.mark.slow
 @quick
 @given(arrays(np.float32, (7, 4), elements=eighths), arrays(bool, 4))
 def test_any_matches_equal_the_reference(iou, mask):
-    for forced in FORCED:
+    found = match_in_all_ways(iou, mask, low=0.25)
+    for forced, matches in zip(FORCED, found, strict=True):
         options = {"high_threshold": 0.5, "low_threshold": 0.25, "forced": forced}
-        expected = reference.match_anchors(iou, mask, **options)
-        np.testing.assert_array_equal(match(iou, mask, **options), expected)
+        np.testing.assert_array_equal(matches, reference.match_anchors(iou, mask, **options))
 
 
 def test_each_object_that_can_have_an_anchor_of_its_own_gets_one():
@@ -98,38 +92,38 @@ def test_each_object_that_can_have_an_anchor_of_its_own_gets_one():
     np.testing.assert_array_equal(matches, np.arange(8))
 
 
-@pytest.mark.parametrize("forced", FORCED)
-def test_padding_changes_no_match(forced):
+def test_padding_changes_no_match():
     rng = np.random.default_rng(1)
-    iou = np.asarray(box_iou(random_boxes(rng, 30), random_boxes(rng, 5)))
-    options = {"high_threshold": 0.5, "low_threshold": 0.0, "forced": forced}
-    expected = match(iou, np.ones(5, bool), **options)
+    iou = box_iou(random_boxes(rng, 30), random_boxes(rng, 5)).astype("f4")
+    expected = match_in_all_ways(iou, np.ones(5, bool))
     for junk in (0.0, 1.0):
         padded = np.concatenate([iou, np.full((30, 3), junk, "f4")], axis=1)
-        actual = match(padded, np.arange(8) < 5, **options)
-        np.testing.assert_array_equal(actual, expected)
+        assert_all_equal(match_in_all_ways(padded, np.arange(8) < 5), expected)
 
 
-@pytest.mark.parametrize("forced", FORCED)
-@pytest.mark.parametrize("shape", [(4, 0), (0, 3), (0, 0), (4, 3), (1, 1)])
-def test_without_objects_all_anchors_are_negative(forced, shape):
-    options = {"high_threshold": 0.5, "low_threshold": 0.0, "forced": forced}
-    matches = match(np.ones(shape, "f4"), np.zeros(shape[1], bool), **options)
-    np.testing.assert_array_equal(matches, np.full(shape[0], NEGATIVE))
+def test_without_objects_and_without_overlap_all_anchors_are_negative():
+    without_objects = {
+        shape: (np.ones(shape, "f4"), np.zeros(shape[1], bool))
+        for shape in ((4, 0), (0, 3), (0, 0), (4, 3), (1, 1))
+    }
 
+    @jax.jit
+    def run(without_objects, without_overlap):
+        matches = {n: match_in_all_ways(*arrays) for n, arrays in without_objects.items()}
+        return matches, match_in_all_ways(*without_overlap, low=0.1)
 
-@pytest.mark.parametrize("forced", FORCED)
-def test_no_overlap_is_never_a_match(forced):
-    options = {"high_threshold": 0.5, "low_threshold": 0.1, "forced": forced}
-    matches = match(np.zeros((5, 2), "f4"), np.ones(2, bool), **options)
-    np.testing.assert_array_equal(matches, np.full(5, NEGATIVE))
+    without_overlap = np.zeros((5, 2), "f4"), np.ones(2, bool)
+    every, of_no_overlap = run(without_objects, without_overlap)
+    for (anchors, _), found in [*every.items(), ((5, 2), of_no_overlap)]:
+        for matches in found:
+            np.testing.assert_array_equal(matches, np.full(anchors, NEGATIVE))
 
 
 @pytest.mark.parity
 def test_matches_equal_torchvisions():
     torch, utils = import_torchvision("models.detection._utils")
     rng = np.random.default_rng(2)
-    iou = np.asarray(box_iou(random_boxes(rng, 60), random_boxes(rng, 7)))
+    iou = box_iou(random_boxes(rng, 60), random_boxes(rng, 7)).astype("f4")
     quality, all_real = torch.tensor(iou.T), np.ones(7, bool)
     for high, low in ((0.7, 0.3), (0.5, 0.4), (0.5, 0.5)):
         for forced in ("none", "ties"):
@@ -144,16 +138,46 @@ def test_matches_equal_torchvisions():
 
 # YOLO
 
+GRID = {"grid_size": (3, 2), "num_anchors": 2}
 
-def test_responsible_predictors_equal_the_reference():
+
+def test_all_but_the_random_ones_equal_the_reference():
+    """Each operator, in one program."""
     rng = np.random.default_rng(3)
     boxes = np.concatenate([HARD, random_boxes(rng, 16)]).reshape(2, 16, 4)
     predicted = random_boxes(rng, 96).reshape(2, 16, 3, 4)
     predicted[0, 0] = [500, 500, 501, 501]
-    check_op(yolov1_responsible, reference.yolov1_responsible, predicted, boxes)
+    shapes, anchors = np.random.default_rng(4).uniform(-5, 50, (2, 16, 2)).astype("f4")
+    cases = {
+        "responsible": Case(yolov1_responsible, reference.yolov1_responsible, (predicted, boxes)),
+        "best anchor": Case(best_anchor, reference.best_anchor, (shapes, anchors[:5])),
+    }
+    rng = np.random.default_rng(0)
+    iou = box_iou(random_boxes(rng, 16), random_boxes(rng, 6)).astype("f4")
+    for forced in FORCED:
+        options = {"high_threshold": 0.5, "low_threshold": 0.4, "forced": forced}
+        pair = match_anchors, reference.match_anchors
+        cases[f"matches, {forced}"] = Case(*pair, (iou, np.arange(6) != 2), options)
+    places = np.random.default_rng(5).integers(-1, 4, (3, 30)).astype("i4")
+    arrays = *places, np.arange(30) % 4 > 0
+    cases["grid"] = Case(assign_to_grid, reference.assign_to_grid, arrays, GRID)
+    mask = np.random.default_rng(10).random(12) > 0.4
+    masks = {"some": mask, "none": mask & False, "1": mask[:1], "0": mask[:0]}
+    for size, name in ((3, "some"), (9, "some"), (20, "some"), (3, "none"), (3, "1"), (3, "0")):
+        pair = mask_to_indices, reference.mask_to_indices
+        cases[f"{size} indices of {name}"] = Case(*pair, (masks[name],), {"size": size})
+    rng = np.random.default_rng(11)
+    loss, labels = rng.normal(size=30).astype("f4"), rng.integers(0, 6, 30)
+    for ratio, least in ((2, 1), (3, 0), (0.5, 2), (0, 0), (1, 30)):
+        options = {"ratio": ratio, "min_negatives": least}
+        pair = mine_hard_negatives, reference.mine_hard_negatives
+        arrays = loss, labels == 1, labels > 1
+        cases[f"mined: {options}"] = Case(*pair, arrays, options)
+    found = check_cases(cases)
+    assert found["9 indices of some"][0].dtype == np.int32
 
 
-def test_responsible_predictors_by_hand(transform):
+def test_responsible_predictors_by_hand():
     boxes = np.float32([[0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 10]])
     predicted = np.float32(
         [
@@ -162,32 +186,17 @@ def test_responsible_predictors_by_hand(transform):
             [[11, 0, 60, 10], [15, 0, 25, 10], [14, 0, 94, 10]],  # none: the size is more alike
         ]
     )
-    responsible = transform(jax.jit(yolov1_responsible))(predicted, boxes)
+    responsible = jax.jit(yolov1_responsible)(predicted, boxes)
     np.testing.assert_array_equal(responsible, [1, 0, 1])
     assert responsible.dtype == np.int32
 
 
-def test_best_anchors_equal_the_reference():
-    rng = np.random.default_rng(4)
-    shapes, anchors = rng.uniform(-5, 50, (2, 16, 2)).astype("f4")
-    check_op(best_anchor, reference.best_anchor, shapes, anchors[:5])
-
-
-def test_best_anchors_by_hand(transform):
+def test_best_anchors_by_hand():
     anchors = np.float32([[10, 13], [16, 30], [16, 30]])
-    index, iou = transform(jax.jit(best_anchor))(np.float32([[16, 30], [10, 10], [0, 9]]), anchors)
+    index, iou = jax.jit(best_anchor)(np.float32([[16, 30], [10, 10], [0, 9]]), anchors)
     np.testing.assert_array_equal(index, [1, 0, 0])
     np.testing.assert_allclose(iou, [1, 100 / 130, 0], rtol=1e-6)
     assert index.dtype == np.int32
-
-
-GRID = {"grid_size": (3, 2), "num_anchors": 2}
-
-
-def test_grids_equal_the_reference():
-    rows, columns, anchors = np.random.default_rng(5).integers(-1, 4, (3, 30)).astype("i4")
-    mask = np.arange(30) % 4 > 0
-    check_op(assign_to_grid, reference.assign_to_grid, rows, columns, anchors, mask, **GRID)
 
 
 @quick
@@ -197,20 +206,19 @@ def test_any_grids_equal_the_reference(places, mask):
     np.testing.assert_array_equal(assign(*places, mask, **GRID), expected)
 
 
-def test_the_last_object_stays_in_a_grid(transform):
+def test_the_last_object_stays_in_a_grid():
     rows, columns, anchors = np.int32([[2, 2, 2, 0], [1, 1, 1, 5], [0, 0, 0, 0]])
-    function = partial(assign, **GRID)
-    grid = transform(function)(rows, columns, anchors, np.array([True, True, False, True]))
+    grid = assign(rows, columns, anchors, np.array([True, True, False, True]), **GRID)
     assert grid.shape == (3, 2, 2)
     assert grid.dtype == np.int32
     assert grid[2, 1, 0] == 1
-    assert (grid == NEGATIVE).sum() == 11
+    assert (np.asarray(grid) == NEGATIVE).sum() == 11
 
 
 def test_padding_changes_no_grid():
     places = np.random.default_rng(6).integers(0, 2, (3, 5)).astype("i4")
     check_padding_invariance(
-        partial(assign, **GRID), *places, np.arange(5) != 2, padded=(0, 1, 2), mask=3
+        partial(assign_to_grid, **GRID), *places, np.arange(5) != 2, padded=(0, 1, 2), mask=3
     )
     empty = np.zeros(0, "i4")
     np.testing.assert_array_equal(
@@ -224,12 +232,24 @@ def test_padding_changes_no_grid():
 def test_samples_equal_the_reference():
     labels = np.random.default_rng(7).integers(0, 3, 40)
     args = jax.random.key(0), labels == 1, labels == 0
-    check_op(sample_balanced, reference.sample_balanced, *args, size=10, positive_fraction=0.25)
-    for size in (4, 100):
-        options = {"size": size, "positive_fraction": 0.5}
-        np.testing.assert_array_equal(
-            sample(*args, **options), reference.sample_balanced(*args, **options)
-        )
+    pair = sample_balanced, reference.sample_balanced
+    options = [(10, 0.25), (4, 0.5), (100, 0.5)]
+    cases = {}
+    for size, fraction in options:
+        how = {"size": size, "positive_fraction": fraction}
+        cases[str(how)] = Case(*pair, args, how)
+    check_cases(cases)
+
+
+SIZES = [(1, 0.5), (4, 0.0), (5, 0.25), (6, 1.0), (30, 0.5)]
+
+
+@jax.jit
+def sample_in_all_sizes(key, positive, negative):
+    return [
+        sample_balanced(key, positive, negative, size=size, positive_fraction=fraction)
+        for size, fraction in SIZES
+    ]
 
 
 @quick
@@ -237,13 +257,13 @@ def test_samples_equal_the_reference():
     st.integers(0, 2**31 - 1),
     arrays(bool, 12),
     arrays(bool, 12),
-    st.sampled_from([(1, 0.5), (4, 0.0), (5, 0.25), (6, 1.0), (30, 0.5)]),
+    st.sampled_from(SIZES),
 )
 def test_any_sample_has_the_sizes_promised(seed, positive, negative, sizes):
     size, fraction = sizes
-    drawn_positive, drawn_negative = sample(
-        jax.random.key(seed), positive, negative, size=size, positive_fraction=fraction
-    )
+    drawn_positive, drawn_negative = jax.device_get(
+        sample_in_all_sizes(jax.random.key(seed), positive, negative)
+    )[SIZES.index(sizes)]
     negative = negative & ~positive
     assert not (drawn_positive & ~positive).any()
     assert not (drawn_negative & ~negative).any()
@@ -311,59 +331,53 @@ def test_sample_sizes_equal_torchvisions():
             assert [int(m.sum()) for m in ours] == expected
 
 
-def test_indices_of_a_mask_equal_the_reference():
-    mask = np.random.default_rng(10).random(12) > 0.4
-    check_op(mask_to_indices, reference.mask_to_indices, mask, size=9)
-    indices_of = jax.jit(mask_to_indices, static_argnames="size")
-    for size in (3, 9, 20):
-        for some in (mask, mask & False, mask[:1], mask[:0]):
-            actual = indices_of(some, size=size)
-            np.testing.assert_array_equal(actual, reference.mask_to_indices(some, size=size))
-            assert actual[0].dtype == np.int32
-
-
 # Hard negatives
 
 
-def test_hard_negatives_equal_the_reference():
-    rng = np.random.default_rng(11)
-    loss, labels = rng.normal(size=30).astype("f4"), rng.integers(0, 6, 30)
-    args = loss, labels == 1, labels > 1
-    check_op(mine_hard_negatives, reference.mine_hard_negatives, *args, ratio=2, min_negatives=1)
-    for ratio, min_negatives in ((3, 0), (0.5, 2), (0, 0), (1, 30)):
-        options = {"ratio": ratio, "min_negatives": min_negatives}
-        expected = reference.mine_hard_negatives(*args, **options)
-        np.testing.assert_array_equal(mine(*args, **options), expected)
+RATIOS = ({}, {"ratio": 1.5, "min_negatives": 3})
+mine_in_both_ways = jax.jit(lambda *arrays: [mine_hard_negatives(*arrays, **r) for r in RATIOS])
 
 
 @quick
 @given(arrays(np.float32, 12, elements=eighths), arrays(bool, 12), arrays(bool, 12))
 def test_any_hard_negatives_equal_the_reference(loss, positive, negative):
-    for options in ({}, {"ratio": 1.5, "min_negatives": 3}):
+    found = mine_in_both_ways(loss, positive, negative)
+    for options, keep in zip(RATIOS, found, strict=True):
         expected = reference.mine_hard_negatives(loss, positive, negative, **options)
-        np.testing.assert_array_equal(mine(loss, positive, negative, **options), expected)
+        np.testing.assert_array_equal(keep, expected)
 
 
-def test_hard_negatives_by_hand(transform):
+def test_hard_negatives_by_hand():
     # One positive: three negatives, and of the equal ones the first.
     loss = np.float32([9, 1, 3, 2, 2, 7, 2, 8])
     positive = np.array([True] + [False] * 7)
     negative = np.array([False] + [True] * 6 + [False])
-    keep = transform(mine)(loss, positive, negative)
+    keep = mine(loss, positive, negative)
     np.testing.assert_array_equal(np.flatnonzero(keep), [2, 3, 5])
 
 
 def test_hard_negatives_of_images_without_objects_and_of_nothing():
     loss, none = np.ones(5, "f4"), np.zeros(5, bool)
-    assert not mine(loss, none, ~none).any()
-    assert mine(loss, none, ~none, min_negatives=2).sum() == 2
-    assert mine(loss, ~none, none).sum() == 0
-    assert mine(loss[:0], none[:0], none[:0]).shape == (0,)
-    assert mine(loss[:1], none[:1], ~none[:1], min_negatives=1).all()
     large = np.float32([-1e30, 1e30, 80, -80, 0])
-    np.testing.assert_array_equal(
-        mine(large, none, ~none, min_negatives=3), [False, True, True, False, True]
-    )
+
+    @jax.jit
+    def run(loss, none, large):
+        return {
+            "no objects": mine_hard_negatives(loss, none, ~none),
+            "at least 2": mine_hard_negatives(loss, none, ~none, min_negatives=2),
+            "no negatives": mine_hard_negatives(loss, ~none, none),
+            "nothing": mine_hard_negatives(loss[:0], none[:0], none[:0]),
+            "one": mine_hard_negatives(loss[:1], none[:1], ~none[:1], min_negatives=1),
+            "large": mine_hard_negatives(large, none, ~none, min_negatives=3),
+        }
+
+    found = jax.device_get(run(loss, none, large))
+    assert not found["no objects"].any()
+    assert found["at least 2"].sum() == 2
+    assert not found["no negatives"].any()
+    assert found["nothing"].shape == (0,)
+    assert found["one"].all()
+    np.testing.assert_array_equal(found["large"], [False, True, True, False, True])
 
 
 def test_padding_changes_no_hard_negatives():
@@ -400,16 +414,14 @@ def test_no_gradient_flows_through_matching():
 
 
 def test_other_precisions():
-    half = match_anchors(
-        jnp.asarray(IOU, jnp.bfloat16), np.ones(3, bool), high_threshold=0.7, low_threshold=0.15
-    )
+    half = match(IOU.astype(jnp.bfloat16), np.ones(3, bool), high_threshold=0.7, low_threshold=0.15)
     np.testing.assert_array_equal(half, [0, IGNORE, IGNORE, IGNORE, IGNORE, IGNORE])
     with jax.enable_x64(True):
         iou, three = IOU.astype("f8"), np.ones(3, bool)
-        for forced in FORCED:
+        found = match_in_all_ways(iou, three, high=0.7, low=0.3)
+        for forced, actual in zip(FORCED, found, strict=True):
             options = {"high_threshold": 0.7, "low_threshold": 0.3, "forced": forced}
             expected = reference.match_anchors(iou, three, **options)
-            actual = match(iou, three, **options)
             np.testing.assert_array_equal(actual, expected)
             assert actual.dtype == np.int32
         cells = np.zeros(3, np.int64)
@@ -458,7 +470,7 @@ THRESHOLDS = {"high_threshold": 0.7, "low_threshold": 0.3}
 )
 def test_wrong_shapes_and_dtypes_name_the_argument(name, args, static, argument):
     with pytest.raises(AssertionError, match=f"^{argument} is "):
-        jax.jit(partial(getattr(matching, name), **static))(*args)
+        jax.eval_shape(partial(getattr(matching, name), **static), *args)
 
 
 def test_wrong_candidates_of_a_sample_are_named():
@@ -500,4 +512,4 @@ def test_wrong_candidates_of_a_sample_are_named():
 )
 def test_wrong_options_are_named(call, message):
     with pytest.raises(ValueError, match=message):
-        call()
+        jax.eval_shape(call)

@@ -47,7 +47,7 @@ sides = st.integers(1, 70)
 
 
 @given(st.sampled_from(sorted(PLACEMENTS)), sides, sides, sides, sides)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_boxes_go_there_and_back_and_pixels_lie_in_their_box(method, height, width, rows, columns):
     placement = PLACEMENTS[method]((height, width), (rows, columns))
     size = placed_size(np.zeros((height, width)), placement)
@@ -92,7 +92,7 @@ def test_a_mask_by_hand():
 
 @pytest.mark.slow
 @given(st.sampled_from(sorted(PLACEMENTS)), sides, sides, sides, sides)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_masks_lie_where_their_image_does(method, height, width, rows, columns):
     """The pixel in which a centre lies, by the placement itself."""
     mask = np.random.default_rng(0).random((height, width)) < 0.5
