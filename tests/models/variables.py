@@ -85,10 +85,5 @@ def train_once(model, images):
     return _training_program(model)(random_variables(model, images), images)
 
 
-def check_network_learns(model, images):
-    """Every parameter of a network with logits, and perhaps auxiliary ones, learns in training."""
-    check_gradients(train_once(model, images)[0])
-
-
 FORGET = (_shapes_of.cache_clear, _training_program.cache_clear)
 """What forgets the networks that were traced and compiled here."""
