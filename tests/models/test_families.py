@@ -396,7 +396,7 @@ NETWORKS = {
         (20, 28, 3),
         DROPOUT,
         {"c0": (16, 24, 4), "c1": (4, 8, 6), "d0": (4, 12, 4), "logits": (4, 12, 3)},
-        {"c1", "d0", "logits"},
+        {"d0", "logits"},
     ),
     "unet_backbone": (
         partial(test_unet.tiny, "unet_backbone"),

@@ -175,7 +175,8 @@ def test_a_batch_norm_synchronised_over_devices_equals_the_whole_batch():
     rng = np.random.default_rng(0)
     # Every device sees another mean, so that unsynchronised statistics are far off.
     x = (rng.normal(size=(16, 3, 3, 2)) + np.arange(16)[:, None, None, None] / 8).astype("f4")
-    variables = random_variables(Normed(), x)
+    init = jax.jit(functools.partial(Normed().init, train=False))
+    variables = jax.device_get(init(jax.random.key(0), x))
     whole, whole_statistics = jax.jit(functools.partial(trained, Normed()))(variables, x)
 
     out, statistics = on_four_devices(Normed("batch"), variables, x)

@@ -70,6 +70,7 @@ def check_training(model, images, shapes, *, random=(), wide=()):
         assert np.isfinite(x).all(), name
         if name in evaluated:
             assert (evaluated[name].shape, evaluated[name].dtype) == (x.shape, x.dtype), name
+    assert evaluated.keys() <= maps.keys()
     assert all(name.startswith("aux") for name in maps.keys() - evaluated.keys())
     assert {name for name in maps if (maps[name] != other[1][0][name]).any()} == set(random)
     before = variables.get("batch_stats", {})
