@@ -186,13 +186,11 @@ NETWORKS = {
         {"fc7", "logits"},
     ),
     "googlenet": (
-        test_googlenet.tiny,
+        partial(test_googlenet.tiny, stages=test_googlenet.STAGES[:1]),
         (31, 40, 3),
         {"aux": True, "transform_input": True, **DROPOUT, "dropout_aux": 0.5},
-        classifier(
-            (16, 20, 4), (8, 10, 12), (4, 5, 20), (2, 2, 18), pooled=18, aux1=(3,), aux2=(3,)
-        ),
-        {"logits", "aux1", "aux2"},
+        classifier((16, 20, 4), (8, 10, 12), (4, 5, 20), pooled=20, aux1=(3,)),
+        {"logits", "aux1"},
     ),
     "googlenet_2014": (
         partial(test_googlenet.tiny, "googlenet_2014"),
@@ -444,22 +442,30 @@ WIDE = {"dncnn": {"image"}, "dncnn, no norm": {"image"}}
 QUICK = [
     "alexnet",
     "alexnet_2012",
-    "plain_darknet",
     "darknet53",
+    "deconvnet",
     "densenet",
+    "densenet_cifar",
     "dncnn",
     "espcn",
+    "fcn",
+    "fcn8s",
     "lenet5",
     "lenet5_1998",
+    "mobilenet_v1",
     "mobilenet_v2",
     "nin",
+    "plain_darknet",
+    "preact_resnet",
     "resnet_cifar",
     "shufflenet_v1",
+    "shufflenet_v2",
     "squeezenet",
     "srcnn_915",
     "unet_valid",
     "vgg",
     "vit",
+    "zfnet",
 ]
 LONG = [
     "deconvnet, no norm",
@@ -474,9 +480,9 @@ LONG = [
     "resnet, plain",
     "resnet, squeezed",
     "resnet_cifar, plain",
+    "resunet, other ways",
     "srcnn_915, norm",
     "swin",
-    "resunet, other ways",
     "unet",
 ]
 SLOW = [name for name in NETWORKS if name not in QUICK + LONG]
