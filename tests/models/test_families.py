@@ -307,7 +307,7 @@ NETWORKS = {
     "regnet": (
         test_regnet.tiny,
         (17, 22, 3),
-        {"se_ratio": 1.0, **PATHS},
+        {"stages": test_regnet.SHALLOWER, "se_ratio": 1.0, **PATHS},
         classifier((9, 11, 4), (5, 6, 8), (3, 3, 12), pooled=12),
         {"c2", "c3", *HEAD},
     ),
@@ -373,9 +373,9 @@ NETWORKS = {
         name: (
             test_swin.tiny,
             (15, 21, 3),
-            {"version": version, **BOTH},
-            classifier((3, 5, 4), (2, 3, 8), first=2, pooled=8),
-            {"c2", "c3", *HEAD},
+            {"blocks": (2,), "version": version, **BOTH},
+            classifier((3, 5, 4), first=2, pooled=4),
+            {"c2", *HEAD},
         )
         for name, version in (("swin", 1), ("swin_v2", 2))
     },
@@ -427,7 +427,7 @@ NETWORKS = {
         partial(test_xception.tiny, stages=test_xception.STAGES[::2]),
         (31, 40, 3),
         DROPOUT,
-        classifier((13, 17, 4), (7, 9, 128), pooled=128),
+        classifier((13, 17, 4), (7, 9, 4), (4, 5, 128), pooled=128),
         LOGITS,
     ),
     "zfnet": (
