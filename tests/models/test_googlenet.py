@@ -131,7 +131,7 @@ def test_each_classifier_has_dropout_of_its_own_in_training_only(field, dropped)
     jax.eval_shape(functools.partial(model.apply, train=False), variables, images)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_papers_network_has_its_published_size():
     # That of the channels of its table 1, whose own counts are rounded.
     model = create_model("googlenet_2014", aux=True)

@@ -121,7 +121,7 @@ def test_recomputed_blocks_give_the_same():
     check_remat(tiny(se_ratio=1.0), tiny(se_ratio=1.0, remat=True), images_of(4))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_blocks_are_dropped_in_proportion_to_their_place():
     # The last block always, those before it as in a network without it: 1/3 and 2/3 of the time.
     deeper, shallower = tiny(drop_path=1.0), tiny(stages=SHALLOWER, drop_path=2 / 3)

@@ -57,7 +57,7 @@ SIZES = {
 
 
 QUICK = ["plain18", "resnet18"]
-SLOW = ["resnet50", "resnext50_32x4d", "se_resnet50"]
+SLOW = ["resnet50", "se_resnet50"]
 
 
 @pytest.mark.parametrize("name", long_but(SIZES, QUICK, SLOW))

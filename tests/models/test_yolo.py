@@ -27,9 +27,9 @@ TINY = {
         "passthrough": 2,
     },
     "yolov3_spp": {
-        "backbone": partial(Darknet53, blocks=(0, 0, 1, 1, 1), widths=(4,) * 6),
+        "backbone": partial(Darknet53, blocks=(0, 0, 0, 0, 1), widths=(4,) * 6),
         "scales": (
-            Scale(5, None, ((4, 1), (6, 3), (4, 1)), 6),
+            Scale(5, None, ((4, 1), (6, 3)), 6),
             Scale(4, 2, ((4, 1),), 6),
             Scale(3, 2, (), 6),
         ),
