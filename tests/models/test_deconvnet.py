@@ -45,7 +45,6 @@ def test_the_papers_deconvnet():
     }
 
 
-@pytest.mark.long
 def test_vggs_weights_fit_the_way_down():
     _, variables = shapes_of(create_model("deconvnet", norm=None), images_of(1, 224))
     down = {name: x for name, x in variables["params"].items() if name.startswith("conv")}

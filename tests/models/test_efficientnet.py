@@ -92,8 +92,8 @@ def test_published_networks_are_near_to_compound_scaling(name, published, phi, p
     np.testing.assert_allclose(100 * np.expm1(apart(phi)), percent, atol=0.06)
 
 
-@pytest.mark.long
-def test_the_scaled_b0_costs_about_two_to_the_phi():
+@pytest.mark.parametrize("networks", long_but([2, 4], [], [2]))
+def test_the_scaled_b0_costs_about_two_to_the_phi(networks):
     # By the law it is 1.92 and not 2.
     assert math.prod((1.2, 1.1**2, 1.15**2)) == pytest.approx(1.92, abs=1e-3)
 
@@ -102,11 +102,11 @@ def test_the_scaled_b0_costs_about_two_to_the_phi():
         model = create_model("efficientnet_b0", depth=depth, width=width)
         return summarize(model, (resolution, resolution, 3)).macs
 
-    costs = [macs(phi) for phi in range(4)]
+    costs = [macs(phi) for phi in range(networks)]
     # Depths round up: at phi = 1 from 16 blocks to 23, which are 20 % more than 1.2 times 16; in
     # deeper networks it is less. At phi = 1 this costs what the paper has of the B2, 1.0 billion.
-    growth = np.divide(costs, costs[0]) / 2 ** np.arange(4)
-    np.testing.assert_allclose(growth, (1, 1.29, 1.17, 1.05), atol=0.01)
+    growth = np.divide(costs, costs[0]) / 2 ** np.arange(networks)
+    np.testing.assert_allclose(growth, (1, 1.29, 1.17, 1.05)[:networks], atol=0.01)
     assert costs[1] / 1e9 == pytest.approx(1.0, abs=0.05)
 
 

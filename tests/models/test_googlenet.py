@@ -12,6 +12,7 @@ from jaxvision.core import InputError
 from jaxvision.models import create_model
 from jaxvision.models.backbones.googlenet import Inception, renormalize
 from jaxvision.ops import avg_pool, local_response_norm, max_pool
+from tests.marks import long_but
 from tests.models.parity import check_maps, torchvision_network
 from tests.models.structure import check_shapes, check_without_norm, size_of
 from tests.models.training import check_training_step, train
@@ -116,10 +117,10 @@ def test_renormalized_images_have_a_mean_and_deviation_of_half():
     np.testing.assert_allclose(first_map(normalized, True), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize(
-    ("field", "dropped"), [("dropout", {"logits"}), ("dropout_aux", {"aux1", "aux2"})]
-)
+DROPPED = [("dropout", {"logits"}), ("dropout_aux", {"aux1", "aux2"})]
+
+
+@pytest.mark.parametrize(("field", "dropped"), long_but(DROPPED, [], DROPPED[1:]))
 def test_each_classifier_has_dropout_of_its_own_in_training_only(field, dropped):
     model, images = tiny(aux=True, **{field: 0.5}), images_of()
     variables = random_variables(model, images)

@@ -95,7 +95,6 @@ def test_images_that_are_too_small_are_refused(fields, size, message):
         shapes_of(tiny(**fields), images_of(1, *size))
 
 
-@pytest.mark.long
 def test_an_auxiliary_classifier_lets_smaller_images_be_evaluated():
     model = tiny(aux=True)
     _, variables = shapes_of(model, images_of(1, 299))

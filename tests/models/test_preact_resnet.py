@@ -224,7 +224,7 @@ def test_identities_keep_the_gradient_exactly(fields, last):
     np.testing.assert_array_equal(kept, gradient)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_an_activation_after_the_addition_does_not_keep_it():
     # The original network, with the same constants: half of x_0 ends below zero.
     fields = {"blocks": 4, "widths": (8, 8, 8), "num_classes": 3}
