@@ -1,9 +1,8 @@
-"""AlexNet as published: its size, every map, its towers run apart, how it starts, gradients."""
+"""AlexNet as published: its size, every map, its towers run apart, how it starts."""
 
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,8 +11,8 @@ from jaxvision.layers import batch_norm
 from jaxvision.models import create_model, input_size, summarize
 from jaxvision.models.backbones.alexnet_2012 import STAGES, Layer
 from tests.models.structure import check_shapes, check_without_classes, size_of
-from tests.models.training import check_bfloat16, check_dropout, check_remat
-from tests.models.variables import check_network_learns, image_maker, random_variables, shapes_of
+from tests.models.training import check_remat
+from tests.models.variables import image_maker, random_variables, shapes_of
 from tests.reference import models as reference
 from tests.reference.ops import normalization, pooling
 
@@ -123,9 +122,8 @@ def test_two_towers_are_two_networks_that_meet_before_conv3_and_fc6():
 
 
 def test_parameters_start_as_published():
-    params = jax.jit(functools.partial(tiny(hidden=64).init, train=False))(
-        jax.random.key(0), images_of(1)
-    )["params"]
+    init = jax.jit(functools.partial(tiny(hidden=64).init, train=False))
+    params = jax.device_get(init(jax.random.key(0), images_of(1)))["params"]
     starts = {name: np.unique(layer["bias"]).tolist() for name, layer in params.items()}
     ones = {"conv2", "conv4", "conv5", "fc6", "fc7"}
     assert starts == {name: [float(name in ones)] for name in params}
@@ -163,17 +161,6 @@ def test_channels_that_the_towers_cannot_share_are_refused():
         shapes_of(tiny(stages=stages), images_of())
 
 
-def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
-    check_network_learns(tiny(), images_of(4))
-
-
+@pytest.mark.long
 def test_computing_stages_a_second_time_changes_nothing():
     check_remat(tiny(), tiny(remat=True), images_of(4))
-
-
-def test_dropout_needs_a_key_in_training_only():
-    check_dropout(tiny(dropout=0.5), images_of())
-
-
-def test_bfloat16_computes_in_bfloat16_on_float32_variables():
-    check_bfloat16(tiny(dtype=jnp.bfloat16), images_of())

@@ -11,10 +11,12 @@ from jaxvision.models import create_model
 from jaxvision.models.backbones.darknet import Darknet53, PlainDarknet, Stage
 from jaxvision.models.detection.yolov3 import Scale
 from tests.derivatives import check_derivatives, lower_for_each_platform
+from tests.marks import long_but
 from tests.models.variables import random_variables
 
 STAGES = tuple(Stage(level, ((3, 3 if level == 1 else 1),)) for level in (1, 2, 3, 4, 5))
 NETWORKS = {
+    "preact_resnet110": {"blocks": (1,), "widths": (3,), "stem": 2},
     "resnet50": {"blocks": (1, 1, 1, 1), "widths": (2, 2, 3, 4), "bottleneck": False},
     "vit_b_16": {"blocks": 1, "width": 4, "heads": 2, "image_size": 64},
     "unet": {"widths": (3, 4)},
@@ -34,7 +36,8 @@ NETWORKS = {
 def network(name):
     """(params, images) -> maps in training, and such arguments."""
     model = create_model(name, num_classes=2, **NETWORKS[name])
-    images = np.random.default_rng(1).normal(size=(2, 64, 64, 3))
+    side = 6 if name == "preact_resnet110" else 64
+    images = np.random.default_rng(1).normal(size=(2, side, side, 3))
     variables = random_variables(model, images)
 
     def outputs(params, images):
@@ -44,8 +47,7 @@ def network(name):
     return outputs, jax.tree.map(np.float64, variables["params"]), images
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", long_but(NETWORKS, [], ["preact_resnet110"]))
 def test_all_derivatives_agree(name):
     with jax.enable_x64(True):
         check_derivatives(*network(name))
@@ -53,7 +55,7 @@ def test_all_derivatives_agree(name):
 
 def test_hessian_vector_products_of_a_network_are_symmetric():
     with jax.enable_x64(True):
-        outputs, params, images = network("resnet50")
+        outputs, params, images = network("preact_resnet110")
         rng = np.random.default_rng(2)
         u, v = (jax.tree.map(lambda x: rng.normal(size=x.shape), params) for _ in range(2))
 

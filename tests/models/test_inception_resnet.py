@@ -1,7 +1,6 @@
 """Inception-ResNet: sizes from the figures and of the released network, and residual modules."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,8 +15,7 @@ from tests.models.structure import (
     check_without_norm,
     size_of_chain,
 )
-from tests.models.training import check_bfloat16
-from tests.models.variables import check_network_learns, image_maker, random_variables, shapes_of
+from tests.models.variables import image_maker, random_variables, shapes_of
 from tests.reference.models import batch_norm
 
 BRANCHES = ((Layer(64),), (Layer(64), Layer(128)))
@@ -46,6 +44,7 @@ SIZES = ((147, 147), (71, 71), (35, 35), (17, 17), (8, 8))
 STEM = size_of_chain(3, (32, 9), (32, 9), (64, 9), (80, 1), (192, 9))
 
 
+@pytest.mark.long
 def test_inception_resnet_v1_has_the_size_of_its_figures():
     # No number is published.
     a = residual(256, [(32, 1)], [(32, 1), (32, 9)], [(32, 1), (32, 9), (32, 9)])
@@ -60,6 +59,7 @@ def test_inception_resnet_v1_has_the_size_of_its_figures():
     check_summary("inception_resnet_v1", count, 6.2, SIZES, (64, 192, 256, 896, 1792))
 
 
+@pytest.mark.slow
 def test_inception_resnet_v2_has_the_size_of_the_released_network():
     mixed = size_of_chain(192, (96, 1)) + size_of_chain(192, (48, 1), (64, 25))
     mixed += size_of_chain(192, (64, 1), (96, 9), (96, 9)) + size_of_chain(192, (64, 1))
@@ -81,6 +81,7 @@ def test_residual_modules_of_version_2_are_scaled_as_released():
     assert [(row.repeats, row.scale, row.act) for row in rows] == expected
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("size", "sizes"),
     [
@@ -127,11 +128,3 @@ def test_without_a_norm_convolutions_have_a_bias():
 def test_images_that_are_too_small_are_refused():
     with pytest.raises(InputError, match=r"the width of the images is 74: this network takes 75\b"):
         shapes_of(tiny(), images_of(1, 75, 74))
-
-
-def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
-    check_network_learns(tiny(), images_of(4))
-
-
-def test_bfloat16_computes_in_bfloat16_on_float32_variables():
-    check_bfloat16(tiny(dtype=jnp.bfloat16), images_of())

@@ -9,8 +9,8 @@ from jaxvision.models import create_model
 from jaxvision.models.backbones.inception_v3 import AVERAGE, MAXIMUM, Layer, Module
 from tests.models.parity import check_maps, torchvision_network
 from tests.models.structure import check_shapes, check_without_norm, size_of
-from tests.models.training import check_bfloat16, check_dropout, check_training_step
-from tests.models.variables import check_network_learns, image_maker, shapes_of
+from tests.models.training import check_training_step
+from tests.models.variables import image_maker, shapes_of
 
 # Few layers, of every kind of step.
 POOLED = Module("Mixed_5b", ((Layer("branch1x1", 64),), (AVERAGE, Layer("branch_pool", 64))))
@@ -31,6 +31,7 @@ def tiny(**fields):
     return create_model("inception_v3", **{**TINY, **fields})
 
 
+@pytest.mark.slow
 def test_inception_v3_has_its_published_size():
     # torchvision's number; Keras has no auxiliary classifier, and no scales of norms.
     _, variables = shapes_of(create_model("inception_v3", aux=True), images_of(1, 299))
@@ -41,12 +42,14 @@ def test_inception_v3_has_its_published_size():
     assert size_of(rest) - scales == 23_817_352
 
 
+@pytest.mark.long
 def test_every_map_in_its_shape():
     maps, _ = shapes_of(create_model("inception_v3", num_classes=7), images_of(2, 299, 224))
     sizes = ((147, 109), (71, 52), (35, 25), (17, 12), (8, 5))
     check_shapes(maps, 2, sizes, (64, 192, 288, 768, 2048), pooled=2048, logits=7)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("size", "sizes"),
     [
@@ -59,6 +62,7 @@ def test_maps_of_other_sizes(size, sizes):
     check_shapes(maps, 2, sizes, (4, 12, 8, 12, 8), pooled=8, logits=7)
 
 
+@pytest.mark.long
 def test_the_auxiliary_classifier_gives_logits_in_training_only():
     evaluated, trained = (
         shapes_of(tiny(aux=True), images_of(2, 299), train=train) for train in (False, True)
@@ -96,18 +100,6 @@ def test_an_auxiliary_classifier_lets_smaller_images_be_evaluated():
     _, variables = shapes_of(model, images_of(1, 299))
     maps = jax.eval_shape(lambda v: model.apply(v, images_of(1, 75), train=False), variables)
     assert maps["logits"].shape == (1, 3)
-
-
-def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
-    check_network_learns(tiny(aux=True), images_of(3, 299))
-
-
-def test_dropout_needs_a_key_in_training_only():
-    check_dropout(tiny(dropout=0.5), images_of())
-
-
-def test_bfloat16_computes_in_bfloat16_on_float32_variables():
-    check_bfloat16(tiny(dtype=jnp.bfloat16, transform_input=True), images_of())
 
 
 @pytest.mark.parity

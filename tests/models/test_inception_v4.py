@@ -1,7 +1,6 @@
 """Inception v4: the published size, every map, and all kinds of steps against plain numpy."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,8 +15,8 @@ from tests.models.structure import (
     plain,
     size_of_chain,
 )
-from tests.models.training import check_bfloat16, check_dropout, check_remat
-from tests.models.variables import check_network_learns, image_maker, random_variables, shapes_of
+from tests.models.training import check_remat
+from tests.models.variables import image_maker, random_variables, shapes_of
 from tests.reference.models import batch_norm
 from tests.reference.ops import convolution, pooling
 
@@ -43,6 +42,7 @@ def tiny(**fields):
     return create_model("inception_v4", **{**TINY, **fields})
 
 
+@pytest.mark.slow
 def test_inception_v4_has_its_published_size():
     # The paper has no number: this is what its figures make, and that of the released weights.
     stem = size_of_chain(3, (32, 9), (32, 9), (64, 9)) + size_of_chain(64, (96, 9))
@@ -73,6 +73,7 @@ def test_inception_v4_has_its_published_size():
     check_summary("inception_v4", count, 12.3, sizes, (64, 192, 384, 1024, 1536))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("size", "sizes"),
     [
@@ -140,7 +141,7 @@ def numpy_maps(variables, images):
 
 
 def test_maps_are_those_of_plain_numpy():
-    model, images = tiny(num_classes=None), images_of(2, 83, 107)
+    model, images = tiny(num_classes=None), images_of(1, 75, 83)
     variables = random_variables(model, images)
     maps = jax.jit(lambda: model.apply(variables, images, train=False))()
     expected = numpy_maps(variables, images)
@@ -149,19 +150,7 @@ def test_maps_are_those_of_plain_numpy():
         np.testing.assert_allclose(x, expected[name], rtol=1e-4, atol=1e-4, err_msg=name)
 
 
-def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
-    check_network_learns(tiny(), images_of(8))
-
-
-@pytest.mark.slow
+@pytest.mark.long
 def test_recomputed_modules_give_the_same():
     plain, recomputed = (tiny(stages=STAGES[2:3], remat=remat) for remat in (False, True))
     check_remat(plain, recomputed, images_of(8))
-
-
-def test_dropout_needs_a_key_in_training_only():
-    check_dropout(tiny(dropout=0.5), images_of())
-
-
-def test_bfloat16_computes_in_bfloat16_on_float32_variables():
-    check_bfloat16(tiny(dtype=jnp.bfloat16), images_of())

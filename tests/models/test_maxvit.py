@@ -1,7 +1,6 @@
-"""MaxViT: published size, every map, what is dropped, gradients, torchvision's logits."""
+"""MaxViT: published size, every map, what is dropped, torchvision's logits."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,13 +9,11 @@ from jaxvision.models import create_model
 from tests.models.parity import check_torchvision_logits, torchvision_network
 from tests.models.structure import check_shapes, check_without_classes, size_of
 from tests.models.training import (
-    check_bfloat16,
-    check_inner_dropout,
     check_remat,
     check_training_step,
     train,
 )
-from tests.models.variables import check_network_learns, image_maker, random_variables, shapes_of
+from tests.models.variables import image_maker, random_variables, shapes_of
 
 TINY = {"blocks": (1, 1), "widths": (4, 8), "stem": 4, "window": 2, "head_width": 4}
 ONE_STAGE = {"blocks": (1,), "widths": (4,)}
@@ -33,13 +30,14 @@ def test_maxvit_has_its_published_size():
     assert size_of(variables["params"]) == 30_919_624
 
 
+@pytest.mark.long
 def test_every_map_in_its_shape():
     maps, _ = shapes_of(tiny(), images_of(2, 16, 32), train=True)
     check_shapes(maps, 2, ((8, 16), (4, 8), (2, 4)), (4, 4, 8), pooled=8, logits=3)
 
 
 def test_without_classes_there_is_no_classifier():
-    check_without_classes(tiny(), images_of(), {"c1", "c2", "c3", "pooled"}, "classifier")
+    check_without_classes(tiny(**ONE_STAGE), images_of(), {"c1", "c2", "pooled"}, "classifier")
 
 
 def test_without_a_norm_convolutions_have_none():
@@ -60,12 +58,7 @@ def test_images_and_fields_that_do_not_fit(fields, images, message):
         shapes_of(tiny(**fields), images)
 
 
-@pytest.mark.slow
-def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
-    check_network_learns(tiny(), images_of())
-
-
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_block_that_is_dropped_is_its_shortcuts():
     model, images = tiny(**{**ONE_STAGE, "blocks": (2,)}, drop_path=1.0), images_of(2, 8)
     variables = random_variables(model, images)
@@ -76,17 +69,9 @@ def test_a_block_that_is_dropped_is_its_shortcuts():
     assert np.abs(kept["c2"] - expected["c2"]).max() > 0.01
 
 
-def test_dropout_acts_in_training_only():
-    check_inner_dropout(tiny(**ONE_STAGE, dropout=0.5), images_of(2, 8))
-
-
-@pytest.mark.slow
+@pytest.mark.long
 def test_recomputed_blocks_are_equal():
     check_remat(tiny(**ONE_STAGE), tiny(**ONE_STAGE, remat=True), images_of(2, 8))
-
-
-def test_bfloat16_computes_in_bfloat16_on_float32_variables():
-    check_bfloat16(tiny(**ONE_STAGE, dtype=jnp.bfloat16), images_of(2, 8))
 
 
 @pytest.mark.parity

@@ -1,10 +1,10 @@
-"""MobileNetV3: published sizes, every map, gradients, chance, dtypes, torchvision's logits."""
+"""MobileNetV3: published sizes, every map, what is dropped, torchvision's logits."""
 
-import jax.numpy as jnp
 import pytest
 
 from jaxvision.models import create_model
 from jaxvision.models.backbones.mobilenet_v3 import Block
+from tests.marks import long_but
 from tests.models.parity import check_maps, torchvision_network
 from tests.models.structure import (
     act_channels,
@@ -13,13 +13,11 @@ from tests.models.structure import (
     check_without_classes,
 )
 from tests.models.training import (
-    check_bfloat16,
-    check_dropout,
     check_dropped_block,
     check_remat,
     check_torchvision_step,
 )
-from tests.models.variables import check_network_learns, image_maker, shapes_of
+from tests.models.variables import image_maker, shapes_of
 
 # With and without an expansion, recalibration, hard swishes and a shortcut.
 TINY = (Block(3, 16, 16, True, False, 2), Block(5, 32, 16, False, True, 1))
@@ -38,18 +36,19 @@ def tiny(**fields):
     return create_model("mobilenet_v3_small", **fields)
 
 
-@pytest.mark.parametrize(
-    ("name", "count", "widths"),
-    [
-        ("mobilenet_v3_large", 5_483_032, (16, 24, 40, 112, 160, 960)),
-        ("mobilenet_v3_small", 2_542_856, (16, 16, 24, 48, 96, 576)),
-    ],
-)
+SIZES = [
+    ("mobilenet_v3_large", 5_483_032, (16, 24, 40, 112, 160, 960)),
+    ("mobilenet_v3_small", 2_542_856, (16, 16, 24, 48, 96, 576)),
+]
+
+
+@pytest.mark.parametrize(("name", "count", "widths"), long_but(SIZES, [], SIZES[1:]))
 def test_every_mobilenet_v3_has_its_published_size(name, count, widths):
     # torchvision's numbers.
     check_published_size(name, count, widths)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("size", "sizes"),
     [((65, 31), ((33, 16), (17, 8))), ((1, 1), ((1, 1), (1, 1)))],
@@ -68,26 +67,14 @@ def test_act_is_what_its_docstring_says():
     assert len(act_channels(tiny(), images_of())) == 5
 
 
-def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
-    check_network_learns(tiny(), images_of(4))
-
-
-@pytest.mark.slow
+@pytest.mark.long
 def test_recomputed_blocks_give_the_same():
     check_remat(tiny(), tiny(remat=True), images_of(4))
-
-
-def test_dropout_is_random_in_training_only():
-    check_dropout(tiny(dropout=0.5), images_of())
 
 
 def test_a_dropped_block_is_its_shortcut():
     where = {"norm": "features_2_block_2_1", "name": "c2"}
     check_dropped_block(tiny(), tiny(drop_path=1.0), images_of(), **where)
-
-
-def test_bfloat16_computes_in_bfloat16_on_float32_variables():
-    check_bfloat16(tiny(dtype=jnp.bfloat16), images_of())
 
 
 @pytest.mark.parity

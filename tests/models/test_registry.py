@@ -15,50 +15,19 @@ from jaxvision.models import (
     DETECTORS,
     MODELS,
     RESTORERS,
-    SEGMENTERS,
     create_model,
     input_size,
 )
-from tests.marks import slow_but
+from tests.marks import long_but
 from tests.models.structure import plain
 
 FIELDS = {"norm", "axis_name", "dtype", "param_dtype"}
 
 
-# Quick to trace; of the others it takes seconds.
-QUICK = {
-    "alexnet",
-    "alexnet_2012",
-    "darknet19",
-    "lenet5",
-    "lenet5_1998",
-    "mobilenet_v1",
-    "mobilenet_v2",
-    "mobilenet_v3_small",
-    "nin_cifar",
-    "resnet18",
-    "resnet20",
-    "shufflenet_v1_g1",
-    "shufflenet_v2_x0_5",
-    "squeezenet1_0",
-    "vgg11",
-    "wrn_16_8",
-    "xception",
-    "zfnet",
-    *DETECTORS,
-    *RESTORERS,
-    *SEGMENTERS,
-} - {"yolov3", "yolov3_spp", "fcn_resnet50", "fcn_resnet101"}
-
-
-every_model = pytest.mark.parametrize("name", slow_but(MODELS, QUICK))
-every_classifier = pytest.mark.parametrize(
-    "name", slow_but(CLASSIFIERS, QUICK & CLASSIFIERS.keys())
-)
-every_other = pytest.mark.parametrize(
-    "name",
-    slow_but([name for name in MODELS if name not in CLASSIFIERS], QUICK - CLASSIFIERS.keys()),
-)
+# Quick to trace; of others it takes seconds.
+QUICK = ["alexnet", "lenet5_1998", "nin_cifar", "resnet20", "vgg11"]
+QUICK_OTHERS = ["dncnn_s", "espcn", "fast_yolov1", "unet", "yolov3_tiny"]
+OTHERS = [name for name in MODELS if name not in CLASSIFIERS]
 SIZES = {
     **dict.fromkeys(DETECTORS, 64),
     **{name: 75 for name in CLASSIFIERS if name.startswith("inception")},
@@ -82,13 +51,13 @@ def shapes_of(name, size=32, **fields):
     return jax.eval_shape(run, jax.random.key(0), jnp.zeros((2, size, size, 3)))
 
 
-@every_model
-def test_every_model_is_a_module_with_the_common_fields(name):
-    model = create_model(name, norm=batch_norm, axis_name="batch", dtype=jnp.bfloat16)
-    assert isinstance(model, nn.Module)
-    assert model.__dataclass_fields__.keys() >= FIELDS
-    assert ("num_classes" in model.__dataclass_fields__) == (name not in RESTORERS)
-    assert (model.axis_name, model.dtype) == ("batch", jnp.bfloat16)
+def test_every_model_is_a_module_with_the_common_fields():
+    for name in MODELS:
+        model = create_model(name, norm=batch_norm, axis_name="batch", dtype=jnp.bfloat16)
+        assert isinstance(model, nn.Module), name
+        assert model.__dataclass_fields__.keys() >= FIELDS, name
+        assert ("num_classes" in model.__dataclass_fields__) == (name not in RESTORERS), name
+        assert (model.axis_name, model.dtype) == ("batch", jnp.bfloat16), name
 
 
 def check_keys(variables):
@@ -99,7 +68,7 @@ def check_keys(variables):
     assert len(keys) == len(paths)
 
 
-@every_classifier
+@pytest.mark.parametrize("name", long_but(CLASSIFIERS, QUICK))
 def test_every_classifier_gives_logits_for_its_classes_and_none_without(name):
     size, classes = SIZES.get(name, 32), CLASSES.get(name, 3)
     maps, variables = shapes_of(name, size=size, num_classes=classes, norm=batch_norm)
@@ -109,16 +78,16 @@ def test_every_classifier_gives_logits_for_its_classes_and_none_without(name):
     assert "logits" not in shapes_of(name, size=size, num_classes=None)[0]
 
 
-@every_other
+@pytest.mark.parametrize("name", long_but(OTHERS, QUICK_OTHERS))
 def test_no_two_variables_of_another_model_share_a_key_in_torchs_naming(name):
     _, variables = shapes_of(name, size=SIZES.get(name, 32), norm=batch_norm)
     check_keys(variables)
 
 
-@every_model
-def test_an_unknown_field_is_an_error_that_names_the_close_one(name):
-    with pytest.raises(InputError, match=f"{name} has no field 'param_dtyp'.*'param_dtype'"):
-        create_model(name, param_dtyp=jnp.float32)
+def test_an_unknown_field_is_an_error_that_names_the_close_one():
+    for name in MODELS:
+        with pytest.raises(InputError, match=f"{name} has no field 'param_dtyp'.*'param_dtype'"):
+            create_model(name, param_dtyp=jnp.float32)
 
 
 @pytest.mark.parametrize("field", ["parent", "nonsense"])
@@ -128,22 +97,23 @@ def test_what_belongs_to_linen_is_no_field_of_a_model(field):
     assert "'parent'" not in str(error.value).removeprefix("lenet5 has no field 'parent'")
 
 
-@pytest.mark.parametrize(
-    ("name", "field"),
-    [
-        ("alexnet_2012", "stages"),
-        ("efficientnet_b0", "stages"),
-        ("googlenet", "stages"),
-        ("mnasnet1_0", "stages"),
-        ("mobilenet_v2", "stages"),
-        ("mobilenet_v3_small", "blocks"),
-        ("nin", "stages"),
-        ("regnet_x_400mf", "stages"),
-        ("squeezenet1_1", "stages"),
-        ("vgg11", "stages"),
-        ("xception", "stages"),
-    ],
-)
+ROWS = [
+    ("alexnet_2012", "stages"),
+    ("efficientnet_b0", "stages"),
+    ("googlenet", "stages"),
+    ("mnasnet1_0", "stages"),
+    ("mobilenet_v2", "stages"),
+    ("mobilenet_v3_small", "blocks"),
+    ("nin", "stages"),
+    ("regnet_x_400mf", "stages"),
+    ("squeezenet1_1", "stages"),
+    ("vgg11", "stages"),
+    ("xception", "stages"),
+]
+QUICK_ROWS = [("alexnet_2012", "stages"), ("mobilenet_v3_small", "blocks"), ("vgg11", "stages")]
+
+
+@pytest.mark.parametrize(("name", "field"), long_but(ROWS, QUICK_ROWS))
 def test_a_config_may_give_rows_as_plain_tuples(name, field):
     rows = getattr(create_model(name), field)[:2]
     named, given = (

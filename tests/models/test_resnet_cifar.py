@@ -1,11 +1,10 @@
-"""CIFAR ResNets: published sizes, every map, batch norm alone and over devices, gradients."""
+"""CIFAR ResNets: published sizes, every map, batch norm alone and over devices."""
 
 import functools
 import re
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,10 +12,10 @@ from jaxvision.layers import batch_norm
 from jaxvision.models import create_model
 from jaxvision.models.backbones.resnet_cifar import option_a_shortcut
 from jaxvision.testing import check_op
-from tests.marks import slow_but
+from tests.marks import long_but
 from tests.models.structure import check_without_norm, size_of
 from tests.models.training import check_remat
-from tests.models.variables import check_network_learns, random_variables, shapes_of
+from tests.models.variables import random_variables, shapes_of
 from tests.reference import models as reference
 
 TINY = {"blocks": 1, "widths": (4, 6, 9)}
@@ -44,7 +43,7 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize("name", slow_but(SIZES, SIZES.keys() - {"resnet1202"}))
+@pytest.mark.parametrize("name", long_but(SIZES, ["resnet20"], ["plain20"]))
 def test_every_network_has_its_published_size(name):
     # The paper's table 6: 0.27, 0.46, 0.66, 0.85, 1.7 and 19.4 million.
     params = shapes_of(create_model(name), images_of(1, 32))[1]["params"]
@@ -52,10 +51,11 @@ def test_every_network_has_its_published_size(name):
     assert sum("kernel" in layer for layer in params.values()) == int(re.search(r"\d+", name)[0])
 
 
-@pytest.mark.parametrize(
-    ("size", "sizes"), [(32, (32, 32, 16, 8)), (9, (9, 9, 5, 3)), (1, (1, 1, 1, 1))]
-)
-@pytest.mark.parametrize("train", [False, True])
+SHAPES = [(32, (32, 32, 16, 8)), (9, (9, 9, 5, 3)), (1, (1, 1, 1, 1))]
+
+
+@pytest.mark.parametrize(("size", "sizes"), long_but(SHAPES, SHAPES[1:2]))
+@pytest.mark.parametrize("train", long_but([False, True], [True]))
 def test_resnet20_gives_every_map_in_its_shape(size, sizes, train):
     maps, _ = shapes_of(create_model("resnet20", num_classes=7), images_of(2, size), train=train)
     widths = (16, 16, 32, 64)
@@ -79,7 +79,10 @@ def test_without_norms_convolutions_have_a_bias():
     check_without_norm(tiny(norm=None), images_of())
 
 
-@pytest.mark.parametrize(("size", "shortcuts"), [(8, True), (7, True), (7, False)])
+REFERENCE = [(8, True), (7, True), (7, False)]
+
+
+@pytest.mark.parametrize(("size", "shortcuts"), long_but(REFERENCE, REFERENCE[1:]))
 def test_the_network_equals_the_reference(size, shortcuts):
     model, images = tiny(shortcuts=shortcuts), images_of(2, size)
     check_op(
@@ -121,7 +124,8 @@ def test_training_updates_every_statistic_and_evaluation_none():
 
 def test_convolutions_start_as_in_he_et_al_and_norms_as_the_identity():
     model = create_model("resnet20", blocks=1, widths=(8, 8, 8))
-    variables = model.init(jax.random.key(0), images_of(), train=False)
+    init = jax.jit(functools.partial(model.init, train=False))
+    variables = jax.device_get(init(jax.random.key(0), images_of()))
     start = {"bias": 0, "mean": 0, "scale": 1, "var": 1}
     for path, value in jax.tree.leaves_with_path(variables):
         leaf = path[-1].key
@@ -134,27 +138,9 @@ def test_convolutions_start_as_in_he_et_al_and_norms_as_the_identity():
             np.testing.assert_array_equal(value, start[leaf])
 
 
-@pytest.mark.parametrize("shortcuts", [True, False])
-def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(shortcuts):
-    check_network_learns(tiny(shortcuts=shortcuts), images_of(4))
-
-
+@pytest.mark.slow
 def test_recomputed_blocks_give_the_same():
     check_remat(tiny(), tiny(remat=True), images_of(4))
-
-
-@pytest.mark.parametrize("train", [False, True])
-def test_bfloat16_computes_in_bfloat16_on_float32_variables(train):
-    model, images = tiny(dtype=jnp.bfloat16), images_of()
-    variables = random_variables(model, images)
-    run = jax.jit(functools.partial(model.apply, train=train, mutable=["batch_stats"]))
-    maps, statistics = run(variables, images)
-    for leaf in jax.tree.leaves((variables, statistics)):
-        assert leaf.dtype == jnp.float32
-        assert np.isfinite(leaf).all()
-    for name, x in maps.items():
-        assert x.dtype == jnp.bfloat16, name
-        assert np.isfinite(x).all(), name
 
 
 class Normed(nn.Module):
@@ -189,8 +175,9 @@ def test_a_batch_norm_synchronised_over_devices_equals_the_whole_batch():
     rng = np.random.default_rng(0)
     # Every device sees another mean, so that unsynchronised statistics are far off.
     x = (rng.normal(size=(16, 3, 3, 2)) + np.arange(16)[:, None, None, None] / 8).astype("f4")
-    variables = Normed().init(jax.random.key(0), x, train=False)
-    whole, whole_statistics = trained(Normed(), variables, x)
+    init = jax.jit(functools.partial(Normed().init, train=False))
+    variables = jax.device_get(init(jax.random.key(0), x))
+    whole, whole_statistics = jax.jit(functools.partial(trained, Normed()))(variables, x)
 
     out, statistics = on_four_devices(Normed("batch"), variables, x)
     assert largest_difference(out, whole) < 1e-6
@@ -204,8 +191,12 @@ def test_a_batch_norm_synchronised_over_devices_equals_the_whole_batch():
 
 def test_batch_norm_normalises_and_keeps_nine_tenths_of_its_statistics():
     x = np.random.default_rng(0).normal(3, 2, (16, 4, 4, 2)).astype(np.float32)
-    variables = Normed().init(jax.random.key(0), x, train=False)
-    out, statistics = trained(Normed(), variables, x)
+
+    @jax.jit
+    def run(key):
+        return trained(Normed(), Normed().init(key, x, train=False), x)
+
+    out, statistics = run(jax.random.key(0))
     mean, var = x.mean(axis=(0, 1, 2)), x.var(axis=(0, 1, 2))
     np.testing.assert_allclose(out, (x - mean) / np.sqrt(var + 1e-5), atol=1e-5)
     bn = statistics["batch_stats"]["bn"]

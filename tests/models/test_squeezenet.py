@@ -1,16 +1,16 @@
-"""SqueezeNet: published sizes, every map, gradients, memory, dropout, torchvision's logits."""
+"""SqueezeNet: published sizes, every map, memory, torchvision's logits."""
 
-import jax.numpy as jnp
 import pytest
 
 from jaxvision.core import InputError
 from jaxvision.layers import batch_norm
 from jaxvision.models import create_model
 from jaxvision.models.backbones.squeezenet import Fire
+from tests.marks import long_but
 from tests.models.parity import check_torchvision_logits
 from tests.models.structure import check_shapes, check_without_classes, size_of
-from tests.models.training import check_bfloat16, check_dropout, check_remat
-from tests.models.variables import check_network_learns, image_maker, shapes_of
+from tests.models.training import check_remat
+from tests.models.variables import image_maker, shapes_of
 
 STAGES = ((Fire(4, 6),), (Fire(4, 8),))
 images_of = image_maker(33)
@@ -21,22 +21,23 @@ def tiny(**fields):
     return create_model("squeezenet1_1", **fields)
 
 
-@pytest.mark.parametrize(
-    ("name", "count"), [("squeezenet1_0", 1_248_424), ("squeezenet1_1", 1_235_496)]
-)
+SIZES = [("squeezenet1_0", 1_248_424), ("squeezenet1_1", 1_235_496)]
+
+
+@pytest.mark.parametrize(("name", "count"), long_but(SIZES, SIZES[1:], SIZES[:1]))
 def test_every_squeezenet_has_its_published_size(name, count):
     # The paper's table 1 has 1,248,424; the other number is torchvision's.
     _, variables = shapes_of(create_model(name), images_of(1))
     assert size_of(variables) == count
 
 
-@pytest.mark.parametrize(
-    ("name", "places"),
-    [
-        ("squeezenet1_0", (3, 4, 5, 7, 8, 9, 10, 12)),
-        ("squeezenet1_1", (3, 4, 6, 7, 9, 10, 11, 12)),
-    ],
-)
+PLACES = [
+    ("squeezenet1_0", (3, 4, 5, 7, 8, 9, 10, 12)),
+    ("squeezenet1_1", (3, 4, 6, 7, 9, 10, 11, 12)),
+]
+
+
+@pytest.mark.parametrize(("name", "places"), long_but(PLACES, PLACES[1:], PLACES[:1]))
 def test_layers_are_named_by_their_place(name, places):
     _, variables = shapes_of(create_model(name), images_of(1))
     assert variables["params"].keys() == {
@@ -50,6 +51,7 @@ def test_layers_are_named_by_their_place(name, places):
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "stem", "widths", "size", "sizes"),
     [
@@ -100,20 +102,9 @@ def test_images_that_are_too_small_are_refused(name, size, message):
         shapes_of(create_model(name), images_of(1, *size))
 
 
-def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
-    check_network_learns(tiny(), images_of(4))
-
-
+@pytest.mark.long
 def test_computing_modules_a_second_time_changes_nothing():
     check_remat(tiny(), tiny(remat=True), images_of(4))
-
-
-def test_dropout_needs_a_key_in_training_only():
-    check_dropout(tiny(dropout=0.5), images_of())
-
-
-def test_bfloat16_computes_in_bfloat16_on_float32_variables():
-    check_bfloat16(tiny(dtype=jnp.bfloat16), images_of())
 
 
 @pytest.mark.parity

@@ -1,7 +1,6 @@
-"""Vision transformers: published sizes, tokens, dropout, gradients, torchvision's logits."""
+"""Vision transformers: published sizes, tokens, what is dropped, torchvision's logits."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,12 +9,10 @@ from jaxvision.models import create_model
 from tests.models.parity import check_maps, torchvision_network
 from tests.models.structure import check_without_classes, size_of
 from tests.models.training import (
-    check_bfloat16,
     check_dropped_last_block,
-    check_inner_dropout,
     check_remat,
 )
-from tests.models.variables import check_network_learns, image_maker, random_variables, shapes_of
+from tests.models.variables import image_maker, random_variables, shapes_of
 
 TINY = {"patch_size": 4, "blocks": 2, "width": 8, "heads": 2, "image_size": 12, "num_classes": 3}
 images_of = image_maker(12)
@@ -28,11 +25,11 @@ def tiny(**fields):
 @pytest.mark.parametrize(
     ("name", "count"),
     [
-        ("vit_b_16", 86_567_656),
-        ("vit_b_32", 88_224_232),
-        pytest.param("vit_l_16", 304_326_632, marks=pytest.mark.slow),
-        pytest.param("vit_l_32", 306_535_400, marks=pytest.mark.slow),
-        pytest.param("vit_h_14", 632_045_800, marks=pytest.mark.slow),
+        pytest.param("vit_b_16", 86_567_656, marks=pytest.mark.slow),
+        pytest.param("vit_b_32", 88_224_232, marks=pytest.mark.long),
+        pytest.param("vit_l_16", 304_326_632, marks=pytest.mark.long),
+        pytest.param("vit_l_32", 306_535_400, marks=pytest.mark.long),
+        pytest.param("vit_h_14", 632_045_800, marks=pytest.mark.long),
     ],
 )
 def test_every_vit_has_its_published_size(name, count):
@@ -75,11 +72,17 @@ def test_images_and_fields_that_do_not_fit(fields, images, message):
 
 def test_classes_begin_alike():
     model = tiny(blocks=1)
-    run = jax.jit(lambda key: model.init_with_output(key, images_of(), train=False))
-    maps, variables = run(jax.random.key(0))
-    assert (maps["logits"] == 0).all()
-    assert (variables["params"]["class_token"] == 0).all()
-    assert 0.01 < variables["params"]["encoder_pos_embedding"].std() < 0.03
+
+    @jax.jit
+    def start(key):
+        maps, variables = model.init_with_output(key, images_of(), train=False)
+        names = ("class_token", "encoder_pos_embedding")
+        return maps["logits"], *(variables["params"][name] for name in names)
+
+    logits, token, places = jax.device_get(start(jax.random.key(0)))
+    assert (logits == 0).all()
+    assert (token == 0).all()
+    assert 0.01 < places.std() < 0.03
 
 
 def test_the_pooled_token_is_the_first_and_knows_where_patches_are():
@@ -91,25 +94,13 @@ def test_the_pooled_token_is_the_first_and_knows_where_patches_are():
     assert np.abs(maps["pooled"] - swapped["pooled"]).max() > 0.01
 
 
-def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
-    check_network_learns(tiny(), images_of())
-
-
 def test_a_block_that_is_dropped_is_its_shortcuts():
     check_dropped_last_block(tiny(drop_path=1.0), tiny(blocks=1), images_of(), "tokens")
 
 
-def test_dropout_acts_in_training_only():
-    check_inner_dropout(tiny(blocks=1, dropout=0.5), images_of())
-
-
-@pytest.mark.slow
+@pytest.mark.long
 def test_recomputed_blocks_are_equal():
     check_remat(tiny(blocks=1), tiny(blocks=1, remat=True), images_of())
-
-
-def test_bfloat16_computes_in_bfloat16_on_float32_variables():
-    check_bfloat16(tiny(dtype=jnp.bfloat16), images_of())
 
 
 @pytest.mark.parity

@@ -3,7 +3,6 @@
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,6 +12,7 @@ from jaxvision.models import create_model
 from jaxvision.models.backbones.darknet import Darknet53, PlainDarknet, Stage
 from jaxvision.models.detection.yolov3 import Scale, spatial_pyramid
 from jaxvision.ops import max_pool
+from tests.marks import long_but
 from tests.models.structure import size_of
 from tests.models.test_darknet import images_of
 from tests.models.variables import check_learns, random_variables, shapes_of
@@ -27,9 +27,9 @@ TINY = {
         "passthrough": 2,
     },
     "yolov3_spp": {
-        "backbone": partial(Darknet53, blocks=(0, 0, 1, 1, 1), widths=(4,) * 6),
+        "backbone": partial(Darknet53, blocks=(0, 0, 0, 0, 1), widths=(4,) * 6),
         "scales": (
-            Scale(5, None, ((4, 1), (6, 3), (4, 1)), 6),
+            Scale(5, None, ((4, 1), (6, 3)), 6),
             Scale(4, 2, ((4, 1),), 6),
             Scale(3, 2, (), 6),
         ),
@@ -44,47 +44,54 @@ def tiny(name, **fields):
     return create_model(name, num_classes=3, **TINY[name], **fields)
 
 
-@pytest.mark.parametrize(
-    ("name", "parameters", "statistics"),
-    # Of v2 and v3 the floats of the published .weights files: of yolov2-voc 202,704,260 bytes with
-    # a header of 16, of yolov2-tiny-voc 63,471,556, of yolov3 248,007,048 with a header of 20, of
-    # yolov3-spp 252,209,544, of yolov3-tiny 35,434,956.
-    [
-        ("yolov1", 271_703_550, 0),
-        ("fast_yolov1", 45_089_374, 0),
-        ("yolov2", 50_655_389, 20_672),
-        ("yolov2_tiny", 15_861_773, 6_112),
-        ("yolov3", 61_949_149, 52_608),
-        ("yolov3_spp", 62_998_749, 53_632),
-        ("yolov3_tiny", 8_852_366, 6_368),
-    ],
-)
+# Of v2 and v3 the floats of the published .weights files: of yolov2-voc 202,704,260 bytes with
+# a header of 16, of yolov2-tiny-voc 63,471,556, of yolov3 248,007,048 with a header of 20, of
+# yolov3-spp 252,209,544, of yolov3-tiny 35,434,956.
+PUBLISHED = [
+    ("yolov1", 271_703_550, 0),
+    ("fast_yolov1", 45_089_374, 0),
+    ("yolov2", 50_655_389, 20_672),
+    ("yolov2_tiny", 15_861_773, 6_112),
+    ("yolov3", 61_949_149, 52_608),
+    ("yolov3_spp", 62_998_749, 53_632),
+    ("yolov3_tiny", 8_852_366, 6_368),
+]
+SMALL = ("fast_yolov1", "yolov2_tiny", "yolov3_tiny")
+LARGE = ("yolov1", "yolov2", "yolov3")
+
+
+def small_and_large(rows):
+    """Rows of the small networks are default ones, of the large ones slow."""
+    return long_but(rows, *([row for row in rows if row[0] in names] for names in (SMALL, LARGE)))
+
+
+@pytest.mark.parametrize(("name", "parameters", "statistics"), small_and_large(PUBLISHED))
 def test_published_sizes(name, parameters, statistics):
     _, variables = shapes_of(create_model(name), images_of(1, 448 if "v1" in name else 64))
     assert size_of(variables["params"]) == parameters
     assert size_of(variables.get("batch_stats", {})) == statistics
 
 
-@pytest.mark.parametrize(
-    ("name", "fields", "expected"),
-    [
-        (
-            "yolov1",
-            {},
-            {"coordinates": (7, 7, 2, 4), "confidence": (7, 7, 2), "class_scores": (7, 7, 20)},
-        ),
-        (
-            "fast_yolov1",
-            {"classes_of_boxes": True, "num_boxes": 3},
-            {"coordinates": (7, 7, 3, 4), "confidence": (7, 7, 3), "class_scores": (7, 7, 3, 20)},
-        ),
-        ("yolov2", {}, {"logits": (14, 14, 5, 25)}),
-        ("yolov2_tiny", {"num_anchors": 3}, {"logits": (14, 14, 3, 25)}),
-        ("yolov3", {}, {f"logits{i}": (s, s, 3, 85) for i, s in SIDES}),
-        ("yolov3_spp", {"num_classes": 2}, {f"logits{i}": (s, s, 3, 7) for i, s in SIDES}),
-        ("yolov3_tiny", {}, {f"logits{i}": (s, s, 3, 85) for i, s in SIDES[:2]}),
-    ],
-)
+SHAPES = [
+    (
+        "yolov1",
+        {},
+        {"coordinates": (7, 7, 2, 4), "confidence": (7, 7, 2), "class_scores": (7, 7, 20)},
+    ),
+    (
+        "fast_yolov1",
+        {"classes_of_boxes": True, "num_boxes": 3},
+        {"coordinates": (7, 7, 3, 4), "confidence": (7, 7, 3), "class_scores": (7, 7, 3, 20)},
+    ),
+    ("yolov2", {}, {"logits": (14, 14, 5, 25)}),
+    ("yolov2_tiny", {"num_anchors": 3}, {"logits": (14, 14, 3, 25)}),
+    ("yolov3", {}, {f"logits{i}": (s, s, 3, 85) for i, s in SIDES}),
+    ("yolov3_spp", {"num_classes": 2}, {f"logits{i}": (s, s, 3, 7) for i, s in SIDES}),
+    ("yolov3_tiny", {}, {f"logits{i}": (s, s, 3, 85) for i, s in SIDES[:2]}),
+]
+
+
+@pytest.mark.parametrize(("name", "fields", "expected"), small_and_large(SHAPES))
 def test_shapes(name, fields, expected):
     maps, _ = shapes_of(create_model(name, **fields), images_of(2, 448))
     assert {key: x.shape for key, x in maps.items()} == {k: (2, *v) for k, v in expected.items()}
@@ -103,11 +110,7 @@ def loss_of(name, maps):
     )
 
 
-# yolov3_spp compiles long, and is yolov3 but for its pooling.
-LEARNING = [pytest.param(x, marks=pytest.mark.slow) if x == "yolov3_spp" else x for x in TINY]
-
-
-@pytest.mark.parametrize("name", LEARNING)
+@pytest.mark.parametrize("name", long_but(TINY, ["fast_yolov1"], ["yolov2", "yolov3_spp"]))
 def test_every_parameter_learns_from_the_loss(name):
     # Of one image of 128 x 128 with a norm, c5 would have too few pixels for its variances.
     fields = {"dropout": 0.0} if "v1" in name else {"num_anchors": 3, "norm": None}
@@ -144,17 +147,25 @@ def test_yolov1_drops_out_in_training_only():
     model, images = tiny("yolov1"), images_of(1, 64)
     variables = random_variables(model, images)
 
-    def run(seed):
-        rngs = {"dropout": jax.random.key(seed)}
-        return model.apply(variables, images, train=True, rngs=rngs)["confidence"]
+    @jax.jit
+    def run(key):
+        trained = model.apply(variables, images, train=True, rngs={"dropout": key})
+        evaluated = model.apply(variables, images, train=False)
+        return trained["confidence"], evaluated["confidence"]
 
-    quiet = model.apply(variables, images, train=False)["confidence"]
-    assert (run(0) != run(1)).any()
-    np.testing.assert_array_equal(quiet, model.apply(variables, images, train=False)["confidence"])
+    (trained, evaluated), (other, again) = (run(jax.random.key(seed)) for seed in (0, 1))
+    assert (trained != other).any()
+    np.testing.assert_array_equal(evaluated, again)
 
 
 def test_the_pyramid_stands_before_the_map_the_largest_window_first():
-    x = images_of(1, 16)
-    parts = jnp.split(spatial_pyramid(x, (5, 13, 9)), 4, axis=-1)
-    for part, side in zip(parts, (13, 9, 5, 1), strict=True):
-        np.testing.assert_array_equal(part, max_pool(x, side, stride=1, padding=side // 2))
+    sides = (13, 9, 5, 1)
+
+    @jax.jit
+    def run(x):
+        pooled = [max_pool(x, side, stride=1, padding=side // 2) for side in sides]
+        return spatial_pyramid(x, (5, 13, 9)), pooled
+
+    pyramid, pooled = jax.device_get(run(images_of(1, 16)))
+    for part, expected in zip(np.split(pyramid, 4, axis=-1), pooled, strict=True):
+        np.testing.assert_array_equal(part, expected)

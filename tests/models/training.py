@@ -1,4 +1,4 @@
-"""What any network does in training: chance, recomputing, half precision, statistics."""
+"""What any network does in training: gradients, chance, recomputing, bfloat16, statistics."""
 
 import functools
 
@@ -6,12 +6,16 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from jaxvision.interop import from_state_dict
 from jaxvision.models import create_model
 from tests.models.parity import settle, to_torch, torchvision_network
-from tests.models.variables import random_variables, shapes_of, train_once
+from tests.models.variables import (
+    check_gradients,
+    random_variables,
+    shapes_of,
+    train_once,
+)
 
 
 def train(model, variables, images, key=None):
@@ -20,26 +24,64 @@ def train(model, variables, images, key=None):
     return model.apply(variables, images, train=True, mutable=["batch_stats"], rngs=rngs)
 
 
-def check_dropout(model, images):
-    """Logits are random in training only, and then need a key; nothing before them is."""
-    variables = random_variables(model, images)
-    jax.eval_shape(functools.partial(model.apply, train=False), variables, images)
-    with pytest.raises(Exception, match="dropout"):
-        jax.eval_shape(functools.partial(train, model), variables, images)
-    run = jax.jit(lambda key: train(model, variables, images, key)[0])
-    first, again, other = (run(jax.random.key(seed)) for seed in (0, 0, 1))
-    np.testing.assert_array_equal(first["logits"], again["logits"])
-    np.testing.assert_array_equal(first["pooled"], other["pooled"])
-    assert (first["logits"] != other["logits"]).any()
+def loss_of(maps):
+    """Of logits, and of auxiliary ones, that all examples are of class 1; of images, of squares."""
+    heads = [x for name, x in maps.items() if name == "logits" or name.startswith("aux")]
+    if not heads:
+        return jnp.square(maps["residual" if "residual" in maps else "image"]).mean()
+    return sum(-jax.nn.log_softmax(x.astype(jnp.float32))[..., 1].sum() for x in heads)
 
 
-def check_inner_dropout(model, images):
-    """Logits are random in training only, and what comes before them may be too."""
+def check_training(model, images, shapes, *, random=(), wide=()):
+    """What holds for every network that computes in bfloat16, in one program of its training.
+
+    Every parameter gets a finite gradient that is not zero, and every statistic changes. Both stay
+    float32, and the maps are bfloat16 and finite. The maps of evaluation, which needs no key, have
+    the shapes of those in training.
+
+    Args:
+      model: a network of dtype bfloat16.
+      images: f32[B, H, W, C].
+      shapes: name -> the shape of an image's map in training.
+      random: the maps that differ from one key to the next; with the same key none does.
+      wide: the maps that are float32.
+    """
+    evaluated, initial = shapes_of(model, images)
+    assert {x.dtype for x in jax.tree.leaves(initial)} == {jnp.dtype("f4")}
     variables = random_variables(model, images)
-    run = jax.jit(lambda key: train(model, variables, images, key)[0]["logits"])
-    first, other = (run(jax.random.key(seed)) for seed in (0, 1))
-    assert (first != other).any()
-    jax.eval_shape(lambda: model.apply(variables, images, train=False))  # Takes no key.
+
+    @jax.jit
+    def run(variables, key):
+        def loss(params):
+            maps, changed = train(model, {**variables, "params": params}, images, key)
+            return loss_of(maps), (maps, changed)
+
+        return jax.grad(loss, has_aux=True)(variables["params"])
+
+    first, again, other = (
+        jax.device_get(run(variables, jax.random.key(seed))) for seed in (0, 0, 1)
+    )
+    chex.assert_trees_all_equal(first, again)
+    gradients, (maps, changed) = first
+    check_gradients(gradients)
+    assert {name: x.shape[1:] for name, x in maps.items()} == shapes
+    for name, x in maps.items():
+        assert x.dtype == (jnp.float32 if name in wide else jnp.bfloat16), name
+        assert np.isfinite(x).all(), name
+        if name in evaluated:
+            assert (evaluated[name].shape, evaluated[name].dtype) == (x.shape, x.dtype), name
+    assert evaluated.keys() <= maps.keys()
+    assert all(name.startswith("aux") for name in maps.keys() - evaluated.keys())
+    assert {name for name in maps if (maps[name] != other[1][0][name]).any()} == set(random)
+    before = variables.get("batch_stats", {})
+    for (path, old), new in zip(
+        jax.tree.leaves_with_path(before),
+        jax.tree.leaves(changed.get("batch_stats", {})),
+        strict=True,
+    ):
+        assert new.dtype == jnp.float32, path
+        assert np.isfinite(new).all(), path
+        assert (new != old).any(), path
 
 
 def check_dropped_block(whole, dropping, images, *, norm, name):
@@ -85,16 +127,6 @@ def check_remat(plain, recomputed, images):
     assert "remat" in str(jax.make_jaxpr(lambda x: train(recomputed, x, images))(variables))
     results = [train_once(model, images) for model in (plain, recomputed)]
     chex.assert_trees_all_close(*results, rtol=1e-3, atol=1e-4)
-
-
-def check_bfloat16(model, images):
-    """A model of dtype bfloat16 gives that, finite, from variables that stay float32."""
-    variables = random_variables(model, images)
-    maps, statistics = jax.jit(functools.partial(train, model))(variables, images)
-    assert {x.dtype for x in jax.tree.leaves((variables, statistics))} == {jnp.dtype("f4")}
-    for name, x in maps.items():
-        assert x.dtype == jnp.bfloat16, name
-        assert np.isfinite(x).all(), name
 
 
 def check_training_step(torch, theirs, ours, images, names=None):
