@@ -13,7 +13,7 @@ def get_config():
 
     config.model.name = "resnet20"
     config.model.blocks = 1
-    config.model.widths = (4, 8, 8)
+    config.model.widths = (4, 8)
     config.data.image_size = 8
     config.data.cache = True
     config.augment.padding = 1

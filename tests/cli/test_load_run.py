@@ -9,6 +9,7 @@ import jaxvision
 from jaxvision import data
 from jaxvision.core import InputError
 from tests.cli.conftest import result_of
+from tests.marks import long_but
 
 
 def colors(folder, task):
@@ -44,15 +45,13 @@ READERS = {
     "srcnn": restoration,
     "espcn": restoration,
 }
-SLOW = ("segmentation", "denoising", "whole", "landmarks", "srcnn", "espcn")
+QUICK, SLOW = ("colors", "detection"), ("segmentation", "landmarks", "denoising", "espcn")
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(x, marks=pytest.mark.slow if x in SLOW else ()) for x in READERS]
-)
-def test_it_measures_what_eval_does(kind, trained, command):
-    folder, _, where, _ = trained(kind)
-    expected, _ = result_of(command, "eval", f"--workdir={folder}")
+@pytest.mark.parametrize("kind", long_but(READERS, QUICK, SLOW))
+def test_it_measures_what_eval_does(kind, trained, evaluated):
+    folder, where = trained(kind).folder, trained(kind).data
+    expected = dict(evaluated(kind)[0])
     run = jaxvision.load_run(folder)
     assert run.task.loss is None
     assert run.step == expected.pop("steps")
@@ -67,7 +66,7 @@ def test_it_measures_what_eval_does(kind, trained, command):
 
 
 def test_the_decoding_of_a_detector_may_be_changed(trained, command):
-    folder, _, where, _ = trained("detection")
+    folder, where = trained("detection").folder, trained("detection").data
     images = sorted((where / "JPEGImages").iterdir())
 
     def found(**decode):
@@ -76,15 +75,17 @@ def test_the_decoding_of_a_detector_may_be_changed(trained, command):
 
     scores = np.sort(np.concatenate([x.scores for x in found(score_threshold=0.001)]))
     threshold = float(scores[len(scores) // 2])
-    some = found(score_threshold=threshold, iou_threshold=0.45, max_detections=100)
+    some = found(score_threshold=threshold, iou_threshold=0.45, max_detections=2)
     assert 0 < sum(len(x.scores) for x in some) < len(scores)
     assert min(x.scores.min(initial=1) for x in some) >= threshold
-    # `predict` passes them on.
-    usual = ["--out=found", f"--score={threshold}", where / "JPEGImages"]
+    assert max(len(x.scores) for x in some) <= 2
+    # `predict` passes them on; the images may be given by a pattern.
+    images = where / "JPEGImages" / "[ab].png"
+    usual = ["--out=found", f"--score={threshold}", "--most=2", images]
     result_of(command, "predict", f"--workdir={folder}", *usual)
     with open("found/predictions.json") as file:
         entries = json.load(file)["images"]
-    for entry, ours in zip(entries, some, strict=True):
+    for entry, ours in zip(entries, some[:2], strict=True):
         theirs = [x["score"] for x in entry["detections"]]
         np.testing.assert_allclose(theirs, ours.scores, atol=1e-5)
 

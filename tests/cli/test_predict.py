@@ -56,10 +56,8 @@ def test_training_a_detector_leaves_its_classes_a_table_and_pictures(detector):
     assert {"xy", "wh", "objectness", "no_objectness", "class", "loss"} <= metrics[0].keys()
 
 
-def test_evaluating_a_detector_prints_numbers_and_a_table(detector, command):
-    code, out, err = command("eval", f"--workdir={detector.folder}", "--split=../mine/train")
-    assert code == 0, err
-    result = json.loads(out)
+def test_evaluating_a_detector_prints_numbers_and_a_table(detector, evaluated):
+    result, err = evaluated("detection")
     assert result["split"] == "../mine/train"
     assert {key: result[key] for key in ("AP", "AP50")} == {
         key: detector.result[key] for key in ("AP", "AP50")
@@ -116,12 +114,6 @@ def test_a_run_predicts(detector, data, command, tmp_path):
     assert "the checkpoint of step 4" in err
     result = check_result(out_folder, out, ["a.png", "b.png", "c.png"])
     assert result["failed"] == []
-    few = ["predict", f"--workdir={detector.folder}", f"--out={out_folder}"]
-    few += ["--score=0.01", "--most=1"]
-    code, out, _ = command(*few, str(data / "JPEGImages" / "[ab].png"))
-    assert code == 0
-    result = check_result(out_folder, out, ["a.png", "b.png"])
-    assert all(len(entry["detections"]) <= 1 for entry in result["images"])
 
 
 def test_darknets_files_predict_and_a_bad_image_does_not_stop_the_rest(

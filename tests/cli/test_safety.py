@@ -12,7 +12,7 @@ import jaxvision
 from jaxvision.cli.code import Code
 from jaxvision.core import InputError
 from tests.cli.conftest import result_of
-from tests.marks import slow_but
+from tests.marks import long_but
 
 EVIL = "import pathlib\npathlib.Path({marker!r}).touch()\n\ndef f(*args, **kwargs):\n    pass\n"
 NAMES = ("evil/evil.py:f", "{folder}/evil/evil.py:f", "evil_package.module:f")
@@ -67,16 +67,18 @@ def test_the_evil_code_would_be_found(marker, name):
     assert marker.exists()
 
 
+# Every key with a form of the name, and a key with all forms; a run with another loss is evaluated.
+CASES = [(*where, name) for where in KEYS for name in NAMES]
+QUICK = [case for number, case in enumerate(CASES) if number % 4 == 0 or case[1] == "model.name"]
+LOSSES = [case for case in CASES if case[1] == "loss.name"]
+
+
 @pytest.mark.parametrize(
     ("kind", "key", "name"),
-    slow_but(
-        [(*where, name) for where in KEYS for name in NAMES],
-        [
-            (*where, name)
-            for where in KEYS
-            for name in NAMES
-            if where[1] != "loss.name" or (where[0], name) == ("colors", NAMES[0])
-        ],
+    long_but(
+        CASES,
+        [case for case in QUICK if case not in LOSSES[1:]],
+        [case for case in CASES if case not in [*QUICK, *LOSSES]] + LOSSES[1:4],
     ),
 )
 def test_no_command_runs_what_a_run_names(marker, trained, command, kind, key, name):
@@ -99,6 +101,9 @@ def test_no_command_runs_what_a_run_names(marker, trained, command, kind, key, n
             assert name in err or "run.json" in err or "config" in err, err
 
 
+PARTS = (("forward", "model"), ("loss", "loss"), ("inputs", "resize"))
+
+
 def test_neither_weights_nor_load_run_run_what_a_run_names(marker, trained, command):
     shutil.copytree(trained("colors").folder, "run")
     names = [name.format(folder=marker.parent) for name in NAMES]
@@ -109,7 +114,7 @@ def test_neither_weights_nor_load_run_run_what_a_run_names(marker, trained, comm
     parts = json.loads(json.dumps(run["task"]))
     for name in names:
         for evil in ({"object": name, "sha256": None}, {"name": name}, {"constructor": name}, name):
-            for part, key in (("forward", "model"), ("loss", "loss"), ("inputs", "resize")):
+            for part, key in PARTS if name == names[0] else PARTS[:1]:
                 run["task"] = {**parts, part: {**parts[part], key: evil}}
                 file.write_text(json.dumps(run))
                 if part == "loss":
