@@ -1,14 +1,10 @@
 """A run of the command line in Python: `load_run` builds the task that `eval` measures."""
 
-import json
-
-import numpy as np
 import pytest
 
 import jaxvision
 from jaxvision import data
 from jaxvision.core import InputError
-from tests.cli.conftest import result_of
 from tests.marks import long_but
 
 
@@ -63,31 +59,6 @@ def test_it_measures_what_eval_does(kind, trained, evaluated):
         expected.pop(name)
     assert found == pytest.approx(expected, rel=1e-6)
     assert len(expected) >= 1
-
-
-def test_the_decoding_of_a_detector_may_be_changed(trained, command):
-    folder, where = trained("detection").folder, trained("detection").data
-    images = sorted((where / "JPEGImages").iterdir())
-
-    def found(**decode):
-        run = jaxvision.load_run(folder, decode=decode)
-        return [x.result for x in jaxvision.predict(run.task, run.variables, images)]
-
-    scores = np.sort(np.concatenate([x.scores for x in found(score_threshold=0.001)]))
-    threshold = float(scores[len(scores) // 2])
-    some = found(score_threshold=threshold, iou_threshold=0.45, max_detections=2)
-    assert 0 < sum(len(x.scores) for x in some) < len(scores)
-    assert min(x.scores.min(initial=1) for x in some) >= threshold
-    assert max(len(x.scores) for x in some) <= 2
-    # `predict` passes them on; the images may be given by a pattern.
-    images = where / "JPEGImages" / "[ab].png"
-    usual = ["--out=found", f"--score={threshold}", "--most=2", images]
-    result_of(command, "predict", f"--workdir={folder}", *usual)
-    with open("found/predictions.json") as file:
-        entries = json.load(file)["images"]
-    for entry, ours in zip(entries, some[:2], strict=True):
-        theirs = [x["score"] for x in entry["detections"]]
-        np.testing.assert_allclose(theirs, ours.scores, atol=1e-5)
 
 
 def test_what_cannot_be_loaded(trained, tmp_path):
