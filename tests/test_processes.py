@@ -122,36 +122,31 @@ def test_a_run_prints_plain_lines_and_one_json_line(uninterrupted):
 
 
 @pytest.mark.parametrize("times", long_but([1, 5], (), [1]))
-def test_killed_it_ends_with_the_same_bits(uninterrupted, start, tmp_path, times):
+def test_killed_and_asked_to_stop_it_ends_with_the_same_bits(uninterrupted, start, tmp_path, times):
     rng = random.SystemRandom()
-    steps = sorted(rng.sample(range(1, 59), times))
+    steps = sorted(rng.sample(range(1, 29), times))
     for step in steps:
         process = start(tmp_path)
         wait_for_step([process], tmp_path, step)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL, f"not killed at step {step}"
-    result, _ = finish(start(tmp_path))
-    assert result == uninterrupted["result"], f"killed at steps {steps}"
-    assert lines_of(tmp_path) == uninterrupted["lines"], f"killed at steps {steps}"
 
-
-@pytest.mark.slow
-def test_sigterm_saves_says_so_and_exits_with_0(uninterrupted, start, tmp_path):
+    # SIGTERM saves, says so and exits with 0.
     process = start(tmp_path)
-    wait_for_step([process], tmp_path, 9)
+    wait_for_step([process], tmp_path, 39)
     process.terminate()
     result, err = finish(process)
     assert result is None
     saved = len(lines_of(tmp_path))
-    assert 9 <= saved < 60
+    assert 39 <= saved < 60
     assert f"asked to stop: saved after step {saved} in {tmp_path}" in err
     assert (tmp_path / "checkpoints" / str(saved)).is_dir()
 
     result, err = finish(start(tmp_path))
     assert f"resuming the run in {tmp_path} after step {saved}" in err
-    assert result == uninterrupted["result"]
-    assert lines_of(tmp_path) == uninterrupted["lines"]
+    assert result == uninterrupted["result"], f"killed at steps {steps}"
+    assert lines_of(tmp_path) == uninterrupted["lines"], f"killed at steps {steps}"
 
 
 def result_of(capsys, *arguments):
@@ -175,7 +170,7 @@ PARTS = [
 ]
 
 
-@pytest.mark.parametrize("kind", long_but(["pmap", "shard_map"], (), ["shard_map"]))
+@pytest.mark.parametrize("kind", long_but(["pmap", "shard_map"], (), ["pmap"]))
 def test_two_processes_train_the_same_losses_as_one(start, data_dir, tmp_path, kind, capsys):
     options = [f"--config.parallel={kind}", *(PARTS if kind == "shard_map" else [])]
     usual = ["train", f"--config={CONFIG}", f"--config.data.dir={data_dir}", *options]
@@ -194,13 +189,10 @@ def test_two_processes_train_the_same_losses_as_one(start, data_dir, tmp_path, k
     assert alone["accuracy"] == first["accuracy"]
 
 
-@pytest.mark.parametrize("kind", long_but(["pmap", "shard_map"], (), ["pmap"]))
+@pytest.mark.parametrize("kind", long_but(["pmap", "shard_map"], (), ["shard_map"]))
 def test_two_processes_gather_what_a_detector_found(start, tmp_path, kind, capsys):
-    """After training with images of several sizes, which both draw alike, and mosaics."""
     data = write_voc(tmp_path / "data")
     options = [f"--config.data.dir={data}", f"--config.parallel={kind}"]
-    options += ["--config.data.sizes=(16, 24)", "--config.data.size_every=1"]
-    options += ["--config.augment.mosaic=0.5"]
     both = start_two(start, tmp_path / "run", *options, config=DETECTOR)
     (result, err), (second, quiet) = [finish(process) for process in both]
     assert second is None, "only the first process reports"

@@ -433,7 +433,7 @@ def test_features_of_a_run(command, digits, tmp_path):
     result, err = result_of(command, *usual, "--split=test", "--out=test.npz")
     assert "the checkpoint of step 2" in err
     assert result["images"] == 359
-    assert result["maps"] == {"c1": 4, "c2": 4, "c3": 8, "c4": 8, "pooled": 8}
+    assert result["maps"] == {"c1": 4, "c2": 4, "pooled": 4}
     found = read_features(tmp_path / "test.npz")
     write_picture(tmp_path / "a.png", images_of(found)(7))
     result_of(command, *usual, "--out=one.npz", "a.png")

@@ -233,7 +233,8 @@ def test_the_table_has_a_dash_for_a_class_without_objects():
 
 @pytest.mark.slow
 def test_a_run_starts_from_the_weights_of_another(detector, command, tmp_path):
-    config = [*detector.arguments, "--config.steps=1"]
+    config = [*detector.arguments, "--config.steps=1", "--config.augment.mosaic=0.5"]
+    config += ["--config.data.sizes=(24,)", "--config.data.size_every=1"]
     start = [f"--config.init_from={detector.folder}", "--config.optimizer.learning_rate=1e-12"]
     code, _, err = command("train", *config, *start, "--workdir=new")
     assert code == 0
