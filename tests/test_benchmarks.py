@@ -10,6 +10,7 @@ from PIL import Image
 
 from jaxvision.interop import to_state_dict
 from jaxvision.models import create_model
+from tests.marks import long_but
 from tests.models.variables import random_variables
 
 BENCHMARKS = pathlib.Path(__file__).parent.parent / "benchmarks"
@@ -54,8 +55,11 @@ def test_every_experiment_is_in_the_list():
     assert found == {*EXPERIMENTS, "training.py"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("script", EXPERIMENTS)
+# The others differ in what they measure; each starts a process and compiles for long.
+QUICKEST = ("engine_overhead.py", "nms.py")
+
+
+@pytest.mark.parametrize("script", long_but(EXPERIMENTS, (), ["gradients.py"]))
 def test_an_experiment_prints_its_table_and_draws(script, tmp_path):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (32, 32, 32, 3), np.uint8)
@@ -69,14 +73,14 @@ def test_an_experiment_prints_its_table_and_draws(script, tmp_path):
         assert picture.width > 500
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("script", SMALLEST)
+@pytest.mark.parametrize("script", long_but(SMALLEST, (), QUICKEST))
 def test_it_runs(script):
-    assert "usage:" in run(script, "--help")
+    if script not in QUICKEST:
+        assert "usage:" in run(script, "--help")
     assert "jax " in run(script, *SMALLEST[script]).splitlines()[-1]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_training_with_and_without_weights_is_compared(tmp_path):
     model = create_model("resnet20", num_classes=10)
     variables = random_variables(model, np.zeros((1, 8, 8, 1), np.float32))

@@ -23,7 +23,7 @@ from jaxvision.cli.run_options import BestOptions, RunOptions
 from jaxvision.cli.setup import build
 from jaxvision.core import InputError, RestorationBatch
 from jaxvision.engine import Best, abstract_state, metric_names
-from tests.marks import slow_but
+from tests.marks import long_but
 
 CONFIGS = shipped_configs()
 
@@ -99,7 +99,10 @@ def empty_tiles(side):
 QUICK = ("digits_lenet5", "photos_srcnn", "scenes_landmarks", "scenes_unet", "scenes_yolov2_tiny")
 
 
-@pytest.mark.parametrize("name", slow_but(CONFIGS, QUICK))
+SLOW = ("imagenet_resnet50_bfloat16", "transfer_digits_late_layers")
+
+
+@pytest.mark.parametrize("name", long_but(CONFIGS, QUICK, SLOW))
 def test_a_config_can_be_trained(name):
     config = load_config(CONFIGS[name])
     data, kind = config.data, config.task

@@ -3,8 +3,6 @@
 import ast
 import pathlib
 import re
-import subprocess
-import sys
 
 import pytest
 
@@ -322,22 +320,3 @@ def test_the_checker_of_configs_passes_what_is_allowed(tmp_path, path, text):
 def test_the_checker_of_configs_catches(tmp_path, text, word):
     found = config_problems(write_library(tmp_path, {"ops/a.py": text}))
     assert any(line.startswith("ops/a.py:") and repr(word) in line for line in found), found
-
-
-HEAVY = ("grain", "tensorflow_datasets", "ml_collections", "tensorflow", "sklearn", "matplotlib")
-
-
-def test_importing_the_library_loads_nothing_that_only_data_and_cli_need():
-    """Nor does it need Grain and TFDS, which are kept from being imported here."""
-    packages = ("jaxvision", "jaxvision.tasks", "jaxvision.interop", "jaxvision.engine")
-    code = f"""if True:
-        import sys
-        sys.modules.update(dict.fromkeys(("grain", "tensorflow_datasets")))
-        import {", ".join(packages)}, jaxvision.predict
-        print(*(name for name in {HEAVY} if sys.modules.get(name)))
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == []

@@ -13,7 +13,9 @@ import time
 import numpy as np
 import pytest
 
+from jaxvision.cli.main import run
 from tests.data.folders import write_voc
+from tests.marks import long_but
 
 CONFIG = pathlib.Path(__file__).parent / "tiny_config.py"
 DETECTOR = pathlib.Path(__file__).parent / "tiny_detector.py"
@@ -119,37 +121,40 @@ def test_a_run_prints_plain_lines_and_one_json_line(uninterrupted):
     assert "\r" not in uninterrupted["stderr"]
 
 
-@pytest.mark.slow
-def test_killed_five_times_it_ends_with_the_same_bits(uninterrupted, start, tmp_path):
+@pytest.mark.parametrize("times", long_but([1, 5], (), [1]))
+def test_killed_and_asked_to_stop_it_ends_with_the_same_bits(uninterrupted, start, tmp_path, times):
     rng = random.SystemRandom()
-    steps = sorted(rng.sample(range(1, 59), 5))
+    steps = sorted(rng.sample(range(1, 29), times))
     for step in steps:
         process = start(tmp_path)
         wait_for_step([process], tmp_path, step)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL, f"not killed at step {step}"
-    result, _ = finish(start(tmp_path))
-    assert result == uninterrupted["result"], f"killed at steps {steps}"
-    assert lines_of(tmp_path) == uninterrupted["lines"], f"killed at steps {steps}"
 
-
-@pytest.mark.slow
-def test_sigterm_saves_says_so_and_exits_with_0(uninterrupted, start, tmp_path):
+    # SIGTERM saves, says so and exits with 0.
     process = start(tmp_path)
-    wait_for_step([process], tmp_path, 9)
+    wait_for_step([process], tmp_path, 39)
     process.terminate()
     result, err = finish(process)
     assert result is None
     saved = len(lines_of(tmp_path))
-    assert 9 <= saved < 60
+    assert 39 <= saved < 60
     assert f"asked to stop: saved after step {saved} in {tmp_path}" in err
     assert (tmp_path / "checkpoints" / str(saved)).is_dir()
 
     result, err = finish(start(tmp_path))
     assert f"resuming the run in {tmp_path} after step {saved}" in err
-    assert result == uninterrupted["result"]
-    assert lines_of(tmp_path) == uninterrupted["lines"]
+    assert result == uninterrupted["result"], f"killed at steps {steps}"
+    assert lines_of(tmp_path) == uninterrupted["lines"], f"killed at steps {steps}"
+
+
+def result_of(capsys, *arguments):
+    """The result of a command in this process, which has four devices."""
+    capsys.readouterr()
+    assert run(arguments[0], list(map(str, arguments))) == 0
+    out, err = capsys.readouterr()
+    return json.loads(out), err
 
 
 def losses_of(workdir):
@@ -165,12 +170,11 @@ PARTS = [
 ]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "options", [["--config.parallel=pmap"], ["--config.parallel=shard_map", *PARTS]]
-)
-def test_two_processes_train_the_same_losses_as_one(start, tmp_path, options):
-    finish(start(tmp_path / "one", *options, devices=4))
+@pytest.mark.parametrize("kind", long_but(["pmap", "shard_map"], (), ["pmap"]))
+def test_two_processes_train_the_same_losses_as_one(start, data_dir, tmp_path, kind, capsys):
+    options = [f"--config.parallel={kind}", *(PARTS if kind == "shard_map" else [])]
+    usual = ["train", f"--config={CONFIG}", f"--config.data.dir={data_dir}", *options]
+    result_of(capsys, *usual, f"--workdir={tmp_path / 'one'}")
     both = start_two(start, tmp_path / "two", *options)
     (first, _), (second, err) = [finish(process) for process in both]
     assert second is None, "only the first process reports"
@@ -181,16 +185,14 @@ def test_two_processes_train_the_same_losses_as_one(start, tmp_path, options):
     np.testing.assert_allclose(two[:20], one[:20], rtol=1e-3)
     assert first["steps"] == 60
     # What two processes measured together is what one measures of the same checkpoint.
-    command = [sys.executable, "-m", "jaxvision", "eval", f"--workdir={tmp_path / 'two'}"]
-    alone = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True)
-    assert json.loads(alone.stdout)["accuracy"] == first["accuracy"]
+    alone, _ = result_of(capsys, "eval", f"--workdir={tmp_path / 'two'}")
+    assert alone["accuracy"] == first["accuracy"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["pmap", "shard_map"])
-def test_two_processes_gather_what_a_detector_found(start, tmp_path, kind):
+@pytest.mark.parametrize("kind", long_but(["pmap", "shard_map"], (), ["shard_map"]))
+def test_two_processes_gather_what_a_detector_found(start, tmp_path, kind, capsys):
     data = write_voc(tmp_path / "data")
-    options = (f"--config.data.dir={data}", f"--config.parallel={kind}")
+    options = [f"--config.data.dir={data}", f"--config.parallel={kind}"]
     both = start_two(start, tmp_path / "run", *options, config=DETECTOR)
     (result, err), (second, quiet) = [finish(process) for process in both]
     assert second is None, "only the first process reports"
@@ -198,22 +200,22 @@ def test_two_processes_gather_what_a_detector_found(start, tmp_path, kind):
     assert rows == [["cat", "2"], ["dog", "1"]], "objects of all images, each once"
     assert "objects" not in quiet
     # The three images, on four devices of two processes, with a filler: as in one process.
-    command = [sys.executable, "-m", "jaxvision", "eval", f"--workdir={tmp_path / 'run'}"]
-    alone = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True)
-    alone = json.loads(alone.stdout)
+    alone, _ = result_of(capsys, "eval", f"--workdir={tmp_path / 'run'}")
     assert alone.keys() == result.keys() - {"state_digest"}
     assert alone["variables_digest"] == result["variables_digest"]
     for name in ("AP", "AP50", "AR100", "mAP_VOC"):
         assert alone[name] == pytest.approx(result[name], abs=1e-6), name
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("signalled", [(0,), (1,), (0, 1)])
-def test_sigterm_stops_two_processes_after_the_same_step(start, tmp_path, signalled):
+@pytest.mark.parametrize("signalled", long_but(["first", "second", "both"], (), ["second"]))
+def test_sigterm_stops_two_processes_after_the_same_step(
+    start, data_dir, tmp_path, signalled, capsys
+):
     both = start_two(start, tmp_path)
     wait_for_step(both, tmp_path, 9)
-    for index in signalled:
-        both[index].terminate()
+    for name, process in zip(("first", "second"), both, strict=True):
+        if signalled in (name, "both"):
+            process.terminate()
     (result, err), (other, _) = [finish(process) for process in both]
     assert result is None
     assert other is None
@@ -222,7 +224,8 @@ def test_sigterm_stops_two_processes_after_the_same_step(start, tmp_path, signal
     assert f"asked to stop: saved after step {saved}" in err
 
     # And it goes on in one process with four devices.
-    result, err = finish(start(tmp_path, devices=4))
+    usual = ["train", f"--config={CONFIG}", f"--config.data.dir={data_dir}"]
+    result, err = result_of(capsys, *usual, f"--workdir={tmp_path}")
     assert f"after step {saved}" in err
     assert result["steps"] == 60
     assert len(lines_of(tmp_path)) == 60

@@ -13,9 +13,8 @@ def get_config():
 
     config.model.name = "resnet20"
     config.model.blocks = 1
-    config.model.widths = (4, 8, 8)
+    config.model.widths = (4,)
     config.data.image_size = 8
     config.data.cache = True
     config.augment.padding = 1
-    config.augment.degrees = 10.0
     return config

@@ -13,9 +13,9 @@ def get_config():
     config.model.name = "yolov2"
     config.model.backbone = {
         "name": "plain_darknet",
-        "stages": ((0, ((4, 3),)), (1, ((4, 3),)), (2, ((8, 3),))),
+        "stages": ((0, ((4, 3),)), (1, ((8, 3),))),
     }
-    config.model.level = 2
+    config.model.level = 1
     config.model.convolutions = (8,)
     config.model.passthrough = None
     config.anchors = ((4, 4), (10, 10))
@@ -24,10 +24,7 @@ def get_config():
     config.data.test_split = "train"
     config.data.validation_fraction = 0.0
     config.data.image_size = 16
-    config.data.sizes = (16, 24)
-    config.data.size_every = 1
     config.data.max_boxes = 4
-    config.augment.mosaic = 0.5
     config.augment.flip = 0.5
     config.loss.prior_steps = 0
     return config

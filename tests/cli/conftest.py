@@ -1,6 +1,7 @@
 """Commands run in this process, on data and runs that are made once for all files of tests."""
 
 import contextlib
+import functools
 import io
 import json
 import pathlib
@@ -10,12 +11,30 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxvision.cli import anchors, check_data
 from jaxvision.cli.main import run
 from jaxvision.data import Digits
+from jaxvision.engine import loop
 from tests.data.folders import write_colors, write_voc
 
 TESTS = pathlib.Path(__file__).parents[1]
 TINY, TINY_DETECTOR = TESTS / "tiny_config.py", TESTS / "tiny_detector.py"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _without_curves():
+    """The tests of the engine look at curves.png; to draw it takes a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "draw_curves", lambda *_: None)
+        yield
+
+
+@pytest.fixture
+def without_figures(monkeypatch):
+    """`anchors` and `check-data` draw no figures, which takes a second each time."""
+    for module in (anchors, check_data):
+        monkeypatch.setattr(module, "_draw", lambda *_: None)
+        monkeypatch.setattr(module, "save_picture", lambda *_: None)
 
 
 @pytest.fixture(scope="session")
@@ -60,12 +79,14 @@ class Trained(NamedTuple):
       arguments: of `train` that made it, but for --workdir.
       data: the folder of its data.
       result: that `train` printed.
+      refused: what an attempt before it said, which failed before training.
     """
 
     folder: pathlib.Path
     arguments: list[str]
     data: pathlib.Path
     result: dict[str, float]
+    refused: str = ""
 
 
 CONFIG = """
@@ -172,14 +193,40 @@ def trained(tmp_path_factory, request):
             config.write_text(CONFIG.format(task=task, more=more))
         arguments = [f"--config={config}", f"--config.data.dir={data}"]
         workdir = folder / "run"
+        train = ["train", *arguments, f"--workdir={workdir}"]
+        refused = io.StringIO()
+        if kind == "colors":
+            with contextlib.redirect_stderr(refused):
+                assert run("train", [*train, "--config.best.metric=acuracy"]) == 2
+            assert not (workdir / "metrics.jsonl").exists()
         with contextlib.redirect_stdout(io.StringIO()) as out:
-            assert run("train", ["train", *arguments, f"--workdir={workdir}"]) == 0
-        return Trained(workdir, arguments, data, json.loads(out.getvalue().splitlines()[-1]))
+            assert run("train", train) == 0
+        result = json.loads(out.getvalue().splitlines()[-1])
+        return Trained(workdir, arguments, data, result, refused.getvalue())
 
     def get(kind):
         if kind not in runs:
             runs[kind] = make(kind)
         return runs[kind]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def evaluated(trained):
+    """What `eval` prints of a run of a kind, as `trained`: (the result, its messages).
+
+    The split of a detector is given by its path.
+    """
+
+    @functools.cache
+    def get(kind):
+        out, err = io.StringIO(), io.StringIO()
+        arguments = ["eval", f"--workdir={trained(kind).folder}"]
+        arguments += ["--split=../mine/train"] * (kind == "detection")
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            assert run("eval", arguments) == 0
+        return json.loads(out.getvalue().splitlines()[-1]), err.getvalue()
 
     return get
 

@@ -13,7 +13,7 @@ from jaxvision.data import find_form
 from tests.cli.test_errors import error_of
 from tests.data.folders import coco_content, voc_object, voc_xml, write_voc, write_yolo
 from tests.data.test_folders import WRITERS
-from tests.marks import slow_but
+from tests.marks import long_but, slow_but
 
 FORMS = ("voc", "yolo", "coco 0")
 BCCD_IMAGES = {"train": 205, "val": 87, "test": 72}
@@ -71,6 +71,7 @@ def test_a_list_of_images_is_enough_for_yolo(tmp_path):
     assert find_form(tmp_path, "train") == "yolo"
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_form_that_cannot_be_found_out(command, tmp_path):
     with pytest.raises(InputError, match=r"fits no form for the split 'train': check folder and"):
         find_form(tmp_path, "train")
@@ -84,6 +85,7 @@ def test_a_form_that_cannot_be_found_out(command, tmp_path):
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.usefixtures("without_figures")
 def test_images_that_cannot_be_read(command, tmp_path, form):
     folder = WRITERS[form](tmp_path / "mine")
     missing, other, cut = (next(folder.rglob(f"{name}.png")) for name in "abc")
@@ -113,6 +115,7 @@ def write_records(folder, annotations):
     return folder
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_what_is_wrong_in_xmls(command, tmp_path):
     objects = {
         "beyond": (4, 4, 17, 6, "cat"),
@@ -143,6 +146,7 @@ def test_what_is_wrong_in_xmls(command, tmp_path):
     assert result["classes"] == {"cat": 1, "dog": 0}  # those of a, which is sound
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_what_is_wrong_in_texts(command, tmp_path):
     folder = write_yolo(tmp_path / "mine")
     labels = folder / "labels" / "train"
@@ -157,6 +161,7 @@ def test_what_is_wrong_in_texts(command, tmp_path):
     assert (result["problems"], result["images"]) == (4, 0)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_what_is_wrong_in_a_json(command, tmp_path):
     folder, content = WRITERS["coco 0"](tmp_path / "mine"), coco_content()
     good = content["annotations"][2]  # of a, 16x16
@@ -179,6 +184,7 @@ def test_what_is_wrong_in_a_json(command, tmp_path):
     assert (result["problems"], result["images"], result["objects"]) == (5, 2, 2)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_more_bad_records_than_an_error_shows_are_listed(command, tmp_path):
     twice = voc_object(0, 0, 4, 4, "cat") + 2 * voc_object(9, 9, 8, 10, "cat")
     names = [f"n{number}" for number in range(30)]
@@ -208,6 +214,7 @@ def test_without_objects_there_is_no_picture(command, tmp_path, form, empty, cla
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_difficult_objects_and_sizes_are_counted(command, tmp_path):
     folder = write_voc(tmp_path / "mine")
     Image.new("RGB", (200, 100)).save(folder / "JPEGImages" / "a.png")
@@ -223,6 +230,7 @@ def test_difficult_objects_and_sizes_are_counted(command, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_figures")
 def test_class_names_and_the_first_pixel_reach_the_reader(command, tmp_path):
     folder = write_voc(tmp_path / "mine")
     result, _ = result_of(command, f"--data={folder}", "--class_names=dog,cow,cat")
@@ -289,8 +297,7 @@ def test_help(command):
         assert f"\n  --{name}: " in out
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("split", BCCD_IMAGES)
+@pytest.mark.parametrize("split", long_but(BCCD_IMAGES, (), ["train"]))
 def test_bccd(command, tmp_path, real_data, split):
     """Counted in the text of the annotations."""
     folder = real_data / "bccd"

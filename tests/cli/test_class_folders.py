@@ -3,15 +3,13 @@
 import shutil
 
 from jaxvision.engine import read_run
-from tests.cli.conftest import result_of
 from tests.cli.test_errors import error_of
 
 
-def test_other_classes_are_refused(trained, command, tmp_path):
-    folder, arguments, data, result = trained("colors")
+def test_other_classes_are_refused(trained, evaluated, command, tmp_path):
+    folder, arguments, data, result, _ = trained("colors")
     assert read_run(folder)["config"]["data"]["class_names"] == ["blue", "red"]
-    again, _ = result_of(command, "eval", f"--workdir={folder}")
-    assert again["accuracy"] == result["accuracy"]
+    assert evaluated("colors")[0]["accuracy"] == result["accuracy"]
     other = shutil.copytree(data, tmp_path / "data")
     for split in ("train", "test"):
         (other / split / "blue").rename(other / split / "yellow")

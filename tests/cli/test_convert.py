@@ -19,14 +19,28 @@ from jaxvision.interop import (
     write_state_dict,
 )
 from jaxvision.models import create_model
-from tests.models.variables import random_variables
+from tests.models.variables import random_values, random_variables
 
-NAME, CLASSES = "resnet20", 10
+NAME = "resnet20"
+FIELDS = {"blocks": 1, "widths": (4,)}
+SMALL = f"--config.model={ {'name': NAME, **FIELDS} }"
+
+
+def state_of(**fields):
+    model = create_model(NAME, **fields)
+    return to_state_dict(random_variables(model, np.zeros((1, 32, 32, 3), "f4")))
 
 
 @pytest.fixture(scope="module")
 def state():
-    return to_state_dict(random_variables(create_model(NAME), np.zeros((1, 32, 32, 3), "f4")))
+    """The weights of ResNet-20."""
+    return state_of()
+
+
+@pytest.fixture
+def small():
+    """The weights of a smaller one."""
+    return state_of(**FIELDS)
 
 
 def test_to_a_checkpoint_and_back(command, tmp_path, state):
@@ -104,7 +118,7 @@ def test_a_classifiers_file_is_taken_by_a_network(tmp_path, task, name, fields, 
         config.anchors = ((10, 13), (16, 30))
     lines = []
     built = setup.build(config).task
-    own = jax.jit(built.init)(jax.random.key(0))
+    own = random_values(jax.eval_shape(built.init, jax.random.key(0)))
     how = {"variables": own, "prefix": prefix, "log": lines.append}
     params = pretrained_variables(built, str(tmp_path / "given.npz"), **how)["params"]
     for layer, values in variables["params"].items():
@@ -119,17 +133,17 @@ def test_a_classifiers_file_is_taken_by_a_network(tmp_path, task, name, fields, 
         assert f"{prefix}classifier.0.weight" in lines[1]
 
 
-def test_a_file_that_does_not_fit_says_what_it_has(command, tmp_path, digits, state):
-    usual = ["train", "--config=digits_resnet20", f"--config.data.dir={digits}"]
-    write_state_dict(tmp_path / "given.npz", {f"module.{key}": x for key, x in state.items()})
+def test_a_file_that_does_not_fit_says_what_it_has(command, tmp_path, digits, small):
+    usual = ["train", "--config=digits_resnet20", f"--config.data.dir={digits}", SMALL]
+    write_state_dict(tmp_path / "given.npz", {f"module.{key}": x for key, x in small.items()})
     code, _, err = command(*usual, "--config.init_from=given.npz")
     assert code == 2
     found = re.search(
         r"its keys are (.*) and \d+ more, the network's (.*) and \d+ more: .*init_prefix or", err
     )
     theirs, ours = (keys.split(", ") for keys in found.groups())
-    assert theirs == [f"module.{key}" for key in list(state)[:3]]
-    assert set(ours) < state.keys()
+    assert theirs == [f"module.{key}" for key in list(small)[:3]]
+    assert set(ours) < small.keys()
     (tmp_path / "given.npz").rename(tmp_path / "given.weights")
     code, _, err = command(*usual, "--config.init_from=given.weights")
     assert code == 2
@@ -137,13 +151,13 @@ def test_a_file_that_does_not_fit_says_what_it_has(command, tmp_path, digits, st
 
 
 @pytest.mark.slow
-def test_training_starts_from_a_file(command, tmp_path, digits, state):
-    write_state_dict(tmp_path / "given.npz", {**state, "extra.weight": np.zeros(2)})
+def test_training_starts_from_a_file(command, tmp_path, digits, small):
+    write_state_dict(tmp_path / "given.npz", {**small, "extra.weight": np.zeros(2)})
     train = [
         "train",
         "--config=digits_lenet5",
         f"--config.data.dir={digits}",
-        f"--config.model.name={NAME}",
+        SMALL,
         "--config.steps=1",
         "--config.batch_size=4",
         "--config.optimizer.learning_rate=1e-12",
@@ -155,8 +169,8 @@ def test_training_starts_from_a_file(command, tmp_path, digits, state):
     assert "; new: " not in err
     assert "from grey to RGB, or back: conv1/kernel" in err  # digits are grey
     after = to_state_dict(restore_weights(tmp_path / "one").variables)
-    assert after.keys() == state.keys()
-    state["conv1.weight"] = state["conv1.weight"].sum(axis=1, keepdims=True)
-    for key in state:
+    assert after.keys() == small.keys()
+    small["conv1.weight"] = small["conv1.weight"].sum(axis=1, keepdims=True)
+    for key in small:
         if not key.endswith(("running_mean", "running_var")):
-            np.testing.assert_allclose(after[key], state[key], atol=1e-6)
+            np.testing.assert_allclose(after[key], small[key], atol=1e-6)

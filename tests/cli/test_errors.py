@@ -148,12 +148,11 @@ def test_what_shows_in_the_data_comes_before_training(train, tmp_path):
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
-def test_a_folder_of_a_run_that_failed_before_training_is_taken_over(train, finished, tmp_path):
-    message = train("--config.best.metric=acuracy")
+def test_a_folder_of_a_run_that_failed_before_training_is_taken_over(trained):
+    run = trained("colors")
     expected = "config.best.metric is 'acuracy', which is not measured: did you mean 'accuracy'?"
-    assert message == expected
-    assert not (tmp_path / "run" / "metrics.jsonl").exists()
-    assert len((finished / "metrics.jsonl").read_text().splitlines()) == 1
+    assert run.refused == f"error: {expected}\n"
+    assert len((run.folder / "metrics.jsonl").read_text().splitlines()) == 2
 
 
 def test_an_unknown_model_in_a_config_of_ones_own(train, tmp_path):
@@ -283,31 +282,24 @@ def test_eval_of_a_run_without_checkpoints(command, tmp_path, folder):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.fixture(scope="module")
-def finished(digits, tmp_path_factory):
-    """The folder of a run of one step, after another that failed at once."""
-    folder = tmp_path_factory.mktemp("finished")
-    arguments = ["--config.steps=1", f"--config.data.dir={digits}", f"--workdir={folder}"]
-    assert cli.run("train", ["train", *arguments, "--config.best.metric=acuracy"]) == 2
-    assert cli.run("train", ["train", *arguments]) == 0
-    return folder
+def test_eval_of_an_unknown_split(command, trained):
+    run = trained("colors")
+    message = error_of(command("eval", f"--workdir={run.folder}", "--split=tset"))
+    assert message.startswith(f"there is no folder {run.data / 'tset'}")
 
 
-@pytest.mark.parametrize("split", ["tset", "", "test[:"])
-def test_eval_of_an_unknown_split(command, finished, split):
-    message = error_of(command("eval", f"--workdir={finished}", f"--split={split}"))
-    assert message.endswith(f"has no split {split!r}: it has test, train")
-
-
-def test_eval_takes_no_config(command, finished):
-    message = error_of(command("eval", f"--workdir={finished}", "--config.batch_size=8"))
+def test_eval_takes_no_config(command, trained):
+    workdir = f"--workdir={trained('colors').folder}"
+    message = error_of(command("eval", workdir, "--config.batch_size=8"))
     assert message.startswith("Unknown command line flag 'config.batch_size'")
 
 
-def test_another_config_on_an_old_workdir_shows_the_difference(train, finished):
-    message = train("--config.steps=1", "--config.batch_size=60", f"--workdir={finished}")
-    assert f"{finished} has another run (" in message
-    assert "batch_size: 64 -> 60" in message
+def test_another_config_on_an_old_workdir_shows_the_difference(command, trained):
+    run = trained("colors")
+    train = ["train", *run.arguments, f"--workdir={run.folder}", "--config.batch_size=8"]
+    message = error_of(command(*train))
+    assert f"{run.folder} has another run (" in message
+    assert "batch_size: 4 -> 8" in message
     assert message.endswith("use the same options or another workdir")
 
 

@@ -1,14 +1,11 @@
 """A run of the command line in Python: `load_run` builds the task that `eval` measures."""
 
-import json
-
-import numpy as np
 import pytest
 
 import jaxvision
 from jaxvision import data
 from jaxvision.core import InputError
-from tests.cli.conftest import result_of
+from tests.marks import long_but
 
 
 def colors(folder, task):
@@ -44,15 +41,13 @@ READERS = {
     "srcnn": restoration,
     "espcn": restoration,
 }
-SLOW = ("segmentation", "denoising", "whole", "landmarks", "srcnn", "espcn")
+QUICK, SLOW = ("colors", "detection"), ("segmentation", "landmarks", "denoising", "espcn")
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(x, marks=pytest.mark.slow if x in SLOW else ()) for x in READERS]
-)
-def test_it_measures_what_eval_does(kind, trained, command):
-    folder, _, where, _ = trained(kind)
-    expected, _ = result_of(command, "eval", f"--workdir={folder}")
+@pytest.mark.parametrize("kind", long_but(READERS, QUICK, SLOW))
+def test_it_measures_what_eval_does(kind, trained, evaluated):
+    folder, where = trained(kind).folder, trained(kind).data
+    expected = dict(evaluated(kind)[0])
     run = jaxvision.load_run(folder)
     assert run.task.loss is None
     assert run.step == expected.pop("steps")
@@ -64,29 +59,6 @@ def test_it_measures_what_eval_does(kind, trained, command):
         expected.pop(name)
     assert found == pytest.approx(expected, rel=1e-6)
     assert len(expected) >= 1
-
-
-def test_the_decoding_of_a_detector_may_be_changed(trained, command):
-    folder, _, where, _ = trained("detection")
-    images = sorted((where / "JPEGImages").iterdir())
-
-    def found(**decode):
-        run = jaxvision.load_run(folder, decode=decode)
-        return [x.result for x in jaxvision.predict(run.task, run.variables, images)]
-
-    scores = np.sort(np.concatenate([x.scores for x in found(score_threshold=0.001)]))
-    threshold = float(scores[len(scores) // 2])
-    some = found(score_threshold=threshold, iou_threshold=0.45, max_detections=100)
-    assert 0 < sum(len(x.scores) for x in some) < len(scores)
-    assert min(x.scores.min(initial=1) for x in some) >= threshold
-    # `predict` passes them on.
-    usual = ["--out=found", f"--score={threshold}", where / "JPEGImages"]
-    result_of(command, "predict", f"--workdir={folder}", *usual)
-    with open("found/predictions.json") as file:
-        entries = json.load(file)["images"]
-    for entry, ours in zip(entries, some, strict=True):
-        theirs = [x["score"] for x in entry["detections"]]
-        np.testing.assert_allclose(theirs, ours.scores, atol=1e-5)
 
 
 def test_what_cannot_be_loaded(trained, tmp_path):

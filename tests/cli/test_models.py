@@ -5,6 +5,7 @@ import json
 import pytest
 
 from jaxvision.models import MODELS, create_model, input_size, summarize
+from tests.marks import long_but
 
 
 def test_some_networks_as_a_table(command):
@@ -45,8 +46,11 @@ def test_an_unknown_network(command):
     assert "no network is called 'resnet51': did you mean" in err
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
+# One of each kind of task; to trace a network takes seconds.
+SOME = ("vit_b_16", "yolov2_tiny", "unet", "dncnn_s")
+
+
+@pytest.mark.parametrize("name", long_but(MODELS, (), SOME))
 def test_every_network_takes_its_published_size(name):
     summary = summarize(create_model(name), input_size(name))
     assert summary.macs > summary.params / 100

@@ -48,6 +48,7 @@ def check(command, train, workdir, images, monkeypatch):
     assert len(list(out.glob("*.png"))) == len(images)
 
 
+@pytest.mark.slow
 def test_on_a_folder(command, objects, tmp_path, monkeypatch):
     changes = {
         "source": "voc",
@@ -62,7 +63,7 @@ def test_on_a_folder(command, objects, tmp_path, monkeypatch):
     check(command, train, tmp_path / "run", images, monkeypatch)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_on_the_scenes(command, tmp_path, monkeypatch):
     train = [*FEW, f"--config.data.dir={tmp_path / 'scenes'}"]
     image = np.array(next(scenes("test"))[0])

@@ -10,6 +10,7 @@ from PIL import Image
 from jaxvision.cli.kinds.segmentation import overlap_table
 from jaxvision.data.sources.mask_folders import read_mask
 from tests.cli.conftest import result_of
+from tests.marks import long_but
 
 
 def predict(command, workdir, data):
@@ -22,19 +23,21 @@ def predict(command, workdir, data):
     return result["images"]
 
 
+def of_run(run):
+    return run.folder, run.data, run.result
+
+
 def size_of(path):
     with Image.open(path) as image:
         return image.size
 
 
-@pytest.mark.parametrize("kind", ["segmentation", pytest.param("whole", marks=pytest.mark.slow)])
-def test_segmentation_gives_pictures_and_labels(kind, trained, command):
-    workdir, _, data, result = trained(kind)
+@pytest.mark.parametrize("kind", long_but(["segmentation", "whole"], (), ["segmentation"]))
+def test_segmentation_gives_pictures_and_labels(kind, trained, evaluated, command):
+    workdir, data, result = of_run(trained(kind))
     assert {"mean_iou", "dice", "pixel_accuracy"} <= result.keys()
     assert size_of(workdir / "predictions_test.png")[0] > 1200
-    code, _, err = command("eval", f"--workdir={workdir}")
-    assert code == 0
-    table = [line.split() for line in err.splitlines()]
+    table = [line.split() for line in evaluated(kind)[1].splitlines()]
     assert [row[0] for row in table[table.index(["class", "IoU"]) + 1 :][:3]] == [
         "nothing",
         "cat",
@@ -52,7 +55,7 @@ def test_segmentation_gives_pictures_and_labels(kind, trained, command):
 
 @pytest.mark.slow
 def test_landmarks_give_points(trained, command):
-    workdir, _, data, result = trained("landmarks")
+    workdir, data, result = of_run(trained("landmarks"))
     assert 0 <= result["pixel_error"] < 23
     assert size_of(workdir / "predictions_test.png")[0] > 1200
     for entry in predict(command, workdir, data):
@@ -63,10 +66,12 @@ def test_landmarks_give_points(trained, command):
         assert size_of(entry["picture"]) == (entry["width"], entry["height"])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("kind", "factor"), [("denoising", 1), ("srcnn", 3), ("espcn", 3)])
+@pytest.mark.parametrize(
+    ("kind", "factor"),
+    long_but([("denoising", 1), ("srcnn", 3), ("espcn", 3)], (), [("denoising", 1), ("espcn", 3)]),
+)
 def test_restoration_gives_photographs(kind, factor, trained, command):
-    workdir, _, data, result = trained(kind)
+    workdir, data, result = of_run(trained(kind))
     assert {"psnr", "ssim", "psnr_before", "ssim_before"} <= result.keys()
     assert size_of(workdir / "predictions_test.png")[0] > 900
     for entry in predict(command, workdir, data):
@@ -77,6 +82,7 @@ def test_restoration_gives_photographs(kind, factor, trained, command):
         assert beside[0] >= 2 * width
 
 
+@pytest.mark.slow
 def test_no_label_takes_the_place_of_an_image(trained, command, tmp_path):
     workdir = trained("segmentation").folder
     (tmp_path / "found" / "labels").mkdir(parents=True)
@@ -88,7 +94,7 @@ def test_no_label_takes_the_place_of_an_image(trained, command, tmp_path):
 
 
 def test_classification_gives_a_class_and_probabilities(trained, command):
-    workdir, _, data, _ = trained("colors")
+    workdir, data, _ = of_run(trained("colors"))
     image = data / "test" / "red" / "0.png"
     result, _ = result_of(command, "predict", f"--workdir={workdir}", "--out=found", image)
     assert result == {"images": 1, "failed": 0, "out": "found"}

@@ -39,7 +39,7 @@ def fitted(folder, workdir, model):
 @pytest.fixture(scope="module")
 def python_run(colors, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("python") / "run"
-    model = jaxvision.create_model("resnet20", blocks=1, widths=(4, 8, 8), num_classes=2)
+    model = jaxvision.create_model("resnet20", blocks=1, widths=(4,), num_classes=2)
     return workdir, fitted(colors, workdir, model)
 
 

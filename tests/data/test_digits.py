@@ -36,21 +36,19 @@ def records(source):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Prepared by two processes at once."""
+    """Prepared by another process and this one at once."""
     folder = tmp_path_factory.mktemp("digits")
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     command = [sys.executable, "-c", PREPARE, str(folder)]
-    processes = [subprocess.Popen(command, text=True, **pipes) for _ in range(2)]
-    for process in processes:
-        assert "ready\n" in iter(process.stderr.readline, "")
-    for process in processes:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    for process in processes:
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == 0, err
-        assert out == ""
-        assert err.splitlines()[-1] == "1438 False"  # TensorFlow is not imported
+    with subprocess.Popen(command, text=True, **pipes) as other:
+        assert "ready\n" in iter(other.stderr.readline, "")
+        other.stdin.write("go\n")
+        other.stdin.flush()
+        assert len(digits(folder, "train")) == 1438
+        out, err = other.communicate(timeout=120)
+    assert other.returncode == 0, err
+    assert out == ""
+    assert err.splitlines()[-1] == "1438 False"  # TensorFlow is not imported
     return folder
 
 

@@ -148,10 +148,17 @@ def test_a_loader_is_its_own_iterator():
 
 @pytest.mark.slow
 def test_worker_processes_read_the_same_batches():
-    loader = train_loader(partners=1, read=ReadOptions(workers=2))
-    loader.set_state({"batches": 3, "records": 10})
-    assert_equal(take(loader, 5), take(train_loader(partners=1), 8)[3:])
-    assert loader.get_state() == {"batches": 8, "records": 10}
+    """Of several sizes, with partners."""
+
+    def loader(**options):
+        transform = MultiScale(tuple(map(Sized, (2, 4, 6))), every=3, seed=7)
+        options = {"batch_size": 4, "seed": 5, "partners": 1, **options}
+        return TrainLoader(Toy(10), transform, **options)
+
+    found = loader(read=ReadOptions(workers=2))
+    found.set_state({"batches": 3, "records": 10})
+    assert_equal(take(found, 5), take(loader(), 8)[3:])
+    assert found.get_state() == {"batches": 8, "records": 10}
 
 
 @pytest.mark.parametrize(
@@ -190,10 +197,7 @@ def test_partners_follow_from_the_seed():
     [
         *((read, *sizes) for read in READS for sizes in ((10, 4), (8, 4), (3, 8))),
         # Starting worker processes takes seconds.
-        *(
-            pytest.param(ReadOptions(workers=2), *sizes, marks=pytest.mark.slow)
-            for sizes in ((10, 4), (8, 4), (3, 8))
-        ),
+        pytest.param(ReadOptions(workers=2), 10, 4, marks=pytest.mark.slow),
     ],
 )
 def test_evaluation_sees_every_record_once_in_order(read, count, batch_size):
@@ -259,9 +263,7 @@ def sizes_of(loader, count):
     return [next(loader).image.shape[1] for _ in range(count)]
 
 
-@pytest.mark.parametrize(
-    "read", [*READS[:2], pytest.param(ReadOptions(workers=2), marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("read", READS[:2])
 def test_transforms_of_several_sizes_hold_for_some_batches_each(read):
     transform = MultiScale(tuple(map(Sized, (2, 4, 6))), every=3, seed=7)
 
