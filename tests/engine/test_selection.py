@@ -115,14 +115,22 @@ def test_what_is_frozen_stays_to_the_bit_and_has_no_state(name):
     assert sum(size for size in sizes if size > 1) == moments * trained
 
 
-def test_the_rest_trains_as_if_the_frozen_part_were_no_parameter():
+@pytest.fixture(scope="module")
+def first_step():
+    """(parameters before, after) the first step of all of them."""
+    optimizer = OPTIMIZERS["adamw"]
+    before = jax.device_get(init_state(small_task(), optimizer, 0)).params
+    return before, train(small_task(), optimizer, BATCHES[:1])[0].params
+
+
+def test_the_rest_trains_as_if_the_frozen_part_were_no_parameter(first_step):
     """With everything else equal, the first step of what trains is that of a whole training."""
-    optimizer = optax.sgd(0.01, momentum=0.9)
-    whole, _ = train(small_task(), optimizer, BATCHES[:1])
-    part, record = train(small_task(), Phase(optimizer, freeze=("stem",)), BATCHES[:1])
+    _, whole = first_step
+    phase = Phase(OPTIMIZERS["adamw"], freeze=("stem",))
+    part, record = train(small_task(), phase, BATCHES[:1])
     for name in ("bn", "head"):
         for one, other in zip(
-            jax.tree.leaves(part.params[name]), jax.tree.leaves(whole.params[name]), strict=True
+            jax.tree.leaves(part.params[name]), jax.tree.leaves(whole[name]), strict=True
         ):
             np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
     assert record["gradient_norm"] > 0
@@ -146,16 +154,13 @@ def test_a_frozen_prefix_costs_no_gradient():
     assert head < prefix < 0.75 * whole
 
 
-@pytest.mark.parametrize("name", slow_but(["sgd", "adamw"], ["adamw"]))
-def test_multipliers_by_name(name):
+def test_multipliers_by_name(first_step):
     """The factor of the first pattern that matches multiplies what a step changes."""
     multipliers = (("head/bias", 0.5), ("head", 0.25), ("bn", 10.0))
-    optimizer = OPTIMIZERS[name]
-    before = jax.device_get(init_state(small_task(), optimizer, 0)).params
-    plain, _ = train(small_task(), optimizer, BATCHES[:1])
-    phase = Phase(optimizer, lr_multipliers=multipliers)
+    before, plain = first_step
+    phase = Phase(OPTIMIZERS["adamw"], lr_multipliers=multipliers)
     scaled, _ = train(small_task(), phase, BATCHES[:1])
-    change = jax.tree.map(np.subtract, plain.params, before)
+    change = jax.tree.map(np.subtract, plain, before)
     found = jax.tree.map(np.subtract, scaled.params, before)
     factors = {"head": {"bias": 0.5, "kernel": 0.25}, "bn": {"scale": 10.0, "bias": 10.0}}
     for layer, values in change.items():
@@ -180,6 +185,7 @@ def run_fit(workdir, optimizer, *, stream=None, log=None, **changes):
         "eval_every": 4,
         "keep": 10,
         "log_every": 100,
+        "validation": VALIDATION,
         "parallel": Parallel("pmap", jax.devices()[:2]),
         **changes,
     }
@@ -187,7 +193,6 @@ def run_fit(workdir, optimizer, *, stream=None, log=None, **changes):
         options.pop("task", small_task()),
         optimizer,
         train=stream or Stream(BATCHES),
-        validation=VALIDATION,
         workdir=workdir,
         log=([] if log is None else log).append,
         **options,
@@ -222,10 +227,11 @@ def test_a_run_of_two_phases_resumes_to_the_bit(phased, tmp_path, after):
 def test_a_phase_starts_with_a_fresh_optimizer(tmp_path):
     """The moments of the first phase are gone: two phases are two trainings."""
     adam = optax.adam(0.01)
-    both = run_fit(None, (Phase(adam, 4), Phase(adam)), best=None)
+    alone = {"best": None, "validation": None}
+    both = run_fit(None, (Phase(adam, 4), Phase(adam)), **alone)
     counts = [x for x in jax.tree.leaves(both.state.opt_state) if x.ndim == 0]
     assert [int(x) for x in counts] == [8]
-    one = run_fit(None, adam, best=None)
+    one = run_fit(None, adam, **alone)
     assert state_digest(one.state.params) != state_digest(both.state.params)
 
 

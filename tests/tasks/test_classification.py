@@ -24,7 +24,7 @@ from jaxvision.core import (
 from jaxvision.losses import cross_entropy, softmax_focal_loss
 from jaxvision.models import create_model
 from jaxvision.tasks import RESTORE, classification, with_frozen_statistics
-from tests.marks import slow_but
+from tests.marks import long_but, slow_but
 from tests.models.variables import random_values
 from tests.reference import losses as reference
 from tests.tasks.loop import as_json, train
@@ -80,7 +80,7 @@ CHANGES = [
 ]
 
 
-@pytest.mark.parametrize("change", slow_but(CHANGES, [CHANGES[0], CHANGES[2]]), ids=str)
+@pytest.mark.parametrize("change", long_but(CHANGES, [CHANGES[0], CHANGES[2]]), ids=str)
 def test_every_augmentation_changes_the_image_and_nothing_else(change):
     task, example = task_of("lenet5", change), example_of(batch_of())
     keys = jax.random.split(jax.random.key(0), 8)
@@ -140,7 +140,7 @@ def test_partners_are_as_many_as_the_augmentation_takes():
 def test_mixed_targets_sum_to_one_and_evaluation_knows_labels_only():
     task, batch = task_of("lenet5", MIX), with_partners(batch_of(32))
     keys = jax.random.split(jax.random.key(1), 32)
-    mixed = jax.jit(jax.vmap(task.augment))(keys, batch)
+    mixed = jax.device_get(jax.jit(jax.vmap(task.augment))(keys, batch))
     assert mixed.partners is None
     assert mixed.label.shape == (32, 4)
     np.testing.assert_allclose(mixed.label.sum(axis=1), 1, rtol=1e-6)
@@ -148,8 +148,7 @@ def test_mixed_targets_sum_to_one_and_evaluation_knows_labels_only():
     assert 5 < soft.sum() < 32
     whole = ~soft & (batch.label != batch.partners.label[:, 0])
     np.testing.assert_array_equal(mixed.label[whole].argmax(axis=1), batch.label[whole])
-    prepared = jax.vmap(task.prepare)(batch_of())
-    assert prepared.label.shape == (4,)
+    assert jax.eval_shape(jax.vmap(task.prepare), batch_of()).label.shape == (4,)
 
 
 def test_a_partner_is_augmented_with_a_key_of_its_own():
@@ -234,9 +233,12 @@ def test_prepare_normalises_by_channel():
 def test_forward_in_evaluation_changes_no_statistics(name):
     task = task_of(name)
     variables = jax.eval_shape(task.init, jax.random.key(0))
-    batch = jax.vmap(task.prepare)(batch_of())
-    forward = functools.partial(task.forward, keys=None, step=0, train=False)
-    outputs, statistics = jax.eval_shape(forward, variables, batch)
+
+    def forward(variables, batch):
+        batch = jax.vmap(task.prepare)(batch)
+        return task.forward(variables, batch, keys=None, step=0, train=False)
+
+    outputs, statistics = jax.eval_shape(forward, variables, batch_of())
     assert outputs["logits"].shape == (4, 4)
     assert statistics == {}
 
@@ -245,14 +247,14 @@ def test_forward_in_evaluation_changes_no_statistics(name):
 def test_forward_in_training_gives_the_statistics_of_all_devices(name):
     task = task_of(name)
     variables = random_values(jax.eval_shape(task.init, jax.random.key(0)))
-    batch = jax.vmap(task.prepare)(batch_of(8))
 
     def forward(variables, batch):
+        batch = jax.vmap(task.prepare)(batch)
         return task.forward(variables, batch, keys=keys_of(2), step=0, train=True)
 
-    shards = jax.tree.map(lambda x: x.reshape(4, 2, *x.shape[1:]), batch)
+    shards = jax.tree.map(lambda x: x.reshape(4, 2, *x.shape[1:]), batch_of(8))
     run = jax.pmap(forward, axis_name=AXIS, in_axes=(None, 0))
-    outputs, statistics = run(variables, shards)
+    outputs, statistics = jax.device_get(run(variables, shards))
     assert outputs["logits"].shape == (4, 2, 4)
     before = {k: v for k, v in variables.items() if k != "params"}
     assert statistics.keys() == before.keys()
@@ -265,8 +267,12 @@ def loss_of(task, logits, batch):
     def loss(logits, example, key):
         return task.loss({"logits": logits}, example, key=key, step=0)
 
-    keys = keys_of(len(logits)).example
-    return sum_terms(jax.vmap(loss)(logits, batch, keys), batch.mask)
+    @jax.jit
+    def run(logits, batch):
+        keys = keys_of(len(logits)).example
+        return sum_terms(jax.vmap(loss)(logits, batch, keys), batch.mask)
+
+    return run(logits, batch)
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
@@ -296,7 +302,9 @@ def test_accuracy_of_a_batch_counts_what_is_no_filler_once(soft):
         batch = batch.replace(label=np.float32(0.1 + 0.6 * np.eye(4)))
     logits = np.float32(np.eye(4)[[0, 1, 3, 3]])  # right, right, wrong, filler
     outputs = {"logits": logits}
-    terms = sum_terms(jax.vmap(task_of().metrics)(outputs, batch), batch.mask)
+    task = task_of()
+    sums = jax.jit(lambda *given: sum_terms(jax.vmap(task.metrics)(*given), batch.mask))
+    terms = sums(outputs, batch)
     assert terms.keys() == {"accuracy"}
     assert terms["accuracy"] == (2, 3)
 
@@ -311,9 +319,9 @@ def test_decode_gives_the_label_and_probabilities(transform):
 def test_a_step_in_training_has_finite_gradients():
     task = task_of()
     variables = random_values(jax.eval_shape(task.init, jax.random.key(0)))
-    batch = jax.vmap(task.prepare)(batch_of())
 
     def objective(params):
+        batch = jax.vmap(task.prepare)(batch_of())
         outputs, _ = task.forward(
             {**variables, "params": params}, batch, keys=keys_of(4), step=0, train=True
         )
@@ -378,18 +386,24 @@ def test_a_loss_of_the_users_own():
 def test_a_loss_that_names_the_key_and_the_step_gets_them():
     task, example, key = task_of(loss=by_key_and_step), example_of(batch_of()), jax.random.key(7)
     logits = np.float32([0, 1, 4, 0])
-    terms = task.loss({"logits": logits}, example, key=key, step=jnp.int32(12))
-    weight = example.weight
-    plain = task_of().loss({"logits": logits}, example, key=key, step=0)["classification_loss"]
+    plain_task, weight = task_of(), example.weight
+
+    @jax.jit
+    def run(outputs, key, step):
+        terms = task.loss(outputs, example, key=key, step=step)
+        plain = plain_task.loss(outputs, example, key=key, step=0)["classification_loss"]
+        return terms, plain, jax.random.uniform(key)
+
+    terms, plain, drawn = run({"logits": logits}, key, 12)
     np.testing.assert_allclose(terms["plain"], plain, rtol=1e-6)
-    np.testing.assert_allclose(terms["noise"][0], weight * jax.random.uniform(key), rtol=1e-6)
+    np.testing.assert_allclose(terms["noise"][0], weight * drawn, rtol=1e-6)
     np.testing.assert_allclose(terms["t"], (12 * weight, weight), rtol=1e-6)
 
 
 def test_a_key_that_is_set_already_is_kept():
     loss = functools.partial(by_key_and_step, step=5)
-    terms = task_of(loss=loss).loss(
-        {"logits": jnp.zeros(4)}, example_of(batch_of()), key=jax.random.key(0), step=jnp.int32(12)
+    terms = jax.jit(task_of(loss=loss).loss)(
+        {"logits": np.zeros(4, "f4")}, example_of(batch_of()), key=jax.random.key(0), step=12
     )
     np.testing.assert_allclose(terms["t"][0] / terms["t"][1], 5)
 

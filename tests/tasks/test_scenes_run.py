@@ -13,6 +13,7 @@ from jaxvision.core import Inputs
 from jaxvision.data import EvalLoader, MultiScale, ToDetection, TrainLoader
 from jaxvision.data.sources.scenes import scenes
 from jaxvision.tasks import detection, detectors
+from tests.marks import long_but
 from tests.tasks.loop import evaluate, train
 from tests.tasks.test_detection import ANCHORS, model_of
 
@@ -95,7 +96,7 @@ def one_device(source):
         return run(source, 1)
 
 
-@pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.parametrize("devices", long_but([2, 4], [4]))
 def test_losses_do_not_depend_on_the_devices(one_device, source, devices):
     """In float64, as rounding in float32 now and then moves an input of a ReLU across 0."""
     with jax.enable_x64():

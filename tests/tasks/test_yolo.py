@@ -26,7 +26,7 @@ from jaxvision.ops import (
 )
 from jaxvision.tasks import DetectOptions, detect, detection, detectors
 from jaxvision.tasks.detectors import yolov1_candidates, yolov2_candidates, yolov3_candidates
-from tests.marks import slow_but
+from tests.marks import long_but
 from tests.reference.ops.boxes import box_iou as reference_iou
 from tests.tasks.loop import as_json, train
 
@@ -38,7 +38,10 @@ def test_yolov1_by_hand():
     coordinates = np.float32([0.5, 0.5, 1, 0.5, 0.5, 0.5, -1, 0.5]).reshape(1, 1, 2, 4)
     confidence = np.float32([0.5, 0.25]).reshape(1, 1, 2)
     classes = np.float32([1, -1, 0.5]).reshape(1, 1, 3)
-    find = functools.partial(yolov1_candidates, image_size=(10, 10))
+    find = jax.jit(
+        functools.partial(yolov1_candidates, image_size=(10, 10)),
+        static_argnames=("best_box_only", "predicts_roots"),
+    )
     boxes, scores = find(coordinates, confidence, classes)
     np.testing.assert_allclose(boxes, [[0, 3.75, 10, 6.25], [5, 3.75, 5, 6.25]])
     np.testing.assert_allclose(scores, [[0.5, 0, 0.25], [0.25, 0, 0.125]])
@@ -53,12 +56,20 @@ def test_yolov1_by_hand():
 def test_yolov2_and_v3_by_hand():
     logits = np.zeros((1, 1, 1, 7), np.float32)
     logits[..., 5] = np.log(3)
-    boxes, scores = yolov2_candidates(logits, np.float32([[4, 6]]), stride=10)
+    anchors = np.float32([[4, 6]]), np.float32([[2, 2]])
+
+    @jax.jit
+    def find(logits):
+        maps = [logits, logits]
+        return (
+            yolov2_candidates(logits, anchors[0], stride=10),
+            yolov3_candidates(maps, anchors, strides=(10, 4)),
+        )
+
+    (boxes, scores), of_v3 = find(logits)
     np.testing.assert_allclose(boxes, [[3, 2, 7, 8]])
     np.testing.assert_allclose(scores, [[0.5 * 0.75, 0.5 * 0.25]], rtol=1e-6)
-    boxes, scores = yolov3_candidates(
-        [logits, logits], [np.float32([[4, 6]]), np.float32([[2, 2]])], strides=(10, 4)
-    )
+    boxes, scores = of_v3
     np.testing.assert_allclose(boxes, [[3, 2, 7, 8], [1, 1, 3, 3]])
     np.testing.assert_allclose(scores, [[0.5 * 0.75, 0.25]] * 2, rtol=1e-6)
 
@@ -322,14 +333,17 @@ def test_the_researchers_rule_gives_each_object_three_predictors():
     assert (found >= 0).sum() == 3 * mask.sum()
 
 
-@pytest.mark.parametrize("scales", slow_but(RESEARCHERS_SCALES, [1]))
+def test_the_researchers_detector_is_described():
+    parts = as_json(researchers_task(1))["loss"]
+    assert parts["box_loss"]["object"].endswith(":generalized_iou_loss")
+    assert parts["match"]["object"].endswith(":top_three")
+    assert parts["ignore_threshold"] == 0.6
+
+
+@pytest.mark.parametrize("scales", long_but(RESEARCHERS_SCALES, [], [1]))
 def test_the_researchers_detector_learns(scales):
     task, batch = researchers_task(scales), toy_batch()
     losses = train(task, [batch] * 20, optimizer=optax.adam(1e-2)).losses
     assert np.isfinite(losses).all()
     assert losses[-1] < 0.7 * losses[0]
     assert (np.diff(losses) < 0).mean() > 0.8
-    parts = as_json(task)["loss"]
-    assert parts["box_loss"]["object"].endswith(":generalized_iou_loss")
-    assert parts["match"]["object"].endswith(":top_three")
-    assert parts["ignore_threshold"] == 0.6
