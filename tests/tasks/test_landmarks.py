@@ -235,7 +235,7 @@ def test_all_augmentation_together():
     example = example_of(image=image)
     batch = jax.tree.map(lambda x: np.stack([x] * 8), example)
     task, keys = make(*steps), jax.random.split(jax.random.key(0), 8)
-    result = jax.jit(jax.vmap(task.augment))(keys, batch)
+    result = jax.device_get(jax.jit(jax.vmap(task.augment))(keys, batch))
     assert result.placement is None, "it no longer describes the image"
     result = result.replace(placement=batch.placement)
     assert jax.tree.map(jnp.shape, result) == jax.tree.map(jnp.shape, batch)

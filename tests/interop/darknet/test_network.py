@@ -12,6 +12,7 @@ from jaxvision.core import InputError
 from jaxvision.interop import DarknetNetwork, parse_cfg, read_cfg, write_weights
 from jaxvision.interop.darknet.activations import ACTIVATIONS
 from tests.interop.darknet.cfgs import MAPS, VECTORS
+from tests.marks import long_but
 from tests.models.variables import random_variables
 from tests.reference import darknet as reference
 
@@ -122,6 +123,7 @@ def test_statistics_move_by_a_hundredth_and_are_those_of_all_shards():
     images = np.random.default_rng(0).normal(size=(2, 4, 4, 4, 2)).astype("f4")
     variables = random_variables(DarknetNetwork(parse_cfg(CLASSIFIER)), images[0])
 
+    @jax.jit
     @functools.partial(jax.vmap, axis_name="batch")
     def step(images):
         key = jax.random.fold_in(jax.random.key(0), jax.lax.axis_index("batch"))
@@ -147,10 +149,16 @@ def test_wrong_images_are_named():
         init(jnp.zeros((1, 10, 16, 3)))
 
 
-@pytest.mark.slow
-def test_all_published_descriptions_build_with_the_formats_sizes_and_counts(real_data):
+FEW_DESCRIPTIONS = ("alexnet", "resnet18", "yolo9000", "yolov1-tiny", "yolov2", "yolov3-spp")
+
+
+@pytest.mark.parametrize("names", long_but([(FEW_DESCRIPTIONS,), "*"], [], [(FEW_DESCRIPTIONS,)]))
+def test_all_published_descriptions_build_with_the_formats_sizes_and_counts(names, real_data):
     paths = sorted((real_data / "darknet" / "cfg").glob("*.cfg"))
     assert len(paths) == 18
+    if names != "*":
+        paths = [path for path in paths if path.stem in names]
+        assert len(paths) == len(names)
     for path in paths:
         if path.stem == "yolo9000":
             description = parse_cfg(path.read_text().split("[region]")[0], path.name)
@@ -159,9 +167,10 @@ def test_all_published_descriptions_build_with_the_formats_sizes_and_counts(real
         network = DarknetNetwork(description)
 
         def run(images, network=network):
-            variables = network.init(jax.random.key(0), images, train=False)
-            maps, updated = network.apply(variables, images, train=False, mutable=["intermediates"])
-            return variables, maps, updated["intermediates"]
+            maps, variables = network.init_with_output(
+                jax.random.key(0), images, train=False, mutable=True
+            )
+            return variables, maps, variables.pop("intermediates")
 
         images = jax.ShapeDtypeStruct((2, *description.image), jnp.float32)
         variables, maps, intermediates = jax.eval_shape(run, images)
