@@ -156,10 +156,13 @@ def test_an_interrupted_run_ends_with_the_same_bits(whole, tmp_path, after):
     assert read_lines(tmp_path) == read_lines(workdir)
 
 
-def test_a_run_saved_on_four_devices_resumes_on_one(whole_small, tmp_path):
+def test_a_run_saved_on_four_devices_between_evaluations_resumes_on_one(whole_small, tmp_path):
+    options = {"eval_every": 12, "checkpoint_every": 3}
     with pytest.raises(InterruptedRunError):
-        run_small(tmp_path, stream=Breaking(SMALL_BATCHES, 9), devices=4)
-    resumed = run_small(tmp_path)
+        run_small(tmp_path, stream=Breaking(SMALL_BATCHES, 8), devices=4, **options)
+    said = []
+    resumed = run_small(tmp_path, log=said, **options)
+    assert without_progress(said) == [f"resuming the run in {tmp_path} after step 6", ALL_OF_SMALL]
     for x, y in zip(
         jax.tree.leaves(jax.device_get(resumed.state)),
         jax.tree.leaves(jax.device_get(whole_small.state)),
@@ -231,12 +234,17 @@ def test_data_that_end_too_early_are_an_error():
         run_small(None, stream=iter(SMALL_BATCHES))
 
 
-def test_a_run_starts_with_the_given_variables(whole_small):
+def test_a_run_starts_with_the_given_variables_and_without_validation_the_last_are_best(
+    whole_small,
+):
     """Those of another run, which the second part of one longer training would have."""
     given = jax.device_get(whole_small.variables)
     slow = optax.sgd(0.0)
     plain = run_small(None, optimizer=slow, variables=given, steps=1, validation=None)
     assert state_digest(plain.state.params) == state_digest(given["params"])
+    assert plain.step == 1, "without validation the last is the best"
+    assert state_digest(plain.variables) == state_digest(plain.state.variables)
+    assert plain.history == []
     wrong = {**given, "params": {**given["params"], "extra": {"bias": np.zeros(3, "f4")}}}
     wrong["params"]["head"] = {"kernel": np.zeros((4, 6), "f4"), "bias": np.zeros(2, "f4")}
     with pytest.raises(
@@ -283,13 +291,6 @@ def test_wrong_options_are_found_before_anything_is_written(tmp_path, changes, m
     assert not (tmp_path / "run").exists()
 
 
-def test_without_validation_the_last_is_the_best(tmp_path):
-    fitted = run_small(tmp_path, validation=None)
-    assert fitted.step == 12
-    assert state_digest(fitted.variables) == state_digest(fitted.state.variables)
-    assert fitted.history == []
-
-
 def test_stops_early_and_stays_stopped(tmp_path):
     said = []
     task = small_task([0.1, 0.5, 0.5, 0.4, 0.9, 0.9])
@@ -305,7 +306,7 @@ def test_stops_early_and_stays_stopped(tmp_path):
 
 @pytest.mark.parametrize(
     ("bad_step", "last_good"),
-    [(6, 4), (8, 4), (3, None)],
+    slow_but([(6, 4), (8, 4), (3, None)], [(6, 4)]),
 )
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, bad_step, last_good):
     with pytest.raises(NonFiniteError, match=rf"step {bad_step}: .*first = nan") as caught:
@@ -335,6 +336,7 @@ def plateau_phase():
     return [Phase(optimizer, schedule=lambda step: 1e-3)]
 
 
+@pytest.mark.slow
 def test_the_plateau_rule_resumes_where_it_was(tmp_path):
     whole = run_small(tmp_path / "whole", optimizer=plateau_phase())
     rates = [line["learning_rate"] for line in read_lines(tmp_path / "whole")]
@@ -346,6 +348,7 @@ def test_the_plateau_rule_resumes_where_it_was(tmp_path):
     assert read_lines(tmp_path / "cut") == read_lines(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_early_stopping_resumes_where_it_was(tmp_path):
     task = small_task([0.1, 0.5, 0.5, 0.4, 0.9, 0.9])
     options = {"task": task, "steps": 24, "best": Best("score", patience=2)}
@@ -362,15 +365,6 @@ def test_curves_are_drawn_even_if_the_run_was_killed_at_its_end(tmp_path, monkey
     monkeypatch.setattr(loop, "draw_curves", draw_curves)
     run_small(tmp_path, steps=4)
     assert (tmp_path / "curves.png").exists()
-
-
-def test_further_checkpoints_between_evaluations(tmp_path):
-    options = {"eval_every": 12, "checkpoint_every": 3}
-    with pytest.raises(InterruptedRunError):
-        run_small(tmp_path, stream=Breaking(SMALL_BATCHES, 8), **options)
-    said = []
-    run_small(tmp_path, log=said, **options)
-    assert without_progress(said) == [f"resuming the run in {tmp_path} after step 6", ALL_OF_SMALL]
 
 
 def test_plain_lines_where_stderr_is_no_terminal(monkeypatch):

@@ -150,12 +150,11 @@ def test_evaluation_counts_each_real_example_once(variables, kind):
     measure = make_evaluate(task, parallel=parallel)
     full = [batch.replace(partners=None) for batch in box_batches(2, 8)]
     expected = measure(replicated, full).metrics
-    junk = jax.tree.map(lambda x: np.concatenate([x, np.zeros_like(x)]), full[1])
+    halves = [jax.tree.map(lambda x, k=k: x[k : k + 4], full[0]) for k in (0, 4)]
     filled = [
-        jax.tree.map(lambda x: x[:4], full[0]),
-        jax.tree.map(lambda x: x[4:], full[0]),
-        junk.replace(mask=np.arange(16) < 8),
+        jax.tree.map(lambda x: np.concatenate([x, np.zeros_like(x)]), half) for half in halves
     ]
+    filled = [*(batch.replace(mask=np.arange(8) < 4) for batch in filled), full[1]]
     assert measure(replicated, filled).metrics == pytest.approx(expected, rel=1e-6)
     single = Parallel(kind, jax.devices()[:1])
     alone = evaluate(task, variables, full, parallel=single)
