@@ -137,7 +137,7 @@ def test_the_rest_trains_as_if_the_frozen_part_were_no_parameter(first_step):
 
 
 def flops(freeze):
-    task, phase = image_task(), Phase(optax.sgd(0.1, momentum=0.9), freeze=freeze)
+    task, phase = image_task(blocks=1), Phase(optax.sgd(0.1, momentum=0.9), freeze=freeze)
     parallel = Parallel("shard_map", jax.devices()[:1])
     update = make_update(task, phase, parallel=parallel)
     lowered = update.lower(abstract_state(task, phase), image_batches(1, 8)[0], 0)

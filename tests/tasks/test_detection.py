@@ -32,7 +32,7 @@ from jaxvision.tasks import (
 )
 from jaxvision.tasks.detection import detection_table, object_table
 from jaxvision.tasks.inference import predictions_of
-from tests.marks import slow_but
+from tests.marks import long_but, slow_but
 from tests.models.variables import random_values
 from tests.tasks.loop import as_json, evaluate, with_filler
 
@@ -467,7 +467,7 @@ DECODING = [
 ]
 
 
-@pytest.mark.parametrize(("options", "count"), slow_but(DECODING, DECODING[:2]))
+@pytest.mark.parametrize(("options", "count"), slow_but(DECODING, [DECODING[0], DECODING[2]]))
 def test_options_of_the_decoding_arrive(options, count):
     """Three boxes of one class in different cells, of falling score; two of them overlap."""
     maps = maps_of(
@@ -695,7 +695,7 @@ DESCRIBED = {
 }
 
 
-@every_version
+@pytest.mark.parametrize("version", long_but(VERSIONS, ["yolov2"], ["yolov1"]))
 def test_a_description_gives_the_same_task_for_evaluation(version):
     decode = DetectOptions(score_threshold=0.01, iou_threshold=0.6, max_detections=20)
     steps = (aug.Mixup(0.5), aug.RandomFlip(0.5))

@@ -56,11 +56,8 @@ SAME_KIND = {
 }
 """Networks that differ from another in how much of it there is only."""
 
-SLOW = ("unet_valid", "fcn_resnet50")
-"""A network that takes its border off, and one with an auxiliary map.
-
-Others of the same kind learn in test_segmentation.py and test_restoration.py.
-"""
+SLOW = ("fcn_resnet50",)
+"""It has an auxiliary map; others learn in test_segmentation.py and test_restoration.py."""
 INPUTS = Inputs((SIZE, SIZE))
 
 

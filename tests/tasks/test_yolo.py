@@ -115,15 +115,16 @@ class V1:
         confidence = np.zeros((*self.grid, 2), np.float32)
         scores = np.zeros((*self.grid, self.classes), np.float32)
         size = {"grid_size": self.grid, "image_size": (SIZE, SIZE)}
-        codes = np.asarray(encode_yolov1(boxes, **size))
+        codes = np.asarray(encode_yolov1(padded(boxes), **size))[: len(boxes)]
         for place, code, label in zip(self.places(boxes), codes, labels, strict=True):
             coordinates[place][1], confidence[place] = code, (0, 1)
             scores[place] = np.arange(self.classes) == label
         return coordinates, confidence, scores
 
     def places(self, boxes):
-        rows, columns = cell_index(boxes, grid_size=self.grid, image_size=(SIZE, SIZE))
-        return list(zip(rows.tolist(), columns.tolist(), strict=True))
+        cells = cell_index(padded(boxes), grid_size=self.grid, image_size=(SIZE, SIZE))
+        rows, columns = (np.asarray(x)[: len(boxes)].tolist() for x in cells)
+        return list(zip(rows, columns, strict=True))
 
     def candidates(self, *maps):
         return yolov1_candidates(*maps, image_size=(SIZE, SIZE))
@@ -193,14 +194,14 @@ def found_in(version, boxes, labels, image_size):
 @pytest.mark.parametrize("name", VERSIONS)
 def test_perfect_maps_of_the_scenes_have_an_ap_of_one(name):
     version, boxes, labels, shared = VERSIONS[name], [], [], 0
-    for _, _, each_boxes, each_labels in itertools.islice(scenes("test"), 60):
+    for _, _, each_boxes, each_labels in itertools.islice(scenes("test"), 30):
         each_boxes = each_boxes.astype(np.float32)
         if len(set(version.places(each_boxes))) < len(each_boxes):
             shared += 1  # two objects, one predictor: the network could not say both
             continue
         boxes.append(each_boxes)
         labels.append(each_labels)
-    assert len(boxes) > 40
+    assert len(boxes) > 20
     assert shared < 10
     tables = []
     for image, found in enumerate(found_in(version, boxes, labels, (SIZE, SIZE))):
