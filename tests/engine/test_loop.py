@@ -5,7 +5,6 @@ import io
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -24,6 +23,7 @@ from jaxvision.engine import (
 )
 from jaxvision.engine.curves import draw_curves
 from tests.engine.box_task import box_batches, box_task
+from tests.engine.small_task import PARAMETERS, small_batches, small_task
 from tests.engine.stream import Breaking, InterruptedRunError, Stream
 from tests.marks import slow_but
 
@@ -31,6 +31,9 @@ PHASE = Phase(optax.sgd(0.01, momentum=0.9), schedule=lambda step: 0.01)
 ALL = "all 1,650 parameters are trained"
 BATCHES = box_batches(5, 8)
 VALIDATION = [batch.replace(partners=None) for batch in box_batches(2, 8, seed=1)]
+ALL_OF_SMALL = f"all {PARAMETERS} parameters are trained"
+SMALL_BATCHES = small_batches(5)
+SMALL_VALIDATION = small_batches(2, seed=1)
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +57,17 @@ def run_fit(workdir, *, task=None, optimizer=(PHASE,), stream=None, devices=4, l
     )
 
 
+def run_small(workdir, **changes):
+    """As run_fit, for what does not depend on the task: a small one, as tracing takes longest."""
+    given = {
+        "task": small_task(),
+        "stream": Stream(SMALL_BATCHES),
+        "validation": SMALL_VALIDATION,
+        "devices": 1,
+    }
+    return run_fit(workdir, **{**given, **changes})
+
+
 def without_progress(lines):
     return [line for line in lines if not line.startswith("step ")]
 
@@ -67,6 +81,12 @@ def whole(tmp_path_factory):
     """A run that was never interrupted: (folder, what fit gave)."""
     workdir = tmp_path_factory.mktemp("whole")
     return workdir, run_fit(workdir, options={"rate": 0.01, "widths": (1, 2)})
+
+
+@pytest.fixture(scope="module")
+def whole_small(tmp_path_factory):
+    """The same of the small task, without the folder."""
+    return run_small(tmp_path_factory.mktemp("whole_small"))
 
 
 OPTIONS = {"rate": 0.01, "widths": [1, 2]}
@@ -136,14 +156,16 @@ def test_an_interrupted_run_ends_with_the_same_bits(whole, tmp_path, after):
     assert read_lines(tmp_path) == read_lines(workdir)
 
 
-def test_a_run_saved_on_four_devices_resumes_on_one(whole, tmp_path):
+def test_a_run_saved_on_four_devices_between_evaluations_resumes_on_one(whole_small, tmp_path):
+    options = {"eval_every": 12, "checkpoint_every": 3}
     with pytest.raises(InterruptedRunError):
-        run_fit(tmp_path, stream=Breaking(BATCHES, 9), devices=4)
-    resumed = run_fit(tmp_path, devices=1)
-    _, fitted = whole
+        run_small(tmp_path, stream=Breaking(SMALL_BATCHES, 8), devices=4, **options)
+    said = []
+    resumed = run_small(tmp_path, log=said, **options)
+    assert without_progress(said) == [f"resuming the run in {tmp_path} after step 6", ALL_OF_SMALL]
     for x, y in zip(
         jax.tree.leaves(jax.device_get(resumed.state)),
-        jax.tree.leaves(jax.device_get(fitted.state)),
+        jax.tree.leaves(jax.device_get(whole_small.state)),
         strict=True,
     ):
         np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-5)
@@ -173,53 +195,62 @@ def test_what_has_no_name_is_compared_as_well(whole, what):
         run_fit(workdir, **changes)
 
 
-def test_a_run_may_grow(whole, tmp_path):
+def test_a_run_may_grow(whole_small, tmp_path):
     """The longer run goes on where the shorter ended, as if it had been that long."""
-    run_fit(tmp_path, steps=8)
+    run_small(tmp_path, steps=8)
     with pytest.raises(InputError, match=r"extend=True lets steps grow"):
-        run_fit(tmp_path, steps=12)
+        run_small(tmp_path, steps=12)
     log = []
-    longer = run_fit(tmp_path, steps=12, extend=True, log=log)
+    longer = run_small(tmp_path, steps=12, extend=True, log=log)
     assert without_progress(log) == [
-        "the run grows from 8 to 12 steps", f"resuming the run in {tmp_path} after step 8", ALL
-    ]  # fmt: skip
-    assert state_digest(longer.state) == state_digest(whole[1].state)
+        "the run grows from 8 to 12 steps",
+        f"resuming the run in {tmp_path} after step 8",
+        ALL_OF_SMALL,
+    ]
+    assert state_digest(longer.state) == state_digest(whole_small.state)
     assert [one["fit"]["steps"] for one in read_run(tmp_path)["extended"]] == [8]
     assert read_run(tmp_path)["fit"]["steps"] == 12
-    again = run_fit(tmp_path, steps=12)
+    again = run_small(tmp_path, steps=12)
     assert again.finished
 
 
 def test_without_a_workdir_nothing_is_written_and_the_result_is_the_same(
-    whole, tmp_path, monkeypatch
+    whole_small, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    plain = run_fit(None, stream=iter(3 * BATCHES))  # and no position of the data is needed
-    _, fitted = whole
-    assert state_digest(plain.state) == state_digest(fitted.state)
-    assert state_digest(plain.variables) == state_digest(fitted.variables)
-    assert (plain.step, plain.history, plain.finished) == (fitted.step, fitted.history, True)
+    plain = run_small(None, stream=iter(3 * SMALL_BATCHES))  # and no position of the data is needed
+    assert state_digest(plain.state) == state_digest(whole_small.state)
+    assert state_digest(plain.variables) == state_digest(whole_small.variables)
+    assert (plain.step, plain.history, plain.finished) == (
+        whole_small.step,
+        whole_small.history,
+        True,
+    )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_data_that_end_too_early_are_an_error():
     with pytest.raises(InputError, match="the training data ended before the training did"):
-        run_fit(None, stream=iter(BATCHES))
+        run_small(None, stream=iter(SMALL_BATCHES))
 
 
-def test_a_run_starts_with_the_given_variables(whole):
+def test_a_run_starts_with_the_given_variables_and_without_validation_the_last_are_best(
+    whole_small,
+):
     """Those of another run, which the second part of one longer training would have."""
-    _, fitted = whole
-    given = jax.device_get(fitted.variables)
+    given = jax.device_get(whole_small.variables)
     slow = optax.sgd(0.0)
-    plain = run_fit(None, optimizer=slow, variables=given, steps=1, validation=None)
+    plain = run_small(None, optimizer=slow, variables=given, steps=1, validation=None)
     assert state_digest(plain.state.params) == state_digest(given["params"])
+    assert plain.step == 1, "without validation the last is the best"
+    assert state_digest(plain.variables) == state_digest(plain.state.variables)
+    assert plain.history == []
     wrong = {**given, "params": {**given["params"], "extra": {"bias": np.zeros(3, "f4")}}}
-    wrong["params"]["cells"] = {"kernel": np.zeros((8, 6), "f4"), "bias": np.zeros(5, "f4")}
+    wrong["params"]["head"] = {"kernel": np.zeros((4, 6), "f4"), "bias": np.zeros(2, "f4")}
     with pytest.raises(
-        InputError, match=r"cells/kernel is float32\[8, 6\], and not float32\[8, 5\]"
+        InputError, match=r"head/kernel is float32\[4, 6\], and not float32\[4, 2\]"
     ):
-        run_fit(None, variables=wrong)
+        run_small(None, variables=wrong)
 
 
 class Loader(Stream):
@@ -260,84 +291,39 @@ def test_wrong_options_are_found_before_anything_is_written(tmp_path, changes, m
     assert not (tmp_path / "run").exists()
 
 
-def test_without_validation_the_last_is_the_best(tmp_path):
-    fitted = run_fit(tmp_path, validation=None)
-    assert fitted.step == 12
-    assert state_digest(fitted.variables) == state_digest(fitted.state.variables)
-    assert fitted.history == []
-
-
-def task_with_metric(values):
-    """The box task, with a validation metric that goes through the values, by step / 4.
-
-    Steps are counted in a statistic, because an evaluation has no step.
-    """
-    task = box_task()
-    values = jnp.asarray(values, jnp.float32)
-
-    def init(key):
-        return {**task.init(key), "count": {"steps": jnp.int32(0)}}
-
-    def forward(variables, batch, *, keys, step, train):
-        count = variables["count"]["steps"]
-        rest = {name: x for name, x in variables.items() if name != "count"}
-        outputs, statistics = task.forward(rest, batch, keys=keys, step=step, train=train)
-        value = values[count // 4 - 1]
-        outputs = {**outputs, "value": jnp.broadcast_to(value, batch.mask.shape)}
-        return outputs, {**statistics, "count": {"steps": count + 1}}
-
-    def metrics(outputs, example):
-        return {"score": (outputs["value"], jnp.float32(1))}
-
-    return dataclasses.replace(task, init=init, forward=forward, metrics=metrics)
-
-
 def test_stops_early_and_stays_stopped(tmp_path):
     said = []
-    task = task_with_metric([0.1, 0.5, 0.5, 0.4, 0.9, 0.9])
+    task = small_task([0.1, 0.5, 0.5, 0.4, 0.9, 0.9])
     options = {"task": task, "steps": 24, "best": Best("score", patience=2)}
-    fitted = run_fit(tmp_path, **options)
+    fitted = run_small(tmp_path, **options)
     assert fitted.finished
     assert int(fitted.state.step) == 16, "two evaluations after the 0.5 of step 8"
     assert fitted.step == 12, "the later of the equal ones"
-    again = run_fit(tmp_path, log=said, **options)
+    again = run_small(tmp_path, log=said, **options)
     assert said == [f"the run in {tmp_path} is finished (16 steps)"]
     assert state_digest(again.state) == state_digest(fitted.state)
 
 
-def task_breaking_at(bad_step):
-    """The box task, with one loss term that is NaN from a step on."""
-    task = box_task()
-
-    def loss(outputs, example, *, key, step):
-        terms = task.loss(outputs, example, key=key, step=step)
-        total, weight = terms["prior"]
-        terms["prior"] = (jnp.where(step + 1 >= bad_step, jnp.nan, total), weight)
-        return terms
-
-    return dataclasses.replace(task, loss=loss)
-
-
 @pytest.mark.parametrize(
     ("bad_step", "last_good"),
-    [(6, 4), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((8, 4), (3, None)))],
+    slow_but([(6, 4), (8, 4), (3, None)], [(6, 4)]),
 )
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, bad_step, last_good):
-    with pytest.raises(NonFiniteError, match=rf"step {bad_step}: .*prior = nan") as caught:
-        run_fit(tmp_path, task=task_breaking_at(bad_step), eval_every=4)
+    with pytest.raises(NonFiniteError, match=rf"step {bad_step}: .*first = nan") as caught:
+        run_small(tmp_path, task=small_task(bad_step=bad_step), eval_every=4)
     place = tmp_path / "checkpoints" / str(last_good) if last_good else "none yet"
     assert str(caught.value).endswith(f"last good checkpoint: {place}")
-    assert "box" not in caught.value.values
+    assert "square" not in caught.value.values
     assert [line["step"] for line in read_lines(tmp_path)] == list(range(1, bad_step))
     saved = {p.name for p in (tmp_path / "checkpoints").iterdir() if p.is_dir()}
     assert saved == ({str(last_good)} if last_good else set()), "the broken state was saved"
 
 
 def test_a_validation_metric_that_is_not_finite_stops_the_run(tmp_path):
-    task = task_with_metric([0.1, float("nan"), 0.5])
+    task = small_task([0.1, float("nan"), 0.5])
     # In training the value is that of the step before, so that only validation sees the NaN.
     with pytest.raises(NonFiniteError, match=r"step \d+: score = nan; last good checkpoint: .*/4$"):
-        run_fit(tmp_path, task=task)
+        run_small(tmp_path, task=task)
     assert not (tmp_path / "checkpoints" / "8").exists()
 
 
@@ -352,52 +338,43 @@ def plateau_phase():
 
 @pytest.mark.slow
 def test_the_plateau_rule_resumes_where_it_was(tmp_path):
-    whole = run_fit(tmp_path / "whole", optimizer=plateau_phase())
+    whole = run_small(tmp_path / "whole", optimizer=plateau_phase())
     rates = [line["learning_rate"] for line in read_lines(tmp_path / "whole")]
     assert len(set(rates)) > 1, "the rate should fall in this run"
     with pytest.raises(InterruptedRunError):
-        run_fit(tmp_path / "cut", stream=Breaking(BATCHES, 7), optimizer=plateau_phase())
-    resumed = run_fit(tmp_path / "cut", optimizer=plateau_phase())
+        run_small(tmp_path / "cut", stream=Breaking(SMALL_BATCHES, 7), optimizer=plateau_phase())
+    resumed = run_small(tmp_path / "cut", optimizer=plateau_phase())
     assert state_digest(resumed.state) == state_digest(whole.state)
     assert read_lines(tmp_path / "cut") == read_lines(tmp_path / "whole")
 
 
 @pytest.mark.slow
 def test_early_stopping_resumes_where_it_was(tmp_path):
-    task = task_with_metric([0.1, 0.5, 0.5, 0.4, 0.9, 0.9])
+    task = small_task([0.1, 0.5, 0.5, 0.4, 0.9, 0.9])
     options = {"task": task, "steps": 24, "best": Best("score", patience=2)}
     with pytest.raises(InterruptedRunError):
-        run_fit(tmp_path, stream=Breaking(BATCHES, 14), **options)
-    resumed = run_fit(tmp_path, **options)
+        run_small(tmp_path, stream=Breaking(SMALL_BATCHES, 14), **options)
+    resumed = run_small(tmp_path, **options)
     assert int(resumed.state.step) == 16
     assert resumed.finished
 
 
 def test_curves_are_drawn_even_if_the_run_was_killed_at_its_end(tmp_path, monkeypatch):
-    run_fit(tmp_path, steps=4)
+    run_small(tmp_path, steps=4)
     assert not (tmp_path / "curves.png").exists()
     monkeypatch.setattr(loop, "draw_curves", draw_curves)
-    run_fit(tmp_path, steps=4)
+    run_small(tmp_path, steps=4)
     assert (tmp_path / "curves.png").exists()
-
-
-def test_further_checkpoints_between_evaluations(tmp_path):
-    options = {"eval_every": 12, "checkpoint_every": 3}
-    with pytest.raises(InterruptedRunError):
-        run_fit(tmp_path, stream=Breaking(BATCHES, 8), **options)
-    said = []
-    run_fit(tmp_path, log=said, **options)
-    assert without_progress(said) == [f"resuming the run in {tmp_path} after step 6", ALL]
 
 
 def test_plain_lines_where_stderr_is_no_terminal(monkeypatch):
     stream = io.StringIO()
     monkeypatch.setattr("sys.stderr", stream)
     fit(
-        box_task(),
+        small_task(),
         PHASE.optimizer,
-        train=Stream(BATCHES),
-        validation=VALIDATION,
+        train=Stream(SMALL_BATCHES),
+        validation=SMALL_VALIDATION,
         best=Best("score"),
         steps=12,
         seed=0,
@@ -410,5 +387,5 @@ def test_plain_lines_where_stderr_is_no_terminal(monkeypatch):
 
 
 def test_a_run_is_evaluated_ten_times_if_nothing_is_said():
-    fitted = run_fit(None, steps=20, eval_every=None)
+    fitted = run_small(None, steps=20, eval_every=None)
     assert [evaluation["step"] for evaluation in fitted.history] == list(range(2, 21, 2))

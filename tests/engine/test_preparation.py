@@ -247,14 +247,19 @@ def test_a_folder_without_a_run(tmp_path):
 
 def rate_of(optimizer, count=0, **fields):
     phase = Phase(optimizer, **fields)
-    params = {"w": jnp.ones(3)}
-    state = phase.init(params)
-    rates = []
-    for n in range(count, count + 3):
+    params = {"w": np.ones(3, "f4")}
+    state = jax.jit(phase.init)(params)
+
+    @jax.jit
+    def step(state, n):
         _, state = optax.with_extra_args_support(optimizer).update(
             params, state, params, value=jnp.float32(1)
         )
-        rate = phase.learning_rate(state, n)
+        return state, phase.learning_rate(state, n)
+
+    rates = []
+    for n in range(count, count + 3):
+        state, rate = step(state, n)
         rates.append(None if rate is None else float(rate))
     return rates
 

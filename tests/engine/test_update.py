@@ -22,6 +22,7 @@ from jaxvision.engine import (
 from tests.engine.box_task import box_batches, box_task
 from tests.engine.image_task import image_batches, image_task
 from tests.engine.sized_task import WeightedBatch, sized_task
+from tests.engine.small_task import small_batches, small_task
 from tests.marks import slow_but
 
 KINDS = ["pmap", "shard_map"]
@@ -32,7 +33,7 @@ def sgd(rate):
 
 
 def train(task, batches, devices, kind="pmap", rate=0.05, dtype=None):
-    """Losses of every step, and the state after the last."""
+    """Each number of the records of all steps, and the state after the last."""
     parallel = Parallel(kind, jax.devices()[:devices])
     optimizer = sgd(rate)
     update = make_update(task, optimizer, parallel=parallel)
@@ -42,15 +43,15 @@ def train(task, batches, devices, kind="pmap", rate=0.05, dtype=None):
             lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, state
         )
     state = parallel.replicate(state)
-    losses = []
+    records = []
     for batch in batches:
         state, record = update(state, parallel.shard(batch), 3)
-        losses.append(float(record["loss"]))
-    return np.array(losses), jax.device_get(state)
+        records.append(jax.device_get(record))
+    return jax.tree.map(lambda *x: np.array(x), *records), jax.device_get(state)
 
 
 @pytest.fixture(scope="module")
-def resnet_losses():
+def resnet_records():
     """A narrow ResNet with batch norm and augmentation, 20 steps on one device.
 
     In float64: in float32 rounding now and then moves a ReLU's input across 0, and training on
@@ -66,50 +67,41 @@ def resnet_losses():
 @pytest.mark.parametrize(
     ("devices", "kind"), [(2, "pmap"), (4, "pmap"), (1, "shard_map"), (4, "shard_map")]
 )
-def test_losses_do_not_depend_on_the_devices(resnet_losses, devices, kind):
-    task, batches, expected, _ = resnet_losses
+def test_losses_do_not_depend_on_the_devices(resnet_records, devices, kind):
+    task, batches, expected, _ = resnet_records
     with jax.enable_x64():
-        losses, _ = train(task, batches, devices, kind, dtype=jnp.float64)
-    np.testing.assert_allclose(losses, expected, rtol=1e-6)
-    assert len(set(losses)) == 20
+        records, _ = train(task, batches, devices, kind, dtype=jnp.float64)
+    np.testing.assert_allclose(records["loss"], expected["loss"], rtol=1e-6)
+    assert len(set(records["loss"])) == 20
+
+
+@pytest.fixture(scope="module")
+def box_records():
+    """The box task, 20 steps on one device: (batches, records, state)."""
+    with jax.enable_x64():
+        batches = box_batches(20, 8, dtype=np.float64)
+        return batches, *train(box_task(jnp.float64), batches, 1)
 
 
 @pytest.mark.parametrize(
     ("devices", "kind"), slow_but([(2, "pmap"), (4, "pmap"), (4, "shard_map")], [(4, "pmap")])
 )
-def test_box_task_losses_do_not_depend_on_the_devices(devices, kind):
-    """Masks, soft targets, key, step, picker and partners all get through the engine."""
+def test_box_task_losses_do_not_depend_on_the_devices(box_records, devices, kind):
+    """Masks, soft targets, key, step, picker and partners all get through the engine.
+
+    Weights are uneven over the devices: of each term apart it is one weighted mean over all
+    examples, not a mean of devices' means, and so is its gradient.
+    """
+    batches, expected, expected_state = box_records
+    uneven = batches[0].box_mask.reshape(4, -1).sum(1)
+    assert (uneven == [6, 4, 2, 0]).all()
     with jax.enable_x64():
-        task = box_task(jnp.float64)
-        batches = box_batches(20, 8, dtype=np.float64)
-        expected, expected_state = train(task, batches, 1)
-        losses, state = train(task, batches, devices, kind)
-    np.testing.assert_allclose(losses, expected, rtol=1e-9)
+        records, state = train(box_task(jnp.float64), batches, devices, kind)
+    assert {"box", "objectness", "prior", "loss", "score"} < records.keys()
+    for name, values in records.items():
+        np.testing.assert_allclose(values, expected[name], rtol=1e-9, err_msg=name)
     for x, y in zip(jax.tree.leaves(state), jax.tree.leaves(expected_state), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-7, atol=1e-9)
-
-
-def test_gradient_under_uneven_weights_is_that_of_one_device():
-    """Of each term apart: one weighted mean over all examples, not a mean of devices' means."""
-    task = box_task()
-    batch = box_batches(1, 8)[0]
-    assert (batch.box_mask.reshape(4, -1).sum(1) == [6, 4, 2, 0]).all(), "should be uneven"
-    plain = dataclasses.replace(task, augment=lambda key, example: example)
-    state = init_state(plain, sgd(1.0), 0)
-
-    def mean_loss(params, parallel):
-        """What the loss terms are after one update with these parameters."""
-        update = make_update(plain, sgd(1.0), parallel=parallel)
-        given = parallel.replicate(state.replace(params=params))
-        after, record = update(given, parallel.shard(batch), 0)
-        return jax.device_get(after.params), record
-
-    one, record_one = mean_loss(state.params, Parallel("pmap", jax.devices()[:1]))
-    four, record_four = mean_loss(state.params, Parallel("pmap", jax.devices()))
-    for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(four), strict=True):
-        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
-    for name in ("box", "objectness", "prior", "loss", "score"):
-        np.testing.assert_allclose(record_one[name], record_four[name], rtol=1e-5)
 
 
 def test_weighted_mean_of_uneven_shards_by_hand():
@@ -144,38 +136,39 @@ def test_weighted_mean_of_uneven_shards_by_hand():
         np.testing.assert_allclose(state.params["w"], 1 - expected, rtol=1e-5)
 
 
-def variables_of(task):
-    return jax.device_get(init_state(task, sgd(1.0), 0).variables)
+@pytest.fixture(scope="module")
+def variables():
+    """Those of the box task, on the host."""
+    return jax.device_get(init_state(box_task(), sgd(1.0), 0).variables)
 
 
 @pytest.mark.parametrize("kind", slow_but(KINDS, ["shard_map"]))
-def test_evaluation_counts_each_real_example_once(kind):
+def test_evaluation_counts_each_real_example_once(variables, kind):
     task = box_task()
     parallel = Parallel(kind)
-    variables = parallel.replicate(variables_of(task))
+    replicated = parallel.replicate(variables)
     measure = make_evaluate(task, parallel=parallel)
     full = [batch.replace(partners=None) for batch in box_batches(2, 8)]
-    expected = measure(variables, full).metrics
-    junk = jax.tree.map(lambda x: np.concatenate([x, np.zeros_like(x)]), full[1])
+    expected = measure(replicated, full).metrics
+    halves = [jax.tree.map(lambda x, k=k: x[k : k + 4], full[0]) for k in (0, 4)]
     filled = [
-        jax.tree.map(lambda x: x[:4], full[0]),
-        jax.tree.map(lambda x: x[4:], full[0]),
-        junk.replace(mask=np.arange(16) < 8),
+        jax.tree.map(lambda x: np.concatenate([x, np.zeros_like(x)]), half) for half in halves
     ]
-    assert measure(variables, filled).metrics == pytest.approx(expected, rel=1e-6)
+    filled = [*(batch.replace(mask=np.arange(8) < 4) for batch in filled), full[1]]
+    assert measure(replicated, filled).metrics == pytest.approx(expected, rel=1e-6)
     single = Parallel(kind, jax.devices()[:1])
-    alone = evaluate(task, variables_of(task), full, parallel=single)
+    alone = evaluate(task, variables, full, parallel=single)
     assert alone.metrics == pytest.approx(expected, rel=1e-6)
     assert (alone.tables, alone.collected) == ({}, None)
 
 
-def test_evaluation_fills_batches_that_the_devices_do_not_divide():
+def test_evaluation_fills_batches_that_the_devices_do_not_divide(variables):
     task = box_task()
     full = [batch.replace(partners=None) for batch in box_batches(2, 8)]
-    expected = evaluate(task, variables_of(task), full)
+    expected = evaluate(task, variables, full)
     cut = [jax.tree.map(lambda x, n=n: x[n : n + 3], full[0]) for n in (0, 3)]
     cut += [jax.tree.map(lambda x: x[6:], full[0]), full[1]]
-    assert evaluate(task, variables_of(task), cut).metrics == pytest.approx(expected.metrics, 1e-6)
+    assert evaluate(task, variables, cut).metrics == pytest.approx(expected.metrics, 1e-6)
 
 
 class Targets(list):
@@ -207,14 +200,14 @@ def collecting(names=("images", "boxes"), calls=None):
 
 
 @pytest.mark.parametrize("kind", slow_but(KINDS, ["pmap"]))
-def test_what_a_task_collects_is_there_once_and_in_order(kind):
+def test_what_a_task_collects_is_there_once_and_in_order(variables, kind):
     calls = []
     task = collecting(calls=calls)
     full = [batch.replace(partners=None) for batch in box_batches(2, 8)]
     holed = jax.tree.map(np.copy, full[1])
     holed.mask[[2, 7]] = False  # on different devices
     data = Targets([full[0], holed], [{"boxes": n} for n in range(14)])
-    found = evaluate(task, variables_of(task), data, parallel=Parallel(kind))
+    found = evaluate(task, variables, data, parallel=Parallel(kind))
     assert found.metrics == {"score": found.metrics["score"], "images": 14, "boxes": 91}
     assert found.collected["nothing"] is None
     expected = np.concatenate([full[0].labels, full[1].labels[[0, 1, 3, 4, 5, 6]]])
@@ -222,36 +215,36 @@ def test_what_a_task_collects_is_there_once_and_in_order(kind):
     np.testing.assert_array_equal(found.tables["means"], found.collected["mean"])
     assert calls == [data.records], "once"
     alone = Parallel(kind, jax.devices()[:1])
-    again = evaluate(task, variables_of(task), data, parallel=alone)
+    again = evaluate(task, variables, data, parallel=alone)
     np.testing.assert_allclose(again.collected["mean"], found.collected["mean"], rtol=1e-5)
-    names = metric_names(task, variables_of(task), full[0])
+    names = metric_names(task, variables, full[0])
     assert names == ["score", "images", "boxes"]
 
 
-def test_a_metric_over_all_examples_needs_their_records():
+def test_a_metric_over_all_examples_needs_their_records(variables):
     task = collecting()
     batches = [batch.replace(partners=None) for batch in box_batches(1, 8)]
     with pytest.raises(InputError, match=r"measures images, boxes .* with a method targets\(\)"):
-        evaluate(task, variables_of(task), batches)
+        evaluate(task, variables, batches)
     few = Targets(batches, [{"boxes": 1}] * 7)
     with pytest.raises(InputError, match=r"gave 8 examples, and their targets\(\) has 7 records"):
-        evaluate(task, variables_of(task), few)
+        evaluate(task, variables, few)
 
 
-def test_a_metric_gives_at_least_the_numbers_that_it_names():
+def test_a_metric_gives_at_least_the_numbers_that_it_names(variables):
     batches = [batch.replace(partners=None) for batch in box_batches(1, 8)]
     data = Targets(batches, [{"boxes": 1}] * 8)
-    more = evaluate(collecting(("images",)), variables_of(box_task()), data).metrics
+    more = evaluate(collecting(("images",)), variables, data).metrics
     assert {"images", "boxes"} <= more.keys()
     message = r"gave \['boxes', 'images'\], without \['score'\] of its names"
     with pytest.raises(ValueError, match=message):
-        evaluate(collecting(("images", "boxes", "score")), variables_of(box_task()), data)
+        evaluate(collecting(("images", "boxes", "score")), variables, data)
 
 
-def test_a_metric_and_a_number_of_the_summary_may_not_share_a_name():
+def test_a_metric_and_a_number_of_the_summary_may_not_share_a_name(variables):
     task = collecting(("images", "boxes", "score"))
     with pytest.raises(ValueError, match="registered twice: score"):
-        metric_names(task, variables_of(task), box_batches(1, 8)[0])
+        metric_names(task, variables, box_batches(1, 8)[0])
 
 
 @pytest.mark.parametrize("kind", slow_but(KINDS, ["pmap"]))
@@ -271,14 +264,18 @@ def test_the_step_is_compiled_once_for_each_form_of_batch(kind):
 @pytest.mark.parametrize("kind", slow_but(KINDS, ["pmap"]))
 def test_the_seed_is_an_input_of_the_step(kind):
     """Another seed draws other numbers and compiles nothing; the same seed draws the same."""
-    parallel, task = Parallel(kind), box_task()
+    parallel, task = Parallel(kind), small_task()
     update = make_update(task, sgd(0.1), parallel=parallel)
-    batch = box_batches(1, 8)[0]
+    batch, first = small_batches(1)[0], jax.device_get(init_state(task, sgd(0.1), 0))
 
     def loss(seed):
-        state = parallel.replicate(init_state(task, sgd(0.1), 0))
         [(_, _, record, _)] = train_steps(
-            update, state, iter([batch, batch]), seed=seed, parallel=parallel, stop=1
+            update,
+            parallel.replicate(first),
+            iter([batch, batch]),
+            seed=seed,
+            parallel=parallel,
+            stop=1,
         )
         return float(record["loss"])
 
@@ -290,32 +287,31 @@ def test_the_seed_is_an_input_of_the_step(kind):
 
 def test_a_metric_with_an_entry_for_each_class_is_divided_over_the_whole_data():
     """In evaluation and in the record of training: not a mean of ratios of batches or devices."""
-    task = box_task()
 
     def overlap(outputs, example):
-        seen = jnp.zeros(3).at[example.labels].add(example.box_mask)
+        seen = jax.nn.one_hot(example.total[0].astype(int), 3)
         return {"overlap": (seen * jnp.arange(1.0, 4.0), seen)}
 
-    task = dataclasses.replace(task, metrics=overlap)
-    batches = box_batches(2, 8)
-    for batch in batches:
-        batch.labels[0, 0] = 2 * batch.box_mask[0, 0]
+    task = dataclasses.replace(sized_task(), metrics=overlap)
+    labels = np.float32([2, 0, 1, 0, 1, 1, 0, 0])  # one class is on one device alone
+    batch = WeightedBatch(labels[:, None], np.ones(8, "f4"), np.ones(8, bool))
     parallel = Parallel()
     state = parallel.replicate(init_state(task, sgd(1.0), 0))
-    plain = [batch.replace(partners=None) for batch in batches]
-    found = evaluate(task, state.variables, plain, parallel=parallel)
+    others = batch.replace(total=batch.total % 2)
+    found = evaluate(task, state.variables, [batch, others], parallel=parallel)
     assert found.metrics == {"overlap": pytest.approx(2.0)}
     update = make_update(task, sgd(1.0), parallel=parallel)
-    _, record = update(state, parallel.shard(batches[0]), 0)
+    _, record = update(state, parallel.shard(batch), 0)
     assert record["overlap"] == pytest.approx(2.0)
 
 
 def test_a_loss_term_must_be_one_number():
     task = dataclasses.replace(
-        box_task(), loss=lambda outputs, example, *, key, step: {"box": (jnp.ones(2), jnp.ones(2))}
+        small_task(),
+        loss=lambda outputs, example, *, key, step: {"box": (jnp.ones(2), jnp.ones(2))},
     )
     with pytest.raises(AssertionError, match="rank"):
-        train(task, box_batches(1, 8), 1)
+        train(task, small_batches(1), 1)
 
 
 @pytest.mark.parametrize(("size", "advice"), [(6, "4 or 8"), (3, "4"), (0, "4"), (-4, "4")])
@@ -336,10 +332,10 @@ def test_no_boxes_at_all_can_be_padded_to():
 
 
 def test_a_metric_with_the_name_of_a_loss_term_is_refused():
-    task = box_task()
-    clash = dataclasses.replace(task, metrics=lambda outputs, example: {"box": (1.0, 1.0)})
-    with pytest.raises(ValueError, match="registered twice: box"):
-        train(clash, box_batches(1, 8), 1)
+    task = small_task()
+    clash = dataclasses.replace(task, metrics=lambda outputs, example: {"square": (1.0, 1.0)})
+    with pytest.raises(ValueError, match="registered twice: square"):
+        train(clash, small_batches(1), 1)
 
 
 def test_streams_of_keys_differ():
@@ -386,10 +382,11 @@ def test_an_optimizer_that_looks_at_the_loss_gets_it():
         return updates, state
 
     looking = optax.GradientTransformationExtraArgs(lambda params: (), look)
+    task, optimizer = small_task(), optax.chain(optax.sgd(0.1), looking)
     parallel = Parallel("pmap", jax.devices()[:1])
-    update = make_update(box_task(), optax.chain(optax.sgd(0.1), looking), parallel=parallel)
-    state = parallel.replicate(init_state(box_task(), optax.chain(optax.sgd(0.1), looking), 0))
-    _, record = update(state, parallel.shard(box_batches(1, 8)[0]), 0)
+    update = make_update(task, optimizer, parallel=parallel)
+    state = parallel.replicate(init_state(task, optimizer, 0))
+    _, record = update(state, parallel.shard(small_batches(1)[0]), 0)
     jax.effects_barrier()
     assert seen == [float(record["loss"])]
     assert "learning_rate" not in record

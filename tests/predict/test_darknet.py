@@ -13,7 +13,7 @@ from jaxvision.predict import darknet_task, predict
 from jaxvision.tasks.decoding import DetectOptions, detect
 from jaxvision.tasks.detectors import yolov1_candidates, yolov2_candidates, yolov3_candidates
 from jaxvision.tasks.inference import predictions_of
-from tests.marks import slow_but
+from tests.marks import long_but, slow_but
 from tests.models.variables import random_variables
 
 NET = "[net]\nheight=32\nwidth=32\nchannels=3\n"
@@ -71,9 +71,10 @@ def test_darknets_heads_are_read_as_the_versions_of_yolo(kind):
         boxes, scores = candidates_of(kind, {name: x[0] for name, x in maps.items()})
         return detect(boxes, scores, image_size=(32, 32), options=DetectOptions(**options))
 
+    found = jax.device_get(found)
     assert found.valid.any()
     for number in range(2):
-        expected = one(images[number])
+        expected = jax.device_get(one(images[number]))
         for name in ("boxes", "scores", "labels", "valid"):
             value = getattr(found, name)[number]
             np.testing.assert_allclose(value, getattr(expected, name), rtol=1e-4, atol=1e-4)
@@ -97,7 +98,7 @@ def test_a_description_of_a_classifier_finds_nothing():
         darknet_task(parse_cfg(classifier))
 
 
-@pytest.mark.parametrize("kind", slow_but(CFGS, ["region"]))
+@pytest.mark.parametrize("kind", long_but(CFGS, ["region"], ["detection"]))
 def test_images_are_brought_to_the_size_of_the_input_as_in_darknet(kind):
     description = parse_cfg(CFGS[kind])
     names = ("cat", "dog", "cow")
@@ -128,12 +129,16 @@ def test_boxes_are_clipped_to_the_extent():
     variables = random_variables(DarknetNetwork(description), images / np.float32(255))
     # An IoU of 1 suppresses nothing, so that clipping changes the boxes alone.
     task = darknet_task(description, iou_threshold=1.0)
-    free, clipped = (
-        predictions(task, variables, whole(images).replace(extent=extent))
-        for extent in (None, np.int32([[20, 32]]))
-    )
+    batch = whole(images)
+
+    @jax.jit
+    def run(variables, extent):
+        free = predictions_of(task, variables, batch)
+        clipped = predictions_of(task, variables, batch.replace(extent=extent))
+        return free, clipped, clip_boxes_to_image(free.boxes, (20, 32))
+
+    free, clipped, expected = jax.device_get(run(variables, np.int32([[20, 32]])))
     assert (free.boxes > 20).any()
-    expected = clip_boxes_to_image(free.boxes, (20, 32))
     np.testing.assert_allclose(clipped.boxes, expected, atol=1e-4)
 
 

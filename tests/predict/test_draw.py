@@ -10,6 +10,7 @@ import pytest
 from jaxvision.core import InputError
 from jaxvision.predict import class_color, draw_detections, picture_grid
 from jaxvision.predict.colors import text_color
+from tests.marks import slow_but
 
 NAMES = [f"class {number}" for number in range(256)]
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
@@ -125,7 +126,9 @@ def test_a_box_by_hand():
     assert (picture[59:, 151:] == 128).all()
 
 
-@pytest.mark.parametrize(("side", "line"), [(96, 1), (300, 1), (640, 3), (1500, 5), (4000, 14)])
+@pytest.mark.parametrize(
+    ("side", "line"), slow_but([(96, 1), (640, 3), (1500, 5), (4000, 14)], [(96, 1), (1500, 5)])
+)
 def test_lines_and_tags_grow_with_the_picture(side, line):
     low, high = side // 4, side - side // 4
     picture = draw(plain(side, side), [[low, low, high, high]])
@@ -198,8 +201,8 @@ def test_a_tag_shows_class_and_score():
     assert not places_of(tag_of(3, 0.88), draw(plain(120, 120), [[9, 99, 20, 110]], [3], [0.871]))
 
 
-@pytest.mark.parametrize("size", [1, 10, 110])
-@pytest.mark.parametrize("x", [-40, 0, 2, 60, 110, 119])
+@pytest.mark.parametrize("size", slow_but([1, 10, 110], [1, 110]))
+@pytest.mark.parametrize("x", slow_but([-40, 0, 2, 60, 110, 119], [-40, 60, 119]))
 def test_a_tag_stays_within_the_picture(x, size):
     tag = tag_of(4, 0.5)
     for y in (-40, 0, 1, 9, 60, 100, 119):

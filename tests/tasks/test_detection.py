@@ -32,7 +32,7 @@ from jaxvision.tasks import (
 )
 from jaxvision.tasks.detection import detection_table, object_table
 from jaxvision.tasks.inference import predictions_of
-from tests.marks import slow_but
+from tests.marks import long_but, slow_but
 from tests.models.variables import random_values
 from tests.tasks.loop import as_json, evaluate, with_filler
 
@@ -144,7 +144,35 @@ def terms_of(task, variables, batch):
 
 @functools.cache
 def variables_of(version):
-    return jax.jit(task_of(version).init)(jax.random.key(0))
+    return random_values(jax.eval_shape(task_of(version).init, jax.random.key(0)))
+
+
+@functools.cache
+def program_of(version):
+    task = task_of(version)
+
+    @jax.jit
+    def run(variables, batch):
+        batch = jax.vmap(task.prepare)(batch)
+        outputs, _ = task.forward(variables, batch, keys=None, step=0, train=False)
+        loss = functools.partial(task.loss, key=None, step=jnp.int32(0))
+        return outputs, jax.vmap(loss)(outputs, batch), jax.vmap(task.decode)(outputs, batch)
+
+    return run
+
+
+def results_of(version, batch):
+    """(outputs, terms of the loss, what is found), of one program for each version."""
+    return jax.device_get(program_of(version)(variables_of(version), batch))
+
+
+def terms_of_maps(task, outputs, batch):
+    """Terms of the loss, without running the network."""
+
+    def loss(outputs, example):
+        return task.loss(outputs, task.prepare(example), key=None, step=jnp.int32(0))
+
+    return jax.device_get(jax.jit(jax.vmap(loss))(outputs, batch))
 
 
 def padded(batch, extra):
@@ -166,14 +194,13 @@ def padded(batch, extra):
 
 @every_version
 def test_every_version_finds_as_many_as_it_may_and_padding_changes_nothing(version):
-    task, variables, batch = task_of(version), variables_of(version), batch_of()
-    terms = terms_of(task, variables, batch)
+    task, batch = task_of(version), batch_of()
+    outputs, terms, found = results_of(version, batch)
     assert {weight.tolist() == [1, 1] for _, weight in terms.values()} == {True}
-    more = terms_of(task, variables, padded(batch, 3))
+
+    more = terms_of_maps(task, outputs, padded(batch, 3))
     for name, (total, _) in terms.items():
         np.testing.assert_allclose(more[name][0], total, rtol=1e-6, err_msg=name)
-    outputs = outputs_of(task, variables, batch)
-    found = jax.jit(jax.vmap(task.decode))(outputs, batch)
     assert found.boxes.shape == (2, 100, 4)
     assert found.valid.any()
     assert (found.boxes >= 0).all()
@@ -183,15 +210,14 @@ def test_every_version_finds_as_many_as_it_may_and_padding_changes_nothing(versi
 
 @every_version
 def test_crowds_and_difficult_objects_are_not_trained_on(version):
-    task, variables, batch = task_of(version), variables_of(version), batch_of()
-    batch = batch.replace(box_mask=np.arange(4)[None] < np.array([[2], [2]]))
+    batch = batch_of().replace(box_mask=np.arange(4)[None] < np.array([[2], [2]]))
     second = np.arange(4)[None] == np.array([[1], [1]])
-    without = terms_of(task, variables, batch.replace(box_mask=batch.box_mask & ~second))
+    _, without, _ = results_of(version, batch.replace(box_mask=batch.box_mask & ~second))
     for flag in ("crowd", "difficult"):
-        terms = terms_of(task, variables, batch.replace(**{flag: second}))
+        _, terms, _ = results_of(version, batch.replace(**{flag: second}))
         for name, (total, _) in without.items():
             np.testing.assert_allclose(terms[name][0], total, rtol=1e-6)
-    all_of_them = terms_of(task, variables, batch)
+    _, all_of_them, _ = results_of(version, batch)
     assert any(
         not np.allclose(all_of_them[name][0], total, rtol=1e-4)
         for name, (total, _) in without.items()
@@ -200,10 +226,12 @@ def test_crowds_and_difficult_objects_are_not_trained_on(version):
 
 def test_difficult_objects_are_trained_on_if_the_task_is_told_so():
     task = task_of("yolov2", train_difficult=True)
-    variables, batch = variables_of("yolov2"), batch_of()
-    plain = terms_of(task, variables, batch)
-    flagged = terms_of(task, variables, batch.replace(difficult=batch.box_mask))
-    crowd = terms_of(task, variables, batch.replace(crowd=batch.box_mask))
+    batch = batch_of()
+    outputs, plain, _ = results_of("yolov2", batch)
+
+    run = jax.jit(jax.vmap(functools.partial(task.loss, key=None, step=0)))
+    flagged = run(outputs, batch.replace(difficult=batch.box_mask))
+    crowd = run(outputs, batch.replace(crowd=batch.box_mask))
     np.testing.assert_array_equal(flagged["class"][0], plain["class"][0])
     assert (crowd["class"][0] == 0).all()
 
@@ -213,7 +241,7 @@ def test_the_anchors_of_yolov3_go_by_size_the_largest_to_the_coarsest_map():
     task = task_of("yolov3")
     shuffled = make("yolov3", anchors=tuple(ANCHORS[i] for i in (2, 0, 3, 1)))
     batch = batch_of()
-    outputs = outputs_of(task, variables_of("yolov3"), batch)
+    outputs, _, _ = results_of("yolov3", batch)
     # A box as large as its anchor in the only cell of the coarse map with some objectness.
     maps = {name: np.full(x.shape[1:], -9.0, "f4") for name, x in outputs.items()}
     maps["logits3"][1, 2, 1] = [0, 0, 0, 0, 9, 9, -9, -9]
@@ -231,9 +259,8 @@ def first(batch):
 
 def test_detections_are_kept_in_pixels_of_the_original():
     task, batch = task_of("yolov2"), batch_of()
-    outputs = outputs_of(task, variables_of("yolov2"), batch)
-    found = jax.jit(jax.vmap(task.dataset_metric.collect))(outputs, batch)
-    decoded = jax.device_get(jax.jit(jax.vmap(task.decode))(outputs, batch))
+    outputs, _, decoded = results_of("yolov2", batch)
+    found = jax.device_get(jax.jit(jax.vmap(task.dataset_metric.collect))(outputs, batch))
     scale, offset = np.float32([0.5, 0.25] * 2), np.float32([2, 0] * 2)
     expected = np.clip((decoded.boxes - offset) / scale, 0, [50, 100, 50, 100])
     np.testing.assert_allclose(found.boxes, expected, rtol=1e-5, atol=1e-4)
@@ -253,13 +280,15 @@ def test_a_detection_is_clipped_to_the_part_of_the_input_that_shows_the_image():
     """A box of 24 x 24 around (20, 20), of an image of 18 rows and 25 columns."""
     maps, task = maps_of({(2, 2, 3): [0, 0, 0, 0, 9, 9, -9, -9]}), task_of("yolov2")
     batch = batch_of(extent=np.tile(np.int32([18, 25]), (2, 1)))
-    for example in (
+    examples = (
         first(batch),
         first(ImageBatch(image=batch.image, mask=batch.mask, extent=batch.extent)),
-    ):
-        found = jax.jit(task.decode)(maps, example)
+        first(batch).replace(extent=None),
+    )
+    run = jax.jit(lambda maps, examples: [task.decode(maps, example) for example in examples])
+    *cut, whole = jax.device_get(run(maps, examples))
+    for found in cut:
         np.testing.assert_allclose(found.boxes[0], [8, 8, 25, 18], rtol=1e-5)
-    whole = jax.jit(task.decode)(maps, first(batch).replace(extent=None))
     np.testing.assert_allclose(whole.boxes[0], [8, 8, 32, 32], rtol=1e-5)
 
 
@@ -384,24 +413,11 @@ def first_of_none():
     return jax.tree.map(lambda x: x[:0], perfect(batch_of()))
 
 
-def test_an_evaluation_does_not_depend_on_filler_or_padding():
-    task, variables, batch = task_of("yolov2"), variables_of("yolov2"), batch_of(6)
-    records = records_of(batch)
-    expected = evaluate(task, variables, [batch], records)
-    halves = [jax.tree.map(lambda x, k=k: x[k : k + 3], batch) for k in (0, 3)]
-    cut = [with_filler(padded(half, 2), 1) for half in halves]
-    found = evaluate(task, variables, cut, records)
-    assert found.metrics == pytest.approx(expected.metrics, rel=1e-5)
-    assert len(found.collected.valid) == 6
-
-
 AUGMENTED = (
     aug.Mosaic(0.5),
     aug.Mixup(0.5),
-    aug.JitterCrop(0.2),
     aug.ScaleTranslate(scale=(0.8, 1.2)),
     aug.RandomFlip(0.5),
-    aug.RandomHsv(0.1, 1.5, 1.5),
 )
 
 
@@ -451,7 +467,7 @@ DECODING = [
 ]
 
 
-@pytest.mark.parametrize(("options", "count"), slow_but(DECODING, DECODING[:2]))
+@pytest.mark.parametrize(("options", "count"), slow_but(DECODING, [DECODING[0], DECODING[2]]))
 def test_options_of_the_decoding_arrive(options, count):
     """Three boxes of one class in different cells, of falling score; two of them overlap."""
     maps = maps_of(
@@ -497,7 +513,6 @@ def test_without_augmentation_an_example_stays_as_it_is():
 @pytest.mark.parametrize(
     ("steps", "partners"),
     [
-        ((aug.Mosaic(),), 3),
         ((aug.Mixup(0.1),), 1),
         ((aug.Mosaic(0.1), aug.RandomFlip(), aug.Mixup()), 4),
     ],
@@ -517,9 +532,9 @@ def a_number(logits, boxes, labels, box_mask, anchors, step, *, stride):
 
 def test_a_loss_of_ones_own():
     task = make("yolov2", loss=my_loss, factor=3.0)
-    variables, batch = variables_of("yolov2"), batch_of()
-    plain = terms_of(task_of("yolov2"), variables, batch)
-    terms = terms_of(task, variables, batch)
+    batch = batch_of()
+    outputs, plain, _ = results_of("yolov2", batch)
+    terms = terms_of_maps(task, outputs, batch)
     assert terms.keys() == {"mine"}
     np.testing.assert_allclose(terms["mine"][0], 3 * plain["class"][0], rtol=1e-6)
 
@@ -564,7 +579,7 @@ def centre_task(loss=centre_loss, **fields):
 
 def test_a_detector_of_ones_own_runs_through_the_task():
     task, batch = centre_task(), batch_of(8)
-    variables = task.init(jax.random.key(0))
+    variables = random_values(jax.eval_shape(task.init, jax.random.key(0)))
     terms = terms_of(task, variables, batch)
     assert terms.keys() == {"detection_loss"}
     total, weight = terms["detection_loss"]
@@ -587,6 +602,22 @@ def test_a_detector_of_ones_own_runs_through_the_task():
     assert (predicted.boxes <= 5).all()
 
 
+def test_an_evaluation_does_not_depend_on_filler_or_padding():
+    task, batch = centre_task(), batch_of(6)
+    variables = random_values(jax.eval_shape(task.init, jax.random.key(0)))
+    records = records_of(batch)
+    expected = evaluate(task, variables, [batch], records)
+    halves = [jax.tree.map(lambda x, k=k: x[k : k + 3], batch) for k in (0, 3)]
+    cut = [with_filler(padded(half, 2), 1) for half in halves]
+    found = evaluate(task, variables, cut, records)
+    assert found.metrics == pytest.approx(expected.metrics, rel=1e-5)
+    assert len(found.collected.valid) == 6
+    for one, other in zip(
+        jax.tree.leaves(found.collected), jax.tree.leaves(expected.collected), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
 def test_a_detectors_loss_gets_the_key_and_the_step_if_it_names_them():
     def loss(outputs, example, *, step, key):
         return {"step": (step, 1.0), "key": (jax.random.uniform(key), 1.0)}
@@ -594,9 +625,9 @@ def test_a_detectors_loss_gets_the_key_and_the_step_if_it_names_them():
     task, key = centre_task(loss), jax.random.key(4)
     example = first(batch_of())
     outputs = {"box": jnp.zeros(4), "scores": jnp.zeros(3)}
-    terms = task.loss(outputs, example, key=key, step=jnp.int32(9))
+    terms = jax.jit(task.loss)(outputs, example, key=key, step=9)
     assert terms["step"] == (9, 1)
-    assert terms["key"] == (jax.random.uniform(key), 1)
+    assert terms["key"] == (jax.jit(jax.random.uniform)(key), 1)
     only_step = centre_task(lambda outputs, example, step: (step, 1))
     assert only_step.loss(outputs, example, key=key, step=9) == {"detection_loss": (9, 1)}
 
@@ -610,7 +641,8 @@ def test_a_detector_may_run_its_network_in_its_own_way():
 
     detector = Detector(model, centre_loss, centre_decode, forward=forward)
     task = detection(detector, INPUTS, class_names=NAMES)
-    variables, batch = task.init(jax.random.key(0)), batch_of()
+    variables = random_values(jax.eval_shape(task.init, jax.random.key(0)))
+    batch = batch_of()
     outputs = outputs_of(task, variables, batch)
     np.testing.assert_array_equal(outputs["boxes_seen"], batch.box_mask.sum(axis=1))
     mirrored = outputs_of(centre_task(), variables, batch.replace(image=255 - batch.image))
@@ -663,12 +695,13 @@ DESCRIBED = {
 }
 
 
-@every_version
+@pytest.mark.parametrize("version", long_but(VERSIONS, ["yolov2"], ["yolov1"]))
 def test_a_description_gives_the_same_task_for_evaluation(version):
     decode = DetectOptions(score_threshold=0.01, iou_threshold=0.6, max_detections=20)
+    steps = (aug.Mixup(0.5), aug.RandomFlip(0.5))
     task = make(
         version,
-        *AUGMENTED,
+        *steps,
         decode=decode,
         fields={"norm": None} if version == "yolov1" else {},
         **DESCRIBED[version],
@@ -678,7 +711,7 @@ def test_a_description_gives_the_same_task_for_evaluation(version):
     parts = as_json(task)
     assert parts["loss"]["loss"]["name"].endswith(f"{version}_loss")
     assert parts["loss"]["train_difficult"] is False
-    assert len(parts["augment"]["augment"]) == len(AUGMENTED)
+    assert len(parts["augment"]["augment"]) == len(steps)
     again = RESTORE["detection"](parts)
     assert again.loss is None
     assert again.class_names == NAMES
@@ -686,22 +719,25 @@ def test_a_description_gives_the_same_task_for_evaluation(version):
     variables = random_values(jax.eval_shape(task.init, jax.random.key(0)))
     batch = batch_of(extent=np.tile(np.int32([30, 20]), (2, 1)))
 
-    def run(task):
-        prepared = jax.vmap(task.prepare)(batch)
-        outputs, _ = task.forward(variables, prepared, keys=None, step=0, train=False)
-        return outputs, predictions_of(task, variables, batch)
+    stricter = RESTORE["detection"](parts, decode={"max_detections": 1})
 
-    results = [jax.jit(functools.partial(run, each))() for each in (task, again)]
+    @jax.jit
+    def run(variables, batch):
+        results = []
+        for each in (task, again):
+            prepared = jax.vmap(each.prepare)(batch)
+            outputs, _ = each.forward(variables, prepared, keys=None, step=0, train=False)
+            results.append((outputs, jax.vmap(each.decode)(outputs, prepared)))
+        return results, jax.vmap(stricter.decode)(outputs, prepared)
+
+    results, few = jax.device_get(run(variables, batch))
     jax.tree.map(np.testing.assert_array_equal, *results)
     found = results[0][1]
     assert found.valid.any()
     assert (found.boxes[..., 2] <= 20).all()
     assert as_json(again)["decode"] == parts["decode"]
 
-    most = float(found.scores.max())
-    stricter = RESTORE["detection"](parts, decode={"score_threshold": 0.99 * most})
-    few = jax.jit(functools.partial(predictions_of, stricter))(variables, batch)
-    assert 0 < few.valid.sum() < found.valid.sum()
+    assert 0 < few.valid.sum() <= 2 < found.valid.sum()
     with pytest.raises(OptionError, match=r"^score_threshold is 2: give at .* at most 1$"):
         RESTORE["detection"](parts, decode={"score_threshold": 2})
     with pytest.raises(InputError, match="unexpected keyword argument 'score'"):
@@ -864,10 +900,9 @@ def test_every_rung_from_yolo_to_yolov2_is_a_change_of_an_argument():
 
 
 def test_location_prediction_changes_loss_and_decoding():
-    variables, batch = variables_of("yolov2"), batch_of()
-    free = make("yolov2", constrained=False)
-    plain = terms_of(task_of("yolov2"), variables, batch)
-    assert not np.allclose(terms_of(free, variables, batch)["xy"][0], plain["xy"][0])
+    batch, free = batch_of(), make("yolov2", constrained=False)
+    outputs, plain, _ = results_of("yolov2", batch)
+    assert not np.allclose(terms_of_maps(free, outputs, batch)["xy"][0], plain["xy"][0])
     # tx = 2: two anchors' widths to the right of the cell's middle, or within the cell.
     maps = maps_of({(1, 1, 0): [2, 0, 0, 0, 9, 9, -9, -9]})
     for task, centre in ((free, 12 + 2 * 4), (task_of("yolov2"), 8 * (1 + 1 / (1 + np.exp(-2))))):

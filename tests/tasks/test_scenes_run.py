@@ -1,5 +1,6 @@
 """A run on scenes with everything: mosaic, mixup, multi-scale; on one device and on several."""
 
+import functools
 import itertools
 
 import jax
@@ -13,6 +14,7 @@ from jaxvision.core import Inputs
 from jaxvision.data import EvalLoader, MultiScale, ToDetection, TrainLoader
 from jaxvision.data.sources.scenes import scenes
 from jaxvision.tasks import detection, detectors
+from tests.marks import long_but
 from tests.tasks.loop import evaluate, train
 from tests.tasks.test_detection import ANCHORS, model_of
 
@@ -77,13 +79,13 @@ def source():
     return Scenes()
 
 
-def run(source, devices):
+def run(source, devices, sizes):
     """Losses of each step and the variables after the last."""
     task = scenes_task()
-    transform = MultiScale(tuple(map(transform_of, SIZES)), every=2, seed=3)
+    transform = MultiScale(tuple(map(transform_of, sizes)), every=2, seed=3)
     loader = TrainLoader(source, transform, batch_size=BATCH, seed=3, partners=task.partners)
     batches = [next(loader) for _ in range(STEPS)]
-    assert {batch.image.shape[1] for batch in batches} == set(SIZES)
+    assert {batch.image.shape[1] for batch in batches} == set(sizes)
     variables = jax.tree.map(lambda x: x.astype(jnp.float64), jax.jit(task.init)(jax.random.key(3)))
     optimizer = optax.sgd(0.002, momentum=0.9)
     return train(task, batches, devices, optimizer=optimizer, variables=variables, seed=3)
@@ -91,23 +93,33 @@ def run(source, devices):
 
 @pytest.fixture(scope="module")
 def one_device(source):
-    with jax.enable_x64():
-        return run(source, 1)
+    """What `run` gives on one device, by the sizes of the images."""
+
+    @functools.cache
+    def run_alone(sizes):
+        with jax.enable_x64():
+            return run(source, 1, sizes)
+
+    return run_alone
 
 
-@pytest.mark.parametrize("devices", [2, 4])
-def test_losses_do_not_depend_on_the_devices(one_device, source, devices):
+# The step is compiled for each size and number of devices, which takes nearly all the time.
+@pytest.mark.parametrize(
+    ("devices", "sizes"), long_but([(4, SIZES[:1]), (2, SIZES), (4, SIZES)], [(4, SIZES[:1])])
+)
+def test_losses_do_not_depend_on_the_devices(one_device, source, devices, sizes):
     """In float64, as rounding in float32 now and then moves an input of a ReLU across 0."""
+    alone = one_device(sizes)
     with jax.enable_x64():
-        losses = run(source, devices).losses
-    np.testing.assert_allclose(losses, one_device.losses, rtol=1e-6)
+        losses = run(source, devices, sizes).losses
+    np.testing.assert_allclose(losses, alone.losses, rtol=1e-6)
     assert len(set(losses)) == STEPS
     assert losses[-3:].mean() < losses[:3].mean()
 
 
 def test_evaluation_does_not_depend_on_filler_or_padding(one_device, source):
     task, numbers = scenes_task(), []
-    variables = jax.tree.map(lambda x: np.asarray(x, np.float32), one_device.variables)
+    variables = jax.tree.map(lambda x: np.asarray(x, np.float32), one_device(SIZES[:1]).variables)
     for batch_size, max_boxes in ((11, 8), (8, 8), (16, 13)):
         data = EvalLoader(source, transform_of(32, max_boxes), batch_size=batch_size)
         targets = data.targets()

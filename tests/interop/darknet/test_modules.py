@@ -5,7 +5,6 @@ from functools import partial
 
 import flax.traverse_util
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -23,7 +22,8 @@ from jaxvision.predict import darknet_task
 from jaxvision.tasks import DetectOptions, detection
 from jaxvision.tasks.detectors import DETECTORS
 from jaxvision.tasks.inference import predictions_of
-from tests.models.variables import random_variables
+from tests.marks import long_but
+from tests.models.variables import random_values, random_variables
 
 SIZE = 64
 
@@ -67,7 +67,7 @@ def check_same(description, model, names, size=SIZE):
     network = DarknetNetwork(description)
     images = np.random.default_rng(0).uniform(size=(1, size, size, 3)).astype("f4")
     variables = random_variables(network, images)
-    like = jax.jit(lambda: model.init(jax.random.key(0), images, train=False))()
+    like = random_variables(model, images)
     ours = to_module(variables, like)
 
     @jax.jit
@@ -80,7 +80,7 @@ def check_same(description, model, names, size=SIZE):
     expected, maps = run(variables, ours)
     for name, other in names.items():
         np.testing.assert_allclose(maps[name], expected[other], rtol=2e-4, atol=2e-4)
-    back = from_module(ours, jax.tree.map(jnp.zeros_like, variables))
+    back = from_module(ours, jax.tree.map(np.zeros_like, variables))
     back = flax.traverse_util.flatten_dict(back)
     for path, value in flax.traverse_util.flatten_dict(variables).items():
         np.testing.assert_array_equal(back[path], value, err_msg="/".join(path))
@@ -116,7 +116,6 @@ def test_a_trunk_fills_the_first_layers_and_leaves_the_others():
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -132,7 +131,7 @@ def test_other_networks_are_refused(fields, message):
     images = np.zeros((1, SIZE, SIZE, 3), "f4")
     variables = random_variables(DarknetNetwork(parse_cfg(SMALL_V2)), images)
     model = small_v2().clone(**fields)
-    like = model.init(jax.random.key(0), images, train=False)
+    like = random_variables(model, images)
     with pytest.raises(InputError, match=message):
         to_module(variables, like)
 
@@ -156,16 +155,16 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", long_but(PUBLISHED, [], ["yolov3-tiny", "darknet53"]))
 def test_a_published_description_and_our_module_give_the_same(name, real_data):
     model, fields, names = PUBLISHED[name]
     description = read_cfg(real_data / "darknet" / "cfg" / f"{name}.cfg")
     check_same(description, create_model(model, norm=darknet_norm, **fields), names)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["yolov2", "yolov3", "yolov3-tiny"])
+@pytest.mark.parametrize(
+    "name", long_but(["yolov2", "yolov3", "yolov3-tiny"], [], ["yolov2", "yolov3-tiny"])
+)
 def test_darknets_weights_find_the_same_in_our_task(name, real_data):
     """Maps, anchors, decoding and suppression: what `jaxvision predict` finds with either."""
     model, fields, _ = PUBLISHED[name]
@@ -184,7 +183,7 @@ def test_darknets_weights_find_the_same_in_our_task(name, real_data):
     images = np.random.default_rng(0).integers(0, 256, (1, SIZE, SIZE, 3), np.uint8)
     network = DarknetNetwork(description)
     variables = random_variables(network, images / np.float32(255))
-    like = jax.jit(task.init)(jax.random.key(0))
+    like = random_values(jax.eval_shape(task.init, jax.random.key(0)))
     batch = ImageBatch(image=images, mask=np.ones(1, bool))
     expected = jax.jit(partial(predictions_of, darknet_task(description, **options)))(
         variables, batch

@@ -122,6 +122,7 @@ def test_statistics_move_by_a_hundredth_and_are_those_of_all_shards():
     images = np.random.default_rng(0).normal(size=(2, 4, 4, 4, 2)).astype("f4")
     variables = random_variables(DarknetNetwork(parse_cfg(CLASSIFIER)), images[0])
 
+    @jax.jit
     @functools.partial(jax.vmap, axis_name="batch")
     def step(images):
         key = jax.random.fold_in(jax.random.key(0), jax.lax.axis_index("batch"))
@@ -159,9 +160,10 @@ def test_all_published_descriptions_build_with_the_formats_sizes_and_counts(real
         network = DarknetNetwork(description)
 
         def run(images, network=network):
-            variables = network.init(jax.random.key(0), images, train=False)
-            maps, updated = network.apply(variables, images, train=False, mutable=["intermediates"])
-            return variables, maps, updated["intermediates"]
+            maps, variables = network.init_with_output(
+                jax.random.key(0), images, train=False, mutable=True
+            )
+            return variables, maps, variables.pop("intermediates")
 
         images = jax.ShapeDtypeStruct((2, *description.image), jnp.float32)
         variables, maps, intermediates = jax.eval_shape(run, images)
