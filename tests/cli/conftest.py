@@ -21,7 +21,7 @@ TESTS = pathlib.Path(__file__).parents[1]
 TINY, TINY_DETECTOR = TESTS / "tiny_config.py", TESTS / "tiny_detector.py"
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _without_curves():
     """The tests of the engine look at curves.png; to draw it takes a second."""
     with pytest.MonkeyPatch.context() as patch:

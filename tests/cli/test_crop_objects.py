@@ -259,7 +259,7 @@ def test_help(command):
     assert "OUT/SPLIT/CLASS/NAME_NUMBER.png" in out
     assert "--splits=trainval,test" in out
     assert "(default: train,test)" in out
-    assert "a folder (voc, coco or yolo)" in out
+    assert "voc, coco or yolo" in out
     for name in ("data", "form", "splits", "out", "margin", "square", "least_side", "difficult"):
         assert f"\n  --{name}: " in out
 
