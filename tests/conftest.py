@@ -29,7 +29,7 @@ import pytest
 
 from jaxvision.testing import TRANSFORMS, transformed
 from tests.marks import slow_but
-from tests.models.variables import FORGET
+from tests.models.variables import FORGET, untraced_initialisers
 
 # In all, 8 GB: a worker may take twice its share within one test, and not all do so at once.
 MAX_WORKERS = 4
@@ -104,6 +104,13 @@ def bound_memory(memory_bound):
     if resident_bytes() > memory_bound[0]:
         drop_compiled_programs()
         memory_bound[0] = max(memory_bound[0], resident_bytes() + 0.3e9)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quickly_traced():
+    """Most of the time of many tests goes into tracing networks."""
+    with untraced_initialisers():
+        yield
 
 
 @pytest.fixture(params=slow_but(TRANSFORMS, ["jit", "vmap", "pmap"]))
