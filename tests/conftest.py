@@ -8,14 +8,14 @@ import pathlib
 import tempfile
 
 # Before JAX starts; processes that tests start inherit these, not the devices. Most of the time
-# goes into tracing and compiling, so everything is cached and little is optimised; .ci/run runs the
-# slow tests and those of parity with an empty XLA_FLAGS, as users compile. The fusion
-# emitters take another half of that time; other releases lack their switch, and abort on a flag
+# goes into tracing and compiling, so little is optimised, and what takes long to compile is cached;
+# .ci/run runs the tests of parity with an empty XLA_FLAGS, as users compile. The fusion emitters
+# take another half of that time; other releases lack their switch, and abort on a flag
 # that they do not know.
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(tempfile.gettempdir()) / "jaxvision-test-cache")
 )
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault(
     "XLA_FLAGS",
     # A process compiles on one core: the others have processes of their own.

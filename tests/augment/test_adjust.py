@@ -196,6 +196,7 @@ def test_color_jitter_draws_shifts_of_the_hue_uniformly():
     assert uniform_distance((hue + 0.5) % 1 - 0.5, -0.2, 0.2) < 1.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limits", slow_but([JITTER, STRONG], [JITTER]), ids=["hue", "factors"])
 def test_color_jitter_has_all_orders_alike(limits):
     """Two-sample Kolmogorov-Smirnov, on what depends on the order: what was cut at 0 or 255."""

@@ -42,6 +42,7 @@ def operations(image):
     return reference.rand_augment_operations(MAGNITUDE / 30, *image.shape[:2])
 
 
+@pytest.mark.slow
 def test_each_result_is_that_of_one_operation_and_all_are_as_likely():
     image = image_of()
     results = results_of(image, num_ops=1)

@@ -103,6 +103,7 @@ def test_a_network_without_a_name_needs_python(colors, command, tmp_path):
     assert jaxvision.evaluate(run.task, run.variables, test).metrics == expected
 
 
+@pytest.mark.slow
 def test_the_form_of_a_folder_of_boxes_is_found_out(trained, objects, command, tmp_path):
     """A run of the command line without its config is as one made in Python."""
     folder = trained("detection").folder

@@ -58,6 +58,7 @@ def old(digits, tmp_path_factory):
     return workdir, json.loads(out.getvalue().splitlines()[-1]), err.getvalue()
 
 
+@pytest.mark.slow
 def test_the_warm_up_of_the_head_and_the_ema(old, command):
     workdir, result, err = old
     assert "from step 1 on 50 of 398 parameters are trained: fc\n" in err

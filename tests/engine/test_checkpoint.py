@@ -151,6 +151,7 @@ def test_any_flipped_bit_is_passed_over(saved, tmp_path, caplog):
         assert (folder.parent / "damaged_checkpoints" / "20").is_dir(), "set aside, not lost"
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_before_its_files_are_digested_never_gives_a_wrong_array(saved, tmp_path):
     """A process that died before that leaves the digests of the arrays and the rest."""
     rng, passed_over = random.Random(0), 0

@@ -156,6 +156,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(whole, tmp_path, after):
     assert read_lines(tmp_path) == read_lines(workdir)
 
 
+@pytest.mark.slow
 def test_a_run_saved_on_four_devices_between_evaluations_resumes_on_one(whole_small, tmp_path):
     options = {"eval_every": 12, "checkpoint_every": 3}
     with pytest.raises(InterruptedRunError):

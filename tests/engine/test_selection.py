@@ -210,6 +210,7 @@ def phased(tmp_path_factory):
     return run_fit(tmp_path_factory.mktemp("phased"), PHASES, log=log, ema_decay=0.8), log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", slow_but([3, 7], [7]))
 def test_a_run_of_two_phases_resumes_to_the_bit(phased, tmp_path, after):
     whole, log = phased
@@ -245,6 +246,7 @@ def test_in_the_first_phase_only_the_head_moves():
     assert sum(x.size for x in jax.tree.leaves(state.opt_state) if x.size > 1) == 2 * 10
 
 
+@pytest.mark.slow
 def test_what_the_first_phase_reaches_does_not_end_the_run(tmp_path):
     """Without a better evaluation the run stops early, but not before the last phase begins."""
     slow = optax.sgd(1e-12)

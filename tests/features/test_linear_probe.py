@@ -71,6 +71,7 @@ def test_a_column_of_one_value_changes_nothing(fitted):
     assert np.isfinite(probe.logits(x)).all()
 
 
+@pytest.mark.slow
 def test_a_class_without_an_example_is_never_found(fitted):
     x, labels = blobs()
     probe = fit_linear_probe(x, labels, CLASSES + 1, l2=0.01)
@@ -83,6 +84,7 @@ def test_too_few_steps_are_reported():
     assert (probe.steps, probe.converged) == (2, False)
 
 
+@pytest.mark.slow
 def test_l2_is_chosen_on_every_fifth_of_each_class():
     x, labels = blobs()
     held = np.zeros(len(labels), bool)

@@ -16,6 +16,9 @@ from tests.models.variables import image_maker, random_variables, shapes_of
 from tests.reference import models as reference
 from tests.reference.ops import normalization, pooling
 
+# The default tests have each of these kinds of checks, of other networks.
+pytestmark = pytest.mark.slow
+
 images_of = image_maker(39)
 
 

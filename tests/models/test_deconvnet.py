@@ -13,6 +13,9 @@ from tests.models.structure import size_of
 from tests.models.test_unet import check_logits, images_of
 from tests.models.variables import shapes_of
 
+# The default tests have each of these kinds of checks, of other networks.
+pytestmark = pytest.mark.slow
+
 STAGES = (Stage(4, 1), Stage(6, 2))
 
 
@@ -21,7 +24,6 @@ def tiny(**fields):
     return create_model("deconvnet", **fields)
 
 
-@pytest.mark.slow
 def test_the_papers_deconvnet():
     maps, variables = shapes_of(create_model("deconvnet"), images_of(1, 224))
     params = variables["params"]

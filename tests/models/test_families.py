@@ -440,18 +440,11 @@ NETWORKS = {
 }
 WIDE = {"dncnn": {"image"}, "dncnn, no norm": {"image"}}
 QUICK = [
-    "alexnet",
-    "darknet53",
     "dncnn",
     "espcn",
-    "fcn8s",
     "lenet5",
-    "mobilenet_v3",
-    "nin",
     "plain_darknet",
-    "preact_resnet",
     "resnet_cifar",
-    "shufflenet_v1",
     "squeezenet",
     "srcnn_915",
     "unet_backbone",

@@ -19,6 +19,9 @@ from tests.models.training import check_training_step, train
 from tests.models.variables import image_maker, random_variables, shapes_of
 from tests.reference import models as reference
 
+# The default tests have each of these kinds of checks, of other networks.
+pytestmark = pytest.mark.slow
+
 # Two stages of one module, each with an auxiliary classifier.
 STAGES = (
     (Inception(64, (96, 128), (64, 64), 64, aux="aux1"),),
@@ -32,7 +35,6 @@ def tiny(name="googlenet", **fields):
     return create_model(name, **{**TINY, **fields})
 
 
-@pytest.mark.slow
 def test_googlenet_has_its_published_size():
     # torchvision's numbers; the published one is without the auxiliary classifiers.
     _, variables = shapes_of(create_model("googlenet", aux=True), images_of(1))
@@ -157,7 +159,6 @@ def test_every_map_of_the_papers_network_in_its_shape():
     check_shapes(maps, 2, sizes, widths, pooled=1024, logits=7, aux1=7, aux2=7)
 
 
-@pytest.mark.slow
 def test_in_the_paper_a_normalisation_follows_the_first_pooling_and_conv3():
     model, images = tiny("googlenet_2014"), 100 * images_of()
     variables = random_variables(model, images)
@@ -175,7 +176,6 @@ def test_in_the_paper_a_normalisation_follows_the_first_pooling_and_conv3():
     assert np.abs(normed(x) - 2**-0.75 * x).max() > 0.1
 
 
-@pytest.mark.slow
 def test_in_the_paper_auxiliary_classifiers_see_windows_of_5x5():
     # 14x14 cells have 4x4 windows of stride 3, which are not those of an even division.
     model, images = tiny("googlenet_2014", width=1 / 32, aux=True), images_of(1, 224)
@@ -193,7 +193,6 @@ def test_in_the_paper_auxiliary_classifiers_see_windows_of_5x5():
     np.testing.assert_allclose(maps["aux2"], expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_the_last_pooling_is_larger_in_the_paper():
     stages = (*STAGES, (STAGES[0][0]._replace(aux=None),))
     model, images = tiny("googlenet_2014", stages=stages), images_of(1, 64)

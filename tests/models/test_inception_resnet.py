@@ -18,6 +18,9 @@ from tests.models.structure import (
 from tests.models.variables import image_maker, random_variables, shapes_of
 from tests.reference.models import batch_norm
 
+# The default tests have each of these kinds of checks, of other networks.
+pytestmark = pytest.mark.slow
+
 BRANCHES = ((Layer(64),), (Layer(64), Layer(128)))
 STAGES = (
     *((Module(f"stem{level}", ((Layer(128, 3, stride=2),),)),) for level in (1, 2, 3, 4)),
@@ -59,7 +62,6 @@ def test_inception_resnet_v1_has_the_size_of_its_figures():
     check_summary("inception_resnet_v1", count, 6.2, SIZES, (64, 192, 256, 896, 1792))
 
 
-@pytest.mark.slow
 def test_inception_resnet_v2_has_the_size_of_the_released_network():
     mixed = size_of_chain(192, (96, 1)) + size_of_chain(192, (48, 1), (64, 25))
     mixed += size_of_chain(192, (64, 1), (96, 9), (96, 9)) + size_of_chain(192, (64, 1))

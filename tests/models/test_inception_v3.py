@@ -12,6 +12,9 @@ from tests.models.structure import check_shapes, check_without_norm, size_of
 from tests.models.training import check_training_step
 from tests.models.variables import image_maker, shapes_of
 
+# The default tests have each of these kinds of checks, of other networks.
+pytestmark = pytest.mark.slow
+
 # Few layers, of every kind of step.
 POOLED = Module("Mixed_5b", ((Layer("branch1x1", 64),), (AVERAGE, Layer("branch_pool", 64))))
 REDUCTION = Module("Mixed_6a", ((Layer("branch3x3", 64, 3, stride=2),), (MAXIMUM,)))
@@ -31,7 +34,6 @@ def tiny(**fields):
     return create_model("inception_v3", **{**TINY, **fields})
 
 
-@pytest.mark.slow
 def test_inception_v3_has_its_published_size():
     # torchvision's number; Keras has no auxiliary classifier, and no scales of norms.
     _, variables = shapes_of(create_model("inception_v3", aux=True), images_of(1, 299))

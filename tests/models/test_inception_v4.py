@@ -20,6 +20,9 @@ from tests.models.variables import image_maker, random_variables, shapes_of
 from tests.reference.models import batch_norm
 from tests.reference.ops import convolution, pooling
 
+# The default tests have each of these kinds of checks, of other networks.
+pytestmark = pytest.mark.slow
+
 # Few layers, of every kind of step.
 STAGES = (
     (Module("stem1", ((Layer(64, 3, stride=2), Layer(64, 3, padded=False)),)),),
@@ -42,7 +45,6 @@ def tiny(**fields):
     return create_model("inception_v4", **{**TINY, **fields})
 
 
-@pytest.mark.slow
 def test_inception_v4_has_its_published_size():
     # The paper has no number: this is what its figures make, and that of the released weights.
     stem = size_of_chain(3, (32, 9), (32, 9), (64, 9)) + size_of_chain(64, (96, 9))

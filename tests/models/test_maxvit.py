@@ -15,6 +15,9 @@ from tests.models.training import (
 )
 from tests.models.variables import image_maker, random_variables, shapes_of
 
+# The default tests have each of these kinds of checks, of other networks.
+pytestmark = pytest.mark.slow
+
 TINY = {"blocks": (1, 1), "widths": (4, 8), "stem": 4, "window": 2, "head_width": 4}
 ONE_STAGE = {"blocks": (1,), "widths": (4,)}
 images_of = image_maker(16)
@@ -24,7 +27,6 @@ def tiny(**fields):
     return create_model("maxvit_t", **{**TINY, "drop_path": 0.0, "num_classes": 3, **fields})
 
 
-@pytest.mark.slow
 def test_maxvit_has_its_published_size():
     _, variables = shapes_of(create_model("maxvit_t"), images_of(1, 224))
     assert size_of(variables["params"]) == 30_919_624

@@ -18,6 +18,9 @@ from tests.models.training import (
 )
 from tests.models.variables import image_maker, shapes_of
 
+# The default tests have each of these kinds of checks, of other networks.
+pytestmark = pytest.mark.slow
+
 TINY = (Stage(5, 2, 16, 2, 2),)
 images_of = image_maker(17)
 

@@ -18,6 +18,9 @@ from tests.models.variables import image_maker, random_variables, shapes_of
 from tests.reference import models as reference
 from tests.reference.ops import convolution, pooling
 
+# The default tests have each of these kinds of checks, of other networks.
+pytestmark = pytest.mark.slow
+
 TINY = {"cells": 1, "filters": 4, "stem": 2, "num_classes": 3, "dropout": 0.0}
 images_of = image_maker(19)
 
@@ -198,7 +201,6 @@ def test_the_network_equals_the_reference(skip_reduction):
     check_op(run, network, variables, images, rtol=1e-4, atol=1e-4, transforms=("jit",))
 
 
-@pytest.mark.slow
 def test_the_auxiliary_classifier_gives_logits_in_training_only():
     evaluated, trained = (
         shapes_of(tiny(aux=True, cells=0), images_of(2, 224), train=train)
@@ -239,7 +241,6 @@ def test_recomputed_cells_give_the_same():
     check_remat(tiny(cells=0), tiny(cells=0, remat=True), images_of(4, 33))
 
 
-@pytest.mark.slow
 def test_steps_are_dropped_more_often_in_later_cells(monkeypatch):
     rates = []
 
@@ -271,7 +272,6 @@ def test_dropped_steps_are_zero_in_training_only():
     assert not np.any(maps["c5"][..., 64:80])
 
 
-@pytest.mark.slow
 def test_cells_of_one_step_learn(monkeypatch):
     # Whole cells have five, with larger kernels, and compile ten times as long.
     normal = nasnet.Cell((((3, 0), (nasnet.IDENTITY, 1)),), joined=(1, 2))

@@ -14,6 +14,9 @@ from tests.models.structure import check_shapes, check_without_classes, size_of
 from tests.models.training import check_remat
 from tests.models.variables import image_maker, random_variables, shapes_of
 
+# The default tests have each of these kinds of checks, of other networks.
+pytestmark = pytest.mark.slow
+
 STAGES = (Mlpconv((6, 5, 4), 5, padding=2), Mlpconv((7, 8), 3, drop=True))
 images_of = image_maker(16)
 

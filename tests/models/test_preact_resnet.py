@@ -17,6 +17,9 @@ from tests.models.training import check_remat, train
 from tests.models.variables import image_maker, random_variables, shapes_of
 from tests.reference import models as reference
 
+# The default tests have each of these kinds of checks, of other networks.
+pytestmark = pytest.mark.slow
+
 TINY = {"blocks": (2, 2), "widths": (4, 6), "stem": 4, "num_classes": 3}
 every_block = pytest.mark.parametrize("bottleneck", [False, True], ids=["basic", "bottleneck"])
 images_of = image_maker(9)
@@ -224,7 +227,6 @@ def test_identities_keep_the_gradient_exactly(fields, last):
     np.testing.assert_array_equal(kept, gradient)
 
 
-@pytest.mark.slow
 def test_an_activation_after_the_addition_does_not_keep_it():
     # The original network, with the same constants: half of x_0 ends below zero.
     fields = {"blocks": 4, "widths": (8, 8, 8), "num_classes": 3}

@@ -20,6 +20,9 @@ from tests.models.structure import (
 from tests.models.training import check_remat, check_torchvision_step, train
 from tests.models.variables import image_maker, random_variables, shapes_of
 
+# The default tests have each of these kinds of checks, of other networks.
+pytestmark = pytest.mark.slow
+
 STAGES = (Stage(1, 8, 4), Stage(2, 12, 4))
 SHALLOWER = (Stage(1, 8, 4), Stage(1, 12, 4))
 images_of = image_maker(17)

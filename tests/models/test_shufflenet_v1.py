@@ -20,6 +20,9 @@ from tests.models.variables import image_maker, random_variables, shapes_of
 from tests.reference import models as reference
 from tests.reference.ops import convolution, pooling, rearrange
 
+# The default tests have each of these kinds of checks, of other networks.
+pytestmark = pytest.mark.slow
+
 TINY = {"groups": 2, "blocks": (2,), "widths": (4, 16), "num_classes": 3}
 images_of = image_maker(17)
 

@@ -12,6 +12,9 @@ from tests.models.structure import check_shapes, check_without_classes, check_wi
 from tests.models.training import check_remat, check_torchvision_step
 from tests.models.variables import image_maker, random_variables, shapes_of
 
+# The default tests have each of these kinds of checks, of other networks.
+pytestmark = pytest.mark.slow
+
 TINY = {"blocks": (2,), "widths": (4, 8, 6), "num_classes": 3}
 images_of = image_maker(17)
 
@@ -55,7 +58,6 @@ def test_without_classes_there_is_no_classifier_and_without_norms_there_are_bias
     check_without_norm(tiny(num_classes=None), images_of())
 
 
-@pytest.mark.slow
 def test_a_unit_keeps_half_of_the_channels():
     # They are the first half of what it sees, and every other channel of what it gives.
     images = images_of()

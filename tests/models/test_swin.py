@@ -17,6 +17,9 @@ from tests.models.training import (
 )
 from tests.models.variables import shapes_of
 
+# The default tests have each of these kinds of checks, of other networks.
+pytestmark = pytest.mark.slow
+
 TINY = {"blocks": (2, 1), "width": 4, "window": 2, "head_width": 2, "drop_path": 0.0}
 
 

@@ -13,6 +13,9 @@ from tests.models.variables import image_maker, random_variables, shapes_of
 from tests.reference.models import batch_norm
 from tests.reference.ops import convolution, pooling
 
+# The default tests have each of these kinds of checks, of other networks.
+pytestmark = pytest.mark.slow
+
 STAGES = (Block((128, 64), stride=2), Block((64, 64), repeats=2), Block((64,), stride=2))
 TINY = {"stages": STAGES, "width": 1 / 16, "num_classes": 3, "dropout": 0.0}
 images_of = image_maker(31)
@@ -36,7 +39,6 @@ def separable(before, *widths):
     return total
 
 
-@pytest.mark.slow
 def test_xception_has_its_published_size():
     # The paper's table 3; the exact number is the author's, and so are 54,528 moving statistics.
     count = conv(3, 32, 9) + conv(32, 64, 9)

@@ -14,6 +14,9 @@ from tests.models.structure import check_shapes, size_of
 from tests.models.test_alexnet_2012 import narrow
 from tests.models.variables import image_maker, random_variables, shapes_of
 
+# The default tests have each of these kinds of checks, of other networks.
+pytestmark = pytest.mark.slow
+
 images_of = image_maker(47)
 
 

@@ -184,6 +184,7 @@ def random_polygons(rng):
     return [random_polygon(rng, height, width) for _ in range(number)], (height, width)
 
 
+@pytest.mark.slow
 def test_random_polygons_equal_the_reference():
     rng = np.random.default_rng(3)
     for _ in range(200):

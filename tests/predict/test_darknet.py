@@ -80,6 +80,7 @@ def test_darknets_heads_are_read_as_the_versions_of_yolo(kind):
             np.testing.assert_allclose(value, getattr(expected, name), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_classes_of_a_region_without_softmax_do_not_exclude_each_other():
     images = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
     scores = []
@@ -98,6 +99,7 @@ def test_a_description_of_a_classifier_finds_nothing():
         darknet_task(parse_cfg(classifier))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", long_but(CFGS, ["region"], ["detection"]))
 def test_images_are_brought_to_the_size_of_the_input_as_in_darknet(kind):
     description = parse_cfg(CFGS[kind])

@@ -108,6 +108,7 @@ STEPS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", long_but(STEPS, ["few"]))
 def test_augmentations_follow_one_another_each_with_a_key_of_its_own(steps):
     example, key, steps = example_of(batch_of()), jax.random.key(5), STEPS[steps]
@@ -208,6 +209,7 @@ def test_mixed_batches_have_the_same_losses_on_one_device_and_on_four():
     assert len(set(one)) == 3
 
 
+@pytest.mark.slow
 def test_the_augmentations_draw_independently():
     task = task_of("lenet5", aug.RandomFlip(), aug.RandomCrop(1), aug.Rotate(20.0))
     x, y = np.meshgrid(np.arange(32) - 15.5, np.arange(32) - 15.5)

@@ -695,6 +695,7 @@ DESCRIBED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", long_but(VERSIONS, ["yolov2"], ["yolov1"]))
 def test_a_description_gives_the_same_task_for_evaluation(version):
     decode = DetectOptions(score_threshold=0.01, iou_threshold=0.6, max_detections=20)
@@ -899,6 +900,7 @@ def test_every_rung_from_yolo_to_yolov2_is_a_change_of_an_argument():
         assert shapes[rung] != shapes[before], f"{rung} changes the network"
 
 
+@pytest.mark.slow
 def test_location_prediction_changes_loss_and_decoding():
     batch, free = batch_of(), make("yolov2", constrained=False)
     outputs, plain, _ = results_of("yolov2", batch)

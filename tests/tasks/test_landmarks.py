@@ -225,6 +225,7 @@ def test_a_loss_of_the_users_own():
     assert terms["t"] == (3 + np.asarray(jax.jit(jax.random.uniform)(key)), 1)
 
 
+@pytest.mark.slow
 def test_all_augmentation_together():
     steps = (
         aug.ScaleTranslate(scale=(0.8, 1.2), translate=0.1),
