@@ -210,7 +210,7 @@ def test_help_has_the_defaults_that_say_something():
     assert sum("(default: " in line for line in lines) == 6  # not of --config, nor --distributed
 
 
-def test_one_broken_config_does_not_spoil_the_others(tmp_path, monkeypatch):
+def test_one_broken_config_does_not_break_the_others(tmp_path, monkeypatch):
     (tmp_path / "broken.py").write_text("def get_config(:")
     (tmp_path / "good.py").write_text(
         '"""Good."""\nfrom jaxvision.cli.config import default_config as get_config\n'

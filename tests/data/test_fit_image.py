@@ -33,8 +33,8 @@ def test_another_size_is_refused():
     np.testing.assert_array_equal(found, noise(9, 12, 3))
     assert placement == Placement(1, 1, 0, 0)
     message = (
-        "the image has 9 x 12 pixels instead of 12 x 9: set size=(12, 9), or resize to one of "
-        "stretch, letterbox, crop"
+        "the image has 9 x 12 pixels instead of 12 x 9: make the size (12, 9), or set resize "
+        "to one of stretch, letterbox, crop"
     )
     with pytest.raises(InputError) as error:
         fit_image(noise(12, 9, 3), inputs)

@@ -26,7 +26,7 @@ def open_split(folder, split="train"):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A good pair of files, for tests to spoil."""
+    """A good pair of files, for tests to damage."""
     (tmp_path / IMAGES).write_bytes(gzip.compress(idx_bytes(PIXELS)))
     (tmp_path / LABELS).write_bytes(gzip.compress(idx_bytes(CLASSES)))
     return tmp_path

@@ -145,9 +145,10 @@ def error_of(image, inputs):
 def test_another_size_is_refused_with_the_fix(height, width):
     message = error_of(noise(height, width), Inputs((6, 6)))
     assert (
-        f"has {width} x {height} pixels instead of 6 x 6: set size=({height}, {width})" in message
+        f"has {width} x {height} pixels instead of 6 x 6: make the size ({height}, {width})"
+        in message
     )
-    assert message.endswith("or resize to one of stretch, letterbox, crop")
+    assert message.endswith("or set resize to one of stretch, letterbox, crop")
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-def spoil(prepared, folder, file, change):
+def damage(prepared, folder, file, change):
     """A copy of a prepared data set of which one file was changed."""
     shutil.copytree(prepared, folder, dirs_exist_ok=True)
     (path,) = (folder / "toy_photos" / "1.0.0").glob(file)
@@ -249,7 +249,7 @@ def test_a_set_without_random_access(folder, tmp_path):
         info = json.loads(content)
         return json.dumps({**info, "fileFormat": "tfrecord"}).encode()
 
-    spoil(folder, tmp_path, "dataset_info.json", as_tfrecord)
+    damage(folder, tmp_path, "dataset_info.json", as_tfrecord)
     message = error_of("toy_photos", tmp_path)
     assert message.endswith("has no random access: prepare it with --file_format=array_record")
 
@@ -258,7 +258,7 @@ def test_a_set_without_random_access(folder, tmp_path):
     "change", [lambda content: content[:-50], lambda content: None], ids=["cut short", "missing"]
 )
 def test_a_damaged_file_is_named_when_it_is_read(folder, tmp_path, change):
-    spoil(folder, tmp_path, "toy_photos-train*", change)
+    damage(folder, tmp_path, "toy_photos-train*", change)
     source = open_named("toy_photos", tmp_path)
     with pytest.raises(InputError) as error:
         source[0]

@@ -635,7 +635,7 @@ def test_a_box_without_area_is_no_object(loss, arrays, mask, options):
     assert without != evaluate(loss, arrays, options)[0]
 
 
-def test_a_label_out_of_range_spoils_no_other_cell():
+def test_a_label_out_of_range_changes_no_other_cell():
     arrays = list(v2(0))
     _, (right,) = evaluate(yolov2_loss, arrays, V2)
     arrays[2] = np.where(np.arange(6) == 0, CLASSES + 4, arrays[2])

@@ -1,4 +1,4 @@
-"""DnCNN: published sizes, the reference, merged norms, and a stranger's weights."""
+"""DnCNN: published sizes, the reference, fused norms, and a third party's weights."""
 
 import functools
 
@@ -67,7 +67,7 @@ def test_in_bfloat16_what_is_left_of_the_image_keeps_its_digits():
     assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
 
 
-def a_strangers_dncnn(torch, bias, *, depth, width, channels=1):
+def third_party_dncnn(torch, bias, *, depth, width, channels=1):
     """A DnCNN as many write it: numbered layers in a row, wrapped once more, another epsilon."""
     nn = torch.nn
     layers = [nn.Conv2d(channels, width, 3, padding=1, bias=bias), nn.ReLU()]
@@ -87,10 +87,10 @@ def a_strangers_dncnn(torch, bias, *, depth, width, channels=1):
 
 @pytest.mark.parity
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_strangers_weights_give_the_strangers_images(bias):
+def test_third_party_weights_give_the_same_images(bias):
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
-    theirs, images = a_strangers_dncnn(torch, bias, **TINY), images_of()
+    theirs, images = third_party_dncnn(torch, bias, **TINY), images_of()
     with torch.no_grad():
         noise = theirs(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).numpy()
     noise = noise.transpose(0, 2, 3, 1)

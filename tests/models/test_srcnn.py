@@ -1,4 +1,4 @@
-"""SRCNN and ESPCN: published sizes, the references, and a stranger's weights."""
+"""SRCNN and ESPCN: published sizes, the references, and a third party's weights."""
 
 import functools
 
@@ -96,7 +96,7 @@ def test_valid_padding_refuses_images_of_which_nothing_is_left(name, lost):
         shapes_of(model, images_of(height=lost))
 
 
-def a_strangers_srcnn(torch):
+def third_party_srcnn(torch):
     nn = torch.nn
 
     class Net(nn.Module):
@@ -113,7 +113,7 @@ def a_strangers_srcnn(torch):
     return Net(), "srcnn_915", names
 
 
-def a_strangers_espcn(torch):
+def third_party_espcn(torch):
     nn = torch.nn
     first = nn.Sequential(
         nn.Conv2d(3, 64, 5, padding=2), nn.Tanh(), nn.Conv2d(64, 32, 3, padding=1), nn.Tanh()
@@ -123,8 +123,8 @@ def a_strangers_espcn(torch):
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("build", [a_strangers_srcnn, a_strangers_espcn])
-def test_a_strangers_weights_give_the_strangers_images(build):
+@pytest.mark.parametrize("build", [third_party_srcnn, third_party_espcn])
+def test_third_party_weights_give_the_same_images(build):
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
     theirs, name, names = build(torch)

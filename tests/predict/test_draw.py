@@ -393,7 +393,7 @@ def test_captions_stand_above_their_pictures():
         assert ink[top - 12 : top, left : left + 20].any()
     brightest = max(grid[6:18].reshape(-1, 3).tolist(), key=luminance)
     assert contrast(ground, brightest) >= 4.5
-    # The first caption is wider than its picture and gets the room.
+    # The first caption is wider than its picture and gets the space.
     assert grid.shape[1] > bare.shape[1]
     assert not ink[:, -6:].any()
 

@@ -130,7 +130,7 @@ def fit_image(image: np.ndarray, inputs: Inputs) -> tuple[np.ndarray, Placement]
             (height, width), (rows, columns) = size, inputs.size
             raise InputError(
                 f"the image has {width} x {height} pixels instead of {columns} x {rows}: "
-                f"set size=({height}, {width}), or resize to one of {', '.join(RESIZE)}"
+                f"make the size ({height}, {width}), or set resize to one of {', '.join(RESIZE)}"
             )
         return image, Placement(1, 1, 0, 0)
     if inputs.resize == "crop":
