@@ -134,7 +134,7 @@ def test_bad_records_are_clear_errors(record, message):
 
 
 def test_sizes_and_options_are_checked():
-    with pytest.raises(InputError, match=r"x: the image has 4 x 2 pixels instead of 8 x 8: make the si"):
+    with pytest.raises(InputError, match=r"x: the image has 4 x 2 pixels instead of 8 x 8: make"):
         ToSegmentation(Inputs((8, 8)), 3)({"image": IMAGE, "labels": LABELS}, "x")
     for classes in (0, 256):
         with pytest.raises(OptionError, match=rf"^num_classes is {classes}: give at least 1 and"):
