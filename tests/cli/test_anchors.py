@@ -231,7 +231,7 @@ def test_bccd(command, tmp_path, real_data):
     assert is_picture(tmp_path / "anchors_train.png")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("without_figures")
 def test_the_embedded_scenes(command, tmp_path):
     """They have the size of the input, so that the boxes stay as they were drawn."""

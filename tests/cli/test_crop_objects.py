@@ -264,7 +264,7 @@ def test_help(command):
         assert f"\n  --{name}: " in out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_bccd(command, tmp_path, real_data):
     """Counted in the text of the annotations."""
     folder, splits = real_data / "bccd", ("train", "val", "test")

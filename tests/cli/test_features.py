@@ -442,7 +442,7 @@ def test_features_of_a_run(command, digits, tmp_path):
         np.testing.assert_allclose(rows[0], found.maps[name][7], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_trained_resnet20_is_linear_at_its_end(command, real_data, tmp_path):
     """A probe of `pooled` does as its own head, 915 of 1,000; the earlier the map, the worse."""
     weights = real_data / "resnet20_cifar10" / "resnet20.npz"

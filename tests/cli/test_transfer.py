@@ -138,7 +138,7 @@ def test_patterns_that_do_not_fit(tiny, command, argument, message, tmp_path):
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_classifier_of_fashion_starts_a_detector_and_a_unet(real_data, command, tmp_path):
     small = ["--config.steps=1", "--config.data.validation_fraction=0.01", "--workdir=old"]
     folder = f"--config.data.dir={real_data / 'fashion_mnist'}"
