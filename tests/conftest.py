@@ -9,9 +9,9 @@ import tempfile
 
 # Before JAX starts; processes that tests start inherit these, not the devices. Most of the time
 # goes into tracing and compiling, so little is optimised, and what takes long to compile is cached;
-# .ci/run runs the tests of parity with an empty XLA_FLAGS, as users compile. The fusion emitters
-# take another half of that time; other releases lack their switch, and abort on a flag
-# that they do not know.
+# .ci/long runs its tests with an empty XLA_FLAGS, as users compile. The fusion emitters take
+# another half of that time; other releases lack their switch, and abort on a flag that they do not
+# know.
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(tempfile.gettempdir()) / "jaxvision-test-cache")
 )

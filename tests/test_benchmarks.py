@@ -55,8 +55,8 @@ def test_every_experiment_is_in_the_list():
     assert found == {*EXPERIMENTS, "training.py"}
 
 
-# The others differ in what they measure; each starts a process and compiles for long.
-QUICKEST = ("engine_overhead.py", "nms.py")
+# The others differ in what they measure alone; each starts a process and compiles for long.
+QUICKEST = ("nms.py",)
 
 
 @pytest.mark.parametrize("script", long_but(EXPERIMENTS, (), ["gradients.py"]))

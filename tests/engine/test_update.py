@@ -23,7 +23,7 @@ from tests.engine.box_task import box_batches, box_task
 from tests.engine.image_task import image_batches, image_task
 from tests.engine.sized_task import WeightedBatch, sized_task
 from tests.engine.small_task import small_batches, small_task
-from tests.marks import slow_but
+from tests.marks import long_but, slow_but
 
 KINDS = ["pmap", "shard_map"]
 
@@ -65,7 +65,11 @@ def resnet_records():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("devices", "kind"), [(2, "pmap"), (4, "pmap"), (1, "shard_map"), (4, "shard_map")]
+    ("devices", "kind"),
+    long_but(
+        [(2, "pmap"), (4, "pmap"), (1, "shard_map"), (4, "shard_map")],
+        [(2, "pmap"), (4, "shard_map")],
+    ),
 )
 def test_losses_do_not_depend_on_the_devices(resnet_records, devices, kind):
     task, batches, expected, _ = resnet_records

@@ -7,6 +7,7 @@ import pytest
 
 from jaxvision.interop import from_state_dict
 from jaxvision.models import create_model
+from tests.marks import long_but
 from tests.models import torchvision_table
 from tests.models.parity import outputs_of, settle, state_of, torchvision_network
 from tests.models.variables import shapes_of
@@ -36,8 +37,12 @@ WITHOUT_AUX = {"aux_logits": False, "init_weights": False}
 FIELDS = {"googlenet": WITHOUT_AUX, "inception_v3": WITHOUT_AUX}
 
 
+# The others agree in single precision, in the files of their families.
+QUICK = ("alexnet", "googlenet", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t")
+
+
 @pytest.mark.parity
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", long_but(SMALL, QUICK))
 def test_logits_equal_torchvisions_in_double_precision(name):
     torch, theirs = torchvision_network(name, num_classes=10, **FIELDS.get(name, {}))
     side = SMALL[name]
