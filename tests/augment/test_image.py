@@ -219,6 +219,7 @@ def test_normalize_names_the_wrong_number_of_figures(mean, std):
         augment.normalize(np.zeros((2, 2, 3), np.uint8), mean=mean, std=std)
 
 
+@pytest.mark.slow
 def test_random_resized_crop_shows_its_random_window():
     image, keys = image_of(20, 17, dtype=np.uint8), many_keys(6)
     options = {"scale": (0.2, 0.9), "ratio": (0.5, 1.5)}

@@ -38,6 +38,7 @@ def numpy_average_iou(shapes, anchors):
     return total / len(shapes)
 
 
+@pytest.mark.slow
 def test_as_many_anchors_as_boxes_are_the_boxes(command, tmp_path):
     folder = write_voc(tmp_path / "mine")
     usual = [f"--data={folder}", "--k=3", "--max_k=2", "--image_size=40"]

@@ -2,10 +2,13 @@
 
 import shutil
 
+import pytest
+
 from jaxvision.engine import read_run
 from tests.cli.test_errors import error_of
 
 
+@pytest.mark.slow
 def test_other_classes_are_refused(trained, evaluated, command, tmp_path):
     folder, arguments, data, result, _ = trained("colors")
     assert read_run(folder)["config"]["data"]["class_names"] == ["blue", "red"]

@@ -207,6 +207,7 @@ def test_a_bad_image_is_left_out_and_told_each_time(command, weights, data, tmp_
     np.testing.assert_array_equal(images_of(found)(0), np.asarray(Image.open(good)))
 
 
+@pytest.mark.slow
 def test_features_of_a_split_have_labels_and_lead_to_pictures(command, weights, data, tmp_path):
     folder = data  # a classifier of two classes is not in the weights, and not needed
     usual = [*by_config(weights, folder), "--config.data.channels=1"]

@@ -6,6 +6,7 @@ from jaxvision.models import CLASSIFIERS
 from tests.models import papers_table
 
 
+@pytest.mark.slow
 def test_a_row_of_the_table(capsys):
     papers_table.main(["--only", "lenet5_1998"])
     _, _, row, _, last = capsys.readouterr().out.splitlines()

@@ -70,6 +70,7 @@ def test_images_and_fields_that_do_not_fit(fields, images, message):
         shapes_of(tiny(**fields), images)
 
 
+@pytest.mark.slow
 def test_classes_begin_alike():
     model = tiny(blocks=1)
 

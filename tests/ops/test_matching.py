@@ -413,6 +413,7 @@ def test_no_gradient_flows_through_matching():
     np.testing.assert_array_equal(gradients[2], 0)
 
 
+@pytest.mark.slow
 def test_other_precisions():
     half = match(IOU.astype(jnp.bfloat16), np.ones(3, bool), high_threshold=0.7, low_threshold=0.15)
     np.testing.assert_array_equal(half, [0, IGNORE, IGNORE, IGNORE, IGNORE, IGNORE])

@@ -105,6 +105,7 @@ def test_half_precision_is_computed_in_float32():
     assert_all_equal(_search(half, half, k=2), _search(single, single, k=2))
 
 
+@pytest.mark.slow
 def test_the_gradient_is_finite_at_itself_and_at_zeros():
     points = rows(0)
     points[2] = 0

@@ -27,6 +27,7 @@ def test_a_dot_is_centred_on_its_point(point):
     assert (blue * rows).sum() / blue.sum() == pytest.approx(point[1], abs=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("side", "line"), [(96, 1), (640, 3), (3000, 10)])
 def test_dots_and_names_grow_with_the_picture(side, line):
     middle = side // 2
