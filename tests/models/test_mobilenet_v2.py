@@ -79,7 +79,7 @@ def test_a_dropped_block_is_its_shortcut():
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("width", [0.35, 0.75])
+@pytest.mark.parametrize("width", long_but([0.35, 0.75], [0.75]))
 def test_logits_equal_torchvisions(width):
     # At 0.35 a block with a stride has as many channels out as in, and no shortcut.
     torch, theirs = torchvision_network("mobilenet_v2", num_classes=10, width_mult=width)

@@ -128,6 +128,9 @@ def test_every_parameter_counts_with_a_norm():
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize(("name", "size"), [("vgg11_bn", (64, 70)), ("vgg16", (64, 64))])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    long_but([("vgg11_bn", (64, 70)), ("vgg16", (64, 64))], [("vgg11_bn", (64, 70))]),
+)
 def test_logits_equal_torchvisions(name, size):
     check_torchvision_logits(name, images_of(2, *size))

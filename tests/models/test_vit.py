@@ -6,6 +6,7 @@ import pytest
 
 from jaxvision.core import InputError
 from jaxvision.models import create_model
+from tests.marks import long_but
 from tests.models.parity import check_maps, torchvision_network
 from tests.models.structure import check_without_classes, size_of
 from tests.models.training import (
@@ -105,7 +106,7 @@ def test_recomputed_blocks_are_equal():
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("name", ["vit_b_16", "vit_b_32"])
+@pytest.mark.parametrize("name", long_but(["vit_b_16", "vit_b_32"], ["vit_b_32"]))
 def test_logits_equal_torchvisions(name):
     fields = {"num_classes": 10, "image_size": 64}
     torch, theirs = torchvision_network(name, **fields)
