@@ -17,6 +17,7 @@ from jaxvision.interop import read_state_dict, to_state_dict, write_state_dict
 from jaxvision.models import create_model
 from jaxvision.ops import nearest_neighbors
 from jaxvision.predict import write_picture
+from tests.cli.conftest import result_of
 from tests.data.folders import write_colors
 from tests.models.variables import random_variables
 
@@ -55,13 +56,6 @@ def by_config(weights, data):
         "--config.data.validation_fraction=0.0",
         "--batch_size=4",
     ]
-
-
-def result_of(command, *arguments):
-    """(the result, what is said on stderr)."""
-    code, out, err = command(*arguments)
-    assert code == 0, err
-    return json.loads(out.splitlines()[-1]), err
 
 
 def test_features_of_files_equal_the_networks_maps(command, weights, variables, data, tmp_path):

@@ -63,12 +63,12 @@ def resnet_records():
         return task, batches, *train(task, batches, 1, dtype=jnp.float64)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("devices", "kind"),
     long_but(
         [(2, "pmap"), (4, "pmap"), (1, "shard_map"), (4, "shard_map")],
-        [(2, "pmap"), (4, "shard_map")],
+        quick=[],
+        slow=[(2, "pmap"), (4, "shard_map")],
     ),
 )
 def test_losses_do_not_depend_on_the_devices(resnet_records, devices, kind):

@@ -7,7 +7,6 @@ from typing import Any
 
 import chex
 import jax
-import numpy as np
 
 
 def compiled(function):
@@ -52,8 +51,3 @@ def check_cases(cases):
         except AssertionError as error:
             raise AssertionError(f"{name}: {error}") from error
     return found
-
-
-def assert_all_equal(actual, expected):
-    """Two trees of arrays are equal."""
-    jax.tree.map(np.testing.assert_array_equal, actual, expected)

@@ -4,6 +4,7 @@ import math
 import xml.etree.ElementTree as ElementTree
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +29,7 @@ from jaxvision.ops.anchors import (
 )
 from jaxvision.testing import check_finite_gradients, check_padding_invariance
 from tests.marks import slow_but
-from tests.ops.compiled import Case, assert_all_equal, check_cases, compiled
+from tests.ops.compiled import Case, check_cases, compiled
 from tests.ops.parity import import_torchvision
 from tests.reference.ops import anchors as reference
 
@@ -401,7 +402,9 @@ def test_half_precision_is_computed_in_float32():
 def test_means_of_half_precision_are_computed_in_float32():
     half = _shapes(8, 40).astype(jnp.bfloat16)
     key, mask = jax.random.key(0), np.ones(40, bool)
-    assert_all_equal(four_means(key, half, mask), four_means(key, half.astype("f4"), mask))
+    chex.assert_trees_all_equal(
+        four_means(key, half, mask), four_means(key, half.astype("f4"), mask)
+    )
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import math
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxvision.ops import gaussian_heatmaps, heatmap_argmax, soft_argmax
-from tests.ops.compiled import Case, assert_all_equal, check_cases, compiled
+from tests.ops.compiled import Case, check_cases, compiled
 from tests.reference.ops import heatmaps as reference
 
 SIZE = (7, 9)
@@ -142,7 +143,7 @@ def test_half_precision_is_computed_in_float32():
     half = maps_of().astype(jnp.bfloat16), points_of().astype(jnp.bfloat16)
     actual, expected = run(*half), run(*(x.astype("f4") for x in half))
     assert {x.dtype.name for x in jax.tree.leaves(actual)} == {"float32"}
-    assert_all_equal(actual, expected)
+    chex.assert_trees_all_equal(actual, expected)
 
 
 @pytest.mark.parametrize(

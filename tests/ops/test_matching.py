@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,7 +26,7 @@ from jaxvision.ops.matching import (
 )
 from jaxvision.testing import check_padding_invariance
 from tests.ops.boxes import HARD, random_boxes
-from tests.ops.compiled import Case, assert_all_equal, check_cases, compiled
+from tests.ops.compiled import Case, check_cases, compiled
 from tests.ops.parity import import_torchvision
 from tests.reference.ops import matching as reference
 from tests.reference.ops.boxes import box_iou
@@ -98,7 +99,7 @@ def test_padding_changes_no_match():
     expected = match_in_all_ways(iou, np.ones(5, bool))
     for junk in (0.0, 1.0):
         padded = np.concatenate([iou, np.full((30, 3), junk, "f4")], axis=1)
-        assert_all_equal(match_in_all_ways(padded, np.arange(8) < 5), expected)
+        chex.assert_trees_all_equal(match_in_all_ways(padded, np.arange(8) < 5), expected)
 
 
 def test_without_objects_and_without_overlap_all_anchors_are_negative():

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from jax.test_util import check_grads
 
 from jaxvision.ops import NEIGHBOR_METRICS, majority_vote, nearest_neighbors
-from tests.ops.compiled import Case, assert_all_equal, check_cases, compiled
+from tests.ops.compiled import Case, check_cases, compiled
 from tests.reference.ops import neighbors as reference
 
 _search = compiled(nearest_neighbors)
@@ -102,7 +103,7 @@ def test_few_queries_cost_little():
 def test_half_precision_is_computed_in_float32():
     half = rows(0).astype(jnp.bfloat16)
     single = half.astype("f4")
-    assert_all_equal(_search(half, half, k=2), _search(single, single, k=2))
+    chex.assert_trees_all_equal(_search(half, half, k=2), _search(single, single, k=2))
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from jaxvision.ops import normalization
-from tests.ops.compiled import Case, assert_all_equal, check_cases, compiled
+from tests.ops.compiled import Case, check_cases, compiled
 from tests.reference.ops import normalization as reference
 
 OPTIONS = [
@@ -135,7 +136,7 @@ def test_batch_norm_of_half_precision_is_computed_in_single():
         return found, expected, by_x
 
     found, expected, by_x = run(half)
-    assert_all_equal(found, expected)
+    chex.assert_trees_all_equal(found, expected)
     assert by_x.dtype == jnp.float16
 
 

@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 from jaxvision.ops import pooling
 from jaxvision.testing import check_finite_gradients
 from tests.marks import slow_but
-from tests.ops.compiled import Case, assert_all_equal, check_cases, compiled
+from tests.ops.compiled import Case, check_cases, compiled
 from tests.reference.ops import pooling as reference
 
 # kernel_size, options; each is hard in another way for maps of 7 x 6.
@@ -105,7 +106,7 @@ def test_max_pool_equals_flax_in_value_and_gradient(dtype):
 
     run = jax.jit(lambda x: [both(x, *window) for window in windows])
     for actual, expected in run(x.astype(dtype)):
-        assert_all_equal(actual, expected)
+        chex.assert_trees_all_equal(actual, expected)
 
 
 @jax.jit
@@ -136,7 +137,7 @@ def _pool(x):
 )
 def test_max_pool_of_any_map_equals_the_reference_and_the_library(x):
     results, gradient, of_library = _pool(x)
-    assert_all_equal(results, reference.max_pool_with_indices(x, 3, stride=2, padding=1))
+    chex.assert_trees_all_equal(results, reference.max_pool_with_indices(x, 3, stride=2, padding=1))
     np.testing.assert_array_equal(gradient, of_library)
 
 
@@ -159,7 +160,9 @@ def test_max_pool_takes_integers_and_hands_nan_on():
     for least in (x, np.full_like(x, -128)):
         actual = with_indices(least, 3, stride=2, padding=1)
         assert actual[0].dtype == jnp.int8
-        assert_all_equal(actual, reference.max_pool_with_indices(least, 3, stride=2, padding=1))
+        chex.assert_trees_all_equal(
+            actual, reference.max_pool_with_indices(least, 3, stride=2, padding=1)
+        )
     x = maps()
     x[0, 3, 3, 0] = np.nan
 
@@ -303,7 +306,7 @@ def test_double_precision_stays_and_half_is_summed_in_float32():
     for dtype in (jnp.float16, jnp.bfloat16):
         x = (maps((1, 40, 40, 1)) + 100).astype(dtype)  # the sum leaves float16
         actual, expected, largest = run(x)
-        assert_all_equal(list(actual), expected)
+        chex.assert_trees_all_equal(list(actual), expected)
         assert {y.dtype for y in (*actual, largest)} == {np.dtype(dtype)}
 
 

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +15,7 @@ from jaxvision import ops
 from jaxvision.ops import suppression
 from tests.marks import long_but, slow_but
 from tests.ops.boxes import HARD, any_boxes, random_boxes
-from tests.ops.compiled import Case, assert_all_equal, check_cases, compiled
+from tests.ops.compiled import Case, check_cases, compiled
 from tests.reference.ops import suppression as reference
 
 BOXES = np.float32(
@@ -268,7 +269,7 @@ def test_soft_with_a_hard_threshold_is_nms():
         soft, _, valid = ops.soft_nms(boxes, scores, max_detections=40, sigma=1e-9)
         return (soft, valid), ops.nms(boxes, scores, iou_threshold=1e-4, max_detections=40)
 
-    assert_all_equal(*run(boxes, scores))
+    chex.assert_trees_all_equal(*run(boxes, scores))
 
 
 def test_absent_boxes_change_nothing():
@@ -316,7 +317,7 @@ def test_half_precision_is_computed_in_float32():
     static = {"iou_threshold": 0.3, "max_detections": 30}
     half = boxes.astype(jnp.bfloat16), scores.astype(jnp.bfloat16)
     single = [x.astype("f4") for x in half]
-    assert_all_equal(nms(*half, **static), nms(*single, **static))
+    chex.assert_trees_all_equal(nms(*half, **static), nms(*single, **static))
 
 
 @pytest.mark.slow
