@@ -10,8 +10,8 @@ neighbor.
 and so on. A row shows a query at the left, then its neighbors with their distance and class. At
 most --most queries are shown, evenly spread over the file; --most=0 draws none. If the classes are
 known, a green frame marks the query's class and a red one another class, and the command prints
-the accuracy of a vote of the neighbors. The images must still be where they were when the features
-were extracted. The last line on stdout is the result, as JSON.
+the accuracy of a vote of the neighbors. For the pictures, the images must still be where they were
+when the features were extracted. The last line on stdout is the result, as JSON.
 """
 
 import json
