@@ -204,7 +204,10 @@ def _side_by_side(a, b):
 
 
 def check_padding(case):
-    """Rows of padding, as many as there are, change neither value nor gradient."""
+    """Rows of padding, as many as there are, change neither value nor gradient.
+
+    What `jaxvision.testing.check_padding_invariance` checks, with the program of the other checks.
+    """
     arrays = case.make(3)
     axis, rng = case.padded_axis, np.random.default_rng(0)
 

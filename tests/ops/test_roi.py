@@ -47,13 +47,6 @@ def feature_map(shape=(6, 5, 3), *, seed=0, ties=False):
     return values.astype(np.float32)
 
 
-def gradient_of(op):
-    """(features, boxes, gradient) -> the features' gradient."""
-    return lambda features, boxes, gradient: jax.vjp(lambda x: op(x, boxes), features)[1](gradient)[
-        0
-    ]
-
-
 def check_values_and_gradients(cases):
     """Of name -> (name of an operator, features, boxes, options), all in one program."""
     gradients = {}
