@@ -30,6 +30,12 @@ def common_flags() -> flags.FlagValues:
     flags.DEFINE_string(
         "workdir", None, "folder of the run; train's default is runs/NAME", flag_values=values
     )
+    define_processes(values)
+    return values
+
+
+def define_processes(values: flags.FlagValues) -> None:
+    """Defines the flags of several processes."""
     flags.DEFINE_boolean(
         "distributed",
         False,
@@ -44,7 +50,6 @@ def common_flags() -> flags.FlagValues:
     )
     flags.DEFINE_integer("num_processes", None, "with it: how many", flag_values=values)
     flags.DEFINE_integer("process_id", None, "with it: which one this is", flag_values=values)
-    return values
 
 
 def define_trust(values: flags.FlagValues) -> None:
@@ -99,9 +104,13 @@ def join_processes(values: flags.FlagValues) -> None:
 
 def parse(values: flags.FlagValues, argv: list[str], usage: str) -> None:
     """Parses the arguments into the flags, and refuses others; as `parse_with_rest`."""
-    stray = parse_with_rest(values, argv, usage)
-    if stray:
-        raise InputError(f"unexpected argument {stray[0]!r}: flags look like --name=value")
+    refuse_rest(parse_with_rest(values, argv, usage))
+
+
+def refuse_rest(rest: list[str]) -> None:
+    """Raises InputError if there are arguments that are no flags."""
+    if rest:
+        raise InputError(f"unexpected argument {rest[0]!r}: flags look like --name=value")
 
 
 def parse_with_rest(values: flags.FlagValues, argv: list[str], usage: str) -> list[str]:
@@ -156,13 +165,31 @@ def take_config(argv: list[str], default: str) -> tuple[str, list[str]]:
     return name, rest
 
 
+def value_of(argv: list[str], name: str) -> str | None:
+    """The value that the arguments give a flag, before they are parsed; None if there is none."""
+    found, items = None, iter(argv)
+    for item in items:
+        match = re.fullmatch(rf"--?{name}(?:=(.*))?", item, re.DOTALL)
+        if match:
+            found = match[1] if match[1] is not None else next(items, "")
+    return found
+
+
 def define_config(values: flags.FlagValues, name: str, argv: list[str]) -> None:
-    """Makes the keys of a config flags: --config.optimizer.learning_rate=0.1.
+    """Makes the keys of the config with this name flags, as `define_keys`.
 
     Raises:
       InputError: no such config, or an argument names a key that it does not have.
     """
-    config = load_config(find_config(name))
+    define_keys(values, load_config(find_config(name)), argv)
+
+
+def define_keys(values: flags.FlagValues, config: ConfigDict, argv: list[str]) -> None:
+    """Makes the keys of a config flags: --config.optimizer.learning_rate=0.1.
+
+    Raises:
+      InputError: an argument names a key that the config does not have.
+    """
     for item in argv:
         match = re.match(r"--?(?:no)?config\.([^=]*)(?:=(.*))?", item, re.DOTALL)
         if match:

@@ -1,12 +1,20 @@
-"""Evaluates the best checkpoint of a run.
+"""Evaluates the best checkpoint of a run, or third-party weights.
 
   python eval.py --workdir=runs/digits_lenet5
   python eval.py --workdir=runs/digits_lenet5 --split=validation
   python eval.py --workdir=runs/mine --data=FOLDER          # also for a run made in Python
+  python eval.py --model=resnet50 --weights=FILE --data=photos --split=val
+  python eval.py --config=imagenet_resnet50 --weights=FILE --config.data.dir=photos
 
-No code that the run names is imported. If its network, detector or decoding is your own code, give
+With --model or --config the weights are a file in torch's layout, a folder of `jaxvision convert`
+or of a run, or hub:OWNER/NAME; nothing is trained. --prefix and --key-map rename the keys of third
+parties, and --config.model.KEY and --config.data.KEY say which fields the model has and how images
+are prepared.
+
+No code that a run names is imported. If its network, detector or decoding is your own code, give
 its file by --trust-code. Its loss, augmentation and optimizer are not needed. The last line on
 stdout is the result, as JSON; `steps` and `variables_digest` are those of the evaluated checkpoint.
+The pictures go to --out, or to the run's folder.
 """
 
 import json
@@ -15,27 +23,25 @@ import pathlib
 import jax
 from absl import flags
 
-from jaxvision.cli import arguments, setup
+from jaxvision.cli import arguments, network, setup
 from jaxvision.cli.report import report
-from jaxvision.core import InputError
 from jaxvision.engine import Parallel, evaluate, state_digest
 
 
 def main(argv: list[str]) -> None:
     """The command; its result goes to stdout."""
-    values = arguments.common_flags()
+    values = flags.FlagValues()
+    arguments.define_processes(values)
     arguments.define_trust(values)
     flags.DEFINE_string("split", "test", "test, validation or train", flag_values=values)
+    flags.DEFINE_string(
+        "out", None, "folder for the pictures; that of the run if left out", flag_values=values
+    )
     arguments.define_data(values)
-    arguments.parse(values, argv, __doc__)
-    if not values.workdir:
-        raise InputError("no --workdir: give the folder of the run to evaluate")
-    workdir = pathlib.Path(values.workdir).expanduser()
-    opened = setup.open_run(workdir, trust=values.trust_code)
-    config = opened.config
-    setup.set_data(opened, workdir, values.split, folder=values.data, source=values.source)
-    setup.set_determinism(config)
+    arguments.refuse_rest(network.parse(values, argv, __doc__))
     arguments.join_processes(values)
+    opened = network.open_network(values, split=values.split)
+    config = opened.config
     parallel = Parallel(config.parallel)
     config.batch_size = parallel.fitting(config.batch_size)
     records = setup.open_data(config).open(values.split)
@@ -46,12 +52,15 @@ def main(argv: list[str]) -> None:
         parallel=parallel,
     )
     if jax.process_index() == 0:
+        of_run = {} if opened.step is None else {"steps": opened.step}
         result = {
             "split": values.split,
             **evaluation.metrics,
-            "steps": opened.step,
+            **of_run,
             "variables_digest": state_digest(opened.variables),
         }
         print(json.dumps(result), flush=True)
-        how = {"workdir": workdir, "split": values.split}
+        out = values.out or values.workdir
+        folder = pathlib.Path(out).expanduser() if out else None
+        how = {"folder": folder, "split": values.split}
         report(config, opened.built, opened.variables, evaluation, records, **how)

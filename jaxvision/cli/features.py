@@ -2,22 +2,25 @@
 
   jaxvision features --model=resnet50 --weights=FILE --out=features.npz photo.jpg folder '*.png'
   jaxvision features --workdir=runs/mine --split=test --out=test.npz
-  jaxvision features --config=digits_resnet20 --config.init_from=FILE --split=train --out=train.npz
+  jaxvision features --config=digits_resnet20 --weights=FILE --split=train --out=train.npz
 
-The network is one of three: a model by name, with a file of weights in torch's layout or a folder
-of `jaxvision convert`; the best checkpoint of a run; or a config's network with its init_from.
-Weights that no chosen map depends on, such as those of the classifier, may be missing.
+The network is one of three: the best checkpoint of a run; a model by name with its weights; or the
+network of a config with its weights. Weights are a file in torch's layout, a folder of `jaxvision
+convert` or of a run, or hub:OWNER/NAME. Those that no chosen map depends on, such as those of the
+classifier, may be missing.
 
 --maps chooses the maps. The default is c0, c1, ... and pooled, as far as the network has them. A
 detector has other maps, such as logits or logits4, and needs --maps. A map with positions, such as
 c2 to c5, is averaged over them; --flatten keeps them all.
 
 Images are prepared as in the run or config. With --model they are resized and cropped to the
-published size, and normalized with the mean and standard deviation of the published weights. A
-model without published values needs --mean and --std. The command prints what it chose.
+published size, and normalised with the mean and standard deviation of the published weights.
+--config.data.image_size, mean, std and others change this. A classifier without published values
+needs --config.data.mean and --config.data.std. The command prints what it chose.
 
-Images are files, folders or patterns, or with --split the data of the run or config, whose labels
-are kept. The split "train" is without the validation part (config.data.validation_fraction).
+Images are files, folders or patterns, or with --split the data of the run, of the config or of
+--data, whose labels are kept. The split "train" is without the validation part
+(config.data.validation_fraction).
 
 --out gets an array f32[N, D] for each map, and `files`, `labels`, `class_names` and more. If the
 file already has the features of the same settings, weights and images, nothing is computed again
@@ -39,10 +42,9 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from jaxvision.cli import arguments, setup
+from jaxvision.cli import arguments, network, setup
 from jaxvision.cli.config import default_config
-from jaxvision.cli.pretrained import pretrained_variables
-from jaxvision.core import ImageBatch, InputError, Inputs, Task, check_range, lookup, merge
+from jaxvision.core import ImageBatch, InputError, Inputs, check_range
 from jaxvision.core.digest import state_digest
 from jaxvision.data import Images, Source
 from jaxvision.engine import log
@@ -58,38 +60,28 @@ from jaxvision.features import (
     variables_behind_maps,
     write_features,
 )
-from jaxvision.models import (
-    CLASSIFIERS,
-    DETECTORS,
-    SEGMENTERS,
-    create_model,
-    input_figures,
-    input_size,
-)
-from jaxvision.models.published import IMAGENET_MEAN, IMAGENET_STD
 from jaxvision.predict import find_images, read_image
-
-_NETWORKS = merge(CLASSIFIERS, DETECTORS, SEGMENTERS)
-_OF_MODEL = ("weights", "prefix", "num_classes", "image_size", "shorter_side", "mean", "std")
 
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit code."""
-    name, rest = arguments.take_config(argv, "")
     values = _flags()
-    if name:
-        arguments.define_config(values, name, rest)
-    given = arguments.parse_with_rest(values, rest, __doc__)
-    _check(values, name, given)
+    given = network.parse(values, argv, __doc__)
+    _check(values, given)
     out = pathlib.Path(values.out).expanduser()
     check_features_file(out)
-    network = _network(values, name)
-    task, variables, inputs = network.task, network.variables, network.task.inputs
-    if inputs is None or task.kind == "restoration":
-        raise InputError(
-            f"the images of {task.kind} have no one size: give a run or config of another task"
-        )
-    images = _files(given, inputs) if given else _split(network.config, values.split)
+    if "config" in values:
+        _check_kind(values.config.task)
+    opened = network.open_network(values, split=values.split, partial=True)
+    network.log_network(values, opened)
+    config, task, variables, inputs = (
+        opened.config,
+        opened.task,
+        opened.variables,
+        opened.task.inputs,
+    )
+    _check_kind(task.kind)
+    images = _files(given, inputs) if given else _split(config, values.split)
     batch_size = min(values.batch_size, len(images.records))
     image = jax.ShapeDtypeStruct((batch_size, *inputs.shape), np.uint8)
     mask = jax.ShapeDtypeStruct((batch_size,), bool)
@@ -98,7 +90,7 @@ def main(argv: list[str]) -> int:
     check_features_file(out, names)
     _check_taken(variables, {name: behind[name] for name in names})
     about = {
-        "model": network.model,
+        "model": task.origin["forward"][1] if opened.in_python else config.model.to_dict(),
         "preparation": dataclasses.asdict(inputs),
         "variables": state_digest(variables),
         "maps": names,
@@ -164,31 +156,16 @@ def images_of(features: Features) -> Callable[[int], np.ndarray]:
 def _flags() -> flags.FlagValues:
     values = flags.FlagValues()
     for name, meaning in (
-        ("model", "name of a network, which `jaxvision models` lists"),
-        (
-            "weights",
-            "of --model: a file in torch's layout, or a folder of `jaxvision convert` or a run",
-        ),
-        ("workdir", "instead: folder of a run, whose best checkpoint it is"),
         ("split", "train, validation or test of the data of the run or config"),
         ("out", "file for the features, .npz"),
-        ("prefix", "taken off the keys of --weights, such as module."),
     ):
         flags.DEFINE_string(name, None, meaning, flag_values=values)
-    for name, meaning in (
-        ("num_classes", "of the weights; the network's own if left out"),
-        ("image_size", "of --model: height and width that it gets; the published ones if left out"),
-        ("shorter_side", "of --model: to which an image's shorter side is resized, before the "
-         "middle is taken; image_size if left out"),
-    ):  # fmt: skip
-        flags.DEFINE_integer(name, None, meaning, lower_bound=1, flag_values=values)
-    for name, meaning in (
-        ("mean", "of --model: a figure for each channel, of values in 0..1; those that its weights "
-         "were trained with if left out, where they are known"),
-        ("std", "likewise"),
-        ("maps", "names of the maps, such as c2,c3,pooled; all c* and pooled if left out"),
-    ):  # fmt: skip
-        flags.DEFINE_list(name, [], meaning, flag_values=values)
+    flags.DEFINE_list(
+        "maps",
+        [],
+        "names of the maps, such as c2,c3,pooled; all c* and pooled if left out",
+        flag_values=values,
+    )
     flags.DEFINE_boolean("flatten", False, "keep all places of a map", flag_values=values)
     flags.DEFINE_boolean("overwrite", False, "whatever --out has by now", flag_values=values)
     flags.DEFINE_integer("batch_size", 64, "images at a time", flag_values=values)
@@ -197,20 +174,12 @@ def _flags() -> flags.FlagValues:
     return values
 
 
-def _check(values: flags.FlagValues, name: str, images: Sequence[str]) -> None:
+def _check(values: flags.FlagValues, images: Sequence[str]) -> None:
     """Raises InputError if flags are missing or do not go together."""
-    chosen = [flag for flag in ("model", "workdir") if values[flag].value] + ["config"] * bool(name)
-    if len(chosen) != 1:
-        raise InputError("give one network: --model with --weights, --workdir or --config")
     if bool(images) == bool(values.split):
         raise InputError("give images: either files, folders or patterns, or --split")
-    if values.model and values.split:
-        raise InputError("--split is of the data of a run or config: give --workdir or --config")
-    if values.model and not values.weights:
-        raise InputError("no --weights: give the file or folder with those of --model")
-    belonging = {"model": _OF_MODEL, "workdir": ("data", "source", "trust_code")}
-    for owner, others in belonging.items():
-        stray = [flag for flag in others if values[flag].present and owner not in chosen]
+    for owner, others in {"workdir": ("data", "source", "trust_code")}.items():
+        stray = [flag for flag in others if values[flag].present and not values[owner].value]
         if stray:
             raise InputError(f"--{stray[0]} goes with --{owner}: leave it out")
     if not values.out:
@@ -218,108 +187,13 @@ def _check(values: flags.FlagValues, name: str, images: Sequence[str]) -> None:
     check_range("--batch_size", values.batch_size, least=1)
 
 
-class _Network(NamedTuple):
-    """A network whose features are computed.
-
-    Attributes:
-      config: whose data are read with --split; None: of a network by name.
-      task: with the network; its inputs say how images are prepared.
-      variables: of the network.
-      model: its name and fields, plain JSON.
-    """
-
-    config: Any
-    task: Task
-    variables: Any
-    model: Any
-
-
-def _network(values: flags.FlagValues, name: str) -> _Network:
-    if values.model:
-        return _by_name(values)
-    return _of_config(values.config) if name else _of_run(values)
-
-
-def _of_run(values: flags.FlagValues) -> _Network:
-    workdir = pathlib.Path(values.workdir).expanduser()
-    opened = setup.open_run(workdir, trust=values.trust_code)
-    config = opened.config
-    if values.split:
-        setup.set_data(opened, workdir, values.split, folder=values.data, source=values.source)
-    setup.set_determinism(config)
-    log(f"the checkpoint of step {opened.step} in {workdir}")
-    model = opened.task.origin["forward"][1] if opened.in_python else config.model.to_dict()
-    return _Network(config, opened.task, opened.variables, model)
-
-
-def _of_config(config: Any) -> _Network:
-    if not config.init_from:
-        raise InputError("config.init_from is not set: give pretrained weights")
-    setup.set_determinism(config)
-    setup.open_data(config)  # for the names of the classes
-    how = {"prefix": config.init_prefix, "reinit": config.reinit}
-    return _pretrained(config, config.init_from, **how)
-
-
-def _by_name(values: flags.FlagValues) -> _Network:
-    """The network of --model with --weights, as a classification config's would be."""
-    lookup(_NETWORKS, values.model, "network with features")
-    fields = {} if values.num_classes is None else {"num_classes": values.num_classes}
-    model = create_model(values.model, **fields)
-    height, _, channels = input_size(values.model)
-    config = default_config()
-    config.model.name = values.model
-    data = config.data
-    data.class_names = tuple(str(number) for number in range(model.num_classes))
-    data.channels = channels
-    data.image_size = values.image_size or height
-    data.shorter_side, data.resize = values.shorter_side or data.image_size, "crop"
-    published = input_figures(values.model)
-    if published is None and channels == 3:
-        published = IMAGENET_MEAN, IMAGENET_STD
-        if not (values.mean and values.std):
-            log(
-                f"how images for {values.model} are normalised depends on its weights: without "
-                "--mean and --std by ImageNet's mean and standard deviation"
-            )
-    published = published or ((), ())
-    for name, known in zip(("mean", "std"), published, strict=True):
-        data[name] = _figures(name, values[name].value, known, channels)
-    log(
-        f"{values.model} takes {data.image_size} x {data.image_size} pixels: the shorter side is "
-        f"resized to {data.shorter_side}, and the centre is cut out; mean {data.mean}, std "
-        f"{data.std}"
-    )
-    return _pretrained(config, values.weights, prefix=values.prefix or "")
-
-
-def _figures(
-    name: str, texts: Sequence[str], known: tuple[float, ...], channels: int
-) -> tuple[float, ...]:
-    """--mean or --std, or else what is known."""
-    try:
-        figures = tuple(map(float, texts)) or known
-    except ValueError:
-        figures = ()
-    if len(figures) != channels:
-        given = f"--{name} is {','.join(texts)}" if texts else f"no --{name}, and it is not known"
-        example = ",".join(["0.5"] * channels)
+def _check_kind(kind: str) -> None:
+    """Raises InputError for a kind of task whose images have no one size."""
+    if kind == "restoration":
         raise InputError(
-            f"{given}: give the {name} by which the images for these weights were normalized, a "
-            f"number for each channel, as {example}"
+            "the images of restoration have no one size: give a run, config or model of another "
+            "task"
         )
-    return figures
-
-
-def _pretrained(config: Any, origin: str, *, prefix: str, reinit: Sequence[str] = ()) -> _Network:
-    """A network with pretrained weights; what they lack is NaN, so that it cannot pass for them."""
-    task = setup.build(config, evaluation=True).task
-    like = jax.eval_shape(task.init, jax.random.key(0))
-    blank = jax.tree.map(lambda x: np.full(x.shape, np.nan, x.dtype), like)
-    variables = pretrained_variables(
-        task, origin, variables=blank, prefix=prefix, reinit=reinit, log=log
-    )
-    return _Network(config, task, variables, config.model.to_dict())
 
 
 def _check_taken(variables: Any, behind: Mapping[str, Sequence[str]]) -> None:

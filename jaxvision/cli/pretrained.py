@@ -1,7 +1,7 @@
 """Initialisation from pretrained weights (config.init_from)."""
 
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +11,8 @@ from jaxvision.core import InputError, Task, listed, name_matches
 from jaxvision.engine import RUN, restore_weights
 from jaxvision.interop import (
     SUFFIXES,
+    KeyRules,
+    download_weights,
     is_variables,
     named_alike,
     read_state_dict,
@@ -34,17 +36,50 @@ class _Weights(NamedTuple):
     left: Sequence[str] = ()
 
 
+_HUB = "hub:"
+
+
+def read_weights_of(origin: str) -> Mapping[str, np.ndarray]:
+    """The arrays of pretrained weights, in torch's layout and under the names that they have there.
+
+    Args:
+      origin: as for `pretrained_variables`.
+    Raises:
+      InputError: there are no such weights, or they cannot be read.
+    """
+    path = _path(origin)
+    if is_variables(path):
+        return to_state_dict(restore_variables(path))
+    if _is_file(path):
+        return read_state_dict(path)
+    return to_state_dict(_weights_of_run(path).variables)
+
+
+def _path(origin: str) -> pathlib.Path:
+    """Where weights are; those of the hub are downloaded."""
+    if origin.startswith(_HUB):
+        return download_weights(origin.removeprefix(_HUB))
+    return pathlib.Path(origin).expanduser()
+
+
+def _is_file(path: pathlib.Path) -> bool:
+    """Whether weights are in a file, rather than in a run's folder."""
+    return not (path / RUN).is_file() and (path.suffix in SUFFIXES or path.is_file())
+
+
 def _weights_of_run(folder: pathlib.Path) -> _Weights:
     weights = restore_weights(folder)
     return _Weights(jax.device_get(weights.variables), f"{folder}, step {weights.step}")
 
 
-def _weights_of_file(path: pathlib.Path, like: dict[str, Any], prefix: str) -> _Weights:
+def _weights_of_file(
+    path: pathlib.Path, like: dict[str, Any], prefix: str, key_map: KeyRules | None
+) -> _Weights:
     """Of a state dict for a network like `like`, or for its backbone."""
     state_dict = read_state_dict(path)
     backbone = {name: tree["backbone"] for name, tree in like.items() if "backbone" in tree}
     for part in (like, backbone):
-        found, left = named_alike(state_dict, part, prefix=prefix)
+        found, left = named_alike(state_dict, part, prefix=prefix, key_map=key_map)
         if "params" in found:
             return _Weights(found, str(path), left)
     params = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like["params"])
@@ -62,6 +97,7 @@ def pretrained_variables(
     *,
     variables: Any,
     prefix: str = "",
+    key_map: KeyRules | None = None,
     reinit: Sequence[str] = (),
     freeze: Sequence[str] = (),
     log: Callable[[str], None],
@@ -71,9 +107,11 @@ def pretrained_variables(
     Args:
       task: the task.
       origin: folder of a run, whose best weights are taken; or of variables, as `jaxvision convert`
-        writes them; or a file of weights in torch's layout. No code of the run is imported.
+        writes them; or a file of weights in torch's layout, or "hub:OWNER/NAME" for one of the
+        Hugging Face hub. No code of the run is imported.
       variables: of the task's network, for what the weights lack.
       prefix: taken off the keys of such a file where they have it.
+      key_map: renames the keys of such a file; None: they keep their names.
       reinit: patterns of variables that are not taken.
       freeze: patterns of the parameters that will not be trained.
       log: shows lines to the user: what is new, and perhaps frozen, and what was not taken.
@@ -81,12 +119,12 @@ def pretrained_variables(
       InputError: there is no such run or file, or it has nothing in common with the task's network;
         or a pattern matches nothing.
     """
-    path = pathlib.Path(origin).expanduser()
+    path = _path(origin)
     if is_variables(path):
         weights = _Weights(restore_variables(path), str(path))
-    elif not (path / RUN).is_file() and (path.suffix in SUFFIXES or path.is_file()):
+    elif _is_file(path):
         like = jax.eval_shape(task.init, jax.random.key(0))
-        weights = _weights_of_file(path, like, prefix)
+        weights = _weights_of_file(path, like, prefix, key_map)
     else:
         weights = _weights_of_run(path)
     taken = transfer(variables, weights.variables, reinit=reinit)

@@ -18,10 +18,10 @@ def report(
     evaluation: Evaluation,
     records: Source,
     *,
-    workdir: pathlib.Path,
+    folder: pathlib.Path | None,
     split: str,
 ) -> None:
-    """Shows, and writes into the run's folder, the table and the pictures of an evaluation.
+    """Shows the table of an evaluation, and writes its pictures into a folder.
 
     Args:
       config: of the run.
@@ -29,7 +29,7 @@ def report(
       variables: that were evaluated.
       evaluation: of all records.
       records: what was evaluated.
-      workdir: the run's folder.
+      folder: for the pictures, made if it is not there; None: there are none.
       split: of the records.
     """
     kind = kind_of(config)
@@ -37,9 +37,13 @@ def report(
         log(kind.table(evaluation.tables, built.task.class_names))
     if kind.pictures is None:
         return
+    if folder is None:
+        log("give --out=FOLDER for pictures of predictions")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
     examples = spread_examples(measured_on(config, records), built.eval_transform, PICTURES)
     rows = kind.pictures(Shown(built.task, variables, evaluation, records, examples))
-    file = workdir / f"predictions_{file_name(split)}.png"
+    file = folder / f"predictions_{file_name(split)}.png"
     captions, pictures = zip(*(cell for row in rows for cell in row.items()), strict=True)
     across = {2: 4, 3: 3}[len(rows[0])]  # two pairs beside each other, or three of a kind
     write_picture(file, picture_grid(pictures, columns=across, captions=captions))

@@ -95,8 +95,13 @@ class Splits:
         return Cached(source) if self._data.cache else source
 
 
-def open_data(config: Any) -> Splits:
+def open_data(config: Any, *, split: str = "train", count: int | None = None) -> Splits:
     """The data of a config, which gets the names of the classes from them if it has none.
+
+    Args:
+      config: of the run.
+      split: whose records say the names.
+      count: of the classes whose labels are numbers without names, if the config does not say it.
 
     Raises:
       InputError: the data cannot be opened, or the config has another number of classes.
@@ -105,10 +110,10 @@ def open_data(config: Any) -> Splits:
     if "class_names" not in data:
         return splits
     if not data.class_names:
-        source = splits.whole("train")
-        names = tuple(source.class_names)
-        if not names and data.get("num_classes"):
-            names = tuple(str(number) for number in range(data.num_classes))
+        source = splits.whole("train" if split == "validation" else split)
+        names, count = tuple(source.class_names), data.get("num_classes") or count
+        if not names and count:
+            names = tuple(str(number) for number in range(count))
         if not names:
             if not hasattr(source, "labels"):
                 raise InputError("config.data.class_names is empty: name the classes of the labels")
@@ -198,14 +203,14 @@ class Opened(NamedTuple):
       config: of the run; of a run that was made in Python, that of its kind with the run's sizes.
       built: its task, without loss and augmentation, and its transforms.
       variables: of the network, of the best checkpoint.
-      step: of that checkpoint.
+      step: of that checkpoint; None: of weights that are no run's.
       in_python: whether the run was made in Python.
     """
 
     config: ConfigDict
     built: Built
     variables: Any
-    step: int
+    step: int | None
     in_python: bool = False
 
     @property
@@ -237,6 +242,7 @@ def open_run(
     if saved.get("config") is None:
         return _open_python_run(workdir, decode or {})
     config = config_of_run(workdir)
+    set_determinism(config)
     if "detect" in config:
         config.detect.update(decode or {})
     code = Code(trust, origin=f"the run in {workdir}")
@@ -246,33 +252,29 @@ def open_run(
 
 
 def set_data(
-    opened: Opened, workdir: pathlib.Path, split: str, *, folder: str | None, source: str | None
+    config: Any, split: str, *, folder: str | None, source: str | None, unknown: str = ""
 ) -> None:
-    """Makes the data of a run's config others.
+    """Makes the data of a config others.
 
     Args:
-      opened: the run.
-      workdir: its folder.
+      config: is changed.
       split: that will be read.
       folder: of the data; None: that of the config.
-      source: form of the data; None: that of the config, or found out if the run was made in
-        Python.
+      source: form of the data; None: that of the config, or found out if that is unknown.
+      unknown: why the config does not say what its data are; "": it does.
     Raises:
-      InputError: the run was made in Python, and its data are not given or their form is unclear.
+      InputError: the data are unknown and not given, or their form is unclear.
     """
-    data, sources = opened.config.data, kind_of(opened.config).sources
-    if opened.in_python and not folder:
-        raise InputError(
-            f"the run in {workdir} was made in Python and does not say what its data are: give "
-            "--data=FOLDER"
-        )
+    data, sources = config.data, kind_of(config).sources
+    if unknown and not folder:
+        raise InputError(f"{unknown}: give --data=FOLDER")
     if folder:
         data.dir = folder
     if source:
         data.source = source
-    elif opened.in_python and "folder" in sources:
+    elif unknown and "folder" in sources:
         data.source = "folder"
-    elif opened.in_python:
+    elif unknown:
         with flag_errors(form="source"):
             data.source = find_form(pathlib.Path(folder).expanduser(), split)
 

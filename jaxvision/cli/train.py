@@ -130,7 +130,7 @@ def main(argv: list[str]) -> None:
             "variables_digest": state_digest(fitted.variables),
         }
         print(json.dumps(result), flush=True)
-        report(config, built, fitted.variables, evaluation, records, workdir=workdir, split="test")
+        report(config, built, fitted.variables, evaluation, records, folder=workdir, split="test")
 
 
 def _pretrained(task: Task, options: RunOptions, workdir: pathlib.Path, tell: Any) -> Any:

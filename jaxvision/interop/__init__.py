@@ -15,10 +15,12 @@ from jaxvision.interop.darknet import (
     write_weights,
 )
 from jaxvision.interop.hub import download_weights
+from jaxvision.interop.key_rules import KeyRules
 from jaxvision.interop.state_files import SUFFIXES, read_state_dict, write_state_dict
 from jaxvision.interop.torchvision import from_state_dict, named_alike, to_state_dict
 from jaxvision.interop.transfer import Transfer, transfer
 from jaxvision.interop.variables import (
+    class_count,
     is_variables,
     load_weights,
     restore_variables,
@@ -30,8 +32,10 @@ __all__ = [
     "DarknetNetwork",
     "Description",
     "Head",
+    "KeyRules",
     "Transfer",
     "WeightsHeader",
+    "class_count",
     "darknet_norm",
     "download_weights",
     "from_module",

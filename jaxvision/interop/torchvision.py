@@ -110,7 +110,11 @@ def from_state_dict(
 
 
 def named_alike(
-    state_dict: Mapping[str, np.ndarray], variables: Mapping[str, Any], *, prefix: str = ""
+    state_dict: Mapping[str, np.ndarray],
+    variables: Mapping[str, Any],
+    *,
+    prefix: str = "",
+    key_map: KeyMap | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
     """Finds the arrays of a state dict that have the names of a network's variables.
 
@@ -118,11 +122,12 @@ def named_alike(
       state_dict: key -> array.
       variables: the variables of the network, or their shapes.
       prefix: prefix to remove from the keys that have it.
+      key_map: as for `from_state_dict`.
     Returns:
       a tree like `variables` with the arrays that were found, in this library's layout and with
       the shapes of the file; and the other keys.
     """
-    given, _ = _by_joined_key(state_dict, prefix, None)
+    given, _ = _by_joined_key(state_dict, prefix, key_map)
     found = {}
     for path in flax.traverse_util.flatten_dict(dict(variables)):
         if _key(path) in given:

@@ -1,5 +1,6 @@
 """Saves and restores the variables of a network with Orbax, and loads files of weights."""
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping
 from functools import partial
@@ -16,7 +17,13 @@ from jax import Array
 from jaxvision.core import InputError
 from jaxvision.core.digest import array_digests, json_digest
 from jaxvision.interop.state_files import read_state_dict
-from jaxvision.interop.torchvision import KeyMap, Path, from_state_dict, to_state_dict
+from jaxvision.interop.torchvision import (
+    KeyMap,
+    Path,
+    from_state_dict,
+    named_alike,
+    to_state_dict,
+)
 
 _VARIABLES, _META = "variables", "meta"
 
@@ -100,6 +107,45 @@ def head_paths(model: nn.Module, images: jax.ShapeDtypeStruct) -> set[Path]:
     one, two = (_shapes(model.clone(num_classes=count), images) for count in (1, 2))
     one, two = map(flax.traverse_util.flatten_dict, (one, two))
     return {path for path, x in one.items() if x.shape != two[path].shape}
+
+
+def class_count(
+    model: nn.Module,
+    state_dict: Mapping[str, np.ndarray],
+    *,
+    input_size: tuple[int, int, int],
+    prefix: str = "",
+    key_map: KeyMap | None = None,
+) -> int | None:
+    """Finds out for how many classes weights are.
+
+    The arrays whose shape depends on the field `num_classes` of the network say it.
+
+    Args:
+      model: the network, for any number of classes.
+      state_dict: key -> array, in torch's layout.
+      input_size: (height, width, channels) of an image that the network takes.
+      prefix: as for `load_weights`.
+      key_map: as for `load_weights`.
+    Returns:
+      the number; None if the network has no classes, or the weights have none of these arrays, or
+      others than the network's.
+    """
+    if "num_classes" not in {field.name for field in dataclasses.fields(model)}:
+        return None
+    images = jax.ShapeDtypeStruct((1, *input_size), jnp.float32)
+    one, two = (_shapes(model.clone(num_classes=count), images) for count in (1, 2))
+    found, _ = named_alike(state_dict, one, prefix=prefix, key_map=key_map)
+    one, two, found = map(flax.traverse_util.flatten_dict, (one, two, found))
+    counts = set()
+    for path, x in found.items():
+        if len(x.shape) != len(one[path].shape):
+            return None
+        for of_one, of_two, given in zip(one[path].shape, two[path].shape, x.shape, strict=True):
+            if of_one != of_two:
+                more, rest = divmod(given - of_one, of_two - of_one)
+                counts.add(None if rest else more + 1)
+    return counts.pop() if len(counts) == 1 else None
 
 
 def _shapes(model: nn.Module, images: jax.ShapeDtypeStruct) -> dict[str, Any]:

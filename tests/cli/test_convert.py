@@ -22,6 +22,7 @@ from jaxvision.models import create_model
 from tests.models.variables import random_values, random_variables
 
 NAME = "resnet20"
+CONVERT = "convert", f"--model={NAME}"
 FIELDS = {"blocks": 1, "widths": (4,)}
 SMALL = f"--config.model={ {'name': NAME, **FIELDS} }"
 
@@ -46,7 +47,7 @@ def small():
 def test_to_a_checkpoint_and_back(command, tmp_path, state):
     prefixed = {f"module.{key}": value for key, value in state.items()}
     write_state_dict(tmp_path / "given.safetensors", prefixed)
-    code, out, err = command("convert", NAME, "given.safetensors", "weights", "--prefix=module.")
+    code, out, err = command(*CONVERT, "--weights=given.safetensors", "weights", "--prefix=module.")
     assert code == 0, err
     result = json.loads(out)
     variables = restore_variables(tmp_path / "weights")
@@ -57,7 +58,7 @@ def test_to_a_checkpoint_and_back(command, tmp_path, state):
         "elements": sum(x.size for x in arrays),
         "out": "weights",
     }
-    code, _, err = command("convert", NAME, "--to-torch", "weights", "back.npz")
+    code, _, err = command(*CONVERT, "--weights=weights", "back.npz")
     assert code == 0, err
     back = read_state_dict(tmp_path / "back.npz")
     assert back.keys() == state.keys()
@@ -65,7 +66,7 @@ def test_to_a_checkpoint_and_back(command, tmp_path, state):
         np.testing.assert_array_equal(back[key], value)
     found = load_weights(create_model(NAME), tmp_path / "weights", input_size=(32, 32, 3))
     jax.tree.map(np.testing.assert_array_equal, found, variables)
-    code, _, err = command("convert", NAME, "given.safetensors", "weights", "--prefix=module.")
+    code, _, err = command(*CONVERT, "--weights=given.safetensors", "weights", "--prefix=module.")
     assert code == 2
     assert "weights already exists" in err
 
@@ -73,12 +74,20 @@ def test_to_a_checkpoint_and_back(command, tmp_path, state):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([NAME], "give a network, what to convert and where to write it"),
-        (["resnet21", "given.npz", "out"], "unknown model 'resnet21'"),
-        ([NAME, "gone.npz", "out"], "there is no file gone.npz"),
-        ([NAME, "given.npz", "out", "--num_classes=3"], "another shape: fc.bias"),
-        (["resnet18", "given.npz", "out"], "the weights do not fit the network: missing: "),
-        ([NAME, "--to-torch", "nothing", "out.npz"], "no run in nothing"),
+        ([f"--model={NAME}"], "give one file or folder to write, and the network by --model"),
+        (["out"], "give --model=NAME or --config=NAME with --weights=FILE"),
+        ([f"--model={NAME}", "out"], "no --weights: give the file or folder with those of the"),
+        (["--model=resnet21", "--weights=given.npz", "out"], "unknown model 'resnet21'"),
+        ([f"--model={NAME}", "--weights=gone.npz", "out"], "there is no file gone.npz"),
+        (
+            ["--model=resnet18", "--weights=given.npz", "out"],
+            "the weights do not fit the network: missing: ",
+        ),
+        ([f"--model={NAME}", "--weights=nothing", "out.npz"], "no run in nothing"),
+        (
+            [f"--model={NAME}", "--weights=given.npz", "out", "--key-map=conv=c,fc=head"],
+            "--key-map: no key of the weights fits conv=c: correct it or leave it out",
+        ),
     ],
 )
 def test_what_cannot_be_converted(command, tmp_path, state, arguments, message):

@@ -43,7 +43,8 @@ def data(tmp_path_factory):
 
 
 def by_name(weights):
-    return ["--model=lenet5", f"--weights={weights}", "--mean=0.5", "--std=0.5", "--batch_size=4"]
+    normal = ["--config.data.mean=(0.5,)", "--config.data.std=(0.5,)"]
+    return ["--model=lenet5", f"--weights={weights}", *normal, "--batch_size=4"]
 
 
 def by_config(weights, data):
@@ -61,7 +62,7 @@ def by_config(weights, data):
 def test_features_of_files_equal_the_networks_maps(command, weights, variables, data, tmp_path):
     pattern = str(data / "test" / "*" / "*.png")
     result, err = result_of(command, "features", *by_name(weights), "--out=a.npz", pattern)
-    assert "lenet5 takes 32 x 32 pixels" in err
+    assert "images of 32 x 32 pixels, cut out of the middle after the shorter side was" in err
     assert "mean (0.5,), std (0.5,)" in err
     maps = {"c1": 6, "c3": 16, "pooled": 84}
     assert result == {
@@ -93,7 +94,7 @@ def test_the_same_is_not_computed_again(command, weights, data, tmp_path):
     for change, keys in (
         (["--flatten"], "flatten"),
         (["--maps=c3"], "maps"),
-        (["--mean=0", "--std=1"], "preparation"),
+        (["--config.data.resize=stretch"], "preparation"),
         ([data / "test" / "red" / "1.png"], "images"),
     ):
         code, _, err = command(*usual, *change)
@@ -148,29 +149,12 @@ def test_a_map_that_cannot_be_kept_is_refused_before_it_is_computed(
     assert "a map with the name 'files' cannot be stored: leave it out" in err
 
 
-def test_figures_of_grey_images_are_asked_for(command):
-    usual = ["features", "--model=lenet5", "--weights=a.npz", "--out=b.npz", "c.png"]
-    code, _, err = command(*usual, "--mean=0")
+def test_normalisation_that_is_not_published_is_asked_for(command, weights):
+    usual = ["features", "--model=lenet5", f"--weights={weights}", "--out=b.npz", "c.png"]
+    pathlib.Path("c.png").touch()
+    code, _, err = command(*usual, "--config.data.mean=(0.5,)")
     assert code == 2
-    assert "no --std, and it is not known: give the std by which the images for these" in err
-
-
-@pytest.mark.slow
-def test_figures_of_colours_are_imagenets_where_they_are_not_known(command, data, tmp_path):
-    model = create_model("resnet20")
-    variables = random_variables(model, np.zeros((1, 32, 32, 3), np.float32))
-    write_state_dict(tmp_path / "weights.npz", to_state_dict(variables))
-    usual = ["features", "--model=resnet20", "--weights=weights.npz", "--maps=c1"]
-    image = data / "test" / "red" / "0.png"
-    figures = "--mean=0.485,0.456,0.406", "--std=0.229,0.224,0.225"
-    told = "depends on its weights: without --mean and --std by ImageNet's"
-    code, _, err = command(*usual, "--out=a.npz", image)
-    assert code == 0, err
-    assert told in err
-    code, out, err = command(*usual, *figures, "--out=a.npz", image)
-    assert code == 0, err
-    assert told not in err
-    assert not json.loads(out)["computed"], "they are the same"
+    assert "the std by which images for lenet5 are normalised is not published: give that" in err
 
 
 def test_features_that_are_not_finite_are_refused(command, weights, data):
@@ -356,12 +340,18 @@ def test_neighbors_without_labels_or_pictures(command, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["features"], "give one network: --model with --weights, --workdir or --config"),
-        (["features", "--model=lenet5", "--workdir=a"], "give one network"),
+        (["features", "a.png", "--out=a.npz"], "give either --workdir=DIR, or --model=NAME or"),
+        (["features", "--model=lenet5", "--workdir=a", "a.png", "--out=a.npz"], "give either --wo"),
         (["features", "--model=lenet5"], "give images: either files, folders or patterns, or --sp"),
-        (["features", "--model=lenet5", "--split=test"], "--split is of the data of a run or con"),
-        (["features", "--model=lenet5", "a.png"], "no --weights"),
-        (["features", "--workdir=a", "--mean=1", "a.png"], "--mean goes with --model: leave it"),
+        (
+            ["features", "--model=resnet18", "--weights=a", "--split=test", "--out=a.npz"],
+            "--model says nothing of data: give --data=FOLDER",
+        ),
+        (["features", "--model=lenet5", "a.png", "--out=a.npz"], "no --weights"),
+        (
+            ["features", "--workdir=a", "--prefix=b", "a.png", "--out=a.npz"],
+            "--prefix goes with --model or --config: leave it out",
+        ),
         (["features", "--workdir=a", "a.png"], "no --out"),
         (
             ["features", "--workdir=a", "a.png", "--out=a.png"],
@@ -370,19 +360,11 @@ def test_neighbors_without_labels_or_pictures(command, tmp_path):
         (["features", "--workdir=a", "a.png", "--out=a.npz"], "no run in a"),
         (
             ["features", "--model=dncnn_s", "--weights=a", "--out=a.npz", "a.png"],
-            "unknown network with features 'dncnn_s'",
-        ),
-        (
-            ["features", "--model=lenet5", "--weights=a", "--mean=x", "--out=a.npz", "a.png"],
-            "--mean is x: give the mean by which",
-        ),
-        (
-            ["features", "--model=resnet18", "--weights=a", "--std=1", "--out=a.npz", "a.png"],
-            "--std is 1: give the std by which the images for these weights were normalized, a",
+            "the images of restoration have no one size",
         ),
         (
             ["features", "--config=digits_lenet5", "--split=test", "--out=a.npz"],
-            "config.init_from is not set",
+            "no --weights",
         ),
         (["probe"], "no --train"),
         (["probe", "--train=a.npz", "--test=a.npz", "--out=o"], "there is no file a.npz"),

@@ -9,6 +9,7 @@ import pytest
 import jaxvision
 from jaxvision.core import InputError
 from jaxvision.interop import (
+    class_count,
     load_weights,
     restore_variables,
     save_variables,
@@ -117,3 +118,13 @@ def test_a_head_of_other_classes_begins_anew_only_if_asked():
     assert "output" not in headless["params"]
     with pytest.raises(InputError, match=r"left over: output.bias, output.weight"):
         load_weights(network(None), state, input_size=SIZE)
+
+
+def test_how_many_classes_weights_have():
+    state_dict = {f"net.{key}": x for key, x in to_state_dict(variables()).items()}
+    how = {"input_size": SIZE, "prefix": "net."}
+    assert class_count(network(num_classes=7), state_dict, **how) == 4
+    assert class_count(network(), state_dict, input_size=SIZE) is None
+    without = {key: x for key, x in state_dict.items() if "output" not in key}
+    assert class_count(network(), without, **how) is None
+    assert class_count(create_model("espcn"), state_dict, **how) is None

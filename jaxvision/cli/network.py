@@ -1,0 +1,339 @@
+"""The flags that choose a network with its weights, which several commands share.
+
+  --workdir=DIR                   the best checkpoint of a run, prepared and decoded as in the run
+  --model=NAME --weights=FILE     third-party weights, with no training
+  --config=NAME --weights=FILE    likewise; the config says the task, the model and the data
+
+The fields of the model and how images are prepared are keys of the config: --config.model.KEY and
+--config.data.KEY, with --model too. Without --config they are those that the model was published
+with, as far as these are known.
+"""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict
+
+from jaxvision.cli import arguments, setup
+from jaxvision.cli.code import Code
+from jaxvision.cli.config import default_config, find_config, load_config
+from jaxvision.cli.kinds.kind import build_model
+from jaxvision.cli.pretrained import pretrained_variables, read_weights_of
+from jaxvision.core import InputError, Task, listed, lookup
+from jaxvision.engine import log
+from jaxvision.interop import KeyRules, class_count, from_state_dict, load_weights
+from jaxvision.models import (
+    CLASSIFIERS,
+    DETECTORS,
+    MODELS,
+    RESTORERS,
+    SEGMENTERS,
+    input_figures,
+    input_size,
+)
+
+_KINDS = {
+    **dict.fromkeys(CLASSIFIERS, "classification"),
+    **dict.fromkeys(DETECTORS, "detection"),
+    **dict.fromkeys(RESTORERS, "restoration"),
+    **dict.fromkeys(SEGMENTERS, "segmentation"),
+}
+"""Network -> the task that it is for, if no config says another."""
+
+
+def parse(values: flags.FlagValues, argv: list[str], usage: str, *, runs: bool = True) -> list[str]:
+    """Defines the flags of the group, and parses the arguments.
+
+    Args:
+      values: the other flags of the command; also gets those of the group, and those of the config
+        that --config or --model chooses.
+      argv: arguments of the command, its name first.
+      usage: text of --help.
+      runs: whether the command takes the run of --workdir too.
+    Returns:
+      the arguments that are no flags.
+    Raises:
+      HelpAsked: for --help.
+      InputError: there is no such config or model, an unknown flag, or a bad value.
+    """
+    for name, meaning in (
+        ("workdir", "folder of a run, whose best checkpoint it is"),
+        ("model", "instead: name of a network with --weights; `jaxvision models` lists them"),
+        (
+            "weights",
+            "file in torch's layout, folder of `jaxvision convert` or of a run, or hub:OWNER/NAME",
+        ),
+        ("prefix", "taken off the keys of --weights where they have it, such as module."),
+        ("names", "file with the names of the classes, a line each"),
+    ):
+        if runs or name not in ("workdir", "names"):
+            flags.DEFINE_string(name, None, meaning, flag_values=values)
+    flags.DEFINE_list(
+        "key_map",
+        [],
+        "rules old=new for the keys of --weights, such as down*.conv=encoder*_conv1: old is "
+        "replaced by new wherever it stands between dots; * stands for any characters without a "
+        "dot; old= ignores keys",
+        flag_values=values,
+    )
+    name, rest = arguments.take_config(argv, "")
+    model = arguments.value_of(rest, "model")
+    if name or model:
+        config = load_config(find_config(name)) if name else config_of_model(model)
+        if model:
+            config.model.name = model
+        arguments.define_keys(values, config, rest)
+    return arguments.parse_with_rest(values, rest, usage)
+
+
+def config_of_model(name: str) -> ConfigDict:
+    """The default config of a network's task, with the inputs that the network was published with.
+
+    Its data are unknown: `data.source` is empty.
+
+    Raises:
+      InputError: there is no such network, or it is code of the user's own.
+    """
+    lookup(MODELS, name, "model")
+    config = default_config(_KINDS[name])
+    config.model.name = name
+    height, _, channels = input_size(name)
+    known: dict[str, Any] = {"source": "", "image_size": height, "channels": channels}
+    published = input_figures(name)
+    if config.task == "classification":
+        known |= {"resize": "crop", "mean": (), "std": ()}
+    if published:
+        known |= dict(zip(("mean", "std"), published, strict=True))
+    if config.task == "restoration":
+        known |= {"color": "grey" if channels == 1 else "rgb"}
+    config.data.update({key: value for key, value in known.items() if key in config.data})
+    return config
+
+
+def open_network(
+    values: flags.FlagValues,
+    *,
+    decode: Mapping[str, Any] | None = None,
+    split: str | None = None,
+    partial: bool = False,
+) -> setup.Opened:
+    """The network that the flags choose, with its task.
+
+    Args:
+      values: the flags, parsed.
+      decode: options of a detector's decoding that are changed; other tasks have none.
+      split: of the data that will be read, which then name the classes; None: no data will be.
+      partial: weights may lack arrays, which are NaN then, and have others.
+    Raises:
+      InputError: the flags do not go together; the run or the weights cannot be read; the weights
+        do not fit.
+    """
+    _check(values)
+    if values.workdir:
+        workdir = pathlib.Path(values.workdir).expanduser()
+        opened = setup.open_run(workdir, trust=values.trust_code, decode=decode)
+        unknown = f"the run in {workdir} was made in Python and does not say what its data are"
+        _set_data(opened.config, values, split, unknown if opened.in_python else "")
+        return opened
+    config = values.config
+    setup.set_determinism(config)
+    _set_data(config, values, split, "" if config.data.source else "--model says nothing of data")
+    if "detect" in config:
+        config.detect.update(decode or {})
+    _check_normalisation(config)
+    weights = _read_weights(values)
+    count = _set_class_names(config, values.names, weights, split)
+    names = config.data.get("class_names", ())
+    if count and count != len(names) and not partial:
+        raise InputError(
+            f"the weights are for {count} classes, but there are {len(names)} ({listed(names)}): "
+            "give data or names with all classes that the weights have"
+        )
+    built = setup.build(config, evaluation=True)
+    like = jax.eval_shape(built.task.init, jax.random.key(0))
+    if partial:
+        blank = jax.tree.map(lambda x: np.full(x.shape, np.nan, x.dtype), like)
+        variables = pretrained_variables(
+            built.task,
+            weights.origin,
+            variables=blank,
+            **weights.renaming,
+            reinit=config.reinit,
+            log=log,
+        )
+    else:
+        variables = from_state_dict(weights.state_dict, like, **weights.renaming)
+    return setup.Opened(config, built, variables, None)
+
+
+def log_network(values: flags.FlagValues, opened: setup.Opened) -> None:
+    """Shows which weights are used, and how images are prepared for them."""
+    if opened.step is None:
+        origin = values.weights or opened.config.init_from
+        log(f"weights: {origin}; {_preparation(opened.task)}")
+    else:
+        log(f"the checkpoint of step {opened.step} in {values.workdir}")
+
+
+def open_weights(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
+    """The network that the flags choose, without a task: (the module, its variables).
+
+    Raises:
+      InputError: as for `open_network`.
+    """
+    _check(values)
+    config, weights = values.config, _read_weights(values)
+    how = {**weights.renaming, "input_size": _input_shape(config)}
+    count = class_count(build_model(config, Code()), weights.state_dict, **how)
+    model = build_model(config, Code(), **({} if count is None else {"num_classes": count}))
+    return model, load_weights(model, weights.state_dict, **how)
+
+
+class _Weights(NamedTuple):
+    """Third-party weights.
+
+    Attributes:
+      origin: where they are from.
+      state_dict: key -> array, in torch's layout.
+      renaming: prefix and key_map, as `from_state_dict` takes them.
+    """
+
+    origin: str
+    state_dict: Mapping[str, np.ndarray]
+    renaming: Mapping[str, Any]
+
+
+def _read_weights(values: flags.FlagValues) -> _Weights:
+    config = values.config
+    origin, prefix = values.weights or config.init_from, values.prefix or config.init_prefix
+    state_dict = read_weights_of(origin)
+    key_map = _key_rules(values.key_map, state_dict, prefix)
+    return _Weights(origin, state_dict, {"prefix": prefix, "key_map": key_map})
+
+
+def _key_rules(
+    rules: Sequence[str], state_dict: Mapping[str, np.ndarray], prefix: str
+) -> KeyRules | None:
+    """The rules of --key-map; None if there are none.
+
+    Raises:
+      InputError: one is not of the form old=new, or finds nothing in the keys.
+    """
+    for rule in rules:
+        if "=" not in rule:
+            raise InputError(f"--key-map has {rule!r}: give rules of the form old=new, with commas")
+    key_map = KeyRules([tuple(rule.split("=", 1)) for rule in rules])
+    for key in state_dict:
+        key_map(key.removeprefix(prefix))
+    if key_map.unused:
+        shown = ", ".join(f"{old}={new}" for old, new in key_map.unused)
+        raise InputError(
+            f"--key-map: no key of the weights fits {shown}: correct it or leave it out"
+        )
+    return key_map if rules else None
+
+
+def read_names(file: str) -> tuple[str, ...]:
+    """The names in the file of --names.
+
+    Raises:
+      InputError: it cannot be read.
+    """
+    try:
+        lines = pathlib.Path(file).expanduser().read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--names={file} cannot be read: {error}") from error
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def _check(values: flags.FlagValues) -> None:
+    """Raises InputError if flags of the group are missing or do not go together."""
+    by_weights = "config" in values
+    if by_weights == bool("workdir" in values and values.workdir):
+        forms = "--model=NAME or --config=NAME with --weights=FILE"
+        if "workdir" in values:
+            forms = f"either --workdir=DIR, or {forms}"
+        raise InputError(f"give {forms}")
+    if not by_weights:
+        stray = [x for x in ("weights", "prefix", "key_map", "names") if values[x].present]
+        if stray:
+            raise InputError(f"--{stray[0]} goes with --model or --config: leave it out")
+    elif not values.weights and not values.config.init_from:
+        raise InputError("no --weights: give the file or folder with those of the network")
+
+
+def _set_data(config: Any, values: flags.FlagValues, split: str | None, unknown: str) -> None:
+    """Makes the data of a config those of --data and --source, if data will be read."""
+    if split is not None:
+        how = {"folder": values.data, "source": values.source}
+        setup.set_data(config, split, **how, unknown=unknown)
+
+
+def _check_normalisation(config: Any) -> None:
+    """Raises InputError if nobody says how the images of a classifier are normalised."""
+    for name in ("mean", "std"):
+        if name in config.data and not config.data[name]:
+            example = ",".join(["0.5"] * config.data.channels)
+            raise InputError(
+                f"the {name} by which images for {config.model.name} are normalised is not "
+                f"published: give that of the weights, --config.data.{name}='({example},)'"
+            )
+
+
+def _set_class_names(
+    config: Any, file: str | None, weights: _Weights, split: str | None
+) -> int | None:
+    """Names the classes of a config: by a file, by the data, or by numbers.
+
+    Returns:
+      how many classes the weights have, if they say it.
+    Raises:
+      InputError: nothing says how many classes there are.
+    """
+    data = config.data
+    if "class_names" not in data:
+        if file:
+            raise InputError(f"--names: {config.task} has no classes, leave it out")
+        return None
+    count = None
+    if config.task != "detection":
+        how = {**weights.renaming, "input_size": _input_shape(config)}
+        count = class_count(build_model(config, Code()), weights.state_dict, **how)
+    if count == 1 and config.task == "segmentation":
+        config.model.num_classes, count = 1, 2
+    if file:
+        data.class_names = read_names(file)
+    elif split is not None:
+        setup.open_data(config, split=split, count=count)
+    if not data.class_names:
+        known = data.get("num_classes") or count
+        if not known:
+            raise InputError("the weights do not say how many classes there are: give --names=FILE")
+        data.class_names = tuple(str(number) for number in range(known))
+    return count
+
+
+def _input_shape(config: Any) -> tuple[int, int, int]:
+    """(height, width, channels) of the input of a config's network."""
+    grey = config.data.get("color", "rgb") != "rgb"
+    channels = config.data.get("channels", 1 if grey else 3)
+    return (config.data.image_size, config.data.image_size, channels)
+
+
+def _preparation(task: Task) -> str:
+    """How images become the input of a network, in words."""
+    inputs = task.inputs
+    height, width = inputs.size
+    size = f"{width} x {height} pixels"
+    if task.kind == "restoration":
+        return "images of any size, in 0..1"
+    if inputs.resize == "crop":
+        shorter = inputs.shorter_side or max(inputs.size)
+        size += f", cut out of the middle after the shorter side was resized to {shorter}"
+    elif inputs.resize:
+        size += f", by {inputs.resize}"
+    return f"images of {size}; mean {inputs.mean}, std {inputs.std}"
