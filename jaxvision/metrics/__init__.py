@@ -2,8 +2,9 @@
 
 Metrics of one example return (total, weight), as losses do: the caller sums both over a data set
 and divides once. Average precision, the scores of classes and the calibration error need a whole
-data set at once, and are computed on the host with numpy. Every metric raises AssertionError, naming the argument, if an array has
-another shape or dtype; "Raises:" in a docstring lists what else a metric raises.
+data set at once, and are computed on the host with numpy. Every metric raises AssertionError,
+naming the argument, if an array has another shape or dtype; "Raises:" in a docstring lists what
+else a metric raises.
 """
 
 from jaxvision.metrics.classification import (

@@ -19,7 +19,9 @@ def expected_calibration_error(confidence, right, bins):
             if (m - 1) / bins < c <= m / bins or (m == 1 and c == 0)
         ]
         if rows:
-            mean_confidence, accuracy = (sum(column) / len(rows) for column in zip(*rows, strict=True))
+            mean_confidence, accuracy = (
+                sum(column) / len(rows) for column in zip(*rows, strict=True)
+            )
             error += len(rows) / len(confidence) * abs(accuracy - mean_confidence)
     return error
 

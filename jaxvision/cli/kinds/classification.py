@@ -11,6 +11,12 @@ from jaxvision import augment as aug
 from jaxvision import data, tasks
 from jaxvision.cli.code import Code
 from jaxvision.cli.kinds.augmentation import wanted_of
+from jaxvision.cli.kinds.class_report import (
+    class_figures,
+    class_files,
+    class_table,
+    worst_mistakes,
+)
 from jaxvision.cli.kinds.kind import Built, DataOptions, Kind, Result, build_model, find_loss
 from jaxvision.cli.options import option_paths, read_group
 from jaxvision.core import Inputs, OptionError, check_range, under
@@ -212,6 +218,11 @@ CLASSIFICATION = Kind(
     },
     build=build,
     transform=lambda task: data.ToClassification(task.inputs, len(task.class_names)),
+    table=class_table,
+    pictures=worst_mistakes,
+    page="mistakes",
+    csv=class_files,
+    figures=class_figures,
     results=results,
     empty=lambda image, classes: {"label": 0},
 )
