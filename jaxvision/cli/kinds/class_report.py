@@ -1,6 +1,5 @@
 """What an evaluation of a classifier shows: tables, figures and the worst mistakes."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -90,7 +89,7 @@ def most_confused(confusions: np.ndarray, most: int) -> list[tuple[int, int, int
 
 def class_figures(tables: Tables, class_names: Sequence[str]) -> dict[str, Any]:
     """Figures of matplotlib: the confusions of the classes, and the reliability diagram."""
-    names = [textwrap.shorten(name, _LETTERS, placeholder="...") for name in class_names]
+    names = [name[:_LETTERS] for name in class_names]
     draw = _draw_confusions if len(names) <= _LISTED else _draw_pairs
     bins = (tables[f"bin_{name}"] for name in ("count", "confidence", "accuracy"))
     return {
