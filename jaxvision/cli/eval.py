@@ -4,6 +4,20 @@
   python eval.py --workdir=runs/digits_lenet5 --split=validation
   python eval.py --workdir=runs/mine --data=FOLDER          # also for a run made in Python
 
+It prints the table of the classes, or what its task has instead, and writes into the run's folder
+(for classifiers, SPLIT stands for the split):
+
+  classes_SPLIT.csv      images, precision, recall and F1 score of each class
+  confusions_SPLIT.csv   how often each class was taken for each; drawn in confusions_SPLIT.png, of
+                         more than 30 classes the pairs that are confused most often
+  calibration_SPLIT.csv  the accuracy at each confidence; drawn in calibration_SPLIT.png
+  mistakes_SPLIT.csv     all mistakes, the most confident one first, and mistakes_SPLIT.png, the
+                         first of them
+
+Other tasks get predictions_SPLIT.png, predictions beside the truth. The numbers of a classifier are
+accuracy, top5_accuracy if there are more than 5 classes, and ece, the expected calibration error:
+how far confidence and accuracy are apart, on average.
+
 No code that the run names is imported. If its network, detector or decoding is your own code, give
 its file by --trust-code. Its loss, augmentation and optimizer are not needed. The last line on
 stdout is the result, as JSON; `steps` and `variables_digest` are those of the evaluated checkpoint.
@@ -31,7 +45,7 @@ def main(argv: list[str]) -> None:
     if not values.workdir:
         raise InputError("no --workdir: give the folder of the run to evaluate")
     workdir = pathlib.Path(values.workdir).expanduser()
-    opened = setup.open_run(workdir, trust=values.trust_code)
+    opened = _open(values, workdir)
     config = opened.config
     setup.set_data(opened, workdir, values.split, folder=values.data, source=values.source)
     setup.set_determinism(config)
@@ -55,3 +69,8 @@ def main(argv: list[str]) -> None:
         print(json.dumps(result), flush=True)
         how = {"workdir": workdir, "split": values.split}
         report(config, opened.built, opened.variables, evaluation, records, **how)
+
+
+def _open(values: flags.FlagValues, workdir: pathlib.Path) -> setup.Opened:
+    """What the flags say is evaluated."""
+    return setup.open_run(workdir, trust=values.trust_code)
