@@ -1,5 +1,6 @@
 """`jaxvision predict`, and what training and evaluating a detector leaves behind."""
 
+import csv
 import functools
 import json
 import pathlib
@@ -140,7 +141,14 @@ def test_darknets_files_predict_and_a_bad_image_does_not_stop_the_rest(
     assert f"failed: {tmp_path / 'broken.jpg'} cannot be read as an image" in err
     result = check_result(tmp_path / "found", out, ["b.png", "a.png"])
     assert [entry["file"] for entry in result["failed"]] == [str(tmp_path / "broken.jpg")]
-    assert sum(len(entry["detections"]) for entry in result["images"]) > 0
+    objects = [(x["file"], y) for x in result["images"] for y in x["detections"]]
+    assert objects
+    with (tmp_path / "found" / "predictions.csv").open(newline="") as table:
+        titles, *rows = csv.reader(table)
+    assert titles == ["file", "frame", "time", "label", "score", "x", "y", "width", "height"]
+    assert [[row[0], *row[3:]] for row in rows] == [
+        [file, x["label"], *map(str, [x["score"], *x["bbox"]])] for file, x in objects
+    ]
     code, out, _ = command("predict", *darknet, "--out=found", "--score=1", *images[1:])
     assert code == 0
     assert json.loads(out)["objects"] == 0
@@ -202,6 +210,7 @@ def test_wrong_arguments_are_one_line(darknet, detector, data, command, tmp_path
             [*darknet[:2], f"--names={darknet[0][6:]}", "--out=x", image],
             "--names has 16 names, but the detector",
         ),
+        ([*darknet, "--out=x", "--top-k=0", image], "--top_k is 0"),
         ([*darknet, "--ouch=x", image], "Unknown command line flag 'ouch'"),
     ]
     for arguments, message in cases:
@@ -212,7 +221,8 @@ def test_wrong_arguments_are_one_line(darknet, detector, data, command, tmp_path
 def test_help_tells_the_flags(command):
     code, out, _ = command("predict", "--help")
     assert code == 0
-    assert "--score: least score of what is found" in out
+    assert "--score: detectors: least score of an object" in out
+    assert out.count("--recursive") == 1
     assert "--cfg=yolov3.cfg" in out
 
 
@@ -254,3 +264,40 @@ def test_a_run_starts_from_the_weights_of_another(detector, command, tmp_path):
     code, _, err = command("train", *config, "--config.init_from=nowhere", "--workdir=other")
     assert code == 2
     assert "no run in nowhere" in err
+
+
+def test_a_classifier_names_its_classes_in_folders_patterns_and_grey_files(
+    trained, colors, command, tmp_path
+):
+    new = tmp_path / "new"
+    for folder, channels in (("", (0,)), ("deep/er", (2,)), ("deep/.hidden", (0, 1, 2))):
+        image = np.zeros((32, 32, 3), np.uint8)
+        image[..., channels] = 200
+        (new / folder).mkdir(parents=True)
+        Image.fromarray(image).save(new / folder / "a.png")
+    Image.fromarray(image[..., 0]).save(new / "deep" / "grey.png")
+    run = f"--workdir={trained('colors').folder}"
+    for given, files in (
+        ([new], ["a.png"]),
+        (["-r", new], ["a.png", "deep/er/a.png", "deep/grey.png"]),
+        (["new/**/*.png", "new/a.png"], ["a.png", "deep/er/a.png", "deep/grey.png"]),
+    ):
+        code, _, err = command("predict", run, "--out=found", "--top-k=2", *given)
+        assert code == 0, err
+        result = json.loads((tmp_path / "found" / "predictions.json").read_text())
+        found = [(tmp_path / x["file"]).relative_to(new).as_posix() for x in result["images"]]
+        assert sorted(found) == files
+    pictures = [pathlib.Path(x["picture"]).name for x in result["images"]]
+    assert sorted(pictures) == ["a.png", "a_2.png", "grey.png"]
+    for entry in result["images"]:
+        assert (
+            entry["label"]
+            == entry["classes"][0]["label"]
+            == max(entry["probabilities"], key=entry["probabilities"].get)
+        )
+        assert sum(entry["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+    table = (tmp_path / "found" / "predictions.csv").read_text().splitlines()
+    assert table[0] == "file,frame,time,rank,label,score"
+    assert [line.split(",")[3] for line in table[1:]] == ["1", "2"] * 3
+    first = result["images"][0]["classes"][0]
+    assert table[1].endswith(f",,,1,{first['label']},{first['score']}")

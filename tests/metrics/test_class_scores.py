@@ -1,4 +1,4 @@
-"""Scores of classes and calibration of a whole data set: against scikit-learn and slow references."""
+"""Scores of classes and calibration of a data set: against scikit-learn and slow references."""
 
 import warnings
 
