@@ -96,9 +96,9 @@ def main(argv: list[str]) -> int:
     try:
         images = {path: files for path, files in places.items() if not _is_video(path)}
         _predict_images(model, images, found, values)
-        for path, (place,) in places.items():
-            if _is_video(path):
-                _predict_video(model, path, place, found, values)
+        for path in filter(_is_video, places):
+            (place,) = places[path]
+            _predict_video(model, path, place, found, values)
     finally:  # interrupted, it leaves what it has
         found.write()
     print(json.dumps(found.summary()), flush=True)

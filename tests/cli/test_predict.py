@@ -4,6 +4,7 @@ import csv
 import functools
 import json
 import pathlib
+from fractions import Fraction
 
 import jax
 import numpy as np
@@ -12,9 +13,10 @@ from PIL import Image
 
 import jaxvision
 from jaxvision.cli.kinds.detection import class_table
+from jaxvision.data import VideoFrames
 from jaxvision.engine import read_run, restore_weights
 from jaxvision.interop import DarknetNetwork, read_cfg, write_weights
-from jaxvision.predict import predict
+from jaxvision.predict import VideoWriter, predict
 from tests.models.variables import random_variables
 
 
@@ -152,6 +154,41 @@ def test_darknets_files_predict_and_a_bad_image_does_not_stop_the_rest(
     code, out, _ = command("predict", *darknet, "--out=found", "--score=1", *images[1:])
     assert code == 0
     assert json.loads(out)["objects"] == 0
+
+
+@pytest.mark.slow
+def test_videos_are_predicted_frame_by_frame_up_to_a_damage(darknet, command, tmp_path):
+    pytest.importorskip("av")
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        with VideoWriter(tmp_path / f"{name}.mp4", Fraction(12)) as writer:
+            for _ in range(20):
+                writer.write(rng.integers(0, 256, (33, 47, 3), np.uint8))
+    content = bytearray((tmp_path / "b.mp4").read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 3000] = bytes(3000)
+    (tmp_path / "b.mp4").write_bytes(content)
+    (tmp_path / "c.mp4").touch()
+    code, out, err = command("predict", *darknet, "--out=found", "--score=0.05", tmp_path)
+    assert code == 1, err
+    summary = json.loads(out.splitlines()[-1])
+    result = json.loads((tmp_path / "found" / "predictions.json").read_text())
+    whole, damaged = result["videos"]
+    assert [x["frame"] for x in whole["frames"]] == list(range(20))
+    np.testing.assert_allclose([x["time"] for x in whole["frames"]], np.arange(20) / 12, atol=1e-3)
+    assert (whole["width"], whole["height"], whole["frame_rate"]) == (48, 34, 12)
+    kept = len(damaged["frames"])
+    assert 0 < kept < 20
+    assert [pathlib.Path(x["file"]).name for x in result["failed"]] == ["b.mp4", "c.mp4"]
+    assert f"use the {kept} frames before it" in result["failed"][0]["reason"]
+    for video in result["videos"]:
+        pictures = list(VideoFrames(video["video"]))
+        assert len(pictures) == len(video["frames"])
+        assert pictures[0].shape == (34, 48, 3)
+    objects = sum(len(x["detections"]) for x in (*whole["frames"], *damaged["frames"]))
+    assert (summary["frames"], summary["objects"]) == (20 + kept, objects)
+    table = (tmp_path / "found" / "predictions.csv").read_text().splitlines()
+    assert len(table) == 1 + objects
 
 
 def test_a_picture_never_takes_the_place_of_an_image(darknet, data, command, tmp_path):
