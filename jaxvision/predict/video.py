@@ -34,7 +34,7 @@ class VideoWriter:
       InputError: PyAV is not installed.
     """
 
-    def __init__(self, path: Path | str, frame_rate: Fraction):
+    def __init__(self, path: Path | str, frame_rate: Fraction | float):
         self._path = Path(path)
         self._part = self._path.with_name(f"{self._path.name}.tmp")
         self._rate = Fraction(frame_rate).limit_denominator(_FINEST_RATE)
