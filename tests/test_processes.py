@@ -112,7 +112,14 @@ def uninterrupted(reference, start):
 @pytest.mark.slow
 def test_a_run_prints_plain_lines_and_one_json_line(uninterrupted):
     digests = {"state_digest", "variables_digest"}
-    assert uninterrupted["result"].keys() == {"split", "accuracy", "steps", *digests}
+    assert uninterrupted["result"].keys() == {
+        "split",
+        "accuracy",
+        "top5_accuracy",
+        "ece",
+        "steps",
+        *digests,
+    }
     assert uninterrupted["result"]["steps"] == 60
     assert uninterrupted["result"]["split"] == "test"
     assert {len(uninterrupted["result"][name]) for name in digests} == {64}

@@ -7,10 +7,12 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from jaxvision.cli.arguments import common_flags, define_config, parse, take_config
 from jaxvision.cli.main import COMMANDS
+from jaxvision.predict import VideoWriter
 from tests.data.folders import write_colors, write_voc
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -32,6 +34,8 @@ import chex
 
 assert run.class_names == ("blue", "red")
 assert found.result["label"] in run.class_names
+assert measured.tables["class_f1"].shape == (2,)
+assert frame.source == 2 and frame.result["label"] in run.class_names
 assert found.result["probabilities"].shape == (2,)
 assert fitted.finished and int(fitted.state.step) == 2
 chex.assert_tree_all_finite((fitted.variables, gradient, closeness))
@@ -52,6 +56,10 @@ def test_the_examples_run(tmp_path):
     write_colors(tmp_path / "photos", 12)
     shutil.copy(tmp_path / "photos/train/red/0.png", tmp_path / "new.jpg")
     write_voc(tmp_path / "objects")
+    pytest.importorskip("av")
+    with VideoWriter(tmp_path / "film.mp4", 12) as writer:
+        for value in range(3):
+            writer.write(np.full((20, 30, 3), 90 * value, np.uint8))
     done = subprocess.run(
         [sys.executable, "-c", smaller("\n\n".join(BLOCKS)) + AFTERWARDS],
         cwd=tmp_path,

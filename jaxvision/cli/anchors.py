@@ -32,8 +32,8 @@ from jaxvision.cli.folder import (
     image_size,
     picture_file,
     read_listing,
-    save_picture,
 )
+from jaxvision.cli.report import save_picture
 from jaxvision.core import InputError, check_range, lookup
 from jaxvision.engine import log, progress_bar
 from jaxvision.ops import average_iou, kmeans_anchors, letterbox, stretch, to_input

@@ -127,7 +127,9 @@ def parse_with_rest(values: flags.FlagValues, argv: list[str], usage: str) -> li
       InputError: unknown flag or bad value.
     """
     if {"--help", "-h", "-help", "--helpfull"} & set(argv):
-        listed = "\n".join(_describe_flag(values[name]) for name in values if "." not in name)
+        # Neither the keys of a config nor the short names of flags.
+        names = [name for name in values if "." not in name and values[name].name == name]
+        listed = "\n".join(_describe_flag(values[name]) for name in names)
         raise HelpAsked(f"{usage.strip()}\n\nFlags:\n{listed}")
     try:
         return values([_with_underscores(item) for item in argv])[1:]

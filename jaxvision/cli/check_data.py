@@ -26,8 +26,8 @@ from jaxvision.cli.folder import (
     image_size,
     picture_file,
     read_listing,
-    save_picture,
 )
+from jaxvision.cli.report import save_picture
 from jaxvision.data import Annotation
 from jaxvision.engine import log
 from jaxvision.metrics.coco import AREAS

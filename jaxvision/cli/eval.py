@@ -11,10 +11,23 @@ or of a run, or hub:OWNER/NAME; nothing is trained. --prefix and --key-map renam
 parties, and --config.model.KEY and --config.data.KEY say which fields the model has and how images
 are prepared.
 
+It prints the table of the classes, or what its task has instead, and writes into the folder of the
+run, or that of --out (for classifiers, SPLIT stands for the split):
+
+  classes_SPLIT.csv      images, precision, recall and F1 score of each class
+  confusions_SPLIT.csv   how often each class was taken for each; drawn in confusions_SPLIT.png, of
+                         more than 30 classes the pairs that are confused most often
+  calibration_SPLIT.csv  the accuracy at each confidence; drawn in calibration_SPLIT.png
+  mistakes_SPLIT.csv     all mistakes, the most confident one first, and mistakes_SPLIT.png, the
+                         first of them
+
+Other tasks get predictions_SPLIT.png, predictions beside the truth. The numbers of a classifier are
+accuracy, top5_accuracy if there are more than 5 classes, and ece, the expected calibration error:
+how far confidence and accuracy are apart, on average.
+
 No code that a run names is imported. If its network, detector or decoding is your own code, give
 its file by --trust-code. Its loss, augmentation and optimizer are not needed. The last line on
 stdout is the result, as JSON; `steps` and `variables_digest` are those of the evaluated checkpoint.
-The pictures go to --out, or to the run's folder.
 """
 
 import json
@@ -35,7 +48,7 @@ def main(argv: list[str]) -> None:
     arguments.define_trust(values)
     flags.DEFINE_string("split", "test", "test, validation or train", flag_values=values)
     flags.DEFINE_string(
-        "out", None, "folder for the pictures; that of the run if left out", flag_values=values
+        "out", None, "folder for the files; that of the run if left out", flag_values=values
     )
     arguments.define_data(values)
     arguments.refuse_rest(network.parse(values, argv, __doc__))
@@ -45,6 +58,8 @@ def main(argv: list[str]) -> None:
     parallel = Parallel(config.parallel)
     config.batch_size = parallel.fitting(config.batch_size)
     records = setup.open_data(config).open(values.split)
+    if jax.process_index() == 0:
+        network.log_network(values, opened)
     evaluation = evaluate(
         opened.task,
         opened.variables,

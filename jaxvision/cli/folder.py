@@ -2,14 +2,12 @@
 
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 from absl import flags
 
 from jaxvision.cli.options import flag_errors
 from jaxvision.cli.report import file_name
 from jaxvision.core import InputError
-from jaxvision.core.files import replacing
 from jaxvision.data import (
     FORMS,
     Annotation,
@@ -133,10 +131,3 @@ def picture_file(values: flags.FlagValues, name: str) -> pathlib.Path:
     folder = pathlib.Path(values.out).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{name}_{file_name(values.split)}.png"
-
-
-def save_picture(figure: Any, file: pathlib.Path) -> None:
-    """Writes a figure of matplotlib, and tells where it is."""
-    with replacing(file, "wb") as stream:
-        figure.savefig(stream, format="png", dpi=120)
-    log(f"picture: {file}")

@@ -1,11 +1,18 @@
-"""Predicts for images, with the best checkpoint of a run or with Darknet's weights.
+"""Predicts for images and videos, with the best checkpoint of a run or with third-party weights.
 
   jaxvision predict --workdir=runs/mine --out=found photo.jpg folder 'more/**/*.png'
+  jaxvision predict --workdir=runs/mine --out=found -r folder film.mp4
+  jaxvision predict --model=resnet50 --weights=FILE --names=classes.txt --out=found photo.jpg
   jaxvision predict --cfg=yolov3.cfg --weights=yolov3.weights --names=coco.names --out=found *.jpg
 
---out gets predictions.json, and for each image:
+A folder stands for the images and videos directly in it, with -r also for those in all folders
+below it; a pattern in quotes for those that match it. Size, grey or RGB, mean and std of the
+network's input are those of the run, of a --config, or of the published weights of a --model;
+--config.data.KEY and --config.model.KEY change what the last two say. --out gets predictions.json,
+and for each image:
 
-  classification  a picture with its class; `label` and the five highest `probabilities`
+  classification  a picture with its classes; `label`, and the --top-k most probable `classes` with
+                  their `score`
   detection       a picture with boxes; `label`, `bbox` ([x, y, width, height] in pixels of the
                   image) and `score` of each object
   segmentation    a picture with coloured regions; a PNG of the classes in labels/; the share of
@@ -14,31 +21,46 @@
   landmarks       a picture with points; `label`, `point` ([x, y]) and `score` of each
   restoration     the restored image, and a picture of both in beside/
 
+predictions.csv has the same numbers: a row for each image and rank, object, landmark or class of
+pixels. Restoration has none.
+
+A video becomes an MP4 with the pictures of all frames, of the same frame rate and size (odd sides
+grow by one pixel), without sound. predictions.json has the same entry for each frame, with its
+number `frame` and its `time` in seconds. This needs PyAV: pip install 'jaxvision[video]'.
+
+--weights of a --model or --config are a file in torch's layout, a folder of `jaxvision convert` or
+of a run, or hub:OWNER/NAME; --prefix and --key-map rename the keys of third parties.
+
 No code that the run names is imported. If its network, detector or decoding is your own code, give
-its file by --trust-code. An image that cannot be read is reported, the others are predicted, and
-the exit code is then 1. The last line on stdout is a summary, as JSON.
+its file by --trust-code. An image or video that cannot be read is reported, the others are
+predicted, and the exit code is then 1. Of a video that is damaged, the frames before the damage are
+kept. The last line on stdout is a summary, as JSON.
 """
 
 import itertools
 import json
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from jaxvision.cli import arguments, setup
-from jaxvision.cli.kinds import KINDS, Kind
+from jaxvision.cli import arguments, network
+from jaxvision.cli.kinds import KINDS, Kind, Result
 from jaxvision.cli.options import flag_errors
+from jaxvision.cli.predictions import Predictions
 from jaxvision.core import InputError, Task, check_range, lookup
-from jaxvision.core.files import replace_text
-from jaxvision.engine import log
+from jaxvision.data import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoFrames
+from jaxvision.data.video import import_av
 from jaxvision.interop import read_cfg, read_weights
 from jaxvision.predict import (
     Failed,
+    Prediction,
+    VideoWriter,
     darknet_task,
     find_images,
     output_names,
@@ -47,72 +69,73 @@ from jaxvision.predict import (
     write_picture,
 )
 
-RESULT = "predictions.json"
-_DARKNET = ("cfg", "weights", "names")
-
 
 def main(argv: list[str]) -> int:
     """The command; returns its exit code."""
     values = _flags()
-    given = arguments.parse_with_rest(values, argv, __doc__)
+    given = network.parse(values, argv, __doc__)
     for name in ("score", "iou"):
         check_range(f"--{name}", values[name].value, least=0, most=1)
-    for name in ("most", "batch_size"):
+    for name in ("most", "batch_size", "top_k"):
         check_range(f"--{name}", values[name].value, least=1)
     if not values.out:
         raise InputError("no --out: give the folder for the pictures")
     if not given:
         raise InputError("no images: give files, folders or patterns")
-    paths = find_images(given)
+    suffixes = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+    paths = find_images(given, recursive=values.recursive, suffixes=suffixes)
+    if any(map(_is_video, paths)):
+        import_av()  # before anything is predicted
     model = _model(values)
     out = pathlib.Path(values.out).expanduser()
-    files = [
-        [out / pattern.format(name) for pattern in model.kind.files] for name in output_names(paths)
-    ]
-    _check_apart(files, paths)
+    places = {
+        path: [out / pattern.format(name) for pattern in _patterns(path, model.kind)]
+        for path, name in zip(paths, output_names(paths), strict=True)
+    }
+    _check_apart(places.values(), paths)
     out.mkdir(parents=True, exist_ok=True)
 
-    images: list[dict[str, Any]] = []
-    failed: list[dict[str, str]] = []
-    found = predict(model.task, model.variables, paths, batch_size=values.batch_size)
-    bar = tqdm(found, total=len(paths), unit="image", disable=not sys.stderr.isatty())
+    found = Predictions(model.kind.name, out)
     try:
-        for path, places, prediction in zip(paths, files, bar, strict=True):
-            if isinstance(prediction, Failed):
-                tqdm.write(f"failed: {prediction.reason}", file=sys.stderr)
-                failed.append({"file": str(path), "reason": prediction.reason})
-                continue
-            result = model.kind.results(prediction, model.task)
-            for place, array in zip(places, result.files, strict=True):
-                _write(place, array)
-            height, width = prediction.image.shape[:2]
-            about = {"file": str(path), "picture": str(places[0]), "width": width, "height": height}
-            images.append({**about, **result.entry})
+        images = {path: files for path, files in places.items() if not _is_video(path)}
+        _predict_images(model, images, found, values)
+        for path in filter(_is_video, places):
+            (place,) = places[path]
+            _predict_video(model, path, place, found, values)
     finally:  # interrupted, it leaves what it has
-        replace_text(out / RESULT, json.dumps({"images": images, "failed": failed}, indent=1))
-    summary: dict[str, Any] = {"images": len(images), "failed": len(failed), "out": str(out)}
-    if any("detections" in entry for entry in images):
-        summary["objects"] = sum(len(entry["detections"]) for entry in images)
-    print(json.dumps(summary), flush=True)
-    return 1 if failed else 0
+        found.write()
+    print(json.dumps(found.summary()), flush=True)
+    return 1 if found.failed else 0
 
 
 def _flags() -> flags.FlagValues:
     values = flags.FlagValues()
     for name, meaning in (
-        ("workdir", "folder of a run: its best checkpoint predicts"),
-        ("cfg", "instead of a run: Darknet's description of a detector"),
-        ("weights", "with it: the weights"),
-        ("names", "with it: the names of the classes, a line each"),
-        ("out", "folder for the pictures and predictions.json; made if it is not there"),
+        ("cfg", "instead: Darknet's description of a detector; with its --weights and --names"),
+        ("out", "folder for the pictures, predictions.json and predictions.csv; made if needed"),
     ):
         flags.DEFINE_string(name, None, meaning, flag_values=values)
-    flags.DEFINE_float("score", 0.3, "least score of what is found", flag_values=values)
-    flags.DEFINE_float(
-        "iou", 0.45, "IoU with a better box of its class that suppresses a box", flag_values=values
+    flags.DEFINE_boolean(
+        "recursive",
+        False,
+        "also take the images and videos in the folders below a folder; in short -r",
+        short_name="r",
+        flag_values=values,
     )
-    flags.DEFINE_integer("most", 100, "objects in an image at most", flag_values=values)
-    flags.DEFINE_integer("batch_size", 8, "images at a time", flag_values=values)
+    flags.DEFINE_integer(
+        "top_k", 5, "classifiers: classes of an image, the most probable ones", flag_values=values
+    )
+    flags.DEFINE_float("score", 0.3, "detectors: least score of an object", flag_values=values)
+    flags.DEFINE_float(
+        "iou",
+        0.45,
+        "detectors: IoU with a better box of its class that suppresses a box",
+        flag_values=values,
+    )
+    flags.DEFINE_integer("most", 100, "detectors: objects in an image at most", flag_values=values)
+    flags.DEFINE_integer(
+        "batch_size", 8, "images or frames that the network sees at a time", flag_values=values
+    )
     arguments.define_trust(values)
     return values
 
@@ -124,6 +147,93 @@ class _Model(NamedTuple):
     task: Task
     variables: Any
 
+    def result_of(self, prediction: Prediction, values: flags.FlagValues) -> Result:
+        """What a prediction leaves."""
+        options = {name: values[name].value for name in self.kind.options}
+        return self.kind.results(prediction, self.task, **options)
+
+
+def _is_video(path: pathlib.Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def _patterns(path: pathlib.Path, kind: Kind) -> tuple[str, ...]:
+    """The patterns of the names of a file's results."""
+    return ("{}.mp4",) if _is_video(path) else kind.files
+
+
+def _predict_images(
+    model: _Model,
+    places: dict[pathlib.Path, list[pathlib.Path]],
+    found: Predictions,
+    values: flags.FlagValues,
+) -> None:
+    """Predicts for image files, and writes their files."""
+    if not places:
+        return
+    predictions = predict(model.task, model.variables, list(places), batch_size=values.batch_size)
+    shown = tqdm(predictions, total=len(places), unit="image", disable=not sys.stderr.isatty())
+    for (path, files), prediction in zip(places.items(), shown, strict=True):
+        if isinstance(prediction, Failed):
+            _fail(found, path, prediction.reason)
+            continue
+        result = model.result_of(prediction, values)
+        for file, array in zip(files, result.files, strict=True):
+            _write(file, array)
+        height, width = prediction.image.shape[:2]
+        about = {"file": str(path), "picture": str(files[0]), "width": width, "height": height}
+        found.images.append({**about, **result.entry})
+
+
+def _predict_video(
+    model: _Model,
+    path: pathlib.Path,
+    place: pathlib.Path,
+    found: Predictions,
+    values: flags.FlagValues,
+) -> None:
+    """Predicts for the frames of a video, a batch at a time, and writes the video of pictures."""
+    try:
+        video = VideoFrames(path)
+    except InputError as error:
+        _fail(found, path, str(error))
+        return
+    times: deque[float] = deque()  # of the frames that were read and not yet predicted
+
+    def images() -> Iterator[np.ndarray]:
+        for frame in video.frames():
+            times.append(frame.time)
+            yield frame.image
+
+    predictions = predict(model.task, model.variables, images(), batch_size=values.batch_size)
+    frames: list[dict[str, Any]] = []
+    shown = tqdm(
+        predictions,
+        desc=path.name,
+        total=video.count,
+        unit="frame",
+        disable=not sys.stderr.isatty(),
+    )
+    with VideoWriter(place, video.frame_rate) as writer:
+        for index, prediction in enumerate(shown):
+            if isinstance(prediction, Failed):
+                reason = prediction.reason
+                _fail(found, path, reason if str(path) in reason else f"{path}: {reason}")
+                break
+            if not frames:
+                height, width = prediction.image.shape[:2]
+                about = {"file": str(path), "video": str(place), "width": width, "height": height}
+                rate = round(float(video.frame_rate), 6)
+                found.videos.append({**about, "frame_rate": rate, "frames": frames})
+            result = model.result_of(prediction, values)
+            writer.write(model.kind.frame(prediction, result))
+            frames.append({"frame": index, "time": round(times.popleft(), 6), **result.entry})
+
+
+def _fail(found: Predictions, path: pathlib.Path, reason: str) -> None:
+    tqdm.write(f"failed: {reason}", file=sys.stderr)
+    found.failed.append({"file": str(path), "reason": reason})
+
 
 def _write(path: pathlib.Path, array: np.ndarray) -> None:
     """Writes a picture, or labels of pixels, as a PNG; makes the folder."""
@@ -131,7 +241,7 @@ def _write(path: pathlib.Path, array: np.ndarray) -> None:
     (write_picture if array.ndim == 3 else write_label_png)(path, array)
 
 
-def _check_apart(files: Sequence[Sequence[pathlib.Path]], paths: Sequence[pathlib.Path]) -> None:
+def _check_apart(files: Iterable[Sequence[pathlib.Path]], paths: Iterable[pathlib.Path]) -> None:
     """Raises InputError if a file would take the place of an image."""
     images = {path.resolve() for path in paths}
     for file in itertools.chain.from_iterable(files):
@@ -140,41 +250,34 @@ def _check_apart(files: Sequence[Sequence[pathlib.Path]], paths: Sequence[pathli
 
 
 def _model(values: flags.FlagValues) -> _Model:
-    given = [name for name in _DARKNET if values[name].value]
-    if bool(values.workdir) == bool(given) or len(given) not in (0, len(_DARKNET)):
-        raise InputError("give either --workdir, or all of --cfg, --weights and --names")
-    return _of_darknet(values) if given else _of_run(values)
-
-
-def _of_run(values: flags.FlagValues) -> _Model:
-    workdir = pathlib.Path(values.workdir).expanduser()
+    """What the flags say predicts."""
+    if values.cfg:
+        return _of_darknet(values)
     decode = {
         "score_threshold": values.score,
         "iou_threshold": values.iou,
         "max_detections": values.most,
     }
-    opened = setup.open_run(workdir, trust=values.trust_code, decode=decode)
-    log(f"the checkpoint of step {opened.step} in {workdir}")
+    opened = network.open_network(values, decode=decode)
+    network.log_network(values, opened)
     return _Model(lookup(KINDS, opened.task.kind, "task"), opened.task, opened.variables)
 
 
 def _of_darknet(values: flags.FlagValues) -> _Model:
+    lacking = [f"--{name}" for name in ("weights", "names") if not values[name].value]
+    if lacking:
+        raise InputError(f"--cfg needs {' and '.join(lacking)} too")
+    for name in ("workdir", "model", "config", "prefix", "key_map"):
+        if name in values and values[name].value:
+            raise InputError(f"--{name} does not go with --cfg: leave one of them out")
     description = read_cfg(pathlib.Path(values.cfg).expanduser())
     with flag_errors(class_names="names"):
         task = darknet_task(
             description,
-            class_names=_names(pathlib.Path(values.names).expanduser()),
+            class_names=network.read_names(values.names),
             score_threshold=values.score,
             iou_threshold=values.iou,
             max_detections=values.most,
         )
     variables = read_weights(pathlib.Path(values.weights).expanduser(), description)
     return _Model(KINDS["detection"], task, variables)
-
-
-def _names(path: pathlib.Path) -> tuple[str, ...]:
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--names={path} cannot be read: {error}") from error
-    return tuple(line.strip() for line in lines if line.strip())

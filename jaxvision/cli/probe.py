@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from absl import flags
 
 from jaxvision.cli import arguments
-from jaxvision.cli.folder import save_picture
+from jaxvision.cli.report import save_picture
 from jaxvision.core import InputError, check_range
 from jaxvision.core.files import replace_text
 from jaxvision.engine import log, progress_bar

@@ -1,11 +1,16 @@
-"""Tables and pictures of an evaluation, for people."""
+"""Tables, figures and pictures of an evaluation, for people."""
 
+import csv
 import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from jaxvision.cli.kinds import Built, Shown
+import numpy as np
+
+from jaxvision.cli.kinds import Built, Kind, Shown
 from jaxvision.cli.kinds.kind import PICTURES
 from jaxvision.cli.setup import kind_of, measured_on, spread_examples
+from jaxvision.core.files import replacing
 from jaxvision.data import Source
 from jaxvision.engine import Evaluation, log
 from jaxvision.predict import picture_grid, write_picture
@@ -21,7 +26,7 @@ def report(
     folder: pathlib.Path | None,
     split: str,
 ) -> None:
-    """Shows the table of an evaluation, and writes its pictures into a folder.
+    """Shows the tables of an evaluation, and writes its files into a folder.
 
     Args:
       config: of the run.
@@ -29,25 +34,66 @@ def report(
       variables: that were evaluated.
       evaluation: of all records.
       records: what was evaluated.
-      folder: for the pictures, made if it is not there; None: there are none.
+      folder: for the files, made if it is not there; None: there are none.
       split: of the records.
     """
     kind = kind_of(config)
     if kind.table is not None:
         log(kind.table(evaluation.tables, built.task.class_names))
-    if kind.pictures is None:
-        return
     if folder is None:
-        log("give --out=FOLDER for pictures of predictions")
+        log("give --out=FOLDER for tables and pictures")
         return
     folder.mkdir(parents=True, exist_ok=True)
+
+    def file(name: str, suffix: str) -> pathlib.Path:
+        return folder / f"{name}_{file_name(split)}.{suffix}"
+
+    if kind.figures is not None:
+        draw_figures(kind, evaluation, built.task.class_names, file)
+    if kind.pictures is None:
+        return
     examples = spread_examples(measured_on(config, records), built.eval_transform, PICTURES)
-    rows = kind.pictures(Shown(built.task, variables, evaluation, records, examples))
-    file = folder / f"predictions_{file_name(split)}.png"
+    shown = Shown(built.task, variables, evaluation, records, examples)
+    for name, rows in (kind.csv(shown) if kind.csv is not None else {}).items():
+        write_csv(file(name, "csv"), rows)
+        log(f"table: {file(name, 'csv')}")
+    _write_page(file(kind.page, "png"), kind.pictures(shown), kind.page)
+
+
+def draw_figures(
+    kind: Kind,
+    evaluation: Evaluation,
+    class_names: Sequence[str],
+    file: Callable[[str, str], pathlib.Path],
+) -> None:
+    """Draws the figures of an evaluation; `file` gives the place of a name and a suffix."""
+    for name, figure in kind.figures(evaluation.tables, class_names).items():
+        save_picture(figure, file(name, "png"))
+
+
+def write_csv(path: pathlib.Path, rows: Iterable[Sequence[Any]]) -> None:
+    """Writes rows as a CSV file; an interrupted call leaves no partial file."""
+    with replacing(path) as stream:
+        csv.writer(stream, lineterminator="\n").writerows(rows)
+
+
+def _write_page(path: pathlib.Path, rows: Sequence[Mapping[str, np.ndarray]], name: str) -> None:
+    if not rows:
+        log(f"no pictures of {name}: there are none")
+        path.unlink(missing_ok=True)  # that of an earlier evaluation
+        return
     captions, pictures = zip(*(cell for row in rows for cell in row.items()), strict=True)
-    across = {2: 4, 3: 3}[len(rows[0])]  # two pairs beside each other, or three of a kind
-    write_picture(file, picture_grid(pictures, columns=across, captions=captions))
-    log(f"pictures of predictions: {file}")
+    # Four of a kind beside each other, two pairs, or one row of three.
+    across = {1: 4, 2: 4, 3: 3}[len(rows[0])]
+    write_picture(path, picture_grid(pictures, columns=across, captions=captions))
+    log(f"pictures of {name}: {path}")
+
+
+def save_picture(figure: Any, file: pathlib.Path) -> None:
+    """Writes a figure of matplotlib, and tells where it is."""
+    with replacing(file, "wb") as stream:
+        figure.savefig(stream, format="png", dpi=120)
+    log(f"picture: {file}")
 
 
 def file_name(split: str) -> str:

@@ -5,11 +5,11 @@
       --config.batch_size=128 --config.optimizer.learning_rate=0.05
   python train.py --config=configs/bccd_yolov2.py --config.init_from=runs/other   # fine-tune
 
-The workdir gets run.json, checkpoints, metrics.jsonl, TensorBoard events and curves.png; for most
-tasks also predictions_test.png, predictions for some test images. The same command again resumes
-the run, or reports its result if it is finished. The last line on stdout is the result, as JSON:
-the metrics of the best checkpoint, `steps` and `state_digest` of the last step, and
-`variables_digest` of the evaluated variables, which eval prints too.
+The workdir gets run.json, checkpoints, metrics.jsonl, TensorBoard events, curves.png, and the
+tables and pictures of the evaluation on the test split, which `eval --help` lists. The same command
+again resumes the run, or reports its result if it is finished. The last line on stdout is the
+result, as JSON: the metrics of the best checkpoint, `steps` and `state_digest` of the last step,
+and `variables_digest` of the evaluated variables, which eval prints too.
 """
 
 import json

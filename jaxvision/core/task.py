@@ -54,11 +54,14 @@ class DatasetMetric:
       summarize: (collected, records) -> Summary, called on the host once for each evaluation.
         `collected` has the results of `collect` for all examples, each array with a leading axis;
         `records` has their records in the same order, with the ground truth but without images.
+      needs_records: whether `summarize` looks at the records; if not, it gets none, and the data
+        need not have them.
     """
 
     names: tuple[str, ...]
     collect: Callable[[Any, Any], Any]
     summarize: Callable[[Any, Sequence[Record]], Summary]
+    needs_records: bool = True
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ from jaxvision.data.transforms.landmarks import ToLandmarks
 from jaxvision.data.transforms.placing import place, place_image, resize_image
 from jaxvision.data.transforms.restoration import ToRestoration
 from jaxvision.data.transforms.segmentation import ToSegmentation
+from jaxvision.data.video import VIDEO_SUFFIXES, VideoFrame, VideoFrames
 from jaxvision.ops.placement import Placement, to_input, to_original
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ __all__ = [
     "COCO_CLASSES",
     "FORMS",
     "IMAGE_SUFFIXES",
+    "VIDEO_SUFFIXES",
     "VOC_CLASSES",
     "AnnotatedImages",
     "Annotation",
@@ -117,6 +119,8 @@ __all__ = [
     "ToSegmentation",
     "TrainLoader",
     "Transform",
+    "VideoFrame",
+    "VideoFrames",
     "VocFolder",
     "VocMasks",
     "YoloFolder",

@@ -43,8 +43,11 @@ def _evaluate(task: Task, variables: Any, batch: Any) -> tuple[Terms, Any]:
 
 def check_targets(task: Task, data: Any) -> None:
     """Raises InputError if the task needs the records of the data and the data lack them."""
-    if task.dataset_metric is not None and not callable(getattr(data, "targets", None)):
-        names = ", ".join(task.dataset_metric.names)
+    metric = task.dataset_metric
+    if metric is None or not metric.needs_records:
+        return
+    if not callable(getattr(data, "targets", None)):
+        names = ", ".join(metric.names)
         raise InputError(
             f"the task measures {names} over all examples, for which it needs their records: give "
             "data with a method targets(), as jaxvision.data.EvalLoader has"
@@ -72,9 +75,9 @@ def _summary(task: Task, collected: Any, data: Any) -> Summary:
     metric = task.dataset_metric
     if metric is None:
         return Summary({}, {})
-    records = data.targets()
+    records = data.targets() if metric.needs_records else ()
     counts = {len(x) for x in jax.tree.leaves(collected)}
-    if counts - {len(records)}:
+    if metric.needs_records and counts - {len(records)}:
         raise InputError(
             f"the data gave {min(counts)} examples, and their targets() has {len(records)} "
             "records: give one record an example, in the same order"

@@ -69,10 +69,8 @@ def _constants(value: Any) -> Iterator[Any]:
     if isinstance(value, tuple | list):
         for part in value:
             yield from _constants(part)
-    elif hasattr(value, "jaxpr") and hasattr(value, "consts"):
-        yield from value.consts
-        yield from _constants(value.jaxpr)
     elif hasattr(value, "eqns"):
+        yield from getattr(value, "consts", ())
         for equation in value.eqns:
             for operand in equation.invars:
                 literal = getattr(operand, "val", None)

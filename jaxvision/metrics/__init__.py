@@ -1,12 +1,20 @@
 """Metrics (layer 2).
 
 Metrics of one example return (total, weight), as losses do: the caller sums both over a data set
-and divides once. Average precision needs all detections of a data set at once, and is computed on
-the host with numpy. Every metric raises AssertionError, naming the argument, if an array has
-another shape or dtype; "Raises:" in a docstring lists what else a metric raises.
+and divides once. Average precision, the scores of classes and the calibration error need a whole
+data set at once, and are computed on the host with numpy. Every metric raises AssertionError,
+naming the argument, if an array has another shape or dtype; "Raises:" in a docstring lists what
+else a metric raises.
 """
 
-from jaxvision.metrics.classification import top_k_accuracy
+from jaxvision.metrics.classification import (
+    Calibration,
+    ClassScores,
+    calibration,
+    class_scores,
+    count_confusions,
+    top_k_accuracy,
+)
 from jaxvision.metrics.coco import CocoResult, coco_average_precision
 from jaxvision.metrics.detection_tables import DetectionAccumulator, DetectionTable, ObjectTable
 from jaxvision.metrics.landmarks import normalized_landmark_error
@@ -15,13 +23,18 @@ from jaxvision.metrics.segmentation import confusion_matrix, dice_score, mean_io
 from jaxvision.metrics.voc import VocResult, voc_average_precision
 
 __all__ = [
+    "Calibration",
+    "ClassScores",
     "CocoResult",
     "DetectionAccumulator",
     "DetectionTable",
     "ObjectTable",
     "VocResult",
+    "calibration",
+    "class_scores",
     "coco_average_precision",
     "confusion_matrix",
+    "count_confusions",
     "dice_score",
     "mean_iou",
     "normalized_landmark_error",

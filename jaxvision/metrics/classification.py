@@ -1,9 +1,20 @@
-"""Metrics for classification, each of one example, which return (total, weight)."""
+"""Metrics for classification: of one example, and on the host of a whole data set.
+
+Those of a data set take a row for each example. A row whose label is outside 0..K-1, such as the -1
+of filler, does not count.
+"""
+
+import dataclasses
+from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxvision.core import check_array, check_range
+
+CALIBRATION_BINS = 15
+"""Bins of confidence, as in Guo et al. 2017."""
 
 
 def top_k_accuracy(logits: Array, target: Array, *, k: int = 1) -> tuple[Array, Array]:
@@ -33,3 +44,147 @@ def top_k_accuracy(logits: Array, target: Array, *, k: int = 1) -> tuple[Array, 
     below = (logits < wanted) | ((logits == wanted) & (classes >= target))
     exists = (classes == target).any()
     return (exists & ((~below).sum() < k)).astype(jnp.float32), jnp.float32(1)
+
+
+def count_confusions(labels: Any, predicted: Any, *, num_classes: int) -> np.ndarray:
+    """Counts the examples of each class that were given each class; on the host.
+
+    Args:
+      labels: int[N], the true classes.
+      predicted: int[N], the predicted classes. One outside 0..K-1 is in no column.
+      num_classes: K.
+    Returns:
+      i64[K, K]: row t, column p holds the number of examples of class t that were given class p.
+    Raises:
+      ValueError: num_classes is less than 1.
+    """
+    check_range("num_classes", num_classes, least=1)
+    labels, predicted = _columns(labels=(labels, np.integer), predicted=(predicted, np.integer))
+    counted = _is_class(labels, num_classes) & _is_class(predicted, num_classes)
+    cells = num_classes * labels[counted].astype(np.int64) + predicted[counted]
+    counts = np.bincount(cells, minlength=num_classes**2)
+    return counts.reshape(num_classes, num_classes).astype(np.int64)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ClassScores:
+    """How well each of K classes is recognised.
+
+    Attributes:
+      support: i64[K], the number of examples of the class.
+      precision: f64[K], the share of the examples that were given the class that are of it; 0 where
+        there is none.
+      recall: f64[K], the share of the examples of the class that were given it; 0 where there is
+        none.
+      f1: f64[K], the harmonic mean of both; 0 where both are 0.
+    """
+
+    support: np.ndarray
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
+
+
+def class_scores(confusions: Any) -> ClassScores:
+    """Computes precision, recall and F1 score of each class; on the host.
+
+    With TP_c the examples of class c that were given it, P_c those that were given it and N_c those
+    that are of it: precision = TP_c / P_c, recall = TP_c / N_c, F1 = 2 TP_c / (P_c + N_c).
+
+    Args:
+      confusions: int[K, K], from `count_confusions`.
+    Raises:
+      AssertionError: it is not a square matrix of integers.
+    """
+    confusions = np.asarray(confusions)
+    square = confusions.ndim == 2 and confusions.shape[0] == confusions.shape[1]
+    if not square or not np.issubdtype(confusions.dtype, np.integer):
+        raise AssertionError(
+            f"confusions is {confusions.dtype}{list(confusions.shape)}: give integer[K, K]"
+        )
+    right, support = np.diagonal(confusions), confusions.sum(axis=1)
+    given = confusions.sum(axis=0)
+    return ClassScores(
+        support=support,
+        precision=right / np.maximum(given, 1),
+        recall=right / np.maximum(support, 1),
+        f1=2 * right / np.maximum(given + support, 1),
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Calibration:
+    """The examples by their confidence, in bins of equal width.
+
+    Attributes:
+      count: i64[bins], the number of examples.
+      confidence: f64[bins], their mean confidence; 0 in an empty bin.
+      accuracy: f64[bins], the share of them that are right; 0 in an empty bin.
+    """
+
+    count: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+
+    @property
+    def error(self) -> float:
+        """The expected calibration error (ECE), in 0..1; 0 without examples.
+
+        ECE = sum_m count_m / n |accuracy_m - confidence_m|.
+        """
+        gaps = self.count * np.abs(self.accuracy - self.confidence)
+        return float(gaps.sum() / max(1, self.count.sum()))
+
+
+def calibration(
+    labels: Any, predicted: Any, confidence: Any, *, num_classes: int, bins: int = CALIBRATION_BINS
+) -> Calibration:
+    """Compares the confidence of predictions with how often they are right; on the host.
+
+    Bin m = 1..M holds the confidences in ((m - 1) / M, m / M]; the first one also holds 0. A
+    confidence that is not finite counts as 0.
+
+    Args:
+      labels: int[N], the true classes.
+      predicted: int[N], the predicted classes.
+      confidence: f[N], the probabilities of the predicted classes, in 0..1.
+      num_classes: K.
+      bins: M.
+    Returns:
+      the bins, whose `error` is the expected calibration error.
+    Raises:
+      ValueError: num_classes or bins is less than 1.
+    Source: Guo et al. 2017 ("On calibration of modern neural networks"), equations 2 and 3.
+    """
+    check_range("num_classes", num_classes, least=1)
+    check_range("bins", bins, least=1)
+    labels, predicted, confidence = _columns(
+        labels=(labels, np.integer),
+        predicted=(predicted, np.integer),
+        confidence=(confidence, np.floating),
+    )
+    counted = _is_class(labels, num_classes)
+    right = (labels == predicted)[counted].astype(np.float64)
+    confidence = confidence[counted].astype(np.float64)
+    confidence = np.where(np.isfinite(confidence), confidence, 0)
+    bin_of = np.searchsorted(np.arange(1, bins) / bins, confidence, side="left")
+    count = np.bincount(bin_of, minlength=bins)
+    confidences, rights = (np.bincount(bin_of, x, minlength=bins) for x in (confidence, right))
+    divisor = np.maximum(count, 1)
+    return Calibration(count.astype(np.int64), confidences / divisor, rights / divisor)
+
+
+def _columns(**columns: tuple[Any, type]) -> list[np.ndarray]:
+    """Checks columns of one length: name -> (values, kind of the numbers)."""
+    arrays = {name: np.asarray(values) for name, (values, _) in columns.items()}
+    rows = next(iter(arrays.values())).size
+    for (name, array), (_, kind) in zip(arrays.items(), columns.values(), strict=True):
+        if array.shape != (rows,) or not jnp.issubdtype(array.dtype, kind):
+            raise AssertionError(
+                f"{name} is {array.dtype}{list(array.shape)}: give {kind.__name__}[{rows}]"
+            )
+    return list(arrays.values())
+
+
+def _is_class(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    return (labels >= 0) & (labels < num_classes)

@@ -15,12 +15,18 @@ from jaxvision.predict.files import find_images, output_names, write_picture
 from jaxvision.predict.labels import draw_labels, label_palette, write_label_png
 from jaxvision.predict.landmarks import draw_landmarks
 from jaxvision.predict.neighbors import Neighbor, draw_neighbors
-from jaxvision.predict.pictures import DRAW, draw_prediction
+from jaxvision.predict.pictures import (
+    DRAW,
+    draw_class_tags,
+    draw_classification,
+    draw_prediction,
+)
 from jaxvision.predict.predictor import Failed, Prediction, predict, restorer_of
 from jaxvision.predict.restorer import Restorer
 from jaxvision.predict.results import DetectedObjects
 from jaxvision.predict.segmenter import label_tiles, labels_of_original
 from jaxvision.predict.tiles import predict_in_tiles
+from jaxvision.predict.video import VideoWriter
 
 __all__ = [
     "DRAW",
@@ -29,8 +35,11 @@ __all__ = [
     "Neighbor",
     "Prediction",
     "Restorer",
+    "VideoWriter",
     "class_color",
     "darknet_task",
+    "draw_class_tags",
+    "draw_classification",
     "draw_detections",
     "draw_labels",
     "draw_landmarks",

@@ -4,6 +4,7 @@ import glob
 import itertools
 import os
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +13,25 @@ from PIL import Image
 from jaxvision.core import InputError
 from jaxvision.core.files import replacing
 from jaxvision.data import IMAGE_SUFFIXES
+from jaxvision.data.sources.images import files_below, is_hidden
 from jaxvision.predict.arrays import check_picture
 
 
-def find_images(arguments: Sequence[str]) -> list[Path]:
+def find_images(
+    arguments: Sequence[str],
+    *,
+    recursive: bool = False,
+    suffixes: Sequence[str] = IMAGE_SUFFIXES,
+) -> list[Path]:
     """Finds the images that a user names.
 
     Args:
       arguments: each is a file with any suffix; a folder, for the images directly in it; or a
         pattern, for the images that match it (`*`, `?`, `[...]`; `**` for any folders:
-        "a/**/*.png"). An image in a folder or pattern is a file with one of
-        `jaxvision.data.IMAGE_SUFFIXES` that is not hidden.
+        "a/**/*.png"). An image in a folder or pattern is a file with one of the suffixes that is
+        not hidden.
+      recursive: whether a folder is also for the images in the folders below it.
+      suffixes: in small letters; those of videos can be among them.
     Returns:
       the files in the order of the arguments; those of one folder or pattern are sorted. Each file
       appears once.
@@ -31,7 +40,7 @@ def find_images(arguments: Sequence[str]) -> list[Path]:
     """
     found: dict[Path, Path] = {}
     for argument in arguments:
-        for path in _images(argument):
+        for path in _images(argument, recursive, suffixes):
             found.setdefault(path.resolve(), path)
     return list(found.values())
 
@@ -85,21 +94,25 @@ def write_png(path: Path | str, image: Image.Image) -> None:
         image.save(stream, format="png")
 
 
-def _images(argument: str) -> list[Path]:
+def _images(argument: str, recursive: bool, suffixes: Sequence[str]) -> list[Path]:
     """Finds the images of one argument of `find_images`."""
     if os.path.isfile(argument):
         return [Path(argument)]
     folder = os.path.isdir(argument)
-    pattern = os.path.join(glob.escape(argument), "*") if folder else argument
-    matches = sorted(map(Path, glob.glob(pattern, recursive=True)))
-    images = [path for path in matches if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    if folder and recursive:
+        matches = sorted(x for x in chain(*files_below(Path(argument))) if not is_hidden(x))
+    else:
+        pattern = os.path.join(glob.escape(argument), "*") if folder else argument
+        matches = sorted(map(Path, glob.glob(pattern, recursive=True)))
+    images = [path for path in matches if path.suffix.lower() in suffixes and path.is_file()]
     if images:
         return images
     if folder:
         below = os.path.join(argument, "**", "*")
+        hint = "" if recursive else f", or {below!r} for those in the folders below it"
         raise InputError(
-            f"{argument}: there are no images ({', '.join(IMAGE_SUFFIXES)}) directly in this "
-            f"folder: give another, or {below!r} for those in the folders below it"
+            f"{argument}: there are no images ({', '.join(suffixes)}) "
+            f"{'in' if recursive else 'directly in'} this folder: give another{hint}"
         )
     raise InputError(
         f"{argument!r}: there is no such file or folder, and no image matches it: give a file, a "

@@ -62,7 +62,9 @@ def predict(
     `task.inputs` says how images become the network's input. Batches have one shape, so the network
     is compiled once, also over several calls with one task. An image that cannot be read, or has
     another size than the network takes although `inputs.resize` is None, gives `Failed`, and the
-    rest goes on. The result depends on `task.kind`:
+    rest goes on. If the iterator over the images itself raises an InputError, as that of
+    `jaxvision.data.VideoFrames` does where a video is damaged, the last item is a `Failed`. The
+    result depends on `task.kind`:
 
       classification: a dictionary with "index", the class; "label", its name, or None if the task
         has no names; and "probabilities", f32[num_classes], in the order of the classes.
@@ -77,8 +79,8 @@ def predict(
     Args:
       task: of which `kind`, `inputs`, `class_names`, `prepare`, `forward` and `decode` are used.
       variables: of the network.
-      images: files, or arrays u8[H, W, 3], u8[H, W, 1] or u8[H, W]; they are read when their batch
-        is due.
+      images: files, or arrays u8[H, W, 3], u8[H, W, 1] or u8[H, W]; or the frames of a video,
+        `jaxvision.data.VideoFrames`. They are read when their batch is due.
       batch_size: images that the network sees at a time, at least 1. It is lowered to the number of
         images, if that is known. In tiles, one image is predicted at a time.
       compiler_options: of XLA, such as those of `jaxvision.models.compiler_options` for a network;
@@ -98,7 +100,7 @@ def predict(
         batch_size = max(1, min(batch_size, len(images)))
     variables = jax.device_put(variables)
     compiled = _compiled(tuple(sorted((compiler_options or {}).items())))
-    read = map(_read, itertools.count(), images)
+    read = _read_all(images)
     if task.kind == "restoration":
         return _each(read, restorer_of(task, variables, batch_size=batch_size))
     if task.inputs is None:
@@ -173,6 +175,20 @@ class _Read(NamedTuple):
     source: Any
     where: str
     image: np.ndarray
+
+
+def _read_all(images: Iterable[GivenImage]) -> Iterator[_Read | Failed]:
+    """Reads images until there are no more, or until the iterator says why it cannot go on."""
+    items = iter(images)
+    for number in itertools.count():
+        try:
+            given = next(items)
+        except StopIteration:
+            return
+        except InputError as error:
+            yield Failed(number, str(error))
+            return
+        yield _read(number, given)
 
 
 def _read(number: int, given: GivenImage) -> _Read | Failed:

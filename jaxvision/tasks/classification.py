@@ -5,13 +5,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import Array
 
 from jaxvision.core import (
     ClassificationBatch,
+    DatasetMetric,
     Inputs,
     OptionError,
+    Record,
+    Summary,
     Task,
     Terms,
     check_range,
@@ -19,7 +23,7 @@ from jaxvision.core import (
     restore,
 )
 from jaxvision.losses import cross_entropy
-from jaxvision.metrics import top_k_accuracy
+from jaxvision.metrics import calibration, class_scores, count_confusions, top_k_accuracy
 from jaxvision.tasks.building import (
     as_terms,
     augment_of,
@@ -45,12 +49,15 @@ def classification(
     class_names: Sequence[str] | int,
     loss: Callable[..., Any] | None = cross_entropy,
     augment: Sequence[Any] = (),
-    top_k: Sequence[int] = (1,),
+    top_k: Sequence[int] | None = None,
 ) -> Task:
     """Creates the task of telling which of several classes an image shows.
 
-    `decode` gives "label", i32[], and "probabilities", f32[K]. The metrics are "accuracy" and, for
-    each other k of `top_k`, "topK_accuracy", such as "top5_accuracy".
+    `decode` gives "label", i32[], and "probabilities", f32[K]. The metrics are "accuracy", for each
+    other k of `top_k` "topK_accuracy", such as "top5_accuracy", and "ece", the expected calibration
+    error. The tables of an evaluation are "confusions" i64[K, K], with a row for each true class;
+    "class_support", "class_precision", "class_recall" and "class_f1", each [K]; and "bin_count",
+    "bin_confidence" and "bin_accuracy", each [15], see `jaxvision.metrics.calibration`.
 
     Args:
       model: a network that gives "logits", f32[B, K].
@@ -60,12 +67,15 @@ def classification(
         a class, i32[], or a distribution, f32[K], where an augmentation mixes examples. It gets
         `key` and `step` too, if its signature names them. None: a task for evaluation only.
       augment: augmentations, see `jaxvision.augment`, one after the other.
-      top_k: numbers of guesses, of which one must be right.
+      top_k: numbers of guesses, of which one must be right. None: 1, and 5 if there are more than
+        5 classes.
     Raises:
       OptionError: an option is out of range, or does not fit the others.
     """
     class_names = names_of(class_names)
     num_classes = len(class_names)
+    if top_k is None:
+        top_k = (1, 5) if num_classes > 5 else (1,)
     top_k = tuple(top_k)
     for k in top_k:
         check_range("top_k", k, least=1, most=num_classes)
@@ -83,6 +93,10 @@ def classification(
             name: top_k_accuracy(outputs["logits"], example.label, k=k) for k, name in names.items()
         }
 
+    def summarize(collected: Any, records: Sequence[Record]) -> Summary:
+        del records
+        return _summarize(collected, num_classes)
+
     forward = forward_of(network)
     return Task(
         init=init_of(network, inputs.shape),
@@ -95,6 +109,7 @@ def classification(
         kind="classification",
         inputs=inputs,
         class_names=class_names,
+        dataset_metric=DatasetMetric(("ece",), _collect, summarize, needs_records=False),
         partners=augmentation.partners,
         origin={
             "inputs": (inputs, describe(inputs, NAMES)),
@@ -128,6 +143,34 @@ def _decode(outputs: Any, example: Any) -> dict[str, Array]:
     del example
     probabilities = jax.nn.softmax(outputs["logits"])
     return {"label": jnp.argmax(probabilities), "probabilities": probabilities}
+
+
+def _collect(outputs: Any, example: ClassificationBatch) -> dict[str, Array]:
+    """The true class, the predicted one and its probability."""
+    logits = outputs["logits"].astype(jnp.float32)
+    label = example.label if jnp.ndim(example.label) == 0 else jnp.argmax(example.label)
+    return {
+        "label": label,
+        "predicted": jnp.argmax(logits),
+        "confidence": jax.nn.softmax(logits).max(),
+    }
+
+
+def _summarize(collected: Mapping[str, np.ndarray] | None, num_classes: int) -> Summary:
+    """The calibration error, and tables of the classes and of the bins of confidence."""
+    if collected is None:  # there were no examples
+        none = np.zeros(0, np.int32)
+        collected = {"label": none, "predicted": none, "confidence": np.zeros(0, np.float32)}
+    labels, predicted = collected["label"], collected["predicted"]
+    confusions = count_confusions(labels, predicted, num_classes=num_classes)
+    of_classes = class_scores(confusions)
+    bins = calibration(labels, predicted, collected["confidence"], num_classes=num_classes)
+    tables = {
+        "confusions": confusions,
+        **{f"class_{name}": column for name, column in vars(of_classes).items()},
+        **{f"bin_{name}": column for name, column in vars(bins).items()},
+    }
+    return Summary({"ece": bins.error}, tables)
 
 
 def _loss_of(function: Callable[..., Any]) -> Callable[..., Terms]:

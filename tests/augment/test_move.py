@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import json
 from typing import Any
 
@@ -447,11 +448,11 @@ def test_augmentations_are_compared_hashed_and_written_by_their_fields(name):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_each_field_is_documented(name):
-    _, _, text = type(EVERY[name]).__doc__.partition("Attributes:")
+    _, _, text = inspect.getdoc(type(EVERY[name])).partition("Attributes:")
     documented = [
         line.split(":")[0].strip()
         for line in text.splitlines()
-        if line.startswith(" " * 6) and not line.startswith(" " * 7)
+        if line.startswith("  ") and line[2:3] > " "
     ]
     assert documented == [field.name for field in dataclasses.fields(EVERY[name])]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxvision.cli import anchors, check_data
+from jaxvision.cli import anchors, check_data, report
 from jaxvision.cli.main import run
 from jaxvision.data import Digits
 from jaxvision.engine import loop
@@ -23,9 +23,13 @@ TINY, TINY_DETECTOR = TESTS / "tiny_config.py", TESTS / "tiny_detector.py"
 
 @pytest.fixture(scope="module", autouse=True)
 def _without_curves():
-    """The tests of the engine look at curves.png; to draw it takes a second."""
+    """The tests of the engine look at curves.png; to draw it takes a second.
+
+    So do the figures of a classifier, at which test_class_report.py looks.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "draw_curves", lambda *_: None)
+        patch.setattr(report, "draw_figures", lambda *_: None)
         yield
 
 

@@ -1,6 +1,7 @@
 """Optimizers and schedules: what they do to parameters, by hand."""
 
 import dataclasses
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -214,6 +215,6 @@ def test_a_warm_up_that_cannot_be(changes, message):
 
 @pytest.mark.parametrize("options", [OptimizerOptions, ScheduleOptions, HeadWarmupOptions])
 def test_every_option_is_documented(options):
-    documented = options.__doc__.partition("Attributes:")[2].partition("Raises:")[0]
-    named = [line.strip().partition(":")[0] for line in documented.splitlines() if line[6:7] > " "]
+    text = inspect.getdoc(options).partition("Attributes:")[2].partition("Raises:")[0]
+    named = [line.strip().partition(":")[0] for line in text.splitlines() if line[2:3] > " "]
     assert named == [field.name for field in dataclasses.fields(options)]

@@ -1,8 +1,10 @@
 """`jaxvision predict`, and what training and evaluating a detector leaves behind."""
 
+import csv
 import functools
 import json
 import pathlib
+from fractions import Fraction
 
 import jax
 import numpy as np
@@ -11,9 +13,10 @@ from PIL import Image
 
 import jaxvision
 from jaxvision.cli.kinds.detection import class_table
+from jaxvision.data import VideoFrames
 from jaxvision.engine import read_run, restore_weights
 from jaxvision.interop import DarknetNetwork, read_cfg, write_weights
-from jaxvision.predict import predict
+from jaxvision.predict import VideoWriter, predict
 from tests.models.variables import random_variables
 
 
@@ -140,10 +143,52 @@ def test_darknets_files_predict_and_a_bad_image_does_not_stop_the_rest(
     assert f"failed: {tmp_path / 'broken.jpg'} cannot be read as an image" in err
     result = check_result(tmp_path / "found", out, ["b.png", "a.png"])
     assert [entry["file"] for entry in result["failed"]] == [str(tmp_path / "broken.jpg")]
-    assert sum(len(entry["detections"]) for entry in result["images"]) > 0
+    objects = [(x["file"], y) for x in result["images"] for y in x["detections"]]
+    assert objects
+    with (tmp_path / "found" / "predictions.csv").open(newline="") as table:
+        titles, *rows = csv.reader(table)
+    assert titles == ["file", "frame", "time", "label", "score", "x", "y", "width", "height"]
+    assert [[row[0], *row[3:]] for row in rows] == [
+        [file, x["label"], *map(str, [x["score"], *x["bbox"]])] for file, x in objects
+    ]
     code, out, _ = command("predict", *darknet, "--out=found", "--score=1", *images[1:])
     assert code == 0
     assert json.loads(out)["objects"] == 0
+
+
+@pytest.mark.slow
+def test_videos_are_predicted_frame_by_frame_up_to_a_damage(darknet, command, tmp_path):
+    pytest.importorskip("av")
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        with VideoWriter(tmp_path / f"{name}.mp4", Fraction(12)) as writer:
+            for _ in range(20):
+                writer.write(rng.integers(0, 256, (33, 47, 3), np.uint8))
+    content = bytearray((tmp_path / "b.mp4").read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 3000] = bytes(3000)
+    (tmp_path / "b.mp4").write_bytes(content)
+    (tmp_path / "c.mp4").touch()
+    code, out, err = command("predict", *darknet, "--out=found", "--score=0.05", tmp_path)
+    assert code == 1, err
+    summary = json.loads(out.splitlines()[-1])
+    result = json.loads((tmp_path / "found" / "predictions.json").read_text())
+    whole, damaged = result["videos"]
+    assert [x["frame"] for x in whole["frames"]] == list(range(20))
+    np.testing.assert_allclose([x["time"] for x in whole["frames"]], np.arange(20) / 12, atol=1e-3)
+    assert (whole["width"], whole["height"], whole["frame_rate"]) == (48, 34, 12)
+    kept = len(damaged["frames"])
+    assert 0 < kept < 20
+    assert [pathlib.Path(x["file"]).name for x in result["failed"]] == ["b.mp4", "c.mp4"]
+    assert f"use the {kept} frames before it" in result["failed"][0]["reason"]
+    for video in result["videos"]:
+        pictures = list(VideoFrames(video["video"]))
+        assert len(pictures) == len(video["frames"])
+        assert pictures[0].shape == (34, 48, 3)
+    objects = sum(len(x["detections"]) for x in (*whole["frames"], *damaged["frames"]))
+    assert (summary["frames"], summary["objects"]) == (20 + kept, objects)
+    table = (tmp_path / "found" / "predictions.csv").read_text().splitlines()
+    assert len(table) == 1 + objects
 
 
 def test_a_picture_never_takes_the_place_of_an_image(darknet, data, command, tmp_path):
@@ -191,9 +236,9 @@ def test_wrong_arguments_are_one_line(darknet, detector, data, command, tmp_path
     cases = [
         ([*darknet, image], "no --out: give the folder"),
         ([*darknet, "--out=x"], "no images: give files, folders or patterns"),
-        ([*darknet[:2], "--out=x", image], "give either --workdir, or all of --cfg, --weights and"),
+        ([*darknet[:2], "--out=x", image], "--cfg needs --names too"),
         ([*darknet, f"--workdir={detector.folder}", "--out=x", image], "give either --workdir"),
-        (["--out=x", image], "give either --workdir, or all of --cfg"),
+        (["--out=x", image], "give either --workdir=DIR, or --model=NAME or --config=NAME with"),
         ([*darknet, "--out=x", "--score=1.5", image], "--score is 1.5"),
         ([*darknet, "--out=x", "--batch_size=0", image], "--batch_size is 0"),
         ([*darknet, "--out=x", "nothing.png"], "'nothing.png': there is no such file or folder"),
@@ -202,6 +247,7 @@ def test_wrong_arguments_are_one_line(darknet, detector, data, command, tmp_path
             [*darknet[:2], f"--names={darknet[0][6:]}", "--out=x", image],
             "--names has 16 names, but the detector",
         ),
+        ([*darknet, "--out=x", "--top-k=0", image], "--top_k is 0"),
         ([*darknet, "--ouch=x", image], "Unknown command line flag 'ouch'"),
     ]
     for arguments, message in cases:
@@ -212,7 +258,8 @@ def test_wrong_arguments_are_one_line(darknet, detector, data, command, tmp_path
 def test_help_tells_the_flags(command):
     code, out, _ = command("predict", "--help")
     assert code == 0
-    assert "--score: least score of what is found" in out
+    assert "--score: detectors: least score of an object" in out
+    assert out.count("--recursive") == 1
     assert "--cfg=yolov3.cfg" in out
 
 
@@ -254,3 +301,40 @@ def test_a_run_starts_from_the_weights_of_another(detector, command, tmp_path):
     code, _, err = command("train", *config, "--config.init_from=nowhere", "--workdir=other")
     assert code == 2
     assert "no run in nowhere" in err
+
+
+def test_a_classifier_names_its_classes_in_folders_patterns_and_grey_files(
+    trained, colors, command, tmp_path
+):
+    new = tmp_path / "new"
+    for folder, channels in (("", (0,)), ("deep/er", (2,)), ("deep/.hidden", (0, 1, 2))):
+        image = np.zeros((32, 32, 3), np.uint8)
+        image[..., channels] = 200
+        (new / folder).mkdir(parents=True)
+        Image.fromarray(image).save(new / folder / "a.png")
+    Image.fromarray(image[..., 0]).save(new / "deep" / "grey.png")
+    run = f"--workdir={trained('colors').folder}"
+    for given, files in (
+        ([new], ["a.png"]),
+        (["-r", new], ["a.png", "deep/er/a.png", "deep/grey.png"]),
+        (["new/**/*.png", "new/a.png"], ["a.png", "deep/er/a.png", "deep/grey.png"]),
+    ):
+        code, _, err = command("predict", run, "--out=found", "--top-k=2", *given)
+        assert code == 0, err
+        result = json.loads((tmp_path / "found" / "predictions.json").read_text())
+        found = [(tmp_path / x["file"]).relative_to(new).as_posix() for x in result["images"]]
+        assert sorted(found) == files
+    pictures = [pathlib.Path(x["picture"]).name for x in result["images"]]
+    assert sorted(pictures) == ["a.png", "a_2.png", "grey.png"]
+    for entry in result["images"]:
+        assert (
+            entry["label"]
+            == entry["classes"][0]["label"]
+            == max(entry["probabilities"], key=entry["probabilities"].get)
+        )
+        assert sum(entry["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+    table = (tmp_path / "found" / "predictions.csv").read_text().splitlines()
+    assert table[0] == "file,frame,time,rank,label,score"
+    assert [line.split(",")[3] for line in table[1:]] == ["1", "2"] * 3
+    first = result["images"][0]["classes"][0]
+    assert table[1].endswith(f",,,1,{first['label']},{first['score']}")

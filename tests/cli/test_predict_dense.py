@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from jaxvision.cli.kinds.segmentation import overlap_table
-from jaxvision.data.sources.mask_folders import read_mask
+from jaxvision.data import VideoFrames, read_mask
+from jaxvision.predict import VideoWriter
 from tests.cli.conftest import result_of
 from tests.marks import long_but
 
@@ -51,6 +52,12 @@ def test_segmentation_gives_pictures_and_labels(kind, trained, evaluated, comman
         width, height = size_of(entry["picture"])
         assert width >= entry["width"]
         assert height >= entry["height"]
+    pytest.importorskip("av")
+    with VideoWriter("film.mp4", 5) as writer:
+        for value in (0, 200):
+            writer.write(np.full((20, 30, 3), value, np.uint8))
+    result_of(command, "predict", f"--workdir={workdir}", "--out=found", "film.mp4")
+    assert [x.shape for x in VideoFrames("found/film.mp4")] == [(20, 30, 3)] * 2
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """What every public metric of one example promises, by table: a new one that is missing fails.
 
 Metrics on the host, which see whole data sets, are not in it: their rules are tested in
-test_coco.py, test_voc.py and test_detection_tables.py.
+test_coco.py, test_voc.py, test_detection_tables.py and test_class_scores.py.
 """
 
 import pytest
@@ -13,12 +13,17 @@ from tests.makers import mask, normal, uniform, whole
 from tests.reference import metrics as reference
 
 ON_THE_HOST = {
+    "Calibration",
+    "ClassScores",
     "CocoResult",
     "DetectionAccumulator",
     "DetectionTable",
     "ObjectTable",
     "VocResult",
+    "calibration",
+    "class_scores",
     "coco_average_precision",
+    "count_confusions",
     "voc_average_precision",
 }
 

@@ -8,6 +8,8 @@ from jaxvision.predict import (
     DRAW,
     DetectedObjects,
     Prediction,
+    draw_class_tags,
+    draw_classification,
     draw_detections,
     draw_labels,
     draw_landmarks,
@@ -34,6 +36,22 @@ def test_a_class_is_written_above_the_image():
     np.testing.assert_array_equal(drawn("classification", result, ()), captioned("dog 0.88"))
     nameless = {**result, "label": None}
     np.testing.assert_array_equal(drawn("classification", nameless, ()), captioned("class 1 0.88"))
+
+
+def test_several_classes_are_written_in_lines_or_over_the_image():
+    result = {"index": 1, "label": "dog", "probabilities": np.float32([0.125, 0.875])}
+    one, two, more = (
+        draw_classification(Prediction("a.png", IMAGE, result), NAMES, top_k=k) for k in (1, 2, 9)
+    )
+    assert two.shape[0] > one.shape[0]
+    np.testing.assert_array_equal(two, more)
+    height = IMAGE.shape[0]
+    gap = (two.shape[1] - IMAGE.shape[1]) // 2
+    np.testing.assert_array_equal(two[-gap - height : -gap, gap : gap + IMAGE.shape[1]], IMAGE)
+    over = draw_class_tags(IMAGE, [(1, "dog 0.88"), (0, "cat 0.12")])
+    assert over.shape == IMAGE.shape
+    np.testing.assert_array_equal(over[35:], IMAGE[35:])
+    assert (over[:25, :20] != IMAGE[:25, :20]).mean() > 0.8
 
 
 @pytest.mark.parametrize("masked", [False, True])

@@ -10,6 +10,22 @@ def top_k_accuracy(logits, target, *, k=1):
     return np.array(float(target in ranked[:k])), np.array(1.0)
 
 
+def expected_calibration_error(confidence, right, bins):
+    error = 0.0
+    for m in range(1, bins + 1):
+        rows = [
+            (float(c), float(r))
+            for c, r in zip(confidence, right, strict=True)
+            if (m - 1) / bins < c <= m / bins or (m == 1 and c == 0)
+        ]
+        if rows:
+            mean_confidence, accuracy = (
+                sum(column) / len(rows) for column in zip(*rows, strict=True)
+            )
+            error += len(rows) / len(confidence) * abs(accuracy - mean_confidence)
+    return error
+
+
 def _counted(predicted, target, mask, ignore_label):
     """The (predicted, target) labels of the pixels that count."""
     shown = np.ones(target.shape, bool) if mask is None else mask

@@ -529,6 +529,28 @@ def test_several_numbers_of_guesses():
     assert terms == {"accuracy": (1, 3), "top2_accuracy": (2, 3)}
 
 
+def test_the_metric_over_all_examples_counts_confusions_and_calibration():
+    metric = task_of().dataset_metric
+    assert not metric.needs_records
+    logits = jnp.log(np.float32([[0.7, 0.1, 0.1, 0.1], [0.1, 0.1, 0.1, 0.7], [1, 1, 1, 1]]))
+    batch = jax.tree.map(lambda x: x[:3], batch_of()).replace(label=np.int32([0, 1, 2]))
+    collected = jax.device_get(jax.vmap(metric.collect)({"logits": logits}, batch))
+    numbers, tables = metric.summarize(collected, ())
+    expected = np.zeros((4, 4))
+    expected[[0, 1, 2], [0, 3, 0]] = 1
+    np.testing.assert_array_equal(tables["confusions"], expected)
+    np.testing.assert_array_equal(tables["class_support"], [1, 1, 1, 0])
+    assert numbers["ece"] == pytest.approx(2 / 3 * abs(0.5 - 0.7) + 1 / 3 * 0.25, rel=1e-5)
+    assert metric.summarize(None, ()).numbers == {"ece": 0.0}
+
+
+def test_five_guesses_are_measured_of_more_than_five_classes():
+    for count, k in ((5, [1]), (6, [1, 5])):
+        model = create_model("lenet5", num_classes=count)
+        task = classification(model, INPUTS, class_names=count)
+        assert task.origin["metrics"][1] == {"top_k": k}
+
+
 def test_classes_have_names_or_numbers():
     assert task_of().class_names == ("0", "1", "2", "3")
     names = ("cat", "dog", "cow", "hen")

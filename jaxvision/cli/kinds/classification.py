@@ -11,12 +11,16 @@ from jaxvision import augment as aug
 from jaxvision import data, tasks
 from jaxvision.cli.code import Code
 from jaxvision.cli.kinds.augmentation import wanted_of
+from jaxvision.cli.kinds.class_report import (
+    class_figures,
+    class_files,
+    class_table,
+    worst_mistakes,
+)
 from jaxvision.cli.kinds.kind import Built, DataOptions, Kind, Result, build_model, find_loss
 from jaxvision.cli.options import option_paths, read_group
 from jaxvision.core import Inputs, OptionError, check_range, under
-from jaxvision.predict import Prediction, draw_prediction
-
-_RANKED = 5  # classes of an image in predictions.json
+from jaxvision.predict import Prediction, draw_class_tags, draw_classification
 
 
 @dataclass(frozen=True)
@@ -187,16 +191,31 @@ def _tfds(options: ClassificationData, split: str) -> data.Source:
     return data.Tfds(options.name, options.own_split(split), dir=options.dir)
 
 
-def results(prediction: Prediction, task: Any) -> Result:
-    """A picture with the class above it; the classes of an image, the most probable first."""
+def results(prediction: Prediction, task: Any, *, top_k: int = 5) -> Result:
+    """A picture with the classes above it; the classes of an image, the most probable first.
+
+    Args:
+      prediction: of the image.
+      task: that predicted.
+      top_k: classes to name.
+    """
     probabilities = prediction.result["probabilities"]
-    ranked = np.argsort(-probabilities, kind="stable")[:_RANKED].tolist()
+    ranked = np.argsort(-probabilities, kind="stable")[:top_k].tolist()
     names = task.class_names or [str(number) for number in range(len(probabilities))]
-    entry = {
-        "label": names[ranked[0]],
-        "probabilities": {names[i]: round(float(probabilities[i]), 5) for i in ranked},
-    }
-    return Result(entry, (draw_prediction(prediction, "classification", task.class_names),))
+    classes = [
+        {"label": names[i], "index": i, "score": round(float(probabilities[i]), 5)} for i in ranked
+    ]
+    probable: dict[str, float] = {}
+    for found in classes:  # of equal names, the most probable class counts
+        probable.setdefault(found["label"], found["score"])
+    entry = {"label": classes[0]["label"], "probabilities": probable, "classes": classes}
+    return Result(entry, (draw_classification(prediction, task.class_names, top_k=top_k),))
+
+
+def frame(prediction: Prediction, result: Result) -> np.ndarray:
+    """A frame of a video, with the classes over its top left corner."""
+    tags = [(x["index"], f"{x['label']} {x['score']:.2f}") for x in result.entry["classes"]]
+    return draw_class_tags(prediction.image, tags)
 
 
 CLASSIFICATION = Kind(
@@ -212,6 +231,13 @@ CLASSIFICATION = Kind(
     },
     build=build,
     transform=lambda task: data.ToClassification(task.inputs, len(task.class_names)),
+    table=class_table,
+    pictures=worst_mistakes,
+    page="mistakes",
+    csv=class_files,
+    figures=class_figures,
     results=results,
+    options=("top_k",),
+    frame=frame,
     empty=lambda image, classes: {"label": 0},
 )

@@ -99,6 +99,10 @@ class Result(NamedTuple):
     files: tuple[np.ndarray, ...]
 
 
+def _first_file(prediction: Prediction, result: Result) -> np.ndarray:
+    return result.files[0]
+
+
 def _same(options: Any, records: Source) -> Source:
     return records
 
@@ -116,7 +120,13 @@ class Kind:
       transform: (task) -> what makes an example of a record, in evaluation.
       table: (evaluation's tables, class names) -> lines of text; None: there is no table.
       pictures: (run, examples) -> rows of captioned pictures; None: there are none.
+      page: name of the page of these pictures, which has the split after it.
+      csv: (run, examples) -> name of a CSV file -> its rows, the titles first; None: likewise.
+      figures: (evaluation's tables, class names) -> name -> figure of matplotlib; None: likewise.
       results: (prediction, task) -> what prediction leaves; None: predict does not take it.
+      options: names of the flags of predict that `results` takes as keywords.
+      frame: (prediction, what it leaves) -> the picture as a frame of a video, which has the same
+        size for all images of one size.
       files: patterns of the names of its files, the picture's first; "{}" stands for the image.
       trained_on: (options of the data, records) -> the parts of the records to train on.
       measured_on: likewise, to evaluate on.
@@ -132,7 +142,12 @@ class Kind:
     transform: Callable[[Task], Any]
     table: Callable[[Mapping[str, np.ndarray], Sequence[str]], str] | None = None
     pictures: Callable[["Shown"], list[dict[str, np.ndarray]]] | None = None
-    results: Callable[[Prediction, Task], Result] | None = None
+    page: str = "predictions"
+    csv: Callable[["Shown"], Mapping[str, Sequence[Sequence[Any]]]] | None = None
+    figures: Callable[[Mapping[str, np.ndarray], Sequence[str]], Mapping[str, Any]] | None = None
+    results: Callable[..., Result] | None = None
+    options: tuple[str, ...] = ()
+    frame: Callable[[Prediction, Result], np.ndarray] = _first_file
     files: tuple[str, ...] = ("{}.png",)
     trained_on: Callable[[Any, Source], Source] = _same
     measured_on: Callable[[Any, Source], Source] = _same

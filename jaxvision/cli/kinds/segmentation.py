@@ -177,6 +177,11 @@ def results(prediction: Prediction, task: Any) -> Result:
     return Result({"shares": shares}, (draw_labels(prediction.image, labels, names), labels))
 
 
+def _without_legend(prediction: Prediction, result: Result) -> np.ndarray:
+    height, width = prediction.image.shape[:2]
+    return result.files[0][:height, :width]
+
+
 SEGMENTATION = Kind(
     name="segmentation",
     groups={
@@ -196,6 +201,7 @@ SEGMENTATION = Kind(
     table=overlap_table,
     pictures=pictures,
     results=results,
+    frame=_without_legend,
     files=("{}.png", "labels/{}.png"),
     empty=lambda image, classes: {"labels": np.full(image.shape[:2], IGNORED, np.uint8)},
 )

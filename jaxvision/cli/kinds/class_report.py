@@ -1,0 +1,178 @@
+"""What an evaluation of a classifier shows: tables, figures and the worst mistakes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxvision.cli.kinds.kind import PICTURES, Shown, to_look_at
+from jaxvision.data.transforms.placing import with_channels
+
+_LISTED = 30
+"""Classes that a printed table and the picture of a confusion matrix have at most."""
+_PAIRS = 20  # of classes that are confused, in a figure
+_LETTERS = 40  # of a class's name, in a figure
+
+Tables = Mapping[str, np.ndarray]
+"""Those of an evaluation, see `jaxvision.tasks.classification`."""
+
+
+def class_table(tables: Tables, class_names: Sequence[str]) -> str:
+    """Support, precision, recall and F1 score of each class, as lines of text.
+
+    Of many classes, those with the lowest F1 scores are listed. A number that no example defines is
+    a dash.
+    """
+    support, f1 = tables["class_support"], tables["class_f1"]
+    shown: Sequence[int] = range(len(class_names))
+    title, last = "class", ""
+    if len(class_names) > _LISTED:
+        there = np.flatnonzero(support)
+        shown = there[np.argsort(f1[there], kind="stable")][:_LISTED].tolist()
+        title = "worst classes"
+        last = f"\n(of {len(class_names)} classes; the file of the classes has all)"
+    width = max(map(len, ["mean", title, *(class_names[i] for i in shown)]))
+    lines = [f"{title:<{width}}  support  precision  recall      F1"]
+    for i in shown:
+        columns = (tables[f"class_{name}"][i] for name in ("precision", "recall", "f1"))
+        lines.append(_line(class_names[i], width, support[i], columns, there=support[i] > 0))
+    there = support > 0
+    means = (
+        tables[f"class_{name}"][there].mean() if there.any() else 0.0
+        for name in ("precision", "recall", "f1")
+    )
+    lines.append(_line("mean", width, support.sum(), means, there=there.any()))
+    return "\n".join(lines) + last
+
+
+def _line(name: str, width: int, support: int, columns: Any, *, there: bool) -> str:
+    shown = [f"{x:.3f}" if there else "-" for x in columns]
+    return f"{name:<{width}}  {support:>7}  {shown[0]:>9}  {shown[1]:>6}  {shown[2]:>6}"
+
+
+def class_files(shown: Shown) -> dict[str, list[list[Any]]]:
+    """The rows of the CSV files: of classes, their confusions, the confidence and the mistakes."""
+    tables, class_names = shown.evaluation.tables, shown.task.class_names
+    columns = ("support", "precision", "recall", "f1")
+    of_classes = zip(class_names, *(tables[f"class_{x}"].tolist() for x in columns), strict=True)
+    of_truth = zip(class_names, tables["confusions"].tolist(), strict=True)
+    bins = len(tables["bin_count"])
+    edges = np.round(np.arange(bins + 1) / bins, 6).tolist()
+    of_bins = (tables[f"bin_{x}"].tolist() for x in ("count", "confidence", "accuracy"))
+    return {
+        "classes": [["class", *columns], *map(list, of_classes)],
+        "confusions": [
+            ["truth \\ predicted", *class_names],
+            *([name, *counts] for name, counts in of_truth),
+        ],
+        "calibration": [
+            ["more_than", "at_most", "count", "confidence", "accuracy"],
+            *map(list, zip(edges[:-1], edges[1:], *of_bins, strict=True)),
+        ],
+        "mistakes": [
+            ["example", "truth", "predicted", "confidence"],
+            *(
+                [shown.records.where(index), truth, predicted, round(confidence, 5)]
+                for index, truth, predicted, confidence in _mistakes(shown)
+            ),
+        ],
+    }
+
+
+def most_confused(confusions: np.ndarray, most: int) -> list[tuple[int, int, int]]:
+    """The pairs of classes that are confused most often: (truth, predicted, examples)."""
+    wrong = confusions * ~np.eye(len(confusions), dtype=bool)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
+    return [(int(t), int(p), int(wrong[t, p])) for t, p in pairs if wrong[t, p]]
+
+
+def class_figures(tables: Tables, class_names: Sequence[str]) -> dict[str, Any]:
+    """Figures of matplotlib: the confusions of the classes, and the reliability diagram."""
+    names = [name[:_LETTERS] for name in class_names]
+    draw = _draw_confusions if len(names) <= _LISTED else _draw_pairs
+    bins = (tables[f"bin_{name}"] for name in ("count", "confidence", "accuracy"))
+    return {
+        "confusions": draw(tables["confusions"], names),
+        "calibration": _draw_reliability(*bins),
+    }
+
+
+def _draw_confusions(confusions: np.ndarray, names: Sequence[str]) -> Any:
+    """The matrix: a row for each true class, coloured by the share of its examples."""
+    # Imported late, because that takes a second; and without a display.
+    from matplotlib.figure import Figure
+
+    side = 3 + 0.42 * len(names)
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axes = figure.subplots()
+    shares = confusions / np.maximum(confusions.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(confusions):
+        if count:
+            color = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, count, ha="center", va="center", color=color, fontsize=8)
+    axes.set_xticks(range(len(names)), names, rotation=90)
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="predicted class", ylabel="true class", title="examples of each class")
+    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    return figure
+
+
+def _draw_pairs(confusions: np.ndarray, names: Sequence[str]) -> Any:
+    """The pairs of classes that are confused most often."""
+    from matplotlib.figure import Figure
+
+    pairs = most_confused(confusions, _PAIRS)
+    support = confusions.sum(axis=1)
+    figure = Figure(figsize=(9, 1.5 + 0.3 * len(pairs)), layout="constrained")
+    axes = figure.subplots()
+    counts = [count for _, _, count in pairs]
+    axes.barh(range(len(pairs)), counts, color="C0")
+    for place, (truth, _, count) in enumerate(pairs):
+        axes.text(count, place, f" {count} of {support[truth]}", va="center", fontsize=8)
+    labels = [f"{names[truth]} taken for {names[predicted]}" for truth, predicted, _ in pairs]
+    axes.set_yticks(range(len(pairs)), labels, fontsize=8)
+    axes.invert_yaxis()
+    axes.margins(x=0.15)
+    axes.set(xlabel="examples", title=f"what is confused most often, of {len(names)} classes")
+    return figure
+
+
+def _draw_reliability(count: np.ndarray, confidence: np.ndarray, accuracy: np.ndarray) -> Any:
+    """The accuracy at each confidence, and how many examples have it."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 6), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    bins, examples = len(count), max(1, count.sum())
+    left, there = np.arange(bins) / bins, count > 0
+    error = (count * np.abs(accuracy - confidence)).sum() / examples
+    upper.bar(left, accuracy, 1 / bins, align="edge", edgecolor="white", label="accuracy")
+    upper.plot(confidence[there], accuracy[there], "k.", label="mean confidence of the bin")
+    upper.plot([0, 1], [0, 1], "k--", linewidth=0.8, label="perfectly calibrated")
+    upper.set(ylabel="accuracy", ylim=(0, 1), title=f"expected calibration error {error:.4f}")
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+    lower.bar(left, count / examples, 1 / bins, align="edge", edgecolor="white", color="C1")
+    lower.set(xlabel="confidence", ylabel="share of examples", xlim=(0, 1))
+    return figure
+
+
+def worst_mistakes(shown: Shown) -> list[dict[str, np.ndarray]]:
+    """The images that were given a wrong class with the highest confidence, and both classes."""
+    rows = []
+    for index, truth, predicted, confidence in _mistakes(shown)[:PICTURES]:
+        image, _ = to_look_at(with_channels(np.asarray(shown.records[index]["image"]), 3))
+        rows.append({f"found {predicted} ({confidence:.2f}), truth {truth}": image})
+    return rows
+
+
+def _mistakes(shown: Shown) -> list[tuple[int, str, str, float]]:
+    """(index, true class, predicted class, confidence) of each, the most confident one first."""
+    labels, predicted, confidence = (
+        np.asarray(shown.evaluation.collected[x]) for x in ("label", "predicted", "confidence")
+    )
+    names = shown.task.class_names
+    wrong = np.flatnonzero(labels != predicted)
+    order = wrong[np.argsort(-confidence[wrong], kind="stable")].tolist()
+    return [(i, names[labels[i]], names[predicted[i]], float(confidence[i])) for i in order]
