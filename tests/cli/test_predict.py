@@ -237,7 +237,10 @@ def test_wrong_arguments_are_one_line(darknet, detector, data, command, tmp_path
         ([*darknet, image], "no --out: give the folder"),
         ([*darknet, "--out=x"], "no images: give files, folders or patterns"),
         ([*darknet[:2], "--out=x", image], "--cfg needs --names too"),
-        ([*darknet, f"--workdir={detector.folder}", "--out=x", image], "give either --workdir"),
+        (
+            [*darknet, f"--workdir={detector.folder}", "--out=x", image],
+            "--workdir does not go with --cfg",
+        ),
         (["--out=x", image], "give either --workdir=DIR, or --model=NAME or --config=NAME with"),
         ([*darknet, "--out=x", "--score=1.5", image], "--score is 1.5"),
         ([*darknet, "--out=x", "--batch_size=0", image], "--batch_size is 0"),
