@@ -13,6 +13,7 @@ from jax import Array
 
 from jaxvision.core import ImageBatch, InputError, Task, check_array, check_range
 from jaxvision.data import read_image
+from jaxvision.data.sources.photographs import is_grey
 from jaxvision.data.transforms.placing import fit_image, with_channels
 from jaxvision.predict.restorer import Restorer
 from jaxvision.predict.results import CONVERT
@@ -71,7 +72,7 @@ def predict(
       segmentation: int[H, W], with 255 where the network gives no label, as outside of a crop. If
         `inputs.resize` is None, images of other sizes are cut into overlapping tiles.
       restoration: u8[factor H, factor W, 3]. The task has the fields `color`, `factor`, `enlarged`,
-        `tile` and `margin` of `jaxvision.tasks.Restoration`.
+        `tile`, `margin` and perhaps `border` of `jaxvision.tasks.Restoration`.
       any other: what `task.decode` gives, as numpy arrays.
 
     Args:
@@ -130,6 +131,7 @@ def restorer_of(task: Any, variables: Any, *, batch_size: int = 1) -> Restorer:
         tile=task.tile // shrunk,
         margin=task.margin // shrunk,
         batch_size=batch_size,
+        border=getattr(task, "border", "reflect"),
     )
 
 
@@ -168,23 +170,33 @@ def _whole(images: Any) -> ImageBatch:
 
 
 class _Read(NamedTuple):
-    """An image that was read: its source, what names it in messages, and its RGB pixels."""
+    """An image that was read.
+
+    Attributes:
+      source: as of `Prediction`.
+      where: names it in messages.
+      image: u8[H, W, 3], RGB.
+      grey: whether it was stored without colours.
+    """
 
     source: Any
     where: str
     image: np.ndarray
+    grey: bool
 
 
 def _read(number: int, given: GivenImage) -> _Read | Failed:
     """Reads an image, or says why that is not possible."""
     if isinstance(given, str | os.PathLike):
         try:
-            return _Read(given, str(given), read_image(given))
+            return _Read(given, str(given), read_image(given), is_grey(given))
         except InputError as error:
             return Failed(given, str(error))
     where = f"image {number}"
     try:
-        return _Read(number, where, with_channels(np.asarray(given), 3))
+        pixels = np.asarray(given)
+        grey = pixels.ndim == 2 or pixels.shape[2:] == (1,)
+        return _Read(number, where, with_channels(pixels, 3), grey)
     except InputError as error:
         return Failed(number, f"{where}: {error}")
 
@@ -192,12 +204,13 @@ def _read(number: int, given: GivenImage) -> _Read | Failed:
 def _each(
     images: Iterable[_Read | Failed], result_of: Callable[[np.ndarray], Any]
 ) -> Iterator[Prediction | Failed]:
-    """Predicts for one image at a time."""
+    """Predicts for one image at a time, a grey one as u8[H, W, 1]."""
     for item in images:
         if isinstance(item, Failed):
             yield item
         else:
-            yield Prediction(item.source, item.image, result_of(item.image))
+            given = item.image[..., :1] if item.grey else item.image
+            yield Prediction(item.source, item.image, result_of(given))
 
 
 def _in_batches(

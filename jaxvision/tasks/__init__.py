@@ -13,10 +13,12 @@ from jaxvision.tasks.composite_losses import (
 from jaxvision.tasks.decoding import DetectOptions, HeatmapDecode, detect
 from jaxvision.tasks.degradations import (
     DEGRADATIONS,
+    PROTOCOLS,
     Degradation,
     Downscale,
     DownscaleUpscale,
     GaussianNoise,
+    protocol,
 )
 from jaxvision.tasks.detection import detection, restore_detection
 from jaxvision.tasks.detectors import DETECTORS, Detector
@@ -37,6 +39,7 @@ RESTORE: dict[str, Callable[..., Task]] = {
 __all__ = [
     "DEGRADATIONS",
     "DETECTORS",
+    "PROTOCOLS",
     "RESTORE",
     "Degradation",
     "DetectOptions",
@@ -53,6 +56,7 @@ __all__ = [
     "detectors",
     "gaussian_loss",
     "landmarks",
+    "protocol",
     "restoration",
     "segmentation",
     "segmentation_loss",
