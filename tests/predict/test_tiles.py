@@ -234,7 +234,7 @@ def test_the_results_of_overlapping_tiles_are_averaged(cut):
         count[rows, columns] += 1
     assert count.max() > 1
     np.testing.assert_allclose(found, np.stack(2 * [total / count], axis=-1), rtol=1e-6)
-    with pytest.raises(InputError, match="^predict gives int32: give floats, which"):
+    with pytest.raises(InputError, match=r"^predict gives int32: give floats, which"):
         predict_in_tiles(
             lambda x: jnp.zeros(x.shape, int), image_of(9, 9), tile=8, margin=1, average=True
         )
