@@ -70,7 +70,8 @@ def predict(
       detection: `DetectedObjects`.
       landmarks: a dictionary with "points", f64[K, 2], xy, and "scores", f64[K].
       segmentation: int[H, W], with 255 where the network gives no label, as outside of a crop. If
-        `inputs.resize` is None, images of other sizes are cut into overlapping tiles.
+        `inputs.resize` is None, images of other sizes are cut into overlapping tiles, as
+        `tile_overlap` and `tile_average` of `jaxvision.tasks.Segmentation` say.
       restoration: u8[factor H, factor W, 3]. The task has the fields `color`, `factor`, `enlarged`,
         `tile`, `margin` and perhaps `border` of `jaxvision.tasks.Restoration`.
       any other: what `task.decode` gives, as numpy arrays.
@@ -226,7 +227,11 @@ def _in_batches(
     convert = CONVERT.get(task.kind, lambda task, decoded, placement, size: decoded)
     tiled = None
     if task.kind == "segmentation" and task.inputs.resize is None:
-        tiled = _Tiled(task, variables, run, batch_size)
+        # A task that is made by hand may lack these fields.
+        average = getattr(task, "tile_average", False)
+        of_tiles = functions._replace(decode=task.scores) if average else functions
+        label = functools.partial(compiled, of_tiles, variables)
+        tiled = _Tiled(task, variables, label, batch_size)
 
     while chunk := list(itertools.islice(images, batch_size)):
         fitted: dict[int, FittedImage] = {}
@@ -260,7 +265,7 @@ class _Tiled:
     Args:
       task: of segmentation.
       variables: of the network.
-      run: (batch) -> int[B, h, w], jitted.
+      run: (batch) -> int[B, h, w], or the probabilities f32[B, h, w, K], jitted.
       batch_size: tiles in a batch.
     """
 
@@ -272,6 +277,11 @@ class _Tiled:
         outputs = jax.eval_shape(functools.partial(outputs_of, task), variables, like)
         self._labelled = jax.eval_shape(run, like).shape[1:3]
         self._step = stride_of_maps(outputs if isinstance(outputs, Mapping) else ())
+        self._how = {
+            name: getattr(task, f"tile_{name}")
+            for name in ("overlap", "average")
+            if hasattr(task, f"tile_{name}")
+        }
 
     def applies(self, image: np.ndarray) -> bool:
         """Whether the network cannot label the image u8[H, W, C] as a whole."""
@@ -286,4 +296,5 @@ class _Tiled:
             labelled=self._labelled,
             step=self._step,
             batch_size=self._batch_size,
+            **self._how,
         )

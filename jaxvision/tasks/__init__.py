@@ -25,7 +25,7 @@ from jaxvision.tasks.detectors import DETECTORS, Detector
 from jaxvision.tasks.freezing import with_frozen_statistics
 from jaxvision.tasks.landmarks import landmarks, restore_landmarks
 from jaxvision.tasks.restoration import Restoration, restoration, restore_restoration
-from jaxvision.tasks.segmentation import restore_segmentation, segmentation
+from jaxvision.tasks.segmentation import Segmentation, restore_segmentation, segmentation
 
 RESTORE: dict[str, Callable[..., Task]] = {
     "classification": restore_classification,
@@ -49,6 +49,7 @@ __all__ = [
     "GaussianNoise",
     "HeatmapDecode",
     "Restoration",
+    "Segmentation",
     "binary_segmentation_loss",
     "classification",
     "detect",

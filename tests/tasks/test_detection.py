@@ -63,13 +63,21 @@ def detector_of(version="yolov2", *, fields=(), anchors=ANCHORS, **options):
     return getattr(detectors, version)(*arguments, **options)
 
 
-def make(version="yolov2", *augment, inputs=INPUTS, train_difficult=False, **options):
+def make(
+    version="yolov2",
+    *augment,
+    inputs=INPUTS,
+    train_difficult=False,
+    voc_inclusive=False,
+    **options,
+):
     return detection(
         detector_of(version, **options),
         inputs,
         class_names=NAMES,
         augment=augment,
         train_difficult=train_difficult,
+        voc_inclusive=voc_inclusive,
     )
 
 
@@ -305,6 +313,31 @@ def perfect(batch):
 
 def summary_of(found, records):
     return task_of("yolov2").dataset_metric.summarize(found, records)
+
+
+def test_voc_may_add_the_last_pixel_to_detections():
+    """An object in pixels 0 to 9 is [0, 0, 10, 10] here; a script finds [0, 0, 9, 4] in its file,
+    and counts 10 x 5 pixels: an IoU of 0.5, instead of 0.36."""
+    records = [
+        {
+            "boxes": np.float64([[0, 0, 10, 10]]),
+            "labels": np.array([0]),
+            "crowd": np.array([False]),
+            "difficult": np.array([False]),
+        }
+    ]
+    found = Detections(
+        boxes=np.float32([[[0, 0, 9, 4]]]),
+        scores=np.float32([[0.9]]),
+        labels=np.array([[0]]),
+        valid=np.array([[True]]),
+    )
+    task = make("yolov2", voc_inclusive=True)
+    again = RESTORE["detection"](as_json(task))
+    for each, expected in ((task, 1), (again, 1), (task_of("yolov2"), 0)):
+        numbers = each.dataset_metric.summarize(found, records).numbers
+        assert numbers["mAP_VOC"] == expected
+        assert numbers["AP50"] == 0
 
 
 def test_what_equals_the_objects_has_an_ap_of_one():
