@@ -21,14 +21,13 @@ def get_config():
 
     config.data.source = "photographs"
     config.data.validation_fraction = 0.0  # there is one photograph to train on, and one to test on
-    config.data.color = "luminance"
     config.data.image_size = 33
     config.data.patches = 8000
     config.data.tile = 126
-    config.data.margin = 15
 
     config.degradation.name = "downscale_upscale"
     config.degradation.factor = 3
+    config.degradation.protocol = "srcnn"
 
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 1e-3

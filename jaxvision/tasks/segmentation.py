@@ -210,7 +210,7 @@ def segmentation(
             "loss": (task_loss, described(loss=loss, auxiliary=auxiliary)),
             "augment": (augmentation, described(augment=tuple(augment))),
             "metrics": (metrics, {}),
-            "decode": (decode, {}),
+            "decode": (decode, how),
             "scores": (scores, {}),
         },
         scores=scores,
@@ -226,13 +226,13 @@ def restore_segmentation(parts: Mapping[str, Any]) -> Segmentation:
     Raises:
       InputError: the network has no name in the library.
     """
-    names = ("positive_class", "tile_overlap", "tile_average")
+    names, how = ("positive_class", "tile_overlap", "tile_average"), parts.get("decode", {})
     return segmentation(
         restore(parts["forward"]["model"], NAMES),
         restore(parts["inputs"], NAMES),
         class_names=parts["class_names"],
         loss=None,
-        **{name: parts[name] for name in names if name in parts},
+        **{name: how[name] for name in names if name in how},
     )
 
 

@@ -105,7 +105,7 @@ def test_the_classifier_may_be_padded():
     height, width = plain["c3"].shape[1:3]
     cells, larger = height * width, (height + 2) * (width + 2)
     bias = np.maximum(variables["params"]["classifier_1"]["bias"], 0)
-    expected = (cells * plain["logits"] + (larger - cells) * bias) / larger
+    expected = (cells * np.asarray(plain["logits"]) + (larger - cells) * bias) / larger
     np.testing.assert_allclose(padded["logits"], expected, rtol=1e-4, atol=1e-5)
 
 

@@ -108,7 +108,8 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
         augment = read_group(RestorationAugment, config.augment, "config.augment")
         steps = (aug.Symmetry(),) if augment.symmetry else ()
         loss = find_loss(config, code, "restoration")
-    with under("config"):
+    of_data = {name: f"data.{name}" for name in ("tile", "margin", *_MEASURED)}
+    with option_paths("config", **of_data, size="data.image_size"):
         task = tasks.restoration(
             model,
             Inputs((options.image_size, options.image_size)),
