@@ -17,14 +17,14 @@ def restoration(protocol="", *, data=(), degradation=(), **model):
 
 
 def test_a_protocol_sets_the_options_of_the_data():
-    config = restoration("srcnn", degradation={"factor": 2})
+    config = restoration("srcnn", degradation={"factor": 3})
     task = build(config).task
-    expected = {"color": "luminance", "crop_border": 2, "modcrop": 2, "border": "symmetric"}
+    expected = {"color": "luminance", "crop_border": 3, "modcrop": 3, "border": "symmetric"}
     for place in (task, config.data):
         assert {name: getattr(place, name) for name in expected} == expected
-        assert place.margin == 20  # 6 for the network, 8 for the kernels, 5 for SSIM, and even
+        assert place.margin == 24  # 6 for the network, 12 for the kernels, 5 for SSIM
     again = build(config, evaluation=True).task  # as that of a saved config
-    assert (again.margin, again.crop_border) == (20, 2)
+    assert (again.margin, again.crop_border) == (24, 3)
 
 
 @pytest.mark.parametrize(

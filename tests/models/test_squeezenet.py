@@ -94,6 +94,7 @@ def test_a_norm_takes_the_place_of_the_bias_but_in_the_classifier():
     assert norms == {f"{name}_bn" for name in params.keys() - with_bias}
 
 
+@pytest.mark.slow
 def test_the_classifier_may_be_padded():
     """The logits are means of a map, and its padded cells have the ReLU of the bias."""
     images = images_of(1)

@@ -111,6 +111,7 @@ def test_options_of_a_unet(up):
         assert ("bias" in params["decoder0_conv2"]) == (norm is None)
 
 
+@pytest.mark.slow
 def test_cells_may_be_repeated_and_come_first():
     """Without a layer on the way up; the input of the convolution after it is [up, skip]."""
     fields = {"widths": (4, 6), "up": "nearest", "num_classes": 3, "norm": None}

@@ -213,7 +213,7 @@ def test_tiles_that_end_at_the_border_equal_the_whole_image_everywhere():
         assert np.abs(mirrored - whole).max() > 1e-3
 
 
-@pytest.mark.parametrize("cut", [0, 1])
+@pytest.mark.parametrize("cut", slow_but([0, 1], [1]))
 def test_the_results_of_overlapping_tiles_are_averaged(cut):
     """Numbers of the tiles, averaged by loops; the corners of tiles are 4 apart."""
     numbers = iter(range(100))

@@ -154,11 +154,9 @@ def test_a_pixel_looks_as_far_as_the_layers_say():
     """3x3 convolutions look 1 away; 9-1-5 looks 6 away, and cubic kernels 2 cells, before and
     after; a network may be wider than a tile."""
     cases = [
-        (create_model("dncnn_s", depth=3, width=8), GaussianNoise(), 24, 3),
         (create_model("dncnn_s", depth=3, width=8), GaussianNoise(quantize=True), 24, 3),
         (create_model("dncnn_s", depth=3, width=8), GaussianNoise(), 6, 6),
         (create_model("srcnn_915", widths=(4, 4)), DownscaleUpscale(3), 60, 6 + 12),
-        (Same(), Darker(), 24, 0),
     ]
     for model, degradation, side, expected in cases:
         assert reach_of(model, degradation, channels=1, side=side) == expected
@@ -166,6 +164,7 @@ def test_a_pixel_looks_as_far_as_the_layers_say():
     assert enlarger("srcnn", margin=None).margin == 24
 
 
+@pytest.mark.slow
 def test_noise_may_be_that_of_a_file():
     image, key = np.float32([0, 100, 255]).repeat(300).reshape(30, 30, 1), jax.random.key(0)
     plain, quantized = (GaussianNoise((25.0, 25.0), quantize=q)(key, image) for q in (False, True))

@@ -212,7 +212,7 @@ class Halves(nn.Module):
         return {"logits": jnp.stack([0 * logits, logits], axis=-1)}
 
 
-@pytest.mark.parametrize("average", [False, True])
+@pytest.mark.parametrize("average", slow_but([False, True], [True]))
 def test_tiles_are_cut_or_averaged(average):
     """The border of a tile is wrong there, and a tile that is right outvotes it."""
     task = segmentation(
