@@ -2,9 +2,9 @@
 
     python train.py --config=configs/photos_srcnn.py
 
-Cost 1 min 33 s on 2 cores of an AMD EPYC that trained another network too (2026-11-22). Measured by
-the protocol of the paper, it reached a PSNR of 33.10 dB and an SSIM of 0.948 on the luminance of the
-test photograph, "flower"; bicubic interpolation gives 32.36 and 0.942 (2026-12-01).
+Cost 1 min 33 s on 2 cores of an AMD EPYC that trained another network too (2026-11-22). Measured as
+in the paper, it reached a PSNR of 33.10 dB and an SSIM of 0.948 on the luminance of the test
+photograph, "flower"; bicubic interpolation gives 32.36 and 0.942 (2026-12-01).
 """
 
 from jaxvision.cli.config import default_config
