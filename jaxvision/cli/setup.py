@@ -296,6 +296,13 @@ def config_of_run(workdir: pathlib.Path) -> ConfigDict:
     return config
 
 
+_OF_TASK = (
+    *("color", "tile", "margin", "crop_border", "modcrop", "border"),
+    *("positive_class", "tile_overlap", "tile_average"),
+)
+"""Fields of a task that are also options of its data."""
+
+
 def _open_python_run(workdir: pathlib.Path, decode: Mapping[str, Any]) -> Opened:
     is_detector = read_run(workdir)["kind"] == "detection"
     run = load_run(workdir, decode=decode if is_detector else None)
@@ -310,7 +317,7 @@ def _open_python_run(workdir: pathlib.Path, decode: Mapping[str, Any]) -> Opened
         "image_size": inputs.size[0],
         "channels": inputs.channels,
         "class_names": run.class_names,
-        **{name: getattr(run.task, name, None) for name in ("color", "tile", "margin")},
+        **{name: getattr(run.task, name) for name in _OF_TASK if hasattr(run.task, name)},
     }
     config.data.update({name: x for name, x in facts.items() if name in config.data})
     transform = kind.transform(run.task)

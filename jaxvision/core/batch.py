@@ -204,6 +204,8 @@ class RestorationBatch:
       mask: bool[B], False for filler images.
       target: f32[B, H, W, C], the original image; None before `prepare`.
       partners, extent: as in `ClassificationBatch`.
+      grey: bool[B], True for images without colours, whose three channels are the same; None: all
+        have colours.
     """
 
     image: Array = annotation("image")
@@ -215,6 +217,7 @@ class RestorationBatch:
     target: Any = annotation("image", default=None)
     partners: Any = annotation("fixed", default=None)
     extent: Any = annotation("extent", default=None)
+    grey: Any = annotation("fixed", default=None)
 
 
 @flax.struct.dataclass

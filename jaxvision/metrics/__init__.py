@@ -19,7 +19,14 @@ from jaxvision.metrics.coco import CocoResult, coco_average_precision
 from jaxvision.metrics.detection_tables import DetectionAccumulator, DetectionTable, ObjectTable
 from jaxvision.metrics.landmarks import normalized_landmark_error
 from jaxvision.metrics.restoration import psnr, ssim
-from jaxvision.metrics.segmentation import confusion_matrix, dice_score, mean_iou, pixel_accuracy
+from jaxvision.metrics.segmentation import (
+    confusion_matrix,
+    dice_score,
+    mean_iou,
+    pixel_accuracy,
+    roc_auc,
+    score_histogram,
+)
 from jaxvision.metrics.voc import VocResult, voc_average_precision
 
 __all__ = [
@@ -40,6 +47,8 @@ __all__ = [
     "normalized_landmark_error",
     "pixel_accuracy",
     "psnr",
+    "roc_auc",
+    "score_histogram",
     "ssim",
     "top_k_accuracy",
     "voc_average_precision",

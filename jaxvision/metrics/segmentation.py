@@ -14,9 +14,10 @@ Pixels are counted as integers and returned as float32, which is exact up to 2^2
 """
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
-from jaxvision.core import check_array, check_range
+from jaxvision.core import at_least_float32, check_array, check_range
 
 
 def confusion_matrix(
@@ -126,6 +127,61 @@ def dice_score(
     """
     intersection, sizes = _overlap(predicted, target, mask, num_classes, ignore_label)
     return (2 * intersection).astype(jnp.float32), sizes.astype(jnp.float32)
+
+
+def score_histogram(
+    scores: Array, target: Array, mask: Array | None = None, *, bins: int = 1024
+) -> Array:
+    """Counts the pixels with and without a class by the score that each was given.
+
+    Bin b has the scores from b / bins on and below (b + 1) / bins; the last one also has 1. The sum
+    of the histograms of several examples is that of all of them; see `roc_auc`.
+
+    Args:
+      scores: f32[...], of the class, such as probabilities; those outside 0..1 are clipped.
+      target: bool[...], of the same shape: whether a pixel has the class.
+      mask: bool[...], False for padding and pixels that do not count. None: all count.
+      bins: how many.
+    Returns:
+      f32[2, bins]: row 0 counts the pixels that do not have the class, row 1 those that do.
+    Raises:
+      ValueError: bins is less than 1.
+    """
+    check_range("bins", bins, least=1)
+    scores = at_least_float32(check_array("scores", scores, ("...",), "float"))
+    target = check_array("target", target, scores.shape, "bool")
+    place = jnp.clip(jnp.floor(jnp.clip(scores, 0, 1) * bins), 0, bins - 1).astype(jnp.int32)
+    cell = target * bins + place
+    if mask is not None:
+        cell = jnp.where(check_array("mask", mask, scores.shape, "bool"), cell, 2 * bins)
+    counts = jnp.zeros(2 * bins, jnp.int32).at[cell.ravel()].add(1, mode="drop")
+    return counts.reshape(2, bins).astype(jnp.float32)
+
+
+def roc_auc(histogram: np.ndarray) -> float:
+    """Computes the area under the receiver operating characteristic (ROC) curve, on the host.
+
+    It is the probability that a random pixel with the class has a higher score than a random one
+    without it; scores of the same bin count as equal, that is, by one half. So it is exact for
+    scores that are multiples of 1 / bins. Otherwise it is wrong by at most one half of the share of
+    pairs that lie in one bin.
+
+    Args:
+      histogram: number[2, bins], of `score_histogram`, summed over all examples.
+    Returns:
+      in 0..1; NaN if one of the two rows is empty.
+    Raises:
+      AssertionError: the histogram has another shape.
+    Source: Hanley and McNeil 1982 ("The meaning and use of the area under a receiver operating
+      characteristic (ROC) curve").
+    """
+    histogram = np.asarray(histogram, np.float64)
+    if histogram.ndim != 2 or len(histogram) != 2:
+        raise AssertionError(f"histogram is {list(histogram.shape)}: give [2, bins]")
+    without, having = histogram
+    pairs = without.sum() * having.sum()
+    below = np.cumsum(without) - without / 2
+    return float((having * below).sum() / pairs) if pairs else float("nan")
 
 
 def _pixels(

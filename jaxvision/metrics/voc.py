@@ -40,6 +40,7 @@ def voc_average_precision(
     num_classes: int,
     iou_threshold: float = 0.5,
     method: str = "area",
+    inclusive: bool = False,
 ) -> VocResult:
     """Computes the average precision (AP) of PASCAL VOC.
 
@@ -55,7 +56,8 @@ def voc_average_precision(
 
     Recall and t are compared as exact fractions; in floating point, 3 of 10 is less than 3 * 0.1.
     Boxes of the VOC development kit include their last pixel: its [x1, y1, x2, y2] is
-    [x1 - 1, y1 - 1, x2, y2] here.
+    [x1 - 1, y1 - 1, x2, y2] here. With `inclusive` the boxes of both tables are taken to include
+    theirs, as the kit and the scripts that follow it do.
 
     Args:
       detections: the detections in all images.
@@ -63,6 +65,7 @@ def voc_average_precision(
       num_classes: K; labels are 0..K - 1.
       iou_threshold: in (0, 1].
       method: "area" (VOC 2010 and later) or "11point" (VOC 2007).
+      inclusive: whether 1 is added to the widths and heights of boxes and intersections.
     Returns:
       the average precision, and the curves of precision and recall.
     Raises:
@@ -75,8 +78,9 @@ def voc_average_precision(
     if method not in METHODS:
         raise InputError(f"method is {method!r}: choose one of {', '.join(METHODS)}")
     groups = group(detections, objects, num_classes)
+    last = np.array([0, 0, 1, 1]) * inclusive
     claimed, iou = _claims(
-        groups, detections.boxes[groups.detections], objects.boxes[groups.objects]
+        groups, detections.boxes[groups.detections] + last, objects.boxes[groups.objects] + last
     )
     hits = iou >= iou_threshold
     counts = np.ones(hits.shape, bool)

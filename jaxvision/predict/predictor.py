@@ -13,6 +13,7 @@ from jax import Array
 
 from jaxvision.core import ImageBatch, InputError, Task, check_array, check_range
 from jaxvision.data import read_image
+from jaxvision.data.sources.photographs import is_grey
 from jaxvision.data.transforms.placing import fit_image, with_channels
 from jaxvision.predict.restorer import Restorer
 from jaxvision.predict.results import CONVERT
@@ -71,9 +72,10 @@ def predict(
       detection: `DetectedObjects`.
       landmarks: a dictionary with "points", f64[K, 2], xy, and "scores", f64[K].
       segmentation: int[H, W], with 255 where the network gives no label, as outside of a crop. If
-        `inputs.resize` is None, images of other sizes are cut into overlapping tiles.
+        `inputs.resize` is None, images of other sizes are cut into overlapping tiles, as
+        `tile_overlap` and `tile_average` of `jaxvision.tasks.Segmentation` say.
       restoration: u8[factor H, factor W, 3]. The task has the fields `color`, `factor`, `enlarged`,
-        `tile` and `margin` of `jaxvision.tasks.Restoration`.
+        `tile`, `margin` and perhaps `border` of `jaxvision.tasks.Restoration`.
       any other: what `task.decode` gives, as numpy arrays.
 
     Args:
@@ -132,6 +134,7 @@ def restorer_of(task: Any, variables: Any, *, batch_size: int = 1) -> Restorer:
         tile=task.tile // shrunk,
         margin=task.margin // shrunk,
         batch_size=batch_size,
+        border=getattr(task, "border", "reflect"),
     )
 
 
@@ -170,11 +173,19 @@ def _whole(images: Any) -> ImageBatch:
 
 
 class _Read(NamedTuple):
-    """An image that was read: its source, what names it in messages, and its RGB pixels."""
+    """An image that was read.
+
+    Attributes:
+      source: as of `Prediction`.
+      where: names it in messages.
+      image: u8[H, W, 3], RGB.
+      grey: whether it was stored without colours.
+    """
 
     source: Any
     where: str
     image: np.ndarray
+    grey: bool
 
 
 def _read_all(images: Iterable[GivenImage]) -> Iterator[_Read | Failed]:
@@ -195,12 +206,14 @@ def _read(number: int, given: GivenImage) -> _Read | Failed:
     """Reads an image, or says why that is not possible."""
     if isinstance(given, str | os.PathLike):
         try:
-            return _Read(given, str(given), read_image(given))
+            return _Read(given, str(given), read_image(given), is_grey(given))
         except InputError as error:
             return Failed(given, str(error))
     where = f"image {number}"
     try:
-        return _Read(number, where, with_channels(np.asarray(given), 3))
+        pixels = np.asarray(given)
+        grey = pixels.ndim == 2 or pixels.shape[2:] == (1,)
+        return _Read(number, where, with_channels(pixels, 3), grey)
     except InputError as error:
         return Failed(number, f"{where}: {error}")
 
@@ -208,12 +221,13 @@ def _read(number: int, given: GivenImage) -> _Read | Failed:
 def _each(
     images: Iterable[_Read | Failed], result_of: Callable[[np.ndarray], Any]
 ) -> Iterator[Prediction | Failed]:
-    """Predicts for one image at a time."""
+    """Predicts for one image at a time, a grey one as u8[H, W, 1]."""
     for item in images:
         if isinstance(item, Failed):
             yield item
         else:
-            yield Prediction(item.source, item.image, result_of(item.image))
+            given = item.image[..., :1] if item.grey else item.image
+            yield Prediction(item.source, item.image, result_of(given))
 
 
 def _in_batches(
@@ -229,7 +243,11 @@ def _in_batches(
     convert = CONVERT.get(task.kind, lambda task, decoded, placement, size: decoded)
     tiled = None
     if task.kind == "segmentation" and task.inputs.resize is None:
-        tiled = _Tiled(task, variables, run, batch_size)
+        # A task that is made by hand may lack these fields.
+        average = getattr(task, "tile_average", False)
+        of_tiles = functions._replace(decode=task.scores) if average else functions
+        label = functools.partial(compiled, of_tiles, variables)
+        tiled = _Tiled(task, variables, label, batch_size)
 
     while chunk := list(itertools.islice(images, batch_size)):
         fitted: dict[int, FittedImage] = {}
@@ -263,7 +281,7 @@ class _Tiled:
     Args:
       task: of segmentation.
       variables: of the network.
-      run: (batch) -> int[B, h, w], jitted.
+      run: (batch) -> int[B, h, w], or the probabilities f32[B, h, w, K], jitted.
       batch_size: tiles in a batch.
     """
 
@@ -275,6 +293,11 @@ class _Tiled:
         outputs = jax.eval_shape(functools.partial(outputs_of, task), variables, like)
         self._labelled = jax.eval_shape(run, like).shape[1:3]
         self._step = stride_of_maps(outputs if isinstance(outputs, Mapping) else ())
+        self._how = {
+            name: getattr(task, f"tile_{name}")
+            for name in ("overlap", "average")
+            if hasattr(task, f"tile_{name}")
+        }
 
     def applies(self, image: np.ndarray) -> bool:
         """Whether the network cannot label the image u8[H, W, C] as a whole."""
@@ -289,4 +312,5 @@ class _Tiled:
             labelled=self._labelled,
             step=self._step,
             batch_size=self._batch_size,
+            **self._how,
         )

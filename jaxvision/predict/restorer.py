@@ -19,13 +19,14 @@ class Restorer:
     Attributes:
       restore: images f32[B, *tile, C] in 0..1 -> f32[B, h, w, C] in 0..255, jitted.
       color: what the network restores: "rgb"; "grey", which is done to each channel; or
-        "luminance", which changes only the brightness.
+        "luminance", which changes only the brightness. Grey images are restored as they are.
       factor: by which an image is enlarged; 1 if it is not.
       enlarged: whether the network takes images that are already enlarged (bicubically).
       tile: (height, width) of the network's input, or the side of a square one, pixels.
       margin: width of the border of a tile whose result is not used, pixels of the network's
         input.
       batch_size: tiles in a batch.
+      border: what tiles have beyond the image, see `predict_in_tiles`.
     """
 
     restore: Callable[[Array], Array]
@@ -35,15 +36,21 @@ class Restorer:
     tile: int | tuple[int, int]
     margin: int
     batch_size: int = 1
+    border: str = "reflect"
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Restores an image.
 
         Args:
-          image: u8[H, W, 3].
+          image: u8[H, W, 3], or u8[H, W, 1] of a grey image.
         Returns:
           u8[factor H, factor W, 3].
         """
+        if image.shape[2] == 1:
+            if self.color != "rgb":
+                whole = enlarge(image, self.factor) if self.enlarged else image
+                return to_bytes(self._tiled(whole)).repeat(3, axis=2)
+            image = image.repeat(3, axis=2)
         if self.color == "luminance":
             planes = np.asarray(rgb_to_ycbcr(image))
             enlarged = enlarge(planes, self.factor)
@@ -64,6 +71,7 @@ class Restorer:
             margin=self.margin,
             factor=1 if self.enlarged else self.factor,
             batch_size=self.batch_size,
+            border=self.border,
         )
 
 

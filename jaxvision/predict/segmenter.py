@@ -52,26 +52,32 @@ def label_tiles(
     labelled: tuple[int, int],
     step: int,
     batch_size: int = 1,
+    overlap: float = 0.25,
+    average: bool = False,
 ) -> np.ndarray:
     """Computes the labels of an image of any size, tile by tile; see `predict_in_tiles`.
 
-    What is nearer to the border of a tile than an eighth of the tile's shorter side is not used.
+    What is nearer to the border of a tile than half of the overlap is not used, or is averaged with
+    the other tiles.
 
     Args:
-      predict: images u8[B, *tile, C] -> int[B, *labelled], jitted.
+      predict: images u8[B, *tile, C] -> int[B, *labelled], jitted; with `average` the probabilities
+        of the classes, f32[B, *labelled, K].
       image: u8[H, W, C].
       tile: (height, width) of a tile, pixels.
       labelled: (height, width) of the centre of a tile that `predict` labels.
       step: the network's stride, as for `predict_in_tiles`.
       batch_size: tiles in a batch.
+      overlap: share of the tile's shorter side by which neighbouring tiles overlap at least.
+      average: whether the probabilities of overlapping tiles are averaged.
     Returns:
       int[H, W].
     """
     lost = max((side - kept) // 2 for side, kept in zip(tile, labelled, strict=True))
-    margin = max(min(tile) // 8, lost)
-    return predict_in_tiles(
-        predict, image, tile=tile, margin=margin, step=step, batch_size=batch_size
-    )
+    margin = max(int(min(tile) * overlap / 2), lost)
+    how = {"tile": tile, "margin": margin, "step": step, "batch_size": batch_size}
+    found = predict_in_tiles(predict, image, average=average, **how)
+    return found.argmax(axis=-1) if average else found
 
 
 def stride_of_maps(names: Iterable[str]) -> int:

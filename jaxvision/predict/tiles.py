@@ -1,14 +1,14 @@
 """Runs a function on images of any size, by overlapping tiles of one size."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax import Array
 
-from jaxvision.core import InputError, check_range
-from jaxvision.data import cut_tile
+from jaxvision.core import InputError, OptionError, check_range, lookup
+from jaxvision.data.sources.tiles import BORDERS, cut_tile, kept_places, tile_origins
 from jaxvision.predict.arrays import check_pixels
 
 
@@ -21,6 +21,8 @@ def predict_in_tiles(
     factor: int = 1,
     step: int = 1,
     batch_size: int = 1,
+    border: str = "reflect",
+    average: bool = False,
 ) -> np.ndarray:
     """Runs a function on an image of any size; the function sees only tiles of one size.
 
@@ -28,13 +30,14 @@ def predict_in_tiles(
     overlap. Of the result of a tile, what is nearer than `margin` to the tile's border is not used,
     so that every pixel of the result was computed with its surroundings. All batches have one
     shape, so a jitted function is compiled once for images of all sizes. One batch at a time is on
-    the device.
+    the device. With `average`, the results of all tiles that cover a pixel are averaged instead.
 
     If each pixel of a convolutional network's result depends only on pixels within `margin`, then
     the result equals that for the whole image:
       - everywhere, if the network pads nothing and therefore takes `lost` rows off each side (the
         paper's U-Net takes 92: 572 -> 388), where the whole is the image mirrored by `lost`;
-      - at places whose distance to the image's border is at least `margin`, if the network pads.
+      - at places whose distance to the image's border is at least `margin`, if the network pads;
+        and everywhere with the border "zeros".
     Maps of lower resolution in the network must have the same grid in tiles and in the whole image:
     give `step`. A network that looks at the whole of its input, such as one with a global pooling,
     has no such margin.
@@ -51,12 +54,19 @@ def predict_in_tiles(
       step: the network's stride, that is, the stride of its coarsest map: 16 for a U-Net of five
         levels. The distance between tiles is the largest multiple of it that is possible.
       batch_size: tiles in a batch; the last batch is filled up.
+      border: what tiles have beyond the image: "reflect", its mirror image; "symmetric", that with
+        the pixels of the border repeated; or "zeros": the outermost tiles end at the image's border
+        and are used up to there, so that a network that pads its maps with zeros does so where it
+        does on the whole image. An image that is smaller than a tile is then a tile by itself,
+        which is compiled for its size.
+      average: whether the results of the tiles are averaged where they overlap, by 2 `margin`
+        pixels; those within the margins too. `predict` gives probabilities or other floats.
     Returns:
       [factor H, factor W, ...], in the dtype of the result of `predict`, on the host.
     Raises:
       AssertionError: the image or the result of `predict` has another shape or dtype.
       InputError: the margin is smaller than what `predict` takes off, or too large for the tile, or
-        an option is out of range.
+        an option is out of range or does not fit the others.
     Source: Ronneberger, Fischer & Brox, "U-Net: convolutional networks for biomedical image
       segmentation", 2015, section 2 and figure 2.
     """
@@ -67,44 +77,115 @@ def predict_in_tiles(
         check_range("tile", side, least=1)
     for name, value in {"factor": factor, "step": step, "batch_size": batch_size}.items():
         check_range(name, value, least=1)
+    lookup(BORDERS, border, "border")
+    if border == "zeros":
+        sides = tuple(map(min, sides, image.shape))
     like = np.broadcast_to(image[:1, :1], (batch_size, *sides, image.shape[2]))
     output = jax.eval_shape(predict, like)
     cut = _check_output(output, like.shape, factor)
+    if average and not np.issubdtype(output.dtype, np.floating):
+        raise InputError(f"predict gives {output.dtype}: give floats, which can be averaged")
 
     lost = -(-cut // factor)
     check_range("margin", margin, least=lost)
+    if border == "zeros" and (lost or step > 1):
+        raise OptionError(
+            "border",
+            "border is 'zeros', which is for networks that keep the size of all maps: give "
+            "'reflect' or 'symmetric'",
+        )
+    axes = []
+    for side, of_tile in zip(image.shape, sides, strict=False):
+        if border == "zeros":
+            spans = _ending_inside(side, of_tile, margin)
+        else:
+            spans = _mirrored(side, of_tile, margin, lost=lost, step=step)
+        axes.append([_whole(span, of_tile, side, lost) for span in spans] if average else spans)
+    places = [(rows, columns) for rows in axes[0] for columns in axes[1]]
+    shape = [factor * side for side in image.shape[:2]]
+    result = np.zeros((*shape, *output.shape[3:]), output.dtype)
+    counts = np.zeros((*shape, *(1 for _ in output.shape[3:])), np.int32)
+    for number in range(0, len(places), batch_size):
+        batch = places[number : number + batch_size]
+        filled = batch + batch[-1:] * (batch_size - len(batch))
+        tiles = [
+            _cut(image, (rows.start, columns.start), sides, border) for rows, columns in filled
+        ]
+        found = jax.device_get(predict(np.stack(tiles)))
+        for spans, of_tile in zip(batch, found, strict=False):
+            into = tuple(slice(factor * span.first, factor * span.after) for span in spans)
+            used = tuple(
+                slice(
+                    factor * (span.first - span.start) - cut,
+                    factor * (span.after - span.start) - cut,
+                )
+                for span in spans
+            )
+            result[into] += of_tile[used]
+            counts[into] += 1
+    return result / counts.astype(result.dtype) if average else result
+
+
+class _Span(NamedTuple):
+    """A tile along an axis of the image.
+
+    Attributes:
+      start: where it begins, which may be before the image.
+      first: the first place that is used of it.
+      after: the place after the last one.
+    """
+
+    start: int
+    first: int
+    after: int
+
+
+def _mirrored(side: int, tile: int, margin: int, *, lost: int, step: int) -> list[_Span]:
+    """Tiles along an axis that go beyond the image's border.
+
+    Args:
+      side: of the image.
+      tile: its side.
+      margin: of the tiles.
+      lost: pixels that the function takes off each side.
+      step: of the grid that they are on.
+    Raises:
+      InputError: the margin leaves nothing of a tile.
+    """
     # Tiles start `before` a multiple of `step`, where the whole image mirrored by `lost` starts.
     before = lost + -(-(margin - lost) // step) * step
-    strides = [(side - before - margin) // step * step for side in sides]
-    if min(strides) < 1:
+    stride = (tile - before - margin) // step * step
+    if stride < 1:
         raise InputError(
-            f"tile is {min(sides)}: with margin {margin} and step {step} nothing of it is used: "
+            f"tile is {tile}: with margin {margin} and step {step} nothing of it is used: "
             f"give at least {before + step + margin}"
         )
-    corners = [
-        (y, x)
-        for y in range(0, image.shape[0], strides[0])
-        for x in range(0, image.shape[1], strides[1])
+    return [
+        _Span(first - before, first, min(first + stride, side)) for first in range(0, side, stride)
     ]
-    result = np.empty(
-        (factor * image.shape[0], factor * image.shape[1], *output.shape[3:]), output.dtype
+
+
+def _ending_inside(side: int, tile: int, margin: int) -> list[_Span]:
+    """Tiles along an axis that end at the image's border."""
+    if tile == side:
+        return [_Span(0, 0, side)]
+    origins, _ = zip(
+        *tile_origins((side, tile), tile=tile, margin=margin, border="zeros"), strict=True
     )
-    first = factor * before - cut
-    for number in range(0, len(corners), batch_size):
-        batch = corners[number : number + batch_size]
-        filled = batch + batch[-1:] * (batch_size - len(batch))
-        tiles = [_cut(image, (y - before, x - before), sides) for y, x in filled]
-        found = jax.device_get(predict(np.stack(tiles)))
-        for (y, x), of_tile in zip(batch, found, strict=False):
-            top, left = factor * y, factor * x
-            place = result[top : top + factor * strides[0], left : left + factor * strides[1]]
-            place[...] = of_tile[first : first + place.shape[0], first : first + place.shape[1]]
-    return result
+    places = {"tile": tile, "margin": margin, "border": "zeros"}
+    return [_Span(start, *kept_places(start, side, **places)) for start in origins]
 
 
-def _cut(image: np.ndarray, origin: tuple[int, int], sides: tuple[int, ...]) -> np.ndarray:
+def _whole(span: _Span, tile: int, side: int, lost: int) -> _Span:
+    """The same tile, with all of its result that lies in the image."""
+    return _Span(span.start, max(span.start + lost, 0), min(span.start + tile - lost, side))
+
+
+def _cut(
+    image: np.ndarray, origin: tuple[int, int], sides: tuple[int, ...], border: str
+) -> np.ndarray:
     """Cuts a tile out of the image, which is continued by its mirror image."""
-    return cut_tile(image, origin, max(sides))[: sides[0], : sides[1]]
+    return cut_tile(image, origin, max(sides), border=border)[: sides[0], : sides[1]]
 
 
 def _check_output(output: Any, shape: tuple[int, ...], factor: int) -> int:

@@ -13,17 +13,19 @@ from jaxvision.tasks.composite_losses import (
 from jaxvision.tasks.decoding import DetectOptions, HeatmapDecode, detect
 from jaxvision.tasks.degradations import (
     DEGRADATIONS,
+    PROTOCOLS,
     Degradation,
     Downscale,
     DownscaleUpscale,
     GaussianNoise,
+    protocol,
 )
 from jaxvision.tasks.detection import detection, restore_detection
 from jaxvision.tasks.detectors import DETECTORS, Detector
 from jaxvision.tasks.freezing import with_frozen_statistics
 from jaxvision.tasks.landmarks import landmarks, restore_landmarks
 from jaxvision.tasks.restoration import Restoration, restoration, restore_restoration
-from jaxvision.tasks.segmentation import restore_segmentation, segmentation
+from jaxvision.tasks.segmentation import Segmentation, restore_segmentation, segmentation
 
 RESTORE: dict[str, Callable[..., Task]] = {
     "classification": restore_classification,
@@ -37,6 +39,7 @@ RESTORE: dict[str, Callable[..., Task]] = {
 __all__ = [
     "DEGRADATIONS",
     "DETECTORS",
+    "PROTOCOLS",
     "RESTORE",
     "Degradation",
     "DetectOptions",
@@ -46,6 +49,7 @@ __all__ = [
     "GaussianNoise",
     "HeatmapDecode",
     "Restoration",
+    "Segmentation",
     "binary_segmentation_loss",
     "classification",
     "detect",
@@ -53,6 +57,7 @@ __all__ = [
     "detectors",
     "gaussian_loss",
     "landmarks",
+    "protocol",
     "restoration",
     "segmentation",
     "segmentation_loss",

@@ -1,5 +1,6 @@
 """Detection: boxes with a class each, by any detector."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -61,6 +62,7 @@ def detection(
     class_names: Sequence[str] | int,
     augment: Sequence[Any] = (),
     train_difficult: bool = False,
+    voc_inclusive: bool = False,
 ) -> Task:
     """Creates the task of finding objects in images, by a detector of any family.
 
@@ -76,6 +78,9 @@ def detection(
       augment: augmentations, see `jaxvision.augment`, one after the other.
       train_difficult: whether objects that are flagged as difficult are trained on; regions of
         many objects ("crowd") never are.
+      voc_inclusive: whether "mAP_VOC" takes the boxes of detections to include their last pixel,
+        as the VOC development kit and scripts of Darknet's time do: 1 is added to their widths and
+        heights. The boxes of the objects have been widened by it already as they were read.
     Raises:
       OptionError: an option is out of range, or does not fit the others.
     """
@@ -117,7 +122,8 @@ def detection(
         # There is nothing to be found beside a letterboxed image.
         return found.replace(boxes=clip_boxes_to_image(boxes, example.size))
 
-    summarize = partial(_summarize, num_classes=len(class_names))
+    summarize = partial(_summarize, num_classes=len(class_names), voc_inclusive=voc_inclusive)
+    dataset_metric = DatasetMetric(NUMBERS, collect, summarize)
     task = Task(
         init=init_of(network, inputs.shape),
         augment=augment_example,
@@ -129,7 +135,7 @@ def detection(
         kind="detection",
         inputs=inputs,
         class_names=class_names,
-        dataset_metric=DatasetMetric(NUMBERS, collect, summarize),
+        dataset_metric=dataset_metric,
         partners=augmentation.partners,
         origin={
             "inputs": (inputs, describe(inputs, NAMES)),
@@ -137,6 +143,7 @@ def detection(
             "loss": (loss, {**_part(detector, "loss"), "train_difficult": train_difficult}),
             "augment": (augment_example, described(augment=tuple(augment))),
             "decode": (detector.decode, _part(detector, "decode")),
+            "dataset_metric": (dataset_metric, {"voc_inclusive": voc_inclusive}),
         },
     )
     _check(task, augmentation)
@@ -149,7 +156,7 @@ def restore_detection(
     """The task for evaluation that a description tells of: without loss and augmentation.
 
     Args:
-      parts: "inputs", "class_names", "forward" and "decode" of the description.
+      parts: of the description; loss and augmentation are not used.
       decode: options of the decoding that are changed, such as {"score_threshold": 0.3}.
     Raises:
       InputError: the network or the decoding has no name in the library.
@@ -166,7 +173,12 @@ def restore_detection(
     settings = restore({**options.pop("decode"), **(decode or {})}, NAMES)
     with option_errors("detector"):
         detector = constructor(model, **options, loss=None, decode=settings)
-    return detection(detector, restore(parts["inputs"], NAMES), class_names=parts["class_names"])
+    return detection(
+        detector,
+        restore(parts["inputs"], NAMES),
+        class_names=parts["class_names"],
+        voc_inclusive=parts.get("dataset_metric", {}).get("voc_inclusive", False),
+    )
 
 
 def trained_on(crowd: Any, difficult: Any, *, difficult_too: bool) -> Any:
@@ -234,11 +246,18 @@ def _check(task: Task, augmentation: Compose) -> None:
         jax.eval_shape(task.decode, outputs, example)
 
 
-def _summarize(found: Detections, records: Sequence[Record], *, num_classes: int) -> Summary:
+def _summarize(
+    found: Detections, records: Sequence[Record], *, num_classes: int, voc_inclusive: bool
+) -> Summary:
     """COCO's and VOC's average precision of all examples."""
     tables = detection_table(found), object_table(records)
     coco = coco_average_precision(*tables, num_classes=num_classes)
-    voc = voc_average_precision(*tables, num_classes=num_classes)
+    detections, objects = tables
+    if voc_inclusive:
+        # Those of the objects, [x1, y1, x2 + 1, y2 + 1], end after their last pixel.
+        boxes = detections.boxes + np.array([0, 0, 1, 1])
+        detections = dataclasses.replace(detections, boxes=boxes)
+    voc = voc_average_precision(detections, objects, num_classes=num_classes)
     numbers = {**coco.stats, "mAP_VOC": voc.mean_ap}
     existing = {name: x for name, x in numbers.items() if not np.isnan(x)}
     return Summary(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ from jax import Array
 from jaxvision.augment import rgb_to_grey, rgb_to_ycbcr
 from jaxvision.core import (
     DatasetMetric,
+    InputError,
     Inputs,
     OptionError,
     Record,
@@ -27,6 +29,7 @@ from jaxvision.core import (
     option_errors,
     restore,
 )
+from jaxvision.data.sources.tiles import BORDERS, kept_places
 from jaxvision.losses import l2_loss
 from jaxvision.metrics.restoration import SSIM_WINDOW, ssim
 from jaxvision.ops import resize_bicubic
@@ -46,6 +49,7 @@ from jaxvision.tasks.building import (
 )
 from jaxvision.tasks.degradations import Degradation, GaussianNoise
 from jaxvision.tasks.names import NAMES
+from jaxvision.tasks.reach import reach_of
 
 
 class Color(NamedTuple):
@@ -53,7 +57,8 @@ class Color(NamedTuple):
 
     Attributes:
       channels: how many.
-      take: RGB u8[H, W, 3] -> f32[H, W, channels], in 0..255.
+      take: RGB u8[H, W, 3] -> f32[H, W, channels], in 0..255; not of grey images, which are used as
+        they are.
     """
 
     channels: int
@@ -62,11 +67,12 @@ class Color(NamedTuple):
 
 COLORS = {
     "rgb": Color(3, lambda image: image.astype(jnp.float32)),
-    "grey": Color(1, rgb_to_grey),
-    "luminance": Color(1, lambda image: rgb_to_ycbcr(image)[..., :1]),
+    "grey": Color(1, lambda image: jnp.round(rgb_to_grey(image))),
+    "luminance": Color(1, lambda image: jnp.round(rgb_to_ycbcr(image)[..., :1])),
 }
-"""Colours by name: all channels, the grey in 0..255, or the Y of YCbCr in 16..235, on which
-super-resolution is measured."""
+"""Colours by name: all channels; the grey in 0..255; or the Y of YCbCr in 16..235, as MATLAB's
+rgb2ycbcr gives it, on which super-resolution is measured. The last two are rounded to 8 bits, and
+are the values themselves of a grey image, in 0..255: those are not compressed to 16..235."""
 
 NUMBERS = ("psnr", "ssim", "psnr_before", "ssim_before")
 _MOST_DB = 100.0  # of an image without any error
@@ -82,6 +88,9 @@ class Restoration(Task):
       enlarged: whether the network takes images that are enlarged already.
       tile: pixels a side of the tiles that cover large images, before they are degraded.
       margin: of them, the pixels along the border whose results are not kept.
+      crop_border: pixels along the border of images that the metrics leave out.
+      modcrop: images are cropped to sides that are multiples of this number, to be measured.
+      border: what tiles have beyond the border of an image, see `jaxvision.data.tile_origins`.
     """
 
     color: str = "rgb"
@@ -89,6 +98,9 @@ class Restoration(Task):
     enlarged: bool = False
     tile: int = 128
     margin: int = 16
+    crop_border: int = 0
+    modcrop: int = 1
+    border: str = "reflect"
 
 
 def restoration(
@@ -100,7 +112,10 @@ def restoration(
     loss: Callable[..., Any] | None = l2_loss,
     augment: Sequence[Any] = (),
     tile: int = 128,
-    margin: int = 16,
+    margin: int | None = None,
+    crop_border: int = 0,
+    modcrop: int = 1,
+    border: str = "reflect",
 ) -> Restoration:
     """Creates the task of restoring images that are degraded on the way.
 
@@ -109,19 +124,28 @@ def restoration(
     0..255. The metrics are those of whole images, put together from what tiles keep (see
     `jaxvision.data.tile_origins`) and rounded to 8 bits: "psnr" and "ssim", means over the images,
     and "psnr_before" and "ssim_before" of the degraded images, bicubically enlarged if they are
-    smaller. Windows of SSIM that reach beyond an image do not count.
+    smaller. Windows of SSIM that reach beyond an image do not count. `jaxvision.tasks.protocol`
+    gives the options that measure as a paper does. `Tiles` needs the task's `tile` (as its `size`),
+    `margin`, `modcrop` and `border`.
 
     Args:
       model: a network that gives "image", f32[B, h, w, C].
       inputs: `size` of the patches to train on.
       degradation: what is to be undone, see `jaxvision.tasks.degradations`.
-      color: "rgb", "grey" or "luminance".
+      color: "rgb"; "grey"; or "luminance", which is the Y of MATLAB's rgb2ycbcr, in 16..235. A grey
+        image is used as it is, in 0..255.
       loss: (restored f32[h, w, C], target f32[h, w, C], both in 0..1) -> (total, weight), or named
         pairs of that form. It gets `key` and `step` too, if its signature names them. None: a task
         for evaluation only.
       augment: augmentations, see `jaxvision.augment`, one after the other; before the degradation.
       tile: pixels a side of the tiles that cover images in evaluation and prediction.
-      margin: of them, the pixels along the border whose results are not kept.
+      margin: of them, the pixels along the border whose results are not kept. None: as many as the
+        degradation, the network and SSIM look away from a pixel, so that tiles give what the whole
+        image gives. Fewer are refused, unless `loss` is None.
+      crop_border: pixels along the border of images that the metrics leave out.
+      modcrop: `Tiles` crops images to sides that are multiples of this number.
+      border: what tiles have beyond the border of an image: "reflect", "symmetric" or "zeros", see
+        `jaxvision.data.tile_origins`.
     Raises:
       OptionError: an option is out of range, or does not fit the others.
     """
@@ -136,6 +160,8 @@ def restoration(
 
     def prepare(example: RestorationBatch) -> RestorationBatch:
         target = of_color.take(example.image)
+        if example.grey is not None and of_color.channels == 1:
+            target = jnp.where(example.grey, example.image[..., :1].astype(jnp.float32), target)
         image = degradation(jax.random.key(example.seed), target)
         return example.replace(image=image / 255, target=target / 255)
 
@@ -168,7 +194,27 @@ def restoration(
     if inputs.size[0] != inputs.size[1]:
         raise OptionError("size", f"size is {inputs.size}: patches are square")
     shape = restored(inputs.size[0], "size")
-    _check_sides(restored, inputs.size[0], tile, margin, degradation.factor)
+    lost = [
+        _lost(restored, side, what) for side, what in ((inputs.size[0], "size"), (tile, "tile"))
+    ]
+    check_range("crop_border", crop_border, least=0)
+    check_range("modcrop", modcrop, least=1)
+    lookup(BORDERS, border, "border")
+    if border == "zeros" and lost[1]:
+        raise OptionError(
+            "border",
+            f"border is 'zeros', but model takes {lost[1]} pixels off each side: give 'reflect' or "
+            "'symmetric'",
+        )
+    if border == "zeros" and modcrop % degradation.factor:
+        raise OptionError(
+            "modcrop",
+            f"modcrop is {modcrop}: with border 'zeros' give a multiple of {degradation.factor}",
+        )
+    reach = lost[1]
+    if loss is not None or margin is None:
+        reach = reach_of(model, degradation, channels=of_color.channels, side=tile)
+    margin = _checked_margin(margin, reach, tile, degradation.factor)
     task_loss = None
     if loss is not None:
         check_loss("loss", loss, *[jnp.zeros(shape)] * 2, term="restoration_loss")
@@ -185,7 +231,7 @@ def restoration(
         before = _to_uint8(resize_bicubic(example.image, example.target.shape[:2]))
         target, before = (crop_centre(x, size) for x in (255 * example.target, before))
         row_is, column_is = (
-            _counted(side, origin, length, tile=tile, margin=margin)
+            _counted(side, origin, length, crop_border, tile=tile, margin=margin, border=border)
             for side, origin, length in zip(size, example.origin, example.size, strict=True)
         )
         pixels = row_is.pixel[:, None] & column_is.pixel[None]
@@ -201,7 +247,14 @@ def restoration(
         return {**numbers, "pixels": pixels.sum(), "windows": windows.sum()}
 
     forward = forward_of(network)
-    how = {"color": color, "tile": tile, "margin": margin}
+    how = {
+        "color": color,
+        "tile": tile,
+        "margin": margin,
+        "crop_border": crop_border,
+        "modcrop": modcrop,
+        "border": border,
+    }
     return Restoration(
         init=init_of(network, degraded(inputs.size[0], "size")),
         augment=augment_and_reseed,
@@ -212,7 +265,9 @@ def restoration(
         decode=_decode,
         kind="restoration",
         inputs=inputs,
-        dataset_metric=DatasetMetric(NUMBERS, collect, _summarize),
+        dataset_metric=DatasetMetric(
+            NUMBERS, collect, partial(_summarize, crop_border=crop_border)
+        ),
         partners=augmentation.partners,
         origin={
             "inputs": (inputs, describe(inputs, NAMES)),
@@ -236,7 +291,8 @@ def restore_restoration(parts: Mapping[str, Any]) -> Restoration:
     Raises:
       InputError: the network or the degradation has no name in the library.
     """
-    how = {name: parts["prepare"][name] for name in ("color", "tile", "margin")}
+    names = ("color", "tile", "margin", "crop_border", "modcrop", "border")
+    how = {name: parts["prepare"][name] for name in names if name in parts["prepare"]}
     return restoration(
         restore(parts["forward"]["model"], NAMES),
         restore(parts["inputs"], NAMES),
@@ -262,36 +318,50 @@ def _loss_of(function: Callable[..., Any]) -> Callable[..., Terms]:
     return loss
 
 
-def _check_sides(
-    restored: Callable[[int, str], tuple[int, ...]],
-    patch: int,
-    tile: int,
-    margin: int,
-    factor: int,
-) -> None:
-    """Raises OptionError if patches, tiles, margin and network do not fit together.
+def _lost(restored: Callable[[int, str], tuple[int, ...]], side: int, what: str) -> int:
+    """Pixels that a network without padding takes off each side of a square.
 
     Args:
       restored: (side, name of the option) -> shape of what the network makes of such squares.
-      patch: side of the patches to train on.
-      tile: side of the tiles.
-      margin: of the tiles.
-      factor: of the degradation.
+      side: of the square.
+      what: name of the option that gives it.
+    Raises:
+      OptionError: the network makes another size of it.
     """
-    lost = {}
-    for what, side in (("size", patch), ("tile", tile)):
-        result = restored(side, what)[0]
-        if result > side or (side - result) % 2:
-            raise OptionError(
-                "model",
-                f"model makes {result} x {result} pixels of degraded squares of {side} x {side}: "
-                "change the model or the degradation",
-            )
-        lost[what] = (side - result) // 2
-    least = lost["tile"] + SSIM_WINDOW // 2  # so far a window reaches beyond what a tile keeps
+    result = restored(side, what)[0]
+    if result > side or (side - result) % 2:
+        raise OptionError(
+            "model",
+            f"model makes {result} x {result} pixels of degraded squares of {side} x {side}: "
+            "change the model or the degradation",
+        )
+    return (side - result) // 2
+
+
+def _checked_margin(margin: int | None, reach: int, tile: int, factor: int) -> int:
+    """The margin of the tiles; None becomes the least one.
+
+    Args:
+      margin: as given.
+      reach: pixels to each side on which a restored pixel depends.
+      tile: side of the tiles.
+      factor: of the degradation.
+    Raises:
+      OptionError: the margin is too small or too large, or the tile is too small for any.
+    """
+    least = reach + SSIM_WINDOW // 2  # so far a window reaches beyond what a tile keeps
+    fitting = -(-least // factor) * factor
+    if 2 * fitting >= tile:
+        raise OptionError(
+            "tile",
+            f"tile is {tile}: give more than {2 * fitting}, as a restored pixel depends on pixels "
+            f"{reach} away" + (" or more" if 2 * reach >= tile else ""),
+        )
+    margin = fitting if margin is None else margin
     check_range("margin", margin, least=least, less_than=tile / 2)
     if margin % factor:
         raise OptionError("margin", f"margin is {margin}: give a multiple of {factor}")
+    return margin
 
 
 def _to_uint8(image: Array) -> Array:
@@ -311,27 +381,48 @@ class _Counted(NamedTuple):
     window: Array
 
 
-def _counted(side: int, origin: Array, length: Array, *, tile: int, margin: int) -> _Counted:
+def _counted(
+    side: int,
+    origin: Array,
+    length: Array,
+    crop_border: int,
+    *,
+    tile: int,
+    margin: int,
+    border: str,
+) -> _Counted:
     """What counts along an axis of a tile.
 
     Args:
       side: S, of the result, the tile's middle.
       origin: i32[], where the tile begins in the photograph.
       length: i32[], of the photograph.
+      crop_border: pixels along its border that do not count.
       tile: side of the tile.
       margin: around what it keeps.
+      border: what the tile has beyond the photograph.
     """
-    inside = jnp.arange(side) + (tile - side) // 2
-    place = origin + inside
-    pixel = (inside >= margin) & (inside < tile - margin) & (place >= 0) & (place < length)
+    place = origin + jnp.arange(side) + (tile - side) // 2
+    first, after = kept_places(origin, length, tile=tile, margin=margin, border=border)
+
+    def within(place: Array, least: int) -> Array:
+        kept = (place >= first) & (place < after)
+        return kept & (place >= least) & (place < length - least)
+
     reach = SSIM_WINDOW // 2
-    middle_of = slice(reach, side - reach)
-    whole = (place[middle_of] >= reach) & (place[middle_of] < length - reach)
-    return _Counted(pixel, pixel[middle_of] & whole)
+    return _Counted(
+        within(place, crop_border), within(place[reach : side - reach], crop_border + reach)
+    )
 
 
-def _summarize(collected: dict[str, np.ndarray], records: Sequence[Record]) -> Summary:
-    """The means over images of what `collect` gave of their tiles."""
+def _summarize(
+    collected: dict[str, np.ndarray], records: Sequence[Record], *, crop_border: int
+) -> Summary:
+    """The means over images of what `collect` gave of their tiles.
+
+    Raises:
+      InputError: nothing is left of an image without its border.
+    """
     del records
     _, photograph = np.unique(collected["photograph"], return_inverse=True)
 
@@ -340,6 +431,11 @@ def _summarize(collected: dict[str, np.ndarray], records: Sequence[Record]) -> S
 
     if not len(photograph):
         return Summary(dict.fromkeys(NUMBERS, 0.0), {})
+    if not total("pixels").all():
+        raise InputError(
+            f"crop_border is {crop_border}, which leaves nothing of an image: lower it, or leave "
+            "out the images that are so small"
+        )
     numbers: dict[str, float] = {}
     for kind in ("", "_before"):
         mse = total(f"squares{kind}") / total("pixels") / 255**2

@@ -134,7 +134,7 @@ KINDS = {
         "restoration",
         """
     config.data.image_size, config.data.patches = 8, 4
-    config.data.tile, config.data.margin = 16, 5
+    config.data.tile, config.data.margin = 18, 8
     config.model.name, config.model.depth, config.model.width = "dncnn_s", 3, 4
     config.degradation.sigma = (25.0, 25.0)""",
     ),
@@ -142,7 +142,7 @@ KINDS = {
         "restoration",
         """
     config.data.image_size, config.data.patches = 9, 4
-    config.data.tile, config.data.margin, config.data.color = 21, 6, "luminance"
+    config.data.tile, config.data.margin, config.data.color = 51, 24, "luminance"
     config.model.name, config.model.widths = "srcnn_915", (4, 4)
     config.degradation.name, config.degradation.factor = "downscale_upscale", 3""",
     ),
@@ -150,9 +150,10 @@ KINDS = {
         "restoration",
         """
     config.data.image_size, config.data.patches = 9, 4
-    config.data.tile, config.data.margin, config.data.color = 21, 6, "luminance"
+    config.data.tile = 60
     config.model.name, config.model.widths = "espcn", (4, 4)
-    config.degradation.name, config.degradation.factor = "downscale", 3""",
+    config.degradation.name = "downscale"
+    config.degradation.protocol, config.degradation.factor = "srcnn", 3""",
     ),
 }
 KINDS["whole"] = "segmentation", KINDS["segmentation"][1] + '\n    config.data.resize = "letterbox"'

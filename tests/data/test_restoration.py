@@ -14,6 +14,7 @@ from jaxvision.data import (
     cut_tile,
     tile_origins,
 )
+from jaxvision.data.sources.tiles import kept_places
 
 SIZES = ((12, 20), (16, 8))
 
@@ -80,6 +81,46 @@ def test_what_tiles_keep_covers_an_image_once(tile, margin):
     assert (seen == 1).all()
 
 
+@pytest.mark.parametrize(("tile", "margin"), [(8, 2), (5, 0), (13, 6)])
+def test_tiles_that_end_at_the_border_cover_an_image_once(tile, margin):
+    seen = np.zeros((13, 20), int)
+    how = {"tile": tile, "margin": margin, "border": "zeros"}
+    for origin in tile_origins(seen.shape, **how):
+        axes = []
+        for start, side in zip(origin, seen.shape, strict=True):
+            assert 0 <= start <= side - tile
+            first, after = kept_places(start, side, **how)
+            assert first - start >= (margin if start else 0)
+            assert start + tile - after >= (margin if start + tile < side else 0)
+            axes.append(slice(first, after))
+        seen[tuple(axes)] += 1
+    assert (seen == 1).all()
+
+
+@pytest.mark.parametrize("border", ["reflect", "symmetric"])
+def test_borders_are_named_as_in_numpy(border):
+    image = np.arange(12).reshape(3, 4)
+    expected = np.pad(image, ((7, 6), (9, 3)), mode=border)
+    tile = cut_tile(image, (-7, -9), 16, border=border)
+    np.testing.assert_array_equal(tile, expected)
+
+
+def test_photographs_are_cropped_to_multiples():
+    source = photographs()
+    tiles = Tiles(source, size=10, margin=2, modcrop=5, border="symmetric")
+    targets = [tiles.target(index) for index in range(len(tiles))]
+    sizes = {target["photograph"]: target["size"] for target in targets}
+    assert sizes == {0: (10, 20), 1: (15, 5)}
+    image = cut_tile(source.images[1][:15, :5], (-2, -2), 10, border="symmetric")
+    np.testing.assert_array_equal(tiles[8]["image"], image)
+    with pytest.raises(InputError, match="photograph 1 has a side of fewer than 9 pixels: leave"):
+        Tiles(source, size=10, margin=2, modcrop=9)
+    with pytest.raises(InputError, match="photograph 1: a side of the image has 8 pixels, fewer t"):
+        Tiles(source, size=10, margin=2, border="zeros")
+    with pytest.raises(InputError, match="unknown border 'mirror'"):
+        Tiles(source, size=10, margin=2, border="mirror")
+
+
 def test_a_margin_that_leaves_nothing_is_an_error():
     with pytest.raises(InputError, match=r"margin is 4: give at least 0 and less than"):
         list(tile_origins((8, 8), tile=8, margin=4))
@@ -126,9 +167,14 @@ def test_an_example():
     assert example.seed.dtype == np.uint32
     assert example.mask
     assert example.extent.tolist() == [10, 10]
-    grey = {**Tiles(photographs(), size=10, margin=2)[9], "image": np.zeros((10, 10, 1), np.uint8)}
-    with pytest.raises(InputError, match=r"^x: the image has 1 channels instead of 3: store it as"):
-        ToRestoration()(grey, "x")
+    assert not example.grey
+    record = Tiles(photographs(), size=10, margin=2)[9]
+    grey = ToRestoration()({**record, "image": record["image"][..., :1]}, "x")
+    assert grey.grey
+    np.testing.assert_array_equal(grey.image, record["image"][..., :1].repeat(3, axis=2))
+    two = {**record, "image": np.zeros((10, 10, 2), np.uint8)}
+    with pytest.raises(InputError, match=r"^x: the image has 2 channels: store it as RGB or as"):
+        ToRestoration()(two, "x")
 
 
 def test_bad_photographs_are_clear_errors():
@@ -184,6 +230,11 @@ def test_a_folder_of_photographs(tmp_path):
     for name in ("b.png", "more/a.JPG"):
         Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(tmp_path / "train" / name)
     (tmp_path / "train" / "notes.txt").write_text("none")
+    ramp = np.arange(24, dtype=np.uint8).reshape(4, 6)
+    Image.fromarray(ramp).save(tmp_path / "train" / "c.png")
+    source = Photographs(tmp_path, "train")
+    np.testing.assert_array_equal(source[1]["image"], ramp[..., None])
+    (tmp_path / "train" / "c.png").unlink()
     source = Photographs(tmp_path, "train")
     assert [source.where(index) for index in range(2)] == [
         str(tmp_path / "train" / name) for name in ("b.png", "more/a.JPG")

@@ -24,6 +24,7 @@ ON_THE_HOST = {
     "class_scores",
     "coco_average_precision",
     "count_confusions",
+    "roc_auc",
     "voc_average_precision",
 }
 
@@ -73,6 +74,15 @@ CASES = {
     "pixel_accuracy": pixels("pixel_accuracy"),
     "mean_iou": pixels("mean_iou", num_classes=3),
     "dice_score": pixels("dice_score", num_classes=3),
+    "score_histogram": _case(
+        "score_histogram",
+        {"scores": uniform(5, 6), "target": mask(5, 6), "mask": mask(5, 6)},
+        "*H W, *H W, *H W",
+        {"bins": 8},
+        padded=("scores", "target"),
+        mask="mask",
+        empty={"mask": False},
+    ),
     "psnr": images("psnr", "*H W C, *H W C", 5, 6, 3),
     "ssim": images("ssim", "H W C, H W C, 2 3", 12, 13, 2, windows=mask(2, 3)),
     "normalized_landmark_error": _case(

@@ -154,3 +154,26 @@ def test_wrong_arguments_are_named(metric):
     if metric is not pixel_accuracy:
         with pytest.raises(ValueError, match="num_classes is 0: give at least 1"):
             metric(PREDICTED, TARGET, num_classes=0)
+
+
+def test_the_area_under_the_curve_by_hand_and_as_scikit_learn_has_it():
+    scores = np.float32([0.0, 0.25, 0.25, 0.5, 1.0, 0.9])
+    target = np.bool_([0, 0, 1, 1, 1, 0])
+    mask = np.bool_([1, 1, 1, 1, 1, 0])
+    histogram = jax.jit(metrics.score_histogram, static_argnames="bins")
+    counts = histogram(scores, target, mask, bins=4)
+    np.testing.assert_array_equal(counts, [[1, 1, 0, 0], [0, 1, 1, 1]])
+    # Of six pairs five are in order, and one is equal.
+    assert metrics.roc_auc(counts) == 5.5 / 6
+    rng = np.random.default_rng(0)
+    target = rng.random((40, 50)) < 0.2
+    grid = rng.integers(0, 1024, target.shape) // 2 + 400 * target
+    scores = np.float32(np.minimum(grid, 1023) / 1024)
+    total = sum(np.asarray(histogram(*rows)) for rows in zip(scores, target, strict=True))
+    expected = sklearn.metrics.roc_auc_score(target.ravel(), scores.ravel())
+    assert metrics.roc_auc(total) == pytest.approx(expected, rel=1e-12)
+    assert np.isnan(metrics.roc_auc([[1, 2], [0, 0]]))
+    with pytest.raises(AssertionError, match=r"histogram is \[4\]: give \[2, bins\]"):
+        metrics.roc_auc([1, 2, 3, 4])
+    with pytest.raises(ValueError, match="bins is 0: give at least 1"):
+        metrics.score_histogram(scores, target, bins=0)

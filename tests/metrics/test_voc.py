@@ -32,6 +32,23 @@ def test_an_example_by_hand():
     np.testing.assert_allclose(points.class_ap[0], (4 * 1 + 3 * 2 / 3) / 11)
 
 
+def test_boxes_may_include_their_last_pixel():
+    """Then [0, 0, 9, 9] has 10 x 10 pixels and shares 5 x 10 with [0, 5, 9, 9], an IoU of 1/2
+    instead of 4/9; and boxes of 4 x 4 that meet in one pixel share it."""
+    cases = [([0, 0, 9, 9], [0, 5, 9, 9], 0.5), ([0, 0, 3, 3], [3, 3, 6, 6], 1 / 31)]
+    for one, other, iou in cases:
+        tables = detection_table([(1, one, 0.9, 0)]), object_table([(1, other, 0)])
+        for threshold, inclusive, expected in (
+            (iou, True, 1),
+            (iou + 1e-9, True, 0),
+            (iou, False, 0),
+        ):
+            result = voc_average_precision(
+                *tables, num_classes=1, iou_threshold=threshold, inclusive=inclusive
+            )
+            assert result.mean_ap == expected
+
+
 @pytest.mark.parametrize("found", range(11))
 def test_a_recall_of_tenths_reaches_its_point(found):
     objects = object_table([(image, BOX, 0) for image in range(10)])

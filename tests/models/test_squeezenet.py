@@ -1,5 +1,9 @@
 """SqueezeNet: published sizes, every map, memory, torchvision's logits."""
 
+import functools
+
+import jax
+import numpy as np
 import pytest
 
 from jaxvision.core import InputError
@@ -10,7 +14,7 @@ from tests.marks import long_but
 from tests.models.parity import check_torchvision_logits
 from tests.models.structure import check_shapes, check_without_classes, size_of
 from tests.models.training import check_remat
-from tests.models.variables import image_maker, shapes_of
+from tests.models.variables import image_maker, random_variables, shapes_of
 
 STAGES = ((Fire(4, 6),), (Fire(4, 8),))
 images_of = image_maker(33)
@@ -88,6 +92,22 @@ def test_a_norm_takes_the_place_of_the_bias_but_in_the_classifier():
     with_bias = {name for name, layer in params.items() if "bias" in layer}
     assert with_bias == norms | {"classifier_1"}
     assert norms == {f"{name}_bn" for name in params.keys() - with_bias}
+
+
+@pytest.mark.slow
+def test_the_classifier_may_be_padded():
+    """The logits are means of a map, and its padded cells have the ReLU of the bias."""
+    images = images_of(1)
+    variables = random_variables(tiny(), images)
+    plain, padded = (
+        jax.jit(functools.partial(model.apply, train=False))(variables, images)
+        for model in (tiny(), tiny(classifier_padding=1))
+    )
+    height, width = plain["c3"].shape[1:3]
+    cells, larger = height * width, (height + 2) * (width + 2)
+    bias = np.maximum(variables["params"]["classifier_1"]["bias"], 0)
+    expected = (cells * np.asarray(plain["logits"]) + (larger - cells) * bias) / larger
+    np.testing.assert_allclose(padded["logits"], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

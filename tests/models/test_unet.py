@@ -112,6 +112,24 @@ def test_options_of_a_unet(up):
 
 
 @pytest.mark.slow
+def test_cells_may_be_repeated_and_come_first():
+    """Without a layer on the way up; the input of the convolution after it is [up, skip]."""
+    fields = {"widths": (4, 6), "up": "nearest", "num_classes": 3, "norm": None}
+    model, images = create_model("unet", **fields), images_of(1, 8)
+    variables = random_variables(model, images)
+    params = variables["params"]
+    assert "decoder0_up" not in params
+    kernel = params["decoder0_conv1"]["kernel"]
+    assert kernel.shape == (3, 3, 4 + 6, 4)
+    expected = jax.jit(functools.partial(model.apply, train=False))(variables, images)
+    other = create_model("unet", **fields, up_first=True)
+    kernel = np.concatenate([kernel[:, :, 4:], kernel[:, :, :4]], axis=2)
+    params = {**params, "decoder0_conv1": {**params["decoder0_conv1"], "kernel": kernel}}
+    found = jax.jit(functools.partial(other.apply, train=False))({"params": params}, images)
+    np.testing.assert_allclose(found["logits"], expected["logits"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
 def test_any_backbone_is_a_way_down():
     fields = {"widths": (8, 7, 6, 5, 4), "num_classes": 2}
 
@@ -268,6 +286,8 @@ def torch_unet(torch, widths, *, padding, norm, up):
     def growing(width):
         if up == "transposed":
             return nn.ConvTranspose2d(2 * width, width, 2, stride=2)
+        if up == "nearest":
+            return nn.Upsample(scale_factor=2)
         grow = nn.Upsample(scale_factor=2, mode="bilinear")
         return nn.Sequential(grow, nn.Conv2d(2 * width, width, 1))
 
@@ -277,7 +297,10 @@ def torch_unet(torch, widths, *, padding, norm, up):
             pairs = itertools.pairwise((3, *widths))
             self.down = nn.ModuleList(double(*pair) for pair in pairs)
             self.grow = nn.ModuleList(growing(width) for width in widths[:-1])
-            self.up = nn.ModuleList(double(2 * width, width) for width in widths[:-1])
+            self.up = nn.ModuleList(
+                double(width + (below if up == "nearest" else width), width)
+                for width, below in itertools.pairwise(widths)
+            )
             self.last = nn.Conv2d(widths[0], 3, 1)
 
         def forward(self, x):
@@ -289,7 +312,8 @@ def torch_unet(torch, widths, *, padding, norm, up):
                 x = self.grow[level](x)
                 cut = (kept[level].shape[2] - x.shape[2]) // 2
                 middle = nn.functional.pad(kept[level], 4 * [-cut])
-                x = self.up[level](torch.cat([middle, x], dim=1))
+                both = [middle, x]
+                x = self.up[level](torch.cat(both[::-1] if up == "nearest" else both, dim=1))
             return self.last(x)
 
     return Net()
@@ -368,14 +392,19 @@ def check_logits(torch, theirs, ours, images, key_map=None):
 @pytest.mark.parity
 @pytest.mark.parametrize(
     ("name", "up", "size"),
-    [("unet", "transposed", 32), ("unet", "bilinear", 32), ("unet_valid", "transposed", 60)],
+    [
+        ("unet", "transposed", 32),
+        ("unet", "bilinear", 32),
+        ("unet", "nearest", 32),
+        ("unet_valid", "transposed", 60),
+    ],
 )
 def test_logits_equal_those_of_a_unet_in_torch(name, up, size):
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
     widths, norm = (4, 8, 16), name == "unet"
     theirs = torch_unet(torch, widths, padding=int(norm), norm=norm, up=up)
-    ours = create_model(name, widths=widths, up=up, num_classes=3)
+    ours = create_model(name, widths=widths, up=up, up_first=up == "nearest", num_classes=3)
 
     def key_map(key):
         key = re.sub(r"^(grow\.\d)\.1", r"\1", key)  # the interpolation is no layer of ours

@@ -388,6 +388,7 @@ class Restoration(Task):
     enlarged: bool = False
     tile: int = 16
     margin: int = 3
+    border: str = "reflect"
 
 
 def inverts(variables, images):
@@ -443,6 +444,15 @@ def test_luminance_leaves_the_colours():
     planes[..., :1] = np.round(255 - planes[..., :1])
     expected = np.clip(np.round(ycbcr_to_rgb(planes)), 0, 255)
     assert np.abs(found.result - expected).max() <= 1
+
+
+def test_grey_images_are_restored_as_they_are(tmp_path):
+    """In 0..255, not as the luminance of their colours; grey files as grey arrays."""
+    image = noise(20, 30)
+    Image.fromarray(image).save(tmp_path / "grey.png")
+    task = restoration(inverts, color="luminance", border="zeros")
+    for found in predict(task, ONE, [image, image[..., None], tmp_path / "grey.png"]):
+        np.testing.assert_array_equal(found.result, (255 - image)[..., None].repeat(3, axis=2))
 
 
 def test_a_network_that_enlarges():

@@ -201,6 +201,45 @@ def test_images_of_bytes_and_arrays_of_jax():
         np.testing.assert_allclose(found, image / 255, rtol=1e-6)
 
 
+def test_tiles_that_end_at_the_border_equal_the_whole_image_everywhere():
+    """Of a network that pads its maps with zeros; also where an image is smaller than a tile."""
+    predict, options, _ = network("dncnn_s")
+    for size in ((37, 20), (16, 9)):
+        image = image_of(*size)
+        whole = predict(image[None])[0]
+        found = predict_in_tiles(predict, image, border="zeros", batch_size=3, **options)
+        np.testing.assert_allclose(found, whole, atol=1e-5)
+        mirrored = predict_in_tiles(predict, image, batch_size=3, **options)
+        assert np.abs(mirrored - whole).max() > 1e-3
+
+
+@pytest.mark.parametrize("cut", slow_but([0, 1], [1]))
+def test_the_results_of_overlapping_tiles_are_averaged(cut):
+    """Numbers of the tiles, averaged by loops; the corners of tiles are 4 apart."""
+    numbers = iter(range(100))
+
+    def predict(images):
+        side = images.shape[1] - 2 * cut
+        if isinstance(images, np.ndarray):
+            value = next(numbers)
+            return jnp.full((1, side, side, 2), value, jnp.float32)
+        return jnp.zeros((1, side, side, 2))
+
+    found = predict_in_tiles(predict, np.zeros((9, 6, 1)), tile=8, margin=2, average=True)
+    total, count = np.zeros((9, 6)), np.zeros((9, 6))
+    corners = [(row - 2, column - 2) for row in range(0, 9, 4) for column in range(0, 6, 4)]
+    for number, (top, left) in enumerate(corners):
+        rows, columns = (slice(max(at + cut, 0), max(at + 8 - cut, 0)) for at in (top, left))
+        total[rows, columns] += number
+        count[rows, columns] += 1
+    assert count.max() > 1
+    np.testing.assert_allclose(found, np.stack(2 * [total / count], axis=-1), rtol=1e-6)
+    with pytest.raises(InputError, match=r"^predict gives int32: give floats, which"):
+        predict_in_tiles(
+            lambda x: jnp.zeros(x.shape, int), image_of(9, 9), tile=8, margin=1, average=True
+        )
+
+
 @pytest.mark.parametrize(
     ("error", "predict", "options", "message"),
     [
@@ -222,6 +261,8 @@ def test_images_of_bytes_and_arrays_of_jax():
             {"margin": 1},
             "^margin is 1: give at least 2$",
         ),
+        (InputError, None, {"border": "mirror"}, "^unknown border 'mirror': known"),
+        (InputError, None, {"border": "zeros", "step": 2}, "^border is 'zeros', which is for netw"),
         (
             AssertionError,
             lambda x: x[:, 1:, 1:],

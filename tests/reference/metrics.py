@@ -76,6 +76,16 @@ def dice_score(predicted, target, mask=None, *, num_classes, ignore_label=255):
     )
 
 
+def score_histogram(scores, target, mask=None, *, bins=1024):
+    counts = np.zeros((2, bins))
+    shown = np.ones(target.shape, bool) if mask is None else mask
+    for score, has, counted in zip(scores.ravel(), target.ravel(), shown.ravel(), strict=True):
+        if counted:
+            score = min(max(float(score), 0.0), 1.0)
+            counts[int(has), min(int(score * bins), bins - 1)] += 1
+    return counts
+
+
 def psnr(predicted, target, *, data_range, max_db=100.0):
     error = np.float64(predicted) - np.float64(target)
     mse = sum(e * e for e in error.ravel()) / error.size

@@ -307,6 +307,32 @@ def summary_of(found, records):
     return task_of("yolov2").dataset_metric.summarize(found, records)
 
 
+def test_voc_may_add_the_last_pixel_to_detections():
+    """An object in pixels 0 to 9 is [0, 0, 10, 10] here; a script finds [0, 0, 9, 4] in its file,
+    and counts 10 x 5 pixels: an IoU of 0.5, instead of 0.36."""
+    records = [
+        {
+            "boxes": np.float64([[0, 0, 10, 10]]),
+            "labels": np.array([0]),
+            "crowd": np.array([False]),
+            "difficult": np.array([False]),
+        }
+    ]
+    found = Detections(
+        boxes=np.float32([[[0, 0, 9, 4]]]),
+        scores=np.float32([[0.9]]),
+        labels=np.array([[0]]),
+        valid=np.array([[True]]),
+    )
+    parts = as_json(task_of("yolov2"))
+    assert parts["dataset_metric"] == {"voc_inclusive": False}
+    inclusive = RESTORE["detection"]({**parts, "dataset_metric": {"voc_inclusive": True}})
+    for task, expected in ((inclusive, 1), (task_of("yolov2"), 0)):
+        numbers = task.dataset_metric.summarize(found, records).numbers
+        assert numbers["mAP_VOC"] == expected
+        assert numbers["AP50"] == 0
+
+
 def test_what_equals_the_objects_has_an_ap_of_one():
     batch = batch_of(8)
     records = [{**x, "area": np.ones(len(x["labels"]))} for x in records_of(batch)]

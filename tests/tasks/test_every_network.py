@@ -81,8 +81,7 @@ def restoration_case(name):
         INPUTS,
         degradation=degradation,
         color="luminance",
-        tile=36,
-        margin=9,
+        tile=66,
     )
     photo = sklearn.datasets.load_sample_image("china.jpg")
     images = np.stack([photo[top : top + SIZE, 200 : 200 + SIZE] for top in (0, 90, 180, 270)])

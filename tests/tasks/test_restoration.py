@@ -24,14 +24,19 @@ from jaxvision.tasks import (
     DownscaleUpscale,
     GaussianNoise,
     Restoration,
+    protocol,
     restoration,
     with_frozen_statistics,
 )
+from jaxvision.tasks.reach import reach_of
 from tests.marks import long_but, slow_but
 from tests.models.variables import random_values
+from tests.reference.ops.resize import resize_bicubic as imresize
 from tests.tasks.loop import as_json, evaluate, train, with_filler
 
-TILE, MARGIN = 24, 6
+TILE, MARGIN = 24, 8
+WIDE = {"tile": 60, "margin": 27}  # for networks that look further
+MEASURED = ("tile", "margin", "crop_border", "modcrop", "border")
 
 
 class Arrays:
@@ -79,7 +84,7 @@ def enlarger(name, *augment, fields=(), **options):
         "espcn": ("espcn", Downscale(3)),
     }[name]
     model = create_model(network, widths=(4, 4), **dict(fields))
-    options = {"degradation": degradation, "color": "luminance", **options}
+    options = {"degradation": degradation, "color": "luminance", **WIDE, **options}
     return make(model, options.pop("degradation"), *augment, **options)
 
 
@@ -109,7 +114,7 @@ def test_noise_follows_from_the_seed_and_training_draws_another():
     prepare, augment = jax.jit(task.prepare), jax.jit(task.augment)
     once, again = (jax.device_get(prepare(example)) for _ in range(2))
     grey = example.image @ np.array([0.299, 0.587, 0.114])
-    np.testing.assert_allclose(255 * once.target[..., 0], grey, atol=1e-3)
+    np.testing.assert_allclose(255 * once.target[..., 0], np.rint(grey), atol=1e-3)
     noise = np.asarray(255 * (once.image - once.target))
     assert abs(noise.std() - 25) < 2
     np.testing.assert_array_equal(once.image, again.image)
@@ -143,6 +148,99 @@ def test_the_loss_is_the_mean_square_and_0_for_the_target_itself(name):
     off = {"image": example.target[3:-3, 3:-3] + 0.5}  # as of a network without padding
     total, weight = loss(off, example)["restoration_loss"]
     np.testing.assert_allclose(total / weight, 0.25, rtol=1e-5)
+
+
+def test_a_pixel_looks_as_far_as_the_layers_say():
+    """3x3 convolutions look 1 away; 9-1-5 looks 6 away, and cubic kernels 2 cells, before and
+    after; a network may be wider than a tile."""
+    cases = [
+        (create_model("dncnn_s", depth=3, width=8), GaussianNoise(quantize=True), 24, 3),
+        (create_model("dncnn_s", depth=3, width=8), GaussianNoise(), 6, 6),
+        (create_model("srcnn_915", widths=(4, 4)), DownscaleUpscale(3), 60, 6 + 12),
+    ]
+    for model, degradation, side, expected in cases:
+        assert reach_of(model, degradation, channels=1, side=side) == expected
+    assert denoiser(margin=None).margin == 3 + 5
+    assert enlarger("srcnn", margin=None).margin == 24
+
+
+@pytest.mark.slow
+def test_noise_may_be_that_of_a_file():
+    image, key = np.float32([0, 100, 255]).repeat(300).reshape(30, 30, 1), jax.random.key(0)
+    plain, quantized = (GaussianNoise((25.0, 25.0), quantize=q)(key, image) for q in (False, True))
+    assert plain.min() < 0
+    assert plain.max() > 255
+    np.testing.assert_array_equal(quantized, np.clip(np.round(plain), 0, 255))
+
+
+def test_the_luminance_is_matlabs_and_that_of_grey_files_is_their_own():
+    """MATLAB's rgb2ycbcr gives 16, 235, 81, 145 and 41 for black, white, red, green and blue."""
+    colors = np.uint8([[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255]])
+    image = np.resize(colors, (60, 60, 3))
+    grey = np.resize(np.uint8([0, 255, 100]), (60, 60, 1))
+    batch = batch_of(Tiles(Arrays(image, grey), size=60, margin=0))
+    targets = {}
+    for color in ("luminance", "grey"):
+        task = enlarger("srcnn", color=color)
+        targets[color] = 255 * jax.jit(jax.vmap(task.prepare))(batch).target[..., 0]
+    y, values = targets["luminance"]
+    np.testing.assert_allclose(y[0, :5], [16, 235, 81, 145, 41], atol=1e-4)
+    np.testing.assert_allclose(values, grey[..., 0], atol=1e-4)
+    y, values = targets["grey"]
+    np.testing.assert_allclose(y[0, :5], [0, 255, 76, 150, 29], atol=1e-4)
+    np.testing.assert_allclose(values, grey[..., 0], atol=1e-4)
+
+
+def test_the_protocol_of_srcnn_is_that_of_the_whole_image():
+    """Against MATLAB's steps on whole images in plain numpy: a colour file and a grey one."""
+    task = enlarger("srcnn", **{**protocol("srcnn", DownscaleUpscale(3)), "margin": None})
+    color, grey = crops((37, 80), (40, 35)).images
+    source = Arrays(color, grey[..., :1])
+    how = {"margin": task.margin, "modcrop": task.modcrop, "border": task.border}
+    batch = batch_of(Tiles(source, size=task.tile, **how))
+    batch = jax.device_get(jax.jit(jax.vmap(task.prepare))(batch))
+    numbers = measure(task, batch, batch.image)
+
+    light = np.rint(16 + color @ np.array([65.481, 128.553, 24.966]) / 255)[..., None]
+    expected = {"psnr": [], "ssim": []}
+    for image in (light, np.float64(grey[..., :1])):
+        height, width = (side - side % 3 for side in image.shape[:2])
+        image = image[:height, :width]
+        small = imresize(image, (height // 3, width // 3))
+        before = np.clip(np.rint(imresize(small, (height, width))), 0, 255)
+        cut = np.float32([before, image])[:, 3:-3, 3:-3]
+        expected["psnr"].append(10 * np.log10(255**2 / ((cut[0] - cut[1]) ** 2).mean()))
+        expected["ssim"].append(
+            float(jax.jit(ssim, static_argnames="data_range")(*cut, data_range=255)[0])
+        )
+    for name, values in expected.items():
+        assert numbers[f"{name}_before"] == pytest.approx(np.mean(values), rel=2e-4), name
+        assert numbers[name] == pytest.approx(numbers[f"{name}_before"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_the_protocol_of_dncnn_is_that_of_the_whole_image():
+    """With a network that pads its maps with zeros, and without noise, which each tile draws."""
+    model = create_model("dncnn_s", depth=3, width=4)
+    task = make(model, tile=32, margin=None, **protocol("dncnn", GaussianNoise((0.0, 0.0))))
+    source = crops((50, 41), (32, 60))
+    variables = random_values(jax.eval_shape(task.init, jax.random.key(0)))
+    tiles = Tiles(source, size=32, margin=task.margin, border=task.border)
+    numbers = evaluate(task, variables, [batch_of(tiles)]).metrics
+    expected = []
+    for image in source.images:
+        grey = np.rint(image @ np.float32([0.299, 0.587, 0.114]))[None, ..., None]
+        found = model.apply(variables, grey / 255, train=False)["image"]
+        found = np.clip(np.rint(255 * found), 0, 255)
+        expected.append(10 * np.log10(255**2 / ((found - grey) ** 2).mean()))
+    assert numbers["psnr"] == pytest.approx(np.mean(expected), rel=1e-4)
+
+
+def test_a_border_that_leaves_nothing_is_an_error():
+    task = denoiser(crop_border=12)
+    collected = {name: np.zeros(2) for name in ("photograph", "pixels", "windows")}
+    with pytest.raises(InputError, match=r"^crop_border is 12, which leaves nothing of an image"):
+        task.dataset_metric.summarize(collected, [{}] * 2)
 
 
 def measure(task, batch, images):
@@ -201,7 +299,7 @@ def test_the_measure_of_tiles_is_that_of_the_whole_photographs(lost):
 @pytest.mark.slow
 def test_a_perfect_photograph_and_none_at_all():
     task = task_of("espcn")
-    batch = batch_of(Tiles(crops((24, 30)), size=TILE, margin=MARGIN))
+    batch = batch_of(Tiles(crops((24, 30)), size=task.tile, margin=task.margin))
     batch = jax.device_get(jax.jit(jax.vmap(task.prepare))(batch))
     exact = np.round(255 * batch.target) / 255
     batch = batch.replace(target=exact)
@@ -222,7 +320,7 @@ def test_it_learns_the_same_on_one_device_and_on_four(name):
     np.testing.assert_allclose(shared.losses[:3], alone.losses[:3], rtol=1e-3)
     assert shared.losses[-5:].mean() < 0.7 * shared.losses[:3].mean()
     # Filler images change nothing.
-    batch = batch_of(Tiles(crops((24, 24)), size=TILE, margin=MARGIN))
+    batch = batch_of(Tiles(crops((24, 24)), size=task.tile, margin=task.margin))
     expected = evaluate(task, shared.variables, [batch]).metrics
     found = evaluate(task, shared.variables, [with_filler(batch, 4)]).metrics
     assert found == pytest.approx(expected, rel=1e-5)
@@ -240,7 +338,7 @@ def test_a_task_tells_prediction_how_it_treats_images():
     noise, srcnn, espcn = map(task_of, ("noise", "srcnn", "espcn"))
     for task in (noise, srcnn, espcn):
         assert isinstance(task, Restoration)
-        assert (task.tile, task.margin) == (TILE, MARGIN)
+        assert (task.tile, task.margin) == ((TILE, MARGIN) if task is noise else (60, 27))
     facts = [(task.color, task.factor, task.enlarged) for task in (noise, srcnn, espcn)]
     assert facts == [("grey", 1, False), ("luminance", 3, True), ("luminance", 3, False)]
 
@@ -271,15 +369,17 @@ def test_a_description_gives_the_same_task_for_evaluation(name):
         task = denoiser(aug.Symmetry(), loss=functools.partial(huber_loss, delta=0.1), size=18)
         task = with_frozen_statistics(task, ("*",))
     else:
-        task = enlarger(name, loss=my_loss)
+        how = {"crop_border": 3, "modcrop": 3, "border": "symmetric"}
+        task = enlarger(name, loss=my_loss, **how)
+        assert {key: getattr(task, key) for key in how} == how
     parts = as_json(task)
     again = RESTORE["restoration"](parts)
     assert again.loss is None
     assert again.inputs == task.inputs
-    for fact in ("color", "factor", "enlarged", "tile", "margin", "class_names"):
+    for fact in ("color", "factor", "enlarged", "class_names", *MEASURED):
         assert getattr(again, fact) == getattr(task, fact)
     variables = random_values(jax.eval_shape(task.init, jax.random.key(0)))
-    batch = batch_of(Tiles(crops((24, 30)), size=TILE, margin=MARGIN))
+    batch = batch_of(Tiles(crops((24, 30)), size=task.tile, margin=task.margin))
 
     def run(task):
         prepared = jax.vmap(task.prepare)(batch)
@@ -338,17 +438,41 @@ def test_a_network_and_a_degradation_of_ones_own():
             lambda: enlarger("srcnn", tile=25),
             "^degradation: of squares of tile, 25 pixels: the image",
         ),
-        (lambda: enlarger("srcnn", margin=7), "^margin is 7: give a multiple of 3"),
+        (lambda: enlarger("srcnn", margin=25), "^margin is 25: give a multiple of 3"),
+        # 9-1-5 looks 6 away, the bicubic kernels 12, and SSIM 5.
         (
-            lambda: enlarger("srcnn", size=15, margin=9, fields={"padding": "valid"}),
-            "^margin is 9: give at least 11 and less than 12",
+            lambda: enlarger("srcnn", size=15, margin=21, fields={"padding": "valid"}),
+            "^margin is 21: give at least 23 and less than 30",
+        ),
+        (
+            lambda: enlarger("srcnn", size=15, margin=9, loss=None, fields={"padding": "valid"}),
+            "^margin is 9: give at least 11 and less than 30",
+        ),
+        (
+            lambda: enlarger("srcnn", tile=48, margin=None),
+            "^tile is 48: give more than 48, as a restored pixel depends on pixels 18 away$",
+        ),
+        (
+            lambda: denoiser(tile=6, size=6, margin=None),
+            "^tile is 6: give more than .* on pixels 6 away or more$",
+        ),
+        (lambda: denoiser(crop_border=-1), "^crop_border is -1: give at least 0"),
+        (lambda: denoiser(modcrop=0), "^modcrop is 0: give at least 1"),
+        (lambda: enlarger("espcn", border="zeros"), "^modcrop is 1: with border 'zeros' give a mu"),
+        (
+            lambda: enlarger("srcnn", size=15, border="zeros", fields={"padding": "valid"}),
+            "^border is 'zeros', but model takes 6 pixels off each side: give 'reflect' or",
+        ),
+        (
+            lambda: protocol("srcnn", GaussianNoise()),
+            "^protocol is 'srcnn', which is not for Gauss",
         ),
         (
             lambda: enlarger("espcn", degradation=DownscaleUpscale(3)),
             "^model makes 36 x 36 pixels of degraded squares of 12 x 12",
         ),
-        (lambda: denoiser(margin=12), "^margin is 12: give at least 5 and less than 12"),
-        (lambda: denoiser(margin=4), "^margin is 4: give at least 5"),
+        (lambda: denoiser(margin=12), "^margin is 12: give at least 8 and less than 12"),
+        (lambda: denoiser(margin=7), "^margin is 7: give at least 8"),
         (lambda: denoiser(loss=functools.partial(l2_loss, delta=1.0)), "^loss: .*'delta'"),
         (lambda: denoiser(loss=functools.partial(huber_loss, delta=-1.0)), "^loss.delta is -1.0"),
         (lambda: denoiser(loss=lambda image, target: image), "^loss: the loss returns"),

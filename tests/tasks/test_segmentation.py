@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import sklearn.metrics
 
 from jaxvision import augment as aug
 from jaxvision.core import InputError, Inputs, OptionError, SegmentationBatch
+from jaxvision.data import ToSegmentation
 from jaxvision.losses import (
     dice_loss,
     pixel_binary_cross_entropy,
@@ -20,6 +22,7 @@ from jaxvision.losses import (
     softmax_focal_loss,
 )
 from jaxvision.models import create_model
+from jaxvision.predict import predict
 from jaxvision.tasks import (
     RESTORE,
     binary_segmentation_loss,
@@ -185,6 +188,42 @@ def test_labels_are_cropped_to_what_a_network_without_padding_sees():
     assert total == weight == inside.size
 
 
+def test_grey_images_are_read_and_predicted():
+    inputs = Inputs((SIZE, SIZE), channels=1, mean=(0.5,), std=(0.25,))
+    task = make(inputs=inputs)
+    record = {"image": batch_of(1).image[0], "labels": batch_of(1).labels[0]}
+    example = ToSegmentation(inputs, 3)(record, "a.png")
+    assert example.image.shape == (SIZE, SIZE, 1)
+    np.testing.assert_array_equal(example.image[..., 0], record["image"][..., 0])
+    variables = random_values(jax.eval_shape(task.init, jax.random.key(0)))
+    assert variables["params"]["encoder0_conv1"]["kernel"].shape[2] == 1
+    (found,) = predict(task, variables, [record["image"]])
+    assert found.result.shape == (SIZE, SIZE)
+
+
+class Halves(nn.Module):
+    """Class 1 where a pixel is bright, less surely so at the border of a tile."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        bias = self.param("bias", nn.initializers.zeros, ())
+        edge = jnp.zeros(images.shape[1:3]).at[2:-2, 2:-2].set(1)[None]
+        logits = jnp.where(edge > 0, 8.0, -1.0) * (images[..., 0] - 0.5) + bias
+        return {"logits": jnp.stack([0 * logits, logits], axis=-1)}
+
+
+@pytest.mark.parametrize("average", slow_but([False, True], [True]))
+def test_tiles_are_cut_or_averaged(average):
+    """The border of a tile is wrong there, and a tile that is right outvotes it."""
+    task = segmentation(
+        Halves(), INPUTS, class_names=2, loss=None, tile_overlap=0.5, tile_average=average
+    )
+    image = np.random.default_rng(0).integers(0, 2, (40, 29, 1), np.uint8) * 255
+    (found,) = predict(task, {"params": {"bias": np.float32(0)}}, [image])
+    inner = slice(4, -4), slice(4, -4)
+    np.testing.assert_array_equal(found.result[inner], (image[..., 0] > 0)[inner])
+
+
 def test_an_auxiliary_map_has_the_same_loss_and_half_the_weight():
     example, main, other = jax.tree.map(lambda x: x[0], batch_of()), logits_of(3), logits_of(3, 2)
     loss = of_library(dice=1.0)
@@ -286,6 +325,32 @@ def test_the_table_has_the_overlap_of_each_class_over_all_images():
     assert np.isnan(task.dataset_metric.summarize(nothing, []).tables["class_iou"]).all()
 
 
+@pytest.mark.parametrize("channels", slow_but([3, 1], [1]))
+def test_one_class_has_its_f1_and_roc_auc_over_all_pixels(channels):
+    """Against scikit-learn, with probabilities on the grid of the bins."""
+    classes = max(channels, 2)
+    task = make(classes, channels=channels, positive_class="cat")
+    assert task.dataset_metric.names == ("f1", "roc_auc")
+    batch, rng = batch_of(3, classes), np.random.default_rng(0)
+    grid = rng.integers(1, 1024, batch.labels.shape) / 1024
+    grid = np.where(batch.labels == 1, np.sqrt(np.round(1024 * grid**2) / 1024), grid)
+    cat = np.clip(np.round(1024 * grid), 1, 1023) / 1024 + 1e-5
+    logits = np.log(cat / (1 - cat))[..., None]
+    if channels == 3:  # all the rest is background
+        logits = np.concatenate([0 * logits, logits, 0 * logits - 99], axis=-1)
+    collect = jax.jit(jax.vmap(task.dataset_metric.collect))
+    collected = jax.device_get(collect(outputs_of(logits), batch))
+    numbers, _ = task.dataset_metric.summarize(collected, [{}] * 3)
+    counted, true = batch.labels != 255, batch.labels == 1
+    scores = np.round(1024 * (cat - 1e-5))[counted]
+    expected = sklearn.metrics.roc_auc_score(true[counted], scores)
+    assert numbers["roc_auc"] == pytest.approx(expected, rel=1e-6)
+    expected = sklearn.metrics.f1_score(true[counted], cat[counted] > 0.5)
+    assert numbers["f1"] == pytest.approx(expected, rel=1e-6)
+    nothing = jax.tree.map(lambda x: x[:0], collected)
+    assert task.dataset_metric.summarize(nothing, []).numbers == {"f1": 0, "roc_auc": 0}
+
+
 def my_loss(logits, labels, *, key, step, factor=1.0):
     total, weight = pixel_cross_entropy(logits, labels)
     return {"mine": (factor * total, weight), "t": (step + jax.random.uniform(key), 1.0)}
@@ -312,6 +377,7 @@ def test_a_loss_of_ones_own_gets_the_key_and_the_step_if_it_names_them():
 @pytest.mark.parametrize("channels", slow_but([3, 1], [3]))
 def test_a_description_gives_the_same_task_for_evaluation(channels):
     classes = max(channels, 2)
+    how = {"positive_class": "cat", "tile_overlap": 0.5, "tile_average": True}
     task = make(
         classes,
         aug.RandomFlip(),
@@ -319,6 +385,7 @@ def test_a_description_gives_the_same_task_for_evaluation(channels):
         channels=channels,
         fields={"norm": "batch_norm"},
         loss=segmentation_loss if channels > 1 else binary_segmentation_loss,
+        **how,
     )
     task = with_frozen_statistics(task, ("*",))
     parts = as_json(task)
@@ -328,6 +395,7 @@ def test_a_description_gives_the_same_task_for_evaluation(channels):
         assert parts["loss"]["loss"] == {"name": "segmentation_loss/cross_entropy"}
     again = RESTORE["segmentation"](parts)
     assert again.loss is None
+    assert {name: getattr(again, name) for name in how} == how
     assert again.class_names == NAMES[:classes]
     assert again.inputs == INPUTS
     variables, batch = random_values(jax.eval_shape(task.init, jax.random.key(0))), batch_of()
@@ -390,6 +458,11 @@ class Pixels(nn.Module):
             lambda: make(2, channels=2, loss=binary_segmentation_loss),
             r"^loss: logits is float32\[16, 16, 2\]: give float\[H, W, 1\]",
         ),
+        (
+            lambda: make(positive_class="cow"),
+            "^positive_class is 'cow': did you mean 'cat'|^positi",
+        ),
+        (lambda: make(tile_overlap=1.0), "^tile_overlap is 1.0: give at least 0 and less than 1"),
         (lambda: make(3, aug.ClassMixup(3)), "^augment: "),
         (
             lambda: make(3, lambda key, x: x.replace(image=x.image[:8])),

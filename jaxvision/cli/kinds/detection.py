@@ -57,6 +57,7 @@ class DetectionData(DataOptions):
       size_every: batches between two draws of the size.
       mean: one number for each channel, of values in 0..1.
       std: likewise.
+      voc_inclusive: mAP_VOC adds 1 to the widths and heights of detections, as VOC's kit does.
     """
 
     source: str = "scenes"
@@ -71,6 +72,7 @@ class DetectionData(DataOptions):
     size_every: int = 10
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    voc_inclusive: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -176,6 +178,7 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
             class_names=class_names,
             augment=steps,
             train_difficult=options.difficult,
+            voc_inclusive=options.voc_inclusive,
         )
     return Built(task, train_transform, transform)
 

@@ -1,6 +1,6 @@
 """Restoration on the command line."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from jaxvision.cli.kinds.kind import (
     to_look_at,
 )
 from jaxvision.cli.options import option_paths, plain, read_group
-from jaxvision.core import Inputs, check_range, lookup, option_errors, under
+from jaxvision.core import Inputs, OptionError, check_range, lookup, option_errors, under
 from jaxvision.predict import Prediction, draw_prediction
 from jaxvision.tasks import DEGRADATIONS
 from jaxvision.tasks.inference import predictions_of
@@ -39,21 +39,28 @@ class RestorationData(DataOptions):
       image_size: height and width of the patches to train on.
       patches: of each photograph, at random places.
       tile: height and width of the tiles that cover photographs in evaluation.
-      margin: pixels around what is kept of a tile.
-      color: "rgb", "grey" or "luminance": what is restored.
+      margin: pixels around what is kept of a tile; None: as many as a restored pixel depends on.
+      color: "rgb", "grey" or "luminance" (Y of RGB in 16..235; grey files as they are) is restored.
+      crop_border: pixels along the border of photographs that PSNR and SSIM leave out.
+      modcrop: photographs are cropped to sides that are multiples of this number, to be measured.
+      border: "reflect", "symmetric" or "zeros": what tiles have beyond a photograph.
     """
 
     source: str = "photographs"
     image_size: int = 40
     patches: int = 512
     tile: int = 128
-    margin: int = 16
+    margin: int | None = None
     color: str = "rgb"
+    crop_border: int = 0
+    modcrop: int = 1
+    border: str = "reflect"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("patches", "tile"):
+        for name in ("patches", "tile", "modcrop"):
             check_range(name, getattr(self, name), least=1)
+        check_range("crop_border", self.crop_border, least=0)
 
 
 @dataclass(frozen=True)
@@ -73,39 +80,74 @@ class DegradationOptions:
 
     Attributes:
       name: "gaussian_noise", "downscale" for networks that enlarge, or "downscale_upscale".
+      protocol: "dncnn" or "srcnn": measure as that paper, which sets color, crop_border, modcrop
+        and border of the data; empty: leave them as they are.
     """
 
     name: str = "gaussian_noise"
+    protocol: str = ""
 
 
 def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool) -> Built:
-    """The task and the transform of a config."""
+    """The task and the transform of a config, whose data get the options of tiles that follow."""
     del class_names
     options = read_group(RestorationData, config.data, "config.data")
     settings = plain(config.degradation)
-    name = settings.pop("name")
+    name, protocol = settings.pop("name"), settings.pop("protocol")
     make = lookup(DEGRADATIONS, name, "degradation")
     check_options("config.degradation", make, settings)
     with under("config"), option_errors("degradation"):
         degradation = make(**settings)
+    how = {name: getattr(options, name) for name in _MEASURED}
+    if protocol:
+        with under("config.degradation"):
+            how = _of_protocol(protocol, degradation, how)
     model = build_model(config, code)
     loss, steps = None, ()
     if not evaluation:
         augment = read_group(RestorationAugment, config.augment, "config.augment")
         steps = (aug.Symmetry(),) if augment.symmetry else ()
         loss = find_loss(config, code, "restoration")
-    with under("config"):
+    of_data = {name: f"data.{name}" for name in ("tile", "margin", *_MEASURED)}
+    with option_paths("config", **of_data, size="data.image_size"):
         task = tasks.restoration(
             model,
             Inputs((options.image_size, options.image_size)),
             degradation=degradation,
-            color=options.color,
             loss=loss,
             augment=steps,
             tile=options.tile,
             margin=options.margin,
+            **how,
         )
+    config.data.update({"margin": task.margin, **how})
     return Built(task, data.ToRestoration(), data.ToRestoration())
+
+
+_MEASURED = ("color", "crop_border", "modcrop", "border")
+"""Options of the data that a protocol sets."""
+
+
+def _of_protocol(name: str, degradation: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the data that a protocol sets.
+
+    Args:
+      name: of the protocol.
+      degradation: of the task.
+      given: the options as they are.
+    Raises:
+      OptionError: the protocol does not fit the degradation, or an option is neither its default
+        nor what the protocol sets.
+    """
+    wanted = tasks.protocol(name, degradation)
+    for option, value in given.items():
+        if value not in (wanted[option], getattr(RestorationData, option)):
+            raise OptionError(
+                "protocol",
+                f"protocol is {name!r}, which sets config.data.{option}={wanted[option]}, but "
+                f"that is {value}: leave out one of them",
+            )
+    return {option: wanted[option] for option in given}
 
 
 def _folder(options: RestorationData, split: str) -> data.Source:
@@ -152,7 +194,13 @@ def _patches(options: RestorationData, photographs: data.Source) -> data.Source:
 
 def _tiles(options: RestorationData, photographs: data.Source) -> data.Source:
     with option_paths("config.data", size="tile"):
-        return data.Tiles(photographs, size=options.tile, margin=options.margin)
+        return data.Tiles(
+            photographs,
+            size=options.tile,
+            margin=options.margin,
+            modcrop=options.modcrop,
+            border=options.border,
+        )
 
 
 RESTORATION = Kind(

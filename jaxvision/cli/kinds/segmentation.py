@@ -23,7 +23,8 @@ from jaxvision.cli.kinds.kind import (
     to_look_at,
 )
 from jaxvision.cli.options import option_paths, plain, read_group
-from jaxvision.core import IGNORED, InputError, Inputs, OptionError, check_range, under
+from jaxvision.core import IGNORED, InputError, Inputs, OptionError, check_range
+from jaxvision.data.transforms.placing import with_channels
 from jaxvision.predict import Prediction, draw_labels, predict
 from jaxvision.tasks.building import crop_centre
 
@@ -37,16 +38,24 @@ class SegmentationData(DataOptions):
       mask: tfds: key of the masks.
       class_names: of the labels 0, 1, ...; the first one is the background.
       resize: "letterbox" or "stretch"; None: refuse images of another size.
-      mean: one number for each channel, of values in 0..1.
-      std: likewise.
+      channels: 1: grey, 3: RGB.
+      mean: one number for each channel, of values in 0..1; None: 0.
+      std: likewise; None: 1.
+      positive_class: class whose F1 score and ROC AUC are measured; None: of none.
+      tile_overlap: share of a tile by which tiles overlap, where predict cuts large images.
+      tile_average: average the probabilities of overlapping tiles.
     """
 
     source: str = "scenes"
     mask: str = "segmentation_mask"
     class_names: tuple[str, ...] = ()
     resize: str | None = None
-    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
-    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    channels: int = 3
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    positive_class: str | None = None
+    tile_overlap: float = 0.25
+    tile_average: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,7 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
     with option_paths("config.data", size="image_size"):
         inputs = Inputs(
             (options.image_size, options.image_size),
+            channels=options.channels,
             mean=options.mean,
             std=options.std,
             resize=options.resize,
@@ -108,9 +118,19 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
         if others or getattr(model, "aux", False):
             check_options("config.auxiliary", loss, others)
             auxiliary = (partial(loss, **others), factor)
-    with under("config"):
+    measured = {"positive_class": "data.positive_class"}
+    tiles = {name: f"data.{name}" for name in ("tile_overlap", "tile_average")}
+    with option_paths("config", **measured, **tiles):
         task = tasks.segmentation(
-            model, inputs, class_names=class_names, loss=loss, auxiliary=auxiliary, augment=steps
+            model,
+            inputs,
+            class_names=class_names,
+            loss=loss,
+            auxiliary=auxiliary,
+            augment=steps,
+            positive_class=options.positive_class,
+            tile_overlap=options.tile_overlap,
+            tile_average=options.tile_average,
         )
         transform = data.ToSegmentation(inputs, len(class_names))
     return Built(task, transform, transform)
@@ -147,7 +167,7 @@ def pictures(shown: Shown) -> list[dict[str, np.ndarray]]:
     images = list(np.asarray(shown.examples.image))
     found = [p.result for p in predict(shown.task, shown.variables, images)]
     for image, labels, truth in zip(images, found, np.asarray(shown.examples.labels), strict=True):
-        canvas, _ = to_look_at(crop_centre(image, labels.shape))
+        canvas, _ = to_look_at(with_channels(crop_centre(image, labels.shape), 3))
         parts = {"found": labels, "truth": crop_centre(truth, labels.shape)}
         rows.append(
             {

@@ -1,12 +1,14 @@
 """Photographs without any labels: the two embedded ones, and folders of them."""
 
 import os
+import pathlib
 
 import numpy as np
+from PIL import Image
 
 from jaxvision.core import InputError, Record, lookup
 from jaxvision.data.sources.image_folders import Images
-from jaxvision.data.sources.images import images_below
+from jaxvision.data.sources.images import images_below, opened
 from jaxvision.data.sources.source import as_path
 
 EMBEDDED = {"train": "china.jpg", "test": "flower.jpg"}
@@ -38,13 +40,13 @@ class Photographs:
         found = images_below(folder)
         if not found:
             raise InputError(f"no split {split!r}: there are no images in {folder}")
-        self._source = Images(found)
+        self._source = _Files(found)
 
     def __len__(self) -> int:
         return len(self._source)
 
     def __getitem__(self, index: int) -> Record:
-        """Returns a record: "image" u8[H, W, 3] and its "size" (H, W)."""
+        """Returns a record: "image" u8[H, W, 3], or u8[H, W, 1] of a grey file, and its "size"."""
         return self._source[index]
 
     def where(self, index: int) -> str:
@@ -52,6 +54,28 @@ class Photographs:
 
     def target(self, index: int) -> Record:
         return self._source.target(index)
+
+
+def is_grey(path: str | os.PathLike[str]) -> bool:
+    """Returns whether an image file stores grey values instead of colours, by its header.
+
+    Args:
+      path: of the file.
+    Raises:
+      InputError: it cannot be read.
+    """
+    with opened(pathlib.Path(path)) as image:
+        return Image.getmodebase(image.mode) == "L"
+
+
+class _Files(Images):
+    """A source of image files, of which the grey ones keep their one channel."""
+
+    def __getitem__(self, index: int) -> Record:
+        record = super().__getitem__(index)
+        if not is_grey(self.paths[index]):
+            return record
+        return {**record, "image": record["image"][..., :1]}
 
 
 class _Embedded:

@@ -6,14 +6,21 @@ import numpy as np
 
 from jaxvision.core import IGNORED, InputError, Inputs, Record, SegmentationBatch, check_range
 from jaxvision.data.sources.checks import check_class_count
-from jaxvision.data.sources.source import Source
-from jaxvision.data.transforms.placing import checked_image, extent_in, place_image
+from jaxvision.data.sources.source import Source, image_of
+from jaxvision.data.transforms.placing import (
+    checked_image,
+    extent_in,
+    place_image,
+    with_channels,
+)
 from jaxvision.ops.placement import place_mask
 
 
 @dataclass(frozen=True)
 class ToSegmentation:
     """Checks a record and makes it an example for segmentation.
+
+    An image becomes grey if the network takes grey ones.
 
     Resized labels are those of the nearest pixels, and `IGNORED` where the image does not cover the
     network's input.
@@ -46,6 +53,8 @@ class ToSegmentation:
           InputError: the image has another form, or the labels have another size or are out of
             range.
         """
+        if self.inputs.channels == 1 and image_of(record, where).shape[2] == 3:
+            record = {**record, "image": with_channels(record["image"], 1)}
         size = checked_image(record, where, self.inputs).shape[:2]
         labels = np.asarray(record["labels"])
         if labels.shape != size:

@@ -49,6 +49,8 @@ class SqueezeNet(nn.Module):
       stem: channels of the first convolution, which has stride 2.
       kernel_size: side of its kernel.
       stages: the modules after each pooling.
+      classifier_padding: zeros around the input of the classifier: 1 in version 1.0 of the authors'
+        release for Caffe, 0 in torchvision. Padded cells give the classifier's bias.
       dropout: dropout rate of the last map, in training.
       act: activation, also of the classifier.
       norm: after each convolution except the classifier; None as in the paper.
@@ -69,6 +71,7 @@ class SqueezeNet(nn.Module):
     kernel_size: int
     stages: Stages
     num_classes: int | None = 1000
+    classifier_padding: int = 0
     dropout: float = 0.5
     act: Callable[[Array], Array] = nn.relu
     remat: bool = False
@@ -114,7 +117,11 @@ class SqueezeNet(nn.Module):
         maps["pooled"] = global_avg_pool(x)
         if self.num_classes is not None:
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
-            last = {"norm": None, "kernel_init": nn.initializers.normal(0.01)}
+            last = {
+                "norm": None,
+                "kernel_init": nn.initializers.normal(0.01),
+                "padding": self.classifier_padding,
+            }
             maps["logits"] = global_avg_pool(
                 conv(x, self.num_classes, 1, name="classifier_1", **last)
             )

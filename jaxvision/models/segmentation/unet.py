@@ -25,7 +25,7 @@ from jaxvision.layers import (
 )
 from jaxvision.models.backbones.darknet import DARKNET_19, PlainDarknet
 from jaxvision.models.sides import check_sides
-from jaxvision.ops import depth_to_space, max_pool, resize_bilinear
+from jaxvision.ops import depth_to_space, max_pool, resize_bilinear, resize_nearest
 
 
 def _transposed(x: Array, features: int, size: Sequence[int], **options: Any) -> Array:
@@ -39,7 +39,13 @@ def _bilinear(x: Array, features: int, size: Sequence[int], **options: Any) -> A
     return resize_bilinear(Conv(features, (1, 1), **options)(x), size)
 
 
-UPS = {"transposed": _transposed, "bilinear": _bilinear}
+def _nearest(x: Array, features: int, size: Sequence[int], **options: Any) -> Array:
+    """Repeats the cells; there is no layer, so the channels stay."""
+    del features, options
+    return resize_nearest(x, size)
+
+
+UPS = {"transposed": _transposed, "bilinear": _bilinear, "nearest": _nearest}
 """Values of the field `up` -> function that upsamples a map."""
 
 
@@ -79,9 +85,12 @@ class UNet(nn.Module):
       padding: "same", or "valid" as in the paper. With "valid" there is no padding, so maps shrink,
         and maps of the encoder are cropped to those of the decoder.
       up: "transposed", a 2x2 transposed convolution, or "bilinear", interpolation and a 1x1
-        convolution; both change the channels to those of the next level. Only with "valid" and
-        "transposed" are the results for tiles of an image the same as for the whole, because
-        interpolation repeats the pixels of the border.
+        convolution; both change the channels to those of the next level. "nearest" only repeats the
+        cells, without a layer, so that the channels stay. Only with "valid" and without "bilinear"
+        are the results for tiles of an image the same as for the whole, because interpolation
+        repeats the pixels of the border.
+      up_first: whether the upsampled map comes before that of the encoder where they are
+        concatenated, as in some third-party networks; in the paper it comes after.
       dropout: dropout rate at the end of the encoder, in training.
       num_classes: K classes; None builds no head.
       norm: after each 3x3 convolution; None as in the paper.
@@ -100,6 +109,7 @@ class UNet(nn.Module):
     widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
     padding: str = "same"
     up: str = "transposed"
+    up_first: bool = False
     dropout: float = 0.0
     num_classes: int | None = 2
     norm: Norm | None = batch_norm
@@ -126,7 +136,8 @@ class UNet(nn.Module):
         for level in reversed(range(bottom)):
             name, width = f"decoder{level}", self.widths[level]
             x = parts.grown(x, width, [2 * side for side in x.shape[1:3]], name)
-            x = parts.pair(_beside(maps[f"c{level}"], x), width, name)
+            x = _beside(maps[f"c{level}"], x, up_first=self.up_first)
+            x = parts.pair(x, width, name)
             maps[f"d{level}"] = x
         if self.num_classes is not None:
             maps["logits"] = parts.linear(x, self.num_classes)
@@ -244,11 +255,12 @@ class _Parts:
         return Conv(features, (1, 1), name=name, **self._dtypes)(x)
 
 
-def _beside(skip: Array, x: Array) -> Array:
-    """Concatenates `skip`, cropped to the size of x and cast to its dtype, and x."""
+def _beside(skip: Array, x: Array, *, up_first: bool = False) -> Array:
+    """Concatenates `skip`, cropped to the size of x and cast to its dtype, and x, or x and it."""
     top, left = ((of - to) // 2 for of, to in zip(skip.shape[1:3], x.shape[1:3], strict=True))
     middle = skip[:, top : top + x.shape[1], left : left + x.shape[2]]
-    return jnp.concatenate([middle.astype(x.dtype), x], axis=-1)
+    both = middle.astype(x.dtype), x
+    return jnp.concatenate(both[::-1] if up_first else both, axis=-1)
 
 
 UNETS = {
