@@ -16,7 +16,8 @@ c2 to c5, is averaged over them; --flatten keeps them all.
 Images are prepared as in the run or config. With --model they are resized and cropped to the
 published size, and normalised with the mean and standard deviation of the published weights.
 --config.data.image_size, mean, std and others change this. A classifier without published values
-needs --config.data.mean and --config.data.std. The command prints what it chose.
+needs --config.data.mean and --config.data.std. A network of restoration takes images of
+image_size, in the color that it restores, and needs --maps. The command prints what it chose.
 
 Images are files, folders or patterns, or with --split the data of the run, of the config or of
 --data, whose labels are kept. The split "train" is without the validation part
@@ -42,6 +43,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
+from jaxvision import tasks
 from jaxvision.cli import arguments, network, setup
 from jaxvision.cli.config import default_config
 from jaxvision.core import ImageBatch, InputError, Inputs, check_range
@@ -70,8 +72,6 @@ def main(argv: list[str]) -> int:
     _check(values, given)
     out = pathlib.Path(values.out).expanduser()
     check_features_file(out)
-    if "config" in values:
-        _check_kind(values.config.task)
     opened = network.open_network(values, split=values.split, partial=True)
     network.log_network(values, opened)
     config, task, variables, inputs = (
@@ -80,7 +80,8 @@ def main(argv: list[str]) -> int:
         opened.variables,
         opened.task.inputs,
     )
-    _check_kind(task.kind)
+    if task.kind == "restoration":
+        task = tasks.undegraded(task)
     images = _files(given, inputs) if given else _split(config, values.split)
     batch_size = min(values.batch_size, len(images.records))
     image = jax.ShapeDtypeStruct((batch_size, *inputs.shape), np.uint8)
@@ -185,15 +186,6 @@ def _check(values: flags.FlagValues, images: Sequence[str]) -> None:
     if not values.out:
         raise InputError("no --out: give a file for the features, such as features.npz")
     check_range("--batch_size", values.batch_size, least=1)
-
-
-def _check_kind(kind: str) -> None:
-    """Raises InputError for a kind of task whose images have no one size."""
-    if kind == "restoration":
-        raise InputError(
-            "the images of restoration have no one size: give a run, config or model of another "
-            "task"
-        )
 
 
 def _check_taken(variables: Any, behind: Mapping[str, Sequence[str]]) -> None:

@@ -35,6 +35,8 @@ from jaxvision.models import (
     input_figures,
     input_size,
 )
+from jaxvision.models.restoration.dncnn import DNCNNS
+from jaxvision.models.restoration.srcnn import ESPCNS, SRCNNS
 
 _KINDS = {
     **dict.fromkeys(CLASSIFIERS, "classification"),
@@ -43,6 +45,13 @@ _KINDS = {
     **dict.fromkeys(SEGMENTERS, "segmentation"),
 }
 """Network -> the task that it is for, if no config says another."""
+
+_MEASURED = {
+    **dict.fromkeys(DNCNNS, ("gaussian_noise", "dncnn", "grey")),
+    **dict.fromkeys(ESPCNS, ("downscale", "srcnn", "luminance")),
+    **dict.fromkeys(SRCNNS, ("downscale_upscale", "srcnn", "luminance")),
+}
+"""Network of restoration -> degradation, protocol and color of its paper."""
 
 
 def parse(values: flags.FlagValues, argv: list[str], usage: str, *, runs: bool = True) -> list[str]:
@@ -109,7 +118,9 @@ def config_of_model(name: str) -> ConfigDict:
     if published:
         known |= dict(zip(("mean", "std"), published, strict=True))
     if config.task == "restoration":
-        known |= {"color": "grey" if channels == 1 else "rgb"}
+        degradation, protocol, color = _MEASURED[name]
+        config.degradation.update({"name": degradation, "protocol": protocol})
+        known |= {"color": color}
     config.data.update({key: value for key, value in known.items() if key in config.data})
     return config
 
@@ -275,12 +286,12 @@ def _set_data(config: Any, values: flags.FlagValues, split: str | None, unknown:
 
 def _check_normalisation(config: Any) -> None:
     """Raises InputError if nobody says how the images of a classifier are normalised."""
-    for name in ("mean", "std"):
-        if name in config.data and not config.data[name]:
-            example = ",".join(["0.5"] * config.data.channels)
+    for name in ("mean", "std") if config.task == "classification" else ():
+        if not config.data[name]:
+            example = (0.5,) * config.data.channels
             raise InputError(
                 f"the {name} by which images for {config.model.name} are normalised is not "
-                f"published: give that of the weights, --config.data.{name}='({example},)'"
+                f"published: give that of the weights, such as --config.data.{name}='{example}'"
             )
 
 

@@ -24,7 +24,12 @@ from jaxvision.tasks.detection import detection, restore_detection
 from jaxvision.tasks.detectors import DETECTORS, Detector
 from jaxvision.tasks.freezing import with_frozen_statistics
 from jaxvision.tasks.landmarks import landmarks, restore_landmarks
-from jaxvision.tasks.restoration import Restoration, restoration, restore_restoration
+from jaxvision.tasks.restoration import (
+    Restoration,
+    restoration,
+    restore_restoration,
+    undegraded,
+)
 from jaxvision.tasks.segmentation import Segmentation, restore_segmentation, segmentation
 
 RESTORE: dict[str, Callable[..., Task]] = {
@@ -61,5 +66,6 @@ __all__ = [
     "restoration",
     "segmentation",
     "segmentation_loss",
+    "undegraded",
     "with_frozen_statistics",
 ]

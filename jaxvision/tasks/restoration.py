@@ -1,5 +1,6 @@
 """Restoration: images without the noise, or with the detail, that they lack."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -281,6 +282,24 @@ def restoration(
         enlarged=degradation.enlarged,
         **how,
     )
+
+
+def undegraded(task: Restoration) -> Restoration:
+    """Returns the task whose `prepare` degrades nothing: the network gets images as they are.
+
+    Args:
+      task: of restoration. An image whose three channels are the same counts as grey.
+    """
+    of_color = COLORS[task.color]
+
+    def prepare(example: Any) -> Any:
+        image = example.image.astype(jnp.float32)
+        if of_color.channels == 1:
+            grey = image[..., :1]
+            image = jnp.where(jnp.all(image == grey), grey, of_color.take(example.image))
+        return example.replace(image=image / 255)
+
+    return dataclasses.replace(task, prepare=prepare)
 
 
 def restore_restoration(parts: Mapping[str, Any]) -> Restoration:
