@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxvision.core import InputError, Task, listed, name_matches
+from jaxvision.core import InputError, OptionError, Task, listed, name_matches
 from jaxvision.engine import RUN, restore_weights
 from jaxvision.interop import (
     SUFFIXES,
@@ -82,9 +82,16 @@ def pretrained_variables(
         or a pattern matches nothing.
     """
     path = pathlib.Path(origin).expanduser()
+    is_file = path.suffix in SUFFIXES or path.is_file()
+    if prefix and (is_variables(path) or (path / RUN).is_file() or not is_file):
+        raise OptionError(
+            "init_prefix",
+            f"init_prefix is {prefix!r}, but {path} is no file in torch's layout, whose keys may "
+            "have a prefix: leave it out",
+        )
     if is_variables(path):
         weights = _Weights(restore_variables(path), str(path))
-    elif not (path / RUN).is_file() and (path.suffix in SUFFIXES or path.is_file()):
+    elif not (path / RUN).is_file() and is_file:
         like = jax.eval_shape(task.init, jax.random.key(0))
         weights = _weights_of_file(path, like, prefix)
     else:
