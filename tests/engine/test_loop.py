@@ -166,7 +166,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(whole, tmp_path, after):
     assert read_lines(tmp_path) == read_lines(workdir)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", slow_but([signal.SIGINT, signal.SIGTERM], [signal.SIGINT]))
 def test_a_run_that_is_asked_to_stop_is_saved_and_resumes(whole_small, tmp_path, number):
     handlers = [signal.getsignal(x) for x in (signal.SIGINT, signal.SIGTERM)]
     stream = Acting(SMALL_BATCHES, 6, partial(signal.raise_signal, number))
