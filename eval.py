@@ -1,8 +1,6 @@
 """Evaluates the best checkpoint of a run: `python eval.py --help`."""
 
-import sys
-
-from jaxvision.cli.main import run
+from jaxvision.cli.console import main
 
 if __name__ == "__main__":
-    sys.exit(run("eval", sys.argv))
+    main("eval")

@@ -1,8 +1,6 @@
 """Trains the run of a config, or resumes it: `python train.py --help`."""
 
-import sys
-
-from jaxvision.cli.main import run
+from jaxvision.cli.console import main
 
 if __name__ == "__main__":
-    sys.exit(run("train", sys.argv))
+    main("train")

@@ -1,6 +1,6 @@
 """`python -m jaxvision` is the console script."""
 
-from jaxvision.cli.main import main
+from jaxvision.cli.console import main
 
 if __name__ == "__main__":
     main()

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -60,10 +61,10 @@ def start(data_dir):
             process.communicate()
 
 
-def finish(process):
-    """(the JSON line or None, stderr) of a process that must end well."""
+def finish(process, code=0):
+    """(the JSON line or None, stderr) of a process that must end with an exit code."""
     out, err = process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 0, err
+    assert process.returncode == code, err
     lines = out.splitlines()
     assert len(lines) <= 1, "stdout is for the result"
     return (json.loads(lines[0]) if lines else None), err
@@ -139,11 +140,11 @@ def test_killed_and_asked_to_stop_it_ends_with_the_same_bits(uninterrupted, star
         process.communicate()
         assert process.returncode == -signal.SIGKILL, f"not killed at step {step}"
 
-    # SIGTERM saves, says so and exits with 0.
+    # SIGTERM saves, says so and exits with 143.
     process = start(tmp_path)
     wait_for_step([process], tmp_path, 39)
     process.terminate()
-    result, err = finish(process)
+    result, err = finish(process, 128 + signal.SIGTERM)
     assert result is None
     saved = len(lines_of(tmp_path))
     assert 39 <= saved < 60
@@ -154,6 +155,32 @@ def test_killed_and_asked_to_stop_it_ends_with_the_same_bits(uninterrupted, star
     assert f"resuming the run in {tmp_path} after step {saved}" in err
     assert result == uninterrupted["result"], f"killed at steps {steps}"
     assert lines_of(tmp_path) == uninterrupted["lines"], f"killed at steps {steps}"
+
+
+def wait_until_it_listens(process):
+    """Waits for the handlers of signals, which come before the imports."""
+    status = pathlib.Path(f"/proc/{process.pid}/status")
+    if not status.exists():
+        pytest.skip("needs /proc, where Linux says which signals a process handles")
+    mask = 1 << (signal.SIGTERM - 1)
+    while not int(re.search(r"SigCgt:\s*(\w+)", status.read_text())[1], 16) & mask:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.002)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_before_training_ends_the_process_at_once(start, tmp_path, name):
+    number = signal.Signals[name]
+    process = start(tmp_path / "run")
+    wait_until_it_listens(process)
+    time.sleep(0.5)  # it imports libraries
+    process.send_signal(number)
+    begun = time.monotonic()
+    _, err = finish(process, 128 + number)
+    assert time.monotonic() - begun < 2
+    assert re.fullmatch(r"(interrupted|asked to stop): nothing is lost, .*\n", err)
+    assert not (tmp_path / "run").exists()
 
 
 def result_of(capsys, *arguments):
@@ -223,7 +250,7 @@ def test_sigterm_stops_two_processes_after_the_same_step(
     for name, process in zip(("first", "second"), both, strict=True):
         if signalled in (name, "both"):
             process.terminate()
-    (result, err), (other, _) = [finish(process) for process in both]
+    (result, err), (other, _) = [finish(process, 128 + signal.SIGTERM) for process in both]
     assert result is None
     assert other is None
     saved = len(lines_of(tmp_path))

@@ -1,9 +1,11 @@
 """Command-line flags: those of absl, and one for each key of a config."""
 
+import ast
+import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,7 +19,10 @@ from jaxvision.cli.config import (
     shipped_configs,
     summary,
 )
+from jaxvision.cli.fields import chosen_names, default_of, fields_of, meaning_of, shown
 from jaxvision.core import InputError, close_names
+
+_FLAG = re.compile(r"--?(?:no)?config\.([^=]*)(?:=(.*))?", re.DOTALL)
 
 
 class HelpAsked(Exception):  # noqa: N818, it is no error
@@ -177,63 +182,107 @@ def value_of(argv: list[str], name: str) -> str | None:
     return found
 
 
-def define_config(values: flags.FlagValues, name: str, argv: list[str]) -> None:
+def define_config(values: flags.FlagValues, name: str, argv: list[str]) -> ConfigDict:
     """Makes the keys of the config with this name flags, as `define_keys`.
 
+    Returns:
+      A copy of the config as its file gives it.
     Raises:
       InputError: no such config, or an argument names a key that it does not have.
     """
-    define_keys(values, load_config(find_config(name)), argv)
+    return define_keys(values, load_config(find_config(name)), argv)
 
 
-def define_keys(values: flags.FlagValues, config: ConfigDict, argv: list[str]) -> None:
+def define_keys(values: flags.FlagValues, config: ConfigDict, argv: list[str]) -> ConfigDict:
     """Makes the keys of a config flags: --config.optimizer.learning_rate=0.1.
 
+    Returns:
+      A copy of the config as it was given.
     Raises:
       InputError: an argument names a key that the config does not have.
     """
-    for item in argv:
-        match = re.match(r"--?(?:no)?config\.([^=]*)(?:=(.*))?", item, re.DOTALL)
-        if match:
-            _check_key(config, *match.groups())
-    config_flags.DEFINE_config_dict(
-        "config",
-        config,
-        "file in configs/, or the name of a shipped one:\n"
-        + "\n".join(f"      {name}: {summary(path)}" for name, path in shipped_configs().items())
-        + "\n  and its keys, with their values there:\n"
-        + "\n".join(_describe_keys(config)),
-        flag_values=values,
-        lock_config=True,
-        sys_argv=argv,
-    )
+    copy_of_file = config.copy_and_resolve_references()
+    given = [match.groups() for match in map(_FLAG.match, argv) if match]
+    names = _names(config, given)
+    for key, value in given:
+        _check_key(config, key, value, names)
+    shipped = "\n".join(f"      {x}: {summary(path)}" for x, path in shipped_configs().items())
+    try:
+        config_flags.DEFINE_config_dict(
+            "config",
+            config,
+            f"file in configs/, or the name of a shipped one:\n{shipped}\n"
+            "  and its keys, with their values there:\n" + "\n".join(_describe_keys(config, names)),
+            flag_values=values,
+            lock_config=True,
+            sys_argv=argv,
+        )
+    except flags.Error as error:
+        raise InputError(" ".join(str(error).split())) from error
+    return copy_of_file
 
 
-def _describe_keys(config: ConfigDict) -> Iterator[str]:
+def _names(config: ConfigDict, given: Sequence[tuple[str, str | None]]) -> dict[str, str]:
+    """Group -> the name of its network or function, in the config or by a flag."""
+    groups = {key: value for key, value in config.items() if isinstance(value, ConfigDict)}
+    names = {key: group.get("name", "") for key, group in groups.items()}
+    for key, value in given:
+        group, _, last = key.rpartition(".")
+        if last == "name" and group in names:
+            names[group] = value or ""
+        elif key in names and _is_literal(value):
+            with contextlib.suppress(SyntaxError, ValueError, AttributeError):
+                names[key] = ast.literal_eval(value).get("name", names[key])
+    return chosen_names(names)
+
+
+def _describe_keys(config: ConfigDict, names: Mapping[str, str]) -> Iterator[str]:
     comments = documented_keys(config.task)
 
+    def line(name: str, value: str, comment: str | None) -> str:
+        return f"      --config.{name}={value}{f'  ({comment})' if comment else ''}"
+
     def describe(group: ConfigDict, prefix: str) -> Iterator[str]:
+        path = prefix.removesuffix(".")
+        fields = fields_of(config, path, names.get(path, ""))
+        meanings = meaning_of(config, path, names[path]) if fields else {}
         for key in group:
             name = prefix + key
-            comment = f"  ({comments[name]})" if comments.get(name) else ""
             value = group[key]
             if isinstance(value, ConfigDict):
                 yield from describe(value, f"{name}.")
             else:
-                yield f"      --config.{name}={value}{comment}"
+                yield line(name, value, comments.get(name) or meanings.get(key))
+        for key in (key for key in fields if key not in group):
+            yield line(prefix + key, shown(fields[key].default), meanings.get(key))
 
     yield from describe(config, "")
 
 
-def _check_key(config: ConfigDict, key: str, value: str | None) -> None:
+def _check_key(config: ConfigDict, key: str, value: str | None, names: Mapping[str, str]) -> None:
+    """Checks that a config has a key; adds it, if it is a field of what its group names.
+
+    Raises:
+      InputError: there is no such key.
+    """
+    group, _, last = key.rpartition(".")
+    fields = {}
+    if isinstance(config.get(group), ConfigDict) and last not in config[group]:
+        fields = fields_of(config, group, names.get(group, ""))
+        if last in fields:
+            config[group][last] = default_of(fields[last])
     here: Any = config
     for part in key.split("."):
         if not isinstance(here, ConfigDict) or part not in here:
-            known = here.keys() if isinstance(here, ConfigDict) else ()
+            known = {**here, **fields} if isinstance(here, ConfigDict) else ()
             hint = close_names(part, known) if known else "it has no keys of its own"
             raise InputError(f"unknown config key {key!r} (at {part!r}): {hint}")
         here = here[part]
     # A whole group can be given as a literal, {'name': 'resnet20', ...}.
-    if isinstance(here, ConfigDict) and not (value or "").lstrip().startswith("{"):
+    if isinstance(here, ConfigDict) and not _is_literal(value):
         first = next(iter(here.keys()))
         raise InputError(f"config key {key!r} is a group: set its keys, such as {key}.{first}")
+
+
+def _is_literal(value: str | None) -> bool:
+    return (value or "").lstrip().startswith("{")

@@ -60,6 +60,23 @@ def default_config(task: str = "classification") -> ConfigDict:
     return config
 
 
+def check_complete(config: ConfigDict) -> None:
+    """Raises InputError if a config lacks a key of its task, as one with a group {} does."""
+    lookup(KINDS, config.get("task"), "task")
+
+    def check(group: ConfigDict, default: ConfigDict, path: str) -> None:
+        for key, value in default.items():
+            if key not in group:
+                raise InputError(
+                    f"{path} has no {key!r}: give it too, as {path}.{key}, or begin the config "
+                    f"with default_config({config.task!r})"
+                )
+            if isinstance(value, ConfigDict):
+                check(group[key], value, f"{path}.{key}")
+
+    check(config, default_config(config.task), "config")
+
+
 def documented_keys(task: str = "classification") -> dict[str, str]:
     """Key of a task's config -> what it means."""
     keys = {"anchors": ANCHORS}

@@ -59,6 +59,7 @@ from jaxvision.data import (
 from jaxvision.data.sources.boxes import box_windows
 from jaxvision.engine import log, progress_bar
 from jaxvision.predict import output_names
+from jaxvision.predict.files import write_png
 
 _DATA_FLAGS = (*ANNOTATION_FLAGS, "difficult")
 _REASONS = ("crowd", "difficult", "small")
@@ -226,7 +227,7 @@ def _write(listing: Listing, folder: pathlib.Path, values: flags.FlagValues) -> 
             x1, y1, x2, y2 = windows[number]
             file = folder / class_name / f"{stem}_{number + 1}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image[y1:y2, x1:x2]).save(file)
+            write_png(file, Image.fromarray(image[y1:y2, x1:x2]))
             counts[class_name] += 1
     return _Written(counts, left_out, problems)
 

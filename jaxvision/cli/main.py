@@ -14,9 +14,12 @@ jaxvision convert resnet50 weights.safetensors DIR        convert weights of tor
 jaxvision COMMAND --help                                  help for one command
 """
 
+import contextlib
 import logging
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import absl.logging
 
@@ -35,6 +38,7 @@ from jaxvision.cli import eval as eval_command
 from jaxvision.cli import train as train_command
 from jaxvision.cli.arguments import HelpAsked
 from jaxvision.core import InputError, lookup
+from jaxvision.core.files import NoRoomError
 from jaxvision.engine import DamagedError, NonFiniteError
 
 COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
@@ -52,7 +56,8 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
 }
 
 
-_GOES_ON = {"train": ": the same command resumes from the last checkpoint"}
+_GOES_ON = {"train": "; the same command resumes from the last checkpoint"}
+_BROKEN_PIPE = 141  # as of a program that the signal of it ends
 
 
 def run(command: str, argv: list[str]) -> int:
@@ -62,31 +67,85 @@ def run(command: str, argv: list[str]) -> int:
       command: a key of `COMMANDS`.
       argv: its arguments, the program's name first.
     Returns:
-      The exit code: the command's own, or 0; 2 for wrong input; 1 for a run that failed; 130 when
-      interrupted.
+      The exit code: the command's own, or 0; 2 for wrong input; 1 for a run that failed, or where
+      there is no room to write; 130 when interrupted; 141 if nobody reads the output any more.
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax logs a lot
+    # Errors are raised too: what Orbax and its event loops log about them is long.
+    absl.logging.set_verbosity(absl.logging.FATAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    with _quiet_threads():
+        return _with_output(lambda: _run(command, argv))
+
+
+def _with_output(call: Callable[[], int]) -> int:
+    """The exit code of a call that prints, whose output perhaps cannot be written."""
+    try:
+        code = call()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        _discard_output()
+        return _BROKEN_PIPE
+    except OSError as error:
+        _discard_output()
+        print(f"error: cannot write the output: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(command: str, argv: list[str]) -> int:
+    resumes = _GOES_ON.get(command, "")
     try:
         return lookup(COMMANDS, command, "command")(argv) or 0
     except HelpAsked as asked:
         print(asked)
+        return 0
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        raise
+    except NoRoomError as error:
+        print(f"error: {error}{resumes}", file=sys.stderr)
+        return 1
     except (DamagedError, NonFiniteError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"interrupted{_GOES_ON.get(command, '')}", file=sys.stderr)
+        print(f"interrupted{resumes}", file=sys.stderr)
         return 130
-    return 0
+
+
+@contextlib.contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """Leaves out that the event loop is closed which threads in C++ report to.
+
+    After an error, reads and writes of arrays that were under way end so.
+    """
+    shown = sys.unraisablehook
+
+    def show(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            shown(unraisable)
+
+    sys.unraisablehook = show
+    try:
+        yield
+    finally:
+        sys.unraisablehook = shown
+
+
+def _discard_output() -> None:
+    """Lets Python close the output at its end without another error."""
+    with contextlib.suppress(OSError):  # a stream without a descriptor
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def main() -> None:
-    """The console script."""
+    """Runs the command that the arguments of the program begin with."""
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("--help", "-h", "help"):
-        print(__doc__.strip())
-        sys.exit(0 if arguments else 2)
+        sys.exit(_with_output(lambda: print(__doc__.strip()) or (0 if arguments else 2)))
     sys.exit(run(arguments[0], [f"jaxvision {arguments[0]}", *arguments[1:]]))

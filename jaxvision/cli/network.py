@@ -222,6 +222,9 @@ def _read_weights(values: flags.FlagValues) -> _Weights:
     config = values.config
     origin, prefix = values.weights or config.init_from, values.prefix or config.init_prefix
     state_dict = read_weights_of(origin)
+    if prefix and not any(key.startswith(prefix) for key in state_dict):
+        shown = listed(state_dict, most=3)
+        raise InputError(f"no key of the weights begins with {prefix!r}: they have {shown}")
     key_map = _key_rules(values.key_map, state_dict, prefix)
     return _Weights(origin, state_dict, {"prefix": prefix, "key_map": key_map})
 

@@ -57,8 +57,10 @@ def _renamed(error: OptionError, name: str) -> OptionError:
     return OptionError(name, message)
 
 
-def documentation(options: type) -> dict[str, str]:
-    """Field -> its line in the section "Attributes:" of a dataclass, base classes included."""
+def documentation(options: Any) -> dict[str, str]:
+    """Field -> its line in "Attributes:" of a dataclass, base classes included; or in "Args:"."""
+    if not isinstance(options, type):
+        return _attributes(inspect.getdoc(options) or "")
     lines: dict[str, str] = {}
     for base in reversed(options.__mro__):
         if dataclasses.is_dataclass(base):
@@ -67,7 +69,7 @@ def documentation(options: type) -> dict[str, str]:
 
 
 def _attributes(doc: str) -> dict[str, str]:
-    section = re.search(r"^Attributes:\n((?:(?:  .*)?\n?)*)", doc, re.MULTILINE)
+    section = re.search(r"^(?:Attributes|Args):\n((?:(?:  .*)?\n?)*)", doc, re.MULTILINE)
     found: dict[str, str] = {}
     name = None
     for line in section[1].splitlines() if section else ():
@@ -92,7 +94,7 @@ def group_of(options: type, defaults: Mapping[str, Any] | None = None) -> Config
             continue
         value = (defaults or {}).get(field.name, field.default)
         if value is None:
-            value = config_dict.placeholder(_plain_type(hints[field.name]))
+            value = config_dict.placeholder(plain_type(hints[field.name]))
         group[field.name] = value
     return group
 
@@ -113,7 +115,7 @@ def keys_of(options: type, prefix: str = "") -> dict[str, str]:
     return keys
 
 
-def _plain_type(hint: Any) -> type:
+def plain_type(hint: Any) -> type:
     """The type of the values of a field that may be None."""
     kinds = [part for part in typing.get_args(hint) if part is not types.NoneType]
     plain = kinds[0] if kinds else hint

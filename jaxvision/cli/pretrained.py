@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxvision.core import InputError, Task, listed, name_matches
+from jaxvision.core import InputError, OptionError, Task, listed, name_matches
 from jaxvision.engine import RUN, restore_weights
 from jaxvision.interop import (
     SUFFIXES,
@@ -120,6 +120,12 @@ def pretrained_variables(
         or a pattern matches nothing.
     """
     path = _path(origin)
+    if prefix and (is_variables(path) or not _is_file(path)):
+        raise OptionError(
+            "init_prefix",
+            f"init_prefix is {prefix!r}, but {path} is no file in torch's layout, whose keys may "
+            "have a prefix: leave it out",
+        )
     if is_variables(path):
         weights = _Weights(restore_variables(path), str(path))
     elif _is_file(path):

@@ -13,6 +13,7 @@ from jaxvision.cli.code import Code
 from jaxvision.cli.config import default_config
 from jaxvision.cli.kinds import KINDS, Built, Kind
 from jaxvision.cli.options import flag_errors, option_paths, read_group
+from jaxvision.cli.unused import check_folder_of_embedded
 from jaxvision.core import InputError, Task, listed, lookup, under
 from jaxvision.data import (
     Cached,
@@ -62,6 +63,7 @@ class Splits:
         if split not in self._opened:
             options = read_group(self._kind.groups["data"], self._data, "config.data")
             with option_paths("config.data", path="dir"):
+                check_folder_of_embedded(options.source, options.dir)
                 source = lookup(self._kind.sources, options.source, "data source")(options, split)
                 check_class_names(source.class_names, self._data.get("class_names", ()))
             self._opened[split] = source

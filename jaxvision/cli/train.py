@@ -7,29 +7,28 @@
 
 The workdir gets run.json, checkpoints, metrics.jsonl, TensorBoard events, curves.png, and the
 tables and pictures of the evaluation on the test split, which `eval --help` lists. The same command
-again resumes the run, or reports its result if it is finished. The last line on stdout is the
-result, as JSON: the metrics of the best checkpoint, `steps` and `state_digest` of the last step,
-and `variables_digest` of the evaluated variables, which eval prints too.
+again resumes the run, or reports its result if it is finished. On SIGTERM or Ctrl-C the run is
+saved after the step, and the exit code is 143 or 130. The last line on stdout is the result, as
+JSON: the metrics of the best checkpoint, `steps` and `state_digest` of the last step, and
+`variables_digest` of the evaluated variables, which eval prints too.
 """
 
 import json
 import pathlib
 import signal
-import sys
-import threading
-from types import FrameType
 from typing import Any
 
 import jax
 import optax
 
 from jaxvision.cli import arguments, setup
-from jaxvision.cli.config import find_config
+from jaxvision.cli.config import check_complete, find_config
 from jaxvision.cli.optimizers import phases_of_config
 from jaxvision.cli.options import option_paths, read_group
 from jaxvision.cli.pretrained import pretrained_variables
 from jaxvision.cli.report import report
 from jaxvision.cli.run_options import BestOptions, RunOptions
+from jaxvision.cli.unused import check_used
 from jaxvision.core import Task
 from jaxvision.engine import (
     CHECKPOINTS,
@@ -57,21 +56,19 @@ _NOT_COMPARED = ("log_every", "keep")
 _NOT_COMPARED_DATA = ("threads", "workers", "cache")
 
 
-def _stop(signum: int, frame: FrameType | None) -> None:
-    """The answer to SIGTERM before and after `fit`, which has its own."""
-    log("asked to stop: nothing is lost, the same command goes on")
-    sys.exit(0)
+def main(argv: list[str]) -> int:
+    """The command; its result goes to stdout, everything else to stderr.
 
-
-def main(argv: list[str]) -> None:
-    """The command; its result goes to stdout, everything else to stderr."""
+    Returns:
+      The exit code: 0, or 143 if SIGTERM stopped the training.
+    """
     name, rest = arguments.take_config(argv, DEFAULT_CONFIG)
     flags = arguments.common_flags()
-    arguments.define_config(flags, name, rest)
+    file = arguments.define_config(flags, name, rest)
     arguments.parse(flags, rest, __doc__)
     config = flags.config
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _stop)
+    check_complete(config)
+    check_used(config, file)
     workdir = pathlib.Path(flags.workdir or f"runs/{find_config(name).stem}").expanduser()
 
     options = read_group(RunOptions, config, "config")
@@ -91,6 +88,11 @@ def main(argv: list[str]) -> None:
     validation = None
     if config.data.validation_fraction:
         validation = setup.eval_data(config, built, splits.open("validation"))
+    else:
+        tell(
+            "config.data.validation_fraction is 0: nothing is evaluated in training, the last "
+            "checkpoint is the best one, and config.best is not used"
+        )
     # Before training, not after it: is there anything to test on?
     records = splits.open("test")
     test = setup.eval_data(config, built, records)
@@ -119,7 +121,7 @@ def main(argv: list[str]) -> None:
     steps = int(fitted.state.step)
     if not fitted.finished:
         tell(f"asked to stop: saved after step {steps} in {workdir}; the same command resumes")
-        return
+        return 128 + signal.SIGTERM
     evaluation = evaluate(task, fitted.variables, test, parallel=parallel, label="testing")
     if first_process:
         result = {
@@ -131,6 +133,7 @@ def main(argv: list[str]) -> None:
         }
         print(json.dumps(result), flush=True)
         report(config, built, fitted.variables, evaluation, records, folder=workdir, split="test")
+    return 0
 
 
 def _pretrained(task: Task, options: RunOptions, workdir: pathlib.Path, tell: Any) -> Any:
@@ -139,9 +142,6 @@ def _pretrained(task: Task, options: RunOptions, workdir: pathlib.Path, tell: An
         for key in ("freeze", "freeze_statistics"):
             if getattr(options, key):
                 tell(f"config.{key} is set without config.init_from: the initial values are frozen")
-        for key in ("init_prefix", "reinit"):
-            if getattr(options, key):
-                tell(f"config.{key} is ignored without config.init_from")
         return None
     if has_checkpoints(workdir / CHECKPOINTS):
         return None

@@ -96,7 +96,11 @@ def check_range(
         "less than": (less_than, operator.lt),
     }
     stated = {text: given for text, given in bounds.items() if given[0] is not None}
-    if not all(holds(value, bound) for bound, holds in stated.values()):
+    try:
+        fits = all(holds(value, bound) for bound, holds in stated.values())
+    except TypeError:  # no number
+        fits, value = False, repr(value)
+    if not fits:
         allowed = " and ".join(f"{text} {bound}" for text, (bound, _) in stated.items())
         raise OptionError(name, f"{name} is {value}: give {allowed}")
 

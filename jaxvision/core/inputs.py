@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from jaxvision.core.errors import OptionError, check_range
+from jaxvision.core.memory import check_memory
 from jaxvision.core.registry import close_names
 
 RESIZE = ("stretch", "letterbox", "crop")
@@ -45,6 +46,8 @@ class Inputs:
             raise OptionError("size", f"size is {self.size!r}: give (height, width)")
         for side in self.size:
             check_range("size", side, least=1)
+        pixels = math.prod(self.size)
+        check_memory("size", self.size, 4 * pixels * self.channels, "an image of it takes")
         if self.channels not in (1, 3):
             raise OptionError("channels", f"channels is {self.channels}: give 1 or 3")
         defaults = {"mean": 0.0, "std": 1.0}

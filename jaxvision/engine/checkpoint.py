@@ -26,7 +26,7 @@ from orbax.checkpoint.checkpoint_managers import PolicyCheckpointInfo, Preservat
 
 from jaxvision.core import InputError, TrainState
 from jaxvision.core.digest import array_digests, file_digests, json_digest
-from jaxvision.core.files import replace_text
+from jaxvision.core.files import replace_text, writing
 from jaxvision.engine.errors import DamagedError, NonFiniteError
 from jaxvision.engine.history import Best, History, ranked
 from jaxvision.engine.parallel import Parallel
@@ -231,6 +231,7 @@ class Checkpoints:
           run: the description of the run.
         Raises:
           NonFiniteError: a parameter or statistic is NaN or infinite; nothing is saved.
+          NoRoomError: there is no room for this checkpoint, or for the one before.
           RuntimeError: there is a checkpoint of this step or a later one.
         """
         # Host arrays are written by the first process alone: after a step by pmap the state is an
@@ -249,13 +250,14 @@ class Checkpoints:
         meta["digest"] = json_digest(meta)
         self._wait()
         self._policy.history = list(history)
-        saved = self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                **{name: ocp.args.StandardSave(part) for name, part in parts.items()},
-                **{_META: ocp.args.JsonSave(meta)},
-            ),
-        )
+        with writing(self.folder / str(step)):
+            saved = self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    **{name: ocp.args.StandardSave(part) for name, part in parts.items()},
+                    **{_META: ocp.args.JsonSave(meta)},
+                ),
+            )
         if not saved:
             raise RuntimeError(f"{self.folder} has a checkpoint of step {step} or a later one")
         self._finishing = self._thread.submit(self._write_files, step)
@@ -319,14 +321,17 @@ class Checkpoints:
 
     def __exit__(self, *_: object) -> None:
         """Waits for what is being written."""
-        self._wait()
-        self._thread.shutdown()
-        self._manager.close()
+        try:
+            self._wait()
+        finally:
+            self._thread.shutdown()
+            with writing(self.folder):
+                self._manager.close()
 
     def _wait(self) -> None:
-        if self._finishing is not None:
-            self._finishing.result()
-            self._finishing = None
+        finishing, self._finishing = self._finishing, None
+        if finishing is not None:
+            finishing.result()
 
     def _write_files(self, step: int) -> None:
         """Writes the digests of a checkpoint's files, when they are all there.
@@ -334,9 +339,10 @@ class Checkpoints:
         A process that dies before that leaves a checkpoint without them. Its arrays and the rest
         have their own digests all the same, and files.json is written when it is restored.
         """
-        self._manager.wait_until_finished()
+        folder = self.folder / str(step)
+        with writing(folder):
+            self._manager.wait_until_finished()
         if jax.process_index() == 0:
-            folder = self.folder / str(step)
             files = _files_of(folder)
             text = json.dumps({"files": files, "digest": json_digest(files)})
             replace_text(folder / _FILES, text)

@@ -4,6 +4,7 @@ import pathlib
 
 import numpy as np
 
+from jaxvision.core.files import replacing
 from jaxvision.engine.history import Best, History
 from jaxvision.engine.journal import METRICS, read_metrics
 
@@ -31,7 +32,9 @@ def draw_curves(workdir: pathlib.Path, best: Best | None, history: History) -> N
     lines = read_metrics(workdir / METRICS)
     if not lines:
         return
-    metric = best.metric if best else next(iter(history[0]["metrics"]), None) if history else None
+    metric = None
+    if history:
+        metric = best.metric if best else next(iter(history[0]["metrics"]), None)
     # Imported late, because that takes a second; and without a display.
     from matplotlib.figure import Figure
 
@@ -50,11 +53,10 @@ def draw_curves(workdir: pathlib.Path, best: Best | None, history: History) -> N
     for right in others:
         training(right, metric)
         right.set(title=metric, xlabel="step")
-        if history:
-            scores = {e["step"]: e["metrics"][metric] for e in history}
-            line = {"color": "C1", "label": "validation", "ms": 4}
-            right.plot(*zip(*scores.items(), strict=True), "o-", **line)
-        if history and best is not None:
+        scores = {e["step"]: e["metrics"][metric] for e in history}
+        line = {"color": "C1", "label": "validation", "ms": 4}
+        right.plot(*zip(*scores.items(), strict=True), "o-", **line)
+        if best is not None:
             step = best.ranked(history)[0]
             label = f"best: {scores[step]:.4g} at step {step}"
             right.plot(step, scores[step], "*", color="C3", label=label, ms=14)
@@ -62,4 +64,5 @@ def draw_curves(workdir: pathlib.Path, best: Best | None, history: History) -> N
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend()
-    figure.savefig(workdir / CURVES, dpi=120)
+    with replacing(workdir / CURVES, "wb") as file:
+        figure.savefig(file, format="png", dpi=120)

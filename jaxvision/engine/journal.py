@@ -9,20 +9,24 @@ import logging
 import math
 import os
 import pathlib
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
-from jaxvision.core.files import replace_text
+from jaxvision.core.files import replace_text, writing
 from jaxvision.engine.errors import NonFiniteError
 from jaxvision.engine.progress import Progress, format_values
 
 warnings = logging.getLogger(__name__)
 
 METRICS = "metrics.jsonl"
+BOARD = "tensorboard"
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -41,6 +45,29 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
             if number < len(texts):
                 warnings.warning("%s, line %d is damaged and left out", path, number)
     return lines
+
+
+class _Board:
+    """Writes TensorBoard events, in this thread: a full disk is an error here.
+
+    Args:
+      folder: of the events.
+      start: events of earlier runs that come after this step are hidden.
+    """
+
+    def __init__(self, folder: pathlib.Path, *, start: int):
+        folder.mkdir(exist_ok=True)
+        self._writer = EventsWriter(str(folder / "events"))
+        self._add(start + 1, session_log=SessionLog(status=SessionLog.START))
+        self.flush, self.close = self._writer.flush, self._writer.close
+
+    def _add(self, step: int, **content: Any) -> None:
+        self._writer.write_event(Event(wall_time=time.time(), step=step, **content))
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        """Writes the figures of a step."""
+        for name, value in values.items():
+            self._add(step, summary=scalar(name, value))
 
 
 class Journal:
@@ -79,6 +106,7 @@ class Journal:
         self._last_good, self._delay = last_good, delay
         self._pending: deque[tuple[int, dict[str, Any]]] = deque()
         self._file = self._board = None
+        self._workdir = workdir
         self._progress = Progress(
             start=start,
             steps=steps,
@@ -92,7 +120,8 @@ class Journal:
             kept = [line for line in read_metrics(path) if line["step"] <= start]
             replace_text(path, "".join(json.dumps(line) + "\n" for line in kept))
             self._file = path.open("a", buffering=1)  # whole lines, at once
-            self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
+            with writing(workdir / BOARD):
+                self._board = _Board(workdir / BOARD, start=start)
 
     def __enter__(self) -> "Journal":
         return self
@@ -124,18 +153,22 @@ class Journal:
         if self._pending:
             self._write(*self._pending.popleft(), extra)
         if self._file is not None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._board.flush()
+            with writing(self._workdir / METRICS):
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            with writing(self._workdir / BOARD):
+                self._board.flush()
 
     def __exit__(self, *_: object) -> None:
         """Writes what is pending, if it is sound, and closes the files."""
-        with contextlib.suppress(NonFiniteError):
-            self.flush({})
-        self._progress.close()
-        if self._file is not None:
-            self._file.close()
-            self._board.close()
+        with contextlib.ExitStack() as closing:
+            if self._file is not None:
+                for name, file in ((METRICS, self._file), (BOARD, self._board)):
+                    closing.enter_context(writing(self._workdir / name))
+                    closing.callback(file.close)
+            closing.callback(self._progress.close)
+            with contextlib.suppress(NonFiniteError):
+                self.flush({})
 
     def _fetch(self, step: int, record: dict[str, jax.Array]) -> dict[str, float]:
         values = {name: float(value) for name, value in jax.device_get(record).items()}
@@ -151,7 +184,8 @@ class Journal:
         if extra:
             self._progress.show(f"step {step} {format_values(extra)}")
         if self._file is not None:
-            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            with writing(self._workdir / METRICS):
+                self._file.write(json.dumps({"step": step, **values}) + "\n")
             if extra or step % self._board_every == 0:
-                for name, value in values.items():
-                    self._board.add_scalar(name, value, step)
+                with writing(self._workdir / BOARD):
+                    self._board.add(step, values)

@@ -38,6 +38,7 @@ from jaxvision.engine.update import (
     Record,
     StagedUpdate,
     abstract_state,
+    check_state,
     init_state,
     seed_array,
 )
@@ -58,7 +59,7 @@ class Fitted:
         their exponential moving average, if there is one. None if the training is not finished.
       step: of `variables`; None if the training is not finished.
       history: of the evaluations.
-      finished: False if the training was asked to stop before its end.
+      finished: False if the training was asked to stop before its end, by SIGTERM.
     """
 
     state: TrainState
@@ -346,6 +347,7 @@ def fit(
       DamagedError: the workdir has checkpoints, but no sound one.
       NonFiniteError: the loss, a metric, the gradient or a parameter is NaN or infinite; names
         the last checkpoint.
+      KeyboardInterrupt: Ctrl-C; in a workdir the state after the step is saved first.
     """
     writes = jax.process_index() == 0
     if log is None:
@@ -392,6 +394,7 @@ def fit(
         writes=writes,
     )
     parallel.check_batch_size(training.batch_size)
+    check_state(training.like(0))
     lines = training.what_is_trained()
     if validation is not None:
         # Before anything is written: can the data be read, is the metric there?
@@ -493,6 +496,8 @@ def _fit_in(
         # Also of a run that was killed at its end, before its curves were drawn.
         if writes and not (start == int(state.step) and (folder / CURVES).exists()):
             draw_curves(folder, plan.best, history)
+        if preemption.interrupted:
+            raise KeyboardInterrupt
         return _fitted(state, history, checkpoints, finished=finished)
 
 

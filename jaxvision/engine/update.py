@@ -25,6 +25,7 @@ from jaxvision.core import (
     merge,
     sum_terms,
 )
+from jaxvision.core.memory import in_gigabytes, machine_memory
 from jaxvision.engine.parallel import Mapped, Parallel
 from jaxvision.engine.phases import Phase, Stage, stage_after
 from jaxvision.engine.selection import join
@@ -75,7 +76,8 @@ def init_state(
       variables: the network's variables, such as pretrained ones; None: those of `task.init`.
       ema_decay: of the exponential moving average of all variables; 0: there is none.
     Raises:
-      InputError: the variables have other names, shapes or dtypes than those of `task.init`.
+      InputError: the variables have other names, shapes or dtypes than those of `task.init`, or
+        the state does not fit into memory.
     """
     phase = _phase_of(optimizer)
     if variables is not None:
@@ -84,7 +86,9 @@ def init_state(
     # It runs once, so compiling is nearly all it costs, and optimising only makes that longer.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     initial = jax.jit(partial(_initial, task, phase, ema_decay), compiler_options=options)
-    return initial(variables, seed_array(seed))
+    given = variables, seed_array(seed)
+    check_state(initial.eval_shape(*given))  # is traced for the call
+    return initial(*given)
 
 
 def _check_like(variables: Any, like: Any) -> None:
@@ -106,6 +110,25 @@ def _check_like(variables: Any, like: Any) -> None:
         raise InputError(
             f"the given variables are not those of the task's network: {listed(wrong, most=3)}: "
             "build it with the same options, or use jaxvision.interop.transfer"
+        )
+
+
+def check_state(state: TrainState) -> None:
+    """Raises InputError if a state, of which the shapes are given, does not fit into memory."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    path, largest = max(leaves, key=lambda leaf: leaf[1].size)
+    stats = jax.local_devices()[0].memory_stats() or {}
+    count, memory = (
+        sum(x.size * x.dtype.itemsize for _, x in leaves),
+        stats.get("bytes_limit") or machine_memory(),
+    )
+    if count > memory:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        raise InputError(
+            f"the variables of the network and the state of the optimizer take "
+            f"{in_gigabytes(count)}, and the device has {in_gigabytes(memory)} of memory; the "
+            f"largest array is {name}, {jnp.dtype(largest.dtype).name}{list(largest.shape)}: "
+            "make the network smaller"
         )
 
 

@@ -16,6 +16,7 @@ from jax import Array
 
 from jaxvision.core import InputError
 from jaxvision.core.digest import array_digests, json_digest
+from jaxvision.core.files import writing
 from jaxvision.interop.state_files import read_state_dict
 from jaxvision.interop.torchvision import (
     KeyMap,
@@ -49,6 +50,7 @@ def save_variables(folder: str | pathlib.Path, variables: Mapping[str, Any]) -> 
       variables: collection -> nested names -> arrays.
     Raises:
       InputError: the folder already exists.
+      NoRoomError: there is no room for it.
     """
     folder = pathlib.Path(folder)
     if folder.exists():
@@ -61,7 +63,7 @@ def save_variables(folder: str | pathlib.Path, variables: Mapping[str, Any]) -> 
     }
     meta["digest"] = json_digest(meta)
     parts = {_VARIABLES: ocp.args.StandardSave(host), _META: ocp.args.JsonSave(meta)}
-    with _checkpointer() as checkpointer:
+    with writing(folder), _checkpointer() as checkpointer:
         checkpointer.save(folder.absolute(), ocp.args.Composite(**parts))
 
 

@@ -97,6 +97,45 @@ def test_a_group_may_be_given_as_a_literal():
     assert model.to_dict() == {"name": "resnet20", "blocks": 1}
 
 
+@pytest.mark.parametrize(
+    ("config", "argument", "group", "expected"),
+    [
+        ("digits_resnet20", "--config.model.widths=(8,16)", "model", {"widths": (8, 16)}),
+        ("digits_resnet20", "--config.model.blocks=1", "model", {"blocks": 1}),
+        ("digits_resnet20", "--config.model.norm=batch_norm", "model", {"norm": "batch_norm"}),
+        ("digits_resnet20", "--config.model.dtype=bfloat16", "model", {"dtype": "bfloat16"}),
+        ("scenes_unet", "--config.loss.class_weights=(1,2)", "loss", {"class_weights": (1, 2)}),
+        ("photos_dncnn", "--config.model.depth=3", "model", {"depth": 3}),
+        ("scenes_yolov1_tiny", "--config.loss.lambda_coord=4", "loss", {"lambda_coord": 4.0}),
+        ("scenes_yolov1_tiny", "--config.detector.best_box_only", "detector", {"best_box_only": 1}),
+    ],
+)
+def test_every_field_of_what_a_group_names_is_a_flag(config, argument, group, expected):
+    before = parsed(f"--config={config}").config[group].to_dict()
+    after = parsed(f"--config={config}", argument).config[group].to_dict()
+    assert after == {**before, **expected}
+
+
+def test_help_lists_the_fields_with_their_defaults():
+    with pytest.raises(HelpAsked) as asked:
+        parsed("--help", "--config.model.name=resnet20")
+    lines = str(asked.value).splitlines()
+    (blocks,) = (line for line in lines if "--config.model.blocks=" in line)
+    assert blocks == (
+        "      --config.model.blocks=3  (n, the number of blocks of a stage; 3 gives ResNet-20.)"
+    )
+    assert "      --config.model.norm=batch_norm" in lines
+
+
+def test_the_fields_are_those_of_the_network_that_a_flag_names():
+    model = ["--config.model.name=resnet20", "--config.model.blocks=1"]
+    assert parsed(*model).config.model.to_dict() == {"name": "resnet20", "blocks": 1}
+    literal = ["--config.model={'name': 'resnet20'}", "--config.model.width=1"]
+    assert error_of(*literal) == (
+        "unknown config key 'model.width' (at 'width'): did you mean 'widths'?"
+    )
+
+
 def test_overrides_leave_the_next_run_alone():
     parsed("--config.steps=7")
     assert parsed().config.steps == 1200
@@ -125,7 +164,7 @@ def test_the_config_is_locked():
             "'optimizer.schedule.warm_up' (at 'warm_up'): did you mean 'warmup'?",
         ),
         ("--noconfig.augment.flop", "(at 'flop'): did you mean 'flip'?"),
-        ("--config.model.width=3", "(at 'width'): known: name"),
+        ("--config.model.width=3", "(at 'width'): known: dtype, name, norm, "),
         ("--config.steps.more=3", "(at 'more'): it has no keys of its own"),
         ("--config.data.mean[0]=3", "(at 'mean[0]'): did you mean 'mean'?"),
         ("--config.=3", "unknown config key ''"),

@@ -191,10 +191,10 @@ def test_what_fails_on_the_way_leaves_nothing(command, tmp_path, monkeypatch):
     assert err.endswith("error: there are no objects to write: check the data and its splits\n")
     save, saved = Image.Image.save, []
 
-    def interrupt(image, file):
+    def interrupt(image, file, **options):
         if saved:
             raise KeyboardInterrupt
-        save(image, file)
+        save(image, file, **options)
         saved.append(file)
 
     monkeypatch.setattr(Image.Image, "save", interrupt)

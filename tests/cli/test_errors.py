@@ -1,7 +1,9 @@
 """Bad input: exit code 2, nothing on stdout, and one line that names the thing and the fix."""
 
+import errno
 import gzip
 import json
+import os
 import sys
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 
 from jaxvision.cli import main as cli
 from jaxvision.cli.config import default_config, shipped_configs
+from jaxvision.core.files import replacing
 from tests.data.test_idx import idx_bytes
 
 
@@ -39,6 +42,9 @@ SETTINGS = [
     ("--config.stepz=3", "unknown config key 'stepz' (at 'stepz'): did you mean 'steps'"),
     ("--config.optimizer.lr=3", "unknown config key 'optimizer.lr' (at 'lr'): known: b1, b2, "),
     ("--config.model=lenet5", "config key 'model' is a group: set its keys, such as model.name"),
+    ("--config.model={}", "config.model has no 'name': give it too, as config.model.name"),
+    ("--config.model.width=3", "unknown config key 'model.width' (at 'width'): known: d"),
+    ("--config.model.name=yolov2", "model.name is 'yolov2', which is no network for classificat"),
     ("--config.model.name=lenet", "unknown model 'lenet': did you mean 'lenet5'"),
     ("--config.model={'name': 'resnet20', 'block': 1}", "no field 'block': did you mean 'blocks'?"),
     ("--config.task=classify", "unknown task 'classify': did you mean 'classification'?"),
@@ -47,6 +53,7 @@ SETTINGS = [
     ("--config.batch_size=2", "batch size 2 is not divisible by the 4 devices: use 4"),
     ("--config.batch_size=0", "config.batch_size is 0: give at least 1"),
     ("--config.batch_size=1e3", "flag --config.batch_size=1e3: invalid literal"),
+    ("--config.batch_size=100000000", "config.batch_size is 100000000: the examples of a batch"),
     ("--config.steps=0", "config.steps is 0: give at least 1"),
     ("--config.steps=-1", "config.steps is -1: give at least 1"),
     ("--config.eval_every=0", "config.eval_every is 0: give at least 1"),
@@ -69,6 +76,8 @@ SETTINGS = [
     ),
     ("--config.data.source=table", "unknown data source 'table': known: digits, folder, idx, npz"),
     ("--config.data.source=tfds", "config.data.name is not set: give a TFDS data set"),
+    ("--config.data.dir=/nowhere", "dir is /nowhere, which is not there: the source digits is"),
+    ("--config.data.test_split=val", "config.data.test_split is set, but the source digits does"),
     ("--config.data.dir=/dev/null", "cannot prepare jaxvision_digits in /dev/null/jaxvision_digit"),
     (
         "--config.data.validation_fraction=1",
@@ -83,6 +92,10 @@ SETTINGS = [
         "split 'train' has no records: lower config.data.validation_fraction",
     ),
     ("--config.data.image_size=0", "config.data.image_size is 0: give at least 1"),
+    (
+        "--config.data.image_size=99999999",
+        "config.data.image_size is (99999999, 99999999): an image of it takes 39,999,999 GB",
+    ),
     ("--config.data.image_size=28", "lenet5 takes 32x32 images, got 28x28: resize them"),
     ("--config.data.resize=cubic", "config.data.resize is 'cubic': known: crop, letterbox,"),
     ("--config.data.method=cubic", "config.data.method is 'cubic': did you mean 'bicubic'?"),
@@ -321,6 +334,30 @@ def test_the_console_script_without_a_command_says_what_there_is(
     out = capsys.readouterr().out
     for name in cli.COMMANDS:
         assert f"jaxvision {name} " in out
+
+
+@pytest.mark.parametrize("advice", ["", "; the same command resumes from the last checkpoint"])
+def test_a_full_disk_is_one_line(advice, monkeypatch, command, tmp_path):
+    def write(argv):
+        with replacing(tmp_path / "file") as file:
+            file.write("half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setitem(cli.COMMANDS, "train" if advice else "models", write)
+    code, out, err = command("train" if advice else "models")
+    assert (code, out) == (1, "")
+    reason = "(No space left on device): make room, or use another folder"
+    assert err == f"error: cannot write {tmp_path / 'file'} {reason}{advice}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_output_that_nobody_reads_is_no_error(monkeypatch, capfd):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as broken:
+        monkeypatch.setattr(sys, "stdout", broken)
+        assert cli.run("models", ["models", "--json", "lenet5"]) == 141
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(("arguments", "code"), [(["eval"], 2), (["evil"], 2), (["eval", "-h"], 0)])

@@ -29,8 +29,10 @@ FEW = [
 def check(command, train, workdir, images, monkeypatch):
     """Trains, evaluates and draws from the folder of the repository, as the config says."""
     monkeypatch.chdir(ROOT)
-    result, _ = result_of(command, "train", *train, f"--workdir={workdir}")
+    result, err = result_of(command, "train", *train, f"--workdir={workdir}")
     assert result["steps"] == 2
+    unused = "config.data.validation_fraction is 0: nothing is evaluated in training"
+    assert (unused in err) == ("--config.data.validation_fraction=0.0" in train)
     assert 0 <= result["AP"] <= 1
     lines = [json.loads(x) for x in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert {"centre", "size", "loss"} <= lines[0].keys()
@@ -65,7 +67,7 @@ def test_on_a_folder(command, objects, tmp_path, monkeypatch):
 
 @pytest.mark.long
 def test_on_the_scenes(command, tmp_path, monkeypatch):
-    train = [*FEW, f"--config.data.dir={tmp_path / 'scenes'}"]
+    train = [*FEW, f"--config.data.dir={tmp_path}"]
     image = np.array(next(scenes("test"))[0])
     jaxvision.predict.write_picture(tmp_path / "scene.png", image)
     check(command, train, tmp_path / "run", [tmp_path / "scene.png"], monkeypatch)

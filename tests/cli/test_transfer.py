@@ -48,8 +48,6 @@ def old(digits, tmp_path_factory):
         "--config.head_warmup.steps=2",
         "--config.head_warmup.only=('fc',)",
         "--config.optimizer.ema_decay=0.9",
-        "--config.reinit=('fc',)",
-        "--config.init_prefix=module.",
         f"--workdir={workdir}",
     ]
     out, err = io.StringIO(), io.StringIO()
@@ -63,8 +61,6 @@ def test_the_warm_up_of_the_head_and_the_ema(old, command):
     workdir, result, err = old
     assert "from step 1 on 50 of 398 parameters are trained: fc\n" in err
     assert "from step 3 on all 398 parameters are trained\n" in err
-    for key in ("reinit", "init_prefix"):  # they are not ignored silently
-        assert f"config.{key} is ignored without config.init_from\n" in err
     # Of the checkpoints of both phases, the best is found again, with the average.
     again, _ = result_of(command, "eval", f"--workdir={workdir}")
     assert again["accuracy"] == result["accuracy"]

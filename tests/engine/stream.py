@@ -32,3 +32,16 @@ class Breaking(Stream):
         if self._position == self._after:
             raise InterruptedRunError
         return super().__next__()
+
+
+class Acting(Stream):
+    """A stream that does something else while it reads a batch."""
+
+    def __init__(self, batches, after, action):
+        super().__init__(batches)
+        self._after, self._action = after, action
+
+    def __next__(self):
+        if self._position == self._after:
+            self._action()
+        return super().__next__()

@@ -1,21 +1,31 @@
 """The loop: resumed runs, the journal, stopping early, on other devices, on bad numbers."""
 
+import contextlib
 import dataclasses
 import io
 import json
+import resource
+import shutil
+import signal
+import subprocess
+from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from matplotlib.figure import Figure
 
 from jaxvision.core import InputError
+from jaxvision.core.files import NoRoomError
 from jaxvision.engine import (
     Best,
     NonFiniteError,
     Parallel,
     Phase,
     fit,
+    init_state,
     loop,
     read_run,
     restore_weights,
@@ -24,7 +34,7 @@ from jaxvision.engine import (
 from jaxvision.engine.curves import draw_curves
 from tests.engine.box_task import box_batches, box_task
 from tests.engine.small_task import PARAMETERS, small_batches, small_task
-from tests.engine.stream import Breaking, InterruptedRunError, Stream
+from tests.engine.stream import Acting, Breaking, InterruptedRunError, Stream
 from tests.marks import slow_but
 
 PHASE = Phase(optax.sgd(0.01, momentum=0.9), schedule=lambda step: 0.01)
@@ -154,6 +164,73 @@ def test_an_interrupted_run_ends_with_the_same_bits(whole, tmp_path, after):
     assert state_digest(resumed.state) == state_digest(fitted.state)
     assert resumed.history == fitted.history
     assert read_lines(tmp_path) == read_lines(workdir)
+
+
+@pytest.mark.parametrize("number", slow_but([signal.SIGINT, signal.SIGTERM], [signal.SIGINT]))
+def test_a_run_that_is_asked_to_stop_is_saved_and_resumes(whole_small, tmp_path, number):
+    handlers = [signal.getsignal(x) for x in (signal.SIGINT, signal.SIGTERM)]
+    stream = Acting(SMALL_BATCHES, 6, partial(signal.raise_signal, number))
+    if number == signal.SIGINT:
+        with pytest.raises(KeyboardInterrupt):
+            run_small(tmp_path, stream=stream)
+    else:
+        assert not run_small(tmp_path, stream=stream).finished
+    assert [signal.getsignal(x) for x in (signal.SIGINT, signal.SIGTERM)] == handlers
+    saved = max(int(path.name) for path in (tmp_path / "checkpoints").glob("[0-9]*"))
+    assert 4 < saved < 8, "between two evaluations"
+    said = []
+    resumed = run_small(tmp_path, log=said)
+    assert f"resuming the run in {tmp_path} after step {saved}" in said
+    assert state_digest(resumed.state) == state_digest(whole_small.state)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """The folder of a disk of 1 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small disk")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_and_the_run_resumes(whole_small, small_disk):
+    filler = small_disk / "filler"
+
+    def fill():
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1000))
+
+    workdir = small_disk / "run"
+    with pytest.raises(NoRoomError, match=rf"cannot write {workdir}.* \(No space left on device\)"):
+        run_small(workdir, stream=Acting(SMALL_BATCHES, 11, fill))
+    assert restore_weights(workdir, "latest").step in (4, 8)
+    filler.unlink()
+    resumed = run_small(workdir)
+    assert state_digest(resumed.state) == state_digest(whole_small.state)
+    assert [line["step"] for line in read_lines(workdir)] == list(range(1, 13))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_limit_on_the_size_of_files_is_one_line_and_the_run_resumes(whole_small, tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(size=0):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+
+    try:
+        message = rf"cannot write {tmp_path}.* \(File too large\): make room or raise the limit"
+        with pytest.raises(NoRoomError, match=message):
+            run_small(tmp_path, stream=Acting(SMALL_BATCHES, 11, limit))
+    finally:
+        limit(before[0])
+    assert restore_weights(tmp_path, "latest").step in (4, 8)
+    assert state_digest(run_small(tmp_path).state) == state_digest(whole_small.state)
 
 
 @pytest.mark.slow
@@ -366,6 +443,33 @@ def test_curves_are_drawn_even_if_the_run_was_killed_at_its_end(tmp_path, monkey
     monkeypatch.setattr(loop, "draw_curves", draw_curves)
     run_small(tmp_path, steps=4)
     assert (tmp_path / "curves.png").exists()
+
+
+@pytest.mark.parametrize(("history", "titles"), [([], ["loss"]), (None, ["loss", "score"])])
+def test_without_evaluations_no_panel_of_the_curves_is_empty(
+    tmp_path, monkeypatch, history, titles
+):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    if history is None:
+        history = [{"step": 1, "metrics": {"score": 0.5}}]
+    draw_curves(tmp_path, Best("score"), history)
+    assert [axes.get_title() for axes in drawn[0].axes] == titles
+
+
+def test_a_network_beyond_all_memory_is_refused_before_anything_is_written(tmp_path):
+    def init(key):
+        return {"params": {"head": {"kernel": jnp.zeros((1000, 10**10))}}}
+
+    message = (
+        r"take .0,000 GB, .* largest array is params/head/kernel, float32\[1000, 10000000000\]"
+    )
+    with pytest.raises(InputError, match=message):
+        init_state(dataclasses.replace(small_task(), init=init), optax.sgd(0.1), 0)
+    with pytest.raises(InputError, match=message):
+        run_small(tmp_path / "run", task=dataclasses.replace(small_task(), init=init))
+    assert not (tmp_path / "run").exists()
 
 
 def test_plain_lines_where_stderr_is_no_terminal(monkeypatch):

@@ -15,7 +15,7 @@ from jaxvision.cli.code import Code, is_own
 from jaxvision.cli.options import plain
 from jaxvision.core import OptionError, Record, Task, check_range, close_names, under
 from jaxvision.data import Source
-from jaxvision.models import MODELS, create_model
+from jaxvision.models import CLASSIFIERS, MODELS, RESTORERS, SEGMENTERS, create_model
 from jaxvision.predict import Prediction
 from jaxvision.tasks.names import LOSSES
 
@@ -179,6 +179,15 @@ LEAST_SCORE = 0.3
 _SIDES = 320, 640  # pixels: pictures are brought to such a size, to look at
 
 
+_NETWORKS = {
+    "classification": CLASSIFIERS,
+    "landmarks": SEGMENTERS,
+    "restoration": RESTORERS,
+    "segmentation": SEGMENTERS,
+}
+"""Task -> the library's networks that it can take; a detector may take any."""
+
+
 def build_model(config: Any, code: Code, **fields: Any) -> nn.Module:
     """The network that `config.model` names, with its fields.
 
@@ -191,6 +200,12 @@ def build_model(config: Any, code: Code, **fields: Any) -> nn.Module:
     name = settings.pop("name")
     with under("config.model"):
         if not is_own(name):
+            if name in MODELS and name not in _NETWORKS.get(config.task, MODELS):
+                raise OptionError(
+                    "name",
+                    f"name is {name!r}, which is no network for {config.task}: "
+                    f"{close_names(name, _NETWORKS[config.task])}",
+                )
             return create_model(name, **{**fields, **settings})
         return code.find(MODELS, name, "model")(**{**fields, **settings})
 

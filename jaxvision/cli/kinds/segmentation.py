@@ -118,6 +118,12 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
         if others or getattr(model, "aux", False):
             check_options("config.auxiliary", loss, others)
             auxiliary = (partial(loss, **others), factor)
+        elif factor != AuxiliaryOptions.factor:
+            raise OptionError(
+                "config.auxiliary.factor",
+                f"config.auxiliary.factor is set, but {config.model.name} has no map 'aux': leave "
+                "it out, or set config.model.aux",
+            )
     measured = {"positive_class": "data.positive_class"}
     tiles = {name: f"data.{name}" for name in ("tile_overlap", "tile_average")}
     with option_paths("config", **measured, **tiles):

@@ -17,6 +17,7 @@ import numpy as np
 from absl import flags
 
 from jaxvision.core import InputError, Record, check_range
+from jaxvision.core.memory import check_memory
 from jaxvision.data.loading.options import (
     MultiScale,
     RandomTransform,
@@ -27,6 +28,14 @@ from jaxvision.data.loading.options import (
 from jaxvision.data.sources.source import Source
 
 _READ = ReadOptions()
+
+
+def _batch(examples: Iterator[Any], count: int, batch_size: int) -> Any:
+    """Stacks examples, which are made one by one: the first shows whether all fit into memory."""
+    first = next(examples)
+    size = sum(np.asarray(x).nbytes for x in jax.tree.leaves(first))
+    check_memory("batch_size", batch_size, count * size, "the examples of a batch take")
+    return _stack([first, *examples])
 
 
 def _stack(examples: list[Any]) -> Any:
@@ -79,7 +88,8 @@ class _TrainBatches:
         if isinstance(transform, MultiScale):
             transform = transform.of_batch(number)
         first, places = number * self.batch_size, self.shard.places(self.batch_size)
-        return _stack([self._at(first + place, transform) for place in places])
+        examples = (self._at(first + place, transform) for place in places)
+        return _batch(examples, len(places), self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -98,8 +108,9 @@ class _EvalBatches:
         return jax.tree.map(np.zeros_like, self._at(0))
 
     def __call__(self, number: int) -> Any:
-        first = number * self.batch_size
-        return _stack([self._at(first + place) for place in self.shard.places(self.batch_size)])
+        first, places = number * self.batch_size, self.shard.places(self.batch_size)
+        examples = (self._at(first + place) for place in places)
+        return _batch(examples, len(places), self.batch_size)
 
 
 def _read(batches: Callable[[int], Any], start: int, stop: int, read: ReadOptions) -> Iterator[Any]:
