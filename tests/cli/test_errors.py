@@ -265,7 +265,8 @@ def test_a_tfds_data_set_that_is_not_prepared(train, tmp_path):
 
 
 def test_eval_without_a_workdir(command):
-    assert error_of(command("eval")) == "no --workdir: give the folder of the run to evaluate"
+    message = "give either --workdir=DIR, or --model=NAME or --config=NAME with --weights=FILE"
+    assert error_of(command("eval")) == message
 
 
 @pytest.mark.parametrize("workdir", ["absent", "empty", "file"])
@@ -378,7 +379,7 @@ def test_help_of_a_command_has_an_example_and_its_flags(command, name):
         assert "\n  --workdir: " in out
     else:
         assert f"\n  jaxvision {name} " in out
-        flag = {"models": "json", "convert": "to_torch"}.get(name, "out")
+        flag = {"models": "json", "convert": "weights"}.get(name, "out")
         assert f"\n  --{flag}: " in out
     if name == "train":
         assert all(f" {config}: " in out for config in shipped_configs())

@@ -359,10 +359,6 @@ def test_neighbors_without_labels_or_pictures(command, tmp_path):
         ),
         (["features", "--workdir=a", "a.png", "--out=a.npz"], "no run in a"),
         (
-            ["features", "--model=dncnn_s", "--weights=a", "--out=a.npz", "a.png"],
-            "the images of restoration have no one size",
-        ),
-        (
             ["features", "--config=digits_lenet5", "--split=test", "--out=a.npz"],
             "no --weights",
         ),
