@@ -245,7 +245,12 @@ def _changes(
     def compared(run: dict[str, JSON]) -> dict[str, JSON]:
         parts = flat({name: run[name] for name in ("kind", "task", "fit", "options")})
         # The digests of sources are compared as "code".
-        parts = {path: x for path, x in parts.items() if path.split(".")[-1] != "sha256"}
+        # A run of an earlier version lacks later options, which are None where nothing is given.
+        parts = {
+            path: x
+            for path, x in parts.items()
+            if path.split(".")[-1] != "sha256" and x is not None
+        }
         if grows:
             parts.pop("fit.steps")
         return parts
