@@ -14,6 +14,7 @@ JSON.
 
 import json
 import pathlib
+import re
 from collections.abc import Mapping
 
 import jax
@@ -55,7 +56,11 @@ def main(argv: list[str]) -> None:
     fields = {} if values.num_classes is None else {"num_classes": values.num_classes}
     source = _checkpoint(pathlib.Path(origin).expanduser()) if values.to_torch else _file(origin)
     model = create_model(name, **fields)
-    variables = load_weights(model, source, prefix=values.prefix, input_size=input_size(name))
+    try:
+        variables = load_weights(model, source, prefix=values.prefix, input_size=input_size(name))
+    except InputError as error:
+        message = re.sub(r"give prefix='(.*)'$", r"give --prefix=\1", str(error))
+        raise InputError(message) from error
     if values.to_torch:
         state_dict = to_state_dict(variables, model=model)
         write_state_dict(pathlib.Path(out).expanduser(), state_dict)

@@ -58,6 +58,13 @@ def check_regular(path: str | os.PathLike[str]) -> None:
         raise OSError(22, "a directory" if stat.S_ISDIR(mode) else "not a regular file")
 
 
+def check_plain(folder: pathlib.Path) -> None:
+    """Raises OSError if there is anything below a folder but folders and regular files."""
+    for path in folder.rglob("*"):
+        if not path.is_dir():
+            check_regular(path)
+
+
 def check_memory(size: int) -> None:
     """Raises ValueError if an array of so many bytes does not fit into the free memory."""
     free = _free_memory()

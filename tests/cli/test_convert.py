@@ -68,6 +68,9 @@ def test_to_a_checkpoint_and_back(command, tmp_path, state):
     code, _, err = command("convert", NAME, "given.safetensors", "weights", "--prefix=module.")
     assert code == 2
     assert "weights already exists" in err
+    code, _, err = command("convert", NAME, "given.safetensors", "other")
+    assert code == 2
+    assert err.endswith("the keys differ by a prefix: give --prefix=module.\n")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +80,7 @@ def test_to_a_checkpoint_and_back(command, tmp_path, state):
         (["resnet21", "given.npz", "out"], "unknown model 'resnet21'"),
         ([NAME, "gone.npz", "out"], "there is no file gone.npz"),
         ([NAME, "given.npz", "out", "--num_classes=3"], "another shape: fc.bias"),
-        (["resnet18", "given.npz", "out"], "the weights do not fit the network: missing: "),
+        (["resnet18", "given.npz", "out"], "the weights do not fit the network:\n  missing: "),
         ([NAME, "--to-torch", "nothing", "out.npz"], "no run in nothing"),
     ],
 )
