@@ -56,7 +56,7 @@ def load_run(
         task = _task_of(saved, folder, decode or {})
     elif decode:
         raise InputError("decode changes a task that is built from the run: leave out the task")
-    weights = restore_weights(folder, step=step)
+    weights = restore_weights(folder, step=step, same_task=task is None)
     return Run(
         task,
         weights.variables,

@@ -472,7 +472,11 @@ class Checkpoints:
 
 
 def restore_weights(
-    workdir: str | pathlib.Path, step: int | str = "best", *, parallel: Parallel | None = None
+    workdir: str | pathlib.Path,
+    step: int | str = "best",
+    *,
+    parallel: Parallel | None = None,
+    same_task: bool = False,
 ) -> Weights:
     """Restores the variables of a run, without building its task; changes nothing on disk.
 
@@ -481,11 +485,12 @@ def restore_weights(
       step: "best", "latest", or the step of a checkpoint; a damaged checkpoint gives way to the
         next best, or to the one before, with a warning.
       parallel: the devices that the arrays go to; None: the first device of this process.
+      same_task: refuse a checkpoint of another task than run.json describes.
     Returns:
       (variables, step, history): the moving average of the variables, if the run has one.
     Raises:
-      InputError: there is no run, or no such checkpoint in it; a checkpoint was renamed, or is of
-        another task than run.json describes.
+      InputError: there is no run, or no such checkpoint in it; a checkpoint was renamed, or has
+        another task.
       DamagedError: there are checkpoints, but none that was asked for is sound.
     """
     workdir = pathlib.Path(workdir).expanduser()
@@ -497,6 +502,6 @@ def restore_weights(
     best = best_of(run)
     with Checkpoints(folder, best=best, parallel=parallel, read_only=True) as checkpoints:
         weights = checkpoints.restore_weights(step)
-        if weights is not None:
+        if same_task:
             check_same_task(run, checkpoints.description_at(weights.step), str(workdir))
     return weights
