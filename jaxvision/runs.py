@@ -51,12 +51,12 @@ def load_run(
       InputError: there is no run, no such checkpoint, or a part of the task has no name.
     """
     folder = pathlib.Path(workdir).expanduser()
-    saved = read_run(folder)
-    if task is None:
+    saved, given = read_run(folder), task is not None
+    if not given:
         task = _task_of(saved, folder, decode or {})
     elif decode:
         raise InputError("decode changes a task that is built from the run: leave out the task")
-    weights = restore_weights(folder, step=step, same_task=task is None)
+    weights = restore_weights(folder, step=step, same_task=not given)
     return Run(
         task,
         weights.variables,

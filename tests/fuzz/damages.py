@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import re
 import zipfile
 
 import numpy as np
@@ -179,8 +180,7 @@ def places_of(value):
 def a_json_key(path, rng):
     """Gives a key a second time, with another value."""
     text = path.read_text()
-    places = [i for i, x in enumerate(text) if x == "{" and text[i + 1 : i + 2] == '"']
-    place = choose(places, rng)
+    place = choose([found.end() - 2 for found in re.finditer(r'\{\s*"', text)], rng)
     key = text[place + 1 : text.index(":", place)]
     path.write_text(
         f"{text[: place + 1]}{key}: {json.dumps(choose(VALUES, rng))}, {text[place + 1 :]}"
@@ -233,7 +233,15 @@ def an_array(path, rng):
     name = choose(list(arrays), rng)
     x = arrays[name]
     others = [
-        *(x[:0], x[:1] if x.ndim else x, x[..., None], x.ravel(), x.astype(str), np.zeros((0, 0))),
+        *(
+            x.ravel()[:0],
+            x.ravel()[:1],
+            x[:1] if x.ndim else x,
+            x[..., None],
+            x.ravel(),
+            x.astype(str),
+            np.zeros((0, 0)),
+        ),
         *(np.array(None), np.array("nothing"), np.array(3), np.zeros(3, "V2"), x.T),
     ]
     if x.dtype.kind in "iuf":

@@ -74,7 +74,7 @@ def run(name, seed, sample, folder):
     Raises:
       WrongError: anything else.
     """
-    shutil.copytree(sample, folder)
+    shutil.copytree(sample, folder, symlinks=True)
     damage(folder, rng_of(name, seed))
     before = peak()
     try:

@@ -10,6 +10,8 @@ from jaxvision.core import InputError, one_line
 
 T = TypeVar("T")
 
+_LARGEST = 2**31 - 1  # Darknet's integers have 32 bits
+
 
 class Option(NamedTuple):
     name: str
@@ -89,7 +91,10 @@ class Section:
 
 def _integer(value: str) -> int:
     _check_characters(value)
-    return int(value)
+    number = int(value)
+    if abs(number) > _LARGEST:
+        raise ValueError(value)
+    return number
 
 
 def _finite(value: str) -> float:
@@ -123,7 +128,7 @@ def parse_sections(text: str, source: str) -> tuple[Section, ...]:
         name, equals, value = content.partition("=")
         if header:
             sections.append((header[1].strip(), line, []))
-        elif not equals:
+        elif not equals or content.startswith("["):
             raise InputError(
                 f"{source}, line {line}: {one_line(content)!r} is neither a [section] nor an "
                 "option=value"
