@@ -3,13 +3,13 @@
 
 def run_description(**parts):
     """That of a run of nothing, with some of its parts replaced."""
-    fit = {"steps": 20, "batch_size": 8, "seed": 0, "ema_decay": 0.0}
+    fit, changes = {"steps": 20, "batch_size": 8}, parts.pop("fit", {})
     return {
         "format": 1,
         "versions": {},
         "kind": "classification",
         "task": {},
-        "fit": {**fit, **parts.pop("fit", {})},
+        "fit": {**fit, **changes} if isinstance(changes, dict) else changes,
         "options": {},
         "code": {},
         "step_digest": [],

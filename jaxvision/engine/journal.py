@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from tensorboardX import SummaryWriter
 
-from jaxvision.core.files import replace_text
+from jaxvision.core.files import parse_json, replace_text
 from jaxvision.engine.errors import NonFiniteError
 from jaxvision.engine.progress import Progress, format_values
 
@@ -36,8 +36,8 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
     lines, texts = [], path.read_text(errors="replace").splitlines()
     for number, text in enumerate(texts, start=1):
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
+            lines.append(parse_json(text))
+        except ValueError:
             if number < len(texts):
                 warnings.warning("%s, line %d is damaged and left out", path, number)
     return lines

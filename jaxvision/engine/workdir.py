@@ -172,7 +172,8 @@ _PARTS: dict[str, tuple[type, ...]] = {
     "data_start": (dict, list, str, int, float, bool, type(None)),
 }
 _FURTHER_PARTS = {"config": (dict, type(None)), "extended": (list,)}
-_NUMBERS = {"steps": (int,), "batch_size": (int,), "seed": (int,), "ema_decay": (int, float)}
+_NUMBERS = {"steps": (int,), "batch_size": (int,)}
+_FURTHER_NUMBERS = {"seed": (int,), "ema_decay": (int, float), "eval_every": (int,)}
 _MOST_NESTED = 50
 _NOT_RESTORED = ("task.loss", "task.augment")
 
@@ -183,24 +184,25 @@ def _check_parts(run: Mapping[str, JSON]) -> None:
     The task is checked when it is built, and all that is compared with another run by comparing.
     """
     _check_nested(run)
-    _check_types(run, _PARTS)
-    _check_types({**dict.fromkeys(_FURTHER_PARTS), "extended": [], **run}, _FURTHER_PARTS)
-    _check_types(run["fit"], _NUMBERS)
-    for name in ("versions", "code"):
-        _check_types(run[name], dict.fromkeys(run[name], (str,)))
-    digests = dict(enumerate(run["step_digest"]))
-    _check_types(digests, dict.fromkeys(digests, (str,)))
+    _check_types(run, _PARTS, _FURTHER_PARTS)
+    _check_types(run["fit"], _NUMBERS, _FURTHER_NUMBERS)
+    for texts in (run["versions"], run["code"], dict(enumerate(run["step_digest"]))):
+        _check_types(texts, dict.fromkeys(texts, (str,)))
     names = run["task"].get("class_names", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"task.class_names is {one_line(repr(names), 100)}")
     best_of(run)
 
 
-def _check_types(parts: Mapping[Any, JSON], types: Mapping[Any, tuple[type, ...]]) -> None:
-    for name, wanted in types.items():
-        if name not in parts:
+_Types = Mapping[Any, tuple[type, ...]]
+
+
+def _check_types(parts: Mapping[Any, JSON], types: _Types, further: _Types | None = None) -> None:
+    """Raises ValueError if a part is missing, unless it is a further one, or has another type."""
+    for name, wanted in {**types, **(further or {})}.items():
+        if name not in parts and name in types:
             raise ValueError(f"it has no {name}")
-        if type(parts[name]) not in wanted:
+        if name in parts and type(parts[name]) not in wanted:
             raise ValueError(f"{name} is {one_line(repr(parts[name]), 100)}")
 
 

@@ -26,8 +26,9 @@ Pillow, defusedxml, numpy, safetensors, torch); or it is refused with an error o
 Nothing else may happen: no other exception, no wait beyond {seconds:g} s, no growth of the memory.
 
 `python -m tests.fuzz` makes this page, and `python -m tests.fuzz FORMAT SEED` one input again.
-`tests/fuzz` runs 500 of them with `pytest -m slow`, and all with `pytest -m long`. On {machine}
-({date}):
+`tests/fuzz` runs 500 of them with `pytest -m slow`, and all with `pytest -m long`.
+
+On {machine} ({date}):
 
 | format | inputs | read | refused | other |
 |---|---|---|---|---|

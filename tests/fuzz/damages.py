@@ -215,7 +215,7 @@ def damaged_header(content, rng):
         (b"(", b"(0, "),
         (b"False", b"True "),
         (b"<", b">"),
-        (b"|u1", b"|O "),
+        (b"'|u1'", b"'|O' "),
         (b"<f4", b"<c8"),
         (b"'descr'", b"'descR'"),
         (b"{", b"{" * 500),

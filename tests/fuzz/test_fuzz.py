@@ -1,6 +1,8 @@
 """Damaged inputs of every format: read as an independent reader does, or refused in a few lines."""
 
 import logging
+import os
+import shutil
 
 import pytest
 
@@ -24,6 +26,20 @@ def _quiet():
 def test_a_sound_sample_is_read(name):
     with sample_of(name) as folder:
         assert judge(FORMATS[name], folder) == READ
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_no_reader_waits_for_a_pipe(name, tmp_path):
+    with sample_of(name) as sample:
+        files = [path.relative_to(sample) for path in sample.rglob("*") if path.is_file()]
+        for number, file in enumerate(files):
+            folder = shutil.copytree(sample, tmp_path / str(number))
+            (folder / file).unlink()
+            os.mkfifo(folder / file)
+            try:
+                judge(FORMATS[name], folder)  # a pipe among images to predict is no image
+            except WrongError as error:
+                raise AssertionError(f"a pipe as {file}: {error}") from error
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -177,7 +177,7 @@ def _read(
     if root.find("size") is not None:
         height, width = (number(root, f"size/{side}") for side in ("height", "width"))
         size = (height, width) if height and width else None  # some tools write 0
-        if size and not all(map(float.is_integer, size)):
+        if size and any(math.isfinite(x) and not x.is_integer() for x in size):
             problems.append(Problem(where, f"size is {width:g} x {height:g}: give whole pixels"))
     if problems:
         return problems
