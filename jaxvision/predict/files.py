@@ -101,6 +101,8 @@ def _images(argument: str) -> list[Path]:
             f"{argument}: there are no images ({', '.join(IMAGE_SUFFIXES)}) directly in this "
             f"folder: give another, or {below!r} for those in the folders below it"
         )
+    if os.path.exists(argument):
+        raise InputError(f"{argument}: this is not a regular file: give an image")
     raise InputError(
         f"{argument!r}: there is no such file or folder, and no image matches it: give a file, a "
         "folder or a pattern"

@@ -14,7 +14,8 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import naming, read_only_builder
 from tensorflow_datasets.core.utils import error_utils
 
-from jaxvision.core import InputError, OptionError, Record, listed, lookup
+from jaxvision.core import InputError, OptionError, Record, listed, lookup, reason_of
+from jaxvision.core.files import parse_json, read_text
 from jaxvision.data.sources.boxes import box_problems, clip_boxes
 from jaxvision.data.sources.images import opened
 
@@ -392,9 +393,11 @@ def _check_features(folder: str | os.PathLike[str]) -> None:
     """Raises InputError if features.json names classes outside TFDS, which TFDS would import."""
     file = pathlib.Path(folder) / "features.json"
     try:
-        content = json.loads(file.read_text())
+        content = parse_json(read_text(file))
     except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read ({error}): prepare the data set again") from error
+        raise InputError(
+            f"{file} cannot be read ({reason_of(error)}): prepare the data set again"
+        ) from error
     classes = sorted({*_class_names(content)})
     foreign = [name for name in classes if not name.startswith("tensorflow_datasets.")]
     if foreign:
