@@ -779,14 +779,14 @@ def true_features(folder):
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 FORMATS = {
-    "classes": Format("folders of classes", write_classes, read_classes, true_classes, 0.08, 1),
-    "images": Format("images to predict", write_images, read_images, true_images, 0.09, 1),
+    "classes": Format("folders of classes", write_classes, read_classes, true_classes, 0.07, 1),
+    "images": Format("images to predict", write_images, read_images, true_images, 0.08, 1),
     "masks": Format("images and masks", write_masks, read_masks, true_masks, 0.08, 1),
     "landmarks": Format(
-        "images and landmarks", write_landmarks, read_landmarks, true_landmarks, 0.08, 1
+        "images and landmarks", write_landmarks, read_landmarks, true_landmarks, 0.07, 1
     ),
-    "voc": Format("VOC's XML", write_voc, read_voc, true_voc, 0.09, 1),
-    "coco": Format("COCO's JSON", write_coco, read_coco, true_coco, 0.1, 1),
+    "voc": Format("VOC's XML", write_voc, read_voc, true_voc, 0.08, 1),
+    "coco": Format("COCO's JSON", write_coco, read_coco, true_coco, 0.09, 1),
     "yolo": Format("YOLO's texts", write_yolo, read_yolo, true_yolo, 0.08, 1),
     "idx": Format("idx.gz", write_idx, read_idx, true_idx, 0.05),
     "npz": Format("npz of images", write_npz, read_npz, true_npz, 0.06),
