@@ -36,8 +36,8 @@ class SegmentationData(DataOptions):
       source: "scenes" (embedded), "folder" (of images and masks), "voc" or "tfds".
       mask: tfds: key of the masks.
       class_names: of the labels 0, 1, ...; the first one is the background.
-      binary: folder, voc: True: masks have 0 and 255 for two classes; False: 255 is for pixels that
-        do not count; None: the former if masks have only 0 and 255.
+      binary: all but scenes: True: masks have 0 and 255 for two classes; False: 255 is for pixels
+        that do not count; None: the former if masks have only 0 and 255.
       resize: "letterbox" or "stretch"; None: refuse images of another size.
       mean: one number for each channel, of values in 0..1.
       std: likewise.
@@ -135,7 +135,7 @@ def _tfds(options: SegmentationData, split: str) -> data.Source:
     if not options.name:
         raise OptionError("name", "name is not set: give a TFDS data set, such as oxford_iiit_pet")
     how = {"dir": options.dir, "kind": "segmentation", "mask": options.mask}
-    return data.Tfds(options.name, options.own_split(split), **how)
+    return data.Tfds(options.name, options.own_split(split), binary=options.binary, **how)
 
 
 def overlap_table(tables: Mapping[str, np.ndarray], class_names: Sequence[str]) -> str:

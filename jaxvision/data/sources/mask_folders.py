@@ -4,8 +4,9 @@ import functools
 import logging
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -185,7 +186,12 @@ def from_binary(labels: np.ndarray) -> np.ndarray:
     return (labels == IGNORED).astype(np.uint8)
 
 
-def find_binary(groups: Mapping[str, Sequence[pathlib.Path]], num_classes: int) -> bool:
+def find_binary(
+    groups: Mapping[str, Sequence[Any]],
+    num_classes: int,
+    *,
+    count: Callable[[Any], np.ndarray] | None = None,
+) -> bool:
     """Finds whether masks are binary: 255 is the second class, or is for pixels that do not count.
 
     They are binary if they have only 0 and 255. Of each group `_LOOKED_AT` masks are read, spread
@@ -194,11 +200,12 @@ def find_binary(groups: Mapping[str, Sequence[pathlib.Path]], num_classes: int) 
     Args:
       groups: name -> masks of a part of the data. All parts must mean the same.
       num_classes: labels run from 0 to one below.
+      count: (mask) -> how many pixels have each label, i64[256]; None: masks are files.
     Raises:
       InputError: the groups mean different things; binary masks are not of two classes; or of other
         masks, more than half of the pixels are 255.
     """
-    counts = {name: _count(masks) for name, masks in groups.items()}
+    counts = {name: _count(masks, count or _count_file) for name, masks in groups.items()}
     found = {name: _is_binary(of_labels) for name, of_labels in counts.items()}
     binary, others = ([name for name, x in found.items() if x is kind] for kind in (True, False))
     fix = "if 255 is for pixels that do not count, give binary=False"
@@ -237,19 +244,19 @@ def _is_binary(counts: np.ndarray) -> bool | None:
     return True if counts[IGNORED] else None
 
 
-def _count(masks: Sequence[pathlib.Path]) -> np.ndarray:
+def _count(masks: Sequence[Any], count: Callable[[Any], np.ndarray]) -> np.ndarray:
     """Counts the pixels of each label, i64[256], until one but 0 is found."""
     counts = np.zeros(256, np.int64)
     rounds = -(-len(masks) // _LOOKED_AT)
     with ThreadPoolExecutor(_THREADS) as threads:
         for start in range(rounds):
-            counts += sum(threads.map(_count_one, masks[start::rounds]))
+            counts += sum(threads.map(count, masks[start::rounds]))
             if counts[1:].any():
                 break
     return counts
 
 
-def _count_one(path: pathlib.Path) -> np.ndarray:
+def _count_file(path: pathlib.Path) -> np.ndarray:
     """Counts the pixels of each label in a mask, i64[256]; none if it has 1 bit a pixel."""
     try:
         with opened(path) as image:
