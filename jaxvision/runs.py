@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jaxvision.core import InputError, Task
+from jaxvision.core import InputError, Task, one_line
 from jaxvision.engine import read_run, restore_weights
 from jaxvision.tasks import RESTORE
 
@@ -51,12 +51,12 @@ def load_run(
       InputError: there is no run, no such checkpoint, or a part of the task has no name.
     """
     folder = pathlib.Path(workdir).expanduser()
-    saved = read_run(folder)
-    if task is None:
+    saved, given = read_run(folder), task is not None
+    if not given:
         task = _task_of(saved, folder, decode or {})
     elif decode:
         raise InputError("decode changes a task that is built from the run: leave out the task")
-    weights = restore_weights(folder, step=step)
+    weights = restore_weights(folder, step=step, same_task=not given)
     return Run(
         task,
         weights.variables,
@@ -79,8 +79,8 @@ def _task_of(saved: Mapping[str, Any], folder: pathlib.Path, decode: Mapping[str
     parts["class_names"] = tuple(parts.get("class_names", ()))
     try:
         return RESTORE[kind](parts, **({"decode": decode} if decode else {}))
-    except (InputError, AttributeError, KeyError, TypeError) as error:
+    except Exception as error:  # a constructor may raise anything for options that cannot be
         raise InputError(
-            f"the task of the run in {folder} cannot be built from its description: {error}: give "
-            "load_run(..., task=...)"
+            f"the task of the run in {folder} cannot be built from its description: "
+            f"{one_line(str(error) or type(error).__name__, 600)}: give load_run(..., task=...)"
         ) from error

@@ -9,8 +9,10 @@ The fields of the model and how images are prepared are keys of the config: --co
 with, as far as these are known.
 """
 
+import contextlib
 import pathlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -177,7 +179,8 @@ def open_network(
             log=log,
         )
     else:
-        variables = from_state_dict(weights.state_dict, like, **weights.renaming)
+        with _prefix_as_flag():
+            variables = from_state_dict(weights.state_dict, like, **weights.renaming)
     return setup.Opened(config, built, variables, None)
 
 
@@ -201,7 +204,18 @@ def open_weights(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
     how = {**weights.renaming, "input_size": _input_shape(config)}
     count = class_count(build_model(config, Code()), weights.state_dict, **how)
     model = build_model(config, Code(), **({} if count is None else {"num_classes": count}))
-    return model, load_weights(model, weights.state_dict, **how)
+    with _prefix_as_flag():
+        return model, load_weights(model, weights.state_dict, **how)
+
+
+@contextlib.contextmanager
+def _prefix_as_flag() -> Iterator[None]:
+    """Makes an error that gives the prefix of the keys give it as a flag."""
+    try:
+        yield
+    except InputError as error:
+        message = re.sub(r"give prefix='(.*)'$", r"give --prefix=\1", str(error))
+        raise InputError(message) from error
 
 
 class _Weights(NamedTuple):
@@ -313,20 +327,24 @@ def _set_class_names(
         if file:
             raise InputError(f"--names: {config.task} has no classes, leave it out")
         return None
-    count = None
+    count, usual = None, None
     if config.task != "detection":
+        model = build_model(config, Code())
         how = {**weights.renaming, "input_size": _input_shape(config)}
-        count = class_count(build_model(config, Code()), weights.state_dict, **how)
+        count = class_count(model, weights.state_dict, **how)
+        usual = getattr(model, "num_classes", None)
     if count == 1 and config.task == "segmentation":
-        config.model.num_classes, count = 1, 2
+        with config.unlocked():
+            config.model.num_classes = 1
+        count = 2
     if file:
         data.class_names = read_names(file)
     elif split is not None:
         setup.open_data(config, split=split, count=count)
     if not data.class_names:
-        known = data.get("num_classes") or count
+        known = data.get("num_classes") or count or usual
         if not known:
-            raise InputError("the weights do not say how many classes there are: give --names=FILE")
+            raise InputError("nothing says how many classes there are: give --names=FILE")
         data.class_names = tuple(str(number) for number in range(known))
     return count
 

@@ -22,7 +22,9 @@ from jaxvision.core.errors import (
     check_divisible,
     check_range,
     listed,
+    one_line,
     option_errors,
+    reason_of,
     under,
 )
 from jaxvision.core.inputs import Inputs
@@ -74,7 +76,9 @@ __all__ = [
     "merge",
     "name_matches",
     "names_matching",
+    "one_line",
     "option_errors",
+    "reason_of",
     "restore",
     "sum_terms",
     "under",

@@ -37,7 +37,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvision.core.errors import InputError
+from jaxvision.core.errors import InputError, one_line, reason_of
 from jaxvision.core.registry import close_names
 
 JSON = Any
@@ -347,13 +347,15 @@ def _restore(value: JSON, tables: Tables, path: str) -> Any:
     if isinstance(value, list):
         return tuple(_restore(part, tables, f"{path}[{i}]") for i, part in enumerate(value))
     if not isinstance(value, dict):
-        raise InputError(f"{path or 'the description'} is malformed: {value!r}")
+        raise InputError(f"{path or 'the description'} is malformed: {one_line(repr(value))}")
     try:
         return _restore_dict(value, tables, path)
     except InputError:
         raise
-    except (TypeError, ValueError, AttributeError, KeyError) as error:
-        raise InputError(f"{path or 'the description'} cannot be restored: {error}") from error
+    except Exception as error:  # a constructor may raise anything for fields that cannot be
+        raise InputError(
+            f"{path or 'the description'} cannot be restored: {reason_of(error)}"
+        ) from error
 
 
 def _restore_dict(value: dict[str, JSON], tables: Tables, path: str) -> Any:
@@ -389,6 +391,8 @@ def _restore_dict(value: dict[str, JSON], tables: Tables, path: str) -> Any:
 
 
 def _entry(name: str, tables: Tables, place: str) -> Any:
+    if not isinstance(name, str):
+        raise InputError(f"{place} has the name {one_line(repr(name))}: give a text")
     found = [entries[name] for entries in tables.values() if name in entries]
     table, slash, rest = name.partition("/")
     if slash and rest in tables.get(table, {}):
@@ -398,5 +402,6 @@ def _entry(name: str, tables: Tables, place: str) -> Any:
         raise InputError(f"{place}: {name!r} is in several tables: give {' or '.join(both)}")
     if not found:
         known = [known for entries in tables.values() for known in entries]
-        raise InputError(f"{place}: unknown name {name!r}: {close_names(name, known)}")
+        hint = close_names(name, known)
+        raise InputError(f"{place}: unknown name {one_line(repr(name))}: {one_line(hint, 600)}")
     return found[0]

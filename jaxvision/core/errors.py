@@ -70,6 +70,24 @@ def listed(names: Collection[str], *, most: int = 8, more: str = "more") -> str:
     return f"{shown} and {len(names) - most} {more}" if len(names) > most else shown
 
 
+def one_line(text: str, most: int = 300) -> str:
+    """Returns a text as one line of at most so many characters; a longer one is cut in the middle.
+
+    For what a damaged file may hold, so that no message grows with the damage.
+    """
+    text = " ".join(text.split())
+    if len(text) <= most:
+        return text
+    kept = (most - 5) // 2
+    return f"{text[:kept]} ... {text[-kept:]}"
+
+
+def reason_of(error: Exception) -> str:
+    """Returns what an error says as one line, see `one_line`; its type if it says nothing."""
+    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return one_line(said, 200)
+
+
 def check_range(
     name: str,
     value: float,

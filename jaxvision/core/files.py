@@ -1,16 +1,28 @@
-"""Functions that write files atomically, and the errors of damaged files and of full disks."""
+"""Functions that write files atomically, that name full disks, and that read damaged files safely.
+
+What is read is a regular file: opening a named pipe would wait for ever. The size that a header
+states is compared with the file and with the memory before the content is read.
+"""
 
 import contextlib
 import errno
+import json
 import os
 import pathlib
+import stat
 import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
-NPZ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError)
-"""The errors that are raised by reading a damaged .npz file, or a file of another format."""
+import numpy as np
+
+from jaxvision.core.errors import InputError, one_line, reason_of
+
+_FORMAT = np.lib.format
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Those that numpy writes."""
+MOST_EXPANSION = 1032
+"""DEFLATE makes a byte of at most so many, in zip and in gzip."""
 
 
 _NO_ROOM = {os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
@@ -84,3 +96,131 @@ def replace_text(path: pathlib.Path, text: str) -> None:
     """Writes a text file atomically, see `replacing`."""
     with replacing(path) as file:
         file.write(text)
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Raises OSError unless a path is that of a regular file, or of a link to one."""
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError as error:  # a name that no file can have
+        raise FileNotFoundError(2, f"no file can have this name ({error})") from error
+    if not stat.S_ISREG(mode):
+        raise OSError(22, "a directory" if stat.S_ISDIR(mode) else "not a regular file")
+
+
+def check_plain(folder: pathlib.Path) -> None:
+    """Raises OSError if there is anything below a folder but folders and regular files."""
+    for path in folder.rglob("*"):
+        if not path.is_dir():
+            check_regular(path)
+
+
+def check_memory(size: int) -> None:
+    """Raises ValueError if an array of so many bytes does not fit into the free memory."""
+    free = _free_memory()
+    if size > free:
+        raise ValueError(f"its header states {size} bytes, and the memory has {free} left")
+
+
+def _free_memory() -> int:
+    """Returns the bytes that are free; where the system does not say, those of the machine."""
+    try:
+        lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
+        return next(1024 * int(x.split()[1]) for x in lines if x.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def read_text(path: pathlib.Path) -> str:
+    """Reads a text file in UTF-8, with or without a byte order mark.
+
+    Raises:
+      OSError: there is no such regular file, or it cannot be read.
+      ValueError: it is not UTF-8.
+    """
+    check_regular(path)
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8: {error.reason} at byte {error.start}") from error
+
+
+def parse_json(text: str) -> Any:
+    """Parses JSON in which no object has a key twice.
+
+    Raises:
+      ValueError: it is not JSON, repeats a key or is nested too deeply.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"an object has the key {one_line(repr(twice), 50)} twice")
+    return found
+
+
+def read_npz(
+    path: pathlib.Path, advice: str, choose: Callable[[list[str]], list[str]] = list
+) -> dict[str, np.ndarray]:
+    """Reads arrays of an .npz file; pickled objects are never read.
+
+    Args:
+      path: of the file.
+      advice: the fix, for messages.
+      choose: the names of the arrays in the file -> those to read; it may raise InputError.
+    Returns:
+      name -> array.
+    Raises:
+      InputError: there is no such regular file, it is damaged or not an .npz file, or the arrays
+        do not fit into the memory.
+    """
+    try:
+        check_regular(path)
+        with zipfile.ZipFile(path) as file:
+            entries = {info.filename.removesuffix(".npy"): info for info in file.infolist()}
+            if len(entries) < len(file.infolist()):
+                raise ValueError("it has two arrays of one name")
+            chosen = choose(list(entries))
+            check_memory(sum(entries[name].file_size for name in chosen))
+            return {name: _read_array(file, entries[name]) for name in chosen}
+    except InputError:
+        raise
+    except Exception as error:  # a damaged header may lead to any error
+        raise InputError(f"{path} cannot be read ({reason_of(error)}): {advice}") from error
+
+
+def _read_array(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    """Reads an array; its header is compared with the size of the entry before that is read."""
+    if info.compress_type not in _COMPRESSIONS:
+        raise ValueError(f"{info.filename} has an unsupported compression")
+    if info.file_size > MOST_EXPANSION * info.compress_size:
+        raise ValueError(f"{info.filename} is cut short: it cannot hold {info.file_size} bytes")
+    with file.open(info) as stream:
+        version = _FORMAT.read_magic(stream)
+        read = {
+            (1, 0): _FORMAT.read_array_header_1_0,
+            (2, 0): _FORMAT.read_array_header_2_0,
+        }.get(version)
+        if read is None:
+            raise ValueError(f"{info.filename} has the unsupported version {version}")
+        shape, _, dtype = read(stream)
+        if dtype.hasobject:
+            raise ValueError(f"Object arrays cannot be read safely: {info.filename} is one")
+        count = 1
+        for side in shape:
+            count *= side
+        stated, held = count * dtype.itemsize, info.file_size - stream.tell()
+        if min(shape, default=0) < 0 or not dtype.itemsize or stated != held:
+            raise ValueError(f"{info.filename} has another size than its header states")
+    with file.open(info) as stream:
+        array = _FORMAT.read_array(stream, allow_pickle=False)
+        if stream.read(1):  # which also verifies the checksum
+            raise ValueError(f"{info.filename} has more bytes than its header states")
+    return array

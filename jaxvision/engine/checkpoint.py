@@ -24,13 +24,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import PolicyCheckpointInfo, PreservationContext
 
-from jaxvision.core import InputError, TrainState
+from jaxvision.core import InputError, TrainState, reason_of
 from jaxvision.core.digest import array_digests, file_digests, json_digest
-from jaxvision.core.files import replace_text, writing
-from jaxvision.engine.errors import DamagedError, NonFiniteError
+from jaxvision.core.files import check_plain, parse_json, read_text, replace_text, writing
+from jaxvision.engine.errors import DamagedError, NonFiniteError, RenamedError
 from jaxvision.engine.history import Best, History, ranked
 from jaxvision.engine.parallel import Parallel
-from jaxvision.engine.workdir import best_of, read_run
+from jaxvision.engine.workdir import best_of, check_same_task, read_run
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ CHECKPOINTS = "checkpoints"
 """Name of the folder of the checkpoints in that of the run."""
 
 _WEIGHTS, _EMA, _OPTIMIZER, _META, _FILES = "weights", "ema", "optimizer", "meta", "files.json"
+_STEP = f"{_OPTIMIZER}/step"
 
 
 def has_checkpoints(folder: pathlib.Path) -> bool:
@@ -133,6 +134,11 @@ def _like_shapes(shapes: Any, sharding: Any) -> Any:
         raise ValueError(f"its shapes have {shapes!r}")
     shape = tuple(int(size) for size in match[2].split(",") if size)
     return jax.ShapeDtypeStruct(shape, jnp.dtype(match[1]), sharding=sharding)
+
+
+def _digest_of_step(step: int) -> str:
+    """The digest by which `Checkpoints.save` records a step."""
+    return array_digests({_OPTIMIZER: {"step": np.int32(step)}})[_STEP]
 
 
 def _files_of(folder: pathlib.Path) -> dict[str, str]:
@@ -241,6 +247,7 @@ class Checkpoints:
         check_finite(host, self.last)
         parts = _parts(host)
         meta = {
+            "step": step,
             "data": data,
             "history": history,
             "run": run or {},
@@ -316,6 +323,10 @@ class Checkpoints:
         found, _ = self._first_sound(steps, self._restore_weights)
         return found if found is None or step != "best" else found._replace(history=history)
 
+    def description_at(self, step: int) -> dict[str, Any]:
+        """The description of the run that was given when this step was saved."""
+        return self._read_meta(step)["run"]
+
     def __enter__(self) -> "Checkpoints":
         return self
 
@@ -349,9 +360,10 @@ class Checkpoints:
 
     def _check_files(self, step: int) -> None:
         folder = self.folder / str(step)
+        check_plain(folder)
         if not (folder / _FILES).exists():
             return
-        written = json.loads((folder / _FILES).read_text())
+        written = parse_json(read_text(folder / _FILES))
         saved, found = written["files"], _files_of(folder)
         if json_digest(saved) != written["digest"]:
             raise ValueError(f"{_FILES}: not what was saved")
@@ -409,7 +421,20 @@ class Checkpoints:
         digest = meta.pop("digest")
         if json_digest(meta) != digest:
             raise ValueError("its metadata is not what was saved")
+        self._check_step(step, meta)
         return meta
+
+    def _check_step(self, step: int, meta: Mapping[str, Any]) -> None:
+        """Raises RenamedError if a checkpoint is in a folder with the name of another step."""
+        stored = meta.get("step")
+        if stored is None:  # earlier versions did not write it, but a digest of the array
+            known = [s for s in self.steps() if meta["arrays"][_STEP] == _digest_of_step(s)]
+            stored = step if step in known else next(iter(known), "another")
+        if stored != step:
+            raise RenamedError(
+                f"{self.folder / str(step)} has the checkpoint of step {stored}: its folder was "
+                f"renamed or copied; give it the name {stored} again, or remove it"
+            )
 
     def _is_intact(self, step: int) -> bool:
         """Whether every process finds the files unchanged; asked before restoring together."""
@@ -425,13 +450,14 @@ class Checkpoints:
         result = None
         try:
             result = read(step)
+        except RenamedError:
+            raise
         except Exception as error:  # whatever a damaged file makes a reader raise
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             log.warning(
                 "checkpoint %d in %s is damaged and passed over: %s",
                 step,
                 self.folder,
-                reason[:300],
+                reason_of(error),
             )
         return result if self._parallel.agree(result is not None) else None
 
@@ -452,7 +478,11 @@ class Checkpoints:
 
 
 def restore_weights(
-    workdir: str | pathlib.Path, step: int | str = "best", *, parallel: Parallel | None = None
+    workdir: str | pathlib.Path,
+    step: int | str = "best",
+    *,
+    parallel: Parallel | None = None,
+    same_task: bool = False,
 ) -> Weights:
     """Restores the variables of a run, without building its task; changes nothing on disk.
 
@@ -461,17 +491,23 @@ def restore_weights(
       step: "best", "latest", or the step of a checkpoint; a damaged checkpoint gives way to the
         next best, or to the one before, with a warning.
       parallel: the devices that the arrays go to; None: the first device of this process.
+      same_task: refuse a checkpoint of another task than run.json describes.
     Returns:
       (variables, step, history): the moving average of the variables, if the run has one.
     Raises:
-      InputError: there is no run, or no such checkpoint in it.
+      InputError: there is no run, or no such checkpoint in it; a checkpoint was renamed, or has
+        another task.
       DamagedError: there are checkpoints, but none that was asked for is sound.
     """
     workdir = pathlib.Path(workdir).expanduser()
-    best = best_of(read_run(workdir))
+    run = read_run(workdir)
     parallel = Parallel(devices=jax.local_devices()[:1]) if parallel is None else parallel
     folder = workdir / CHECKPOINTS
     if not has_checkpoints(folder):
         raise InputError(f"no checkpoint in {folder}: train first")
+    best = best_of(run)
     with Checkpoints(folder, best=best, parallel=parallel, read_only=True) as checkpoints:
-        return checkpoints.restore_weights(step)
+        weights = checkpoints.restore_weights(step)
+        if same_task:
+            check_same_task(run, checkpoints.description_at(weights.step), str(workdir))
+    return weights

@@ -2,9 +2,15 @@
 
 import pathlib
 
+from jaxvision.core import InputError
+
 
 class DamagedError(RuntimeError):
     """There are checkpoints, but none can be used."""
+
+
+class RenamedError(InputError):
+    """A checkpoint is in a folder with the name of another step."""
 
 
 class NonFiniteError(RuntimeError):

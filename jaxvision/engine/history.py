@@ -53,6 +53,7 @@ class Best:
         return len(scores) - 1 - scores.index(max(scores)) >= self.patience
 
     def _score(self, evaluation: dict[str, Any]) -> float:
+        self.check(evaluation["metrics"])
         value = evaluation["metrics"][self.metric]
         return value if self.mode == "max" else -value
 

@@ -19,7 +19,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from jaxvision.core.files import replace_text, writing
+from jaxvision.core.files import parse_json, replace_text, writing
 from jaxvision.engine.errors import NonFiniteError
 from jaxvision.engine.progress import Progress, format_values
 
@@ -40,8 +40,8 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
     lines, texts = [], path.read_text(errors="replace").splitlines()
     for number, text in enumerate(texts, start=1):
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
+            lines.append(parse_json(text))
+        except ValueError:
             if number < len(texts):
                 warnings.warning("%s, line %d is damaged and left out", path, number)
     return lines

@@ -11,9 +11,9 @@ from typing import Any
 import filelock
 import jax
 
-from jaxvision.core import InputError, Inputs, OptionError, Task
+from jaxvision.core import InputError, Inputs, OptionError, Task, one_line, reason_of
 from jaxvision.core.describe import JSON, code_of, describe, differences, flat
-from jaxvision.core.files import replace_text
+from jaxvision.core.files import parse_json, read_text, replace_text
 from jaxvision.engine.history import Best
 from jaxvision.engine.phases import Phase
 
@@ -148,24 +148,103 @@ def read_run(workdir: str | pathlib.Path) -> dict[str, JSON]:
     if not path.is_file():
         raise InputError(f"no run in {path.parent}: it has no {RUN}; train one there first")
     try:
-        run = json.loads(path.read_text())
-        known = run["format"] == FORMAT
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path} is damaged ({error}): restore it or use another workdir") from (
-            error
-        )
-    if not known:
+        run = parse_json(read_text(path))
+        if not isinstance(run, dict) or "format" not in run:
+            raise ValueError("it has no format")
+        if run["format"] == FORMAT:
+            _check_parts(run)
+    except (OSError, ValueError, TypeError) as error:
         raise InputError(
-            f"{path} has format {run['format']}, and this version of jaxvision reads {FORMAT}: use "
-            "another version, or another workdir"
+            f"{path} is damaged ({reason_of(error)}): restore it or use another workdir"
+        ) from error
+    if run["format"] != FORMAT:
+        raise InputError(
+            f"{path} has format {one_line(repr(run['format']))}, and this version of jaxvision "
+            f"reads {FORMAT}: use another version, or another workdir"
         )
     return run
+
+
+_PARTS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("versions", "task", "fit", "options", "code"), (dict,)),
+    "kind": (str,),
+    "step_digest": (list,),
+    "data_start": (dict, list, str, int, float, bool, type(None)),
+}
+_FURTHER_PARTS = {"config": (dict, type(None)), "extended": (list,)}
+_NUMBERS = {"steps": (int,), "batch_size": (int,)}
+_FURTHER_NUMBERS = {"seed": (int,), "ema_decay": (int, float), "eval_every": (int,)}
+_MOST_NESTED = 50
+_NOT_RESTORED = ("task.loss", "task.augment")
+
+
+def _check_parts(run: Mapping[str, JSON]) -> None:
+    """Raises ValueError or TypeError if the description of a run lacks a part or has a wrong one.
+
+    The task is checked when it is built, and all that is compared with another run by comparing.
+    """
+    _check_nested(run)
+    _check_types(run, _PARTS, _FURTHER_PARTS)
+    _check_types(run["fit"], _NUMBERS, _FURTHER_NUMBERS)
+    for texts in (run["versions"], run["code"], dict(enumerate(run["step_digest"]))):
+        _check_types(texts, dict.fromkeys(texts, (str,)))
+    names = run["task"].get("class_names", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"task.class_names is {one_line(repr(names), 100)}")
+    best_of(run)
+
+
+_Types = Mapping[Any, tuple[type, ...]]
+
+
+def _check_types(parts: Mapping[Any, JSON], types: _Types, further: _Types | None = None) -> None:
+    """Raises ValueError if a part is missing, unless it is a further one, or has another type."""
+    for name, wanted in {**types, **(further or {})}.items():
+        if name not in parts and name in types:
+            raise ValueError(f"it has no {name}")
+        if name in parts and type(parts[name]) not in wanted:
+            raise ValueError(f"{name} is {one_line(repr(parts[name]), 100)}")
+
+
+def _check_nested(value: JSON) -> None:
+    """Raises ValueError if lists and objects are nested so deeply that no function could go in."""
+    layer = [value]
+    for _ in range(_MOST_NESTED):
+        inner = [x.values() if isinstance(x, dict) else x for x in layer]
+        layer = [y for x in inner for y in x if isinstance(y, dict | list)]
+        if not layer:
+            return
+    raise ValueError("it is nested too deeply")
 
 
 def best_of(run: Mapping[str, JSON]) -> Best | None:
     """Which evaluation is best in a run, from its description."""
     best = run["fit"].get("best")
     return None if best is None else Best(**best)
+
+
+def check_same_task(run: Mapping[str, JSON], saved: Mapping[str, JSON], where: str) -> None:
+    """Raises InputError if run.json describes another task than a checkpoint of the run.
+
+    Args:
+      run: from `read_run`.
+      saved: the description that the checkpoint has; {} if it has none.
+      where: names the folder of the run.
+    """
+    parts = ("kind", "task")
+    if all(part in saved for part in parts):
+        leaves = [_compared(x, parts) for x in (saved, run)]
+        changed = differences(
+            *(
+                {path: x for path, x in part.items() if not path.startswith(_NOT_RESTORED)}
+                for part in leaves
+            )
+        )
+        if changed:
+            raise InputError(
+                f"{RUN} of {where} describes another task than its checkpoints "
+                f"({one_line('; '.join(changed))}): restore it"
+            )
 
 
 def lock(workdir: pathlib.Path) -> contextlib.AbstractContextManager:
@@ -237,20 +316,27 @@ def claim(
             replace_text(path, json.dumps(new, indent=2))
 
 
+def _compared(run: Mapping[str, JSON], names: Sequence[str]) -> dict[str, JSON]:
+    """The leaves of parts of a run that have to be the same, by their paths.
+
+    The digests of sources are compared as "code". A run of an earlier version lacks later options,
+    which are None where they are not given.
+    """
+    parts = flat({name: run[name] for name in names})
+    return {
+        path: x for path, x in parts.items() if path.split(".")[-1] != "sha256" and x is not None
+    }
+
+
 def _changes(
     old: dict[str, JSON], new: dict[str, JSON], *, grows: bool, log: Callable[[str], None]
 ) -> list[str]:
     """What differs between two runs, in words."""
-
-    def compared(run: dict[str, JSON]) -> dict[str, JSON]:
-        parts = flat({name: run[name] for name in ("kind", "task", "fit", "options")})
-        # The digests of sources are compared as "code".
-        parts = {path: x for path, x in parts.items() if path.split(".")[-1] != "sha256"}
-        if grows:
-            parts.pop("fit.steps")
-        return parts
-
-    changed = differences(compared(old), compared(new))
+    parts = ("kind", "task", "fit", "options")
+    before, after = (_compared(run, parts) for run in (old, new))
+    if grows:
+        del before["fit.steps"], after["fit.steps"]
+    changed = differences(before, after)
     changed += [
         f"the code of {name} is another"
         for name in sorted(old["code"].keys() & new["code"].keys())

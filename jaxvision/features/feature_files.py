@@ -3,13 +3,13 @@
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from jaxvision.core import InputError, close_names
+from jaxvision.core import InputError, close_names, reason_of
 from jaxvision.core.digest import json_digest
-from jaxvision.core.files import NPZ_ERRORS, replacing
+from jaxvision.core.files import parse_json, read_npz, replacing
 from jaxvision.features.features import Features, check_finite
 
 _SUFFIX = ".npz"
@@ -63,30 +63,61 @@ def read_features(path: pathlib.Path, *, maps: Sequence[str] = ()) -> Features:
     advice = "write it with `jaxvision features`"
     if not path.is_file():
         raise InputError(f"there is no file {path}: {advice}")
+
+    def choose(names: list[str]) -> list[str]:
+        missing = set(_FIELDS) - {*names, "labels"}
+        if missing:
+            raise InputError(
+                f"{path} is not a file of features, because it has no {min(missing)!r}: {advice}"
+            )
+        known = [name for name in names if name not in _FIELDS]
+        for name in maps:
+            if name not in known:
+                raise InputError(f"{path} has no map {name!r}: {close_names(name, known)}")
+        return [*(maps or known), *(name for name in names if name in _FIELDS)]
+
+    arrays = read_npz(path, advice, choose)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            known = [name for name in file if name not in _FIELDS]
-            read = [name for name in file if name in _FIELDS or name in (maps or known)]
-            arrays = {name: file[name] for name in read}
-    except NPZ_ERRORS as error:
-        raise InputError(f"{path} cannot be read ({error}): {advice}") from error
-    missing = set(_FIELDS) - arrays.keys() - {"labels"}
-    if missing:
+        features = _features(arrays)
+    except (TypeError, ValueError) as error:
         raise InputError(
-            f"{path} is not a file of features, because it has no {min(missing)!r}: {advice}"
-        )
-    for name in maps:
-        if name not in known:
-            raise InputError(f"{path} has no map {name!r}: {close_names(name, known)}")
-    features = Features(
-        maps={name: arrays[name] for name in maps or known},
-        indices=arrays["indices"],
-        labels=arrays.get("labels"),
-        **{name: tuple(arrays[name].tolist()) for name in _TEXTS},
-        **{name: json.loads(arrays[name].item()) for name in _JSON},
-    )
+            f"{path} is not a file of features ({reason_of(error)}): {advice}"
+        ) from error
     check_finite(features.maps, features.files)
     return features
+
+
+def _features(arrays: Mapping[str, np.ndarray]) -> Features:
+    """Returns features of the arrays of a file; raises ValueError if they are none."""
+    maps = {name: x for name, x in arrays.items() if name not in _FIELDS}
+    files, indices, labels = arrays["files"], arrays["indices"], arrays.get("labels")
+    kinds = {
+        **dict.fromkeys(maps, ("f", 2)),
+        **dict.fromkeys(_TEXTS, ("U", 1)),
+        **dict.fromkeys(_JSON, ("U", 0)),
+        **dict.fromkeys(("indices", "labels"), ("iu", 1)),
+    }
+    for name, x in arrays.items():
+        kind, rank = kinds[name]
+        if x.dtype.kind not in kind or x.ndim != rank:
+            raise ValueError(f"{name} is {x.dtype}{list(x.shape)}")
+    counted = [*maps.values(), files, indices, *([] if labels is None else [labels])]
+    if len({len(x) for x in counted}) != 1:
+        raise ValueError("its arrays are of different numbers of images")
+    texts = {name: tuple(arrays[name].tolist()) for name in _TEXTS}
+    about = {name: parse_json(arrays[name].item()) for name in _JSON}
+    if not all(isinstance(value, dict) for value in about.values()):
+        raise ValueError("origin or about is no object")
+    if labels is not None:
+        _check_labels(labels, texts["class_names"])
+    return Features(maps=maps, indices=indices, labels=labels, **texts, **about)
+
+
+def _check_labels(labels: np.ndarray, class_names: Sequence[str]) -> None:
+    """Raises ValueError if a label is not the number of one of the classes."""
+    largest = len(class_names) or np.inf
+    if ((labels < 0) | (labels >= largest)).any():
+        raise ValueError(f"it has labels that are not of its {len(class_names)} class_names")
 
 
 def check_comparable(one: Features, other: Features) -> None:

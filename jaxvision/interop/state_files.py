@@ -8,13 +8,18 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from jaxvision.core import InputError
-from jaxvision.core.files import NPZ_ERRORS, replacing
+from jaxvision.core import InputError, one_line, reason_of
+from jaxvision.core.files import parse_json, read_npz, replacing
 
 _TORCH = (".pth", ".pt", ".th", ".bin")
 SUFFIXES = (".safetensors", ".npz", *_TORCH)
 """Suffixes of the files that `read_state_dict` and `write_state_dict` accept."""
 
+# The dtypes of safetensors that numpy has.
+_DTYPES = (
+    *("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64"),
+    *("F16", "BF16", "F32", "F64", "C64"),
+)
 # Keys under which training scripts store the state dict in a larger file.
 _LEVELS = ("state_dict", "model", "model_state_dict")
 
@@ -27,7 +32,7 @@ def read_state_dict(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         .bin). The latter needs torch, which reads it with `weights_only=True`. It holds a state
         dict, or a dict with one under "state_dict", "model" or "model_state_dict".
     Returns:
-      key -> array, as in the file; bfloat16 of torch's files becomes float32.
+      key -> array, as in the file; of torch's files, floats that numpy lacks become float32.
     Raises:
       InputError: the file does not exist, has another suffix or is damaged, or torch is needed but
         not installed.
@@ -36,15 +41,33 @@ def read_state_dict(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     _check_suffix(path)
     if not path.is_file():
         raise InputError(f"there is no file {path}")
+    if path.suffix == ".npz":
+        return read_npz(path, "save it again")
+    if path.suffix in _TORCH:
+        return _read_torch(path)
     try:
-        if path.suffix == ".safetensors":
-            return safetensors.numpy.load_file(path)
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                return dict(file)
-    except (safetensors.SafetensorError, *NPZ_ERRORS) as error:
-        raise InputError(f"{path} cannot be read ({error}): save it again") from error
-    return _read_torch(path)
+        _check_header(path)
+        return safetensors.numpy.load_file(path)
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({reason_of(error)}): save it again") from error
+
+
+def _check_header(path: pathlib.Path) -> None:
+    """Raises ValueError if a safetensors file has a key twice, or a dtype that numpy lacks.
+
+    The header is JSON, after its length in 8 bytes; safetensors checks all else in it.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > path.stat().st_size:
+            raise ValueError(f"its header states a length of {length} bytes, more than the file's")
+        header = parse_json(file.read(length).decode())
+    for key, entry in header.items() if isinstance(header, dict) else ():
+        dtype = entry.get("dtype") if isinstance(entry, dict) else None
+        if key != "__metadata__" and dtype not in _DTYPES:
+            raise ValueError(
+                f"{one_line(key)} has the dtype {one_line(str(dtype))}, which numpy lacks"
+            )
 
 
 def write_state_dict(path: str | pathlib.Path, state_dict: Mapping[str, np.ndarray]) -> None:
@@ -95,7 +118,7 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or unknown pickle may raise anything
-        reason = str(error).strip().partition("\n")[0]
+        reason = one_line(str(error).strip().partition("\n")[0])
         raise InputError(
             f"{path} cannot be read ({reason}): save only the state dict, with "
             "`torch.save(model.state_dict(), path)`"
@@ -104,12 +127,24 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
         if isinstance(content, dict) and isinstance(content.get(level), dict):
             content = content[level]
     if not isinstance(content, dict) or not all(
-        isinstance(x, torch.Tensor) for x in content.values()
+        isinstance(key, str) and isinstance(x, torch.Tensor) for key, x in content.items()
     ):
         raise InputError(
             f"{path} contains no state dict: save one with `torch.save(model.state_dict(), path)`"
         )
-    return {
-        key: (value.float() if value.dtype == torch.bfloat16 else value).numpy()
-        for key, value in content.items()
-    }
+    return {key: _array(torch, value, f"{path}, {key}") for key, value in content.items()}
+
+
+def _array(torch: Any, value: Any, where: str) -> np.ndarray:
+    """Returns the array of a tensor or parameter; floats that numpy lacks as float32."""
+    try:
+        value = value.detach()
+        if value.is_sparse or value.is_quantized or value.layout != torch.strided:
+            raise TypeError("it is sparse or quantised")
+        if value.is_floating_point() and value.dtype.itemsize < 4 and value.dtype != torch.float16:
+            value = value.float()
+        return value.resolve_conj().resolve_neg().numpy()
+    except (TypeError, RuntimeError, NotImplementedError) as error:
+        raise InputError(
+            f"{one_line(where)} cannot be read ({reason_of(error)}): save it as a dense tensor"
+        ) from error

@@ -5,15 +5,17 @@ parameter, joined by "_", equals its key in the torch state dict with "." turned
 for the name of the leaf.
 """
 
+import collections
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import flax.traverse_util
+import jax.numpy as jnp
 import numpy as np
 
-from jaxvision.core import InputError
+from jaxvision.core import InputError, listed, one_line
 from jaxvision.layers import relative_position_index
 from jaxvision.models.backbones.maxvit import MaxViT
 from jaxvision.models.backbones.swin import SwinTransformer, log_offsets
@@ -56,6 +58,11 @@ def _to_torch_layout(leaf: str, value: np.ndarray) -> np.ndarray:
     return value if axes is None else value.transpose(np.argsort(axes))
 
 
+def _torch_shape(leaf: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    axes = _AXES.get((leaf, len(shape)), range(len(shape)))
+    return tuple(shape[axis] for axis in np.argsort(axes))
+
+
 def from_state_dict(
     state_dict: Mapping[str, np.ndarray],
     variables: Mapping[str, Any],
@@ -77,36 +84,74 @@ def from_state_dict(
     Returns:
       a tree like `variables`, of numpy arrays.
     Raises:
-      InputError: keys are missing, left over, of another shape or given twice. The message lists
-        all of them.
+      InputError: keys are missing, left over, of another shape, of another kind of numbers or given
+        twice. The message lists the first of each, in the spelling of the file, and a prefix that
+        would explain them.
     """
     given, twice = _by_joined_key(state_dict, prefix, key_map)
     kept = {_key(path) for path in keep}
-    missing, misshapen, converted = [], [], {}
+    missing, misshapen, wrong, converted = [], [], [], {}
     for path, like in flax.traverse_util.flatten_dict(dict(variables)).items():
         wanted = _key(path)
         if wanted in kept:
             converted[path] = like
             continue
         if wanted not in given:
-            missing.append(wanted)
+            missing.append(_dotted(wanted))
             continue
         key, value = given.pop(wanted)
         value = _from_torch_layout(path[-1], value)
         if value.shape != like.shape:
-            misshapen.append(f"{key} {value.shape} for {'/'.join(path)} {like.shape}")
+            own, others = _torch_shape(path[-1], like.shape), _torch_shape(path[-1], value.shape)
+            misshapen.append(f"{key} {others} instead of {own}")
             continue
-        converted[path] = value.astype(like.dtype)
+        try:
+            converted[path] = _cast(value, like.dtype)
+        except (TypeError, FloatingPointError) as error:
+            wrong.append(f"{key} ({error})")
+    left = [key for joined, (key, _) in given.items() if joined not in kept]
     problems = {
         "missing": missing,
-        "left over": [key for joined, (key, _) in given.items() if joined not in kept],
+        "left over": left,
         "of another shape": misshapen,
+        "of another kind of numbers": wrong,
         "given twice": twice,
     }
     if any(problems.values()):
-        listed = "; ".join(f"{what}: {', '.join(keys)}" for what, keys in problems.items() if keys)
-        raise InputError(f"the weights do not fit the network: {listed}")
+        lines = [
+            f"  {what}: {one_line(listed(keys), 600)}" for what, keys in problems.items() if keys
+        ]
+        explains = None if key_map else _prefix(left, missing)
+        if explains:
+            lines.append(f"the keys differ by a prefix: give prefix={explains!r}")
+        raise InputError("\n".join(["the weights do not fit the network:", *lines]))
     return flax.traverse_util.unflatten_dict(converted)
+
+
+def _cast(value: np.ndarray, dtype: Any) -> np.ndarray:
+    """Returns an array in another dtype; raises if its numbers do not keep their meaning."""
+    is_complex = jnp.issubdtype(value.dtype, jnp.complexfloating)
+    if not (jnp.issubdtype(value.dtype, jnp.number) or value.dtype == bool) or (
+        is_complex and not jnp.issubdtype(dtype, jnp.complexfloating)
+    ):
+        raise TypeError(f"{value.dtype} for {jnp.dtype(dtype).name}")
+    with np.errstate(over="raise"):
+        return value.astype(dtype)
+
+
+def _prefix(left: Sequence[str], missing: Sequence[str]) -> str | None:
+    """Finds the prefix without which keys that are left over are most of those that are missing."""
+    wanted = {key.replace(".", "_") for key in missing}
+    counts = collections.Counter(
+        key[: dot.end()]
+        for key in left
+        for dot in re.finditer(r"\.", key)
+        if key[dot.end() :].replace(".", "_") in wanted
+    )
+    for prefix, count in counts.most_common(1):
+        if count > len(missing) / 2:
+            return prefix
+    return None
 
 
 def named_alike(

@@ -14,9 +14,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax import Array
 
-from jaxvision.core import InputError
+from jaxvision.core import InputError, OptionError, describe, reason_of
 from jaxvision.core.digest import array_digests, json_digest
-from jaxvision.core.files import writing
+from jaxvision.core.files import check_plain, writing
 from jaxvision.interop.state_files import read_state_dict
 from jaxvision.interop.torchvision import (
     KeyMap,
@@ -25,6 +25,8 @@ from jaxvision.interop.torchvision import (
     named_alike,
     to_state_dict,
 )
+from jaxvision.models import MODELS
+from jaxvision.models import input_size as published_input_size
 
 _VARIABLES, _META = "variables", "meta"
 
@@ -79,6 +81,7 @@ def restore_variables(folder: str | pathlib.Path) -> dict[str, Any]:
             f"{folder} contains no variables: give a folder that `jaxvision convert` wrote"
         )
     try:
+        check_plain(folder)
         with _checkpointer() as checkpointer:
             read = partial(checkpointer.restore, folder.absolute())
             meta = read(ocp.args.Composite(**{_META: ocp.args.JsonRestore()}))[_META]
@@ -94,8 +97,9 @@ def restore_variables(folder: str | pathlib.Path) -> dict[str, Any]:
         if array_digests(variables) != meta["arrays"]:
             raise ValueError("its arrays differ from what was saved")
     except Exception as error:  # a reader may raise anything on a damaged file
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"{folder} is damaged ({reason}): convert the weights again") from error
+        raise InputError(
+            f"{folder} is damaged ({reason_of(error)}): convert the weights again"
+        ) from error
     return variables
 
 
@@ -161,7 +165,7 @@ def load_weights(
     prefix: str = "",
     key_map: KeyMap | None = None,
     new_head: Array | None = None,
-    input_size: tuple[int, int, int] = (224, 224, 3),
+    input_size: tuple[int, int, int] | None = None,
 ) -> dict[str, Any]:
     """Loads the variables of a network from pretrained weights.
 
@@ -175,13 +179,17 @@ def load_weights(
         If it returns None, the key is ignored.
       new_head: a `jax.random` key. With it, the layers whose shape depends on `num_classes` are
         initialised at random, and those of the file are ignored. None: they come from the file.
-      input_size: (height, width, channels) of an image that the network takes.
+      input_size: (height, width, channels) of an image that the network takes; None: the size of
+        the network of the library that the model is closest to, see `jaxvision.models.input_size`.
     Returns:
       variables for `model.apply`, as numpy arrays.
     Raises:
-      InputError: the file cannot be read, or does not fit the network. The message lists all arrays
-        that are missing, left over or of another shape.
+      InputError: the file cannot be read, or does not fit the network. The message lists arrays
+        that are missing, left over or of another shape, and a prefix that would explain them.
+      OptionError: `input_size` is not given, and the model is not one of the library's.
     """
+    if input_size is None:
+        input_size = _own_input_size(model)
     images = jax.ShapeDtypeStruct((1, *input_size), jnp.float32)
     variables, head = _shapes(model, images), set()
     if new_head is not None:
@@ -195,3 +203,15 @@ def load_weights(
     else:
         state_dict = read_state_dict(source)
     return from_state_dict(state_dict, variables, prefix=prefix, key_map=key_map, keep=head)
+
+
+def _own_input_size(model: nn.Module) -> tuple[int, int, int]:
+    """Returns (height, width, channels) of the images that a network of the library takes."""
+    name = describe(model, {"model": MODELS}).get("name")
+    if name is None:
+        raise OptionError(
+            "input_size",
+            f"input_size is not given, and {type(model).__name__} is not a network of the library: "
+            "give (height, width, channels) of an image that it takes",
+        )
+    return published_input_size(name)

@@ -114,6 +114,8 @@ def _images(argument: str, recursive: bool, suffixes: Sequence[str]) -> list[Pat
             f"{argument}: there are no images ({', '.join(suffixes)}) "
             f"{'in' if recursive else 'directly in'} this folder: give another{hint}"
         )
+    if os.path.exists(argument):
+        raise InputError(f"{argument}: this is not a regular file: give an image")
     raise InputError(
         f"{argument!r}: there is no such file or folder, and no image matches it: give a file, a "
         "folder or a pattern"

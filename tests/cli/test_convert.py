@@ -69,6 +69,9 @@ def test_to_a_checkpoint_and_back(command, tmp_path, state):
     code, _, err = command(*CONVERT, "--weights=given.safetensors", "weights", "--prefix=module.")
     assert code == 2
     assert "weights already exists" in err
+    code, _, err = command(*CONVERT, "--weights=given.safetensors", "other")
+    assert code == 2
+    assert err.endswith("the keys differ by a prefix: give --prefix=module.\n")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +84,11 @@ def test_to_a_checkpoint_and_back(command, tmp_path, state):
         ([f"--model={NAME}", "--weights=gone.npz", "out"], "there is no file gone.npz"),
         (
             ["--model=resnet18", "--weights=given.npz", "out"],
-            "the weights do not fit the network: missing: ",
+            "the weights do not fit the network:\n  missing: ",
+        ),
+        (
+            [f"--model={NAME}", "--weights=given.npz", "out", "--config.model.num_classes=3"],
+            "another shape: fc.bias",
         ),
         ([f"--model={NAME}", "--weights=nothing", "out.npz"], "no run in nothing"),
         (

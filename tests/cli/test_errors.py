@@ -13,6 +13,7 @@ from jaxvision.cli import main as cli
 from jaxvision.cli.config import default_config, shipped_configs
 from jaxvision.core.files import replacing
 from tests.data.test_idx import idx_bytes
+from tests.descriptions import run_description
 
 
 def error_of(result):
@@ -285,7 +286,7 @@ def test_eval_of_a_damaged_config(command, tmp_path):
 
 @pytest.mark.parametrize("folder", [True, False])
 def test_eval_of_a_run_without_checkpoints(command, tmp_path, folder):
-    run = {"format": 1, "kind": "classification", "fit": {}, "config": default_config().to_dict()}
+    run = run_description(config=default_config().to_dict())
     run["config"]["data"]["class_names"] = [str(number) for number in range(10)]
     (tmp_path / "run.json").write_text(json.dumps(run))
     if folder:

@@ -13,6 +13,7 @@ from jaxvision.core import InputError
 from jaxvision.core.files import replace_text
 from jaxvision.data import Arrays
 from jaxvision.ops import encode_mask
+from tests.descriptions import run_description
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def test_determinism_is_asked_of_xla(monkeypatch, asked, before, after):
 
 def test_a_run_without_a_key_gets_its_default(tmp_path):
     saved = {"steps": 7, "model": {"name": "resnet20", "blocks": 1}, "data": {"channels": 3}}
-    replace_text(tmp_path / "run.json", json.dumps({"format": 1, "config": saved}))
+    replace_text(tmp_path / "run.json", json.dumps(run_description(config=saved)))
     config = setup.config_of_run(tmp_path)
     assert config.steps == 7
     assert config.model.to_dict() == {"name": "resnet20", "blocks": 1}

@@ -1,7 +1,9 @@
 """idx files: what is in them, and one line for everything that can be wrong with them."""
 
 import gzip
+import re
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -116,11 +118,11 @@ BAD_CRC = GOOD[:-8] + bytes(4) + GOOD[-4:]
         ),
         pytest.param(
             gzip.compress(idx_bytes(PIXELS) + b"!"),
-            "holds 77 bytes, but its header states 76",
+            "holds more bytes, but its header states 76",
             id="long",
         ),
         pytest.param(
-            gzip.compress(idx_bytes(PIXELS)[:10]), "holds 10 bytes", id="inside the header"
+            gzip.compress(idx_bytes(PIXELS)[:10]), "ends within its header", id="inside the header"
         ),
         pytest.param(gzip.compress(b"\0\0\x08"), "not an idx file", id="inside the magic number"),
         pytest.param(
@@ -174,3 +176,28 @@ def test_one_label_out_of_range_shows_at_once(folder):
     (folder / LABELS).write_bytes(gzip.compress(idx_bytes(np.array([3, 1, 4, 10, 5], np.uint8))))
     expected = f"{folder / IMAGES}, record 3: label 10 is out of range 0..9: correct the record"
     assert error_of(folder).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"\0\0\x08\x41" + b"\0\0\0\1" * 65, "has 65 dimensions, but images have 3 and labels 1"),
+        (
+            b"\0\0\x08\x03" + b"\xff" * 12,
+            "damaged .its header states [0-9]+ bytes, of which",
+        ),
+        (b"\0\0\x08\x01\0\0\0\1" + bytes(10**7), "holds more bytes, but its header states 9"),
+    ],
+    ids=["dimensions", "more than it can hold", "bomb"],
+)
+def test_no_more_is_read_than_the_header_states(folder, content, problem):
+    (folder / IMAGES).write_bytes(gzip.compress(content))
+    tracemalloc.start()
+    assert re.search(problem, error_of(folder))
+    assert tracemalloc.get_traced_memory()[1] < 3e6
+    tracemalloc.stop()
+
+
+def test_images_without_pixels_are_refused(folder):
+    (folder / IMAGES).write_bytes(gzip.compress(idx_bytes(np.zeros((5, 0, 3), np.uint8))))
+    assert error_of(folder).endswith("has images of 3 x 0 pixels: give at least 1 x 1")

@@ -221,6 +221,7 @@ def test_an_error_without_a_text_is_named_by_its_kind(tmp_path, monkeypatch):
     def fail(path):
         raise EOFError
 
+    (tmp_path / "a.png").write_bytes(b"")
     monkeypatch.setattr(Image, "open", fail)
     with pytest.raises(InputError, match=r"cannot be read as an image \(EOFError\)"):
         read_image(tmp_path / "a.png")

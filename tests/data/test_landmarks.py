@@ -83,7 +83,7 @@ f.png,1,1
         (3, "has 2 cells, not 3 as the first line"),
         (4, "eye is at ('1', ''): give two numbers, or two empty cells"),
         (5, "eye is at (4.5, 1), outside"),
-        (6, "eye is at (1, nan), outside"),
+        (6, "eye is at ('1', 'nan'): give two numbers"),
         (7, f"image a.png has a line already, {folder}/landmarks/train.csv:2"),
         (8, "x.png cannot be read as an image"),
         (9, "f.png cannot be read as an image"),

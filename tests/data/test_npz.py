@@ -1,6 +1,8 @@
 """npz files: every usual naming and shape, and one line for everything that can be wrong."""
 
+import io
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -162,3 +164,53 @@ def test_a_part_of_cifar10(real_data, split, count):
     assert (np.bincount(source.labels, minlength=10) > 0.08 * count).all()
     means = np.mean([source[i]["image"].mean(axis=(0, 1)) for i in range(count)], axis=0) / 255
     np.testing.assert_allclose(means, [0.4914, 0.4822, 0.4465], atol=0.01)  # all 50,000's
+
+
+def archive(path, *entries, method=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", method) as file:
+        for name, content in entries:
+            file.writestr(name, content)
+    return path
+
+
+def array_bytes(array):
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def test_damaged_headers_are_clear_errors(tmp_path):
+    path, image, label = tmp_path / "mine.npz", array_bytes(PIXELS), array_bytes(CLASSES)
+    labels = ("train_y.npy", label)
+    for old, new, message in [
+        (b"(5, ", b"(99999999999, ", "another size than its header states"),
+        (b"(5, ", b"(-5, ", "another size than its header states"),
+        (b"{'descr'", b"{" * 500, "cannot be read"),
+        (b"'|u1'", b"'|O' ", "Object arrays cannot be read"),
+        (b"NUMPY\1", b"NUMPY\3", "unsupported version"),
+    ]:
+        assert old in image
+        archive(path, ("train_x.npy", image.replace(old, new, 1)), labels)
+        with pytest.raises(InputError, match=message) as error:
+            Npz(path, "train")
+        assert len(str(error.value)) < 500
+    archive(path, ("train_x.npy", image), labels, method=zipfile.ZIP_BZIP2)
+    with pytest.raises(InputError, match=r"train_x.npy has an unsupported compression"):
+        Npz(path, "train")
+    with pytest.warns(UserWarning, match="Duplicate"):
+        archive(path, ("train_x.npy", image), ("train_x.npy", image), labels)
+    with pytest.raises(InputError, match="it has two arrays of one name"):
+        Npz(path, "train")
+
+
+def test_what_does_not_fit_into_the_memory_is_refused(write, monkeypatch):
+    path = write(**USUAL)
+    monkeypatch.setattr("jaxvision.core.files._free_memory", lambda: 100)
+    with pytest.raises(InputError, match=r"states [0-9]+ bytes, and the memory has 100 left"):
+        Npz(path, "train")
+
+
+def test_images_without_pixels_are_refused(write):
+    path = write(train_x=np.zeros((5, 4, 0), np.uint8), train_y=CLASSES)
+    with pytest.raises(InputError, match="train_x has images of 0 x 4 pixels: give at least 1 x 1"):
+        Npz(path, "train")

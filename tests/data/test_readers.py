@@ -1,5 +1,6 @@
 """VOC, COCO and YOLO folders: what is read, and what is refused, with file and reason."""
 
+import json
 import math
 import pickle
 import re
@@ -458,7 +459,7 @@ def test_a_header_that_promises_too_much_is_a_problem(voc, decode):
     listing = read_voc(voc, "train")
     listing.annotations[0].image.write_bytes(header)
     (problem,) = find_problems(listing.annotations[0], decode=decode)
-    assert "cannot be read" in problem.reason
+    assert "cannot be read (its header states more than 178956970 pixels" in problem.reason
 
 
 def test_images_that_cannot_be_read(tmp_path):
@@ -484,9 +485,9 @@ def test_images_that_cannot_be_read(tmp_path):
 def test_many_problems_are_counted(voc):
     names = [f"n{i}" for i in range(15)]
     (voc / "ImageSets" / "Main" / "train.txt").write_text("\n".join(names))
-    with pytest.raises(InputError, match=r"(?s)has 15 problems.*n9.xml.*and 5 more") as error:
+    with pytest.raises(InputError, match=r"(?s)has 15 problems.*n6.xml.*and 8 more") as error:
         AnnotatedImages(read_voc(voc, "train"), name="voc")
-    assert "n10.xml" not in str(error.value)
+    assert "n7.xml" not in str(error.value)
 
 
 def test_splits_that_are_not_there(tmp_path, voc, yolo):
@@ -514,3 +515,85 @@ def test_bccd(real_data):
     for annotation in listing.annotations:
         text = (folder / "Annotations" / f"{annotation.image.stem}.xml").read_text()
         assert len(annotation.labels) == text.count("<object>")
+
+
+def voc_problem(voc):
+    (problem,) = read_voc(voc, "train", class_names=CLASSES).problems
+    assert len(str(problem)) < 700
+    return problem.reason
+
+
+@pytest.mark.parametrize(
+    ("xml", "reason"),
+    [
+        (voc_xml("a").replace("<xmin>5<", "<xmin>nan<"), "bndbox/xmin is 'nan': give a number"),
+        (voc_xml("a").replace("<ymax>6<", "<ymax>inf<"), "bndbox/ymax is 'inf'"),
+        (voc_xml("a").replace("<ymax>6<", "<ymax>1_6<"), "bndbox/ymax is '1_6'"),
+        (voc_xml("a").replace("<width>16<", "<width>nan<"), "size/width is 'nan'"),
+        (voc_xml("a").replace("<width>16<", "<width>15.9<"), "size is 15.9 x 16: give whole"),
+        (voc_xml("a").replace("</name>", "</name><name>dog</name>"), "name is given 2 times"),
+        (voc_xml("a").replace("</name>", "</name><difficult>False</difficult>"), "difficult is 'F"),
+        (voc_xml("a").replace("annotation>", "html>"), "its root is 'html': it must be"),
+        ('<?xml version="1.0" encoding="shift_jis"?>' + voc_xml("a"), "multi-byte encodings are"),
+        ('<?xml version="1.0" encoding="no-such"?>' + voc_xml("a"), "unknown encoding"),
+    ],
+)
+def test_what_xml_must_not_say(voc, xml, reason):
+    assert xml != voc_xml("a")
+    (voc / "Annotations" / "a.xml").write_text(xml)
+    assert reason in voc_problem(voc)
+
+
+def test_names_in_vocs_lists_may_have_spaces(voc):
+    for folder, suffix in (("JPEGImages", "png"), ("Annotations", "xml")):
+        (voc / folder / f"a.{suffix}").rename(voc / folder / f"a 1.{suffix}")
+        (voc / folder / f"c.{suffix}").rename(voc / folder / f"the c.{suffix}")
+    file = voc / "ImageSets" / "Main" / "train.txt"
+    file.write_text("b  1\na 1\nthe c -1\n")
+    listing = read_voc(voc, "train")
+    assert [x.image.stem for x in listing.annotations] == ["b", "a 1", "the c"]
+    assert not listing.problems
+    file.write_text("the other\n")
+    assert read_voc(voc, "train", class_names=CLASSES).problems[0].where.endswith("the other.xml")
+    file.write_bytes("b\n".encode("utf-16"))
+    with pytest.raises(InputError, match=r"train.txt cannot be read \(not UTF-8.*store it in"):
+        read_voc(voc, "train")
+
+
+def test_what_yolos_files_must_not_repeat_or_hold(yolo):
+    label = yolo / "labels" / "train" / "a.txt"
+    label.write_bytes("0 0.5 0.5 0.1 0.1 é".encode("latin-1"))
+    (problem,) = read_yolo(yolo, "train").problems
+    assert "cannot be read (not UTF-8" in problem.reason
+    label.write_text("0 0.5 0.5 0.1 nan")
+    (problem,) = read_yolo(yolo, "train").problems
+    assert "give 'class x y width height', in numbers" in problem.reason
+    label.write_text("")
+    (yolo / "train.txt").write_text("images/train/a.png\nimages/train/a.png\n")
+    with pytest.raises(InputError, match=r"train.txt names images/train/a.png twice: give each"):
+        read_yolo(yolo, "train")
+    (yolo / "train.txt").write_bytes(b"\xff\xfe\n")
+    with pytest.raises(InputError, match=r"train.txt cannot be read \(not UTF-8"):
+        read_yolo(yolo, "train")
+    (yolo / "train.txt").unlink()
+    (yolo / "classes.txt").write_text("cat\ncat\n")
+    with pytest.raises(InputError, match=r"classes.txt has the class cat twice"):
+        read_yolo(yolo, "train")
+
+
+def test_what_cocos_json_must_not_repeat(tmp_path):
+    content = coco_content()
+    content["annotations"][1]["id"] = 100
+    file = write_coco(tmp_path, content)
+    listing = read_coco(file, tmp_path / "images")
+    assert "annotation 100: there are two annotations with this id" in str(listing.problems[0])
+    text = json.dumps(coco_content())
+    for wrong, message in [
+        (text.replace('"cat"', '"dog"'), "has two categories 'dog': give each its own name"),
+        (text.replace('"iscrowd": 0', '"iscrowd": 0, "iscrowd": 1'), "has the key 'iscrowd' twice"),
+        ("[" * 10**5, r"cannot be read \(nested too deeply\)"),
+    ]:
+        assert wrong != text
+        file.write_text(wrong)
+        with pytest.raises(InputError, match=message):
+            read_coco(file, tmp_path / "images")

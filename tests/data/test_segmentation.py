@@ -148,3 +148,85 @@ def test_a_source_with_other_classes_is_refused(tmp_path):
         OptionError, match=r"^num_classes is 2, but the data has 3 classes: backgro"
     ):
         ToSegmentation(Inputs((2, 4)), 2).check_source(source)
+
+
+BINARY = np.uint8([[0, 255, 255, 0], [0, 0, 255, 255]])
+HALF = np.uint8([[0, 255, 255, 1], [255, 255, 255, 2]])
+
+
+def write_masks(folder, **splits):
+    """Splits of images with one mask each, or several."""
+    for split, masks in splits.items():
+        write_folder(folder, split, [f"{number:02}" for number in range(len(masks))])
+        for number, mask in enumerate(masks):
+            Image.fromarray(mask).save(folder / "masks" / split / f"{number:02}.png")
+    return folder
+
+
+@pytest.fixture
+def _few_looked_at(monkeypatch):
+    monkeypatch.setattr("jaxvision.data.sources.mask_folders._LOOKED_AT", 3)
+
+
+@pytest.mark.usefixtures("_few_looked_at")
+def test_masks_of_0_and_255_are_binary_in_all_splits(tmp_path, caplog):
+    empty = np.zeros_like(BINARY)
+    # More empty ones than are looked at first: the first that tells decides.
+    folder = write_masks(tmp_path, train=[empty] * 9 + [BINARY], val=[empty, empty])
+    for split, index, expected in [("train", 9, BINARY > 0), ("val", 0, empty)]:
+        source = MaskFolder(folder, split, class_names=("no", "yes"))
+        assert source.binary
+        np.testing.assert_array_equal(source[index]["labels"], expected)
+    assert len(caplog.records) == 1
+    assert "have only 0 and 255: 255 is taken for the second class" in caplog.text
+    unread = MaskFolder(folder, "train", class_names=("no", "yes"), binary=False)
+    np.testing.assert_array_equal(unread[9]["labels"], BINARY)
+    with pytest.raises(InputError, match="have only 0 and 255, but there are 3 class_names: give"):
+        MaskFolder(folder, "val", class_names=NAMES)
+    with pytest.raises(OptionError, match="binary is True, but there are 3 class_names: give two"):
+        MaskFolder(folder, "val", class_names=NAMES, binary=True)
+
+
+@pytest.mark.usefixtures("_few_looked_at")
+def test_a_label_that_binary_masks_lack_is_found_when_it_is_read(tmp_path):
+    folder = write_masks(tmp_path, train=[BINARY] * 10)
+    Image.fromarray(LABELS).save(folder / "masks" / "train" / "07.png")
+    source = MaskFolder(folder, "train", class_names=("no", "yes"))
+    with pytest.raises(InputError, match=r"07.png .*it has the label 1.*binary=False if 255"):
+        source[7]
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        ({"train": [BINARY], "val": [LABELS]}, "train have only 0 and 255, and those of .*val oth"),
+        (
+            {"train": [HALF]},
+            "62% of the pixels of the masks of .*train are 255, which .*binary=Fal",
+        ),
+    ],
+)
+def test_what_255_means_must_be_clear(tmp_path, splits, message):
+    folder = write_masks(tmp_path, **splits)
+    with pytest.raises(InputError, match=message):
+        MaskFolder(folder, "train", class_names=NAMES)
+    assert MaskFolder(folder, "train", class_names=NAMES, binary=False).binary is False
+
+
+def test_a_mask_of_one_bit_has_0_and_1_however_others_are_written(tmp_path):
+    folder = write_masks(tmp_path, train=[BINARY, BINARY])
+    Image.fromarray(BINARY > 0).save(folder / "masks" / "train" / "00.png")
+    source = MaskFolder(folder, "train", class_names=("no", "yes"))
+    for index in (0, 1):
+        np.testing.assert_array_equal(source[index]["labels"], BINARY > 0)
+
+
+def test_binary_masks_in_vocs_form(tmp_path):
+    folder = write_voc(tmp_path, names=("a b", "c"))
+    for name in ("a b", "c"):
+        Image.fromarray(BINARY).save(folder / "SegmentationClass" / f"{name}.png")
+    source = VocMasks(folder, "train", class_names=("no", "yes"))
+    assert "a b" in source.where(0)
+    np.testing.assert_array_equal(source[0]["labels"], BINARY > 0)
+    with pytest.raises(InputError, match="but there are 21 class_names"):
+        VocMasks(folder, "train")

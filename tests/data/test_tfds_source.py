@@ -532,3 +532,51 @@ def test_photos_without_objects_are_not_for_detection(tmp_path):
     builder.download_and_prepare()
     with pytest.raises(InputError, match="'toy_photos' has no image and objects with a bbox"):
         TfdsBuilder(builder, "train", kind="detection")
+
+
+class ToyMasks(tfds.core.GeneratorBasedBuilder):
+    """Two files with masks of some values."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    VALUES = (0, 255)
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(shape=(None, None, 3)),
+            "segmentation_mask": tfds.features.Image(shape=(None, None, 1)),
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        mask = np.zeros(COLOURS.shape[:2], np.uint8)
+        mask[:, ::2] = self.VALUES[1]
+        mask[0] = self.VALUES[-1]
+        for number in range(2):
+            png = io.BytesIO(encoded(mask, "PNG", "L"))
+            yield number, {"image": io.BytesIO(FILES[0]), "segmentation_mask": png}
+
+
+@pytest.mark.parametrize(
+    ("values", "binary", "expected"),
+    [
+        ((0, 255), None, [0, 1]),
+        ((0, 255), False, [0, 255]),
+        ((0, 1, 2), None, [0, 1, 2]),
+        ((0, 1, 255), None, [0, 1, 255]),
+    ],
+)
+def test_masks_of_0_and_255_are_binary(tmp_path, values, binary, expected):
+    with tfds.core.registered.skip_registration():
+        builder = type("ToyMasks", (ToyMasks,), {"VALUES": values})(
+            data_dir=tmp_path, file_format="array_record"
+        )
+    builder.download_and_prepare()
+    if values == (0, 1, 2):
+        with pytest.raises(InputError, match=r"record .: it has the label 2, and others have only"):
+            TfdsBuilder(builder, "train", kind="segmentation", binary=True)[0]
+    source = TfdsBuilder(builder, "train", kind="segmentation", binary=binary)
+    assert np.unique(source[0]["labels"]).tolist() == expected
+    np.testing.assert_array_equal(source.target(0)["labels"], source[0]["labels"])

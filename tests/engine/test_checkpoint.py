@@ -20,6 +20,7 @@ from jaxvision.engine import (
     restore_weights,
     state_digest,
 )
+from tests.descriptions import run_description
 
 
 def state_at(step, seed=0):
@@ -269,7 +270,7 @@ def _warnings_reach_caplog(caplog):
 def write_run(folder, best=None):
     """A run's folder around its checkpoints."""
     best = {} if best is None else {"best": best}
-    (folder.parent / "run.json").write_text(json.dumps({"format": 1, "fit": {"steps": 20, **best}}))
+    (folder.parent / "run.json").write_text(json.dumps(run_description(fit=best)))
     return folder.parent
 
 
@@ -352,3 +353,27 @@ def test_weights_that_are_not_there(copied, tmp_path):
     empty.mkdir(parents=True)
     with pytest.raises(InputError, match="no checkpoint in"):
         restore_weights(write_run(empty))
+
+
+def test_checkpoints_renamed_among_themselves_are_refused(copied):
+    """Their folders say one step, and their contents another."""
+    (copied / "10").rename(copied / "x")
+    (copied / "20").rename(copied / "10")
+    (copied / "x").rename(copied / "20")
+    message = r"20 has the checkpoint of step 10: its folder was renamed or copied; give it the"
+    with open_checkpoints(copied) as checkpoints:
+        with pytest.raises(InputError, match=message):
+            checkpoints.restore_latest(state_at)
+        for step in ("best", "latest", 20):
+            with pytest.raises(InputError, match=message):
+                checkpoints.restore_weights(step)
+    assert {path.name for path in copied.iterdir() if path.is_dir()} == {"10", "20"}
+
+
+def test_the_step_of_a_checkpoint_of_an_earlier_version_is_known_by_its_digest(saved):
+    with open_checkpoints(saved, read_only=True) as checkpoints:
+        meta = checkpoints._read_meta(20)
+        assert meta.pop("step") == 20
+        checkpoints._check_step(20, meta)
+        with pytest.raises(InputError, match="10 has the checkpoint of step 20"):
+            checkpoints._check_step(10, meta)

@@ -1,7 +1,9 @@
 """The small parts around the loop: the best evaluation, prefetch, progress, phases, run.json."""
 
 import dataclasses
+import functools
 import io
+import json
 import re
 import threading
 import time
@@ -19,6 +21,7 @@ from jaxvision.engine.phases import stage_after, stages_of
 from jaxvision.engine.prefetch import Peeked, prefetch
 from jaxvision.engine.progress import Progress
 from jaxvision.engine.workdir import claim, describe_task, lock, versions
+from tests.descriptions import run_description
 from tests.engine.box_task import box_task
 from tests.engine.stream import Stream
 
@@ -350,3 +353,64 @@ def test_a_task_is_described_by_its_origin_where_it_is_still_that():
     assert not found.keys() & {"kind", "origin", "dataset_metric"}
     mine = dataclasses.replace(task, loss=lambda outputs, example, *, key, step: {})
     assert describe_task(mine)["loss"]["object"].startswith(f"{__name__}:test_a_task")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        *(({part: None}, rf"damaged \({part} is None") for part in ("versions", "task", "fit")),
+        *(({part: []}, rf"damaged \({part} is \[\]") for part in ("options", "code", "kind")),
+        ({"step_digest": {}}, "step_digest is {}"),
+        ({"step_digest": [3]}, "0 is 3"),
+        ({"config": "x"}, "config is 'x'"),
+        ({"extended": 3}, "extended is 3"),
+        ({"code": {"a": 1}}, "a is 1"),
+        ({"fit": {"steps": "20"}}, "steps is '20'"),
+        ({"fit": {"steps": True}}, "steps is True"),
+        ({"fit": {"best": 3}}, "damaged"),
+        ({"fit": {"best": {"mode": "max"}}}, "missing 1 required positional argument: 'metric'"),
+        ({"fit": {"best": {"metric": "a", "mode": "x"}}}, "mode is 'x'"),
+        ({"task": {"class_names": 3}}, "task.class_names is 3"),
+        ({"task": {"class_names": ["a", None]}}, r"task.class_names is \['a', None\]"),
+        ({"format": [1]}, r"format \[1\], and this version"),
+        ({"options": {"x" * 10**6: 3}, "kind": 3}, "kind is 3"),
+        ({"data_start": functools.reduce(lambda x, _: [x], range(60), [])}, "nested too deeply"),
+    ],
+)
+def test_a_damaged_description_is_refused_in_one_line(tmp_path, damage, message):
+    (tmp_path / "run.json").write_text(json.dumps(run_description(**damage)))
+    with pytest.raises(InputError, match=message) as error:
+        read_run(tmp_path)
+    assert len(str(error.value)) < 500
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "damaged"),
+        (b"[]", "it has no format"),
+        (b'{"format": 1, "format": 2}', "has the key 'format' twice"),
+        (b"[" * 10**5, "nested too deeply"),
+        ("{}".encode("utf-16"), "not UTF-8"),
+        (json.dumps(run_description())[:-20].encode(), "damaged"),
+        (json.dumps({**run_description(), "fit": {}}).encode(), "it has no steps"),
+        (json.dumps({"format": 1}).encode(), "it has no versions"),
+    ],
+)
+def test_a_description_that_is_none(tmp_path, content, message):
+    (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_run(tmp_path)
+
+
+def test_a_resumed_run_may_lack_later_options(tmp_path):
+    """An option that an earlier version lacks is None where it is not given."""
+    old, new = run_description(options={"a": 1}), run_description(options={"a": 1, "binary": None})
+    (tmp_path / "run.json").write_text(json.dumps(old))
+    claim(tmp_path, new, started=True, writes=True, extend=False, log=print)
+    with pytest.raises(InputError, match=r"options.binary: \(absent\) -> true"):
+        claim(
+            tmp_path, run_description(options={"a": 1, "binary": True}),
+            started=True, writes=True, extend=False, log=print,
+        )  # fmt: skip

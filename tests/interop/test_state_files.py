@@ -15,6 +15,11 @@ STATE = {
 }
 
 
+def header(fields):
+    text = f"{{{fields}}}".encode()
+    return len(text).to_bytes(8, "little") + text
+
+
 def check_equal(found, expected):
     assert found.keys() == expected.keys()
     for key, value in expected.items():
@@ -46,6 +51,10 @@ def test_a_safetensors_file_may_hold_bfloat16(tmp_path):
         ("text.npz", b"hello", "text.npz cannot be read"),
         ("empty.npz", b"", "empty.npz cannot be read"),
         ("cut.safetensors", b"12", "cut.safetensors cannot be read"),
+        ("long.safetensors", b"\xff" * 8 + b"{}", "its header states a length of 18446744073709"),
+        ("twice.safetensors", header('"x": {}, "x": {}'), "has the key 'x' twice"),
+        ("f8.safetensors", header('"x": {"dtype": "F8_E5M2"}'), "x has the dtype F8_E5M2, which"),
+        ("deep.safetensors", header('"x": ' + "[" * 10**5), "nested too deeply"),
     ],
 )
 def test_what_cannot_be_read(tmp_path, name, content, message):
@@ -99,3 +108,22 @@ def test_torchs_files_that_are_no_state_dicts(tmp_path):
     file.write_bytes(b"nonsense")
     with pytest.raises(InputError, match=r"weights\.pth cannot be read"):
         read_state_dict(file)
+
+
+@pytest.mark.parity
+def test_tensors_of_every_kind_are_read_right_or_refused(tmp_path):
+    torch = pytest.importorskip("torch")
+    file, ones = tmp_path / "weights.pth", torch.ones(3)
+    for tensor in (torch.nn.Parameter(ones), ones.to(torch.float8_e4m3fn), ones.to(torch.bfloat16)):
+        torch.save({"x": tensor}, file)
+        check_equal(read_state_dict(file), {"x": np.ones(3, np.float32)})
+    torch.save({"x": torch.full((3,), 1j).conj()}, file)
+    check_equal(read_state_dict(file), {"x": np.full(3, -1j, np.complex64)})
+    for content, message in [
+        ({3: ones}, "contains no state dict"),
+        ({"x": torch.eye(3).to_sparse()}, "x cannot be read .it is sparse"),
+        ({"x": torch.ones(3, device="meta")}, "x cannot be read"),
+    ]:
+        torch.save(content, file)
+        with pytest.raises(InputError, match=message):
+            read_state_dict(file)

@@ -100,23 +100,49 @@ def test_everything_that_does_not_fit_is_listed_in_one_message(lenet):
     with pytest.raises(InputError) as error:
         from_state_dict(state_dict, lenet)
     message = str(error.value)
-    assert "\n" not in message
-    missing, left_over, misshapen = message.split("; ")
-    assert missing.endswith("missing: c1_weight, f6_bias")
-    assert left_over == "left over: extra.weight, more"
-    assert misshapen.startswith("of another shape: ")
-    assert "c3.weight (3, 3, 6, 16) for params/c3/kernel (5, 5, 6, 16)" in misshapen
-    assert "output.weight (10, 84) for params/output/kernel (84, 10)" in misshapen
+    _, missing, left_over, misshapen = message.split("\n")
+    assert missing == "  missing: c1.weight, f6.bias"
+    assert left_over == "  left over: extra.weight, more"
+    assert misshapen.startswith("  of another shape: ")
+    assert "c3.weight (16, 6, 3, 3) instead of (16, 6, 5, 5)" in misshapen
+    assert "output.weight (84, 10) instead of (10, 84)" in misshapen
+
+
+def test_a_forgotten_prefix_is_named(lenet):
+    """However many arrays there are, the message has a few lines, in the spelling of the file."""
+    long = {f"layer{number}": lenet["params"] for number in range(60)}
+    state_dict = {
+        f"module.layer{number}.{key}": value
+        for number in range(60)
+        for key, value in lenet_state_dict(lenet["params"]).items()
+    }
+    with pytest.raises(InputError) as error:
+        from_state_dict(state_dict, {"params": long})
+    lines = str(error.value).splitlines()
+    assert len(lines) == 4
+    assert max(map(len, lines)) < 700
+    assert "layer0.c1.bias" in lines[1]
+    assert "module.layer0.c1.bias" in lines[2]
+    assert lines[3] == "the keys differ by a prefix: give prefix='module.'"
+    found = from_state_dict(state_dict, {"params": long}, prefix="module.")
+    jax.tree.map(np.testing.assert_array_equal, found["params"]["layer7"], lenet["params"])
+
+
+@pytest.mark.parametrize("value", [np.zeros(84, "c8"), np.full(84, 1e300), np.full(84, "1.0")])
+def test_numbers_keep_their_meaning(lenet, value):
+    state_dict = lenet_state_dict(lenet["params"]) | {"f6.bias": value}
+    with pytest.raises(InputError, match=r"of another kind of numbers: f6.bias \("):
+        from_state_dict(state_dict, lenet)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.pop("c5.bias"), "network: missing: c5_bias$"),
-        (lambda s: s.update(c9=np.zeros(1)), "network: left over: c9$"),
+        (lambda s: s.pop("c5.bias"), r"network:\n  missing: c5.bias$"),
+        (lambda s: s.update(c9=np.zeros(1)), r"network:\n  left over: c9$"),
         (
             lambda s: s.update({"f6.bias": np.zeros(83)}),
-            r"network: of another shape: f6.bias \(83,",
+            r"network:\n  of another shape: f6.bias \(83,",
         ),
     ],
     ids=["missing", "left over", "misshapen"],
@@ -132,7 +158,7 @@ def test_two_keys_with_one_name_are_an_error(lenet):
     state_dict = lenet_state_dict(lenet["params"])
     state_dict["module.c1.bias"] = state_dict["c1.bias"] + 1
     with pytest.raises(
-        InputError, match=r"network: given twice: c1.bias and module.c1.bias for c1_bias$"
+        InputError, match=r"network:\n  given twice: c1.bias and module.c1.bias for c1_bias$"
     ):
         from_state_dict(state_dict, lenet, key_map=lambda key: key.removeprefix("module."))
 

@@ -1,13 +1,15 @@
 """Variables on disk, and a network's from any file of weights."""
 
 import functools
+import os
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
 import jaxvision
-from jaxvision.core import InputError
+from jaxvision.core import InputError, OptionError
 from jaxvision.interop import (
     class_count,
     load_weights,
@@ -99,7 +101,7 @@ def test_a_file_with_a_prefix_and_other_names(tmp_path, suffix):
     )
     check_equal(found, variables())
     with pytest.raises(
-        InputError, match=r"missing: output_weight; left over: .*module\.last\.weight"
+        InputError, match=r"missing: output.weight\n  left over: .*module\.last\.weight"
     ):
         load_weights(network(), tmp_path / f"a{suffix}", prefix="module.", input_size=SIZE)
 
@@ -128,3 +130,30 @@ def test_how_many_classes_weights_have():
     without = {key: x for key, x in state_dict.items() if "output" not in key}
     assert class_count(network(), without, **how) is None
     assert class_count(create_model("espcn"), state_dict, **how) is None
+
+
+def test_the_size_of_the_images_is_that_of_the_network(folder):
+    """LeNet's images are grey ones: the weights of its first layer have one channel."""
+    own = create_model("lenet5", num_classes=4)
+    state = to_state_dict(
+        random_values(
+            jax.eval_shape(
+                functools.partial(own.init, train=False),
+                jax.random.key(0),
+                np.zeros((1, 32, 32, 1)),
+            )
+        )
+    )
+    check_equal(to_state_dict(load_weights(own, state))["c1.weight"], state["c1.weight"])
+
+    class Mine(nn.Module):
+        num_classes: int = 4
+
+    with pytest.raises(OptionError, match=r"^input_size is not given, and Mine is not a network"):
+        load_weights(Mine(), state)
+
+
+def test_a_pipe_in_a_folder_is_refused(folder):
+    os.mkfifo(folder / "variables" / "pipe")
+    with pytest.raises(InputError, match=r"weights is damaged .*not a regular file"):
+        restore_variables(folder)

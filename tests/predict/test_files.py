@@ -136,3 +136,11 @@ def test_pictures_are_png_and_of_bytes(tmp_path):
     with pytest.raises(AssertionError, match=r"^image is float64\[2, 2, 3\]: give uint8"):
         write_picture(tmp_path / "a.png", np.zeros((2, 2, 3)))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_pipe_is_no_image(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(InputError, match="this is not a regular file: give an image"):
+        find_images([str(tmp_path / "a.png")])
+    with pytest.raises(InputError, match=r"cannot be read as an image \(not a regular file\)"):
+        read_image(tmp_path / "a.png")

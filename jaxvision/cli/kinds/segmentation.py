@@ -37,6 +37,8 @@ class SegmentationData(DataOptions):
       source: "scenes" (embedded), "folder" (of images and masks), "voc" or "tfds".
       mask: tfds: key of the masks.
       class_names: of the labels 0, 1, ...; the first one is the background.
+      binary: all but scenes: True: masks have 0 and 255 for two classes; False: 255 is for pixels
+        that do not count; None: the former if masks have only 0 and 255.
       resize: "letterbox" or "stretch"; None: refuse images of another size.
       channels: 1: grey, 3: RGB.
       mean: one number for each channel, of values in 0..1; None: 0.
@@ -49,6 +51,7 @@ class SegmentationData(DataOptions):
     source: str = "scenes"
     mask: str = "segmentation_mask"
     class_names: tuple[str, ...] = ()
+    binary: bool | None = None
     resize: str | None = None
     channels: int = 3
     mean: tuple[float, ...] | None = None
@@ -144,19 +147,21 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
 
 def _folder(options: SegmentationData, split: str) -> data.Source:
     names = options.class_names
-    return data.MaskFolder(options.folder, options.own_split(split), class_names=names)
+    how = {"class_names": names, "binary": options.binary}
+    return data.MaskFolder(options.folder, options.own_split(split), **how)
 
 
 def _voc(options: SegmentationData, split: str) -> data.Source:
     names = options.class_names or None
-    return data.VocMasks(options.folder, options.own_split(split), class_names=names)
+    how = {"class_names": names, "binary": options.binary}
+    return data.VocMasks(options.folder, options.own_split(split), **how)
 
 
 def _tfds(options: SegmentationData, split: str) -> data.Source:
     if not options.name:
         raise OptionError("name", "name is not set: give a TFDS data set, such as oxford_iiit_pet")
     how = {"dir": options.dir, "kind": "segmentation", "mask": options.mask}
-    return data.Tfds(options.name, options.own_split(split), **how)
+    return data.Tfds(options.name, options.own_split(split), binary=options.binary, **how)
 
 
 def overlap_table(tables: Mapping[str, np.ndarray], class_names: Sequence[str]) -> str:

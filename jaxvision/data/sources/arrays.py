@@ -21,8 +21,8 @@ class Arrays:
       labels: i64[N]; missing where there are none.
       class_names: as given.
     Raises:
-      InputError: an array has another dtype or shape, the numbers of images and labels differ, or a
-        label is out of range.
+      InputError: an array has another dtype or shape, images have no pixels, the numbers of images
+        and labels differ, or a label is out of range.
     """
 
     def __init__(
@@ -42,6 +42,11 @@ class Arrays:
             raise InputError(
                 f"{names[0]} is {images.dtype}{list(images.shape)}: give the images as uint8 "
                 "[N, H, W], [N, H, W, 1] or [N, H, W, 3]"
+            )
+        if 0 in images.shape[1:3]:
+            raise InputError(
+                f"{names[0]} has images of {images.shape[2]} x {images.shape[1]} pixels: give at "
+                "least 1 x 1"
             )
         self._images = images if images.ndim == 4 else images[..., None]
         self.class_names = tuple(class_names)

@@ -1,6 +1,5 @@
 """COCO's json files of objects, with a folder of images."""
 
-import json
 import pathlib
 import sys
 from collections.abc import Container, Mapping, Sequence
@@ -8,8 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxvision.core import InputError
+from jaxvision.core import InputError, one_line, reason_of
+from jaxvision.core.files import parse_json, read_text
 from jaxvision.data.sources.annotated import Annotation, Listing, Problem
+from jaxvision.data.sources.source import first_twice
 from jaxvision.ops import Polygons, RunLengths, decompress_counts
 
 COCO_CLASSES = (
@@ -57,15 +58,24 @@ def read_coco(file: pathlib.Path, images: pathlib.Path, *, masks: bool = False) 
     file, images = pathlib.Path(file), pathlib.Path(images)
     content = _load(file)
     categories = {entry["id"]: entry["name"] for entry in content["categories"]}
+    twice = first_twice(categories.values())
+    if twice is not None:
+        raise InputError(f"{file} has two categories {one_line(twice)!r}: give each its own name")
     labels = {category: label for label, category in enumerate(sorted(categories))}
     problems: list[Problem] = []
     objects: dict[int | str, list[_Object]] = {entry["id"]: [] for entry in content["images"]}
-    bad = set()
+    bad, seen = set(), set()
     for entry in content["annotations"]:
-        where, image = f"{file}, annotation {entry.get('id')}", entry.get("image_id")
+        identity, image = entry.get("id"), entry.get("image_id")
+        where = f"{file}, annotation {_shown(identity)}"
         if not _is_one_of(image, objects):
-            problems.append(Problem(where, f"there is no image with the id {image!r}"))
+            problems.append(Problem(where, f"there is no image with the id {_shown(image)}"))
             continue
+        if _is_one_of(identity, seen):
+            problems.append(Problem(where, "there are two annotations with this id"))
+            bad.add(image)
+        elif type(identity) in _IDS:
+            seen.add(identity)
         try:
             objects[image].append(_object(entry, labels, masks=masks))
         except InputError as error:
@@ -82,9 +92,9 @@ def read_coco(file: pathlib.Path, images: pathlib.Path, *, masks: bool = False) 
 
 def _load(file: pathlib.Path) -> dict[str, list[dict[str, Any]]]:
     try:
-        content = json.loads(file.read_text())
+        content = parse_json(read_text(file))
     except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read ({error})") from error
+        raise InputError(f"{file} cannot be read ({reason_of(error)})") from error
     for part in ("images", "annotations", "categories"):
         entries = content.get(part) if isinstance(content, dict) else None
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -110,17 +120,24 @@ def _check_entries(entries: Sequence[dict[str, Any]], text: str) -> None:
                 raise InputError(f"{where} has no {key!r}: add it")
         identity = entry["id"]
         if type(identity) not in _IDS:
-            raise InputError(f"{where}: id is {identity!r}: give a whole number or a text")
+            raise InputError(f"{where}: id is {_shown(identity)}: give a whole number or a text")
         if type(identity) is not type(entries[0]["id"]):
             raise InputError(
-                f"{where}: id is {identity!r}, but that of entry 1 is {entries[0]['id']!r}: give "
+                f"{where}: id is {_shown(identity)}, but that of entry 1 is "
+                f"{_shown(entries[0]['id'])}: give "
                 "whole numbers or texts to all"
             )
         first = numbers.setdefault(identity, number)
         if first != number:
-            raise InputError(f"{where}: id is {identity!r}, as that of entry {first}: give another")
+            raise InputError(
+                f"{where}: id is {_shown(identity)}, as that of entry {first}: give another"
+            )
         if type(entry[text]) is not str or not entry[text]:
-            raise InputError(f"{where}: {text} is {entry[text]!r}: give a text")
+            raise InputError(f"{where}: {text} is {_shown(entry[text])}: give a text")
+
+
+def _shown(value: Any) -> str:
+    return one_line(repr(value), 100)
 
 
 def _is_one_of(identity: Any, known: Container[int | str]) -> bool:
@@ -131,14 +148,14 @@ def _object(entry: dict[str, Any], labels: Mapping[int | str, int], *, masks: bo
     """Returns an annotation's object; raises InputError if it cannot be used."""
     category = entry.get("category_id")
     if not _is_one_of(category, labels):
-        raise InputError(f"there is no category with the id {category!r}")
+        raise InputError(f"there is no category with the id {_shown(category)}")
     box, area, crowd = entry.get("bbox"), entry.get("area"), entry.get("iscrowd")
     if not _are_numbers(box) or len(box) != 4 or not all(abs(x) <= _LARGEST for x in box):
-        raise InputError(f"bbox is {box!r}: give [x, y, width, height]")
+        raise InputError(f"bbox is {_shown(box)}: give [x, y, width, height]")
     if area is not None and not (_are_numbers([area]) and 0 <= area <= _LARGEST):
-        raise InputError(f"area is {area!r}: give square pixels")
+        raise InputError(f"area is {_shown(area)}: give square pixels")
     if crowd not in (None, 0, 1):
-        raise InputError(f"iscrowd is {crowd!r}: give 0 or 1")
+        raise InputError(f"iscrowd is {_shown(crowd)}: give 0 or 1")
     x, y, width, height = map(float, box)
     return _Object(
         box=[x, y, x + width, y + height],
@@ -199,7 +216,7 @@ def _annotation(
     areas, masks = [x.area for x in objects], tuple(x.mask for x in objects)
     return Annotation(
         image=images / entry["file_name"],
-        where=f"{file}, image {entry['id']} ({entry['file_name']})",
+        where=f"{file}, image {_shown(entry['id'])} ({one_line(entry['file_name'])})",
         boxes=np.array([x.box for x in objects], np.float64).reshape(-1, 4),
         labels=np.array([x.label for x in objects], np.int64),
         crowd=np.array([x.crowd for x in objects], bool),

@@ -6,10 +6,12 @@ import os
 import pathlib
 import zlib
 from collections.abc import Sequence
+from typing import IO
 
 import numpy as np
 
-from jaxvision.core import InputError
+from jaxvision.core import InputError, reason_of
+from jaxvision.core.files import MOST_EXPANSION, check_memory, check_regular
 from jaxvision.data.sources.arrays import Arrays
 from jaxvision.data.sources.source import as_path
 
@@ -18,6 +20,7 @@ _FILES = {
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
 _UBYTE = 0x08
+_MOST_DIMENSIONS = 4
 
 
 def read_idx(path: pathlib.Path) -> np.ndarray:
@@ -35,30 +38,49 @@ def read_idx(path: pathlib.Path) -> np.ndarray:
         than its header states.
     """
     try:
+        check_regular(path)
         with gzip.open(path) as file:
-            content = file.read()
+            shape = _read_shape(path, file)
+            size, most = math.prod(shape), MOST_EXPANSION * path.stat().st_size
+            if size > most:
+                raise ValueError(f"its header states {size} bytes, of which it cannot hold {most}")
+            check_memory(size)
+            content = file.read(size + 1)  # one more shows a file that is too long
+    except InputError:
+        raise
     except FileNotFoundError as error:
         raise InputError(
             f"there is no file {path}: give the folder that has "
             f"{', '.join(name for pair in _FILES.values() for name in pair)}"
         ) from error
-    except (EOFError, OSError, zlib.error) as error:
-        raise InputError(f"{path} is cut short or damaged ({error}): fetch it again") from error
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] != _UBYTE:
+    except (EOFError, OSError, ValueError, zlib.error) as error:
         raise InputError(
-            f"{path} is not an idx file of bytes (it starts with {content[:4].hex()}): fetch it "
-            "again"
-        )
-    header = 4 + 4 * content[3]
-    stated = header
-    if len(content) >= header:
-        shape = np.frombuffer(content[4:header], ">u4").tolist()
-        stated += math.prod(shape)
-    if len(content) != stated:
+            f"{path} is cut short or damaged ({reason_of(error)}): fetch it again"
+        ) from error
+    if len(content) != size:
+        total = 4 + 4 * len(shape)
+        holds = f"{total + len(content)} bytes" if len(content) < size else "more bytes"
         raise InputError(
-            f"{path} holds {len(content)} bytes, but its header states {stated}: fetch it again"
+            f"{path} holds {holds}, but its header states {total + size}: fetch it again"
         )
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _read_shape(path: pathlib.Path, file: IO[bytes]) -> list[int]:
+    """Reads the header of an idx file."""
+    start = file.read(4)
+    if len(start) < 4 or start[:2] != b"\0\0" or start[2] != _UBYTE:
+        raise InputError(
+            f"{path} is not an idx file of bytes (it starts with {start.hex()}): fetch it again"
+        )
+    if start[3] > _MOST_DIMENSIONS:
+        raise InputError(
+            f"{path} has {start[3]} dimensions, but images have 3 and labels 1: fetch it again"
+        )
+    sizes = file.read(4 * start[3])
+    if len(sizes) < 4 * start[3]:
+        raise EOFError("it ends within its header")
+    return np.frombuffer(sizes, ">u4").tolist()
 
 
 class Idx(Arrays):

@@ -10,7 +10,8 @@ from typing import IO
 import numpy as np
 from PIL import ExifTags, Image
 
-from jaxvision.core import InputError
+from jaxvision.core import InputError, reason_of
+from jaxvision.core.files import check_regular
 
 IMAGE_SUFFIXES = (
     ".bmp",
@@ -145,13 +146,21 @@ def opened(file: Path | str | IO[bytes], name: str | None = None) -> Iterator[Im
       name: of the stream, for messages.
     """
     try:
+        if isinstance(file, str | os.PathLike):
+            check_regular(file)
         with Image.open(file) as image:
             if image.format == "EPS":  # Pillow would run it in Ghostscript
                 raise ValueError("PostScript is a program: store the image as PNG")
             yield image
     except Exception as error:  # a decoder raises whatever the damage leads it to
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(name or str(file), reason) from error
+        raise ImageError(name or str(file), _reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Image.DecompressionBombError):
+        most = 2 * Image.MAX_IMAGE_PIXELS
+        return f"its header states more than {most} pixels: store it with fewer"
+    return reason_of(error)
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:

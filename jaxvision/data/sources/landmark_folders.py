@@ -1,6 +1,7 @@
 """Folders of images, with a table of their landmarks for each split."""
 
 import csv
+import io
 import os
 import pathlib
 from collections.abc import Sequence
@@ -8,10 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxvision.core import InputError, Record
+from jaxvision.core import InputError, Record, one_line, reason_of
+from jaxvision.core.files import read_text
 from jaxvision.data.sources.checks import check_class_names
 from jaxvision.data.sources.images import image_size, images_below, read_image
-from jaxvision.data.sources.source import as_path, refuse
+from jaxvision.data.sources.source import as_path, number_in, refuse
 
 Point = tuple[float, float]
 
@@ -108,14 +110,19 @@ class LandmarkFolder:
 def _table(file: pathlib.Path, split: str) -> tuple[tuple[str, ...], list[tuple[list[str], str]]]:
     """Returns the landmarks of a table, and the cells and the place of each line."""
     try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.reader(stream)
-            names = _names(next(reader, []), f"{file}:1")
-            return names, [(cells, f"{file}:{reader.line_num}") for cells in reader if cells]
+        text = read_text(file)
     except OSError as error:
         raise InputError(f"no split {split!r}: {file} cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except ValueError as error:
         raise InputError(f"{file} is not a table: store it as CSV, in UTF-8 ({error})") from error
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        names = _names(next(reader, []), f"{file}:1")
+        return names, [(cells, f"{file}:{reader.line_num}") for cells in reader if cells]
+    except csv.Error as error:
+        raise InputError(
+            f"{file} is not a table: store it as CSV, in UTF-8 ({reason_of(error)})"
+        ) from error
 
 
 def _names(header: Sequence[str], where: str) -> tuple[str, ...]:
@@ -124,8 +131,8 @@ def _names(header: Sequence[str], where: str) -> tuple[str, ...]:
     wanted = ["image", *(f"{name}_{axis}" for name in names for axis in "xy")]
     if list(header) != wanted or not all(names) or not len(set(names)) == len(names) > 0:
         raise InputError(
-            f"{where}: the first line is {','.join(header)!r}: give image,NAME_x,NAME_y,... with "
-            "another name for each landmark"
+            f"{where}: the first line is {one_line(','.join(header))!r}: give "
+            "image,NAME_x,NAME_y,... with another name for each landmark"
         )
     return tuple(names)
 
@@ -140,10 +147,11 @@ def _points(cells: Sequence[str], names: Sequence[str]) -> tuple[Point | None, .
             points.append(None)
             continue
         try:
-            points.append((float(x), float(y)))
+            points.append((number_in(x.strip()), number_in(y.strip())))
         except ValueError as error:
             raise InputError(
-                f"{name} is at ({x!r}, {y!r}): give two numbers, or two empty cells"
+                f"{one_line(name)} is at ({one_line(x)!r}, {one_line(y)!r}): give two numbers, or "
+                "two empty cells"
             ) from error
     return tuple(points)
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxvision.core import InputError
-from jaxvision.core.files import NPZ_ERRORS
+from jaxvision.core import InputError, listed
+from jaxvision.core.files import read_npz
 from jaxvision.data.sources.arrays import Arrays
 from jaxvision.data.sources.source import as_path
 
@@ -49,16 +49,15 @@ def _read(path: pathlib.Path, split: str) -> list[tuple[str, np.ndarray]]:
     if not zipfile.is_zipfile(path):
         raise InputError(f"{path} is not an .npz file, or cut short: write it with numpy.savez")
     pairs = [tuple(name.format(split=split) for name in pair) for pair in ARRAY_NAMES]
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            names = list(file)
-            found = [pair for pair in pairs if {*pair} <= {*names}]
-            arrays = [(f"{path}, {name}", file[name]) for pair in found for name in pair]
-    except NPZ_ERRORS as error:
-        raise InputError(f"{path} cannot be read ({error}): write it again") from error
-    if len(found) != 1:
-        raise InputError(
-            f"no split {split!r}: {path} has the arrays {', '.join(names)}: it needs "
-            f"{', or '.join(map(' and '.join, pairs))}, and just one of these pairs"
-        )
-    return arrays
+
+    def choose(names: list[str]) -> list[str]:
+        found = [pair for pair in pairs if {*pair} <= {*names}]
+        if len(found) != 1:
+            raise InputError(
+                f"no split {split!r}: {path} has the arrays {listed(names)}: it needs "
+                f"{', or '.join(map(' and '.join, pairs))}, and just one of these pairs"
+            )
+        return [*found[0]]
+
+    arrays = read_npz(path, "write it again", choose)
+    return [(f"{path}, {name}", array) for name, array in arrays.items()]

@@ -222,7 +222,7 @@ def _with_boxes(builder: tfds.core.DatasetBuilder, split: str) -> TfdsBuilder:
 
 
 def _with_masks(builder: tfds.core.DatasetBuilder, split: str) -> TfdsBuilder:
-    return TfdsBuilder(builder, split, kind="segmentation", mask="mask")
+    return TfdsBuilder(builder, split, kind="segmentation", mask="mask", binary=False)
 
 
 def _with_landmarks(builder: tfds.core.DatasetBuilder, split: str) -> SceneLandmarks:

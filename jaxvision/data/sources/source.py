@@ -1,14 +1,21 @@
 """The contract of a data source, and what all sources share."""
 
+import collections
+import math
 import pathlib
-from collections.abc import Sequence
+import re
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from jaxvision.core import InputError, OptionError, Record
+from jaxvision.core import InputError, OptionError, Record, one_line, reason_of
+from jaxvision.core.files import read_text
 
-_SHOWN = 10  # problems in an error message
+_LINES = 10  # of an error message
+
+
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 class Source(Protocol):
@@ -83,6 +90,36 @@ def as_path(path: Any, what: str = "folder") -> pathlib.Path:
     return pathlib.Path(path).expanduser()
 
 
+def first_twice(values: Iterable[Hashable]) -> Any:
+    """Returns the first value that is given twice; None if each is given once."""
+    counts = collections.Counter(values)
+    return next((value for value, count in counts.items() if count > 1), None)
+
+
+def number_in(text: str) -> float:
+    """Returns the number that a text is; raises ValueError if it is none or not finite.
+
+    Python itself also reads "nan", "1_000" and digits of other scripts.
+    """
+    value = float(text) if _NUMBER.fullmatch(text) else math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{text!r} is not a number")
+    return value
+
+
+def lines_of(path: pathlib.Path) -> list[str]:
+    """Returns the lines of a text file in UTF-8 that are not blank, without blanks around them.
+
+    Raises:
+      InputError: there is no such regular file, or it cannot be read.
+    """
+    try:
+        lines = read_text(path).splitlines()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({reason_of(error)})") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
 def refuse(name: str, problems: Sequence[Any], *, advice: str | None = None) -> None:
     """Raises InputError if there are problems; the message lists the first of them.
 
@@ -94,7 +131,10 @@ def refuse(name: str, problems: Sequence[Any], *, advice: str | None = None) -> 
     if not problems:
         return
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    lines = [f"{name} has {count}:", *(f"  {problem}" for problem in problems[:_SHOWN])]
-    if len(problems) > _SHOWN:
-        lines.append(f"  and {len(problems) - _SHOWN} more")
-    raise InputError("\n".join([*lines, *([advice] if advice else [])]))
+    last = [advice] if advice else []
+    room = _LINES - 1 - len(last)
+    shown = len(problems) if len(problems) <= room else room - 1
+    lines = [f"  {one_line(str(problem), 600)}" for problem in problems[:shown]]
+    if len(problems) > shown:
+        lines.append(f"  and {len(problems) - shown} more")
+    raise InputError("\n".join([f"{name} has {count}:", *lines, *last]))

@@ -14,9 +14,11 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import naming, read_only_builder
 from tensorflow_datasets.core.utils import error_utils
 
-from jaxvision.core import InputError, OptionError, Record, listed, lookup
+from jaxvision.core import InputError, OptionError, Record, listed, lookup, reason_of
+from jaxvision.core.files import parse_json, read_text
 from jaxvision.data.sources.boxes import box_problems, clip_boxes
 from jaxvision.data.sources.images import opened
+from jaxvision.data.sources.mask_folders import find_binary, from_binary
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's, by the channels that a data set declares
 _NAME = "give a name as NAME, NAME/CONFIG or NAME:VERSION"
@@ -121,7 +123,7 @@ class _Kind(Protocol):
 
 
 class _Classification:
-    def __init__(self, builder: tfds.core.DatasetBuilder, split: str, mask: str):
+    def __init__(self, builder: tfds.core.DatasetBuilder, split: str, **of_masks: Any):
         keys = builder.info.supervised_keys
         if not _are_image_and_label(keys, builder.info.features):
             raise InputError(
@@ -145,7 +147,7 @@ class _Classification:
 
 
 class _Detection:
-    def __init__(self, builder: tfds.core.DatasetBuilder, split: str, mask: str):
+    def __init__(self, builder: tfds.core.DatasetBuilder, split: str, **of_masks: Any):
         features = dict(builder.info.features.items())
         parts = getattr(features.get("objects"), "feature", None)
         has_boxes = isinstance(parts, tfds.features.FeaturesDict) and "bbox" in parts
@@ -198,7 +200,9 @@ class _Detection:
 
 
 class _Segmentation:
-    def __init__(self, builder: tfds.core.DatasetBuilder, split: str, mask: str):
+    def __init__(
+        self, builder: tfds.core.DatasetBuilder, split: str, *, mask: str, binary: bool | None
+    ):
         features = dict(builder.info.features.items())
         if "image" not in features or mask not in features:
             raise OptionError(
@@ -209,14 +213,29 @@ class _Segmentation:
         self.class_names = ()
         self._mask = mask
         self._records = _Records(builder, split, ["image", mask])
+        self._binary = bool(binary)
+        if binary is None:
+            groups = {f"{builder.name} {split}": range(len(self._records))}
+            self._binary = find_binary(groups, 2, count=self._count)
 
     def record(self, index: int) -> Record:
         record = self._records.read(index)
-        return {"image": _rgb(record["image"]), "labels": record[self._mask][:, :, 0]}
+        labels = self._labels(index, record[self._mask][:, :, 0])
+        return {"image": _rgb(record["image"]), "labels": labels}
 
     def target(self, index: int) -> Record:
         record = self._records.read(index, headers=["image"])
-        return {"labels": record[self._mask][:, :, 0]}
+        return {"labels": self._labels(index, record[self._mask][:, :, 0])}
+
+    def _labels(self, index: int, labels: np.ndarray) -> np.ndarray:
+        try:
+            return from_binary(labels) if self._binary else labels
+        except ValueError as error:
+            raise InputError(f"{self._records.where(index)}: {error}") from error
+
+    def _count(self, index: int) -> np.ndarray:
+        labels = self._records.read(index, headers=["image"])[self._mask]
+        return np.bincount(np.minimum(labels, 255).ravel(), minlength=256)
 
 
 KINDS = {
@@ -224,7 +243,7 @@ KINDS = {
     "detection": _Detection,
     "segmentation": _Segmentation,
 }
-"""Kind of a data set -> (builder, split, mask) -> what reads its records."""
+"""Kind of a data set -> (builder, split, *, mask, binary) -> what reads its records."""
 
 
 class TfdsBuilder:
@@ -233,7 +252,7 @@ class TfdsBuilder:
     Args:
       builder: the data set, prepared as ArrayRecord.
       split: a TFDS split, such as "test" or "train[:90%]".
-      kind, mask: as for `Tfds`.
+      kind, mask, binary: as for `Tfds`.
 
     Attributes and errors are those of `Tfds`.
     """
@@ -245,10 +264,11 @@ class TfdsBuilder:
         *,
         kind: str = "classification",
         mask: str = "segmentation_mask",
+        binary: bool | None = None,
     ):
         make = lookup(KINDS, kind, "kind")
         _check_prepared(builder)
-        self._kind: _Kind = make(builder, split, mask)
+        self._kind: _Kind = make(builder, split, mask=mask, binary=binary)
         self._records = self._kind._records
 
     @property
@@ -293,6 +313,7 @@ class Tfds(TfdsBuilder):
       dir: TFDS's folder; None: TFDS's own.
       kind: "classification", "detection" or "segmentation".
       mask: key of the mask, for segmentation.
+      binary: what 255 means in masks, as for `MaskFolder`.
 
     Attributes:
       class_names: of the labels, where the data set names or numbers them; else ().
@@ -310,8 +331,10 @@ class Tfds(TfdsBuilder):
         dir: str | os.PathLike[str] | None = None,
         kind: str = "classification",
         mask: str = "segmentation_mask",
+        binary: bool | None = None,
     ):
-        super().__init__(_builder(name, tfds_folder(dir)), split, kind=kind, mask=mask)
+        builder = _builder(name, tfds_folder(dir))
+        super().__init__(builder, split, kind=kind, mask=mask, binary=binary)
 
 
 def _names(label: Any) -> tuple[str, ...]:
@@ -392,9 +415,11 @@ def _check_features(folder: str | os.PathLike[str]) -> None:
     """Raises InputError if features.json names classes outside TFDS, which TFDS would import."""
     file = pathlib.Path(folder) / "features.json"
     try:
-        content = json.loads(file.read_text())
+        content = parse_json(read_text(file))
     except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read ({error}): prepare the data set again") from error
+        raise InputError(
+            f"{file} cannot be read ({reason_of(error)}): prepare the data set again"
+        ) from error
     classes = sorted({*_class_names(content)})
     foreign = [name for name in classes if not name.startswith("tensorflow_datasets.")]
     if foreign:

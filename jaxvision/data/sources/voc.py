@@ -1,6 +1,9 @@
 """Pascal VOC's folders: Annotations/*.xml, JPEGImages/*, ImageSets/Main/*.txt."""
 
+import math
+import os
 import pathlib
+import re
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
@@ -8,14 +11,21 @@ import defusedxml
 import numpy as np
 from defusedxml import ElementTree
 
-from jaxvision.core import InputError
+from jaxvision.core import InputError, listed, one_line, reason_of
+from jaxvision.core.files import check_regular, read_text
 from jaxvision.data.sources.annotated import Annotation, Listing, Problem
+from jaxvision.data.sources.source import first_twice, number_in
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
     *("train", "tvmonitor"),
 )
+_ERRORS = (
+    *(OSError, ValueError, LookupError),  # the latter two for encodings
+    *(ElementTree.ParseError, defusedxml.DefusedXmlException),
+)
+"""The errors of reading an XML file."""
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".JPG", ".JPEG", ".PNG")
 
 
@@ -30,7 +40,7 @@ def read_voc(
 
     Args:
       folder: that has Annotations, JPEGImages and ImageSets.
-      split: names ImageSets/Main/{split}.txt, a line with an image's name for each.
+      split: names ImageSets/Main/{split}.txt, see `read_names`.
       class_names: of the labels, in their order; None: all that occur in the folder's annotations,
         sorted, the same for each split.
       first_pixel: what the files call the first pixel, 1 in VOC. A box includes its last pixel.
@@ -40,7 +50,7 @@ def read_voc(
       InputError: there is no such folder or split.
     """
     folder = pathlib.Path(folder)
-    names = _names(folder, split)
+    names = read_names(folder, "Main", split, annotation="Annotations/{}.xml")
     if class_names is None:
         class_names = _class_names(folder)
     annotations, problems = [], []
@@ -54,28 +64,46 @@ def read_voc(
     return Listing(tuple(annotations), tuple(class_names), tuple(problems))
 
 
-def _names(folder: pathlib.Path, split: str) -> list[str]:
-    file = folder / "ImageSets" / "Main" / f"{split}.txt"
+def read_names(folder: pathlib.Path, kind: str, split: str, *, annotation: str) -> list[str]:
+    """Reads the images' names of a split.
+
+    A line has the name of an image, and in the lists of one class also -1, 0 or 1. Names may have
+    spaces.
+
+    Args:
+      folder: in VOC's form.
+      kind: of the lists: "Main" or "Segmentation", a folder in ImageSets.
+      split: names ImageSets/{kind}/{split}.txt.
+      annotation: the file of a name's annotation, below the folder.
+    Raises:
+      InputError: there is no such split, its list cannot be read, or names an image twice.
+    """
+    file = folder / "ImageSets" / kind / f"{split}.txt"
     try:
-        lines = file.read_text().splitlines()
+        lines = read_text(file).splitlines()
     except OSError as error:
         known = sorted(path.stem for path in file.parent.glob("*.txt"))
-        hint = f"there are {', '.join(known)}" if known else "is this a folder in VOC's form?"
+        hint = f"there are {listed(known)}" if known else "is this a folder in VOC's form?"
         raise InputError(
             f"no split {split!r}: {file} cannot be read ({error.strerror}): {hint}"
         ) from error
-    # A file of one class has a second column.
-    names = [line.split()[0] for line in lines if line.strip()]
-    twice = {name for name in names if names.count(name) > 1} if len({*names}) < len(names) else ()
-    if twice:
-        raise InputError(f"{file} names {min(twice)} twice: give each image once")
+    except ValueError as error:
+        raise InputError(f"{file} cannot be read ({error}): store it in UTF-8") from error
+    names = []
+    for line in filter(None, map(str.strip, lines)):
+        in_class = re.fullmatch(r"(.*\S)\s+(?:-1|0|1)", line)
+        whole = in_class is None or os.path.isfile(folder / annotation.format(line))
+        names.append(line if whole else in_class[1])
+    twice = first_twice(names)
+    if twice is not None:
+        raise InputError(f"{file} names {one_line(twice)} twice: give each image once")
     return names
 
 
 def _image_file(folder: pathlib.Path, name: str) -> pathlib.Path:
     images = folder / "JPEGImages"
     files = [images / f"{name}{suffix}" for suffix in _SUFFIXES]
-    return next((file for file in files if file.is_file()), files[0])
+    return next(filter(os.path.isfile, files), files[0])
 
 
 def _class_names(folder: pathlib.Path) -> tuple[str, ...]:
@@ -83,19 +111,20 @@ def _class_names(folder: pathlib.Path) -> tuple[str, ...]:
     for file in (folder / "Annotations").glob("*.xml"):
         try:
             root = _parse(file)
-        except (OSError, ElementTree.ParseError, defusedxml.DefusedXmlException):
+        except _ERRORS:
             continue  # a problem of the record, if it is in the split
-        names |= {_text(element, "name") for element in root.iter("object")} - {None}
+        names |= {_texts(element, "name")[0] for element in root.iter("object")} - {None}
     return tuple(sorted(names))
 
 
 def _parse(file: pathlib.Path) -> Element:
+    check_regular(file)
     return ElementTree.parse(file, forbid_dtd=True).getroot()
 
 
-def _text(element: Element, path: str) -> str | None:
-    found = element.findtext(path)
-    return found.strip() if found and found.strip() else None
+def _texts(element: Element, path: str) -> list[str | None]:
+    """Returns the text of each element at a path, [None] if there is none; None is for blanks."""
+    return [(found.text or "").strip() or None for found in element.findall(path)] or [None]
 
 
 def _read(
@@ -107,24 +136,32 @@ def _read(
         root = _parse(file)
     except FileNotFoundError:
         return [Problem(where, "there is no such annotation")]
-    except (OSError, ElementTree.ParseError, defusedxml.DefusedXmlException) as error:
-        return [Problem(where, f"the annotation cannot be read ({error})")]
+    except _ERRORS as error:
+        return [Problem(where, f"the annotation cannot be read ({reason_of(error)})")]
+    if root.tag != "annotation":
+        return [Problem(where, f"its root is {one_line(root.tag, 50)!r}: it must be 'annotation'")]
     problems, boxes, labels, difficult = [], [], [], []
 
-    def number(element: Element, path: str, what: str) -> float:
-        text = _text(element, path)
+    def text(element: Element, path: str, what: str) -> str | None:
+        first, *others = _texts(element, path)
+        if others:
+            problems.append(Problem(where, f"{what}{path} is given {1 + len(others)} times"))
+        return first
+
+    def number(element: Element, path: str, what: str = "") -> float:
+        given = text(element, path, what)
         try:
-            return float(text)
-        except (TypeError, ValueError):
-            problems.append(Problem(where, f"{what} {path} is {text!r}: give a number"))
-            return float("nan")
+            return number_in(given or "")
+        except ValueError:
+            problems.append(Problem(where, f"{what}{path} is {given!r}: give a number"))
+            return math.nan
 
     for index, element in enumerate(root.iter("object"), start=1):
-        what = f"object {index}:"
-        name = _text(element, "name")
+        what = f"object {index}: "
+        name = text(element, "name", what)
         if name not in class_names:
-            known = ", ".join(class_names)
-            problems.append(Problem(where, f"{what} unknown class {name!r}: known are {known}"))
+            known = listed(class_names)
+            problems.append(Problem(where, f"{what}unknown class {name!r}: known are {known}"))
             continue
         x1, y1, x2, y2 = (
             number(element, f"bndbox/{side}", what) for side in ("xmin", "ymin", "xmax", "ymax")
@@ -132,11 +169,16 @@ def _read(
         start, end = first_pixel, first_pixel - 1
         boxes.append((x1 - start, y1 - start, x2 - end, y2 - end))
         labels.append(class_names.index(name))
-        difficult.append(_text(element, "difficult") not in (None, "0"))
+        hard = text(element, "difficult", what)
+        if hard not in (None, "0", "1"):
+            problems.append(Problem(where, f"{what}difficult is {hard!r}: give 0 or 1"))
+        difficult.append(hard == "1")
     size = None
     if root.find("size") is not None:
-        height, width = (number(root, f"size/{side}", "") for side in ("height", "width"))
+        height, width = (number(root, f"size/{side}") for side in ("height", "width"))
         size = (height, width) if height and width else None  # some tools write 0
+        if size and any(math.isfinite(x) and not x.is_integer() for x in size):
+            problems.append(Problem(where, f"size is {width:g} x {height:g}: give whole pixels"))
     if problems:
         return problems
     return Annotation(

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxvision.core import InputError, OptionError
+from jaxvision.core import InputError, OptionError, one_line, reason_of
+from jaxvision.core.files import read_text
 from jaxvision.data.sources.annotated import Annotation, Listing, Problem
 from jaxvision.data.sources.images import ImageError, image_size, images_below
+from jaxvision.data.sources.source import first_twice, lines_of, number_in
 
 
 def read_yolo(
@@ -27,7 +29,7 @@ def read_yolo(
     Returns:
       annotations in the list's order, or sorted by the images' names.
     Raises:
-      InputError: there are no images.
+      InputError: there are no images; or a list cannot be read, or has a line twice.
       OptionError: there are no class names.
     """
     folder = pathlib.Path(folder)
@@ -62,7 +64,11 @@ def _without_image(
 def _images(folder: pathlib.Path, split: str) -> list[pathlib.Path]:
     file, images = folder / f"{split}.txt", folder / "images" / split
     if file.is_file():
-        found = [folder / line.strip() for line in file.read_text().splitlines() if line.strip()]
+        lines = lines_of(file)
+        twice = first_twice(lines)
+        if twice is not None:
+            raise InputError(f"{file} names {one_line(twice)} twice: give each image once")
+        found = [folder / line for line in lines]
     else:
         found = images_below(images)
     if not found:
@@ -74,7 +80,11 @@ def _class_names(folder: pathlib.Path) -> list[str]:
     files = [folder / "classes.txt", folder / "obj.names"]
     for file in files:
         if file.is_file():
-            return [line.strip() for line in file.read_text().splitlines() if line.strip()]
+            names = lines_of(file)
+            twice = first_twice(names)
+            if twice is not None:
+                raise InputError(f"{file} has the class {one_line(twice)} twice: give each once")
+            return names
     raise OptionError(
         "class_names",
         f"class_names is not given, and the folder has none: give them, or write {files[0]} with a "
@@ -106,22 +116,25 @@ def _read(image: pathlib.Path, file: pathlib.Path, num_classes: int) -> Annotati
     except ImageError as error:
         return [Problem(str(image), f"the image cannot be read ({error.reason})")]
     try:
-        lines = file.read_text().splitlines()
+        lines = read_text(file).splitlines()
     except FileNotFoundError:
         reason = f"the annotation {file} is missing: write an empty file if it has no objects"
         return [Problem(str(image), reason)]
-    except (OSError, UnicodeDecodeError) as error:
-        return [Problem(str(file), f"the annotation cannot be read ({error})")]
+    except (OSError, ValueError) as error:
+        return [Problem(str(file), f"the annotation cannot be read ({reason_of(error)})")]
     problems, labels, shares = [], [], []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         where = f"{file}, line {number}"
         try:
-            label, x, y, w, h = (float(part) for part in line.split())
+            label, x, y, w, h = map(number_in, line.split())
         except ValueError:
             problems.append(
-                Problem(where, f"is {line.strip()!r}: give 'class x y width height', in numbers")
+                Problem(
+                    where,
+                    f"is {one_line(line, 100)!r}: give 'class x y width height', in numbers",
+                )
             )
             continue
         if label not in range(num_classes):

@@ -4,7 +4,8 @@ import dataclasses
 import os
 import pathlib
 
-from jaxvision.core import InputError
+from jaxvision.core import InputError, reason_of
+from jaxvision.core.files import read_text
 from jaxvision.interop.darknet.heads import End, Head
 from jaxvision.interop.darknet.kinds import read_layers
 from jaxvision.interop.darknet.layers import Layer, Size, Stored
@@ -131,7 +132,7 @@ def read_cfg(path: str | os.PathLike[str]) -> Description:
     """
     path = pathlib.Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a description: {error}") from None
+        text = read_text(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as a description: {reason_of(error)}") from None
     return parse_cfg(text, str(path))

@@ -6,9 +6,11 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
-from jaxvision.core import InputError
+from jaxvision.core import InputError, one_line
 
 T = TypeVar("T")
+
+_LARGEST = 2**31 - 1  # Darknet's integers have 32 bits
 
 
 class Option(NamedTuple):
@@ -43,13 +45,13 @@ class Section:
         """Returns an error with the line of the option, if it is given, or of the section."""
         option = self.find(name) if name is not None else None
         line = self.line if option is None else option.line
-        return InputError(f"{self.source}, line {line}: [{self.kind}] {message}")
+        return InputError(f"{self.source}, line {line}: {one_line(f'[{self.kind}] {message}')}")
 
     def text(self, name: str, default: str | None = None) -> str:
         return self._one(name, str, "a word", default)
 
     def integer(self, name: str, default: int | None = None, *, least: int | None = 1) -> int:
-        value = self._one(name, int, "an integer", default)
+        value = self._one(name, _integer, "an integer", default)
         if least is not None and value < least:
             raise self.error(f"{name} is {value}: give at least {least}", name)
         return value
@@ -62,7 +64,7 @@ class Section:
         return self.integer(name, 0, least=0) != 0
 
     def integers(self, name: str, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
-        return self._several(name, int, "integers", default)
+        return self._several(name, _integer, "integers", default)
 
     def numbers(self, name: str, default: tuple[float, ...] | None = None) -> tuple[float, ...]:
         return self._several(name, _finite, "numbers", default)
@@ -87,11 +89,26 @@ class Section:
         return self._one(name, split, f"{what} separated by commas", default)
 
 
+def _integer(value: str) -> int:
+    _check_characters(value)
+    number = int(value)
+    if abs(number) > _LARGEST:
+        raise ValueError(value)
+    return number
+
+
 def _finite(value: str) -> float:
+    _check_characters(value)
     number = float(value)
     if not math.isfinite(number):
         raise ValueError(value)
     return number
+
+
+def _check_characters(value: str) -> None:
+    """Raises ValueError for digits of other scripts and "1_000", which Python reads as numbers."""
+    if "_" in value or not value.isascii():
+        raise ValueError(value)
 
 
 def parse_sections(text: str, source: str) -> tuple[Section, ...]:
@@ -102,7 +119,7 @@ def parse_sections(text: str, source: str) -> tuple[Section, ...]:
     Raises:
       InputError: a line is none of these.
     """
-    sections: list[Section] = []
+    sections: list[tuple[str, int, list[Option]]] = []
     for line, raw in enumerate(text.splitlines(), start=1):
         content = re.split("[#;]", raw, maxsplit=1)[0].strip()
         if not content:
@@ -110,17 +127,16 @@ def parse_sections(text: str, source: str) -> tuple[Section, ...]:
         header = re.fullmatch(r"\[(.*)\]", content)
         name, equals, value = content.partition("=")
         if header:
-            sections.append(Section(header[1].strip(), line, (), source))
-        elif not equals:
+            sections.append((header[1].strip(), line, []))
+        elif not equals or content.startswith("["):
             raise InputError(
-                f"{source}, line {line}: {content!r} is neither a [section] nor an option=value"
+                f"{source}, line {line}: {one_line(content)!r} is neither a [section] nor an "
+                "option=value"
             )
         elif not sections:
             raise InputError(
                 f"{source}, line {line}: an option precedes all sections: start with [net]"
             )
         else:
-            option = Option(name.strip(), value.strip(), line)
-            last = sections[-1]
-            sections[-1] = dataclasses.replace(last, options=(*last.options, option))
-    return tuple(sections)
+            sections[-1][2].append(Option(name.strip(), value.strip(), line))
+    return tuple(Section(kind, line, tuple(options), source) for kind, line, options in sections)

@@ -23,8 +23,8 @@ from typing import Any, BinaryIO, NamedTuple
 import flax.traverse_util
 import numpy as np
 
-from jaxvision.core import InputError
-from jaxvision.core.files import replacing
+from jaxvision.core import InputError, reason_of
+from jaxvision.core.files import check_regular, replacing
 from jaxvision.interop.darknet.description import Description
 from jaxvision.interop.darknet.layers import Stored
 
@@ -160,9 +160,10 @@ def write_weights(
 
 def _opened(path: str | os.PathLike[str]) -> BinaryIO:
     try:
+        check_regular(path)
         return pathlib.Path(path).open("rb")
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
+        raise InputError(f"{path} cannot be read: {reason_of(error)}") from None
 
 
 def _read_header(path: str | os.PathLike[str], file: BinaryIO) -> WeightsHeader:

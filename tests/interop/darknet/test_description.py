@@ -232,7 +232,7 @@ def test_files(tmp_path):
     with pytest.raises(InputError, match=r"none.cfg cannot be read as a description.*No such"):
         read_cfg(tmp_path / "none.cfg")
     path.write_bytes(b"\xff\xfe[net]")
-    with pytest.raises(InputError, match=r"small.cfg cannot be read as a description.*utf-8"):
+    with pytest.raises(InputError, match=r"small.cfg cannot be read as a description: not UTF-8"):
         read_cfg(path)
 
 
