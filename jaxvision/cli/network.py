@@ -26,6 +26,7 @@ from jaxvision.cli.config import default_config, find_config, load_config
 from jaxvision.cli.kinds.kind import build_model
 from jaxvision.cli.pretrained import pretrained_variables, read_weights_of
 from jaxvision.core import InputError, Task, listed, lookup
+from jaxvision.core.files import read_text
 from jaxvision.engine import log
 from jaxvision.interop import KeyRules, class_count, from_state_dict, load_weights
 from jaxvision.models import (
@@ -272,8 +273,8 @@ def read_names(file: str) -> tuple[str, ...]:
       InputError: it cannot be read.
     """
     try:
-        lines = pathlib.Path(file).expanduser().read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(pathlib.Path(file).expanduser()).splitlines()
+    except (OSError, ValueError) as error:
         raise InputError(f"--names={file} cannot be read: {error}") from error
     return tuple(line.strip() for line in lines if line.strip())
 

@@ -1,5 +1,6 @@
 """Builds what training and evaluation take from a config."""
 
+import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -249,8 +250,20 @@ def open_run(
         config.detect.update(decode or {})
     code = Code(trust, origin=f"the run in {workdir}")
     built = build(config, code=code, evaluation=True)
-    weights = restore_weights(workdir)
+    _check_described(built.task, saved["task"], workdir)
+    weights = restore_weights(workdir, same_task=True)
     return Opened(config, built, weights.variables, weights.step)
+
+
+def _check_described(task: Task, described: Mapping[str, Any], workdir: pathlib.Path) -> None:
+    """Raises InputError if the config of a run makes another task than its run.json describes."""
+    for part in ("inputs", "forward"):
+        made = json.loads(json.dumps(task.origin[part][1]))
+        if part in described and made != described[part]:
+            raise InputError(
+                f"{workdir / RUN} is damaged (its config makes another task than it describes, in "
+                f"{part!r}): restore it"
+            )
 
 
 def set_data(

@@ -128,7 +128,7 @@ def test_neither_weights_nor_load_run_run_what_a_run_names(marker, trained, comm
         with pytest.raises(InputError, match="has no name in the library"):
             jaxvision.load_run("run")
     file.write_text(json.dumps(run))
-    result_of(command, "convert", "lenet5", "--to-torch", "run", "out.npz", "--num_classes=2")
+    result_of(command, "convert", "--model=lenet5", "--weights=run", "out.npz")
     # Training from its weights, which ends for another reason once they are there.
     arguments = [*trained("colors").arguments, "--config.init_from=run", "--workdir=new"]
     code, _, err = command("train", *arguments, "--config.best.metric=none")
