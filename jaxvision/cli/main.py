@@ -2,7 +2,8 @@
 
 jaxvision train --config=digits_lenet5 --workdir=DIR      train, fine-tune or resume a run
 jaxvision eval --workdir=DIR                              evaluate its best checkpoint
-jaxvision predict --workdir=DIR --out=DIR photo.jpg       predict for images
+jaxvision eval --model=NAME --weights=FILE --data=DIR     evaluate third-party weights
+jaxvision predict --workdir=DIR --out=DIR photo.jpg       predict for images and videos
 jaxvision check-data --data=DIR                           list the problems of images with boxes
 jaxvision anchors --data=DIR --k=5                        find anchors for a detector by k-means
 jaxvision crop-objects --data=DIR --out=DIR               cut objects out, into class folders
@@ -10,7 +11,7 @@ jaxvision features --workdir=DIR --out=FILE photo.jpg     extract features of im
 jaxvision probe --train=FILE --test=FILE --out=DIR        fit linear classifiers to features
 jaxvision neighbors --index=FILE --queries=FILE --out=DIR find nearest neighbors of features
 jaxvision models                                          list the networks
-jaxvision convert resnet50 weights.safetensors DIR        convert weights of torch, or back
+jaxvision convert --model=NAME --weights=FILE DIR         convert weights of torch, or back
 jaxvision COMMAND --help                                  help for one command
 """
 
