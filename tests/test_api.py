@@ -46,6 +46,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_a_new_process_loads_what_it_uses():
     """In one test, as to start a process takes seconds."""
     done = subprocess.run(

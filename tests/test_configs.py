@@ -96,10 +96,10 @@ def empty_tiles(side):
 
 
 # To go through one takes seconds, through those with networks of the published sizes up to ten.
-QUICK = ("digits_lenet5", "photos_srcnn", "scenes_landmarks", "scenes_unet", "scenes_yolov2_tiny")
+QUICK = ("digits_lenet5", "scenes_unet", "scenes_yolov2_tiny")
 
 
-SLOW = ("imagenet_resnet50_bfloat16", "transfer_digits_late_layers")
+SLOW = ("imagenet_resnet50_bfloat16", "photos_srcnn", "scenes_landmarks")
 
 
 @pytest.mark.parametrize("name", long_but(CONFIGS, QUICK, SLOW))

@@ -87,6 +87,7 @@ def mixed(example, kept):
     return kept * ours + (1 - kept) * theirs
 
 
+@pytest.mark.slow
 def test_the_label_is_a_distribution_and_partners_are_gone():
     results = results_of()
     assert results.image.dtype == results.label.dtype == np.float32

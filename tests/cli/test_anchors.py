@@ -55,6 +55,7 @@ def test_as_many_anchors_as_boxes_are_the_boxes(command, tmp_path):
     assert is_picture(tmp_path / "anchors_train.png")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_figures")
 def test_what_is_told_to_paste_is_understood_by_train(command, tmp_path):
     folder = write_voc(tmp_path / "mine")

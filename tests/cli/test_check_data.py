@@ -245,6 +245,7 @@ def test_class_names_and_the_first_pixel_reach_the_reader(command, tmp_path):
     assert message.startswith("the classes of the data are cat, dog, but --class_names is dog, cat")
 
 
+@pytest.mark.slow
 def test_the_picture_goes_where_it_is_asked_for(command, tmp_path):
     for year in ("2007", "2012"):
         write_voc(tmp_path / year)

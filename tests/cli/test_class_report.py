@@ -68,6 +68,7 @@ def test_confusions_and_calibration_are_drawn(tmp_path):
         assert (tmp_path / "calibration.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_evaluating_a_classifier_leaves_tables_and_its_worst_mistakes(trained, evaluated):
     result, err = evaluated("colors")
     folder = trained("colors").folder

@@ -275,6 +275,7 @@ def test_pictures_of_other_images_by_now_are_not_drawn(command, weights, data, t
         images_of(read_features(tmp_path / "test.npz"))(5)
 
 
+@pytest.mark.slow
 def test_a_probe_is_that_of_the_library(command, tmp_path):
     train, test = (made(tmp_path / f"{name}.npz", seed) for seed, name in enumerate(["a", "b"]))
     given = ["--train=a.npz", "--test=b.npz", "--out=out", "--l2=0.1"]

@@ -61,6 +61,7 @@ def test_it_measures_what_eval_does(kind, trained, evaluated):
     assert len(expected) >= 1
 
 
+@pytest.mark.slow
 def test_what_cannot_be_loaded(trained, tmp_path):
     folder = trained("colors").folder
     with pytest.raises(InputError, match=r"decode is for detection: the run in .* is for class"):

@@ -105,6 +105,7 @@ def check_result(out_folder, out, names):
     return result
 
 
+@pytest.mark.slow
 def test_a_run_predicts_as_in_python_where_its_decoding_may_be_changed(
     detector, data, command, tmp_path
 ):

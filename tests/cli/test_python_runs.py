@@ -88,6 +88,7 @@ def test_what_cannot_be_evaluated(python_run, command, arguments, message):
     assert message in error
 
 
+@pytest.mark.slow
 def test_a_network_without_a_name_needs_python(colors, command, tmp_path):
     expected = fitted(colors, tmp_path / "run", Net())
     arguments = ["eval", "--workdir=run", f"--data={colors}"]

@@ -159,6 +159,7 @@ class Net(nn.Module):
 """
 
 
+@pytest.mark.slow
 def test_a_run_needs_its_own_loss_for_training_alone_and_its_own_network_where_it_is_trusted(
     trained, command, tmp_path, monkeypatch
 ):

@@ -66,6 +66,7 @@ def test_the_warm_up_of_the_head_and_the_ema(old, command):
     assert again["accuracy"] == result["accuracy"]
 
 
+@pytest.mark.slow
 def test_a_part_is_trained_of_a_run_that_starts_from_another(old, tiny, command, tmp_path):
     few = ["--config.data.per_class=5", f"--config.init_from={old[0]}", "--workdir=new"]
     again = ["--config.reinit=('fc',)", "--config.seed=1"]

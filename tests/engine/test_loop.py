@@ -216,6 +216,7 @@ def test_a_full_disk_is_one_line_and_the_run_resumes(whole_small, small_disk):
     assert [line["step"] for line in read_lines(workdir)] == list(range(1, 13))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_limit_on_the_size_of_files_is_one_line_and_the_run_resumes(whole_small, tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -273,6 +274,7 @@ def test_what_has_no_name_is_compared_as_well(whole, what):
         run_fit(workdir, **changes)
 
 
+@pytest.mark.slow
 def test_a_run_may_grow(whole_small, tmp_path):
     """The longer run goes on where the shorter ended, as if it had been that long."""
     run_small(tmp_path, steps=8)
@@ -437,6 +439,7 @@ def test_early_stopping_resumes_where_it_was(tmp_path):
     assert resumed.finished
 
 
+@pytest.mark.slow
 def test_curves_are_drawn_even_if_the_run_was_killed_at_its_end(tmp_path, monkeypatch):
     run_small(tmp_path, steps=4)
     assert not (tmp_path / "curves.png").exists()

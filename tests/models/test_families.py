@@ -443,14 +443,9 @@ QUICK = [
     "dncnn",
     "espcn",
     "lenet5",
-    "plain_darknet",
     "resnet_cifar",
-    "squeezenet",
     "srcnn_915",
-    "unet_backbone",
-    "unet_valid",
     "vgg",
-    "vit",
 ]
 LONG = [
     "deconvnet, no norm",

@@ -72,6 +72,7 @@ def test_recomputed_blocks_give_the_same():
     check_remat(tiny(), tiny(remat=True), images_of(4))
 
 
+@pytest.mark.slow
 def test_a_dropped_block_is_its_shortcut():
     where = {"norm": "features_2_block_2_1", "name": "c2"}
     check_dropped_block(tiny(), tiny(drop_path=1.0), images_of(), **where)

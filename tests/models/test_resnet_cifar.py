@@ -204,6 +204,7 @@ def test_batch_norm_normalises_and_keeps_nine_tenths_of_its_statistics():
     np.testing.assert_allclose(bn["var"], 0.9 + 0.1 * var, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_network_on_four_devices_equals_the_whole_batch():
     images = images_of(8)
     variables = random_variables(tiny(), images)

@@ -124,6 +124,7 @@ def test_images_are_brought_to_the_size_of_the_input_as_in_darknet(kind):
         assert np.where(apart, np.inf, distance).min(axis=1).max() < 1e-3
 
 
+@pytest.mark.slow
 def test_boxes_are_clipped_to_the_extent():
     description = parse_cfg(CFGS["region"])
     images = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)

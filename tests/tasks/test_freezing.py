@@ -75,6 +75,7 @@ def outputs_of(task, train):
     return variables, logits, statistics
 
 
+@pytest.mark.slow
 def test_frozen_parameters_and_statistics_stay_to_the_bit():
     frozen = ("conv1", "bn1", "layer1", "layer2")
     task = with_frozen_statistics(tiny_task(), ("bn1", "layer[12]*"))

@@ -126,6 +126,7 @@ def test_noise_follows_from_the_seed_and_training_draws_another():
         np.testing.assert_array_equal(np.sort(other.image.reshape(-1, 3), axis=0), same_pixels)
 
 
+@pytest.mark.slow
 def test_super_resolution_begins_with_fewer_pixels():
     example = first(batch_of(Tiles(crops((24, 24)), size=TILE, margin=0)))
     light = 255 * np.asarray(jax.jit(task_of("espcn").prepare)(example).target)
