@@ -57,7 +57,7 @@ def main(argv: list[str]) -> None:
     config = opened.config
     parallel = Parallel(config.parallel)
     config.batch_size = parallel.fitting(config.batch_size)
-    records = setup.open_data(config).open(values.split)
+    records = opened.records(values.split)
     if jax.process_index() == 0:
         network.log_network(values, opened)
     evaluation = evaluate(

@@ -82,7 +82,7 @@ def main(argv: list[str]) -> int:
     )
     if task.kind == "restoration":
         task = tasks.undegraded(task)
-    images = _files(given, inputs) if given else _split(config, values.split)
+    images = _files(given, inputs) if given else _split(opened, values.split)
     batch_size = min(values.batch_size, len(images.records))
     image = jax.ShapeDtypeStruct((batch_size, *inputs.shape), np.uint8)
     mask = jax.ShapeDtypeStruct((batch_size,), bool)
@@ -179,10 +179,9 @@ def _check(values: flags.FlagValues, images: Sequence[str]) -> None:
     """Raises InputError if flags are missing or do not go together."""
     if bool(images) == bool(values.split):
         raise InputError("give images: either files, folders or patterns, or --split")
-    for owner, others in {"workdir": ("data", "source", "trust_code")}.items():
-        stray = [flag for flag in others if values[flag].present and not values[owner].value]
-        if stray:
-            raise InputError(f"--{stray[0]} goes with --{owner}: leave it out")
+    stray = [flag for flag in ("data", "source") if values[flag].present and not values.split]
+    if stray:
+        raise InputError(f"--{stray[0]} goes with --split: leave it out")
     if not values.out:
         raise InputError("no --out: give a file for the features, such as features.npz")
     check_range("--batch_size", values.batch_size, least=1)
@@ -226,11 +225,11 @@ def _files(given: Sequence[str], inputs: Inputs) -> _Images:
     return _Images(records, images_digest(paths), (), {})
 
 
-def _split(config: Any, split: str) -> _Images:
-    data = config.data
+def _split(opened: setup.Opened, split: str) -> _Images:
+    config, data = opened.config, opened.config.data
     if data.dir:
         data.dir = os.path.abspath(os.path.expanduser(data.dir))
-    records = setup.open_data(config).open(split)
+    records = opened.records(split)
     names = tuple(data.class_names) if config.task == "classification" else ()
     called = [*map(records.where, range(len(records))), data.dir or ""]  # which may be a file
     origin = {"config": config.to_dict(), "split": split}

@@ -10,6 +10,8 @@ with, as far as these are known.
 """
 
 import contextlib
+import dataclasses
+import os
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +26,13 @@ from jaxvision.cli import arguments, setup
 from jaxvision.cli.code import Code
 from jaxvision.cli.config import default_config, find_config, load_config
 from jaxvision.cli.kinds.kind import build_model
-from jaxvision.cli.pretrained import pretrained_variables, read_weights_of
+from jaxvision.cli.options import flag_errors
+from jaxvision.cli.pretrained import (
+    Pretrained,
+    check_prefix,
+    pretrained_variables,
+    read_pretrained,
+)
 from jaxvision.core import InputError, Task, listed, lookup
 from jaxvision.core.files import read_text
 from jaxvision.engine import log
@@ -156,11 +164,14 @@ def open_network(
     config = values.config
     setup.set_determinism(config)
     _set_data(config, values, split, "" if config.data.source else "--model says nothing of data")
+    if split is not None and config.data.dir:  # which features keep
+        config.data.dir = os.path.abspath(os.path.expanduser(config.data.dir))
     if "detect" in config:
         config.detect.update(decode or {})
     _check_normalisation(config)
     weights = _read_weights(values)
-    count = _set_class_names(config, values.names, weights, split)
+    splits = None if split is None else setup.Splits(config)
+    count = _set_class_names(config, values.names, weights, splits, split)
     names = config.data.get("class_names", ())
     if count and count != len(names) and not partial:
         raise InputError(
@@ -168,21 +179,24 @@ def open_network(
             "give data or names with all classes that the weights have"
         )
     built = setup.build(config, evaluation=True)
+    if values.names and splits is not None:  # which do not name the folders of the data
+        shown = dataclasses.replace(built.task, class_names=read_names(values.names))
+        built = built._replace(task=shown)
     like = jax.eval_shape(built.task.init, jax.random.key(0))
     if partial:
         blank = jax.tree.map(lambda x: np.full(x.shape, np.nan, x.dtype), like)
         variables = pretrained_variables(
             built.task,
-            weights.origin,
+            weights.weights,
             variables=blank,
-            **weights.renaming,
+            **weights.how,
             reinit=config.reinit,
             log=log,
         )
     else:
         with _prefix_as_flag():
-            variables = from_state_dict(weights.state_dict, like, **weights.renaming)
-    return setup.Opened(config, built, variables, None)
+            variables = from_state_dict(weights.state_dict, like, **weights.how)
+    return setup.Opened(config, built, variables, None, splits=splits)
 
 
 def log_network(values: flags.FlagValues, opened: setup.Opened) -> None:
@@ -202,7 +216,7 @@ def open_weights(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
     """
     _check(values)
     config, weights = values.config, _read_weights(values)
-    how = {**weights.renaming, "input_size": _input_shape(config)}
+    how = {**weights.how, "input_size": _input_shape(config)}
     count = class_count(build_model(config, Code()), weights.state_dict, **how)
     model = build_model(config, Code(), **({} if count is None else {"num_classes": count}))
     with _prefix_as_flag():
@@ -219,29 +233,31 @@ def _prefix_as_flag() -> Iterator[None]:
         raise InputError(message) from error
 
 
-class _Weights(NamedTuple):
-    """Third-party weights.
+class _Renamed(NamedTuple):
+    """Weights, and how their keys are renamed.
 
     Attributes:
-      origin: where they are from.
-      state_dict: key -> array, in torch's layout.
-      renaming: prefix and key_map, as `from_state_dict` takes them.
+      weights: as they are.
+      how: prefix and key_map, as `from_state_dict` takes them.
     """
 
-    origin: str
-    state_dict: Mapping[str, np.ndarray]
-    renaming: Mapping[str, Any]
+    weights: Pretrained
+    how: Mapping[str, Any]
+
+    @property
+    def state_dict(self) -> Mapping[str, np.ndarray]:
+        """Those of the weights, under their own keys."""
+        return self.weights.state_dict
 
 
-def _read_weights(values: flags.FlagValues) -> _Weights:
+def _read_weights(values: flags.FlagValues) -> _Renamed:
     config = values.config
-    origin, prefix = values.weights or config.init_from, values.prefix or config.init_prefix
-    state_dict = read_weights_of(origin)
-    if prefix and not any(key.startswith(prefix) for key in state_dict):
-        shown = listed(state_dict, most=3)
-        raise InputError(f"no key of the weights begins with {prefix!r}: they have {shown}")
-    key_map = _key_rules(values.key_map, state_dict, prefix)
-    return _Weights(origin, state_dict, {"prefix": prefix, "key_map": key_map})
+    prefix = values.prefix or config.init_prefix
+    weights = read_pretrained(values.weights or config.init_from)
+    with flag_errors(init_prefix="prefix"):
+        check_prefix(prefix, weights)
+    key_map = _key_rules(values.key_map, weights.state_dict, prefix)
+    return _Renamed(weights, {"prefix": prefix, "key_map": key_map})
 
 
 def _key_rules(
@@ -293,6 +309,8 @@ def _check(values: flags.FlagValues) -> None:
             raise InputError(f"--{stray[0]} goes with --model or --config: leave it out")
     elif not values.weights and not values.config.init_from:
         raise InputError("no --weights: give the file or folder with those of the network")
+    elif "trust_code" in values and values.trust_code:
+        raise InputError("--trust_code is for the code that a run names: leave it out")
 
 
 def _set_data(config: Any, values: flags.FlagValues, split: str | None, unknown: str) -> None:
@@ -314,14 +332,18 @@ def _check_normalisation(config: Any) -> None:
 
 
 def _set_class_names(
-    config: Any, file: str | None, weights: _Weights, split: str | None
+    config: Any,
+    file: str | None,
+    weights: _Renamed,
+    splits: setup.Splits | None,
+    split: str | None,
 ) -> int | None:
-    """Names the classes of a config: by a file, by the data, or by numbers.
+    """Names the classes of a config: by the data, by a file, or by numbers.
 
     Returns:
       how many classes the weights have, if they say it.
     Raises:
-      InputError: nothing says how many classes there are.
+      InputError: nothing says how many classes there are, or the file has others than the data.
     """
     data = config.data
     if "class_names" not in data:
@@ -331,23 +353,33 @@ def _set_class_names(
     count, usual = None, None
     if config.task != "detection":
         model = build_model(config, Code())
-        how = {**weights.renaming, "input_size": _input_shape(config)}
+        how = {**weights.how, "input_size": _input_shape(config)}
         count = class_count(model, weights.state_dict, **how)
         usual = getattr(model, "num_classes", None)
     if count == 1 and config.task == "segmentation":
         with config.unlocked():
             config.model.num_classes = 1
         count = 2
-    if file:
-        data.class_names = read_names(file)
-    elif split is not None:
-        setup.open_data(config, split=split, count=count)
+    names = read_names(file) if file else ()
+    if config.task == "segmentation" and data.source == "folder" and not data.class_names:
+        data.class_names = names or _numbers(count or 0)  # the masks have numbers alone
+    if splits is not None:
+        setup.name_classes(splits, config, split=split, count=len(names) or count)
     if not data.class_names:
         known = data.get("num_classes") or count or usual
-        if not known:
+        if not known and not names:
             raise InputError("nothing says how many classes there are: give --names=FILE")
-        data.class_names = tuple(str(number) for number in range(known))
+        data.class_names = names or _numbers(known)
+    if names and len(names) != len(data.class_names):
+        raise InputError(
+            f"--names={file} has {len(names)} names, but there are {len(data.class_names)} classes "
+            f"({listed(data.class_names)}): give a name for each, in their order"
+        )
     return count
+
+
+def _numbers(count: int) -> tuple[str, ...]:
+    return tuple(str(number) for number in range(count))
 
 
 def _input_shape(config: Any) -> tuple[int, int, int]:

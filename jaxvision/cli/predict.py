@@ -267,7 +267,7 @@ def _of_darknet(values: flags.FlagValues) -> _Model:
     lacking = [f"--{name}" for name in ("weights", "names") if not values[name].value]
     if lacking:
         raise InputError(f"--cfg needs {' and '.join(lacking)} too")
-    for name in ("workdir", "model", "config", "prefix", "key_map"):
+    for name in ("workdir", "model", "config", "prefix", "key_map", "trust_code"):
         if name in values and values[name].value:
             raise InputError(f"--{name} does not go with --cfg: leave one of them out")
     description = read_cfg(pathlib.Path(values.cfg).expanduser())

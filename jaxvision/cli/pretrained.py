@@ -22,37 +22,52 @@ from jaxvision.interop import (
 )
 
 
-class _Weights(NamedTuple):
-    """Variables to start from.
+class Pretrained(NamedTuple):
+    """Pretrained weights.
 
     Attributes:
-      variables: of another network, or some of them.
-      origin: names them in messages.
-      left: keys of the file that the network has no variable for.
+      origin: where they are from.
+      state_dict: key -> array, in torch's layout and under the names that they have there.
+      variables: those of a run or of a folder of `jaxvision convert`; None: of a file.
     """
 
-    variables: dict[str, Any]
     origin: str
-    left: Sequence[str] = ()
+    state_dict: Mapping[str, np.ndarray]
+    variables: dict[str, Any] | None = None
 
 
 _HUB = "hub:"
 
 
-def read_weights_of(origin: str) -> Mapping[str, np.ndarray]:
-    """The arrays of pretrained weights, in torch's layout and under the names that they have there.
+def read_pretrained(origin: str) -> Pretrained:
+    """Reads pretrained weights. No code of a run is imported.
 
     Args:
-      origin: as for `pretrained_variables`.
+      origin: folder of a run, whose best weights are taken; or of variables, as `jaxvision convert`
+        writes them; or a file of weights in torch's layout; or "hub:OWNER/NAME" for one of the
+        Hugging Face hub.
     Raises:
       InputError: there are no such weights, or they cannot be read.
     """
     path = _path(origin)
     if is_variables(path):
-        return to_state_dict(restore_variables(path))
-    if _is_file(path):
-        return read_state_dict(path)
-    return to_state_dict(_weights_of_run(path).variables)
+        variables = restore_variables(path)
+        return Pretrained(str(path), to_state_dict(variables), variables)
+    if not (path / RUN).is_file() and (path.suffix in SUFFIXES or path.is_file()):
+        return Pretrained(str(path), read_state_dict(path))
+    weights = restore_weights(path)
+    variables = jax.device_get(weights.variables)
+    return Pretrained(f"{path}, step {weights.step}", to_state_dict(variables), variables)
+
+
+def check_prefix(prefix: str, weights: Pretrained) -> None:
+    """Raises OptionError if no key of the weights begins with a prefix that is given."""
+    if prefix and not any(key.startswith(prefix) for key in weights.state_dict):
+        raise OptionError(
+            "init_prefix",
+            f"init_prefix is {prefix!r}, but no key of {weights.origin} begins with it: they are "
+            f"{listed(weights.state_dict, most=3)}",
+        )
 
 
 def _path(origin: str) -> pathlib.Path:
@@ -62,38 +77,29 @@ def _path(origin: str) -> pathlib.Path:
     return pathlib.Path(origin).expanduser()
 
 
-def _is_file(path: pathlib.Path) -> bool:
-    """Whether weights are in a file, rather than in a run's folder."""
-    return not (path / RUN).is_file() and (path.suffix in SUFFIXES or path.is_file())
-
-
-def _weights_of_run(folder: pathlib.Path) -> _Weights:
-    weights = restore_weights(folder)
-    return _Weights(jax.device_get(weights.variables), f"{folder}, step {weights.step}")
-
-
-def _weights_of_file(
-    path: pathlib.Path, like: dict[str, Any], prefix: str, key_map: KeyRules | None
-) -> _Weights:
-    """Of a state dict for a network like `like`, or for its backbone."""
-    state_dict = read_state_dict(path)
+def _by_name(
+    weights: Pretrained, like: dict[str, Any], prefix: str, key_map: KeyRules | None
+) -> tuple[dict[str, Any], Sequence[str]]:
+    """The variables of a network like `like`, or of its backbone, and the keys that it lacks."""
+    if weights.variables is not None and not prefix and key_map is None:
+        return weights.variables, ()
     backbone = {name: tree["backbone"] for name, tree in like.items() if "backbone" in tree}
     for part in (like, backbone):
-        found, left = named_alike(state_dict, part, prefix=prefix, key_map=key_map)
+        found, left = named_alike(weights.state_dict, part, prefix=prefix, key_map=key_map)
         if "params" in found:
-            return _Weights(found, str(path), left)
+            return found, left
     params = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like["params"])
     ours = listed(to_state_dict({"params": params}), most=3)
     raise InputError(
-        f"{path} has no weight of the network: its keys are {listed(state_dict, most=3)}, the "
-        f"network's {ours}: if they differ in how they begin, say what to take off the file's, by "
-        "config.init_prefix or --prefix"
+        f"{weights.origin} has no weight of the network: its keys are "
+        f"{listed(weights.state_dict, most=3)}, the network's {ours}: if they differ in how they "
+        "begin, say what to take off the file's, by config.init_prefix or --prefix"
     )
 
 
 def pretrained_variables(
     task: Task,
-    origin: str,
+    weights: Pretrained,
     *,
     variables: Any,
     prefix: str = "",
@@ -106,34 +112,22 @@ def pretrained_variables(
 
     Args:
       task: the task.
-      origin: folder of a run, whose best weights are taken; or of variables, as `jaxvision convert`
-        writes them; or a file of weights in torch's layout, or "hub:OWNER/NAME" for one of the
-        Hugging Face hub. No code of the run is imported.
+      weights: of `read_pretrained`.
       variables: of the task's network, for what the weights lack.
-      prefix: taken off the keys of such a file where they have it.
-      key_map: renames the keys of such a file; None: they keep their names.
+      prefix: taken off the keys of the weights where they have it.
+      key_map: renames the keys of the weights; None: they keep their names.
       reinit: patterns of variables that are not taken.
       freeze: patterns of the parameters that will not be trained.
       log: shows lines to the user: what is new, and perhaps frozen, and what was not taken.
     Raises:
-      InputError: there is no such run or file, or it has nothing in common with the task's network;
-        or a pattern matches nothing.
+      InputError: the weights have nothing in common with the task's network; or a pattern matches
+        nothing.
+      OptionError: no key begins with the prefix.
     """
-    path = _path(origin)
-    if prefix and (is_variables(path) or not _is_file(path)):
-        raise OptionError(
-            "init_prefix",
-            f"init_prefix is {prefix!r}, but {path} is no file in torch's layout, whose keys may "
-            "have a prefix: leave it out",
-        )
-    if is_variables(path):
-        weights = _Weights(restore_variables(path), str(path))
-    elif _is_file(path):
-        like = jax.eval_shape(task.init, jax.random.key(0))
-        weights = _weights_of_file(path, like, prefix, key_map)
-    else:
-        weights = _weights_of_run(path)
-    taken = transfer(variables, weights.variables, reinit=reinit)
+    check_prefix(prefix, weights)
+    like = jax.eval_shape(task.init, jax.random.key(0))
+    given, left = _by_name(weights, like, prefix, key_map)
+    taken = transfer(variables, given, reinit=reinit)
     rest = f"; new: {', '.join(taken.own)}" if taken.own else ""
     log(f"{len(taken.taken)} arrays are initialised from {weights.origin}{rest}")
     if taken.recolored:
@@ -141,6 +135,6 @@ def pretrained_variables(
     frozen = [name for name in taken.own if any(name_matches(name, x) for x in freeze)]
     if frozen:
         log(f"frozen, though new and at random: {', '.join(frozen)}")
-    if weights.left:
-        log(f"not taken from there: {', '.join(weights.left)}")
+    if left:
+        log(f"not taken from there: {', '.join(left)}")
     return taken.variables

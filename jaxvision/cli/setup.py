@@ -98,20 +98,35 @@ class Splits:
         return Cached(source) if self._data.cache else source
 
 
-def open_data(config: Any, *, split: str = "train", count: int | None = None) -> Splits:
+def open_data(config: Any) -> Splits:
     """The data of a config, which gets the names of the classes from them if it has none.
 
     Args:
       config: of the run.
-      split: whose records say the names.
-      count: of the classes whose labels are numbers without names, if the config does not say it.
 
     Raises:
       InputError: the data cannot be opened, or the config has another number of classes.
     """
-    splits, data = Splits(config), config.data
-    if "class_names" not in data:
-        return splits
+    splits = Splits(config)
+    if "class_names" in config.data:
+        name_classes(splits, config)
+    return splits
+
+
+def name_classes(
+    splits: Splits, config: Any, *, split: str = "train", count: int | None = None
+) -> None:
+    """Gives a config that has no names of the classes those of its data.
+
+    Args:
+      splits: of the data of the config.
+      config: gets the names.
+      split: whose records say them.
+      count: of classes whose labels are numbers without names, if the config does not say it.
+    Raises:
+      InputError: the data cannot be opened, or the config has another number of classes.
+    """
+    data = config.data
     if not data.class_names:
         source = splits.whole("train" if split == "validation" else split)
         names, count = tuple(source.class_names), data.get("num_classes") or count
@@ -129,7 +144,6 @@ def open_data(config: Any, *, split: str = "train", count: int | None = None) ->
             f"({listed(data.class_names)}): set config.data.num_classes={len(data.class_names)}, "
             "or leave it out"
         )
-    return splits
 
 
 def build(config: Any, *, code: Code | None = None, evaluation: bool = False) -> Built:
@@ -208,6 +222,7 @@ class Opened(NamedTuple):
       variables: of the network, of the best checkpoint.
       step: of that checkpoint; None: of weights that are no run's.
       in_python: whether the run was made in Python.
+      splits: of the data of the config, if they are open already.
     """
 
     config: ConfigDict
@@ -215,6 +230,15 @@ class Opened(NamedTuple):
     variables: Any
     step: int | None
     in_python: bool = False
+    splits: Splits | None = None
+
+    def records(self, split: str) -> Source:
+        """The records of a split of the data of the config.
+
+        Raises:
+          InputError: they cannot be opened.
+        """
+        return (self.splits or open_data(self.config)).open(split)
 
     @property
     def task(self) -> Task:

@@ -25,7 +25,7 @@ from jaxvision.cli import arguments, setup
 from jaxvision.cli.config import check_complete, find_config
 from jaxvision.cli.optimizers import phases_of_config
 from jaxvision.cli.options import option_paths, read_group
-from jaxvision.cli.pretrained import pretrained_variables
+from jaxvision.cli.pretrained import pretrained_variables, read_pretrained
 from jaxvision.cli.report import report
 from jaxvision.cli.run_options import BestOptions, RunOptions
 from jaxvision.cli.unused import check_used
@@ -147,7 +147,7 @@ def _pretrained(task: Task, options: RunOptions, workdir: pathlib.Path, tell: An
         return None
     return pretrained_variables(
         task,
-        options.init_from,
+        read_pretrained(options.init_from),
         variables=init_state(task, optax.identity(), options.seed).variables,
         prefix=options.init_prefix,
         reinit=options.reinit,

@@ -9,7 +9,7 @@ import pytest
 
 from jaxvision.cli import setup
 from jaxvision.cli.config import default_config
-from jaxvision.cli.pretrained import pretrained_variables
+from jaxvision.cli.pretrained import pretrained_variables, read_pretrained
 from jaxvision.engine import restore_weights
 from jaxvision.interop import (
     load_weights,
@@ -136,7 +136,8 @@ def test_a_classifiers_file_is_taken_by_a_network(tmp_path, task, name, fields, 
     built = setup.build(config).task
     own = random_values(jax.eval_shape(built.init, jax.random.key(0)))
     how = {"variables": own, "prefix": prefix, "log": lines.append}
-    params = pretrained_variables(built, str(tmp_path / "given.npz"), **how)["params"]
+    weights = read_pretrained(str(tmp_path / "given.npz"))
+    params = pretrained_variables(built, weights, **how)["params"]
     for layer, values in variables["params"].items():
         if layer.startswith("features") or task == "classification":
             found = params.get("backbone", params)[layer]

@@ -139,10 +139,15 @@ def test_the_commands_give_the_figures_of_python(name, folders, command, tmp_pat
     usual += [f"--config.model.{key}={value}" for key, value in case.fields.items()]
 
     source = case.source(folders, task)
-    split = "test" if name == "resnet20" else "train"
-    folder = folders["colors" if name == "resnet20" else "dense"]
+    records = [f"--data={folders['dense']}", "--split=train"]
+    names = []
+    if name == "resnet20":  # only the part that is evaluated is there
+        (tmp_path / "only").mkdir()
+        (tmp_path / "only" / "val").symlink_to(folders["colors"] / "test")
+        (tmp_path / "names.txt").write_text("sea\nfire\n")
+        records, names = ["--data=only", "--split=val"], ["--names=names.txt"]
+    evaluate = ["eval", *usual, *records, *names, "--out=report"]
     whole = "--config.data.validation_fraction=0.0"
-    evaluate = ["eval", *usual, f"--data={folder}", f"--split={split}", "--out=report"]
     result, _ = result_of(command, *evaluate, whole, "--config.batch_size=4")
     transform = TRANSFORMS[task.kind](task)
     expected = jaxvision.evaluate(task, variables, data.EvalLoader(source, transform, batch_size=4))
@@ -150,6 +155,11 @@ def test_the_commands_give_the_figures_of_python(name, folders, command, tmp_pat
         assert result[key] == pytest.approx(value, rel=1e-6), key
     assert result["variables_digest"]
     assert any((tmp_path / "report").iterdir())
+    if name == "resnet20":
+        table = (tmp_path / "report" / "classes_val.csv").read_text().splitlines()
+        assert [line.partition(",")[0] for line in table] == ["class", "sea", "fire"]
+        result_of(command, "features", *usual, *records, "--maps=c2", "--out=b.npz")
+        assert read_features(tmp_path / "b.npz").class_names == ("blue", "red")
 
     size = task.inputs.size[0]
     image = np.random.default_rng(1).integers(0, 256, (size, size, 3), np.uint8)

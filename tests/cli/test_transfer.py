@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from jaxvision.cli import setup
 from jaxvision.cli.config import find_config, load_config
 from jaxvision.cli.main import run
-from jaxvision.cli.pretrained import pretrained_variables
+from jaxvision.cli.pretrained import pretrained_variables, read_pretrained
 from jaxvision.engine import restore_weights
 from tests.cli.conftest import result_of
 
@@ -152,7 +152,7 @@ def test_a_classifier_of_fashion_starts_a_detector_and_a_unet(real_data, command
         task = setup.build(config).task
         own = jax.jit(task.init)(jax.random.key(0))
         variables = pretrained_variables(
-            task, str(tmp_path / "old"), variables=own, log=said.append
+            task, read_pretrained(str(tmp_path / "old")), variables=own, log=said.append
         )
         count = len(jax.tree.leaves(old)) - 2
         assert re.match(rf"{count} arrays are initialised from .*; new: ", said[0])

@@ -177,8 +177,8 @@ def _idx(options: ClassificationData, split: str) -> data.Source:
 
 
 def _folder(options: ClassificationData, split: str) -> data.Source:
-    names = options.class_names
-    if not names and split != "train":
+    names, parts = options.class_names, options.train_split.split("+")
+    if not names and split != "train" and any((options.folder / x).exists() for x in parts):
         names = data.ImageFolder(options.folder / options.train_split).class_names
     path = options.folder / options.own_split(split)
     how = {"grey": options.channels == 1, "complete": split == "train"}
