@@ -592,6 +592,7 @@ def test_what_cocos_json_must_not_repeat(tmp_path):
         (text.replace('"cat"', '"dog"'), "has two categories 'dog': give each its own name"),
         (text.replace('"iscrowd": 0', '"iscrowd": 0, "iscrowd": 1'), "has the key 'iscrowd' twice"),
         ("[" * 10**5, r"cannot be read \(nested too deeply\)"),
+        ("{" + "".join(f'"{key}": 1, ' for key in range(10**5)) + '"99999": 1}', "key '99999' tw"),
     ]:
         assert wrong != text
         file.write_text(wrong)

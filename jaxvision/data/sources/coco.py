@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxvision.core import InputError, one_line, reason_of
-from jaxvision.core.files import parse_json, read_text
+from jaxvision.core.files import first_twice, parse_json, read_text
 from jaxvision.data.sources.annotated import Annotation, Listing, Problem
-from jaxvision.data.sources.source import first_twice
 from jaxvision.ops import Polygons, RunLengths, decompress_counts
 
 COCO_CLASSES = (

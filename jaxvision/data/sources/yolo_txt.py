@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxvision.core import InputError, OptionError, one_line, reason_of
-from jaxvision.core.files import read_text
+from jaxvision.core.files import first_twice, read_text
 from jaxvision.data.sources.annotated import Annotation, Listing, Problem
 from jaxvision.data.sources.images import ImageError, image_size, images_below
-from jaxvision.data.sources.source import first_twice, lines_of, number_in
+from jaxvision.data.sources.source import lines_of, number_in
 
 
 def read_yolo(
