@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _LOOKED_AT = 64  # masks of a folder
 _THREADS = 4
+_FIX = "set binary to False if 255 is for pixels that do not count"
 
 Pair = tuple[pathlib.Path, pathlib.Path]
 """The files of an image and its mask."""
@@ -231,9 +232,6 @@ def find_binary(
         )
     _check_ignored(*next(iter(counts.items())), num_classes)
     return False
-
-
-_FIX = "set binary to False if 255 is for pixels that do not count"
 
 
 def _check_binary(names: str, num_classes: int | None) -> None:
