@@ -34,7 +34,7 @@ from jaxvision.cli.pretrained import (
     read_pretrained,
 )
 from jaxvision.core import InputError, Task, listed, lookup
-from jaxvision.core.files import read_text
+from jaxvision.data.sources.source import lines_of
 from jaxvision.engine import log
 from jaxvision.interop import KeyRules, class_count, from_state_dict, load_weights
 from jaxvision.models import (
@@ -289,10 +289,9 @@ def read_names(file: str) -> tuple[str, ...]:
       InputError: it cannot be read.
     """
     try:
-        lines = read_text(pathlib.Path(file).expanduser()).splitlines()
-    except (OSError, ValueError) as error:
-        raise InputError(f"--names={file} cannot be read: {error}") from error
-    return tuple(line.strip() for line in lines if line.strip())
+        return tuple(lines_of(pathlib.Path(file).expanduser()))
+    except InputError as error:  # it begins with the path
+        raise InputError(f"--names={error}") from error
 
 
 def _check(values: flags.FlagValues) -> None:

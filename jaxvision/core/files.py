@@ -4,6 +4,7 @@ What is read is a regular file: opening a named pipe would wait for ever. The si
 states is compared with the file and with the memory before the content is read.
 """
 
+import collections
 import contextlib
 import errno
 import json
@@ -11,12 +12,13 @@ import os
 import pathlib
 import stat
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import IO, Any
 
 import numpy as np
 
 from jaxvision.core.errors import InputError, one_line, reason_of
+from jaxvision.core.memory import check_free
 
 _FORMAT = np.lib.format
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -115,22 +117,6 @@ def check_plain(folder: pathlib.Path) -> None:
             check_regular(path)
 
 
-def check_memory(size: int) -> None:
-    """Raises ValueError if an array of so many bytes does not fit into the free memory."""
-    free = _free_memory()
-    if size > free:
-        raise ValueError(f"its header states {size} bytes, and the memory has {free} left")
-
-
-def _free_memory() -> int:
-    """Returns the bytes that are free; where the system does not say, those of the machine."""
-    try:
-        lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
-        return next(1024 * int(x.split()[1]) for x in lines if x.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
 def read_text(path: pathlib.Path) -> str:
     """Reads a text file in UTF-8, with or without a byte order mark.
 
@@ -143,6 +129,12 @@ def read_text(path: pathlib.Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8: {error.reason} at byte {error.start}") from error
+
+
+def first_twice(values: Iterable[Hashable]) -> Any:
+    """Returns the first value that is given twice; None if each is given once."""
+    counts = collections.Counter(values)
+    return next((value for value, count in counts.items() if count > 1), None)
 
 
 def parse_json(text: str) -> Any:
@@ -160,8 +152,7 @@ def parse_json(text: str) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        twice = first_twice(key for key, _ in pairs)
         raise ValueError(f"an object has the key {one_line(repr(twice), 50)} twice")
     return found
 
@@ -188,20 +179,27 @@ def read_npz(
             if len(entries) < len(file.infolist()):
                 raise ValueError("it has two arrays of one name")
             chosen = choose(list(entries))
-            check_memory(sum(entries[name].file_size for name in chosen))
-            return {name: _read_array(file, entries[name]) for name in chosen}
+            infos = {name: entries[name] for name in chosen}
+            for info in infos.values():
+                _check_entry(info)
+            check_free(path, sum(info.file_size for info in infos.values()))
+            return {name: _read_array(file, info) for name, info in infos.items()}
     except InputError:
         raise
     except Exception as error:  # a damaged header may lead to any error
         raise InputError(f"{path} cannot be read ({reason_of(error)}): {advice}") from error
 
 
-def _read_array(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    """Reads an array; its header is compared with the size of the entry before that is read."""
+def _check_entry(info: zipfile.ZipInfo) -> None:
+    """Raises ValueError if an array's entry cannot be read, or states more than it can hold."""
     if info.compress_type not in _COMPRESSIONS:
         raise ValueError(f"{info.filename} has an unsupported compression")
     if info.file_size > MOST_EXPANSION * info.compress_size:
         raise ValueError(f"{info.filename} is cut short: it cannot hold {info.file_size} bytes")
+
+
+def _read_array(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    """Reads an array; its header is compared with the size of the entry before that is read."""
     with file.open(info) as stream:
         version = _FORMAT.read_magic(stream)
         read = {

@@ -1,8 +1,9 @@
 """Whether arrays fit into the memory of the machine, before they are made."""
 
 import os
+import pathlib
 
-from jaxvision.core.errors import OptionError
+from jaxvision.core.errors import InputError, OptionError
 
 _UNKNOWN = 2**63
 
@@ -13,6 +14,15 @@ def machine_memory() -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # a system without these figures
         return _UNKNOWN
+
+
+def free_memory() -> int:
+    """Returns the bytes that are free; where the system does not say, those of the machine."""
+    try:
+        lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
+        return next(1024 * int(x.split()[1]) for x in lines if x.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return machine_memory()
 
 
 def in_gigabytes(count: float) -> str:
@@ -35,4 +45,19 @@ def check_memory(option: str, value: object, count: int, what: str) -> None:
             option,
             f"{option} is {value}: {what} {in_gigabytes(count)}, and this machine has "
             f"{in_gigabytes(memory)} of memory: give less",
+        )
+
+
+def check_free(path: pathlib.Path, count: int) -> None:
+    """Raises InputError if the arrays of a file do not fit into the memory that is free.
+
+    Args:
+      path: of the file, for the message.
+      count: bytes of the arrays.
+    """
+    free = free_memory()
+    if count > free:
+        raise InputError(
+            f"{path} needs {in_gigabytes(count)} of memory, and {in_gigabytes(free)} is free: end "
+            "other programs, or use a machine with more memory"
         )

@@ -198,6 +198,11 @@ def test_no_more_is_read_than_the_header_states(folder, content, problem):
     tracemalloc.stop()
 
 
+def test_what_does_not_fit_into_the_memory_is_not_called_damaged(folder, monkeypatch):
+    monkeypatch.setattr("jaxvision.core.memory.free_memory", lambda: 10)
+    assert re.search(r"gz needs 6e-08 GB of memory, and 1e-08 GB is free: end", error_of(folder))
+
+
 def test_images_without_pixels_are_refused(folder):
     (folder / IMAGES).write_bytes(gzip.compress(idx_bytes(np.zeros((5, 0, 3), np.uint8))))
     assert error_of(folder).endswith("has images of 3 x 0 pixels: give at least 1 x 1")

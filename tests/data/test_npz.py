@@ -205,8 +205,8 @@ def test_damaged_headers_are_clear_errors(tmp_path):
 
 def test_what_does_not_fit_into_the_memory_is_refused(write, monkeypatch):
     path = write(**USUAL)
-    monkeypatch.setattr("jaxvision.core.files._free_memory", lambda: 100)
-    with pytest.raises(InputError, match=r"states [0-9]+ bytes, and the memory has 100 left"):
+    monkeypatch.setattr("jaxvision.core.memory.free_memory", lambda: 100)
+    with pytest.raises(InputError, match=r"npz needs .* GB of memory, and 1e-07 GB is free: end"):
         Npz(path, "train")
 
 

@@ -560,7 +560,7 @@ def test_names_in_vocs_lists_may_have_spaces(voc):
         read_voc(voc, "train")
 
 
-def test_what_yolos_files_must_not_repeat_or_hold(yolo):
+def test_what_yolos_files_must_not_repeat_or_hold(yolo, caplog):
     label = yolo / "labels" / "train" / "a.txt"
     label.write_bytes("0 0.5 0.5 0.1 0.1 é".encode("latin-1"))
     (problem,) = read_yolo(yolo, "train").problems
@@ -570,8 +570,9 @@ def test_what_yolos_files_must_not_repeat_or_hold(yolo):
     assert "give 'class x y width height', in numbers" in problem.reason
     label.write_text("")
     (yolo / "train.txt").write_text("images/train/a.png\nimages/train/a.png\n")
-    with pytest.raises(InputError, match=r"train.txt names images/train/a.png twice: give each"):
-        read_yolo(yolo, "train")
+    assert [x.image.stem for x in read_yolo(yolo, "train").annotations] == ["a", "a"]
+    (warning,) = caplog.messages
+    assert "train.txt repeats 1 of its 2 lines" in warning
     (yolo / "train.txt").write_bytes(b"\xff\xfe\n")
     with pytest.raises(InputError, match=r"train.txt cannot be read \(not UTF-8"):
         read_yolo(yolo, "train")
@@ -589,11 +590,28 @@ def test_what_cocos_json_must_not_repeat(tmp_path):
     assert "annotation 100: there are two annotations with this id" in str(listing.problems[0])
     text = json.dumps(coco_content())
     for wrong, message in [
-        (text.replace('"cat"', '"dog"'), "has two categories 'dog': give each its own name"),
+        (text.replace('"cat"', '"dog"'), "of two categories 'dog', with the ids 3 and 17: give"),
         (text.replace('"iscrowd": 0', '"iscrowd": 0, "iscrowd": 1'), "has the key 'iscrowd' twice"),
         ("[" * 10**5, r"cannot be read \(nested too deeply\)"),
+        ("{" + "".join(f'"{key}": 1, ' for key in range(10**5)) + '"99999": 1}', "key '99999' tw"),
     ]:
         assert wrong != text
         file.write_text(wrong)
         with pytest.raises(InputError, match=message):
             read_coco(file, tmp_path / "images")
+
+
+@pytest.mark.parametrize("used", [3, 17, None])
+def test_a_category_that_coco_names_twice_is_the_annotated_one(tmp_path, used):
+    content = coco_content()
+    content["categories"] = [
+        {"id": 3, "name": "x"},
+        {"id": 9, "name": "y"},
+        {"id": 17, "name": "x"},
+    ]
+    content["annotations"] = [x for x in content["annotations"] if x["category_id"] == used]
+    listing = read_coco(write_coco(tmp_path, content), tmp_path / "images")
+    assert listing.class_names == (("x", "y") if used == 3 else ("y", "x"))
+    labels = np.concatenate([x.labels for x in listing.annotations])
+    assert {listing.class_names[label] for label in labels} == ({"x"} if used else set())
+    assert not listing.problems

@@ -181,34 +181,57 @@ def test_masks_of_0_and_255_are_binary_in_all_splits(tmp_path, caplog):
     assert "have only 0 and 255: 255 is taken for the second class" in caplog.text
     unread = MaskFolder(folder, "train", class_names=("no", "yes"), binary=False)
     np.testing.assert_array_equal(unread[9]["labels"], BINARY)
-    with pytest.raises(InputError, match="have only 0 and 255, but there are 3 class_names: give"):
+    with pytest.raises(OptionError, match=r"^binary is not set, .* 255, but there are 3 class_na"):
         MaskFolder(folder, "val", class_names=NAMES)
     with pytest.raises(OptionError, match="binary is True, but there are 3 class_names: give two"):
         MaskFolder(folder, "val", class_names=NAMES, binary=True)
 
 
 @pytest.mark.usefixtures("_few_looked_at")
-def test_a_label_that_binary_masks_lack_is_found_when_it_is_read(tmp_path):
+def test_one_mask_with_another_label_tells_that_255_does_not_count(tmp_path, caplog, monkeypatch):
     folder = write_masks(tmp_path, train=[BINARY] * 10)
     Image.fromarray(LABELS).save(folder / "masks" / "train" / "07.png")
     source = MaskFolder(folder, "train", class_names=("no", "yes"))
-    with pytest.raises(InputError, match=r"07.png .*it has the label 1.*binary=False if 255"):
-        source[7]
+    np.testing.assert_array_equal(source[0]["labels"], BINARY)
+    binary = MaskFolder(folder, "train", class_names=("no", "yes"), binary=True)
+    with pytest.raises(InputError, match=r"07.png has the label 1, but .*: give binary=F") as error:
+        binary[7]
+    assert "image" not in str(error.value)
+    assert not caplog.messages
+    # What was read is known, until a file changes.
+    monkeypatch.setattr("jaxvision.data.sources.mask_folders._count_file", None)
+    assert not MaskFolder(folder, "train", class_names=NAMES).binary
+    monkeypatch.undo()
+    Image.fromarray(BINARY).save(folder / "masks" / "train" / "07.png")
+    assert MaskFolder(folder, "train", class_names=("no", "yes")).binary
+
+
+IGNORING = np.full_like(BINARY, IGNORED)
 
 
 @pytest.mark.parametrize(
-    ("splits", "message"),
+    ("train", "test", "binary", "warning"),
     [
-        ({"train": [BINARY], "val": [LABELS]}, "train have only 0 and 255, and those of .*val oth"),
-        (
-            {"train": [HALF]},
-            "62% of the pixels of the masks of .*train are 255, which .*binary=Fal",
-        ),
+        (LABELS, IGNORING, False, None),  # no labels for the test, as in Cityscapes
+        (BINARY, IGNORING, True, "train have only 0 and 255: 255 is taken for the second class"),
+        (BINARY, LABELS, False, "train have only 0 and 255, and those of .*test other labels: 255"),
     ],
 )
-def test_what_255_means_must_be_clear(tmp_path, splits, message):
-    folder = write_masks(tmp_path, **splits)
-    with pytest.raises(InputError, match=message):
+def test_splits_are_read_alike(tmp_path, caplog, train, test, binary, warning):
+    folder = write_masks(tmp_path, train=[train], test=[test])
+    stray = folder / "masks" / "instances"  # without images
+    stray.mkdir()
+    Image.fromarray(BINARY + np.uint8(7)).save(stray / "00.png")
+    assert MaskFolder(folder, "train", class_names=("no", "yes")).binary is binary
+    assert len(caplog.messages) == (warning is not None)
+    assert re.search(warning or "", caplog.text)
+
+
+@pytest.mark.parametrize(("mask", "share"), [(HALF, 62), (IGNORING, 100)])
+def test_255_in_more_than_half_of_the_pixels_has_to_be_meant(tmp_path, mask, share):
+    folder = write_masks(tmp_path, train=[mask])
+    message = rf"^binary is not set, and {share}% of .*train are 255.*0 to 2; or set binary to Fal"
+    with pytest.raises(OptionError, match=message):
         MaskFolder(folder, "train", class_names=NAMES)
     assert MaskFolder(folder, "train", class_names=NAMES, binary=False).binary is False
 
@@ -228,5 +251,5 @@ def test_binary_masks_in_vocs_form(tmp_path):
     source = VocMasks(folder, "train", class_names=("no", "yes"))
     assert "a b" in source.where(0)
     np.testing.assert_array_equal(source[0]["labels"], BINARY > 0)
-    with pytest.raises(InputError, match="but there are 21 class_names"):
+    with pytest.raises(OptionError, match="but there are 21 class_names"):
         VocMasks(folder, "train")

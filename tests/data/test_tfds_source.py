@@ -13,7 +13,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from jaxvision.core import InputError
+from jaxvision.core import InputError, OptionError
 from jaxvision.data import Tfds
 from jaxvision.data.sources.tfds_source import TfdsBuilder
 
@@ -575,8 +575,12 @@ def test_masks_of_0_and_255_are_binary(tmp_path, values, binary, expected):
         )
     builder.download_and_prepare()
     if values == (0, 1, 2):
-        with pytest.raises(InputError, match=r"record .: it has the label 2, and others have only"):
+        with pytest.raises(InputError, match=r"record . has the label 2, but the masks are"):
             TfdsBuilder(builder, "train", kind="segmentation", binary=True)[0]
+    for given in (True, None) if values == (0, 255) else ():
+        how = {"binary": given, "class_names": ("a", "b", "c")}
+        with pytest.raises(OptionError, match=r"^binary is .* there are 3 class_names: give two"):
+            TfdsBuilder(builder, "train", kind="segmentation", **how)
     source = TfdsBuilder(builder, "train", kind="segmentation", binary=binary)
     assert np.unique(source[0]["labels"]).tolist() == expected
     np.testing.assert_array_equal(source.target(0)["labels"], source[0]["labels"])

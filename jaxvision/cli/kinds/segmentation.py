@@ -160,8 +160,9 @@ def _voc(options: SegmentationData, split: str) -> data.Source:
 def _tfds(options: SegmentationData, split: str) -> data.Source:
     if not options.name:
         raise OptionError("name", "name is not set: give a TFDS data set, such as oxford_iiit_pet")
-    how = {"dir": options.dir, "kind": "segmentation", "mask": options.mask}
-    return data.Tfds(options.name, options.own_split(split), binary=options.binary, **how)
+    masks = {"mask": options.mask, "binary": options.binary, "class_names": options.class_names}
+    how = {"dir": options.dir, "kind": "segmentation", **masks}
+    return data.Tfds(options.name, options.own_split(split), **how)
 
 
 def overlap_table(tables: Mapping[str, np.ndarray], class_names: Sequence[str]) -> str:

@@ -10,7 +10,6 @@ import numpy as np
 from jaxvision.core import InputError, one_line, reason_of
 from jaxvision.core.files import parse_json, read_text
 from jaxvision.data.sources.annotated import Annotation, Listing, Problem
-from jaxvision.data.sources.source import first_twice
 from jaxvision.ops import Polygons, RunLengths, decompress_counts
 
 COCO_CLASSES = (
@@ -49,19 +48,18 @@ def read_coco(file: pathlib.Path, images: pathlib.Path, *, masks: bool = False) 
       masks: read the objects' masks too, which need far more memory than all else.
     Returns:
       annotations by rising image id, those of images without objects too; labels follow the rising
-      category ids. `iscrowd` becomes `crowd`, `segmentation` the masks: polygons as they are, and
-      run-lengths, compressed or not. Where an object of an image has no `segmentation` (none, null
-      or an empty list), the image's masks are None; likewise `area`.
+      category ids. Of two categories of one name, that without annotations is left out. `iscrowd`
+      becomes `crowd`, `segmentation` the masks: polygons as they are, and run-lengths, compressed
+      or not. Where an object of an image has no `segmentation` (none, null or an empty list), the
+      image's masks are None; likewise `area`.
     Raises:
-      InputError: the file cannot be read or has another form.
+      InputError: the file cannot be read or has another form, or has annotations of two categories
+        of one name.
     """
     file, images = pathlib.Path(file), pathlib.Path(images)
     content = _load(file)
-    categories = {entry["id"]: entry["name"] for entry in content["categories"]}
-    twice = first_twice(categories.values())
-    if twice is not None:
-        raise InputError(f"{file} has two categories {one_line(twice)!r}: give each its own name")
-    labels = {category: label for label, category in enumerate(sorted(categories))}
+    categories = _categories(file, content)
+    labels = {category: label for label, category in enumerate(categories)}
     problems: list[Problem] = []
     objects: dict[int | str, list[_Object]] = {entry["id"]: [] for entry in content["images"]}
     bad, seen = set(), set()
@@ -86,8 +84,30 @@ def read_coco(file: pathlib.Path, images: pathlib.Path, *, masks: bool = False) 
         for entry in sorted(content["images"], key=lambda entry: entry["id"])
         if entry["id"] not in bad
     )
-    class_names = tuple(categories[category] for category in sorted(categories))
-    return Listing(annotations, class_names, tuple(problems))
+    return Listing(annotations, tuple(categories.values()), tuple(problems))
+
+
+def _categories(file: pathlib.Path, content: dict[str, Any]) -> dict[int | str, str]:
+    """Returns the names of the categories by rising id.
+
+    Exports may have a category twice, once without annotations, such as one above all others:
+    that one is left out. If no annotation has either, the first is left out.
+    """
+    ids: dict[str, list[int | str]] = {}
+    for entry in sorted(content["categories"], key=lambda entry: entry["id"]):
+        ids.setdefault(entry["name"], []).append(entry["id"])
+    given = [entry.get("category_id") for entry in content["annotations"]]
+    used = {category for category in given if type(category) in _IDS}
+    kept = {}
+    for name, same in ids.items():
+        annotated = [category for category in same if category in used]
+        if len(annotated) > 1:
+            raise InputError(
+                f"{file} has annotations of two categories {one_line(name)!r}, with the ids "
+                f"{_shown(annotated[0])} and {_shown(annotated[1])}: give each its own name"
+            )
+        kept[(annotated or same)[-1]] = name
+    return dict(sorted(kept.items()))
 
 
 def _load(file: pathlib.Path) -> dict[str, list[dict[str, Any]]]:

@@ -11,7 +11,8 @@ from typing import IO
 import numpy as np
 
 from jaxvision.core import InputError, reason_of
-from jaxvision.core.files import MOST_EXPANSION, check_memory, check_regular
+from jaxvision.core.files import MOST_EXPANSION, check_regular
+from jaxvision.core.memory import check_free
 from jaxvision.data.sources.arrays import Arrays
 from jaxvision.data.sources.source import as_path
 
@@ -35,7 +36,7 @@ def read_idx(path: pathlib.Path) -> np.ndarray:
       u8[...] of the dimensions in the file's header.
     Raises:
       InputError: there is no such file, it is not gzip or not idx, or it holds more or fewer bytes
-        than its header states.
+        than its header states, or does not fit into the memory.
     """
     try:
         check_regular(path)
@@ -44,7 +45,7 @@ def read_idx(path: pathlib.Path) -> np.ndarray:
             size, most = math.prod(shape), MOST_EXPANSION * path.stat().st_size
             if size > most:
                 raise ValueError(f"its header states {size} bytes, of which it cannot hold {most}")
-            check_memory(size)
+            check_free(path, size)
             content = file.read(size + 1)  # one more shows a file that is too long
     except InputError:
         raise

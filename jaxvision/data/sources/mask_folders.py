@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _LOOKED_AT = 64  # masks of a folder
 _THREADS = 4
+_FIX = "set binary to False if 255 is for pixels that do not count"
 
 Pair = tuple[pathlib.Path, pathlib.Path]
 """The files of an image and its mask."""
@@ -39,13 +40,13 @@ class _MaskedImages:
       name: of the data, for messages.
       pairs: of an image and its mask.
       class_names: of the labels 0, 1, ...
-      groups: name -> the masks of a part of the data, of all splits, from which `find_binary` finds
-        what 255 means.
+      groups: name -> the masks of a part of the data, the split's first, from which `find_binary`
+        finds what 255 means.
       binary: what 255 means; None: find it.
     Raises:
       InputError: a file cannot be read, or a mask has another size than its image; lists the first
-        problems. Or as for `find_binary`.
-      OptionError: `binary` is set, and there are not two classes.
+        problems.
+      OptionError: as for `find_binary`.
     """
 
     def __init__(
@@ -58,14 +59,7 @@ class _MaskedImages:
     ):
         refuse(name, _problems(pairs))
         self._pairs, self.class_names = tuple(pairs), tuple(class_names)
-        if binary and len(self.class_names) != 2:
-            raise OptionError(
-                "binary",
-                f"binary is True, but there are {len(self.class_names)} class_names: give two",
-            )
-        if binary is None:
-            binary = find_binary(groups, len(self.class_names))
-        self.binary = binary
+        self.binary = find_binary(binary, groups, len(self.class_names))
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -99,8 +93,9 @@ class MaskFolder(_MaskedImages):
       binary: what 255 means.
     Raises:
       InputError: there is no such folder, an image has no mask or one of another size, or a file
-        cannot be read; lists the first problems. What 255 means cannot be found.
-      OptionError: `binary` is set, and there are not two classes.
+        cannot be read; lists the first problems.
+      OptionError: masks are binary, and there are not two classes; or `binary` is None, and 255 is
+        more than half of the pixels of masks that are not binary.
     """
 
     def __init__(
@@ -113,13 +108,11 @@ class MaskFolder(_MaskedImages):
     ):
         folder = as_path(path)
         images, masks = folder / "images" / split, folder / "masks" / split
-        found = images_below(images)
-        if not found:
+        pairs = _pairs_of(images, masks)
+        if not pairs:
             raise InputError(f"no split {split!r}: there are no images in {images}")
-        pairs = [(p, (masks / p.relative_to(images)).with_suffix(".png")) for p in found]
-        groups = {}
-        if binary is None:
-            groups = {str(masks): [mask for _, mask in pairs], **_other_splits(masks)}
+        others = _other_splits(images, masks) if binary is None else {}
+        groups = {str(masks): [mask for _, mask in pairs], **others}
         super().__init__(f"{folder} {split}", pairs, class_names, groups, binary)
 
 
@@ -151,7 +144,7 @@ class VocMasks(_MaskedImages):
         masks = folder / "SegmentationClass"
         names = read_names(folder, "Segmentation", split, annotation=f"{masks.name}/{{}}.png")
         pairs = [(folder / "JPEGImages" / f"{name}.jpg", masks / f"{name}.png") for name in names]
-        groups = {str(masks): sorted(masks.glob("*.png"))}  # of all splits
+        groups = {str(masks): sorted(filter(os.path.isfile, masks.glob("*.png")))}  # of all splits
         classes = class_names or ("background", *VOC_CLASSES)
         super().__init__(f"{folder} {split}", pairs, classes, groups, binary)
 
@@ -166,94 +159,136 @@ def read_mask(path: pathlib.Path | str, *, binary: bool = False) -> np.ndarray:
     Returns:
       u8[H, W]; those of an image of 1 bit a pixel are 0 and 1.
     Raises:
-      ImageError: it cannot be read, has colours of its own, or is not binary.
+      ImageError: it cannot be read, or has colours of its own.
+      InputError: it has other labels than a binary mask.
     """
     with opened(path) as image:
-        labels, _ = _labels_of(image)
-        if binary and image.mode != "1":
-            labels = from_binary(labels)
-        return labels
+        labels, plain = _labels_of(image)
+    return from_binary(labels, str(path)) if binary and plain else labels
 
 
-def from_binary(labels: np.ndarray) -> np.ndarray:
-    """Returns labels, u8[H, W] of 0 and 1, of a mask of 0 and 255; raises ValueError for others."""
+def from_binary(labels: np.ndarray, where: str) -> np.ndarray:
+    """Returns the labels of a binary mask.
+
+    Args:
+      labels: u8[H, W] of 0 and 255.
+      where: names the mask in messages.
+    Returns:
+      u8[H, W] of 0 and 1.
+    Raises:
+      InputError: it has other labels.
+    """
     other = labels[(labels != 0) & (labels != IGNORED)]
     if other.size:
-        raise ValueError(
-            f"it has the label {other[0]}, and others have only 0 and 255: correct it, or give "
-            "binary=False if 255 is for pixels that do not count"
+        raise InputError(
+            f"{where} has the label {other[0]}, but the masks are read as binary ones, which have "
+            "only 0 and 255: give binary=False if 255 is for pixels that do not count"
         )
     return (labels == IGNORED).astype(np.uint8)
 
 
 def find_binary(
+    binary: bool | None,
     groups: Mapping[str, Sequence[Any]],
-    num_classes: int,
+    num_classes: int | None,
     *,
     count: Callable[[Any], np.ndarray] | None = None,
 ) -> bool:
     """Finds whether masks are binary: 255 is the second class, or is for pixels that do not count.
 
-    They are binary if they have only 0 and 255. Of each group `_LOOKED_AT` masks are read, spread
-    evenly, and more if these have only 0. Of binary ones, `read_mask` refuses other labels later.
+    They are binary if they have 0 and 255, and no mask of any group has another label: all groups
+    are read alike. Of each group `_LOOKED_AT` masks are read, spread evenly, and then as many more
+    until one has another label.
 
     Args:
-      groups: name -> masks of a part of the data. All parts must mean the same.
-      num_classes: labels run from 0 to one below.
+      binary: what is known; None: nothing.
+      groups: name -> masks of a part of the data, the part that is opened first.
+      num_classes: labels run from 0 to one below; None: not known.
       count: (mask) -> how many pixels have each label, i64[256]; None: masks are files.
     Raises:
-      InputError: the groups mean different things; binary masks are not of two classes; or of other
-        masks, more than half of the pixels are 255.
+      OptionError: binary masks are not of two classes; or `binary` is None, the masks are not
+        binary, and more than half of the pixels of the first group, as far as read, are 255.
     """
-    counts = {name: _count(masks, count or _count_file) for name, masks in groups.items()}
-    found = {name: _is_binary(of_labels) for name, of_labels in counts.items()}
-    binary, others = ([name for name, x in found.items() if x is kind] for kind in (True, False))
-    fix = "if 255 is for pixels that do not count, give binary=False"
-    if binary and others:
-        raise InputError(
-            f"the masks of {binary[0]} have only 0 and 255, and those of {others[0]} other labels: "
-            f"write all in one way; or {fix}"
-        )
-    if binary and num_classes != 2:
-        raise InputError(
-            f"the masks of {binary[0]} have only 0 and 255, but there are {num_classes} "
-            f"class_names: give two names; or {fix}"
-        )
-    for name in others:
-        ignored = counts[name][IGNORED] / counts[name].sum()
-        if ignored > 0.5:
-            raise InputError(
-                f"{ignored:.0%} of the pixels of the masks of {name} are 255, which are pixels "
-                f"that do not count: give each class its number from 0 to {num_classes - 1}; or "
-                "give binary=False if it is so"
+    if binary is not None:
+        if binary and num_classes not in (2, None):
+            raise OptionError(
+                "binary", f"binary is True, but there are {num_classes} class_names: give two"
             )
-    if binary:
-        _say_binary(listed(sorted(binary)))
-    return bool(binary)
+        return binary
+    counts: dict[str, np.ndarray] = {}
+    for name, masks in groups.items():
+        counts[name] = _count(masks, count) if count else _count_files(_states(masks))
+        if _has_others(counts[name]):
+            break
+    found = [name for name, x in counts.items() if x[0] and x[IGNORED] and not _has_others(x)]
+    others = [name for name, x in counts.items() if _has_others(x)]
+    if found and not others:
+        _check_binary(listed(sorted(found)), num_classes)
+        return True
+    if found:
+        _warn_once(
+            f"the masks of {found[0]} have only 0 and 255, and those of {others[0]} other labels: "
+            "255 is taken for pixels that do not count, in all"
+        )
+    _check_ignored(*next(iter(counts.items())), num_classes)
+    return False
+
+
+def _check_binary(names: str, num_classes: int | None) -> None:
+    """Raises OptionError unless there are two classes, and says what was found."""
+    if num_classes not in (2, None):
+        raise OptionError(
+            "binary",
+            f"binary is not set, and the masks of {names} have only 0 and 255, but there are "
+            f"{num_classes} class_names: give two names; or {_FIX}",
+        )
+    _warn_once(f"the masks of {names} have only 0 and 255: 255 is taken for the second class")
+
+
+def _check_ignored(name: str, counts: np.ndarray, num_classes: int | None) -> None:
+    """Raises OptionError if more than half of the pixels do not count."""
+    share = counts[IGNORED] / max(1, counts.sum())
+    if share > 0.5:
+        last = "the last" if num_classes is None else num_classes - 1
+        raise OptionError(
+            "binary",
+            f"binary is not set, and {share:.0%} of the pixels of the masks of {name} are 255, "
+            f"which would not count: give each class its number from 0 to {last}; or {_FIX}",
+        )
 
 
 @functools.cache  # once, not for each split
-def _say_binary(names: str) -> None:
-    log.warning("the masks of %s have only 0 and 255: 255 is taken for the second class", names)
+def _warn_once(message: str) -> None:
+    log.warning("%s", message)
 
 
-def _is_binary(counts: np.ndarray) -> bool | None:
-    """Returns whether masks with so many pixels of each label are binary; None: they may be."""
-    if counts[1:IGNORED].any():
-        return False
-    return True if counts[IGNORED] else None
+def _has_others(counts: np.ndarray) -> bool:
+    """Whether masks with so many pixels of each label have other labels than 0 and 255."""
+    return bool(counts[1:IGNORED].any())
 
 
 def _count(masks: Sequence[Any], count: Callable[[Any], np.ndarray]) -> np.ndarray:
-    """Counts the pixels of each label, i64[256], until one but 0 is found."""
+    """Counts the pixels of each label, i64[256], until one but 0 and 255 is found."""
     counts = np.zeros(256, np.int64)
     rounds = -(-len(masks) // _LOOKED_AT)
     with ThreadPoolExecutor(_THREADS) as threads:
         for start in range(rounds):
             counts += sum(threads.map(count, masks[start::rounds]))
-            if counts[1:].any():
+            if _has_others(counts):
                 break
     return counts
+
+
+@functools.lru_cache(maxsize=16)  # of folders: each split asks for those of all
+def _count_files(states: Sequence[tuple[pathlib.Path, int, int]]) -> np.ndarray:
+    """Counts the pixels of files, given as by `_states`, as `_count` does."""
+    return _count([path for path, *_ in states], _count_file)
+
+
+def _states(masks: Sequence[pathlib.Path]) -> Sequence[tuple[pathlib.Path, int, int]]:
+    """Returns files with what changes when they are written: time in ns, and size in bytes."""
+    found = [(path, path.stat()) for path in masks]
+    return tuple((path, stat.st_mtime_ns, stat.st_size) for path, stat in found)
 
 
 def _count_file(path: pathlib.Path) -> np.ndarray:
@@ -273,13 +308,19 @@ def _labels_of(image: Image.Image) -> tuple[np.ndarray, bool]:
     return np.asarray(image).astype(np.uint8), image.mode != "1"
 
 
-def _other_splits(masks: pathlib.Path) -> dict[str, list[pathlib.Path]]:
-    """Returns the masks of the other splits, by their folders."""
-    folders = [path for path in masks.parent.glob("*") if path.is_dir() and path != masks]
+def _pairs_of(images: pathlib.Path, masks: pathlib.Path) -> list[Pair]:
+    """Returns the images below a folder, with the masks that they should have."""
+    found = images_below(images)
+    return [(path, (masks / path.relative_to(images)).with_suffix(".png")) for path in found]
+
+
+def _other_splits(images: pathlib.Path, masks: pathlib.Path) -> dict[str, list[pathlib.Path]]:
+    """Returns the masks of the other splits that have images, by their folders."""
+    others = [path for path in images.parent.glob("*") if path.is_dir() and not is_hidden(path)]
+    splits = [(path, masks.with_name(path.name)) for path in sorted(others) if path != images]
     return {
-        str(path): [file for file in images_below(path) if file.suffix == ".png"]
-        for path in sorted(folders)
-        if not is_hidden(path)
+        str(other): [mask for _, mask in _pairs_of(path, other) if mask.is_file()]
+        for path, other in splits
     }
 
 

@@ -1,10 +1,9 @@
 """The contract of a data source, and what all sources share."""
 
-import collections
 import math
 import pathlib
 import re
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -88,12 +87,6 @@ def as_path(path: Any, what: str = "folder") -> pathlib.Path:
     if not path:
         raise OptionError("path", f"path is {path!r}: give the {what} of the data")
     return pathlib.Path(path).expanduser()
-
-
-def first_twice(values: Iterable[Hashable]) -> Any:
-    """Returns the first value that is given twice; None if each is given once."""
-    counts = collections.Counter(values)
-    return next((value for value, count in counts.items() if count > 1), None)
 
 
 def number_in(text: str) -> float:

@@ -6,7 +6,7 @@ import io
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -201,7 +201,13 @@ class _Detection:
 
 class _Segmentation:
     def __init__(
-        self, builder: tfds.core.DatasetBuilder, split: str, *, mask: str, binary: bool | None
+        self,
+        builder: tfds.core.DatasetBuilder,
+        split: str,
+        *,
+        mask: str,
+        binary: bool | None,
+        class_names: Sequence[str],
     ):
         features = dict(builder.info.features.items())
         if "image" not in features or mask not in features:
@@ -210,13 +216,11 @@ class _Segmentation:
                 f"mask is {mask!r}, but TFDS data set {builder.name!r} has no image and such a "
                 f"mask: it has {', '.join(sorted(features))}",
             )
-        self.class_names = ()
+        self.class_names = tuple(class_names)
         self._mask = mask
         self._records = _Records(builder, split, ["image", mask])
-        self._binary = bool(binary)
-        if binary is None:
-            groups = {f"{builder.name} {split}": range(len(self._records))}
-            self._binary = find_binary(groups, 2, count=self._count)
+        groups = {f"{builder.name} {split}": range(len(self._records))}
+        self._binary = find_binary(binary, groups, len(class_names) or None, count=self._count)
 
     def record(self, index: int) -> Record:
         record = self._records.read(index)
@@ -228,10 +232,7 @@ class _Segmentation:
         return {"labels": self._labels(index, record[self._mask][:, :, 0])}
 
     def _labels(self, index: int, labels: np.ndarray) -> np.ndarray:
-        try:
-            return from_binary(labels) if self._binary else labels
-        except ValueError as error:
-            raise InputError(f"{self._records.where(index)}: {error}") from error
+        return from_binary(labels, self._records.where(index)) if self._binary else labels
 
     def _count(self, index: int) -> np.ndarray:
         labels = self._records.read(index, headers=["image"])[self._mask]
@@ -243,7 +244,7 @@ KINDS = {
     "detection": _Detection,
     "segmentation": _Segmentation,
 }
-"""Kind of a data set -> (builder, split, *, mask, binary) -> what reads its records."""
+"""Kind of a data set -> (builder, split, *, mask, binary, class_names) -> what reads it."""
 
 
 class TfdsBuilder:
@@ -252,7 +253,7 @@ class TfdsBuilder:
     Args:
       builder: the data set, prepared as ArrayRecord.
       split: a TFDS split, such as "test" or "train[:90%]".
-      kind, mask, binary: as for `Tfds`.
+      kind, mask, binary, class_names: as for `Tfds`.
 
     Attributes and errors are those of `Tfds`.
     """
@@ -265,10 +266,12 @@ class TfdsBuilder:
         kind: str = "classification",
         mask: str = "segmentation_mask",
         binary: bool | None = None,
+        class_names: Sequence[str] = (),
     ):
         make = lookup(KINDS, kind, "kind")
         _check_prepared(builder)
-        self._kind: _Kind = make(builder, split, mask=mask, binary=binary)
+        how = {"mask": mask, "binary": binary, "class_names": class_names}
+        self._kind: _Kind = make(builder, split, **how)
         self._records = self._kind._records
 
     @property
@@ -314,6 +317,7 @@ class Tfds(TfdsBuilder):
       kind: "classification", "detection" or "segmentation".
       mask: key of the mask, for segmentation.
       binary: what 255 means in masks, as for `MaskFolder`.
+      class_names: of the labels of masks, which TFDS does not know; () if they are not known.
 
     Attributes:
       class_names: of the labels, where the data set names or numbers them; else ().
@@ -332,9 +336,11 @@ class Tfds(TfdsBuilder):
         kind: str = "classification",
         mask: str = "segmentation_mask",
         binary: bool | None = None,
+        class_names: Sequence[str] = (),
     ):
         builder = _builder(name, tfds_folder(dir))
-        super().__init__(builder, split, kind=kind, mask=mask, binary=binary)
+        how = {"mask": mask, "binary": binary, "class_names": class_names}
+        super().__init__(builder, split, kind=kind, **how)
 
 
 def _names(label: Any) -> tuple[str, ...]:

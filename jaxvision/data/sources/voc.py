@@ -12,9 +12,9 @@ import numpy as np
 from defusedxml import ElementTree
 
 from jaxvision.core import InputError, listed, one_line, reason_of
-from jaxvision.core.files import check_regular, read_text
+from jaxvision.core.files import check_regular, first_twice, read_text
 from jaxvision.data.sources.annotated import Annotation, Listing, Problem
-from jaxvision.data.sources.source import first_twice, number_in
+from jaxvision.data.sources.source import number_in
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),

@@ -1,5 +1,6 @@
 """YOLO's text files: a file for each image, with a line for each object."""
 
+import logging
 import os
 import pathlib
 from collections.abc import Sequence
@@ -7,10 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxvision.core import InputError, OptionError, one_line, reason_of
-from jaxvision.core.files import read_text
+from jaxvision.core.files import first_twice, read_text
 from jaxvision.data.sources.annotated import Annotation, Listing, Problem
 from jaxvision.data.sources.images import ImageError, image_size, images_below
-from jaxvision.data.sources.source import first_twice, lines_of, number_in
+from jaxvision.data.sources.source import lines_of, number_in
+
+log = logging.getLogger(__name__)
 
 
 def read_yolo(
@@ -22,14 +25,16 @@ def read_yolo(
     fractions of the upright image's width and height. An image without objects has an empty file.
 
     Args:
-      folder: with {split}.txt, a line with an image's path for each, relative to the folder; or
-        with images/{split}/. The labels of images/.../NAME.jpg are in labels/.../NAME.txt.
+      folder: with {split}.txt, a line with an image's path for each, relative to the folder (given
+        again, it is read as often); or with images/{split}/. The labels of images/.../NAME.jpg are
+        in labels/.../NAME.txt.
       split: "train", "val", ...
       class_names: of the numbers; None: the lines of the folder's classes.txt or obj.names.
     Returns:
       annotations in the list's order, or sorted by the images' names.
     Raises:
-      InputError: there are no images; or a list cannot be read, or has a line twice.
+      InputError: there are no images; a list cannot be read; or the file of class names has a line
+        twice.
       OptionError: there are no class names.
     """
     folder = pathlib.Path(folder)
@@ -65,9 +70,12 @@ def _images(folder: pathlib.Path, split: str) -> list[pathlib.Path]:
     file, images = folder / f"{split}.txt", folder / "images" / split
     if file.is_file():
         lines = lines_of(file)
-        twice = first_twice(lines)
-        if twice is not None:
-            raise InputError(f"{file} names {one_line(twice)} twice: give each image once")
+        repeated = len(lines) - len(set(lines))
+        if repeated:
+            log.warning(
+                "%s repeats %d of its %d lines: an image is read as often as it is named",
+                *(file, repeated, len(lines)),
+            )
         found = [folder / line for line in lines]
     else:
         found = images_below(images)
