@@ -121,7 +121,7 @@ def _live_as_long_as_the_parent(worker: int, workers: int) -> None:
     """Lets a worker process end with the process that it reads for, and not before.
 
     Ctrl-C and schedulers signal workers too, while a training still needs batches to stop after a
-    step. Grain stops its workers without signals.
+    step. Grain stops its workers without these signals. One that still starts is ended by them.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
