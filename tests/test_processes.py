@@ -49,6 +49,7 @@ def start(data_dir):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            process_group=0,
             env={**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)},
         )
         processes.append(started)
@@ -179,8 +180,18 @@ def test_a_signal_before_training_ends_the_process_at_once(start, tmp_path, name
     begun = time.monotonic()
     _, err = finish(process, 128 + number)
     assert time.monotonic() - begun < 2
-    assert re.fullmatch(r"(interrupted|asked to stop): nothing is lost, .*\n", err)
+    assert re.fullmatch(r"(interrupted|asked to stop): the same command resumes .*\n", err)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_ctrl_c_for_the_worker_processes_too_saves(start, tmp_path):
+    process = start(tmp_path, "--config.data.workers=1")
+    wait_for_step([process], tmp_path, 9)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = finish(process, 128 + signal.SIGINT)
+    assert "stopping after this step" in err
+    assert (tmp_path / "checkpoints" / str(len(lines_of(tmp_path)))).is_dir()
 
 
 def result_of(capsys, *arguments):

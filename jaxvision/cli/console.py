@@ -35,10 +35,10 @@ def _end(number: int, frame: FrameType | None, advice: str = "") -> None:
     """Ends this process and those that read data for it."""
     if "multiprocessing" in sys.modules:
         for process in sys.modules["multiprocessing"].active_children():
-            process.terminate()
+            process.kill()  # they ignore SIGTERM
     os.write(2, f"{_REASONS[number]}{advice}\n".encode())
     os._exit(128 + number)
 
 
 def _end_and_resume(number: int, frame: FrameType | None) -> None:
-    _end(number, frame, ": nothing is lost, the same command goes on")
+    _end(number, frame, ": the same command resumes from the last checkpoint, if there is one")

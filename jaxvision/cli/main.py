@@ -18,6 +18,7 @@ jaxvision COMMAND --help                                  help for one command
 import contextlib
 import logging
 import os
+import select
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -104,8 +105,11 @@ def _run(command: str, argv: list[str]) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        raise
+    except BrokenPipeError as error:
+        if _nobody_reads():
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except NoRoomError as error:
         print(f"error: {error}{resumes}", file=sys.stderr)
         return 1
@@ -134,6 +138,15 @@ def _quiet_threads() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = shown
+
+
+def _nobody_reads() -> bool:
+    """Whether the other end of stdout or stderr is closed: a broken pipe may be another one."""
+    poll = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # a stream without a descriptor
+            poll.register(stream, 0)
+    return bool(poll.poll(0))
 
 
 def _discard_output() -> None:

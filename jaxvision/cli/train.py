@@ -7,10 +7,11 @@
 
 The workdir gets run.json, checkpoints, metrics.jsonl, TensorBoard events, curves.png, and the
 tables and pictures of the evaluation on the test split, which `eval --help` lists. The same command
-again resumes the run, or reports its result if it is finished. On SIGTERM or Ctrl-C the run is
-saved after the step, and the exit code is 143 or 130. The last line on stdout is the result, as
-JSON: the metrics of the best checkpoint, `steps` and `state_digest` of the last step, and
-`variables_digest` of the evaluated variables, which eval prints too.
+again resumes the run, or reports its result if it is finished. On SIGTERM, and with one process
+on Ctrl-C, the run is saved after the step, and the exit code is 143 or 130. Several processes that
+Ctrl-C stops resume from their last checkpoint. The last line on stdout is the result, as JSON: the
+metrics of the best checkpoint, `steps` and `state_digest` of the last step, and `variables_digest`
+of the evaluated variables, which eval prints too.
 """
 
 import json
@@ -22,7 +23,7 @@ import jax
 import optax
 
 from jaxvision.cli import arguments, setup
-from jaxvision.cli.config import check_complete, find_config
+from jaxvision.cli.config import check_complete, default_config, find_config
 from jaxvision.cli.optimizers import phases_of_config
 from jaxvision.cli.options import option_paths, read_group
 from jaxvision.cli.pretrained import pretrained_variables, read_pretrained
@@ -89,9 +90,10 @@ def main(argv: list[str]) -> int:
     if config.data.validation_fraction:
         validation = setup.eval_data(config, built, splits.open("validation"))
     else:
+        vain = config.best != default_config(config.task).best
         tell(
-            "config.data.validation_fraction is 0: nothing is evaluated in training, the last "
-            "checkpoint is the best one, and config.best is not used"
+            "config.data.validation_fraction is 0: nothing is evaluated in training, and the last "
+            f"checkpoint is evaluated after it{'; config.best is not used' if vain else ''}"
         )
     # Before training, not after it: is there anything to test on?
     records = splits.open("test")

@@ -21,6 +21,7 @@ SOURCES = {
     "first_pixel": ("voc",),
     "drop_bad": ("voc", "coco", "yolo", "tfds"),
     "masks": ("voc", "coco", "yolo"),
+    "binary": ("folder", "voc", "tfds"),
 }
 """Key of the data that only some sources read -> those sources."""
 
@@ -29,6 +30,7 @@ EMBEDDED = ("digits", "scenes")
 
 _CHOICES = {
     **{f"data.{key}": ("data.source", sources) for key, sources in SOURCES.items()},
+    "data.difficult": ("data.source", ("voc", "tfds")),  # whose annotations may say so
     "optimizer.momentum": ("optimizer.name", ("sgd",)),
     "optimizer.nesterov": ("optimizer.name", ("sgd",)),
     "optimizer.b1": ("optimizer.name", ("adam", "adamw")),

@@ -347,7 +347,8 @@ def fit(
       DamagedError: the workdir has checkpoints, but no sound one.
       NonFiniteError: the loss, a metric, the gradient or a parameter is NaN or infinite; names
         the last checkpoint.
-      KeyboardInterrupt: Ctrl-C; in a workdir the state after the step is saved first.
+      KeyboardInterrupt: Ctrl-C; in a workdir one process saves the state after the step first, and
+        several finish a save that is under way.
     """
     writes = jax.process_index() == 0
     if log is None:

@@ -319,8 +319,9 @@ def claim(
 def _compared(run: Mapping[str, JSON], names: Sequence[str]) -> dict[str, JSON]:
     """The leaves of parts of a run that have to be the same, by their paths.
 
-    The digests of sources are compared as "code". A run of an earlier version lacks later options,
-    which are None where they are not given.
+    The digests of sources are compared as "code". Options that are None are left out: a run that
+    was begun before there was such an option resumes. One begun before an option with another
+    default does not.
     """
     parts = flat({name: run[name] for name in names})
     return {

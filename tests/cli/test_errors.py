@@ -362,6 +362,14 @@ def test_output_that_nobody_reads_is_no_error(monkeypatch, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_another_broken_pipe_is_an_error(monkeypatch, command):
+    def download(argv):
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    monkeypatch.setitem(cli.COMMANDS, "models", download)
+    assert command("models") == (1, "", "error: [Errno 32] Broken pipe\n")
+
+
 @pytest.mark.parametrize(("arguments", "code"), [(["eval"], 2), (["evil"], 2), (["eval", "-h"], 0)])
 def test_the_console_script_ends_with_the_code_of_its_command(arguments, code, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["jaxvision", *arguments])

@@ -41,6 +41,8 @@ def check(config, *arguments):
         ("fashion_mnist_resnet20", ["data.test_split=x"], "data.test_split is set, but the source"),
         ("photos_dncnn", ["data.dir=x"], "data.dir is set, but the source photographs does not"),
         ("scenes_unet", ["data.mask=x"], "data.mask is set, .* set config.data.source to tfds"),
+        ("scenes_unet", ["data.binary=True"], "data.binary is set, .* to folder or voc or tfds"),
+        ("coco_yolov3", ["data.difficult"], "data.difficult is set, .* to voc or tfds"),
         ("coco_yolov3", ["data.first_pixel=0"], "data.first_pixel is set, but the source coco"),
         (
             "digits_lenet5",

@@ -167,7 +167,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(whole, tmp_path, after):
 
 
 @pytest.mark.parametrize("number", slow_but([signal.SIGINT, signal.SIGTERM], [signal.SIGINT]))
-def test_a_run_that_is_asked_to_stop_is_saved_and_resumes(whole_small, tmp_path, number):
+def test_a_run_that_is_asked_to_stop_is_saved_and_resumes(whole_small, tmp_path, number, capfd):
     handlers = [signal.getsignal(x) for x in (signal.SIGINT, signal.SIGTERM)]
     stream = Acting(SMALL_BATCHES, 6, partial(signal.raise_signal, number))
     if number == signal.SIGINT:
@@ -176,6 +176,7 @@ def test_a_run_that_is_asked_to_stop_is_saved_and_resumes(whole_small, tmp_path,
     else:
         assert not run_small(tmp_path, stream=stream).finished
     assert [signal.getsignal(x) for x in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert capfd.readouterr().err.count("stopping after this step") == 1
     saved = max(int(path.name) for path in (tmp_path / "checkpoints").glob("[0-9]*"))
     assert 4 < saved < 8, "between two evaluations"
     said = []

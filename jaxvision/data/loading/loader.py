@@ -6,7 +6,11 @@ threads, workers, processes and devices.
 """
 
 import functools
+import multiprocessing
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -113,6 +117,22 @@ class _EvalBatches:
         return _batch(examples, len(places), self.batch_size)
 
 
+def _live_as_long_as_the_parent(worker: int, workers: int) -> None:
+    """Lets a worker process end with the process that it reads for, and not before.
+
+    Ctrl-C and schedulers signal workers too, while a training still needs batches to stop after a
+    step. Grain stops its workers without these signals. One that still starts is ended by them.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
 def _read(batches: Callable[[int], Any], start: int, stop: int, read: ReadOptions) -> Iterator[Any]:
     stream = (
         grain.MapDataset.range(start, stop)
@@ -124,7 +144,8 @@ def _read(batches: Callable[[int], Any], start: int, stop: int, read: ReadOption
     if read.workers:
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags
-        stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=read.workers))
+        options = grain.MultiprocessingOptions(num_workers=read.workers)
+        stream = stream.mp_prefetch(options, worker_init_fn=_live_as_long_as_the_parent)
     return iter(stream)
 
 
