@@ -2,7 +2,7 @@
 
 import inspect
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -143,7 +143,7 @@ class Kind:
     table: Callable[[Mapping[str, np.ndarray], Sequence[str]], str] | None = None
     pictures: Callable[["Shown"], list[dict[str, np.ndarray]]] | None = None
     page: str = "predictions"
-    csv: Callable[["Shown"], Mapping[str, Sequence[Sequence[Any]]]] | None = None
+    csv: Callable[["Shown"], Mapping[str, Iterable[Sequence[Any]]]] | None = None
     figures: Callable[[Mapping[str, np.ndarray], Sequence[str]], Mapping[str, Any]] | None = None
     results: Callable[..., Result] | None = None
     options: tuple[str, ...] = ()
