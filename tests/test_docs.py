@@ -152,3 +152,19 @@ def test_the_page_on_weights_names_configs_keys_and_commands_that_exist():
     for group in {key.partition(".")[0] for key in re.findall(r"config\.(\w+)[. =]", text)}:
         assert any(group in default_config(task) for task in KINDS)
     assert set(re.findall(r"^\$ jaxvision (\S+)", text, re.MULTILINE)) <= COMMANDS.keys()
+
+
+def test_the_rules_for_dncnn_on_the_page_on_weights_rename_all_keys():
+    text = (DOCS / "weights.md").read_text()
+    (depth, rules) = re.search(r"model\.depth=(\d+) --key-map='(0=\S+)'", text).groups()
+    model = create_model("dncnn_s", depth=int(depth), width=2)
+    like = random_variables(model, np.zeros((1, 8, 8, 1), np.float32))
+    of_place = {"conv1": "0", "conv2": "2", "bn2": "3", "conv3": "5"}
+    theirs = {
+        f"{of_place[layer]}.{leaf}": array
+        for key, array in interop.to_state_dict(like).items()
+        for layer, leaf in [key.split(".")]
+    }
+    key_map = interop.KeyRules([tuple(rule.split("=")) for rule in rules.split(",")])
+    read = interop.from_state_dict(theirs, like, key_map=key_map)
+    jax.tree.map(np.testing.assert_array_equal, read, like)

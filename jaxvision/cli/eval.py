@@ -16,7 +16,8 @@ run, or that of --out (for classifiers, SPLIT stands for the split):
 
   classes_SPLIT.csv      images, precision, recall and F1 score of each class
   confusions_SPLIT.csv   how often each class was taken for each; drawn in confusions_SPLIT.png, of
-                         more than 30 classes the pairs that are confused most often
+                         more than 30 classes the pairs that are confused most often; of more than
+                         2,000 classes there is no such table
   calibration_SPLIT.csv  the accuracy at each confidence; drawn in calibration_SPLIT.png
   mistakes_SPLIT.csv     all mistakes, the most confident one first, and mistakes_SPLIT.png, the
                          first of them

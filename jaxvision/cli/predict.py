@@ -53,7 +53,7 @@ from jaxvision.cli import arguments, network
 from jaxvision.cli.kinds import KINDS, Kind, Result
 from jaxvision.cli.options import flag_errors
 from jaxvision.cli.predictions import Predictions
-from jaxvision.core import InputError, Task, check_range, lookup
+from jaxvision.core import InputError, Task, check_range, listed, lookup
 from jaxvision.data import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoFrames
 from jaxvision.data.video import import_av
 from jaxvision.interop import read_cfg, read_weights
@@ -87,6 +87,7 @@ def main(argv: list[str]) -> int:
     if any(map(_is_video, paths)):
         import_av()  # before anything is predicted
     model = _model(values)
+    _check_used(values, model.kind)
     out = pathlib.Path(values.out).expanduser()
     places = {
         path: [out / pattern.format(name) for pattern in _patterns(path, model.kind)]
@@ -249,16 +250,29 @@ def _check_apart(files: Iterable[Sequence[pathlib.Path]], paths: Iterable[pathli
             raise InputError(f"{file} is one of the images: give another folder as --out")
 
 
+def _check_used(values: flags.FlagValues, kind: Kind) -> None:
+    """Raises InputError if a flag was given that only other kinds of tasks use."""
+    users: dict[str, list[str]] = {}
+    for each in KINDS.values():
+        for flag in (*each.options, *each.decode):
+            users.setdefault(flag, []).append(each.name)
+    for flag, names in users.items():
+        if values[flag].present and kind.name not in names:
+            raise InputError(
+                f"--{flag} is for {listed(names)}, but the model is for {kind.name}: leave it out"
+            )
+
+
+def _decoding(values: flags.FlagValues, kind: Kind) -> dict[str, Any]:
+    """The options of a kind's decoding that the flags set."""
+    return {option: values[flag].value for flag, option in kind.decode.items()}
+
+
 def _model(values: flags.FlagValues) -> _Model:
     """What the flags say predicts."""
     if values.cfg:
         return _of_darknet(values)
-    decode = {
-        "score_threshold": values.score,
-        "iou_threshold": values.iou,
-        "max_detections": values.most,
-    }
-    opened = network.open_network(values, decode=decode)
+    opened = network.open_network(values, decode=_decoding(values, KINDS["detection"]))
     network.log_network(values, opened)
     return _Model(lookup(KINDS, opened.task.kind, "task"), opened.task, opened.variables)
 
@@ -270,14 +284,13 @@ def _of_darknet(values: flags.FlagValues) -> _Model:
     for name in ("workdir", "model", "config", "prefix", "key_map", "trust_code"):
         if name in values and values[name].value:
             raise InputError(f"--{name} does not go with --cfg: leave one of them out")
+    kind = KINDS["detection"]
     description = read_cfg(pathlib.Path(values.cfg).expanduser())
     with flag_errors(class_names="names"):
         task = darknet_task(
             description,
             class_names=network.read_names(values.names),
-            score_threshold=values.score,
-            iou_threshold=values.iou,
-            max_detections=values.most,
+            **_decoding(values, kind),
         )
     variables = read_weights(pathlib.Path(values.weights).expanduser(), description)
-    return _Model(KINDS["detection"], task, variables)
+    return _Model(kind, task, variables)

@@ -101,7 +101,7 @@ class VideoFrames:
         av, index, shape = import_av(), 0, None
         try:
             with _opened(av, self.path) as container:
-                for frame in _decoded(av, container):
+                for frame in _decoded(av, container, self.path):
                     # FFmpeg gives the angle counterclockwise, as numpy does.
                     image = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
                     shape = shape or image.shape
@@ -137,13 +137,13 @@ def import_av() -> Any:
     return av
 
 
-def _opened(av: Any, path: Path) -> Any:
+def _opened(av: Any, path: Path, **options: str) -> Any:
     # The absolute path is never taken for an address, and nothing but the file is opened.
-    options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
+    options |= {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
     return av.open(str(path.absolute()), options=options)
 
 
-def _decoded(av: Any, container: Any) -> Iterator[Any]:
+def _decoded(av: Any, container: Any, path: Path) -> Iterator[Any]:
     """Decodes the frames; at damage, first those that the decoder still holds."""
     stream = container.streams.video[0]
     packets = 0
@@ -158,9 +158,18 @@ def _decoded(av: Any, container: Any) -> Iterator[Any]:
             held = []
         yield from held
         raise damage
-    # The index of an MP4 counts the packets, of which a file that was cut off has fewer.
+    # The index of an MP4 counts the packets, of which a file that was cut off has fewer. Of a file
+    # that was trimmed by its edit list, FFmpeg leaves out those that are not shown.
     if "mp4" in container.format.name and packets < stream.frames:
-        raise ValueError(f"the file is cut off: it has {packets} of {stream.frames} frames")
+        packets = _packets(av, path)
+        if packets < stream.frames:
+            raise ValueError(f"the file is cut off: it has {packets} of {stream.frames} frames")
+
+
+def _packets(av: Any, path: Path) -> int:
+    """Counts the packets of an MP4, with those that its edit list leaves out."""
+    with _opened(av, path, ignore_editlist="1") as container:
+        return sum(packet.size > 0 for packet in container.demux(video=0))
 
 
 def _reason(error: Exception) -> str:

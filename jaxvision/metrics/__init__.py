@@ -12,7 +12,9 @@ from jaxvision.metrics.classification import (
     ClassScores,
     calibration,
     class_scores,
+    confused_pairs,
     count_confusions,
+    scores_of_classes,
     top_k_accuracy,
 )
 from jaxvision.metrics.coco import CocoResult, coco_average_precision
@@ -40,6 +42,7 @@ __all__ = [
     "calibration",
     "class_scores",
     "coco_average_precision",
+    "confused_pairs",
     "confusion_matrix",
     "count_confusions",
     "dice_score",
@@ -49,6 +52,7 @@ __all__ = [
     "psnr",
     "roc_auc",
     "score_histogram",
+    "scores_of_classes",
     "ssim",
     "top_k_accuracy",
     "voc_average_precision",

@@ -58,12 +58,32 @@ def count_confusions(labels: Any, predicted: Any, *, num_classes: int) -> np.nda
     Raises:
       ValueError: num_classes is less than 1.
     """
-    check_range("num_classes", num_classes, least=1)
-    labels, predicted = _columns(labels=(labels, np.integer), predicted=(predicted, np.integer))
-    counted = _is_class(labels, num_classes) & _is_class(predicted, num_classes)
-    cells = num_classes * labels[counted].astype(np.int64) + predicted[counted]
-    counts = np.bincount(cells, minlength=num_classes**2)
-    return counts.reshape(num_classes, num_classes).astype(np.int64)
+    labels, predicted = _counted(labels, predicted, num_classes)
+    counts = np.bincount(num_classes * labels + predicted, minlength=num_classes**2)
+    return counts.reshape(num_classes, num_classes).astype(np.int64, copy=False)
+
+
+def confused_pairs(labels: Any, predicted: Any, *, num_classes: int) -> np.ndarray:
+    """Counts the pairs of different classes of which one was given for the other; on the host.
+
+    They are what `count_confusions` has beside its diagonal and above 0, without the matrix, which
+    many classes make large.
+
+    Args:
+      labels: int[N], the true classes.
+      predicted: int[N], the predicted classes. One outside 0..K-1 is in no pair.
+      num_classes: K.
+    Returns:
+      i64[P, 3]: (true class, predicted class, number of examples), the most frequent pair first; of
+      equal ones that of the lower true class, then of the lower predicted class.
+    Raises:
+      ValueError: num_classes is less than 1.
+    """
+    labels, predicted = _counted(labels, predicted, num_classes)
+    wrong = labels != predicted
+    cells, counts = np.unique(num_classes * labels[wrong] + predicted[wrong], return_counts=True)
+    pairs = np.stack([*np.divmod(cells, num_classes), counts], axis=1)
+    return pairs[np.argsort(-counts, kind="stable")]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -102,8 +122,26 @@ def class_scores(confusions: Any) -> ClassScores:
         raise AssertionError(
             f"confusions is {confusions.dtype}{list(confusions.shape)}: give integer[K, K]"
         )
-    right, support = np.diagonal(confusions), confusions.sum(axis=1)
-    given = confusions.sum(axis=0)
+    return _scores(np.diagonal(confusions), confusions.sum(axis=1), confusions.sum(axis=0))
+
+
+def scores_of_classes(labels: Any, predicted: Any, *, num_classes: int) -> ClassScores:
+    """Computes what `class_scores` does, without a matrix of confusions; on the host.
+
+    Args:
+      labels: int[N], the true classes.
+      predicted: int[N], the predicted classes. A row with one outside 0..K-1 does not count.
+      num_classes: K.
+    Raises:
+      ValueError: num_classes is less than 1.
+    """
+    labels, predicted = _counted(labels, predicted, num_classes)
+    of_each = (labels[labels == predicted], labels, predicted)
+    return _scores(*(np.bincount(classes, minlength=num_classes) for classes in of_each))
+
+
+def _scores(right: np.ndarray, support: np.ndarray, given: np.ndarray) -> ClassScores:
+    """Of each class: examples that were given it rightly, that are of it, that were given it."""
     return ClassScores(
         support=support,
         precision=right / np.maximum(given, 1),
@@ -172,6 +210,14 @@ def calibration(
     confidences, rights = (np.bincount(bin_of, x, minlength=bins) for x in (confidence, right))
     divisor = np.maximum(count, 1)
     return Calibration(count.astype(np.int64), confidences / divisor, rights / divisor)
+
+
+def _counted(labels: Any, predicted: Any, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the rows, i64, whose true and predicted classes are both in 0..K-1."""
+    check_range("num_classes", num_classes, least=1)
+    labels, predicted = _columns(labels=(labels, np.integer), predicted=(predicted, np.integer))
+    counted = _is_class(labels, num_classes) & _is_class(predicted, num_classes)
+    return labels[counted].astype(np.int64), predicted[counted].astype(np.int64)
 
 
 def _columns(**columns: tuple[Any, type]) -> list[np.ndarray]:

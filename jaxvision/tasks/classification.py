@@ -23,7 +23,13 @@ from jaxvision.core import (
     restore,
 )
 from jaxvision.losses import cross_entropy
-from jaxvision.metrics import calibration, class_scores, count_confusions, top_k_accuracy
+from jaxvision.metrics import (
+    calibration,
+    confused_pairs,
+    count_confusions,
+    scores_of_classes,
+    top_k_accuracy,
+)
 from jaxvision.tasks.building import (
     as_terms,
     augment_of,
@@ -41,6 +47,9 @@ from jaxvision.tasks.building import (
 )
 from jaxvision.tasks.names import NAMES
 
+MOST_CONFUSED_CLASSES = 2000
+"""Of so many classes at most an evaluation has the matrix of confusions, then of 32 MB."""
+
 
 def classification(
     model: nn.Module,
@@ -55,8 +64,9 @@ def classification(
 
     `decode` gives "label", i32[], and "probabilities", f32[K]. The metrics are "accuracy", for each
     other k of `top_k` "topK_accuracy", such as "top5_accuracy", and "ece", the expected calibration
-    error. The tables of an evaluation are "confusions" i64[K, K], with a row for each true class;
-    "class_support", "class_precision", "class_recall" and "class_f1", each [K]; and "bin_count",
+    error. The tables of an evaluation are "class_support", "class_precision", "class_recall" and
+    "class_f1", each [K]; "confused_pairs", i64[P, 3], see `jaxvision.metrics.confused_pairs`; of at
+    most 2,000 classes "confusions", i64[K, K], with a row for each true class; and "bin_count",
     "bin_confidence" and "bin_accuracy", each [15], see `jaxvision.metrics.calibration`.
 
     Args:
@@ -162,14 +172,15 @@ def _summarize(collected: Mapping[str, np.ndarray] | None, num_classes: int) -> 
         none = np.zeros(0, np.int32)
         collected = {"label": none, "predicted": none, "confidence": np.zeros(0, np.float32)}
     labels, predicted = collected["label"], collected["predicted"]
-    confusions = count_confusions(labels, predicted, num_classes=num_classes)
-    of_classes = class_scores(confusions)
+    of_classes = scores_of_classes(labels, predicted, num_classes=num_classes)
     bins = calibration(labels, predicted, collected["confidence"], num_classes=num_classes)
     tables = {
-        "confusions": confusions,
+        "confused_pairs": confused_pairs(labels, predicted, num_classes=num_classes),
         **{f"class_{name}": column for name, column in vars(of_classes).items()},
         **{f"bin_{name}": column for name, column in vars(bins).items()},
     }
+    if num_classes <= MOST_CONFUSED_CLASSES:
+        tables["confusions"] = count_confusions(labels, predicted, num_classes=num_classes)
     return Summary({"ece": bins.error}, tables)
 
 

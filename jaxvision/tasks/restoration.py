@@ -1,6 +1,7 @@
 """Restoration: images without the noise, or with the detail, that they lack."""
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -75,6 +76,8 @@ COLORS = {
 rgb2ycbcr gives it, on which super-resolution is measured. The last two are rounded to 8 bits, and
 are the values themselves of a grey image, in 0..255: those are not compressed to 16..235."""
 
+log = logging.getLogger(__name__)
+
 NUMBERS = ("psnr", "ssim", "psnr_before", "ssim_before")
 _MOST_DB = 100.0  # of an image without any error
 
@@ -142,7 +145,9 @@ def restoration(
       tile: pixels a side of the tiles that cover images in evaluation and prediction.
       margin: of them, the pixels along the border whose results are not kept. None: as many as the
         degradation, the network and SSIM look away from a pixel, so that tiles give what the whole
-        image gives. Fewer are refused, unless `loss` is None.
+        image gives. Fewer are refused, unless `loss` is None. A network that looks at the whole
+        image, such as one with squeeze-and-excitation or attention, needs a number: its tiles never
+        give quite what the whole image gives.
       crop_border: pixels along the border of images that the metrics leave out.
       modcrop: `Tiles` crops images to sides that are multiples of this number.
       border: what tiles have beyond the border of an image: "reflect", "symmetric" or "zeros", see
@@ -215,6 +220,14 @@ def restoration(
     reach = lost[1]
     if loss is not None or margin is None:
         reach = reach_of(model, degradation, channels=of_color.channels, side=tile)
+    if margin is not None and reach == tile:
+        log.warning(
+            "a restored pixel depends on the whole tile of %d pixels or on more, so tiles do not "
+            "give quite what the whole image gives, with margin %d",
+            tile,
+            margin,
+        )
+        reach = lost[1]
     margin = _checked_margin(margin, reach, tile, degradation.factor)
     task_loss = None
     if loss is not None:
@@ -362,19 +375,26 @@ def _checked_margin(margin: int | None, reach: int, tile: int, factor: int) -> i
 
     Args:
       margin: as given.
-      reach: pixels to each side on which a restored pixel depends.
+      reach: pixels to each side on which a restored pixel depends; `tile`: all of the tile.
       tile: side of the tiles.
       factor: of the degradation.
     Raises:
       OptionError: the margin is too small or too large, or the tile is too small for any.
     """
+    if reach == tile:
+        raise OptionError(
+            "tile",
+            f"tile is {tile}, and a restored pixel depends on all of it: give a larger tile; or a "
+            "margin, if the network looks at the whole image, as with squeeze-and-excitation, "
+            "instance norm or attention",
+        )
     least = reach + SSIM_WINDOW // 2  # so far a window reaches beyond what a tile keeps
     fitting = -(-least // factor) * factor
     if 2 * fitting >= tile:
         raise OptionError(
             "tile",
             f"tile is {tile}: give more than {2 * fitting}, as a restored pixel depends on pixels "
-            f"{reach} away" + (" or more" if 2 * reach >= tile else ""),
+            f"{reach} away",
         )
     margin = fitting if margin is None else margin
     check_range("margin", margin, least=least, less_than=tile / 2)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxvision.cli.kinds.class_report import class_figures, class_table, most_confused
+from jaxvision.cli.kinds.class_report import class_figures, class_files, class_table
 from jaxvision.cli.report import draw_figures
 from jaxvision.engine import Evaluation
 from jaxvision.tasks.classification import _summarize
@@ -51,13 +51,34 @@ def test_of_many_classes_the_worst_are_listed():
     assert len(lines) == 1 + 30 + 1 + 1
     assert lines[1].startswith("class 7 ")
     assert "of 40 classes" in lines[-1]
-    assert most_confused(tables["confusions"], 2) == [(7, 6, 3), (15, 14, 3)]
+    assert tables["confused_pairs"][:2].tolist() == [[7, 6, 3], [15, 14, 3]]
+
+
+def test_of_very_many_classes_there_is_no_matrix(capsys):
+    names = [str(number) for number in range(21_841)]
+    labels, predicted = np.array([7, 7, 21_840, 3]), np.array([9, 9, 0, 3])
+    tables = tables_of(labels, predicted, len(names))
+    assert "confusions" not in tables
+    assert tables["confused_pairs"].tolist() == [[7, 9, 2], [21_840, 0, 1]]
+    assert class_table(tables, names).splitlines()[1].split()[:2] == ["7", "2"]
+    collected = {"label": labels, "predicted": predicted, "confidence": np.full(4, 0.5)}
+    shown = types.SimpleNamespace(
+        evaluation=Evaluation({}, tables, collected),
+        task=types.SimpleNamespace(class_names=names),
+        records=types.SimpleNamespace(where=str),
+    )
+    files = {name: list(rows) for name, rows in class_files(shown).items()}
+    assert files.keys() == {"classes", "calibration", "mistakes"}
+    assert len(files["classes"]) == 1 + len(names)
+    assert list(files["classes"][4]) == ["3", 1, 1.0, 1.0, 1.0]
+    assert files["mistakes"][3] == ["2", "21840", "0", 0.5]
+    assert "no table of confusions: 21841 classes are too many" in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_confusions_and_calibration_are_drawn(tmp_path):
     for some in (tables_of_many(), tables_of(LABELS, PREDICTED, 3)):
-        names = MANY[: len(some["confusions"])]
+        names = MANY[: len(some["class_support"])]
         figures = class_figures(some, names)
         kind = types.SimpleNamespace(figures=lambda *_, figures=figures: figures)
         draw_figures(

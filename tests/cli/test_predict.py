@@ -252,6 +252,10 @@ def test_wrong_arguments_are_one_line(darknet, detector, data, command, tmp_path
             "--names has 16 names, but the detector",
         ),
         ([*darknet, "--out=x", "--top-k=0", image], "--top_k is 0"),
+        (
+            [*darknet, "--out=x", "--top-k=5", image],
+            "--top_k is for classification, but the model is for detection: leave it out",
+        ),
         ([*darknet, "--ouch=x", image], "Unknown command line flag 'ouch'"),
     ]
     for arguments, message in cases:
@@ -328,6 +332,9 @@ def test_a_classifier_names_its_classes_in_folders_patterns_and_grey_files(
         result = json.loads((tmp_path / "found" / "predictions.json").read_text())
         found = [(tmp_path / x["file"]).relative_to(new).as_posix() for x in result["images"]]
         assert sorted(found) == files
+    code, _, err = command("predict", run, "--out=found", "--iou=1", new)
+    assert code == 2
+    assert "--iou is for detection, but the model is for classification: leave it out" in err
     pictures = [pathlib.Path(x["picture"]).name for x in result["images"]]
     assert sorted(pictures) == ["a.png", "a_2.png", "grey.png"]
     for entry in result["images"]:

@@ -83,6 +83,32 @@ def test_the_frames_before_a_damage_are_read(tmp_path):
     assert 0 < len(read) < COUNT
 
 
+def test_a_trimmed_video_is_whole_and_a_cut_one_is_not(tmp_path):
+    """A telephone trims by the edit list of the track, without encoding again."""
+    import av
+
+    path, trimmed, cut = (tmp_path / f"{name}.mp4" for name in ("whole", "trimmed", "cut"))
+    # With the index first, so that a file that is cut off can be opened.
+    with av.open(path, "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("mpeg4", rate=RATE, options={"g": "4"})
+        stream.width, stream.height = 64, 48
+        for index in range(COUNT):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(index))))
+        container.mux(stream.encode(None))
+    with av.open(path) as container:
+        place = [packet.pos for packet in container.demux(video=0)][COUNT // 2]
+    content = bytearray(path.read_bytes())
+    cut.write_bytes(content[:place])
+    place = content.find(b"elst") + 4 + 8
+    duration, start = struct.unpack(">ii", content[place : place + 8])
+    content[place : place + 8] = struct.pack(">ii", duration // 4, start)
+    trimmed.write_bytes(content)
+    assert VideoFrames(trimmed).count == COUNT
+    assert len(list(VideoFrames(trimmed))) in (5, 6), "the durations are rounded"
+    with pytest.raises(InputError, match=rf"cut off: it has {COUNT // 2} of {COUNT} frames"):
+        list(VideoFrames(cut))
+
+
 def test_what_is_no_video_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "list.mp4").write_text("#EXTM3U\n#EXTINF:9,\nhttp://127.0.0.1:1/x.ts\n")

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from jaxvision.metrics import calibration, class_scores, count_confusions
+from jaxvision.metrics import (
+    calibration,
+    class_scores,
+    confused_pairs,
+    count_confusions,
+    scores_of_classes,
+)
 from tests.reference import metrics as reference
 
 
@@ -30,9 +36,14 @@ def test_the_scores_are_those_of_scikit_learn(count, classes):
         expected = confusion_matrix(labels, predicted, labels=every)
         scores = precision_recall_fscore_support(labels, predicted, labels=every, zero_division=0)
     np.testing.assert_array_equal(confusions, expected)
-    found = class_scores(confusions)
-    for name, column in zip(("precision", "recall", "f1", "support"), scores, strict=True):
-        np.testing.assert_allclose(getattr(found, name), column, rtol=1e-12)
+    padded = np.concatenate([labels, [-1, 0]]), np.concatenate([predicted, [0, classes]])
+    for found in (class_scores(confusions), scores_of_classes(*padded, num_classes=classes)):
+        for name, column in zip(("precision", "recall", "f1", "support"), scores, strict=True):
+            np.testing.assert_allclose(getattr(found, name), column, rtol=1e-12)
+    pairs = confused_pairs(*padded, num_classes=classes)
+    truth, given = np.nonzero(expected * ~np.eye(classes, dtype=bool))
+    assert sorted(pairs.tolist()) == np.stack([truth, given, expected[truth, given]], 1).tolist()
+    assert (np.diff(pairs[:, 2]) <= 0).all()
 
 
 @pytest.mark.parametrize("bins", [1, 10, 15])

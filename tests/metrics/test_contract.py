@@ -23,8 +23,10 @@ ON_THE_HOST = {
     "calibration",
     "class_scores",
     "coco_average_precision",
+    "confused_pairs",
     "count_confusions",
     "roc_auc",
+    "scores_of_classes",
     "voc_average_precision",
 }
 

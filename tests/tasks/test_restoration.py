@@ -25,6 +25,7 @@ from jaxvision.tasks import (
     GaussianNoise,
     Restoration,
     protocol,
+    reach,
     restoration,
     with_frozen_statistics,
 )
@@ -163,6 +164,38 @@ def test_a_pixel_looks_as_far_as_the_layers_say():
         assert reach_of(model, degradation, channels=1, side=side) == expected
     assert denoiser(margin=None).margin == 3 + 5
     assert enlarger("srcnn", margin=None).margin == 24
+
+
+def test_without_cpus_rounding_is_no_change(monkeypatch):
+    """JAX_PLATFORMS=cuda leaves the CPUs out."""
+
+    def no_cpus(*, backend):
+        raise RuntimeError(f"Unknown backend {backend}")
+
+    exact = reach._changes
+    monkeypatch.setattr(reach, "_changes", lambda *arguments: exact(*arguments) + 1e-9)
+    monkeypatch.setattr(jax, "local_devices", no_cpus)
+    model = create_model("dncnn_s", depth=3, width=8)
+    assert reach._reach(model, GaussianNoise(), 1, 24) == 3
+
+
+class Gated(nn.Module):
+    """Each pixel times a gate that depends on all of them, as with squeeze-and-excitation."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        gate = nn.sigmoid(nn.Dense(1)(images.mean(axis=(1, 2), keepdims=True)))
+        return {"image": images * gate}
+
+
+def test_a_network_that_looks_at_the_whole_image_needs_a_margin(caplog):
+    assert make(Gated(), GaussianNoise(), margin=6).margin == 6
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "whole tile of 24 pixels or on more, so tiles do not give quite" in caplog.text
+    with pytest.raises(OptionError, match=r"^tile is 24, and .* or a margin, if the network looks"):
+        make(Gated(), GaussianNoise(), margin=None)
+    with pytest.raises(OptionError, match=r"^margin is 12: give at least 5 and less than 12"):
+        make(Gated(), GaussianNoise(), margin=12)
 
 
 @pytest.mark.slow
@@ -455,7 +488,7 @@ def test_a_network_and_a_degradation_of_ones_own():
         ),
         (
             lambda: denoiser(tile=6, size=6, margin=None),
-            "^tile is 6: give more than .* on pixels 6 away or more$",
+            "^tile is 6, and a restored pixel depends on all of it: give a larger tile; or a m",
         ),
         (lambda: denoiser(crop_border=-1), "^crop_border is -1: give at least 0"),
         (lambda: denoiser(modcrop=0), "^modcrop is 0: give at least 1"),

@@ -1,12 +1,14 @@
 """What an evaluation of a classifier shows: tables, figures and the worst mistakes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from jaxvision.cli.kinds.kind import PICTURES, Shown, to_look_at
 from jaxvision.data.transforms.placing import with_channels
+from jaxvision.engine import log
 
 _LISTED = 30
 """Classes that a printed table and the picture of a confusion matrix have at most."""
@@ -50,50 +52,52 @@ def _line(name: str, width: int, support: int, columns: Any, *, there: bool) -> 
     return f"{name:<{width}}  {support:>7}  {shown[0]:>9}  {shown[1]:>6}  {shown[2]:>6}"
 
 
-def class_files(shown: Shown) -> dict[str, list[list[Any]]]:
-    """The rows of the CSV files: of classes, their confusions, the confidence and the mistakes."""
+def class_files(shown: Shown) -> dict[str, Iterable[Sequence[Any]]]:
+    """The rows of the CSV files: of classes, their confusions, the confidence and the mistakes.
+
+    They are made as they are written. Too many classes have no matrix of confusions.
+    """
     tables, class_names = shown.evaluation.tables, shown.task.class_names
     columns = ("support", "precision", "recall", "f1")
     of_classes = zip(class_names, *(tables[f"class_{x}"].tolist() for x in columns), strict=True)
-    of_truth = zip(class_names, tables["confusions"].tolist(), strict=True)
     bins = len(tables["bin_count"])
     edges = np.round(np.arange(bins + 1) / bins, 6).tolist()
     of_bins = (tables[f"bin_{x}"].tolist() for x in ("count", "confidence", "accuracy"))
-    return {
-        "classes": [["class", *columns], *map(list, of_classes)],
-        "confusions": [
-            ["truth \\ predicted", *class_names],
-            *([name, *counts] for name, counts in of_truth),
-        ],
-        "calibration": [
-            ["more_than", "at_most", "count", "confidence", "accuracy"],
-            *map(list, zip(edges[:-1], edges[1:], *of_bins, strict=True)),
-        ],
-        "mistakes": [
-            ["example", "truth", "predicted", "confidence"],
-            *(
+    files: dict[str, Iterable[Sequence[Any]]] = {
+        "classes": chain([["class", *columns]], of_classes),
+        "calibration": chain(
+            [["more_than", "at_most", "count", "confidence", "accuracy"]],
+            zip(edges[:-1], edges[1:], *of_bins, strict=True),
+        ),
+        "mistakes": chain(
+            [["example", "truth", "predicted", "confidence"]],
+            (
                 [shown.records.where(index), truth, predicted, round(confidence, 5)]
                 for index, truth, predicted, confidence in _mistakes(shown)
             ),
-        ],
+        ),
     }
-
-
-def most_confused(confusions: np.ndarray, most: int) -> list[tuple[int, int, int]]:
-    """The pairs of classes that are confused most often: (truth, predicted, examples)."""
-    wrong = confusions * ~np.eye(len(confusions), dtype=bool)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
-    pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
-    return [(int(t), int(p), int(wrong[t, p])) for t, p in pairs if wrong[t, p]]
+    if "confusions" in tables:
+        of_truth = zip(class_names, tables["confusions"], strict=True)
+        files["confusions"] = chain(
+            [["truth \\ predicted", *class_names]],
+            ([name, *counts.tolist()] for name, counts in of_truth),
+        )
+    else:
+        log(f"no table of confusions: {len(class_names)} classes are too many")
+    return files
 
 
 def class_figures(tables: Tables, class_names: Sequence[str]) -> dict[str, Any]:
     """Figures of matplotlib: the confusions of the classes, and the reliability diagram."""
     names = [name[:_LETTERS] for name in class_names]
-    draw = _draw_confusions if len(names) <= _LISTED else _draw_pairs
+    if len(names) <= _LISTED:
+        confusions = _draw_confusions(tables["confusions"], names)
+    else:
+        confusions = _draw_pairs(tables["confused_pairs"], tables["class_support"], names)
     bins = (tables[f"bin_{name}"] for name in ("count", "confidence", "accuracy"))
     return {
-        "confusions": draw(tables["confusions"], names),
+        "confusions": confusions,
         "calibration": _draw_reliability(*bins),
     }
 
@@ -119,12 +123,11 @@ def _draw_confusions(confusions: np.ndarray, names: Sequence[str]) -> Any:
     return figure
 
 
-def _draw_pairs(confusions: np.ndarray, names: Sequence[str]) -> Any:
+def _draw_pairs(pairs: np.ndarray, support: np.ndarray, names: Sequence[str]) -> Any:
     """The pairs of classes that are confused most often."""
     from matplotlib.figure import Figure
 
-    pairs = most_confused(confusions, _PAIRS)
-    support = confusions.sum(axis=1)
+    pairs = pairs[:_PAIRS]
     figure = Figure(figsize=(9, 1.5 + 0.3 * len(pairs)), layout="constrained")
     axes = figure.subplots()
     counts = [count for _, _, count in pairs]

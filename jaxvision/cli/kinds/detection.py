@@ -362,5 +362,6 @@ DETECTION = Kind(
     table=class_table,
     pictures=pictures,
     results=results,
+    decode={"score": "score_threshold", "iou": "iou_threshold", "most": "max_detections"},
     empty=_no_objects,
 )

@@ -2,8 +2,8 @@
 
 import inspect
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -125,6 +125,7 @@ class Kind:
       figures: (evaluation's tables, class names) -> name -> figure of matplotlib; None: likewise.
       results: (prediction, task) -> what prediction leaves; None: predict does not take it.
       options: names of the flags of predict that `results` takes as keywords.
+      decode: flag of predict -> option of the task's decoding that it sets.
       frame: (prediction, what it leaves) -> the picture as a frame of a video, which has the same
         size for all images of one size.
       files: patterns of the names of its files, the picture's first; "{}" stands for the image.
@@ -143,10 +144,11 @@ class Kind:
     table: Callable[[Mapping[str, np.ndarray], Sequence[str]], str] | None = None
     pictures: Callable[["Shown"], list[dict[str, np.ndarray]]] | None = None
     page: str = "predictions"
-    csv: Callable[["Shown"], Mapping[str, Sequence[Sequence[Any]]]] | None = None
+    csv: Callable[["Shown"], Mapping[str, Iterable[Sequence[Any]]]] | None = None
     figures: Callable[[Mapping[str, np.ndarray], Sequence[str]], Mapping[str, Any]] | None = None
     results: Callable[..., Result] | None = None
     options: tuple[str, ...] = ()
+    decode: Mapping[str, str] = field(default_factory=dict)
     frame: Callable[[Prediction, Result], np.ndarray] = _first_file
     files: tuple[str, ...] = ("{}.png",)
     trained_on: Callable[[Any, Source], Source] = _same
