@@ -90,7 +90,7 @@ def main(argv: list[str]) -> int:
     if config.data.validation_fraction:
         validation = setup.eval_data(config, built, splits.open("validation"))
     else:
-        vain = config.best != default_config(config.task).best
+        vain = config.best.to_dict() != default_config(config.task).best.to_dict()
         tell(
             "config.data.validation_fraction is 0: nothing is evaluated in training, and the last "
             f"checkpoint is evaluated after it{'; config.best is not used' if vain else ''}"
