@@ -59,7 +59,8 @@ def test_every_experiment_is_in_the_list():
 QUICKEST = ("nms.py",)
 
 
-@pytest.mark.parametrize("script", long_but(EXPERIMENTS, (), ["gradients.py"]))
+@pytest.mark.long
+@pytest.mark.parametrize("script", EXPERIMENTS)
 def test_an_experiment_prints_its_table_and_draws(script, tmp_path):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (32, 32, 32, 3), np.uint8)

@@ -48,7 +48,7 @@ def test_the_losses_of_the_page_pass_their_checks():
     assert script(SCRIPT).task_with_it().kind == "classification"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_picture_of_the_digits_counts_the_errors_that_eval_does(tmp_path, monkeypatch, capsys):
     """It uses the EMA of the weights, whose errors differ from those of the last ones here."""
     usual = ["--config=digits_lenet5", f"--config.data.dir={tmp_path}"]

@@ -236,7 +236,8 @@ def test_two_processes_train_the_same_losses_as_one(start, data_dir, tmp_path, k
     assert alone["accuracy"] == first["accuracy"]
 
 
-@pytest.mark.parametrize("kind", long_but(["pmap", "shard_map"], (), ["shard_map"]))
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["pmap", "shard_map"])
 def test_two_processes_gather_what_a_detector_found(start, tmp_path, kind, capsys):
     data = write_voc(tmp_path / "data")
     options = [f"--config.data.dir={data}", f"--config.parallel={kind}"]

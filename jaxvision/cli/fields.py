@@ -35,8 +35,9 @@ def chosen_names(names: Mapping[str, str]) -> dict[str, str]:
     if "detector" in found:
         found["detector"] = found["detector"] or FAMILIES.get(found["model"], "")
         if found["detector"] in DETECTORS and not found["loss"]:
-            loss = inspect.signature(DETECTORS[found["detector"]]).parameters["loss"]
-            found["loss"] = loss.default.__name__
+            loss = inspect.signature(DETECTORS[found["detector"]]).parameters.get("loss")
+            name = getattr(getattr(loss, "default", None), "__name__", "")
+            found["loss"] = name if name in LOSSES["detection"] else ""
     # The loss of an auxiliary output is that of the network's output.
     return {**found, "auxiliary": found.get("loss", "")}
 

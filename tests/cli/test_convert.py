@@ -150,6 +150,7 @@ def test_a_classifiers_file_is_taken_by_a_network(tmp_path, task, name, fields, 
         assert f"{prefix}classifier.0.weight" in lines[1]
 
 
+@pytest.mark.slow
 def test_a_file_that_does_not_fit_says_what_it_has(command, tmp_path, digits, small):
     usual = ["train", "--config=digits_resnet20", f"--config.data.dir={digits}", SMALL]
     write_state_dict(tmp_path / "given.npz", {f"module.{key}": x for key, x in small.items()})
@@ -167,7 +168,7 @@ def test_a_file_that_does_not_fit_says_what_it_has(command, tmp_path, digits, sm
     assert "given.weights is not a file of weights: they end in .safetensors, .npz" in err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_training_starts_from_a_file(command, tmp_path, digits, small):
     write_state_dict(tmp_path / "given.npz", {**small, "extra.weight": np.zeros(2)})
     train = [

@@ -194,7 +194,7 @@ def test_a_workdir_that_is_a_file(train, tmp_path, below):
     assert (tmp_path / "file").read_text() == "precious"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_tilde_is_the_home_folder(command, digits, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     usual = ["--config.steps=1", f"--config.data.dir={digits}"]

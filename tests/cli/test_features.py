@@ -81,6 +81,7 @@ def test_features_of_files_equal_the_networks_maps(command, weights, variables, 
         np.testing.assert_allclose(rows, x, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_same_is_not_computed_again(command, weights, data, tmp_path):
     path = tmp_path / "one.png"
     path.write_bytes((data / "test" / "red" / "0.png").read_bytes())
@@ -399,7 +400,7 @@ def test_what_is_refused(command, tmp_path, arguments, message):
     assert not (tmp_path / "o").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_features_of_a_run(command, digits, tmp_path):
     short = ["--config.steps=2", "--config.eval_every=2", f"--config.data.dir={digits}"]
     result_of(command, "train", f"--config={TINY}", *short, "--workdir=run")

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.marks import long_but
-
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
@@ -26,7 +24,8 @@ SMALL = {"name": "resnet50", "blocks": (1, 1, 1, 1), "widths": (8, 8, 8, 8)}
 RECIPES = {"imagenet_resnet50": {}, "imagenet_resnet50_bfloat16": {"dtype": "bfloat16"}}
 
 
-@pytest.mark.parametrize("name", long_but(RECIPES, (), ["imagenet_resnet50_bfloat16"]))
+@pytest.mark.long
+@pytest.mark.parametrize("name", RECIPES)
 def test_a_step_of_the_recipe(command, images, name):
     model = {**SMALL, **RECIPES[name], "zero_init_residual": True}
     code, out, err = command(

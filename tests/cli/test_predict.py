@@ -75,7 +75,7 @@ def test_evaluating_a_detector_prints_numbers_and_a_table(detector, evaluated):
     assert (detector.folder / "predictions_.._mine_train.png").stat().st_size > 1000
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_finished_run_says_the_same_again(detector, command):
     code, out, err = command("train", *detector.arguments, f"--workdir={detector.folder}")
     assert code == 0
@@ -286,7 +286,7 @@ def test_the_table_has_a_dash_for_a_class_without_objects():
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_starts_from_the_weights_of_another(detector, command, tmp_path):
     config = [*detector.arguments, "--config.steps=1", "--config.augment.mosaic=0.5"]
     config += ["--config.data.sizes=(24,)", "--config.data.size_every=1"]

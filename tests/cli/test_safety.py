@@ -79,7 +79,7 @@ LOSSES = [case for case in CASES if case[1] == "loss.name"]
     long_but(
         CASES,
         [case for case in QUICK if case not in LOSSES],
-        [case for case in CASES if case not in [*QUICK, *LOSSES]] + LOSSES[:4],
+        [case for case in CASES if case not in [*QUICK, *LOSSES]] + LOSSES[:2],
     ),
 )
 def test_no_command_runs_what_a_run_names(marker, trained, command, kind, key, name):
@@ -105,6 +105,7 @@ def test_no_command_runs_what_a_run_names(marker, trained, command, kind, key, n
 PARTS = (("forward", "model"), ("loss", "loss"), ("inputs", "resize"))
 
 
+@pytest.mark.slow
 def test_neither_weights_nor_load_run_run_what_a_run_names(marker, trained, command):
     shutil.copytree(trained("colors").folder, "run")
     names = [name.format(folder=marker.parent) for name in NAMES]

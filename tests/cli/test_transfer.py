@@ -83,7 +83,7 @@ def test_a_part_is_trained_of_a_run_that_starts_from_another(old, tiny, command,
     jax.tree.map(np.testing.assert_array_equal, after, before)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_is_frozen_at_random_is_said(tiny, command):
     frozen = "--config.freeze=('conv1', 'layer1*')"
     one_step = ["--config.steps=1", "--config.eval_every=1"]

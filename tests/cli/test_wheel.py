@@ -53,6 +53,7 @@ def test_the_wheel_holds_the_package_and_every_config_and_nothing_else(wheel):
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 
+@pytest.mark.long
 def test_help_lists_the_configs(installed):
     run = installed("train", "--help")
     assert run.returncode == 0, run.stderr

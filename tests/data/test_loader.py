@@ -208,7 +208,7 @@ def test_partners_follow_from_the_seed():
     [
         *((read, *sizes) for read in READS for sizes in ((10, 4), (8, 4), (3, 8))),
         # Starting worker processes takes seconds.
-        pytest.param(ReadOptions(workers=2), 10, 4, marks=pytest.mark.slow),
+        pytest.param(ReadOptions(workers=2), 10, 4, marks=pytest.mark.long),
     ],
 )
 def test_evaluation_sees_every_record_once_in_order(read, count, batch_size):

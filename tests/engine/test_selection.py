@@ -225,6 +225,7 @@ def test_a_run_of_two_phases_resumes_to_the_bit(phased, tmp_path, after):
     assert state_digest(resumed.state) == state_digest(whole.state)
 
 
+@pytest.mark.slow
 def test_a_phase_starts_with_a_fresh_optimizer(tmp_path):
     """The moments of the first phase are gone: two phases are two trainings."""
     adam = optax.adam(0.01)

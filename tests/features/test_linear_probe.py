@@ -147,6 +147,7 @@ def features_of(x, labels):
     )
 
 
+@pytest.mark.slow
 def test_a_probe_of_a_map():
     train, test = features_of(*blobs()), features_of(*blobs(1))
     given = probe_map(train, test, "pooled", l2=0.01)

@@ -365,6 +365,7 @@ def test_a_predictor_of_yolov3_has_the_classes_of_all_its_objects(order):
     assert terms["objectness"] == pytest.approx(math.log(2), rel=1e-6), "it is one predictor"
 
 
+@pytest.mark.slow
 def test_yolov3_equals_the_reference():
     for seed in range(4):
         check_reference(yolov3_loss, v3(seed), V3)

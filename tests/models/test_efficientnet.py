@@ -143,7 +143,11 @@ def test_a_dropped_block_is_its_shortcut():
 
 @pytest.mark.parity
 @pytest.mark.parametrize(
-    ("name", "size"), [("efficientnet_b0", (64, 75)), ("efficientnet_v2_s", (128, 133))]
+    ("name", "size"),
+    long_but(
+        [("efficientnet_b0", (64, 75)), ("efficientnet_v2_s", (128, 133))],
+        [("efficientnet_b0", (64, 75))],
+    ),
 )
 def test_logits_equal_torchvisions(name, size):
     # With fewer pixels, torch's own logits of the second differ from those of double precision.

@@ -264,6 +264,7 @@ def test_a_bilinear_kernel_interpolates(factor):
     np.testing.assert_allclose(grown[inner], expected[inner], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_scores_begin_at_zero_and_transposed_convolutions_bilinear():
     model, images = tiny("fcn8s_vgg16"), images_of()
 

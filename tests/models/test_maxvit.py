@@ -81,6 +81,7 @@ def test_logits_equal_torchvisions():
     check_torchvision_logits("maxvit_t", images_of(2, 224))
 
 
+@pytest.mark.long
 @pytest.mark.parity
 def test_a_training_step_equals_torchvisions():
     torch, theirs = torchvision_network(

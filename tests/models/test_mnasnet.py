@@ -4,6 +4,7 @@ import pytest
 
 from jaxvision.models import create_model
 from jaxvision.models.backbones.mnasnet import Stage
+from tests.marks import long_but
 from tests.models.parity import check_torchvision_logits
 from tests.models.structure import (
     act_channels,
@@ -75,11 +76,12 @@ def test_a_dropped_block_is_its_shortcut():
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("name", ["mnasnet0_5", "mnasnet1_3"])
+@pytest.mark.parametrize("name", long_but(["mnasnet0_5", "mnasnet1_3"], ["mnasnet0_5"]))
 def test_logits_equal_torchvisions(name):
     check_torchvision_logits(name, images_of(2, 64, 75))
 
 
+@pytest.mark.long
 @pytest.mark.parity
 def test_a_step_of_training_equals_torchvisions():
     check_torchvision_step("mnasnet0_5", images_of(4, 64, 75), dropout=0.0, drop_path=0.0)

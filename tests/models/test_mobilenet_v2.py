@@ -87,6 +87,7 @@ def test_logits_equal_torchvisions(width):
     check_maps(torch, theirs, ours, images_of(2, 64, 75), {"logits": None})
 
 
+@pytest.mark.long
 @pytest.mark.parity
 def test_a_step_of_training_equals_torchvisions():
     torch, theirs = torchvision_network("mobilenet_v2", num_classes=10, width_mult=0.5)

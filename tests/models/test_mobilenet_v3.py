@@ -94,6 +94,7 @@ def test_logits_equal_torchvisions(name, dilated, width):
     check_maps(torch, theirs, ours, images_of(2, 64, 75), {"logits": None})
 
 
+@pytest.mark.long
 @pytest.mark.parity
 def test_a_step_of_training_equals_torchvisions():
     check_torchvision_step("mobilenet_v3_small", images_of(4, 64, 75), dropout=0.0, drop_path=0.0)

@@ -146,6 +146,7 @@ def test_logits_equal_torchvisions(name):
     check_torchvision_logits(name, images_of(2, 64, 75))
 
 
+@pytest.mark.long
 @pytest.mark.parity
 def test_a_step_of_training_equals_torchvisions():
     check_torchvision_step("regnet_y_400mf", images_of(4, 64, 75))

@@ -110,7 +110,7 @@ def loss_of(name, maps):
     )
 
 
-@pytest.mark.parametrize("name", long_but(TINY, ["fast_yolov1"], ["yolov2", "yolov3_spp"]))
+@pytest.mark.parametrize("name", long_but(TINY, [], ["fast_yolov1", "yolov2"]))
 def test_every_parameter_learns_from_the_loss(name):
     # Of one image of 128 x 128 with a norm, c5 would have too few pixels for its variances.
     fields = {"dropout": 0.0} if "v1" in name else {"num_anchors": 3, "norm": None}

@@ -182,6 +182,9 @@ CASES = {
 QUICK = ["conv2d", "max_pool", "resize_bilinear"]
 # Mostly compositions of JAX's own operations, which JAX differentiates, or further forms.
 LONG = [
+    "decode_boxes",
+    "encode_boxes",
+    "local_response_norm",
     "adaptive_avg_pool",
     "box_area",
     "box_convert",

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from jaxvision.ops import pooling
 from jaxvision.testing import check_finite_gradients
-from tests.marks import slow_but
+from tests.marks import long_but, slow_but
 from tests.ops.compiled import Case, check_cases, compiled
 from tests.reference.ops import pooling as reference
 
@@ -179,7 +179,7 @@ def test_max_pool_takes_integers_and_hands_nan_on():
         assert np.isnan(actual).sum() == size**2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_max_pool_of_a_window_of_more_cells_than_a_byte_counts():
     x = maps((1, 1, 258, 1), ties=True)
     x[0, 0, 256] = 9
@@ -371,7 +371,7 @@ def _channels_first(torch, x):
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize(("kernel_size", "options"), WINDOWS)
+@pytest.mark.parametrize(("kernel_size", "options"), long_but(WINDOWS, WINDOWS[::4]))
 def test_pooling_equals_torch(kernel_size, options):
     torch = pytest.importorskip("torch")
     functional = torch.nn.functional

@@ -195,6 +195,7 @@ def test_random_polygons_equal_the_reference():
         np.testing.assert_array_equal(found.counts, encode_mask(expected).counts)
 
 
+@pytest.mark.long
 @pytest.mark.parity
 def test_many_polygons_equal_pycocotools():
     rng = np.random.default_rng(4)

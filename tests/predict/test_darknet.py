@@ -54,7 +54,7 @@ def candidates_of(kind, maps):
     return yolov3_candidates([maps["yolo1"], maps["yolo5"]], anchors, strides=(8, 4))
 
 
-@pytest.mark.parametrize("kind", slow_but(CFGS, ["yolo"]))
+@pytest.mark.parametrize("kind", slow_but(CFGS, []))
 def test_darknets_heads_are_read_as_the_versions_of_yolo(kind):
     description = parse_cfg(CFGS[kind])
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)

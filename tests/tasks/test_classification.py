@@ -139,6 +139,7 @@ def test_partners_are_as_many_as_the_augmentation_takes():
     assert task_of("lenet5", MIX, MIX).partners == 2
 
 
+@pytest.mark.slow
 def test_mixed_targets_sum_to_one_and_evaluation_knows_labels_only():
     task, batch = task_of("lenet5", MIX), with_partners(batch_of(32))
     keys = jax.random.split(jax.random.key(1), 32)
@@ -199,7 +200,7 @@ class Strides(nn.Module):
         return {"logits": nn.Dense(4)(images[:, ::8, ::8].reshape(len(images), -1))}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_mixed_batches_have_the_same_losses_on_one_device_and_on_four():
     task = classification(Strides(), INPUTS, class_names=4, augment=(aug.RandomFlip(), MIX))
     batch = with_partners(batch_of(8))

@@ -896,7 +896,7 @@ RUNGS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_rung_from_yolo_to_yolov2_is_a_change_of_an_argument():
     shapes = {}
     for rung in RUNGS:

@@ -19,7 +19,6 @@ from jaxvision.tasks import (
     segmentation,
     segmentation_loss,
 )
-from tests.marks import long_but
 from tests.tasks.loop import train
 
 SIZE, STEPS = 48, 12
@@ -56,8 +55,6 @@ SAME_KIND = {
 }
 """Networks that differ from another in how much of it there is only."""
 
-SLOW = ("fcn_resnet50",)
-"""It has an auxiliary map; others learn in test_segmentation.py and test_restoration.py."""
 INPUTS = Inputs((SIZE, SIZE))
 
 
@@ -101,7 +98,8 @@ def test_no_network_is_left_out():
     assert RESTORATION.keys() == RESTORERS.keys()
 
 
-@pytest.mark.parametrize("name", long_but([*SEGMENTATION, *RESTORATION], [], SLOW))
+@pytest.mark.long  # others learn in test_segmentation.py and test_restoration.py
+@pytest.mark.parametrize("name", [*SEGMENTATION, *RESTORATION])
 def test_it_learns_the_same_on_one_device_and_on_four(name):
     task, batch = (segmentation_case if name in SEGMENTERS else restoration_case)(name)
     alone, shared = (

@@ -285,7 +285,7 @@ def trained(source, devices, steps=20, widths=(4, 8), batch_size=8):
     return task, train(task, batches, devices, optimizer=optax.adam(0.05))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_it_learns_the_same_on_one_device_and_on_four(source):
     _, alone = trained(source, 1, steps=40)
     task, shared = trained(source, 4, steps=40)

@@ -109,6 +109,7 @@ def first(batch):
     return jax.tree.map(lambda x: x[0], batch)
 
 
+@pytest.mark.slow
 def test_noise_follows_from_the_seed_and_training_draws_another():
     task = task_of("noise")
     example = first(batch_of(Tiles(crops((24, 24)), size=TILE, margin=0)))
@@ -225,6 +226,7 @@ def test_the_luminance_is_matlabs_and_that_of_grey_files_is_their_own():
     np.testing.assert_allclose(values, grey[..., 0], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_protocol_of_srcnn_is_that_of_the_whole_image():
     """Against MATLAB's steps on whole images in plain numpy: a colour file and a grey one."""
     task = enlarger("srcnn", **{**protocol("srcnn", DownscaleUpscale(3)), "margin": None})

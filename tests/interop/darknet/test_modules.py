@@ -162,9 +162,7 @@ def test_a_published_description_and_our_module_give_the_same(name, real_data):
     check_same(description, create_model(model, norm=darknet_norm, **fields), names)
 
 
-@pytest.mark.parametrize(
-    "name", long_but(["yolov2", "yolov3", "yolov3-tiny"], [], ["yolov2", "yolov3-tiny"])
-)
+@pytest.mark.parametrize("name", long_but(["yolov2", "yolov3", "yolov3-tiny"], [], ["yolov3-tiny"]))
 def test_darknets_weights_find_the_same_in_our_task(name, real_data):
     """Maps, anchors, decoding and suppression: what `jaxvision predict` finds with either."""
     model, fields, _ = PUBLISHED[name]
