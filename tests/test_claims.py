@@ -23,7 +23,7 @@ def script():
     return module
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_claim_holds_but_those_known_not_to(script):
     claims = [claim for section in script.SECTIONS for claim in section()]
     assert len({claim.what for claim in claims}) == len(claims) > 50

@@ -99,7 +99,7 @@ def empty_tiles(side):
 QUICK = ("digits_lenet5", "scenes_unet", "scenes_yolov2_tiny")
 
 
-SLOW = ("imagenet_resnet50_bfloat16", "photos_srcnn", "scenes_landmarks")
+SLOW = ("photos_srcnn", "scenes_landmarks")
 
 
 @pytest.mark.parametrize("name", long_but(CONFIGS, QUICK, SLOW))

@@ -255,7 +255,8 @@ def test_two_processes_gather_what_a_detector_found(start, tmp_path, kind, capsy
         assert alone[name] == pytest.approx(result[name], abs=1e-6), name
 
 
-@pytest.mark.parametrize("signalled", long_but(["first", "second", "both"], (), ["second"]))
+@pytest.mark.long
+@pytest.mark.parametrize("signalled", ["first", "second", "both"])
 def test_sigterm_stops_two_processes_after_the_same_step(
     start, data_dir, tmp_path, signalled, capsys
 ):

@@ -41,7 +41,7 @@ READERS = {
     "srcnn": restoration,
     "espcn": restoration,
 }
-QUICK, SLOW = ("colors",), ("detection",)
+QUICK, SLOW = ("colors",), ()
 
 
 @pytest.mark.parametrize("kind", long_but(READERS, QUICK, SLOW))

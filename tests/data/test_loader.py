@@ -173,7 +173,7 @@ def test_worker_processes_read_the_same_batches():
 
 
 @pytest.mark.parametrize(
-    "read", [*READS, pytest.param(ReadOptions(workers=1), marks=pytest.mark.slow)]
+    "read", [*READS, pytest.param(ReadOptions(workers=1), marks=pytest.mark.long)]
 )
 def test_an_error_in_reading_comes_out_as_it_was_raised(read):
     loader = train_loader(broken=3, read=read)

@@ -35,7 +35,7 @@ from jaxvision.engine.curves import draw_curves
 from tests.engine.box_task import box_batches, box_task
 from tests.engine.small_task import PARAMETERS, small_batches, small_task
 from tests.engine.stream import Acting, Breaking, InterruptedRunError, Stream
-from tests.marks import slow_but
+from tests.marks import long_but, slow_but
 
 PHASE = Phase(optax.sgd(0.01, momentum=0.9), schedule=lambda step: 0.01)
 ALL = "all 1,650 parameters are trained"
@@ -149,7 +149,7 @@ def test_a_finished_run_says_so_and_gives_the_same(whole):
     assert (workdir / "metrics.jsonl").read_bytes() == before
 
 
-@pytest.mark.parametrize("after", slow_but([3, 7, 11], [7]))
+@pytest.mark.parametrize("after", long_but([3, 7, 11], [7], [3]))
 def test_an_interrupted_run_ends_with_the_same_bits(whole, tmp_path, after):
     with pytest.raises(InterruptedRunError):
         run_fit(tmp_path, stream=Breaking(BATCHES, after))

@@ -154,6 +154,7 @@ def test_logits_equal_torchvisions(name, size):
     check_torchvision_logits(name, images_of(2, *size))
 
 
+@pytest.mark.long
 @pytest.mark.parity
 def test_a_step_of_training_equals_torchvisions():
     check_torchvision_step("efficientnet_b0", images_of(4, 64, 75), dropout=0.0, drop_path=0.0)

@@ -115,6 +115,7 @@ def test_logits_equal_torchvisions(transform_input):
     check_maps(torch, theirs, ours, images_of(8, 75, 96), {"logits": None})
 
 
+@pytest.mark.long
 @pytest.mark.parity
 def test_a_training_step_equals_torchvisions():
     torch, theirs = torchvision_network("inception_v3", num_classes=10, init_weights=False)

@@ -76,6 +76,7 @@ def test_recomputed_blocks_are_equal():
     check_remat(tiny(**ONE_STAGE), tiny(**ONE_STAGE, remat=True), images_of(2, 8))
 
 
+@pytest.mark.long
 @pytest.mark.parity
 def test_logits_equal_torchvisions():
     check_torchvision_logits("maxvit_t", images_of(2, 224))

@@ -272,6 +272,7 @@ def test_dropped_steps_are_zero_in_training_only():
     assert not np.any(maps["c5"][..., 64:80])
 
 
+@pytest.mark.long
 def test_cells_of_one_step_learn(monkeypatch):
     # Whole cells have five, with larger kernels, and compile ten times as long.
     normal = nasnet.Cell((((3, 0), (nasnet.IDENTITY, 1)),), joined=(1, 2))

@@ -191,7 +191,10 @@ def test_scales_are_those_of_the_papers_equation():
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("layout", [SSD300, SSD512], ids=["SSD300", "SSD512"])
+@pytest.mark.parametrize(
+    "layout",
+    [pytest.param(SSD300, id="SSD300"), pytest.param(SSD512, id="SSD512", marks=pytest.mark.long)],
+)
 def test_default_boxes_equal_torchvisions(layout):
     torch, anchor_utils = import_torchvision("models.detection.anchor_utils")
     _, image_list = import_torchvision("models.detection.image_list")
@@ -315,7 +318,7 @@ def test_few_and_equal_shapes():
     np.testing.assert_array_equal(none, np.zeros((4, 2)))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @settings(deadline=None, derandomize=True, max_examples=30)
 @given(
     arrays(np.float32, (9, 2), elements=st.floats(-1, 1e6, width=32)),
@@ -358,7 +361,7 @@ def blood_cells(real_data):
     return np.float32(shapes)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_clusters_by_iou_cover_real_boxes_better_than_by_sse(blood_cells):
     keys = jax.random.split(jax.random.key(0), 10)
     figures = {}

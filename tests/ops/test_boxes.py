@@ -104,7 +104,7 @@ def test_boxes_without_area_give_0_and_no_gradient(name):
             assert np.abs(gradient[WITH_AREA]).sum(axis=1).min() > 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_gradient_of_complete_box_iou_leaves_alpha_out():
     """It is that of a form with alpha held fixed, which finite differences confirm."""
     with jax.enable_x64(True):
@@ -160,7 +160,7 @@ def _all(boxes1, boxes2):
 _IOU = jax.jit(ops.box_iou)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @settings(deadline=None, derandomize=True, max_examples=50)
 @given(any_boxes(4), any_boxes(3))
 def test_any_boxes_give_bounded_values_and_finite_gradients(boxes1, boxes2):

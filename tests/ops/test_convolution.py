@@ -276,7 +276,7 @@ HALVES = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_half_precision_is_summed_up_in_float32():
     arrays = {name: [normal(*s).astype(HALVES[name]) for s in CASES[name][:2]] for name in HALVES}
 

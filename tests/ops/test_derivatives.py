@@ -182,6 +182,10 @@ CASES = {
 QUICK = ["conv2d", "max_pool", "resize_bilinear"]
 # Mostly compositions of JAX's own operations, which JAX differentiates, or further forms.
 LONG = [
+    "box_iou",
+    "conv2d, groups",
+    "conv_general_dilated",
+    "resize_bicubic",
     "decode_boxes",
     "encode_boxes",
     "local_response_norm",

@@ -90,7 +90,7 @@ def test_a_mask_by_hand():
     np.testing.assert_array_equal(cut, mask[:, 4:])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @given(st.sampled_from(sorted(PLACEMENTS)), sides, sides, sides, sides)
 @settings(max_examples=60, deadline=None)
 def test_masks_lie_where_their_image_does(method, height, width, rows, columns):

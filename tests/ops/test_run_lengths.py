@@ -112,7 +112,7 @@ def test_random_empty_and_full_masks_equal_pycocotools():
     check_against_pycocotools(60, seed=0)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_many_masks_equal_pycocotools():
     check_against_pycocotools(1000, seed=1)
 

@@ -95,7 +95,7 @@ THRESHOLDS = np.float32([0, 0.25, 1 / 3, 0.5, 0.7, 1])
             (40, 300, 1),
         ],
         quick=[(13, 300, 4)],
-        slow=[(0, 10, None), (5, 500, None), (40, 300, 1)],
+        slow=[(0, 10, None), (5, 500, None)],
     ),
 )
 def test_equal_to_a_plain_loop(monkeypatch, count, cases, tile):

@@ -99,7 +99,7 @@ def test_a_description_of_a_classifier_finds_nothing():
         darknet_task(parse_cfg(classifier))
 
 
-@pytest.mark.parametrize("kind", long_but(CFGS, [], ["region", "detection"]))
+@pytest.mark.parametrize("kind", long_but(CFGS, [], ["detection"]))
 def test_images_are_brought_to_the_size_of_the_input_as_in_darknet(kind):
     description = parse_cfg(CFGS[kind])
     names = ("cat", "dog", "cow")

@@ -447,7 +447,7 @@ AUGMENTED = (
 )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_all_augmentation_together():
     task = make("yolov2", *AUGMENTED)
     assert task.partners == 4

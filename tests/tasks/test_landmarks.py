@@ -300,7 +300,7 @@ def test_it_learns_the_same_on_one_device_and_on_four(source):
     assert expected.keys() == {"pixel_error"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_four_scenes_are_overfitted():
     """With an error on the way (points that are off, swapped names) they would not be."""
     source = SceneLandmarks(Scenes(4))
