@@ -50,7 +50,7 @@ def check(command, train, workdir, images, monkeypatch):
     assert len(list(out.glob("*.png"))) == len(images)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_on_a_folder(command, objects, tmp_path, monkeypatch):
     changes = {
         "source": "voc",
