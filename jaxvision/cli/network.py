@@ -81,8 +81,8 @@ def parse(values: flags.FlagValues, argv: list[str], usage: str, *, runs: bool =
       InputError: there is no such config or model, an unknown flag, or a bad value.
     """
     for name, meaning in (
-        ("workdir", "folder of a run, whose best checkpoint it is"),
-        ("model", "instead: name of a network with --weights; `jaxvision models` lists them"),
+        ("workdir", "folder of a run, whose best checkpoint is used"),
+        ("model", "name of a network, with its --weights; `jaxvision models` lists them"),
         (
             "weights",
             "file in torch's layout, folder of `jaxvision convert` or of a run, or hub:OWNER/NAME",
