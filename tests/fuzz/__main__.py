@@ -33,7 +33,7 @@ On {machine} ({date}):
 | format | inputs | read | refused | other |
 |---|---|---|---|---|
 """
-MACHINE, DATE = "2 cores of an AMD EPYC, Python 3.11.7", "2026-12-01"
+MACHINE, DATE = "2 cores of an AMD EPYC, Python 3.11.7", "2026-12-02"
 
 
 def counts_of(name, inputs):
