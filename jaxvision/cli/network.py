@@ -171,17 +171,22 @@ def open_network(
     _check_normalisation(config)
     weights = _read_weights(values)
     splits = None if split is None else setup.Splits(config)
-    count = _set_class_names(config, values.names, weights, splits, split)
-    names = config.data.get("class_names", ())
-    if count and count != len(names) and not partial:
+    names = read_names(values.names) if values.names else ()
+    count = _set_class_names(config, names, weights, splits, split)
+    found = config.data.get("class_names", ())
+    if names and len(names) != len(found):
         raise InputError(
-            f"the weights are for {count} classes, but there are {len(names)} ({listed(names)}): "
+            f"--names={values.names} has {len(names)} names, but there are {len(found)} classes "
+            f"({listed(found)}): give a name for each, in their order"
+        )
+    if count and count != len(found) and not partial:
+        raise InputError(
+            f"the weights are for {count} classes, but there are {len(found)} ({listed(found)}): "
             "give data or names with all classes that the weights have"
         )
     built = setup.build(config, evaluation=True)
-    if values.names and splits is not None:  # which do not name the folders of the data
-        shown = dataclasses.replace(built.task, class_names=read_names(values.names))
-        built = built._replace(task=shown)
+    if names and splits is not None:  # the names of the data are those of its folders
+        built = built._replace(task=dataclasses.replace(built.task, class_names=names))
     like = jax.eval_shape(built.task.init, jax.random.key(0))
     if partial:
         blank = jax.tree.map(lambda x: np.full(x.shape, np.nan, x.dtype), like)
@@ -332,21 +337,21 @@ def _check_normalisation(config: Any) -> None:
 
 def _set_class_names(
     config: Any,
-    file: str | None,
+    names: tuple[str, ...],
     weights: _Renamed,
     splits: setup.Splits | None,
     split: str | None,
 ) -> int | None:
-    """Names the classes of a config: by the data, by a file, or by numbers.
+    """Names the classes of a config: by the data, by the names of --names, or by numbers.
 
     Returns:
       how many classes the weights have, if they say it.
     Raises:
-      InputError: nothing says how many classes there are, or the file has others than the data.
+      InputError: nothing says how many classes there are.
     """
     data = config.data
     if "class_names" not in data:
-        if file:
+        if names:
             raise InputError(f"--names: {config.task} has no classes, leave it out")
         return None
     count, usual = None, None
@@ -359,26 +364,16 @@ def _set_class_names(
         with config.unlocked():
             config.model.num_classes = 1
         count = 2
-    names = read_names(file) if file else ()
     if config.task == "segmentation" and data.source == "folder" and not data.class_names:
-        data.class_names = names or _numbers(count or 0)  # the masks have numbers alone
+        data.class_names = names or setup.numbered(count or 0)  # the masks have numbers alone
     if splits is not None:
         setup.name_classes(splits, config, split=split, count=len(names) or count)
     if not data.class_names:
         known = data.get("num_classes") or count or usual
         if not known and not names:
             raise InputError("nothing says how many classes there are: give --names=FILE")
-        data.class_names = names or _numbers(known)
-    if names and len(names) != len(data.class_names):
-        raise InputError(
-            f"--names={file} has {len(names)} names, but there are {len(data.class_names)} classes "
-            f"({listed(data.class_names)}): give a name for each, in their order"
-        )
+        data.class_names = names or setup.numbered(known)
     return count
-
-
-def _numbers(count: int) -> tuple[str, ...]:
-    return tuple(str(number) for number in range(count))
 
 
 def _input_shape(config: Any) -> tuple[int, int, int]:

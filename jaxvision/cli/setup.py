@@ -131,11 +131,11 @@ def name_classes(
         source = splits.whole("train" if split == "validation" else split)
         names, count = tuple(source.class_names), data.get("num_classes") or count
         if not names and count:
-            names = tuple(str(number) for number in range(count))
+            names = numbered(count)
         if not names:
             if not hasattr(source, "labels"):
                 raise InputError("config.data.class_names is empty: name the classes of the labels")
-            names = tuple(str(number) for number in range(int(np.max(source.labels)) + 1))
+            names = numbered(int(np.max(source.labels)) + 1)
         data.class_names = names
     count = data.get("num_classes")
     if count and count != len(data.class_names):
@@ -144,6 +144,11 @@ def name_classes(
             f"({listed(data.class_names)}): set config.data.num_classes={len(data.class_names)}, "
             "or leave it out"
         )
+
+
+def numbered(count: int) -> tuple[str, ...]:
+    """Names of classes that have none: "0", "1", ..."""
+    return tuple(map(str, range(count)))
 
 
 def build(config: Any, *, code: Code | None = None, evaluation: bool = False) -> Built:

@@ -77,7 +77,7 @@ def main(argv: list[str]) -> int:
     arguments.join_processes(flags)
     splits = setup.open_data(config)
     first_process = jax.process_index() == 0
-    tell = log if first_process else lambda line: None
+    log_line = log if first_process else lambda line: None
     built = setup.build(config)
     with option_paths("config", kind="parallel"):
         task = with_frozen_statistics(built.task, options.freeze_statistics)
@@ -91,7 +91,7 @@ def main(argv: list[str]) -> int:
         validation = setup.eval_data(config, built, splits.open("validation"))
     else:
         vain = config.best.to_dict() != default_config(config.task).best.to_dict()
-        tell(
+        log_line(
             "config.data.validation_fraction is 0: nothing is evaluated in training, and the last "
             f"checkpoint is evaluated after it{'; config.best is not used' if vain else ''}"
         )
@@ -108,7 +108,7 @@ def main(argv: list[str]) -> int:
             steps=options.steps,
             seed=options.seed,
             workdir=workdir,
-            variables=_pretrained(task, options, workdir, tell),
+            variables=_pretrained(task, options, workdir, log_line),
             best=None if validation is None else Best(best.metric, best.mode, best.patience),
             ema_decay=ema_decay,
             eval_every=options.eval_every,
@@ -116,13 +116,13 @@ def main(argv: list[str]) -> int:
             keep=options.keep,
             log_every=options.log_every,
             parallel=parallel,
-            log=tell,
+            log=log_line,
             options=_compared(config),
             command_line=config.to_dict(),
         )
     steps = int(fitted.state.step)
     if not fitted.finished:
-        tell(f"asked to stop: saved after step {steps} in {workdir}; the same command resumes")
+        log_line(f"asked to stop: saved after step {steps} in {workdir}; the same command resumes")
         return 128 + signal.SIGTERM
     evaluation = evaluate(task, fitted.variables, test, parallel=parallel, label="testing")
     if first_process:
@@ -138,12 +138,14 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _pretrained(task: Task, options: RunOptions, workdir: pathlib.Path, tell: Any) -> Any:
+def _pretrained(task: Task, options: RunOptions, workdir: pathlib.Path, log_line: Any) -> Any:
     """The variables to start from; None where training starts at random or resumes."""
     if not options.init_from:
         for key in ("freeze", "freeze_statistics"):
             if getattr(options, key):
-                tell(f"config.{key} is set without config.init_from: the initial values are frozen")
+                log_line(
+                    f"config.{key} is set without config.init_from: the initial values are frozen"
+                )
         return None
     if has_checkpoints(workdir / CHECKPOINTS):
         return None
@@ -154,7 +156,7 @@ def _pretrained(task: Task, options: RunOptions, workdir: pathlib.Path, tell: An
         prefix=options.init_prefix,
         reinit=options.reinit,
         freeze=options.freeze,
-        log=tell,
+        log=log_line,
     )
 
 

@@ -8,6 +8,7 @@ import collections
 import contextlib
 import errno
 import json
+import math
 import os
 import pathlib
 import stat
@@ -211,10 +212,8 @@ def _read_array(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
         shape, _, dtype = read(stream)
         if dtype.hasobject:
             raise ValueError(f"Object arrays cannot be read safely: {info.filename} is one")
-        count = 1
-        for side in shape:
-            count *= side
-        stated, held = count * dtype.itemsize, info.file_size - stream.tell()
+        stated = math.prod(shape) * dtype.itemsize
+        held = info.file_size - stream.tell()
         if min(shape, default=0) < 0 or not dtype.itemsize or stated != held:
             raise ValueError(f"{info.filename} has another size than its header states")
     with file.open(info) as stream:

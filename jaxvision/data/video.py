@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
-from jaxvision.core import InputError
+from jaxvision.core import InputError, reason_of
 
 VIDEO_SUFFIXES = (
     ".3gp",
@@ -28,7 +29,7 @@ VIDEO_SUFFIXES = (
 
 _FORMATS = "mov,mp4,matroska,webm,avi,mpeg,mpegvideo,mpegts,ogg,asf"
 """What FFmpeg may take a file for. A playlist, which could name other files, is none of them."""
-_MOST_PIXELS = 2 * 89_478_485
+_MOST_PIXELS = 2 * Image.MAX_IMAGE_PIXELS
 """Of a frame: as many as Pillow reads of an image."""
 _USUAL_RATE = Fraction(25)
 
@@ -76,8 +77,8 @@ class VideoFrames:
                 count = stream.frames if stream else 0
         except (av.FFmpegError, OSError) as error:
             raise InputError(
-                f"{self.path} cannot be read as a video ({_reason(error)}): correct it or leave it "
-                "out"
+                f"{self.path} cannot be read as a video ({reason_of(error)}): correct it or leave "
+                "it out"
             ) from error
         if not pixels:
             raise InputError(f"{self.path} has no pictures: give a video")
@@ -114,8 +115,8 @@ class VideoFrames:
                     index += 1
         except (av.FFmpegError, OSError, ValueError) as error:
             raise InputError(
-                f"{self.path}: frame {index} cannot be read ({_reason(error)}): correct the video, "
-                f"or use the {index} frames before it"
+                f"{self.path}: frame {index} cannot be read ({reason_of(error)}): correct the "
+                f"video, or use the {index} frames before it"
             ) from error
         if not index:
             raise InputError(f"{self.path} has no frames: give a video")
@@ -170,7 +171,3 @@ def _packets(av: Any, path: Path) -> int:
     """Counts the packets of an MP4, with those that its edit list leaves out."""
     with _opened(av, path, ignore_editlist="1") as container:
         return sum(packet.size > 0 for packet in container.demux(video=0))
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)

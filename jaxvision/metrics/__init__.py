@@ -14,7 +14,6 @@ from jaxvision.metrics.classification import (
     class_scores,
     confused_pairs,
     count_confusions,
-    scores_of_classes,
     top_k_accuracy,
 )
 from jaxvision.metrics.coco import CocoResult, coco_average_precision
@@ -52,7 +51,6 @@ __all__ = [
     "psnr",
     "roc_auc",
     "score_histogram",
-    "scores_of_classes",
     "ssim",
     "top_k_accuracy",
     "voc_average_precision",

@@ -105,28 +105,11 @@ class ClassScores:
     f1: np.ndarray
 
 
-def class_scores(confusions: Any) -> ClassScores:
+def class_scores(labels: Any, predicted: Any, *, num_classes: int) -> ClassScores:
     """Computes precision, recall and F1 score of each class; on the host.
 
     With TP_c the examples of class c that were given it, P_c those that were given it and N_c those
     that are of it: precision = TP_c / P_c, recall = TP_c / N_c, F1 = 2 TP_c / (P_c + N_c).
-
-    Args:
-      confusions: int[K, K], from `count_confusions`.
-    Raises:
-      AssertionError: it is not a square matrix of integers.
-    """
-    confusions = np.asarray(confusions)
-    square = confusions.ndim == 2 and confusions.shape[0] == confusions.shape[1]
-    if not square or not np.issubdtype(confusions.dtype, np.integer):
-        raise AssertionError(
-            f"confusions is {confusions.dtype}{list(confusions.shape)}: give integer[K, K]"
-        )
-    return _scores(np.diagonal(confusions), confusions.sum(axis=1), confusions.sum(axis=0))
-
-
-def scores_of_classes(labels: Any, predicted: Any, *, num_classes: int) -> ClassScores:
-    """Computes what `class_scores` does, without a matrix of confusions; on the host.
 
     Args:
       labels: int[N], the true classes.
@@ -137,11 +120,7 @@ def scores_of_classes(labels: Any, predicted: Any, *, num_classes: int) -> Class
     """
     labels, predicted = _counted(labels, predicted, num_classes)
     of_each = (labels[labels == predicted], labels, predicted)
-    return _scores(*(np.bincount(classes, minlength=num_classes) for classes in of_each))
-
-
-def _scores(right: np.ndarray, support: np.ndarray, given: np.ndarray) -> ClassScores:
-    """Of each class: examples that were given it rightly, that are of it, that were given it."""
+    right, support, given = (np.bincount(x, minlength=num_classes) for x in of_each)
     return ClassScores(
         support=support,
         precision=right / np.maximum(given, 1),

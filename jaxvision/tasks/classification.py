@@ -25,9 +25,9 @@ from jaxvision.core import (
 from jaxvision.losses import cross_entropy
 from jaxvision.metrics import (
     calibration,
+    class_scores,
     confused_pairs,
     count_confusions,
-    scores_of_classes,
     top_k_accuracy,
 )
 from jaxvision.tasks.building import (
@@ -172,7 +172,7 @@ def _summarize(collected: Mapping[str, np.ndarray] | None, num_classes: int) -> 
         none = np.zeros(0, np.int32)
         collected = {"label": none, "predicted": none, "confidence": np.zeros(0, np.float32)}
     labels, predicted = collected["label"], collected["predicted"]
-    of_classes = scores_of_classes(labels, predicted, num_classes=num_classes)
+    of_classes = class_scores(labels, predicted, num_classes=num_classes)
     bins = calibration(labels, predicted, collected["confidence"], num_classes=num_classes)
     tables = {
         "confused_pairs": confused_pairs(labels, predicted, num_classes=num_classes),

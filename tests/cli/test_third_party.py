@@ -11,6 +11,7 @@ from PIL import Image
 
 import jaxvision
 from jaxvision import data, tasks
+from jaxvision.cli.kinds import KINDS
 from jaxvision.features import read_features
 from jaxvision.interop import KeyRules, to_state_dict, write_state_dict
 from jaxvision.models import create_model
@@ -149,7 +150,7 @@ def test_the_commands_give_the_figures_of_python(name, folders, command, tmp_pat
     evaluate = ["eval", *usual, *records, *names, "--out=report"]
     whole = "--config.data.validation_fraction=0.0"
     result, _ = result_of(command, *evaluate, whole, "--config.batch_size=4")
-    transform = TRANSFORMS[task.kind](task)
+    transform = KINDS[task.kind].transform(task)
     expected = jaxvision.evaluate(task, variables, data.EvalLoader(source, transform, batch_size=4))
     for key, value in expected.metrics.items():
         assert result[key] == pytest.approx(value, rel=1e-6), key
@@ -183,10 +184,3 @@ def test_the_commands_give_the_figures_of_python(name, folders, command, tmp_pat
     given = network_input(batch).image[None]
     maps = jax.jit(lambda x: model.apply(variables, x, train=False))(given)
     np.testing.assert_allclose(rows, np.asarray(maps[case.map]).mean((1, 2)), atol=1e-5)
-
-
-TRANSFORMS = {
-    "classification": lambda task: data.ToClassification(task.inputs, len(task.class_names)),
-    "segmentation": lambda task: data.ToSegmentation(task.inputs, len(task.class_names)),
-    "restoration": lambda task: data.ToRestoration(),
-}

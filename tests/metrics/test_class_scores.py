@@ -11,7 +11,6 @@ from jaxvision.metrics import (
     class_scores,
     confused_pairs,
     count_confusions,
-    scores_of_classes,
 )
 from tests.reference import metrics as reference
 
@@ -37,7 +36,8 @@ def test_the_scores_are_those_of_scikit_learn(count, classes):
         scores = precision_recall_fscore_support(labels, predicted, labels=every, zero_division=0)
     np.testing.assert_array_equal(confusions, expected)
     padded = np.concatenate([labels, [-1, 0]]), np.concatenate([predicted, [0, classes]])
-    for found in (class_scores(confusions), scores_of_classes(*padded, num_classes=classes)):
+    for columns in ((labels, predicted), padded):
+        found = class_scores(*columns, num_classes=classes)
         for name, column in zip(("precision", "recall", "f1", "support"), scores, strict=True):
             np.testing.assert_allclose(getattr(found, name), column, rtol=1e-12)
     pairs = confused_pairs(*padded, num_classes=classes)
@@ -82,7 +82,7 @@ def test_filler_and_labels_that_are_no_class_change_nothing():
 
 def test_nothing_at_all_and_a_broken_network_give_finite_numbers():
     none = np.zeros(0, np.int32)
-    scores = class_scores(count_confusions(none, none, num_classes=3))
+    scores = class_scores(none, none, num_classes=3)
     assert all(np.isfinite(column).all() for column in vars(scores).values())
     for labels, confidence in ((none, np.zeros(0)), (np.array([1]), np.array([np.nan]))):
         found = calibration(labels, labels, confidence, num_classes=3)
@@ -96,8 +96,8 @@ def test_wrong_arguments_are_named():
         count_confusions(labels, labels[:2], num_classes=2)
     with pytest.raises(AssertionError, match=r"^confidence is int64\[3\]: give floating\[3\]"):
         calibration(labels, labels, labels, num_classes=2)
-    with pytest.raises(AssertionError, match=r"^confusions is int64\[3\]: give integer\[K, K\]"):
-        class_scores(labels)
+    with pytest.raises(AssertionError, match=r"^predicted is int64\[2\]: give integer\[3\]"):
+        class_scores(labels, labels[:2], num_classes=2)
     with pytest.raises(ValueError, match="num_classes is 0"):
         count_confusions(labels, labels, num_classes=0)
     with pytest.raises(ValueError, match="bins is 0"):

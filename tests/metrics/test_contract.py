@@ -26,7 +26,6 @@ ON_THE_HOST = {
     "confused_pairs",
     "count_confusions",
     "roc_auc",
-    "scores_of_classes",
     "voc_average_precision",
 }
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxvision.cli.kinds.kind import PICTURES, Shown, to_look_at
 from jaxvision.data.transforms.placing import with_channels
 from jaxvision.engine import log
+from jaxvision.metrics import Calibration
 
 _LISTED = 30
 """Classes that a printed table and the picture of a confusion matrix have at most."""
@@ -95,11 +96,9 @@ def class_figures(tables: Tables, class_names: Sequence[str]) -> dict[str, Any]:
         confusions = _draw_confusions(tables["confusions"], names)
     else:
         confusions = _draw_pairs(tables["confused_pairs"], tables["class_support"], names)
-    bins = (tables[f"bin_{name}"] for name in ("count", "confidence", "accuracy"))
-    return {
-        "confusions": confusions,
-        "calibration": _draw_reliability(*bins),
-    }
+    names_of_bins = ("count", "confidence", "accuracy")
+    bins = Calibration(**{name: tables[f"bin_{name}"] for name in names_of_bins})
+    return {"confusions": confusions, "calibration": _draw_reliability(bins)}
 
 
 def _draw_confusions(confusions: np.ndarray, names: Sequence[str]) -> Any:
@@ -142,19 +141,21 @@ def _draw_pairs(pairs: np.ndarray, support: np.ndarray, names: Sequence[str]) ->
     return figure
 
 
-def _draw_reliability(count: np.ndarray, confidence: np.ndarray, accuracy: np.ndarray) -> Any:
+def _draw_reliability(of_bins: Calibration) -> Any:
     """The accuracy at each confidence, and how many examples have it."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    count, confidence, accuracy = of_bins.count, of_bins.confidence, of_bins.accuracy
     bins, examples = len(count), max(1, count.sum())
     left, there = np.arange(bins) / bins, count > 0
-    error = (count * np.abs(accuracy - confidence)).sum() / examples
     upper.bar(left, accuracy, 1 / bins, align="edge", edgecolor="white", label="accuracy")
     upper.plot(confidence[there], accuracy[there], "k.", label="mean confidence of the bin")
     upper.plot([0, 1], [0, 1], "k--", linewidth=0.8, label="perfectly calibrated")
-    upper.set(ylabel="accuracy", ylim=(0, 1), title=f"expected calibration error {error:.4f}")
+    upper.set(
+        ylabel="accuracy", ylim=(0, 1), title=f"expected calibration error {of_bins.error:.4f}"
+    )
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
     lower.bar(left, count / examples, 1 / bins, align="edge", edgecolor="white", color="C1")
     lower.set(xlabel="confidence", ylabel="share of examples", xlim=(0, 1))
