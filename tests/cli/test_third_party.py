@@ -12,6 +12,7 @@ from PIL import Image
 import jaxvision
 from jaxvision import data, tasks
 from jaxvision.cli.kinds import KINDS
+from jaxvision.engine import state_digest
 from jaxvision.features import read_features
 from jaxvision.interop import KeyRules, to_state_dict, write_state_dict
 from jaxvision.models import create_model
@@ -154,7 +155,7 @@ def test_the_commands_give_the_figures_of_python(name, folders, command, tmp_pat
     expected = jaxvision.evaluate(task, variables, data.EvalLoader(source, transform, batch_size=4))
     for key, value in expected.metrics.items():
         assert result[key] == pytest.approx(value, rel=1e-6), key
-    assert result["variables_digest"]
+    assert result["variables_digest"] == state_digest(variables)
     assert any((tmp_path / "report").iterdir())
     if name == "resnet20":
         table = (tmp_path / "report" / "classes_val.csv").read_text().splitlines()
