@@ -212,13 +212,14 @@ def to_state_dict(
         stores as buffers.
     Returns:
       key -> array, with the keys of torchvision's module if it has the network. The batch counters
-      of batch norms are 0.
+      of batch norms are 0; frozen ones have none.
     """
     state_dict = {}
-    for path, value in flax.traverse_util.flatten_dict(dict(variables)).items():
+    flat = flax.traverse_util.flatten_dict(dict(variables))
+    for path, value in flat.items():
         key = _dotted(_key(path))
         state_dict[key] = _to_torch_layout(path[-1], np.asarray(value))
-        if path[-1] == "var":
+        if path[-1] == "var" and ("batch_stats", *path[1:-1], "scale") not in flat:
             counter = key.removesuffix("running_var") + "num_batches_tracked"
             state_dict[counter] = np.zeros((), np.int64)
     if isinstance(model, SwinTransformer | MaxViT):
@@ -254,6 +255,9 @@ _COMPOUNDS = (
     r"attn_layer|conv_[abc]|grid_attention|mlp_layer|pre_norm",  # MaxViT
     r"squeeze_excitation|to_qkv|window_attention",
     r"aux_classifier",  # FCN
+    r"inner_blocks|layer_blocks|extra_blocks",  # feature pyramid
+    r"classification_head|regression_head|cls_logits|bbox_reg|bbox_ctrness",  # detectors
+    r"module_list|scale_weight",  # SSD
     r"running_(?:mean|var)",
 )
 _PART = re.compile(f"(?:{'|'.join(_COMPOUNDS)})(?=_|$)|[^_]+")

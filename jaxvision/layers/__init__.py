@@ -28,11 +28,14 @@ from jaxvision.layers.conv import (
     he_normal,
 )
 from jaxvision.layers.fields import as_backbone, dtypes_of, norm_of
+from jaxvision.layers.fpn import FPN
 from jaxvision.layers.norm import (
     NORMS,
     BatchNorm,
+    FrozenBatchNorm,
     Norm,
     batch_norm,
+    frozen_batch_norm,
     frozen_statistics,
     group_norm,
     instance_norm,
@@ -40,11 +43,13 @@ from jaxvision.layers.norm import (
 )
 
 __all__ = [
+    "FPN",
     "NORMS",
     "PADDINGS",
     "BatchNorm",
     "Conv",
     "ConvTranspose",
+    "FrozenBatchNorm",
     "Norm",
     "as_backbone",
     "attention",
@@ -55,6 +60,7 @@ __all__ = [
     "dtypes_of",
     "feed_forward",
     "from_windows",
+    "frozen_batch_norm",
     "frozen_statistics",
     "gelu",
     "group_norm",

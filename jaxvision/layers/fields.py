@@ -26,7 +26,12 @@ def norm_of(module: Any, *, train: bool) -> Callable[..., Array] | None:
     return partial(module.norm, train=train, axis_name=module.axis_name, **dtypes_of(module))
 
 
-def as_backbone(module: Any) -> dict[str, Any]:
-    """Returns the fields for the backbone of a module: its norm and dtypes, and no classifier."""
+def as_backbone(module: Any, *, name: str = "backbone") -> dict[str, Any]:
+    """Returns the fields for the backbone of a module: its norm and dtypes, and no classifier.
+
+    Args:
+      module: a module with the fields `norm`, `axis_name`, `dtype` and `param_dtype`.
+      name: name of the backbone.
+    """
     norm = {"norm": module.norm, "axis_name": module.axis_name}
-    return {"num_classes": None, "name": "backbone", **norm, **dtypes_of(module)}
+    return {"num_classes": None, "name": name, **norm, **dtypes_of(module)}

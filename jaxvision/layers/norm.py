@@ -118,6 +118,65 @@ class BatchNorm(nn.Module):
         return y.astype(dtype)
 
 
+def frozen_batch_norm(
+    x: Array,
+    *,
+    name: str,
+    train: bool,
+    axis_name: str | None = None,
+    dtype: Any = None,
+    param_dtype: Any = jnp.float32,
+    epsilon: float = 1e-5,
+) -> Array:
+    """Applies `FrozenBatchNorm`: a batch norm that stays as its pretrained weights have it.
+
+    Args:
+      x: [..., C].
+      name: name of the layer.
+      train: no effect: the result is the same in training and in evaluation.
+      axis_name: no effect.
+      dtype: dtype of the result; None: that of the input and the variables.
+      param_dtype: no effect: there are no parameters.
+      epsilon: added to the variance. It is 0 for torchvision's RetinaNet of the first version.
+    Returns:
+      an array of the shape of x.
+    """
+    del train, axis_name, param_dtype
+    return FrozenBatchNorm(epsilon=epsilon, dtype=dtype, name=name)(x)
+
+
+class FrozenBatchNorm(nn.Module):
+    """A batch norm whose statistics, scale and bias are all fixed, as torchvision's has them.
+
+    It computes x factor + (bias - mean factor) with factor = scale / sqrt(var + epsilon). All four
+    vectors are in the collection "batch_stats": they have no gradient and are not counted as
+    parameters. Their names are those of `BatchNorm`, so weights of either fit the other by
+    `jaxvision.interop`. Without pretrained weights it changes nothing.
+
+    Attributes:
+      epsilon: added to the variance.
+      dtype: dtype of the result; None: that of the input and the variables.
+
+    Call:
+      x float[..., C] -> [..., C].
+    """
+
+    epsilon: float = 1e-5
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        shape = x.shape[-1:]
+        starts = {"mean": jnp.zeros, "var": jnp.ones, "scale": jnp.ones, "bias": jnp.zeros}
+        mean, var, scale, bias = (
+            self.variable("batch_stats", name, start, shape).value for name, start in starts.items()
+        )
+        factor = scale * lax.rsqrt(var + self.epsilon)
+        axes = range(x.ndim - 1)
+        factor, shift = (jnp.expand_dims(v, axes) for v in (factor, bias - mean * factor))
+        return (x * factor + shift).astype(canonicalize_dtype(x, scale, dtype=self.dtype))
+
+
 @contextlib.contextmanager
 def frozen_statistics(names: Collection[str]) -> Iterator[None]:
     """Within this context, the named batch norms work in training as they do in evaluation.
@@ -203,6 +262,7 @@ def _within_example(
 
 NORMS: dict[str, Norm] = {
     "batch_norm": batch_norm,
+    "frozen_batch_norm": frozen_batch_norm,
     "group_norm": group_norm,
     "instance_norm": instance_norm,
     "layer_norm": layer_norm,

@@ -40,7 +40,9 @@ def fuse_conv_bn(variables: Mapping[str, Any], *, epsilon: float = 1e-5) -> dict
                 f"layer named {' or '.join(path[-1] for path in paths)}"
             )
         mean, var = (fused.pop(("batch_stats", *norm, leaf)) for leaf in ("mean", "var"))
-        scale, bias = (fused.pop(("params", *norm, leaf)) for leaf in ("scale", "bias"))
+        frozen = ("batch_stats", *norm, "scale") in fused
+        collection = "batch_stats" if frozen else "params"
+        scale, bias = (fused.pop((collection, *norm, leaf)) for leaf in ("scale", "bias"))
         kernel = fused[(*conv, "kernel")]
         before = fused.get((*conv, "bias"), 0)
         factor = at_least_float32(scale) / jnp.sqrt(at_least_float32(var) + epsilon)

@@ -52,6 +52,15 @@ LARGE = (
     Block(5, 960, 160, True, True, 1),
     Block(5, 960, 160, True, True, 1),
 )
+REDUCED_LARGE = (
+    *LARGE[:12],
+    Block(5, 672, 80, True, True, 2),
+    Block(5, 480, 80, True, True, 1),
+    Block(5, 480, 80, True, True, 1),
+)
+"""The large network with half of the channels after the last stride, as the paper has it in
+detectors (section 6.3)."""
+
 SMALL = (
     Block(3, 16, 16, True, False, 2),
     Block(3, 72, 24, False, False, 2),
@@ -81,6 +90,10 @@ class MobileNetV3(nn.Module):
       width: multiplier of all channels.
       dilated: whether the last stride is replaced by 1, with a dilation of 2 in the convolutions
         from there on.
+      ssdlite: whether to return the maps that SSDlite takes (section 6.3), with the names of layers
+        that torchvision's SSDlite has. The last two maps are then the expansion of the last block
+        with a stride, at that block's input size, and the convolution after the blocks. The network
+        is divided between them: features_0_{place}... and features_1_{place}..., each from 0.
       dropout: dropout rate of the hidden features in training.
       drop_path: rate of stochastic depth of the last block in training; block i of n has i / n of
         it.
@@ -99,6 +112,7 @@ class MobileNetV3(nn.Module):
     hidden: int
     width: float = 1.0
     dilated: bool = False
+    ssdlite: bool = False
     num_classes: int | None = 1000
     dropout: float = 0.2
     drop_path: float = 0.0
@@ -119,40 +133,58 @@ class MobileNetV3(nn.Module):
         def scaled(channels: int):
             return make_divisible(channels * self.width)
 
-        def inverted(x: Array, *, block: Block, dilation: int, drop: float, name: str):
+        last = max(place for place, block in enumerate(blocks, start=1) if block.stride > 1)
+
+        def name_of(place: int, part: int | None = None) -> str:
+            """Returns the name of a layer by its place in torchvision's sequence, or of its part."""
+            inside = "" if part is None else f"_block_{part}"
+            if not self.ssdlite:
+                return f"features_{place}{inside}"
+            if place == last and part:
+                return f"features_1_0_{part}"
+            if place == last:
+                return f"features_0_{place}"
+            second = place > last
+            return f"features_{int(second)}_{place - last * second}{inside}"
+
+        def inverted(x: Array, *, block: Block, dilation: int, drop: float, place: int):
+            """Applies a block; returns its result and its expansion."""
             features, inner = scaled(block.channels), scaled(block.expanded)
             act = self.act if block.hard_swish else nn.relu
             y, part = x, 0
             if inner != x.shape[-1]:
-                y = conv(y, inner, 1, f"{name}_{part}", act=act)
+                y = conv(y, inner, 1, name_of(place, part), act=act)
                 part += 1
             stride = 1 if dilation > 1 else block.stride
             how = {"stride": stride, "dilation": dilation, "groups": inner, "act": act}
-            y = conv(y, inner, block.kernel_size, f"{name}_{part}", **how)
+            expansion = y
+            y = conv(y, inner, block.kernel_size, name_of(place, part), **how)
             part += 1
             if block.squeeze:
                 squeezed = make_divisible(inner // SQUEEZE_REDUCTION)
                 how = {"gate": nn.hard_sigmoid, **dtypes}
-                y = squeeze_excite(y, squeezed, name=f"{name}_{part}", **how)
+                y = squeeze_excite(y, squeezed, name=name_of(place, part), **how)
                 part += 1
-            y = conv(y, features, 1, f"{name}_{part}", act=None)
-            if block.stride > 1 or x.shape[-1] != features:
-                return y
-            return x + drop_path(y, drop, train=train)
+            y = conv(y, features, 1, name_of(place, part), act=None)
+            if block.stride == 1 and x.shape[-1] == features:
+                y = x + drop_path(y, drop, train=train)
+            return y, expansion
 
-        x = conv(images, scaled(STEM_CHANNELS), 3, "features_0", stride=2)
-        last = max(place for place, block in enumerate(blocks) if block.stride > 1)
+        x = conv(images, scaled(STEM_CHANNELS), 3, name_of(0), stride=2)
         maps, level, count = {}, 1, len(blocks)
-        for place, block in enumerate(blocks):
+        for place, block in enumerate(blocks, start=1):
             dilation = 2 if self.dilated and place >= last else 1
             if block.stride > dilation:
                 maps[f"c{level}"] = x
                 level += 1
-            how = {"dilation": dilation, "drop": self.drop_path * (place + 1) / count}
-            how["name"] = f"features_{place + 1}_block"
-            x = run_block(self, partial(inverted, block=block, **how), x)
+            how = {"dilation": dilation, "drop": self.drop_path * place / count, "place": place}
+            x, expansion = run_block(self, partial(inverted, block=block, **how), x)
+            if self.ssdlite and place == last:
+                maps[f"c{level - 1}"] = expansion
         maps[f"c{level}"] = x
-        x = conv(x, HEAD_EXPANSION * x.shape[-1], 1, f"features_{count + 1}")
+        x = conv(x, HEAD_EXPANSION * x.shape[-1], 1, name_of(count + 1))
+        if self.ssdlite:
+            maps[f"c{level}"] = x
         maps["pooled"] = global_avg_pool(x)
         if self.num_classes is not None:
             dense = partial(nn.Dense, kernel_init=nn.initializers.normal(0.01), **dtypes)

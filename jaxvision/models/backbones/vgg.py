@@ -41,7 +41,8 @@ class VGG(nn.Module):
       stages: stages of convolutions.
       hidden: channels of the first two fully connected layers.
       dropout: dropout rate after these two layers, in training.
-      ceil_mode: whether to round up when a pooling halves an odd side, as Caffe does.
+      ceil_mode: whether to round up when a pooling halves an odd side, as Caffe does: for all
+        poolings, or one value for each.
       num_classes: classes of the last layer; None builds no fully connected layers.
       norm: after each convolution; None as in the paper.
 
@@ -53,13 +54,13 @@ class VGG(nn.Module):
       round down, or up with `ceil_mode`.
 
     Raises:
-      InputError: the images are smaller than that, and `ceil_mode` is False.
+      InputError: the images are smaller than that, and some pooling rounds down.
     """
 
     stages: tuple[Stage, ...]
     hidden: int = 4096
     dropout: float = 0.5
-    ceil_mode: bool = False
+    ceil_mode: bool | tuple[bool, ...] = False
     num_classes: int | None = 1000
     act: Callable[[Array], Array] = nn.relu
     remat: bool = False
@@ -71,7 +72,10 @@ class VGG(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
-        if not self.ceil_mode:
+        upwards = self.ceil_mode
+        if isinstance(upwards, bool):
+            upwards = (upwards,) * len(self.stages)
+        if not all(upwards):
             check_sides(images, 1, more_than=2 ** len(self.stages) - 1)
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)
         step = 2 if norm is None else 3
@@ -87,7 +91,7 @@ class VGG(nn.Module):
             places = range(place, place + step * convolutions, step)
             stage = partial(convolved, channels=channels, places=places)
             x = maps[f"c{level}"] = run_block(self, stage, x)
-            x = max_pool(x, 2, ceil_mode=self.ceil_mode)
+            x = max_pool(x, 2, ceil_mode=upwards[level])
             place = places.stop + 1
         maps[f"c{len(self.stages)}"] = x
         x = maps["pooled"] = adaptive_avg_pool(x, 7).transpose(0, 3, 1, 2).reshape(len(x), -1)
