@@ -20,6 +20,7 @@ from jaxvision.interop import (
     to_state_dict,
     transfer,
 )
+from jaxvision.interop.transfer import BACKBONE_NAMES
 
 
 class Pretrained(NamedTuple):
@@ -83,8 +84,10 @@ def _by_name(
     """The variables of a network like `like`, or of its backbone, and the keys that it lacks."""
     if weights.variables is not None and not prefix and key_map is None:
         return weights.variables, ()
-    backbone = {name: tree["backbone"] for name, tree in like.items() if "backbone" in tree}
-    for part in (like, backbone):
+    backbones = (
+        {name: tree[part] for name, tree in like.items() if part in tree} for part in BACKBONE_NAMES
+    )
+    for part in (like, *backbones):
         found, left = named_alike(weights.state_dict, part, prefix=prefix, key_map=key_map)
         if "params" in found:
             return found, left

@@ -34,6 +34,10 @@ _LEAVES = {
 }
 # Buffers that torch stores and this library computes.
 _BUFFERS = ("num_batches_tracked", "relative_position_index", "relative_coords_table")
+# What older files of torchvision's detectors have in place of ".{i}.0.": in pyramids there is no
+# ".0", and the heads of RetinaNet count ReLUs as well.
+_OLD_PYRAMID = re.compile(r"(.*_(?:inner|layer)_blocks_\d+)_([a-z]+)")
+_OLD_HEAD = re.compile(r"(.*head_(?:classification|regression)_head_conv)_([0246])_([a-z]+)")
 # Axes from torch's layout to this library's, by leaf and rank.
 _AXES = {
     ("kernel", 2): (1, 0),  # dense: OI -> IO
@@ -88,7 +92,7 @@ def from_state_dict(
         twice. The message lists the first of each, in the spelling of the file, and a prefix that
         would explain them.
     """
-    given, twice = _by_joined_key(state_dict, prefix, key_map)
+    given, twice = _by_joined_key(state_dict, variables, prefix, key_map)
     kept = {_key(path) for path in keep}
     missing, misshapen, wrong, converted = [], [], [], {}
     for path, like in flax.traverse_util.flatten_dict(dict(variables)).items():
@@ -172,7 +176,7 @@ def named_alike(
       a tree like `variables` with the arrays that were found, in this library's layout and with
       the shapes of the file; and the other keys.
     """
-    given, _ = _by_joined_key(state_dict, prefix, key_map)
+    given, _ = _by_joined_key(state_dict, variables, prefix, key_map)
     found = {}
     for path in flax.traverse_util.flatten_dict(dict(variables)):
         if _key(path) in given:
@@ -182,9 +186,16 @@ def named_alike(
 
 
 def _by_joined_key(
-    state_dict: Mapping[str, np.ndarray], prefix: str, key_map: KeyMap | None
+    state_dict: Mapping[str, np.ndarray],
+    variables: Mapping[str, Any],
+    prefix: str,
+    key_map: KeyMap | None,
 ) -> tuple[dict[str, tuple[str, np.ndarray]], list[str]]:
-    """Returns joined key -> (key of the file, array), without buffers, and keys given twice."""
+    """Returns joined key -> (key of the file, array), without buffers, and keys given twice.
+
+    Keys in an older spelling of torchvision get the present one, if `variables` have that.
+    """
+    own = {_key(path) for path in flax.traverse_util.flatten_dict(dict(variables))}
     given, twice = {}, []
     for key, value in state_dict.items():
         name = key.removeprefix(prefix)
@@ -193,10 +204,18 @@ def _by_joined_key(
         if name is None or key.endswith(_BUFFERS):
             continue
         joined = name.replace(".", "_")
+        if joined not in own and _renewed(joined) in own:
+            joined = _renewed(joined)
         if joined in given:
             twice.append(f"{given[joined][0]} and {key} for {joined}")
         given[joined] = (key, np.asarray(value))
     return given, twice
+
+
+def _renewed(joined: str) -> str:
+    """Returns the present spelling of a joined key of an older file of torchvision's detectors."""
+    joined = _OLD_PYRAMID.sub(r"\1_0_\2", joined)
+    return _OLD_HEAD.sub(lambda old: f"{old[1]}_{int(old[2]) // 2}_0_{old[3]}", joined)
 
 
 def to_state_dict(

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from jaxvision.core import InputError, names_matching
 
-_BACKBONE = "backbone"
+BACKBONE_NAMES = ("backbone", "backbone_body")
+"""Names of the part of a network that may be initialised from a classifier."""
 
 
 class Transfer(NamedTuple):
@@ -34,8 +35,9 @@ def transfer(
 ) -> Transfer:
     """Replaces a network's variables by another's wherever name and shape are the same.
 
-    If this network has a part called "backbone" and the other has none, the other is taken for the
-    backbone, so that a detector can be initialised from a pretrained classifier.
+    If this network has a part called "backbone" or "backbone_body" and the other has none, the
+    other is taken for the backbone, so that a detector can be initialised from a pretrained
+    classifier. Batch norms and frozen batch norms take each other's arrays.
 
     A convolution of grey images becomes one of RGB, in which each channel has a third of the
     kernel, and one of RGB becomes one of grey, with the sum over the channels: both do to images
@@ -51,8 +53,11 @@ def transfer(
       InputError: no weight fits.
     """
     own, other = map(flax.traverse_util.flatten_dict, (dict(variables), dict(given)))
-    if any(_BACKBONE in path for path in own) and not any(_BACKBONE in path for path in other):
-        other = {(path[0], _BACKBONE, *path[1:]): x for path, x in other.items()}
+    for backbone in BACKBONE_NAMES:
+        if any(backbone in path for path in own) and not any(backbone in path for path in other):
+            other = {(path[0], backbone, *path[1:]): x for path, x in other.items()}
+    collections = {path[1:]: path[0] for path in own}
+    other = {(collections.get(path[1:], path[0]), *path[1:]): x for path, x in other.items()}
     shapes = {path: x.shape for path, x in other.items()}
     other = {path: _of_channels(x, own[path].shape) for path, x in other.items() if path in own}
     names = {path: "/".join(path[1:]) for path in own}

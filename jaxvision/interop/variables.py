@@ -185,7 +185,8 @@ def load_weights(
       variables for `model.apply`, as numpy arrays.
     Raises:
       InputError: the file cannot be read, or does not fit the network. The message lists arrays
-        that are missing, left over or of another shape, and a prefix that would explain them.
+        that are missing, left over or of another shape, and a prefix or a number of classes that
+        would explain them.
       OptionError: `input_size` is not given, and the model is not one of the library's.
     """
     if input_size is None:
@@ -202,7 +203,18 @@ def load_weights(
         state_dict = to_state_dict(restore_variables(source))
     else:
         state_dict = read_state_dict(source)
-    return from_state_dict(state_dict, variables, prefix=prefix, key_map=key_map, keep=head)
+    names = {"prefix": prefix, "key_map": key_map}
+    try:
+        return from_state_dict(state_dict, variables, keep=head, **names)
+    except InputError as error:
+        count = class_count(model, state_dict, input_size=input_size, **names)
+        if new_head is not None or count in (None, model.num_classes):
+            raise
+        raise InputError(
+            f"{error}\nthe weights are for num_classes={count} and the network has "
+            f"num_classes={model.num_classes}: build it with theirs, or give new_head, a key of "
+            "jax.random, for a new last layer"
+        ) from error
 
 
 def _own_input_size(model: nn.Module) -> tuple[int, int, int]:

@@ -67,6 +67,7 @@ from jaxvision.models.detection.ssd import SSDS
 from jaxvision.models.detection.yolov1 import YOLOS_V1
 from jaxvision.models.detection.yolov2 import YOLOS_V2
 from jaxvision.models.detection.yolov3 import YOLOS_V3
+from jaxvision.models.feature_info import FeatureInfo, feature_info
 from jaxvision.models.fusing import fuse_conv_bn
 from jaxvision.models.published import input_figures, input_size
 from jaxvision.models.restoration.dncnn import DNCNNS
@@ -84,9 +85,11 @@ __all__ = [
     "MODELS",
     "RESTORERS",
     "SEGMENTERS",
+    "FeatureInfo",
     "Summary",
     "compiler_options",
     "create_model",
+    "feature_info",
     "fuse_conv_bn",
     "input_figures",
     "input_size",

@@ -25,6 +25,10 @@ _OTHERS = {
     **dict.fromkeys(("resunet", "unet", "unet_backbone"), (256, 256, 3)),
     **dict.fromkeys(("srcnn_915", "srcnn_935", "srcnn_955"), (33, 33, 1)),
     **dict.fromkeys(("swin_v2_t", "swin_v2_s", "swin_v2_b"), (256, 256, 3)),
+    **dict.fromkeys(("retinanet", "retinanet_resnet50_fpn"), (800, 1088, 3)),
+    **dict.fromkeys(("retinanet_resnet50_fpn_v2", "fcos", "fcos_resnet50_fpn"), (800, 1088, 3)),
+    **dict.fromkeys(("ssd", "ssd300_vgg16"), (300, 300, 3)),
+    **dict.fromkeys(("ssdlite", "ssdlite320_mobilenet_v3_large"), (320, 320, 3)),
     **dict.fromkeys(("yolov1", "fast_yolov1"), (448, 448, 3)),
     **dict.fromkeys(("yolov2", "yolov2_tiny", "yolov3", "yolov3_tiny"), (416, 416, 3)),
     "alexnet_2012": (227, 227, 3),
@@ -43,6 +47,7 @@ _OTHERS = {
     "lenet5": (32, 32, 1),
     "lenet5_1998": (32, 32, 1),
     "nasnet_a_large": (331, 331, 3),
+    "ssd512_vgg16": (512, 512, 3),
     "unet_valid": (572, 572, 1),
     "yolov3_spp": (608, 608, 3),
 }
@@ -51,6 +56,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and standard deviation of red, green and blue of ImageNet's training images, in 0..1."""
 
 _IMAGENET = (
+    *("retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn"),
     *("alexnet", "fcn_resnet50", "fcn_resnet101", "maxvit_t", "mobilenet_v2"),
     *("convnext_tiny", "convnext_small", "convnext_base", "convnext_large"),
     *("densenet121", "densenet161", "densenet169", "densenet201"),
@@ -74,6 +80,11 @@ _DARKNET = (
 _FIGURES = {
     **dict.fromkeys(_IMAGENET, (IMAGENET_MEAN, IMAGENET_STD)),
     **dict.fromkeys(_DARKNET, ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))),
+    # Caffe's weights of VGG take values in 0..255.
+    **dict.fromkeys(
+        ("ssd300_vgg16", "ssd512_vgg16"), ((0.48235, 0.45882, 0.40784), (1 / 255,) * 3)
+    ),
+    "ssdlite320_mobilenet_v3_large": ((0.5,) * 3, (0.5,) * 3),
     # The first two if `transform_input` is False; if True, images have ImageNet's mean and std.
     **dict.fromkeys(("googlenet", "inception_v3", "efficientnet_v2_l"), ((0.5,) * 3, (0.5,) * 3)),
 }

@@ -136,7 +136,7 @@ class MobileNetV3(nn.Module):
         last = max(place for place, block in enumerate(blocks, start=1) if block.stride > 1)
 
         def name_of(place: int, part: int | None = None) -> str:
-            """Returns the name of a layer by its place in torchvision's sequence, or of its part."""
+            """Returns the name of a layer by its place in the sequence, or of its part."""
             inside = "" if part is None else f"_block_{part}"
             if not self.ssdlite:
                 return f"features_{place}{inside}"
