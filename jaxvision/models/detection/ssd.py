@@ -80,7 +80,7 @@ class DilatedVGG(VGG):
         fine = maps[f"c{count - 1}"]
         start = nn.initializers.constant(FIRST_SCALE)
         scale = self.param("scale_weight", start, fine.shape[-1:], self.param_dtype)
-        maps[f"c{count - 1}"] = (unit_vectors(fine) * scale).astype(fine.dtype)
+        maps[f"c{count - 1}"] = (unit_vectors(fine) * scale[None, None, None]).astype(fine.dtype)
         return maps
 
 
