@@ -30,6 +30,8 @@ QUICK_OTHERS = ["dncnn_s", "espcn", "fast_yolov1", "unet", "yolov3_tiny"]
 OTHERS = [name for name in MODELS if name not in CLASSIFIERS]
 SIZES = {
     **dict.fromkeys(DETECTORS, 64),
+    "ssd300_vgg16": 300,
+    "ssd512_vgg16": 512,
     **{name: 75 for name in CLASSIFIERS if name.startswith("inception")},
     **{name: input_size(name)[0] for name in CLASSIFIERS if name.startswith(("vit", "maxvit"))},
     "alexnet": 63,

@@ -30,6 +30,30 @@ FIRST_SCALE = 20.0
 """Initial scale of the normalised map of `DilatedVGG` (section 3.1 of the paper)."""
 
 
+VGG_RULES = (
+    ("features.24", "extra.0.1"),
+    ("features.26", "extra.0.3"),
+    ("features.28", "extra.0.5"),
+    ("classifier", ""),
+)
+"""Rules (old, new) for `jaxvision.interop.KeyRules`, which rename the keys of a classifier, VGG-16,
+to those of the backbone of SSD300 and SSD512."""
+
+MOBILENET_RULES = (
+    ("features.13.block.0", "first.13"),
+    ("features.13.block.*", "second.0.*"),
+    ("features.14", "second.1"),
+    ("features.15", "second.2"),
+    ("features.16", "second.3"),
+    ("features.*", "first.*"),
+    ("first", "features.0"),
+    ("second", "features.1"),
+    ("classifier", ""),
+)
+"""The same for MobileNetV3-Large and SSDlite. SSDlite's backbone has half of the channels of the
+classifier at its end, so that arrays of these layers do not fit."""
+
+
 class DilatedVGG(VGG):
     """The VGG network of SSD: its fully connected layers fc6 and fc7 are convolutions.
 
@@ -126,7 +150,9 @@ class SSD(nn.Module):
 
     Further maps follow the last one of the backbone; each map has heads of its own. Layers have
     torchvision's names: backbone_..., backbone_extra_{i}_{place}, and the heads
-    head_classification_head_module_list_{i} and head_regression_head_module_list_{i}.
+    head_classification_head_module_list_{i} and head_regression_head_module_list_{i}. Weights of a
+    classifier initialise the module "backbone", see `jaxvision.interop.transfer`; `VGG_RULES` and
+    `MOBILENET_RULES` rename the keys that differ.
 
     Attributes:
       backbone: builds the module "backbone".
