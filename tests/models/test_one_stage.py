@@ -17,7 +17,13 @@ from jaxvision.interop import (
     to_state_dict,
     transfer,
 )
-from jaxvision.layers import FPN, FrozenBatchNorm, batch_norm, frozen_batch_norm
+from jaxvision.layers import (
+    FPN,
+    FrozenBatchNorm,
+    batch_norm,
+    frozen_batch_norm,
+    group_norm,
+)
 from jaxvision.models import create_model, feature_info, fuse_conv_bn, input_size
 from jaxvision.models.backbones.vgg import Stage
 from jaxvision.models.detection.ssd import MOBILENET_RULES, VGG_RULES, DilatedVGG, Extra
@@ -32,7 +38,8 @@ PYRAMID = {"backbone": BACKBONE, "features": 8, "depth": 1}
 VGG = functools.partial(DilatedVGG, stages=(Stage(4, 1),) * 4, last=Stage(4, 1), hidden=6)
 TINY = {
     "retinanet": {**PYRAMID, "num_anchors": 2},
-    "fcos": PYRAMID,
+    # The last map has one cell: a group of one channel would be constant there.
+    "fcos": {**PYRAMID, "head_norm": functools.partial(group_norm, num_groups=2)},
     "ssd300_vgg16": {
         "backbone": VGG,
         "extras": (Extra(3, 4), Extra(3, 4, stride=1, padding=0)),
