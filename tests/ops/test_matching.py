@@ -65,8 +65,10 @@ def test_matches_by_hand():
         "none": [0, IGNORE, IGNORE, NEGATIVE, IGNORE, NEGATIVE],
         # Object 1 has its best anchor (1), object 2 two of them: 4, which prefers object 0, and 5.
         "ties": [0, 1, IGNORE, NEGATIVE, 0, 2],
+        "all_ties": [0, 1, IGNORE, NEGATIVE, 0, 2],
         # Object 2 gets the first of its two anchors, in spite of object 0.
         "bipartite": [0, 1, IGNORE, NEGATIVE, 2, NEGATIVE],
+        "best": [0, 1, IGNORE, NEGATIVE, 2, NEGATIVE],
     }
     found = match_in_all_ways(IOU, np.ones(3, bool), high=0.7, low=0.3)
     for forced, matches in zip(FORCED, found, strict=True):
