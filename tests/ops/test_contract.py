@@ -80,7 +80,7 @@ CASES = {
         {"high_threshold": 0.7, "low_threshold": 0.3, "forced": "bipartite"},
     ),
     "match_points": (
-        {"points": sides(7), "sides": whole(7), "boxes": boxes(3), "gt_mask": mask(3)},
+        {"points": sides(7), "sides": numbers(7, least=1), "boxes": boxes(3), "gt_mask": mask(3)},
         {},
     ),
     "yolov1_responsible": ({"predicted": boxes(5, 2), "boxes": boxes(5)}, {}),
