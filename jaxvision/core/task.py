@@ -96,6 +96,8 @@ class Task:
       dataset_metric: a metric over all examples, or None.
       partners: number of further examples that `augment` needs for each example, in its field
         `partners`.
+      freeze: patterns of parameters that are not trained, in any phase, see
+        `jaxvision.core.patterns`.
       origin: name of a field of this record -> (its value, the description of the value in JSON),
         for fields that were built from named parts; see `jaxvision.core.describe`.
     """
@@ -112,4 +114,5 @@ class Task:
     class_names: tuple[str, ...] = ()
     dataset_metric: DatasetMetric | None = None
     partners: int = 0
+    freeze: tuple[str, ...] = ()
     origin: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)

@@ -3,8 +3,8 @@
 Losses and metrics of one example are named terms, each a pair (total, weight). They are summed over
 the batch and over the devices, and divided once, at the end. A mean of the means of all devices
 would be wrong if the weights differ between devices. Where the weights add up to 0, the total is
-divided by 1: a term whose weight is a count is divided by max(1, count). A metric such as mean IoU may have a total and
-a weight for each class; its mean is taken over the classes that have a weight.
+divided by 1: a term whose weight is a count is divided by max(1, count). A metric such as mean IoU
+may have a total and a weight for each class; its mean is taken over the classes that have a weight.
 """
 
 import jax

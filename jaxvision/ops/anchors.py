@@ -103,9 +103,7 @@ def map_strides(image_size: _Pair, feature_sizes: Sequence[_Pair]) -> tuple[_Pai
     strides = []
     for feature_size in feature_sizes:
         check_positive("feature_sizes", feature_size, 2)
-        stride = tuple(
-            side // count for side, count in zip(image_size, feature_size, strict=True)
-        )
+        stride = tuple(side // count for side, count in zip(image_size, feature_size, strict=True))
         if not min(stride):
             raise ValueError(
                 f"feature_sizes has {tuple(feature_size)}, more positions than the pixels of "
@@ -223,7 +221,7 @@ def retinanet_anchors(
       strides: stride of each map, see `grid_anchors`.
       sizes: first scale of each map.
       aspect_ratios: ratios height / width.
-      scales_per_octave: n, scales of each map: they are 2^(0/n), ..., 2^((n - 1)/n) times the first.
+      scales_per_octave: n, scales of each map: 2^(0/n), 2^(1/n), ... times its first.
       rounded: whether to round the scales down to whole pixels and to round the corners, as
         torchvision does.
     Returns:

@@ -87,8 +87,10 @@ def match_anchors(
         return jnp.where((iou == highest).any(axis=1), nearest, matches)
     if forced == "best":
         anchor = jnp.where(gt_mask, iou.argmax(axis=0), len(matches))
-        last = jnp.full_like(matches, NEGATIVE).at[anchor].max(
-            jnp.arange(len(anchor), dtype=jnp.int32), mode="drop"
+        last = (
+            jnp.full_like(matches, NEGATIVE)
+            .at[anchor]
+            .max(jnp.arange(len(anchor), dtype=jnp.int32), mode="drop")
         )
         return jnp.where(last >= 0, last, matches)
     if forced == "bipartite":

@@ -21,7 +21,9 @@ def grid_anchors(shapes, *, feature_size, stride, offset=0.0):
     return np.array(anchors).reshape(-1, 4)
 
 
-def ssd_default_boxes(feature_sizes, *, image_size, sizes, aspect_ratios, clip=False, limit_sides=False):
+def ssd_default_boxes(
+    feature_sizes, *, image_size, sizes, aspect_ratios, clip=False, limit_sides=False
+):
     """With the maps covering the image evenly."""
     height, width = image_size
     boxes = []
