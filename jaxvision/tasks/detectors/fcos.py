@@ -12,7 +12,8 @@ from jaxvision.core import DetectionBatch, Detections, OptionError, Terms, exten
 from jaxvision.losses import fcos_loss
 from jaxvision.ops import clip_boxes_to_image, decode_distances, fcos_points, map_strides
 from jaxvision.tasks.decoding import DetectOptions, suppressed
-from jaxvision.tasks.detectors.common import (
+from jaxvision.tasks.detectors.detector import Detector
+from jaxvision.tasks.detectors.parts import (
     Loss,
     best_pairs,
     check_count,
@@ -22,7 +23,6 @@ from jaxvision.tasks.detectors.common import (
     outputs_of_maps,
     rows,
 )
-from jaxvision.tasks.detectors.detector import Detector
 
 FCOS_DECODE = DetectOptions(
     score_threshold=0.2, iou_threshold=0.6, max_detections=100, max_candidates=1000

@@ -12,7 +12,8 @@ from jaxvision.core import DetectionBatch, Detections, OptionError, Terms, exten
 from jaxvision.losses import retinanet_loss
 from jaxvision.ops import clip_boxes_to_image, decode_boxes, map_strides, retinanet_anchors
 from jaxvision.tasks.decoding import DetectOptions, suppressed
-from jaxvision.tasks.detectors.common import (
+from jaxvision.tasks.detectors.detector import Detector
+from jaxvision.tasks.detectors.parts import (
     Loss,
     best_pairs,
     check_count,
@@ -23,7 +24,6 @@ from jaxvision.tasks.detectors.common import (
     rows,
     with_anchors,
 )
-from jaxvision.tasks.detectors.detector import Detector
 
 RETINANET_DECODE = DetectOptions(
     score_threshold=0.05, iou_threshold=0.5, max_detections=300, max_candidates=1000

@@ -23,7 +23,8 @@ from jaxvision.ops import (
     ssd_scales,
 )
 from jaxvision.tasks.decoding import DetectOptions, suppressed
-from jaxvision.tasks.detectors.common import (
+from jaxvision.tasks.detectors.detector import Detector
+from jaxvision.tasks.detectors.parts import (
     Loss,
     check_count,
     checked_loss,
@@ -33,7 +34,6 @@ from jaxvision.tasks.detectors.common import (
     rows,
     with_anchors,
 )
-from jaxvision.tasks.detectors.detector import Detector
 
 SSD_DECODE = DetectOptions(
     score_threshold=0.01, iou_threshold=0.45, max_detections=200, max_candidates=400

@@ -21,14 +21,14 @@ from jaxvision.core import (
 from jaxvision.losses import yolov1_loss, yolov2_loss, yolov3_loss
 from jaxvision.ops import decode_yolo, decode_yolov1
 from jaxvision.tasks.decoding import DetectOptions, detect
-from jaxvision.tasks.detectors.common import (
+from jaxvision.tasks.detectors.detector import Candidates, Detector
+from jaxvision.tasks.detectors.parts import (
     Loss,
     checked_loss,
     described_detector,
     maps_named,
     with_anchors,
 )
-from jaxvision.tasks.detectors.detector import Candidates, Detector
 
 Anchors = Sequence[Sequence[float]]
 """(width, height) of each anchor, pixels."""
