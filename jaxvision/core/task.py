@@ -83,8 +83,9 @@ class Task:
         detector samples its proposals by the ground truth in training. `keys` and `step` are None
         in evaluation. `statistics` has the changed collections of `variables` ({} if none).
       loss: (outputs, example, *, key, step) -> name -> (total, weight). Each term is divided by
-        its own summed weight; the sum of the terms is minimised. Weights are constants: no gradient
-        flows through them.
+        its own summed weight, or by 1 where that is 0; the sum of the terms is minimised. So a
+        weight that counts positives divides by max(1, positives of the batch). Weights are
+        constants: no gradient flows through them.
       metrics: (outputs, example) -> name -> (total, weight), numbers or vectors with an entry for
         each class; see `jaxvision.core.mean_ratio`.
       decode: (outputs, example) -> predictions for one example. It may use only the fields of the
@@ -95,6 +96,8 @@ class Task:
       dataset_metric: a metric over all examples, or None.
       partners: number of further examples that `augment` needs for each example, in its field
         `partners`.
+      freeze: patterns of parameters that are not trained, in any phase, see
+        `jaxvision.core.patterns`.
       origin: name of a field of this record -> (its value, the description of the value in JSON),
         for fields that were built from named parts; see `jaxvision.core.describe`.
     """
@@ -111,4 +114,5 @@ class Task:
     class_names: tuple[str, ...] = ()
     dataset_metric: DatasetMetric | None = None
     partners: int = 0
+    freeze: tuple[str, ...] = ()
     origin: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)

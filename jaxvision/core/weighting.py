@@ -2,8 +2,9 @@
 
 Losses and metrics of one example are named terms, each a pair (total, weight). They are summed over
 the batch and over the devices, and divided once, at the end. A mean of the means of all devices
-would be wrong if the weights differ between devices. A metric such as mean IoU may have a total and
-a weight for each class; its mean is taken over the classes that have a weight.
+would be wrong if the weights differ between devices. Where the weights add up to 0, the total is
+divided by 1: a term whose weight is a count is divided by max(1, count). A metric such as mean IoU
+may have a total and a weight for each class; its mean is taken over the classes that have a weight.
 """
 
 import jax
@@ -40,10 +41,11 @@ def sum_terms(terms: Terms, mask: Array) -> Terms:
 
 
 def divide(total: Array, weight: Array) -> Array:
-    """Computes total / weight, and 0 where the weight is 0, of JAX or numpy arrays.
+    """Computes total / weight, and total / 1 where the weight is 0, of JAX or numpy arrays.
 
-    The denominator is replaced by 1 only where the weight is 0; max(weight, 1) would halve a loss
-    of weight 0.5.
+    The total of what does not exist is 0, and so is the result. The total of a detector's negatives
+    exists without any positive, their weight. The denominator is replaced by 1 only where the
+    weight is 0; max(weight, 1) would halve a loss of weight 0.5.
     """
     return total / (weight + (weight == 0))
 

@@ -315,7 +315,7 @@ def fit(
     Args:
       task: what is trained.
       optimizer: an `optax.GradientTransformation` for all steps, or a sequence of `Phase`, one
-        after the other.
+        after the other. What the task freezes is trained in none.
       train: this process's parts of the global batches. In a workdir it has `get_state` and
         `set_state`. If it has the attributes `batch_size` (of the global batch) and `partners`,
         they are checked.
@@ -360,7 +360,7 @@ def fit(
     check_range("ema_decay", ema_decay, least=0, less_than=1)
     if best is not None and validation is None:
         raise OptionError("best", "best is given without validation: give both, or neither")
-    stages = stages_of(optimizer, steps)
+    stages = stages_of(optimizer, steps, freeze=task.freeze)
     _check_data(task, train, stateful=workdir is not None)
     options, command_line = as_json("options", options or {}), as_json("command_line", command_line)
     folder = None if workdir is None else pathlib.Path(workdir).expanduser()

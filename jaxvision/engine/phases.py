@@ -1,5 +1,6 @@
 """Phases of a training: which optimizer, for how many steps, of which parameters."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -136,13 +137,17 @@ class Stage(NamedTuple):
 
 
 def stages_of(
-    optimizer: optax.GradientTransformation | Sequence[Phase], steps: int
+    optimizer: optax.GradientTransformation | Sequence[Phase],
+    steps: int,
+    *,
+    freeze: Sequence[str] = (),
 ) -> tuple[Stage, ...]:
     """The phases of a training with their places.
 
     Args:
       optimizer: one optimizer for all steps, or the phases in their order.
       steps: updates in all.
+      freeze: patterns of parameters that no phase trains, beside those of each phase.
     Raises:
       OptionError: the steps of the phases do not add up to those of the training.
     """
@@ -163,6 +168,8 @@ def stages_of(
             raise OptionError(
                 "steps", f"phase {number} of {len(phases)} has no steps: only the last may not"
             )
+        if freeze:
+            phase = dataclasses.replace(phase, freeze=(*phase.freeze, *freeze))
         stages.append(Stage(phase, start))
         start += phase.steps or 0
     last = stages[-1]

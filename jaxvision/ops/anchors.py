@@ -42,6 +42,28 @@ SSD512 = {
 The sizes are 0.07 of the image for the first map, and 0.15 to 0.9 in steps of 0.15 for the others.
 """
 
+SSD300_TORCHVISION = {
+    **SSD300,
+    "sizes": (21, 45, 99, 153, 207, 261, 315),
+    "limit_sides": True,
+}
+"""`ssd_default_boxes(**SSD300_TORCHVISION)` returns those of torchvision's `ssd300_vgg16`.
+
+The sizes are 0.07 of the image for the first map, and 0.15 to 1.05 in steps of 0.18 for the others.
+"""
+
+SSDLITE320 = {
+    "feature_sizes": ((20, 20), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1)),
+    "image_size": (320, 320),
+    "sizes": (64, 112, 160, 208, 256, 304, 320),
+    "aspect_ratios": ((2, 3),) * 6,
+    "limit_sides": True,
+}
+"""`ssd_default_boxes(**SSDLITE320)` returns those of torchvision's `ssdlite320_mobilenet_v3_large`.
+
+The sizes are 0.2 to 0.95 of the image in steps of 0.15, and then 1.
+"""
+
 DISTANCES = ("iou", "sse")
 """Distances for `kmeans_anchors`: 1 - IoU, or the squared difference of the sides."""
 
@@ -61,6 +83,58 @@ def anchor_shapes(scales: Sequence[float], aspect_ratios: Sequence[float]) -> Ar
     Source: Ren et al. 2015 ("Faster R-CNN"), section 3.1.1; the order is torchvision's.
     """
     return jnp.asarray(_shapes(scales, aspect_ratios))
+
+
+def map_strides(image_size: _Pair, feature_sizes: Sequence[_Pair]) -> tuple[_Pair, ...]:
+    """Returns the stride of each map as torchvision computes it: floor(side / positions) per axis.
+
+    The maps of an image of 800 pixels have 100, 50, 25, 13 and 7 rows, and so the strides 8, 16,
+    32, 61 and 114.
+
+    Args:
+      image_size: (height, width) of the network's input with its padding, pixels.
+      feature_sizes: (rows, columns) of each map.
+    Returns:
+      (vertical, horizontal) for each map, pixels; see `grid_anchors`.
+    Raises:
+      ValueError: a size is not positive, or a map has more positions than the image has pixels.
+    """
+    check_positive("image_size", image_size, 2)
+    strides = []
+    for feature_size in feature_sizes:
+        check_positive("feature_sizes", feature_size, 2)
+        stride = tuple(side // count for side, count in zip(image_size, feature_size, strict=True))
+        if not min(stride):
+            raise ValueError(
+                f"feature_sizes has {tuple(feature_size)}, more positions than the pixels of "
+                f"image_size, {tuple(image_size)}: give the size of the network's input"
+            )
+        strides.append(stride)
+    return tuple(strides)
+
+
+def fcos_points(
+    feature_sizes: Sequence[_Pair],
+    *,
+    strides: Sequence[float | tuple[float, float]] = (8, 16, 32, 64, 128),
+    offset: float = 0.0,
+) -> Array:
+    """Returns the points of FCOS: one at each position of each map.
+
+    Args:
+      feature_sizes: (rows, columns) of each map.
+      strides: stride of each map, see `grid_anchors` and `map_strides`.
+      offset: position of a point in its cell: 0 is the top left corner, as in torchvision; 0.5 is
+        the middle, as in the paper.
+    Returns:
+      f32[N, 2], (x, y), pixels; ordered by map, row and column.
+    Raises:
+      ValueError: the number of strides is not the number of maps, or a number is not positive.
+    Source: Tian et al. 2019 ("FCOS"), section 3.1.
+    """
+    _check_maps(feature_sizes, strides=strides)
+    point = [np.zeros((1, 2))] * len(feature_sizes)
+    return _on_maps(point, feature_sizes, strides, offset=offset)[:, :2]
 
 
 def grid_anchors(
@@ -137,6 +211,7 @@ def retinanet_anchors(
     strides: Sequence[float | tuple[float, float]] = (8, 16, 32, 64, 128),
     sizes: Sequence[float] = (32, 64, 128, 256, 512),
     aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+    scales_per_octave: int = 3,
     rounded: bool = False,
 ) -> Array:
     """Returns the anchors of RetinaNet: three scales and three aspect ratios on each map.
@@ -144,8 +219,9 @@ def retinanet_anchors(
     Args:
       feature_sizes: (rows, columns) of each map, P3 to P7.
       strides: stride of each map, see `grid_anchors`.
-      sizes: first scale of each map; the other two are 2^(1/3) and 2^(2/3) times as large.
+      sizes: first scale of each map.
       aspect_ratios: ratios height / width.
+      scales_per_octave: n, scales of each map: 2^(0/n), 2^(1/n), ... times its first.
       rounded: whether to round the scales down to whole pixels and to round the corners, as
         torchvision does.
     Returns:
@@ -156,7 +232,9 @@ def retinanet_anchors(
     Source: Lin et al. 2017 ("Focal loss"), section 4.
     """
     _check_maps(feature_sizes, strides=strides, sizes=sizes)
-    scales = [[size * 2 ** (i / 3) for i in range(3)] for size in sizes]
+    check_range("scales_per_octave", scales_per_octave, least=1)
+    factors = [2 ** (i / scales_per_octave) for i in range(scales_per_octave)]
+    scales = [[size * factor for factor in factors] for size in sizes]
     if rounded:
         scales = [[int(scale) for scale in octave] for octave in scales]
     return rpn_anchors(
@@ -197,12 +275,14 @@ def ssd_default_boxes(
     aspect_ratios: Sequence[Sequence[float]],
     strides: Sequence[float | tuple[float, float]] | None = None,
     clip: bool = False,
+    limit_sides: bool = False,
 ) -> Array:
     """Returns SSD's default boxes.
 
-    `SSD300` and `SSD512` are the arguments of the published networks. The boxes around the middle
-    of each cell of map k are squares of side s_k and sqrt(s_k s_(k+1)), then for each ratio a the
-    shapes s_k (sqrt(a), 1 / sqrt(a)) and s_k (1 / sqrt(a), sqrt(a)).
+    `SSD300` and `SSD512` are the arguments of the published networks, `SSD300_TORCHVISION` and
+    `SSDLITE320` those of torchvision's. The boxes around the middle of each cell of map k are
+    squares of side s_k and sqrt(s_k s_(k+1)), then for each ratio a the shapes
+    s_k (sqrt(a), 1 / sqrt(a)) and s_k (1 / sqrt(a), sqrt(a)).
 
     Args:
       feature_sizes: (rows, columns) of each map.
@@ -210,8 +290,9 @@ def ssd_default_boxes(
       sizes: s_k of each map and one more, pixels, see `ssd_scales`.
       aspect_ratios: for each map, the ratios besides 1.
       strides: stride of each map, see `grid_anchors`; None: each map covers the image evenly.
-      clip: whether to clip the boxes to the image, as Caffe's option does (torchvision's option
-        limits width and height to those of the image).
+      clip: whether to clip the boxes to the image, as Caffe's option does.
+      limit_sides: whether to limit width and height to those of the image, as torchvision does;
+        the boxes still reach beyond the image.
     Returns:
       f32[N, 4], xyxy, pixels; ordered by map, row, column and shape, as in torchvision.
     Raises:
@@ -231,7 +312,8 @@ def ssd_default_boxes(
     for (size, larger), ratios in zip(itertools.pairwise(sizes), aspect_ratios, strict=True):
         squares = _shapes([size, (size * larger) ** 0.5], [1])
         both_ways = [r for ratio in ratios for r in (1 / ratio, ratio)]
-        shapes.append(np.concatenate([squares, _shapes([size], both_ways)]))
+        of_map = np.concatenate([squares, _shapes([size], both_ways)])
+        shapes.append(np.minimum(of_map, image_size[::-1]) if limit_sides else of_map)
     boxes = _on_maps(shapes, feature_sizes, strides, offset=0.5)
     return clip_boxes_to_image(boxes, image_size) if clip else boxes
 

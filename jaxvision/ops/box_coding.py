@@ -1,8 +1,8 @@
 """Box coding: functions that convert boxes to the numbers that a network predicts, and back.
 
-R-CNN and SSD code a box relative to an anchor, YOLO relative to a cell of a grid. If a box or its
-anchor has no area, as in padding, the code and its gradient are 0. Half precision is computed in
-float32.
+R-CNN and SSD code a box relative to an anchor, YOLO relative to a cell of a grid, FCOS relative to
+a point. If a box or its anchor has no area, as in padding, the code of the first two and its
+gradient are 0. Half precision is computed in float32.
 """
 
 import math
@@ -90,6 +90,36 @@ def decode_boxes(
     centre = deltas[..., :2] * anchor_size + anchor_centre
     size = jnp.exp(jnp.minimum(deltas[..., 2:], max_log_scale)) * anchor_size
     return _corners(centre, size)
+
+
+def encode_distances(boxes: Array, points: Array) -> Array:
+    """Encodes boxes as the distances of a point from their sides, as FCOS does.
+
+    Args:
+      boxes: f32[..., 4], xyxy.
+      points: f32[..., 2], (x, y), as many as boxes.
+    Returns:
+      f32[..., 4], the distances (left, top, right, bottom), in the unit of the boxes: all positive
+      for a point in the box.
+    Source: Tian et al. 2019 ("FCOS"), equation 1.
+    """
+    boxes = at_least_float32(check_array("boxes", boxes, ("...", 4)))
+    points = at_least_float32(check_array("points", points, (*boxes.shape[:-1], 2)))
+    return jnp.concatenate([points - boxes[..., :2], boxes[..., 2:] - points], axis=-1)
+
+
+def decode_distances(distances: Array, points: Array) -> Array:
+    """Decodes distances to boxes, as the inverse of `encode_distances`.
+
+    Args:
+      distances: f32[..., 4], (left, top, right, bottom).
+      points: f32[..., 2], (x, y), as many as distances.
+    Returns:
+      f32[..., 4], xyxy, in the unit of the distances.
+    """
+    distances = at_least_float32(check_array("distances", distances, ("...", 4)))
+    points = at_least_float32(check_array("points", points, (*distances.shape[:-1], 2)))
+    return jnp.concatenate([points - distances[..., :2], points + distances[..., 2:]], axis=-1)
 
 
 def cell_index(

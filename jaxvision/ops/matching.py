@@ -10,8 +10,9 @@ from jax import Array, lax
 
 from jaxvision.core import at_least_float32, check_array, check_range
 from jaxvision.ops.anchors import shape_iou
-from jaxvision.ops.boxes import box_convert, elementwise_box_iou
-from jaxvision.ops.static import pair
+from jaxvision.ops.box_coding import encode_distances
+from jaxvision.ops.boxes import box_area, box_convert, elementwise_box_iou
+from jaxvision.ops.static import check_positive, pair
 
 NEGATIVE = -1
 """The match of an anchor that is background."""
@@ -19,7 +20,7 @@ NEGATIVE = -1
 IGNORE = -2
 """The match of an anchor that is neither background nor object: the loss ignores it."""
 
-FORCED = ("none", "ties", "bipartite")
+FORCED = ("none", "ties", "all_ties", "bipartite", "best")
 """Rules that match ground truth with anchors below the thresholds, see `match_anchors`."""
 
 
@@ -35,15 +36,21 @@ def match_anchors(
 
     An anchor is matched with the ground truth of the highest IoU (the first one of equals), if this
     IoU is at least the high threshold. It is `NEGATIVE` below the low threshold and `IGNORE` in
-    between. With `forced`, a ground truth that overlaps at least one anchor can also be matched
-    below the thresholds:
+    between. With `forced`, a ground truth can also be matched below the thresholds:
 
-    - "ties", as in an RPN and RetinaNet: every anchor that has the highest IoU with some ground
-      truth, including ties, is matched as if there were no thresholds. As in torchvision, its match
-      may be another ground truth, with which its own IoU is higher.
-    - "bipartite", as in SSD: each ground truth is matched with one anchor of its own. The pair with
-      the highest IoU is matched first, then the highest of the remaining pairs, and so on. Among
-      equal pairs the first ground truth and its first anchor are taken.
+    - "ties", as in an RPN: every anchor that has the highest IoU with some ground truth, including
+      ties, is matched as if there were no thresholds. As in torchvision, its match may be another
+      ground truth, with which its own IoU is higher. A ground truth that overlaps no anchor is left
+      out.
+    - "all_ties", as in torchvision's RPN and RetinaNet: likewise, but a ground truth that overlaps
+      no anchor has the highest IoU, 0, with all of them, so that all are matched.
+    - "bipartite", as in SSD's paper and the authors' program: each ground truth that overlaps an
+      anchor is matched with one of its own. The pair with the highest IoU is matched first, then
+      the highest of the remaining pairs, and so on. Among equal pairs the first ground truth and
+      its first anchor are taken.
+    - "best", as in torchvision's SSD: each ground truth is matched with the first anchor that has
+      the highest IoU with it, even if that is 0. If several have the same anchor, the last of them
+      is matched, so that the others may have none.
 
     Args:
       iou: f32[N, G], IoU of each anchor with each ground truth, as from `box_iou`.
@@ -75,6 +82,17 @@ def match_anchors(
     if forced == "ties":
         highest = iou.max(axis=0, keepdims=True)
         return jnp.where(((iou == highest) & (highest > 0)).any(axis=1), nearest, matches)
+    if forced == "all_ties":
+        highest = jnp.where(gt_mask[None], iou.max(axis=0, keepdims=True), jnp.inf)
+        return jnp.where((iou == highest).any(axis=1), nearest, matches)
+    if forced == "best":
+        anchor = jnp.where(gt_mask, iou.argmax(axis=0), len(matches))
+        last = (
+            jnp.full_like(matches, NEGATIVE)
+            .at[anchor]
+            .max(jnp.arange(len(anchor), dtype=jnp.int32), mode="drop")
+        )
+        return jnp.where(last >= 0, last, matches)
     if forced == "bipartite":
         anchor, found = _bipartite(iou)
         beyond = len(matches)  # an index that is dropped
@@ -108,6 +126,68 @@ def _bipartite(iou: Array) -> tuple[Array, Array]:
 
     _, anchor, value, _ = lax.while_loop(lambda state: state[3].any(), give_up, ask(iou))
     return anchor, value > 0
+
+
+def match_points(
+    points: Array,
+    sides: Array,
+    boxes: Array,
+    gt_mask: Array,
+    *,
+    radius: float = 1.5,
+    range_factors: tuple[float, float] = (4.0, 8.0),
+) -> Array:
+    """Returns the ground truth that each point of FCOS is trained to predict.
+
+    A point with side s belongs to a box if
+
+    - it lies in it: all four distances to the sides of the box are more than 0,
+    - it is near its centre: |dx| and |dy| are less than radius s, and
+    - the largest of the four distances is between the two factors times s. On the finest map, whose
+      s is the smallest, there is no lower limit, and on the coarsest no upper one.
+
+    Of several boxes the smallest is taken (the first one of equals).
+
+    Args:
+      points: f32[N, 2], (x, y), pixels, as from `fcos_points`.
+      sides: f32[N]: the nominal stride of each point's map, pixels.
+      boxes: f32[G, 4], xyxy, pixels.
+      gt_mask: bool[G], False for padding.
+      radius: of the sampling around the centres, in sides.
+      range_factors: lower and upper limit of the largest distance, in sides.
+    Returns:
+      i32[N]: an index of ground truth or `NEGATIVE`.
+    Raises:
+      ValueError: radius or a factor is not positive.
+    Source: Tian et al. 2019 ("FCOS"), section 3.2, with the sampling around centres of its later
+      version; the limits are torchvision's.
+    """
+    check_range("radius", radius, more_than=0)
+    check_positive("range_factors", range_factors, 2)
+    points = at_least_float32(check_array("points", points, ("N", 2)))
+    sides = at_least_float32(check_array("sides", sides, points.shape[:1]))
+    boxes = at_least_float32(check_array("boxes", boxes, ("G", 4)))
+    gt_mask = check_array("gt_mask", gt_mask, boxes.shape[:1], "bool")
+    if not (len(points) and len(boxes)):
+        return jnp.full(len(points), NEGATIVE, jnp.int32)
+    points, sides, boxes = lax.stop_gradient((points[:, None], sides[:, None], boxes[None]))
+
+    pairs = len(points), boxes.shape[1]
+    distances = encode_distances(
+        jnp.broadcast_to(boxes, (*pairs, 4)), jnp.broadcast_to(points, (*pairs, 2))
+    )
+    centres = box_convert(boxes, "xyxy", "cxcywh")[..., :2]
+    furthest = distances.max(axis=-1)
+    least, most = (factor * sides for factor in range_factors)
+    belongs = (
+        gt_mask[None]
+        & (distances > 0).all(axis=-1)
+        & (jnp.abs(points - centres) < radius * sides[..., None]).all(axis=-1)
+        & ((furthest > least) | (sides == sides.min()))
+        & ((furthest < most) | (sides == sides.max()))
+    )
+    area = jnp.where(belongs, box_area(boxes), jnp.inf)
+    return jnp.where(belongs.any(axis=1), area.argmin(axis=1), NEGATIVE).astype(jnp.int32)
 
 
 def yolov1_responsible(predicted: Array, boxes: Array) -> Array:

@@ -8,7 +8,13 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxvision.core import Detections, check_range, lookup
-from jaxvision.ops import clip_boxes_to_image, heatmap_argmax, multiclass_nms, soft_argmax
+from jaxvision.ops import (
+    batched_nms,
+    clip_boxes_to_image,
+    heatmap_argmax,
+    multiclass_nms,
+    soft_argmax,
+)
 
 
 @dataclass(frozen=True)
@@ -19,7 +25,8 @@ class DetectOptions:
       score_threshold: least score of a pair of a box and a class that counts.
       iou_threshold: a box is suppressed where its IoU with a better one of its class is above this.
       max_detections: most detections in an image.
-      max_candidates: most pairs of a box and a class that enter the suppression, the best ones.
+      max_candidates: most pairs of a box and a class that enter the suppression, the best ones: of
+        all, or, where the detector says so, of each map or of each class.
     Raises:
       OptionError: an option is out of range.
     """
@@ -62,6 +69,33 @@ def detect(
         boxes=jnp.where(valid[:, None], boxes[indices], 0),
         scores=jnp.where(valid, scores[indices, labels], 0),
         labels=labels,
+        valid=valid,
+    )
+
+
+def suppressed(boxes: Array, scores: Array, labels: Array, *, options: DetectOptions) -> Detections:
+    """Takes the best candidates of one class each, every class suppressed by itself.
+
+    Args:
+      boxes: f32[N, 4], xyxy, pixels, clipped to the image.
+      scores: f32[N].
+      labels: i32[N].
+      options: which of them count; `max_candidates` is not used.
+    Returns:
+      `max_detections` of them, by falling score.
+    """
+    indices, valid = batched_nms(
+        boxes,
+        scores,
+        labels,
+        iou_threshold=options.iou_threshold,
+        max_detections=options.max_detections,
+        score_threshold=options.score_threshold,
+    )
+    return Detections(
+        boxes=jnp.where(valid[:, None], boxes[indices], 0),
+        scores=jnp.where(valid, scores[indices], 0),
+        labels=jnp.where(valid, labels[indices], 0),
         valid=valid,
     )
 

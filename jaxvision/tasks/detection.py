@@ -137,6 +137,7 @@ def detection(
         class_names=class_names,
         dataset_metric=dataset_metric,
         partners=augmentation.partners,
+        freeze=detector.freeze,
         origin={
             "inputs": (inputs, describe(inputs, NAMES)),
             "forward": (forward, _forward_part(detector)),

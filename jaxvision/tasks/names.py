@@ -13,12 +13,15 @@ from jaxvision.core import Inputs
 from jaxvision.layers import NORMS
 from jaxvision.losses import (
     cross_entropy,
+    fcos_loss,
     heatmap_l2_loss,
     huber_loss,
     l1_loss,
     l2_loss,
+    retinanet_loss,
     smooth_l1_loss,
     softmax_focal_loss,
+    ssd_multibox_loss,
     yolov1_loss,
     yolov2_loss,
     yolov3_loss,
@@ -38,6 +41,9 @@ LOSSES = {
         "softmax_focal_loss": softmax_focal_loss,
     },
     "detection": {
+        "fcos_loss": fcos_loss,
+        "retinanet_loss": retinanet_loss,
+        "ssd_multibox_loss": ssd_multibox_loss,
         "yolov1_loss": yolov1_loss,
         "yolov2_loss": yolov2_loss,
         "yolov3_loss": yolov3_loss,

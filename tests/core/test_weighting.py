@@ -11,7 +11,14 @@ from jaxvision.testing import check_op
 
 @pytest.mark.parametrize(
     ("total", "weight", "mean"),
-    [(3.0, 2.0, 1.5), (2.0, 0.5, 4.0), (1e-6, 1e-6, 1.0), (0.0, 3.0, 0.0), (0.0, 0.0, 0.0)],
+    [
+        (3.0, 2.0, 1.5),
+        (2.0, 0.5, 4.0),
+        (1e-6, 1e-6, 1.0),
+        (0.0, 3.0, 0.0),
+        (0.0, 0.0, 0.0),
+        (7.0, 0.0, 7.0),
+    ],
 )
 def test_divide(transform, total, weight, mean):
     actual = transform(divide)(jnp.float32(total), jnp.float32(weight))

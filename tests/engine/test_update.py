@@ -129,15 +129,18 @@ def test_weighted_mean_of_uneven_shards_by_hand():
     )
     mask = np.arange(8) != 7  # and one is filler
     batch = WeightedBatch(totals.astype("f4"), weights.astype("f4"), mask)
-    expected = totals[:7].sum() / weights[:7].sum()
+    mean = totals[:7].sum() / weights[:7].sum()
+    # A weight that counts positives: without any the divisor is 1, of the whole batch.
+    without_positives = batch.replace(weight=np.zeros(8, "f4")), totals[:7].sum()
     for kind in ("pmap", "shard_map"):
         parallel = Parallel(kind)
         update = make_update(task, sgd(1.0), parallel=parallel)
-        state = parallel.replicate(init_state(task, sgd(1.0), 0))
-        state, record = update(state, parallel.shard(batch), 0)
-        np.testing.assert_allclose(record["loss"], expected, rtol=1e-6)
-        np.testing.assert_allclose(record["gradient_norm"], expected, rtol=1e-6)
-        np.testing.assert_allclose(state.params["w"], 1 - expected, rtol=1e-5)
+        for given, expected in ((batch, mean), without_positives):
+            state = parallel.replicate(init_state(task, sgd(1.0), 0))
+            state, record = update(state, parallel.shard(given), 0)
+            np.testing.assert_allclose(record["loss"], expected, rtol=1e-6)
+            np.testing.assert_allclose(record["gradient_norm"], expected, rtol=1e-6)
+            np.testing.assert_allclose(state.params["w"], 1 - expected, rtol=1e-5)
 
 
 @pytest.fixture(scope="module")

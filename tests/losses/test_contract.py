@@ -241,6 +241,26 @@ CASES |= {
         {"box_weight": 0.5},
         predicted=("logits", "deltas"),
     ),
+    "retinanet_loss": detector(
+        "retinanet_loss",
+        {"logits": normal(20, 3), "deltas": normal(20, 4), "anchors": boxes(20)},
+        "N K, N 4, N 4, G 4, G, G",
+        {"box_weight": 0.5, "box_loss": "giou"},
+        predicted=("logits", "deltas"),
+    ),
+    "fcos_loss": detector(
+        "fcos_loss",
+        {
+            "logits": normal(20, 3),
+            "distances": uniform(20, 4, most=3),
+            "centerness": normal(20),
+            "points": uniform(20, 2, most=64),
+            "sides": lambda rng: np.float32([4] * 12 + [8] * 8),
+        },
+        "N K, N 4, N, N 2, N, G 4, G, G",
+        {"box_weight": 0.5, "centerness_weight": 0.5, "radius": 3.0},
+        predicted=("logits", "distances", "centerness"),
+    ),
     "rpn_loss": Case(
         losses.rpn_loss,
         detection.rpn_loss,
@@ -386,6 +406,20 @@ OUT_OF_RANGE = {
         "negative_ratio": NEGATIVE,
         "box_weight": NEGATIVE,
     },
+    "retinanet_loss": {
+        "high_threshold": (1.01,),
+        "low_threshold": (-0.01, 0.51),
+        "alpha": NO_FRACTION,
+        "gamma": NEGATIVE,
+        "box_weight": NEGATIVE,
+    },
+    "fcos_loss": {
+        "radius": (0.0,),
+        "alpha": NO_FRACTION,
+        "gamma": NEGATIVE,
+        "box_weight": NEGATIVE,
+        "centerness_weight": NEGATIVE,
+    },
     "rpn_loss": {
         "high_threshold": (1.01,),
         "low_threshold": (-0.01, 0.51),
@@ -396,7 +430,16 @@ OUT_OF_RANGE = {
     },
     "fast_rcnn_loss": {"beta": NOT_POSITIVE, "box_weight": NEGATIVE},
 }
-UNLIMITED = {"box_loss", "constrained", "ignore_label", "match", "prior_steps", "predicts_roots"}
+UNLIMITED = {
+    "box_loss",
+    "constrained",
+    "forced",
+    "ignore_label",
+    "match",
+    "per",
+    "predicts_roots",
+    "prior_steps",
+}
 
 
 def test_every_public_loss_is_in_the_table():
@@ -504,6 +547,7 @@ LABELLED = {
     "yolov2_loss": ("class", "logits", 5),
     "yolov3_loss": ("class", "logits", 5),
     "ssd_multibox_loss": ("classification", "logits", 1),
+    "retinanet_loss": ("classification", "logits", 0),
     "fast_rcnn_loss of whatever class": ("classification", "logits", 1),
     "mask_rcnn_loss": ("mask", "mask_logits", 0),
 }

@@ -23,7 +23,7 @@ def evaluate(*arrays, **options):
     """(terms, gradients by logits, deltas, default boxes and boxes)."""
 
     def total(*arrays):
-        terms = ssd_multibox_loss(*arrays, **options)
+        terms = ssd_multibox_loss(*arrays, per="image", **options)
         return sum(total for total, _ in terms.values()), terms
 
     slopes, terms = jax.grad(total, argnums=(0, 1, 2, 3), has_aux=True)(*arrays)
@@ -96,7 +96,7 @@ def test_a_ratio_of_negatives_is_rounded_down():
 def test_equals_the_reference(options):
     for seed in range(4):
         arrays = example(seed)
-        expected = values(reference.ssd_multibox_loss(*arrays, **options))
+        expected = values(reference.ssd_multibox_loss(*arrays, per="image", **options))
         assert values(evaluate(*arrays, **options)[0]) == pytest.approx(expected, rel=1e-5)
 
 

@@ -16,11 +16,15 @@ from hypothesis.extra.numpy import arrays
 from jaxvision.ops import anchors as module
 from jaxvision.ops.anchors import (
     SSD300,
+    SSD300_TORCHVISION,
     SSD512,
+    SSDLITE320,
     anchor_shapes,
     average_iou,
+    fcos_points,
     grid_anchors,
     kmeans_anchors,
+    map_strides,
     retinanet_anchors,
     rpn_anchors,
     shape_iou,
@@ -146,6 +150,36 @@ def test_pyramid_anchors_equal_torchvisions():
         np.testing.assert_allclose(actual, generator(images, maps)[0], rtol=1e-6)
 
 
+ODD = (800, 1088), [(100, 136), (50, 68), (25, 34), (13, 17), (7, 9)]
+
+
+def test_strides_and_points_by_hand():
+    strides = map_strides(*ODD)
+    assert strides == ((8, 8), (16, 16), (32, 32), (61, 64), (114, 120))
+    points = fcos_points([(1, 2), (2, 1)], strides=((8, 9), (16, 17)))
+    np.testing.assert_array_equal(points, [[0, 0], [9, 0], [0, 0], [0, 16]])
+    middle = fcos_points([(2, 1)], strides=(8,), offset=0.5)
+    np.testing.assert_array_equal(middle, [[4, 4], [4, 12]])
+
+
+@pytest.mark.parity
+def test_anchors_of_padded_images_equal_torchvisions():
+    """To the bit, with strides that the maps do not divide, and points as centres of squares."""
+    torch, retinanet = import_torchvision("models.detection.retinanet")
+    _, anchor_utils = import_torchvision("models.detection.anchor_utils")
+    _, image_list = import_torchvision("models.detection.image_list")
+    squares = anchor_utils.AnchorGenerator(((8,), (16,), (32,), (64,), (128,)), ((1.0,),) * 5)
+    for size, maps in (ODD, ((608, 1344), [(76, 168), (38, 84), (19, 42), (10, 21), (5, 11)])):
+        images = image_list.ImageList(torch.zeros(1, 3, *size), [size])
+        maps_of_zeros = [torch.zeros(1, 1, *of_map) for of_map in maps]
+        strides = map_strides(size, maps)
+        expected = retinanet._default_anchorgen()(images, maps_of_zeros)[0]
+        actual = retinanet_anchors(maps, strides=strides, rounded=True)
+        np.testing.assert_array_equal(actual, expected)
+        centres = squares(images, maps_of_zeros)[0].reshape(-1, 2, 2).mean(dim=1)
+        np.testing.assert_array_equal(fcos_points(maps, strides=strides), centres)
+
+
 # SSD
 
 
@@ -175,13 +209,13 @@ def test_default_boxes_equal_the_reference():
     layout = {
         "feature_sizes": ((4, 3), (2, 2), (1, 1)),
         "image_size": (120, 90),
-        "sizes": (20, 40, 70, 100),
+        "sizes": (20, 60, 90, 120),
         "aspect_ratios": ((2,), (2, 3), ()),
     }
     cases = {}
-    for clip in (False, True):
+    for option in ({}, {"clip": True}, {"limit_sides": True}):
         pair = ssd_default_boxes, reference.ssd_default_boxes
-        cases[f"clip: {clip}"] = Case(*pair, (), {**layout, "clip": clip}, atol=1e-5)
+        cases[f"{option}"] = Case(*pair, (), {**layout, **option}, atol=1e-5)
     check_cases(cases)
 
 
@@ -193,7 +227,12 @@ def test_scales_are_those_of_the_papers_equation():
 @pytest.mark.parity
 @pytest.mark.parametrize(
     "layout",
-    [pytest.param(SSD300, id="SSD300"), pytest.param(SSD512, id="SSD512", marks=pytest.mark.long)],
+    [
+        pytest.param(SSD300, id="SSD300"),
+        pytest.param(SSD300_TORCHVISION, id="SSD300_TORCHVISION"),
+        pytest.param(SSDLITE320, id="SSDLITE320"),
+        pytest.param(SSD512, id="SSD512", marks=pytest.mark.long),
+    ],
 )
 def test_default_boxes_equal_torchvisions(layout):
     torch, anchor_utils = import_torchvision("models.detection.anchor_utils")
@@ -202,13 +241,13 @@ def test_default_boxes_equal_torchvisions(layout):
     generator = anchor_utils.DefaultBoxGenerator(
         [list(ratios) for ratios in layout["aspect_ratios"]],
         scales=[size / side for size in layout["sizes"]],
-        steps=list(layout["strides"]),
-        clip=False,
+        steps=layout.get("strides"),
+        clip=layout.get("limit_sides", False),
     )
     images = image_list.ImageList(torch.zeros(1, 3, side, side), [(side, side)])
     maps = [torch.zeros(1, 1, *size) for size in layout["feature_sizes"]]
     expected = generator(images, maps)[0]
-    np.testing.assert_allclose(ssd_default_boxes(**layout), expected, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(ssd_default_boxes(**layout), expected, rtol=0, atol=1e-4)
 
 
 # Shapes and k-means
@@ -476,6 +515,10 @@ def test_wrong_arguments_of_kmeans_are_named():
         (lambda: rpn_anchors([(4, 4)]), "strides has 5 entries for 1 maps"),
         (lambda: rpn_anchors([(4, 4)], strides=(4,)), "scales has 5 entries for 1 maps"),
         (lambda: retinanet_anchors(PYRAMID, sizes=(32,)), "sizes has 1 entries for 5 maps"),
+        (lambda: retinanet_anchors(PYRAMID, scales_per_octave=0), "scales_per_octave is 0"),
+        (lambda: map_strides((0, 8), [(1, 1)]), "image_size is"),
+        (lambda: map_strides((8, 8), [(1, 9)]), "more positions than the pixels"),
+        (lambda: fcos_points(PYRAMID, strides=(8,)), "strides has 1 entries for 5 maps"),
         (lambda: ssd_scales(1), "num_maps is 1"),
         (lambda: ssd_default_boxes(**{**SSD300, "sizes": (30, 60)}), "sizes has 2 numbers: give 7"),
         (lambda: ssd_default_boxes(**{**SSD300, "image_size": (300,)}), "image_size has 1 numbers"),

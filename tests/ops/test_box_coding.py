@@ -16,9 +16,11 @@ from jaxvision.ops.box_coding import (
     SSD_WEIGHTS,
     cell_index,
     decode_boxes,
+    decode_distances,
     decode_yolo,
     decode_yolov1,
     encode_boxes,
+    encode_distances,
     encode_yolo,
     encode_yolov1,
 )
@@ -134,6 +136,13 @@ def test_decoding_undoes_encoding():
     for decoded in many:
         np.testing.assert_allclose(decoded, boxes, rtol=1e-5, atol=1e-4)
     np.testing.assert_allclose(one, boxes[0], rtol=1e-5, atol=1e-4)
+
+
+def test_distances_by_hand():
+    box, point = np.float32([[1, 2, 9, 12]]), np.float32([[4, 10]])
+    distances = encode_distances(box, point)
+    np.testing.assert_array_equal(distances, [[3, 8, 5, 2]])
+    np.testing.assert_array_equal(decode_distances(distances, point), box)
 
 
 def test_scales_are_clamped():

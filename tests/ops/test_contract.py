@@ -51,6 +51,8 @@ CASES = {
     "soft_nms": (SCORED, {"max_detections": 8}),
     "encode_boxes": ({"boxes": boxes(6), "anchors": boxes(6)}, {}),
     "decode_boxes": ({"deltas": numbers(6, 4), "anchors": boxes(6)}, {}),
+    "encode_distances": ({"boxes": boxes(6), "points": sides(6)}, {}),
+    "decode_distances": ({"distances": numbers(6, 4), "points": sides(6)}, {}),
     "cell_index": ({"boxes": boxes(6)}, {"grid_size": (7, 5), "image_size": (448, 448)}),
     "encode_yolov1": ({"boxes": boxes(6)}, {"grid_size": (7, 5), "image_size": (448, 448)}),
     "decode_yolov1": ({"coordinates": numbers(3, 4, 2, 4)}, {"image_size": (448, 448)}),
@@ -60,6 +62,8 @@ CASES = {
     ),
     "decode_yolo": ({"logits": numbers(3, 4, 2, 4), "anchors": sides(2)}, {"stride": 32}),
     "anchor_shapes": ({}, {"scales": (1, 1e6), "aspect_ratios": (1e-3, 2)}),
+    "map_strides": ({}, {"image_size": (800, 1088), "feature_sizes": ((7, 9),)}),
+    "fcos_points": ({}, {"feature_sizes": ((8, 6), (4, 3), (2, 2), (1, 1), (1, 1))}),
     "grid_anchors": ({"shapes": sides(3)}, {"feature_size": (3, 4), "stride": 16}),
     "rpn_anchors": ({}, {"feature_sizes": ((8, 6), (4, 3), (2, 2), (1, 1), (1, 1))}),
     "retinanet_anchors": ({}, {"feature_sizes": ((8, 6), (4, 3), (2, 2), (1, 1), (1, 1))}),
@@ -74,6 +78,10 @@ CASES = {
     "match_anchors": (
         {"iou": numbers(7, 3, least=0, most=1), "gt_mask": mask(3)},
         {"high_threshold": 0.7, "low_threshold": 0.3, "forced": "bipartite"},
+    ),
+    "match_points": (
+        {"points": sides(7), "sides": numbers(7, least=1), "boxes": boxes(3), "gt_mask": mask(3)},
+        {},
     ),
     "yolov1_responsible": ({"predicted": boxes(5, 2), "boxes": boxes(5)}, {}),
     "best_anchor": ({"shapes": sides(4), "anchors": sides(3)}, {}),

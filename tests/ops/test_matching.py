@@ -20,6 +20,7 @@ from jaxvision.ops.matching import (
     best_anchor,
     mask_to_indices,
     match_anchors,
+    match_points,
     mine_hard_negatives,
     sample_balanced,
     yolov1_responsible,
@@ -65,8 +66,10 @@ def test_matches_by_hand():
         "none": [0, IGNORE, IGNORE, NEGATIVE, IGNORE, NEGATIVE],
         # Object 1 has its best anchor (1), object 2 two of them: 4, which prefers object 0, and 5.
         "ties": [0, 1, IGNORE, NEGATIVE, 0, 2],
+        "all_ties": [0, 1, IGNORE, NEGATIVE, 0, 2],
         # Object 2 gets the first of its two anchors, in spite of object 0.
         "bipartite": [0, 1, IGNORE, NEGATIVE, 2, NEGATIVE],
+        "best": [0, 1, IGNORE, NEGATIVE, 2, NEGATIVE],
     }
     found = match_in_all_ways(IOU, np.ones(3, bool), high=0.7, low=0.3)
     for forced, matches in zip(FORCED, found, strict=True):
@@ -115,9 +118,61 @@ def test_without_objects_and_without_overlap_all_anchors_are_negative():
 
     without_overlap = np.zeros((5, 2), "f4"), np.ones(2, bool)
     every, of_no_overlap = run(without_objects, without_overlap)
-    for (anchors, _), found in [*every.items(), ((5, 2), of_no_overlap)]:
+    for (anchors, _), found in every.items():
         for matches in found:
             np.testing.assert_array_equal(matches, np.full(anchors, NEGATIVE))
+    # In torchvision an object without overlap has its best IoU, 0, with all anchors.
+    forced = {"all_ties": [0] * 5, "best": [1, *[NEGATIVE] * 4]}
+    for name, matches in zip(FORCED, of_no_overlap, strict=True):
+        np.testing.assert_array_equal(matches, forced.get(name, [NEGATIVE] * 5))
+
+
+def test_the_last_object_wins_a_contested_anchor_only_by_the_rule_best():
+    iou = np.float32([[0.4, 0.3, 0.2], [0.1, 0.2, 0.1]])
+    found = match_in_all_ways(iou, np.array([True, True, False]), low=0.5)
+    expected = {"bipartite": [0, 1], "best": [1, NEGATIVE]}
+    for name, matches in zip(FORCED, found, strict=True):
+        if name in expected:
+            np.testing.assert_array_equal(matches, expected[name])
+
+
+# Points
+
+
+def test_points_by_hand():
+    """Sides 4 (finest), 8 and 16 (coarsest), all at one place; boxes by their distances from it."""
+    points, sides = np.full((3, 2), 50, "f4"), np.float32([4, 8, 16])
+
+    def around(left, top, right, bottom):
+        return [50 - left, 50 - top, 50 + right, 50 + bottom]
+
+    find = compiled(match_points)
+    for box, expected in [
+        (around(3, 3, 3, 3), [0, NEGATIVE, NEGATIVE]),  # the finest has no lower limit
+        (around(31, 31, 31, 31), [0, NEGATIVE, NEGATIVE]),  # less than 8 x 4
+        (around(32, 32, 32, 32), [NEGATIVE, NEGATIVE, NEGATIVE]),  # the limits are no part of it
+        (around(33, 33, 33, 33), [NEGATIVE, 0, NEGATIVE]),
+        (around(900, 900, 900, 900), [NEGATIVE, NEGATIVE, 0]),  # the coarsest has no upper one
+        (around(0, 10, 20, 10), [NEGATIVE, NEGATIVE, NEGATIVE]),  # on the border
+        (around(10, 10, 22, 10), [NEGATIVE, NEGATIVE, NEGATIVE]),  # 6 = 1.5 x 4 from the centre
+        (around(11, 10, 22, 10), [0, NEGATIVE, NEGATIVE]),
+    ]:
+        matches = find(points, sides, np.float32([box]), np.ones(1, bool))
+        np.testing.assert_array_equal(matches, expected, err_msg=str(box))
+    boxes = np.float32([around(9, 9, 9, 9), around(8, 8, 8, 8), around(2, 2, 2, 2)])
+    matches = find(points, sides, boxes, np.array([True, True, False]))
+    np.testing.assert_array_equal(matches, [1, NEGATIVE, NEGATIVE])  # the smallest one
+
+
+def test_any_points_equal_the_reference():
+    find = compiled(match_points)
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        points = rng.uniform(0, 64, (90, 2)).astype("f4")
+        sides = np.float32([2] * 50 + [4] * 30 + [8] * 10)
+        boxes, mask = random_boxes(rng, 6).astype("f4"), rng.random(6) < 0.7
+        expected = reference.match_points(points, sides, boxes, mask)
+        np.testing.assert_array_equal(find(points, sides, boxes, mask), expected)
 
 
 @pytest.mark.parity
@@ -131,10 +186,15 @@ def test_matches_equal_torchvisions():
             expected = utils.Matcher(high, low, allow_low_quality_matches=forced == "ties")(quality)
             actual = match(iou, all_real, high_threshold=high, low_threshold=low, forced=forced)
             np.testing.assert_array_equal(actual, expected)
-    assert len(set(iou.argmax(axis=0))) == 7, "in a conflict, the last object wins in torchvision"
-    expected = utils.SSDMatcher(0.5)(quality)
-    actual = match(iou, all_real, high_threshold=0.5, low_threshold=0.5, forced="bipartite")
-    np.testing.assert_array_equal(actual, expected)
+    iou[:, 6] = 0  # an object without overlap
+    iou[:, 5] = iou[:, 4] / 2  # contested, so that the last of two objects wins
+    quality = torch.tensor(iou.T)
+    for utils_matcher, high, low, forced in (
+        (utils.SSDMatcher(0.5), 0.5, 0.5, "best"),
+        (utils.Matcher(0.5, 0.4, allow_low_quality_matches=True), 0.5, 0.4, "all_ties"),
+    ):
+        actual = match(iou, all_real, high_threshold=high, low_threshold=low, forced=forced)
+        np.testing.assert_array_equal(actual, utils_matcher(quality))
 
 
 # YOLO

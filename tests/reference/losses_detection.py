@@ -13,6 +13,13 @@ def _terms(**totals):
     return {name: (np.array(float(total)), np.array(1.0)) for name, total in totals.items()}
 
 
+def _per(per, count, **totals):
+    """The terms of sums over an image with a number of positives."""
+    if per == "batch":
+        return {n: (np.array(float(x)), np.array(float(count))) for n, x in totals.items()}
+    return _terms(**{name: total / max(count, 1) for name, total in totals.items()})
+
+
 def _objects(boxes, box_mask):
     return [g for g in range(len(boxes)) if box_mask[g] and area(boxes[g]) > 0]
 
@@ -302,6 +309,8 @@ def ssd_multibox_loss(
     iou_threshold=0.5,
     negative_ratio=3.0,
     box_weight=1.0,
+    forced="bipartite",
+    per="batch",
 ):
     logits = [[float(x) for x in row] for row in logits]
     matches = matching.match_anchors(
@@ -309,7 +318,7 @@ def ssd_multibox_loss(
         [g in _objects(boxes, box_mask) for g in range(len(boxes))],
         high_threshold=iou_threshold,
         low_threshold=iou_threshold,
-        forced="bipartite",
+        forced=forced,
     )
     matched = [n for n in range(len(logits)) if matches[n] >= 0]
     as_background = sorted(
@@ -321,8 +330,104 @@ def ssd_multibox_loss(
         g = matches[n]
         classification += _cross_entropy(logits[n], labels[g] + 1)
         box += _box_loss(deltas[n], boxes[g], default_boxes[n], (10, 10, 5, 5), 1.0)
-    count = max(len(matched), 1)
-    return _terms(classification=classification / count, box=box_weight * box / count)
+    return _per(per, len(matched), classification=classification, box=box_weight * box)
+
+
+def _focal(logits, label, alpha, gamma):
+    """Of one sigmoid for each class; a label of None is no class."""
+    total = 0.0
+    for k, x in enumerate(logits):
+        x = float(x) if k == label else -float(x)
+        weight = alpha if k == label else 1 - alpha
+        total += weight * _sigmoid(-x) ** gamma * math.log1p(math.exp(-abs(x)))
+        total += weight * _sigmoid(-x) ** gamma * max(-x, 0)
+    return total
+
+
+def _one_minus_giou(a, b):
+    """Of boxes of which b has an area."""
+    hull = [min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])]
+    overlap = [max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])]
+    union = area(a) + area(b) - area(overlap)
+    return 1 - area(overlap) / union + (area(hull) - union) / area(hull)
+
+
+def retinanet_loss(
+    logits,
+    deltas,
+    anchors,
+    boxes,
+    labels,
+    box_mask,
+    *,
+    high_threshold=0.5,
+    low_threshold=0.4,
+    forced="all_ties",
+    alpha=0.25,
+    gamma=2.0,
+    box_loss="l1",
+    box_weight=1.0,
+    per="image",
+):
+    matches = matching.match_anchors(
+        pairwise(iou)(anchors, boxes),
+        [g in _objects(boxes, box_mask) for g in range(len(boxes))],
+        high_threshold=high_threshold,
+        low_threshold=low_threshold,
+        forced=forced,
+    )
+    classification = box = 0.0
+    for n, g in enumerate(matches):
+        if g != matching.IGNORE:
+            classification += _focal(logits[n], labels[g] if g >= 0 else None, alpha, gamma)
+        if g >= 0 and box_loss == "giou":
+            anchor = np.array([anchors[n]])
+            decoded = box_coding.decode_boxes(np.array([deltas[n]]), anchor)[0]
+            box += _one_minus_giou(decoded, boxes[g].astype(float))
+        elif g >= 0:
+            target = _deltas(boxes[g], anchors[n], (1, 1, 1, 1))
+            box += sum(abs(float(d) - t) for d, t in zip(deltas[n], target, strict=True))
+    return _per(per, sum(matches >= 0), classification=classification, box=box_weight * box)
+
+
+def fcos_loss(
+    logits,
+    distances,
+    centerness,
+    points,
+    sides,
+    boxes,
+    labels,
+    box_mask,
+    *,
+    radius=1.5,
+    alpha=0.25,
+    gamma=2.0,
+    box_weight=1.0,
+    centerness_weight=1.0,
+    per="batch",
+):
+    real = np.array([g in _objects(boxes, box_mask) for g in range(len(boxes))])
+    matches = matching.match_points(points, sides, boxes, real, radius=radius)
+    classification = box = center = 0.0
+    for n, g in enumerate(matches):
+        classification += _focal(logits[n], labels[g] if g >= 0 else None, alpha, gamma)
+        if g < 0:
+            continue
+        (x, y), (x1, y1, x2, y2) = points[n].astype(float), boxes[g].astype(float)
+        left, top, right, bottom = distances[n].astype(float) * sides[n]
+        predicted = [x - left, y - top, x + right, y + bottom]
+        box += _one_minus_giou(predicted, [x1, y1, x2, y2])
+        across, along = sorted((x - x1, x2 - x)), sorted((y - y1, y2 - y))
+        target = math.sqrt(across[0] / across[1] * along[0] / along[1])
+        center += _binary_cross_entropy(float(centerness[n]), target)
+    return _per(
+        per,
+        sum(matches >= 0),
+        classification=classification,
+        box=box_weight * box,
+        centerness=centerness_weight * center,
+    )
 
 
 def rpn_loss(

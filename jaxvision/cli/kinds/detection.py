@@ -1,5 +1,6 @@
 """Detection on the command line."""
 
+import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,13 @@ from jaxvision.tasks import DETECTORS, DetectOptions
 from jaxvision.tasks.names import LOSSES
 
 FAMILIES = {
+    **dict.fromkeys(("fcos", "fcos_resnet50_fpn"), "fcos"),
+    **dict.fromkeys(
+        ("retinanet", "retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2"), "retinanet"
+    ),
+    **dict.fromkeys(
+        ("ssd", "ssdlite", "ssd300_vgg16", "ssd512_vgg16", "ssdlite320_mobilenet_v3_large"), "ssd"
+    ),
     **dict.fromkeys(YOLOS_V1, "yolov1"),
     **dict.fromkeys(YOLOS_V2, "yolov2"),
     **dict.fromkeys(YOLOS_V3, "yolov3"),
@@ -129,11 +137,40 @@ class DetectorOptions:
     """The detector; further keys of this group are options of it, such as best_box_only.
 
     Attributes:
-      name: "yolov1", "yolov2", "yolov3" or "file.py:function" of your own; empty: the one that
-        belongs to the model.
+      name: "fcos", "retinanet", "ssd", "yolov1", "yolov2", "yolov3" or "file.py:function" of your
+        own; empty: the one that belongs to the model.
     """
 
     name: str = ""
+
+
+@dataclass(frozen=True)
+class DetectGroup:
+    """Which candidates become detections; what is not set is as the detector's own default.
+
+    Attributes:
+      score_threshold: least score of a pair of a box and a class that counts.
+      iou_threshold: a box is suppressed where its IoU with a better one of its class is above this.
+      max_detections: most detections in an image.
+      max_candidates: most pairs of a box and a class that enter the suppression, the best ones: of
+        all, or, for retinanet and fcos, of each map, or, for ssd, of each class.
+    """
+
+    score_threshold: float | None = None
+    iou_threshold: float | None = None
+    max_detections: int | None = None
+    max_candidates: int | None = None
+
+
+def _decode_options(config: Any, constructor: Any) -> DetectOptions:
+    """The options of decoding: those of the detector, with those that the config sets."""
+    parameter = inspect.signature(constructor).parameters.get("decode")
+    default = getattr(parameter, "default", None)
+    if not isinstance(default, DetectOptions):  # a detector of the user's own
+        default = DetectOptions()
+    given = dataclasses.asdict(read_group(DetectGroup, config.detect, "config.detect"))
+    with under("config.detect"):
+        return dataclasses.replace(default, **{k: x for k, x in given.items() if x is not None})
 
 
 def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool) -> Built:
@@ -203,7 +240,7 @@ def _detector(
                 f"config.detector.{key} is no option of {name}: {close_names(key, known)}; options "
                 "of its loss belong to config.loss",
             )
-    decode = read_group(DetectOptions, config.detect, "config.detect")
+    decode = _decode_options(config, constructor)
     given: dict[str, Any] = {"num_classes": len(class_names), "decode": decode}
     if "model" in known:
         given["model"] = _model(config, class_names, code)
@@ -347,7 +384,7 @@ DETECTION = Kind(
         "data": DetectionData,
         "augment": DetectionAugment,
         "detector": DetectorOptions,
-        "detect": DetectOptions,
+        "detect": DetectGroup,
     },
     defaults={"best.metric": "AP", "model.name": "yolov2", "loss.name": "", "anchors": ()},
     sources={

@@ -3,6 +3,9 @@
 from collections.abc import Callable
 
 from jaxvision.tasks.detectors.detector import Candidates, Detector
+from jaxvision.tasks.detectors.fcos import FCOS_DECODE, fcos
+from jaxvision.tasks.detectors.retinanet import RETINANET_DECODE, retinanet
+from jaxvision.tasks.detectors.ssd import LAYOUTS, SSD_DECODE, SSDLITE_DECODE, ssd
 from jaxvision.tasks.detectors.yolo import (
     yolo_candidates,
     yolov1,
@@ -14,6 +17,9 @@ from jaxvision.tasks.detectors.yolo import (
 )
 
 DETECTORS: dict[str, Callable[..., Detector]] = {
+    "fcos": fcos,
+    "retinanet": retinanet,
+    "ssd": ssd,
     "yolov1": yolov1,
     "yolov2": yolov2,
     "yolov3": yolov3,
@@ -22,8 +28,16 @@ DETECTORS: dict[str, Callable[..., Detector]] = {
 
 __all__ = [
     "DETECTORS",
+    "FCOS_DECODE",
+    "LAYOUTS",
+    "RETINANET_DECODE",
+    "SSDLITE_DECODE",
+    "SSD_DECODE",
     "Candidates",
     "Detector",
+    "fcos",
+    "retinanet",
+    "ssd",
     "yolo_candidates",
     "yolov1",
     "yolov1_candidates",

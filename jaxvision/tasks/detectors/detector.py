@@ -31,6 +31,7 @@ class Detector:
       origin: name of a field of this record -> (the object there, its description in JSON), for
         detectors that have a name; see `jaxvision.core.describe`.
       num_classes: how many classes the network tells apart; None: it is not checked.
+      freeze: patterns of parameters that are not trained, see `jaxvision.core.patterns`.
     """
 
     model: nn.Module
@@ -40,3 +41,4 @@ class Detector:
     multiple_of: int = 1
     origin: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     num_classes: int | None = None
+    freeze: tuple[str, ...] = ()

@@ -1,6 +1,5 @@
 """YOLOv1 to v3 as detectors: their losses, and how their maps become candidates."""
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,19 +16,22 @@ from jaxvision.core import (
     Terms,
     at_least_float32,
     check_array,
-    describe,
     extent_of,
 )
 from jaxvision.losses import yolov1_loss, yolov2_loss, yolov3_loss
 from jaxvision.ops import decode_yolo, decode_yolov1
-from jaxvision.tasks.building import check_signature, maps_of_image, with_key_and_step
 from jaxvision.tasks.decoding import DetectOptions, detect
 from jaxvision.tasks.detectors.detector import Candidates, Detector
-from jaxvision.tasks.names import NAMES
+from jaxvision.tasks.detectors.parts import (
+    Loss,
+    checked_loss,
+    described_detector,
+    maps_named,
+    with_anchors,
+)
 
 Anchors = Sequence[Sequence[float]]
 """(width, height) of each anchor, pixels."""
-Loss = Callable[..., Terms]
 
 
 def yolov1(
@@ -58,7 +60,7 @@ def yolov1(
     strides = _strides(maps_of)
     stride = strides["coordinates"]
     given = {"image_size": (1, 1), "predicts_roots": predicts_roots}
-    example_loss = _checked_loss(loss, 6, given, options)
+    example_loss = checked_loss(loss, 6, given, options)
 
     def total(maps: Any, example: DetectionBatch, *, key: Array, step: Array) -> Terms:
         return example_loss(
@@ -79,13 +81,12 @@ def yolov1(
         )
 
     how = {"predicts_roots": predicts_roots, "best_box_only": best_box_only}
-    return _detector(
+    return described_detector(
         "yolov1",
         model,
         loss and total,
-        candidates,
-        decode,
-        how,
+        _decode_of(candidates, decode),
+        {**how, "decode": decode},
         loss_function=loss,
         loss_options=options,
         multiple_of=max(strides.values()),
@@ -119,11 +120,11 @@ def yolov2(
     Source: Redmon and Farhadi 2017 ("YOLO9000"), section 2.
     """
     sizes = _sizes(anchors)
-    model = _with_anchors(model, len(sizes))
+    model = with_anchors(model, len(sizes))
     maps_of = _maps_of(model, ("logits",))
     strides = _strides(maps_of)
     given = {"stride": strides["logits"], "constrained": constrained}
-    example_loss = _checked_loss(loss, 5, given, options)
+    example_loss = checked_loss(loss, 5, given, options)
 
     def total(maps: Any, example: DetectionBatch, *, key: Array, step: Array) -> Terms:
         truth = example.boxes, example.labels, example.box_mask
@@ -133,13 +134,12 @@ def yolov2(
         return yolov2_candidates(maps["logits"], sizes, **given)
 
     how = {"anchors": sizes.tolist(), "constrained": constrained}
-    return _detector(
+    return described_detector(
         "yolov2",
         model,
         loss and total,
-        candidates,
-        decode,
-        how,
+        _decode_of(candidates, decode),
+        {**how, "decode": decode},
         loss_function=loss,
         loss_options=options,
         multiple_of=max(strides.values()),
@@ -183,12 +183,12 @@ def yolov3(
         )
     # The coarsest map, which is the first, gets the largest; on each they rise, as Darknet's do.
     sizes = list(np.array(by_size, np.float32).reshape(scales, -1, 2)[::-1])
-    model = _with_anchors(model, len(sizes[0]))
+    model = with_anchors(model, len(sizes[0]))
     names = tuple(f"logits{level}" for level, *_ in model.scales)
     maps_of = _maps_of(model, names)
     strides = _strides(maps_of)
     given = {"strides": tuple(strides.values())}
-    example_loss = _checked_loss(loss, 5, given, options)
+    example_loss = checked_loss(loss, 5, given, options)
 
     def total(maps: Any, example: DetectionBatch, *, key: Array, step: Array) -> Terms:
         logits = [maps[name] for name in names]
@@ -199,13 +199,12 @@ def yolov3(
         return yolov3_candidates([maps[name] for name in names], sizes, **given)
 
     how = {"anchors": _sizes(anchors).tolist()}
-    return _detector(
+    return described_detector(
         "yolov3",
         model,
         loss and total,
-        candidates,
-        decode,
-        how,
+        _decode_of(candidates, decode),
+        {**how, "decode": decode},
         loss_function=loss,
         loss_options=options,
         multiple_of=max(strides.values()),
@@ -213,84 +212,15 @@ def yolov3(
     )
 
 
-def _detector(
-    name: str,
-    model: nn.Module,
-    loss: Loss | None,
-    candidates: Callable[[Any], Candidates],
-    options: DetectOptions,
-    how: dict[str, Any],
-    *,
-    loss_function: Loss | None,
-    loss_options: dict[str, Any],
-    multiple_of: int,
-    num_classes: int,
-) -> Detector:
-    """The record of a detector, with its description.
-
-    Args:
-      name: of the constructor.
-      model: the network.
-      loss: of the record.
-      candidates: maps of one image -> boxes and scores.
-      options: which candidates become detections.
-      how: further arguments of the constructor.
-      loss_function: that the constructor was given.
-      loss_options: likewise.
-      multiple_of: of the record.
-      num_classes: of the record.
-    """
+def _decode_of(
+    candidates: Callable[[Any], Candidates], options: DetectOptions
+) -> Callable[[Any, DetectionBatch], Detections]:
+    """The decoding of a record: of candidates, those that the options choose."""
 
     def decode(outputs: Any, example: DetectionBatch) -> Detections:
         return detect(*candidates(outputs), image_size=extent_of(example), options=options)
 
-    of_decode = {"detector": name, **how, "decode": describe(options, NAMES)}
-    of_loss = {"loss": describe(loss_function, NAMES)}
-    of_loss |= {key: describe(value, NAMES) for key, value in loss_options.items()}
-    return Detector(
-        model=model,
-        loss=loss,
-        decode=decode,
-        multiple_of=multiple_of,
-        num_classes=num_classes,
-        origin={
-            "model": (model, describe(model, NAMES)),
-            "loss": (loss, of_loss if loss is not None else {}),
-            "decode": (decode, of_decode),
-        },
-    )
-
-
-def _checked_loss(
-    loss: Loss | None, arrays: int, given: dict[str, Any], options: dict[str, Any]
-) -> Loss:
-    """A loss with its options, once its signature is checked.
-
-    Args:
-      loss: what the user gave; None: no loss.
-      arrays: how many positional arguments it is called with.
-      given: keyword arguments that the detector sets.
-      options: those of the user.
-    """
-    if loss is None:
-        if options:
-            raise OptionError(min(options), f"{min(options)} is an option of the loss: give a loss")
-        return lambda *arguments, **keywords: {}
-    twice = sorted(options.keys() & given.keys())
-    if twice:
-        raise OptionError(twice[0], f"{twice[0]} follows from the network: leave it out")
-    # A loss of the user's own need not take everything that the library's own loss takes.
-    known = inspect.signature(loss).parameters
-    fitting = [name for name in given if name in known]
-    passed = {name: None for name in (*fitting, "key", "step") if name in known}
-    check_signature("loss", loss, *[None] * arrays, **passed, **options)
-    call = with_key_and_step(loss)
-
-    def run(*arguments: Any, key: Array, step: Array, **keywords: Any) -> Terms:
-        keywords = {name: keywords[name] for name in fitting}
-        return call(*arguments, key=key, step=step, **keywords, **options)
-
-    return run
+    return decode
 
 
 def _sizes(anchors: Anchors) -> np.ndarray:
@@ -312,32 +242,9 @@ def _sizes(anchors: Anchors) -> np.ndarray:
 _PROBE = 256  # pixels: a multiple of every network's stride
 
 
-def _with_anchors(model: nn.Module, count: int) -> nn.Module:
-    """The network with a number of anchors on each map.
-
-    Raises:
-      OptionError: it has no field for it.
-    """
-    if not hasattr(model, "num_anchors"):
-        raise OptionError(
-            "model",
-            f"model is {type(model).__name__}, which has no field num_anchors: give a network "
-            "that predicts a box for each anchor, like yolov2 or yolov3",
-        )
-    return model.clone(num_anchors=count)
-
-
 def _maps_of(model: nn.Module, names: Sequence[str]) -> dict[str, Any]:
-    """The shapes of a network's maps of these names, for one image of `_PROBE` pixels a side.
-
-    Raises:
-      OptionError: the network fails, or lacks one of the maps.
-    """
-    maps = maps_of_image(model, (_PROBE, _PROBE, 3))
-    for name in names:
-        if name not in maps:
-            raise OptionError("model", f"model gives no map {name!r}, but {', '.join(maps)}")
-    return {name: maps[name] for name in names}
+    """The shapes of a network's maps of these names, for one image of `_PROBE` pixels a side."""
+    return maps_named(model, names, side=_PROBE)
 
 
 def _strides(maps: dict[str, Any]) -> dict[str, int]:

@@ -21,7 +21,9 @@ def grid_anchors(shapes, *, feature_size, stride, offset=0.0):
     return np.array(anchors).reshape(-1, 4)
 
 
-def ssd_default_boxes(feature_sizes, *, image_size, sizes, aspect_ratios, clip=False):
+def ssd_default_boxes(
+    feature_sizes, *, image_size, sizes, aspect_ratios, clip=False, limit_sides=False
+):
     """With the maps covering the image evenly."""
     height, width = image_size
     boxes = []
@@ -31,6 +33,8 @@ def ssd_default_boxes(feature_sizes, *, image_size, sizes, aspect_ratios, clip=F
         for a in aspect_ratios[k]:
             shapes.append((s * math.sqrt(a), s / math.sqrt(a)))
             shapes.append((s / math.sqrt(a), s * math.sqrt(a)))
+        if limit_sides:
+            shapes = [(min(w, width), min(h, height)) for w, h in shapes]
         for row in range(rows):
             for column in range(columns):
                 for w, h in shapes:

@@ -22,12 +22,15 @@ def match_anchors(iou, gt_mask, *, high_threshold, low_threshold, forced="none")
             matches[n] = nearest[n]
         elif best >= low_threshold:
             matches[n] = IGNORE
-    if forced == "ties":
+    if forced in ("ties", "all_ties"):
         for g in real:
             highest = max((iou[n][g] for n in range(count)), default=0)
             for n in range(count):
-                if iou[n][g] == highest > 0:
+                if iou[n][g] == highest and (highest > 0 or forced == "all_ties"):
                     matches[n] = nearest[n]
+    if forced == "best" and count:
+        for g in real:
+            matches[max(range(count), key=lambda n: (iou[n][g], -n))] = g
     if forced == "bipartite":
         pairs = sorted((-iou[n][g], g, n) for g in real for n in range(count) if iou[n][g] > 0)
         taken, served = set(), set()
@@ -36,6 +39,22 @@ def match_anchors(iou, gt_mask, *, high_threshold, low_threshold, forced="none")
                 served.add(g)
                 taken.add(n)
                 matches[n] = g
+    return matches
+
+
+def match_points(points, sides, boxes, gt_mask, *, radius=1.5, range_factors=(4, 8)):
+    matches = np.full(len(points), NEGATIVE, np.int32)
+    for n, ((x, y), side) in enumerate(zip(points.astype(float), sides, strict=True)):
+        smallest = math.inf
+        for g, (x1, y1, x2, y2) in enumerate(boxes.astype(float)):
+            distances = x - x1, y - y1, x2 - x, y2 - y
+            apart = max(abs(x - (x1 + x2) / 2), abs(y - (y1 + y2) / 2))
+            least = 0 if side == min(sides) else range_factors[0] * side
+            most = math.inf if side == max(sides) else range_factors[1] * side
+            belongs = min(distances) > 0 and apart < radius * side
+            area = (x2 - x1) * (y2 - y1)
+            if gt_mask[g] and belongs and least < max(distances) < most and area < smallest:
+                matches[n], smallest = g, area
     return matches
 
 

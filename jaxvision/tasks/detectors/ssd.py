@@ -1,0 +1,225 @@
+"""SSD and SSDlite as detectors: their loss, and how their maps become detections."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array, lax
+
+from jaxvision.core import DetectionBatch, Detections, OptionError, Terms, extent_of, lookup
+from jaxvision.losses import ssd_multibox_loss
+from jaxvision.ops import (
+    SSD300,
+    SSD300_TORCHVISION,
+    SSD512,
+    SSD_WEIGHTS,
+    SSDLITE320,
+    clip_boxes_to_image,
+    decode_boxes,
+    ssd_default_boxes,
+    ssd_scales,
+)
+from jaxvision.tasks.decoding import DetectOptions, suppressed
+from jaxvision.tasks.detectors.detector import Detector
+from jaxvision.tasks.detectors.parts import (
+    Loss,
+    check_count,
+    checked_loss,
+    described_detector,
+    numbered_maps,
+    outputs_of_maps,
+    rows,
+    with_anchors,
+)
+
+SSD_DECODE = DetectOptions(
+    score_threshold=0.01, iou_threshold=0.45, max_detections=200, max_candidates=400
+)
+"""Torchvision's options of decoding of SSD300."""
+
+SSDLITE_DECODE = DetectOptions(
+    score_threshold=0.001, iou_threshold=0.55, max_detections=300, max_candidates=300
+)
+"""Torchvision's options of decoding of SSDlite."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Default boxes of a network.
+
+    Attributes:
+      scales: of each map and one more, relative to the image.
+      aspect_ratios: for each map, the ratios besides 1.
+      strides: of each map, pixels, used at `image_size` alone; None: a map covers the image evenly.
+      image_size: side of the image, pixels.
+    """
+
+    scales: tuple[float, ...]
+    aspect_ratios: tuple[tuple[float, ...], ...]
+    strides: tuple[float, ...] | None = None
+    image_size: int = 0
+
+    @property
+    def num_anchors(self) -> tuple[int, ...]:
+        """Default boxes in each cell of each map."""
+        return tuple(2 + 2 * len(ratios) for ratios in self.aspect_ratios)
+
+
+def _layout(options: dict[str, Any]) -> Layout:
+    side = options["image_size"][0]
+    scales = tuple(size / side for size in options["sizes"])
+    return Layout(scales, options["aspect_ratios"], options.get("strides"), side)
+
+
+LAYOUTS = {
+    "ssd300": _layout(SSD300_TORCHVISION),
+    "ssd300_paper": _layout(SSD300),
+    "ssd512": _layout(SSD512),
+    "ssdlite320": _layout(SSDLITE320),
+}
+"""Name -> default boxes of a published network."""
+
+
+def ssd(
+    model: nn.Module,
+    *,
+    layout: str = "",
+    scales: Sequence[float] | None = None,
+    aspect_ratios: Sequence[Sequence[float]] | None = None,
+    limit_sides: bool = True,
+    trainable_backbone_layers: int | None = None,
+    loss: Loss | None = ssd_multibox_loss,
+    decode: DetectOptions = SSD_DECODE,
+    **options: Any,
+) -> Detector:
+    """SSD and SSDlite: default boxes of several shapes in each cell of several maps.
+
+    Default boxes follow from the sizes of the maps and of the image.
+
+    Args:
+      model: a network like `jaxvision.models.create_model("ssd300_vgg16")`; its field `num_anchors`
+        is set to the numbers of default boxes in a cell of each map.
+      layout: name of the default boxes in `LAYOUTS`: "ssd300" are torchvision's, "ssd300_paper" and
+        "ssd512" the authors', "ssdlite320" torchvision's. Empty: the first of those that has as
+        many in each cell as the network; else scales from 0.2 to 0.9 in equal steps, and the ratio
+        2 for 4 default boxes in a cell, 2 and 3 for 6. The strides of a layout are used for images
+        of its own size; otherwise each map covers the image evenly.
+      scales: other scales, relative to the image: one for each map and one more.
+      aspect_ratios: other ratios besides 1, for each map.
+      limit_sides: see `jaxvision.ops.ssd_default_boxes`.
+      trainable_backbone_layers: last stages of the backbone that are trained, 4 of the 5 of a
+        VGG-16 where torchvision fine-tunes; None: all.
+      loss: with the signature of `jaxvision.losses.ssd_multibox_loss`; None: for evaluation only.
+      decode: which candidates become detections; `max_candidates` are those of each class. The
+        default is torchvision's for SSD300; `SSDLITE_DECODE` is that for SSDlite.
+      **options: keyword arguments of the loss: forced="best" matches as torchvision does.
+    Raises:
+      OptionError: default boxes that do not fit the maps, an option that the loss does not have, or
+        a network of another form.
+    Source: Liu et al. 2016 ("SSD"); the details of decoding are torchvision's.
+    """
+    chosen = _chosen(model, layout, scales, aspect_ratios)
+    model = with_anchors(model, chosen.num_anchors)
+    maps = numbered_maps(model, ("cls_logits", "bbox_regression"))
+    check_count("aspect_ratios", chosen.aspect_ratios, len(maps))
+    example_loss = checked_loss(loss, 6, {}, options)
+
+    def default_boxes(logits: Sequence[Array], example: DetectionBatch) -> Array:
+        """f32[N, 4]: relative to the image, and then in its pixels."""
+        height, width = example.image.shape[:2]
+        strides = None
+        if chosen.strides is not None and (height, width) == (chosen.image_size,) * 2:
+            strides = [(stride / height, stride / width) for stride in chosen.strides]
+        boxes = ssd_default_boxes(
+            [x.shape[:2] for x in logits],
+            image_size=(1, 1),
+            sizes=chosen.scales,
+            aspect_ratios=chosen.aspect_ratios,
+            strides=strides,
+            limit_sides=limit_sides,
+        )
+        return boxes * jnp.array([[width, height] * 2], boxes.dtype)
+
+    def parts(outputs: Any, example: DetectionBatch) -> tuple[Array, Array, Array]:
+        """Logits, deltas and default boxes of all maps."""
+        logits = outputs_of_maps(outputs, "cls_logits", len(maps))
+        deltas = outputs_of_maps(outputs, "bbox_regression", len(maps))
+        return rows(logits), rows(deltas), default_boxes(logits, example)
+
+    def total(outputs: Any, example: DetectionBatch, *, key: Array, step: Array) -> Terms:
+        truth = example.boxes, example.labels, example.box_mask
+        return example_loss(*parts(outputs, example), *truth, key=key, step=step)
+
+    def find(outputs: Any, example: DetectionBatch) -> Detections:
+        logits, deltas, anchors = parts(outputs, example)
+        boxes = decode_boxes(deltas, anchors, weights=SSD_WEIGHTS)
+        boxes = clip_boxes_to_image(boxes, extent_of(example))
+        of_classes = jax.nn.softmax(logits)[:, 1:].T
+        most = min(decode.max_candidates, of_classes.shape[1])
+        scores, places = lax.top_k(of_classes, most)  # [K, most], of equal scores the first ones
+        labels = jnp.repeat(jnp.arange(len(of_classes), dtype=jnp.int32), most)
+        return suppressed(boxes[places.reshape(-1)], scores.reshape(-1), labels, options=decode)
+
+    how = {
+        "layout": layout,
+        "scales": scales and tuple(scales),
+        "aspect_ratios": aspect_ratios and tuple(map(tuple, aspect_ratios)),
+        "limit_sides": limit_sides,
+    }
+    return described_detector(
+        "ssd",
+        model,
+        loss and total,
+        find,
+        {**how, "decode": decode},
+        loss_function=loss,
+        loss_options=options,
+        multiple_of=1,
+        num_classes=maps[0]["cls_logits"].shape[-1] - 1,
+        trainable_backbone_layers=trainable_backbone_layers,
+    )
+
+
+def _chosen(
+    model: nn.Module,
+    name: str,
+    scales: Sequence[float] | None,
+    aspect_ratios: Sequence[Sequence[float]] | None,
+) -> Layout:
+    """The default boxes that the arguments of `ssd` choose.
+
+    Raises:
+      OptionError: they do not fit each other, or nothing says what they are.
+    """
+    counts = tuple(getattr(model, "num_anchors", ()))
+    if name:
+        known = lookup(LAYOUTS, name, "layout")
+    else:
+        same = (layout for layout in LAYOUTS.values() if layout.num_anchors == counts)
+        known = next(same, None) or _by_formula(counts)
+    ratios = known.aspect_ratios if aspect_ratios is None else tuple(map(tuple, aspect_ratios))
+    given = known.scales if scales is None else tuple(scales)
+    if scales is None and len(given) != len(ratios) + 1:
+        given = ssd_scales(max(len(ratios), 2))[: len(ratios) + 1]
+    if len(given) != len(ratios) + 1:
+        raise OptionError(
+            "scales",
+            f"scales has {len(given)} entries for {len(ratios)} maps: give one for each, and one "
+            "more",
+        )
+    for option, values in (("scales", given), ("aspect_ratios", sum(ratios, ()))):
+        if not all(value > 0 for value in values):
+            raise OptionError(option, f"{option} is {values}: give positive numbers")
+    strides = known.strides if len(ratios) == len(known.aspect_ratios) else None
+    return Layout(given, ratios, strides, known.image_size)
+
+
+def _by_formula(counts: Sequence[int]) -> Layout:
+    """Default boxes for a network with so many in each cell of each map."""
+    ratios = {4: (2,), 6: (2, 3)}
+    shapes = tuple(ratios.get(count, ()) for count in counts)
+    scales = ssd_scales(max(len(counts), 2))[: len(counts) + 1]
+    return Layout(scales, shapes)
