@@ -34,9 +34,9 @@ Size = tuple[int, int]
 class Inputs:
     """The conversion of images to the input of a network; task, data and prediction share it.
 
-    With "shorter_side" and "fit" an image keeps its aspect ratio, lies at the top left, and is padded
-    at the right and at the bottom; `jaxvision.core.extent_of` tells how much of the input is the
-    image. The padding is 0 after normalisation.
+    With "shorter_side" and "fit" an image keeps its aspect ratio, lies at the top left, and is
+    padded at the right and at the bottom; `jaxvision.core.extent_of` tells how much of the input is
+    the image. The padding is 0 after normalisation.
 
     Attributes:
       size: (height, width) of the network's input, pixels. For "fit" it is the box. For

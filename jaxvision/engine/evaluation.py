@@ -20,8 +20,9 @@ class Evaluation(NamedTuple):
       metrics: name -> number: the task's metrics, and the numbers of its metric over all examples.
       tables: name -> array, of the metric over all examples; {} without one.
       collected: what the task's `dataset_metric.collect` gave, each array with a leading axis over
-        all examples in the order of the data, on the host and the same in every process; None
-        without such a metric.
+        all examples, on the host and the same in every process, in the order of the data: of the
+        records, if the data say by `order` which record each example is. None without such a
+        metric.
     """
 
     metrics: dict[str, float]
@@ -138,6 +139,9 @@ def make_evaluate(task: Task, *, parallel: Parallel) -> Callable[..., Evaluation
         means = {name: float(mean_ratio(total, weight)) for name, (total, weight) in sums.items()}
         collected = jax.tree.map(lambda *xs: np.concatenate(xs), *parts) if parts else None
         summary = _summary(task, collected, data)
+        if collected is not None and hasattr(data, "order"):
+            records = np.argsort(data.order)
+            collected = jax.tree.map(lambda x: x[records], collected)
         return Evaluation(merge(means, summary.numbers), summary.tables, collected)
 
     return evaluate
