@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxvision.core import AXIS, InputError, Summary, Task, Terms, mean_ratio, merge, sum_terms
 from jaxvision.engine.parallel import Parallel
+from jaxvision.engine.progress import log as show
 from jaxvision.engine.progress import progress_bar
 
 
@@ -93,16 +94,19 @@ def _summary(task: Task, collected: Any, data: Any) -> Summary:
     return summary
 
 
-def make_evaluate(task: Task, *, parallel: Parallel) -> Callable[..., Evaluation]:
-    """Makes an evaluation that compiles once, however often it is called; see `evaluate`.
+def make_evaluate(
+    task: Task, *, parallel: Parallel, log: Callable[[str], None]
+) -> Callable[..., Evaluation]:
+    """Makes an evaluation that compiles once for each shape, however often it is called.
 
     Args:
       task: what is evaluated.
       parallel: the devices.
+      log: shows a line to the user, for each compilation.
     Returns:
       (variables from `Parallel.replicate`, data, *, label) -> Evaluation.
     """
-    step = parallel.map(partial(_evaluate, task))
+    step = parallel.map(partial(_evaluate, task)).reporting("the evaluation", log)
 
     def fill(batch: Any) -> Any:
         """The batch with filler at its end, so that the devices of this process divide it."""
@@ -176,5 +180,6 @@ def evaluate(
         that gives other numbers than its names.
     """
     parallel = Parallel() if parallel is None else parallel
-    run = make_evaluate(task, parallel=parallel)
+    visible = jax.process_index() == 0
+    run = make_evaluate(task, parallel=parallel, log=show if visible else lambda line: None)
     return run(parallel.replicate(dict(variables)), data, label=label)

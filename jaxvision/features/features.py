@@ -163,13 +163,14 @@ def _image_batches(
     def gathered(items: Iterable[Any]) -> Iterator[RecordBatch]:
         found = list(items)
         failed = [item for item in found if isinstance(item, str)]
-        if failed:
-            yield RecordBatch(None, [], [], [], failed)
         read = {item[1]: item for item in found if not isinstance(item, str)}
+        if not read:
+            yield RecordBatch(None, [], [], [], failed)
         fitted = {index: item[0] for index, item in read.items()}
         for indices in by_shape(fitted, batch_size):
             images, *others = zip(*(read[index] for index in indices), strict=True)
-            yield RecordBatch(image_batch(images, batch_size), *map(list, others), [])
+            yield RecordBatch(image_batch(images, batch_size), *map(list, others), failed)
+            failed = []
 
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Iterator[Any]] = deque()
