@@ -71,9 +71,9 @@ def predict(
     shape of it, also over several calls with one task: images that follow one another are sorted
     into batches of one shape, and if each image has its own shape, a batch has one image. An image
     that cannot be read, or has another size than the network takes although `inputs.resize` is
-    None, gives `Failed`, and the rest goes on. If the iterator over the images itself raises an InputError, as that of
-    `jaxvision.data.VideoFrames` does where a video is damaged, the last item is a `Failed`. The
-    result depends on `task.kind`:
+    None, gives `Failed`, and the rest goes on. If the iterator over the images itself raises an
+    InputError, as that of `jaxvision.data.VideoFrames` does where a video is damaged, the last item
+    is a `Failed`. The result depends on `task.kind`:
 
       classification: a dictionary with "index", the class; "label", its name, or None if the task
         has no names; and "probabilities", f32[num_classes], in the order of the classes.
