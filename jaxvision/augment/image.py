@@ -6,6 +6,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.ndimage import map_coordinates
 
+from jaxvision.core import at_least_float32
+
 
 def rotation_places(angle: Array, *, size: tuple[int, int]) -> Array:
     """Computes the source of each pixel of an image that is rotated counter-clockwise.
@@ -59,9 +61,10 @@ def normalize(image: Array, *, mean: tuple[float, ...], std: tuple[float, ...]) 
       mean: C numbers, for values in 0..1.
       std: C numbers, for values in 0..1.
     Returns:
-      f32[..., C].
+      f32[..., C]; float64 of a float64 image.
     """
-    mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
+    image = at_least_float32(image)
+    mean, std = jnp.asarray(mean, image.dtype), jnp.asarray(std, image.dtype)
     chex.assert_shape([mean, std], image.shape[-1:])
     channels = (1,) * (image.ndim - 1) + (-1,)
-    return (image.astype(jnp.float32) / 255 - mean.reshape(channels)) / std.reshape(channels)
+    return (image / 255 - mean.reshape(channels)) / std.reshape(channels)

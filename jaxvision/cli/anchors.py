@@ -33,13 +33,16 @@ from jaxvision.cli.folder import (
     picture_file,
     read_listing,
 )
+from jaxvision.cli.kinds.detection import DetectionData
+from jaxvision.cli.options import option_paths, read_group
 from jaxvision.cli.report import save_picture
-from jaxvision.core import InputError, check_range, lookup
+from jaxvision.core import InputError, Inputs, lookup
 from jaxvision.engine import log, progress_bar
-from jaxvision.ops import average_iou, kmeans_anchors, letterbox, stretch, to_input
+from jaxvision.ops import average_iou, kmeans_anchors, to_input
+from jaxvision.ops.placement import placement_of
 from jaxvision.tasks.detection import trained_on
 
-_PLACEMENTS = {"letterbox": letterbox, "stretch": stretch}  # which show the objects whole
+_WHOLE = ("letterbox", "stretch", "shorter_side", "fit")  # which show the objects whole
 _STARTS = 5  # of k-means, of which the best counts
 _DATA_FLAGS = (*FOLDER_FLAGS, "image_size", "resize", "drop_bad")
 
@@ -89,8 +92,8 @@ def _flags() -> flags.FlagValues:
     flags.DEFINE_enum(
         "resize",
         "letterbox",
-        list(_PLACEMENTS),
-        "letterbox keeps an image's aspect ratio, stretch does not",
+        ["letterbox", "stretch", "fit"],
+        "letterbox and fit keep an image's aspect ratio, stretch does not",
         flag_values=values,
     )
     flags.DEFINE_boolean(
@@ -120,8 +123,7 @@ def _of_folder(values: flags.FlagValues) -> tuple[int, np.ndarray]:
         _placed(
             x.boxes[trained_on(x.crowd, x.difficult, difficult_too=False)],
             image_size(x),
-            values.image_size,
-            values.resize,
+            Inputs((values.image_size,) * 2, resize=values.resize),
         )
         for x in sound
     ]
@@ -133,21 +135,21 @@ def _of_config(values: flags.FlagValues, name: str) -> tuple[int, np.ndarray]:
     check_config(values, name, _DATA_FLAGS)
     config = values.config
     data = config.data
-    check_range("config.data.image_size", data.image_size, least=1)
+    lookup(dict.fromkeys(_WHOLE), data.resize, "config.data.resize")
+    with option_paths("config.data", size="image_size"):
+        inputs = read_group(DetectionData, data, "config.data").inputs()
     records = setup.open_data(config).open("train")
     shapes = []
     for index in progress_bar(range(len(records)), "reading records", visible=True):
         record = records.target(index)
         trained = trained_on(record["crowd"], record["difficult"], difficult_too=data.difficult)
-        placed = _placed(record["boxes"][trained], record["size"], data.image_size, data.resize)
-        shapes.append(placed)
-    return data.image_size, np.concatenate(shapes)
+        shapes.append(_placed(record["boxes"][trained], record["size"], inputs))
+    return max(inputs.shape[:2]), np.concatenate(shapes)
 
 
-def _placed(boxes: np.ndarray, original: tuple[int, int], size: int, resize: str) -> np.ndarray:
+def _placed(boxes: np.ndarray, original: tuple[int, int], inputs: Inputs) -> np.ndarray:
     """Shapes of an image's boxes in the network's input: f64[G, 2], (width, height)."""
-    placement = lookup(_PLACEMENTS, resize, "config.data.resize")(original, (size, size))
-    placed = to_input(boxes, placement)
+    placed = to_input(boxes, placement_of(original, inputs))
     return placed[:, 2:] - placed[:, :2]
 
 

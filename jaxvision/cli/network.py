@@ -393,6 +393,10 @@ def _preparation(task: Task) -> str:
     if inputs.resize == "crop":
         shorter = inputs.shorter_side or max(inputs.size)
         size += f", cut out of the middle after the shorter side was resized to {shorter}"
+    elif inputs.pads:
+        sizes = " or ".join(f"{width} x {height}" for height, width in inputs.sizes)
+        many = "up to " if inputs.shapes == "exact" else ""
+        size = f"{many}{sizes} pixels, by {inputs.resize} and padding"
     elif inputs.resize:
         size += f", by {inputs.resize}"
     return f"images of {size}; mean {inputs.mean}, std {inputs.std}"

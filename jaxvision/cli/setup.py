@@ -214,7 +214,10 @@ def spread_examples(records: Source, transform: Any, count: int) -> Any:
       A batch, on the host.
     """
     chosen = np.linspace(0, len(records) - 1, min(count, len(records))).astype(int)
-    examples = [transform(records[i], records.where(i)) for i in chosen.tolist()]
+    inputs = getattr(transform, "inputs", None)
+    # Of several shapes all examples get the largest.
+    placed = {} if inputs is None or inputs.shapes == "fixed" else {"size": inputs.shape[:2]}
+    examples = [transform(records[i], records.where(i), **placed) for i in chosen.tolist()]
     return jax.tree.map(lambda *leaves: np.stack(leaves), *examples)
 
 

@@ -10,6 +10,7 @@ from jaxvision.cli.config import default_config
 from jaxvision.cli.kinds import KINDS
 from jaxvision.cli.optimizers import OPTIMIZERS, SCHEDULES
 from jaxvision.core import OptionError
+from jaxvision.core.inputs import RESIZE
 
 _OF_FOLDERS = ("folder", "npz", "voc", "coco", "yolo", "tfds")
 SOURCES = {
@@ -31,6 +32,11 @@ EMBEDDED = ("digits", "scenes")
 _CHOICES = {
     **{f"data.{key}": ("data.source", sources) for key, sources in SOURCES.items()},
     "data.difficult": ("data.source", ("voc", "tfds")),  # whose annotations may say so
+    "data.image_size": ("data.resize", (None, "stretch", "letterbox", "crop", "fit")),
+    "data.shorter_side": ("data.resize", ("shorter_side", "crop")),
+    "data.longer_side": ("data.resize", ("shorter_side",)),
+    "data.multiple_of": ("data.resize", ("shorter_side", "fit")),
+    "data.shapes": ("data.resize", ("shorter_side", "fit")),
     "optimizer.momentum": ("optimizer.name", ("sgd",)),
     "optimizer.nesterov": ("optimizer.name", ("sgd",)),
     "optimizer.b1": ("optimizer.name", ("adam", "adamw")),
@@ -90,6 +96,7 @@ def check_used(config: ConfigDict, file: ConfigDict) -> None:
 def _unused(config: ConfigDict) -> Iterator[_Unused]:
     default = default_config(config.task)
     known = {
+        "data.resize": (None, *RESIZE),
         "data.source": KINDS[config.task].sources,
         "optimizer.name": OPTIMIZERS,
         "optimizer.schedule.name": SCHEDULES,
@@ -107,7 +114,7 @@ def _unused(config: ConfigDict) -> Iterator[_Unused]:
         chooses, choices = _CHOICES[key]
         chosen = _value(config, chooses)
         if chosen not in choices and chosen in known[chooses]:
-            possible = [x for x in choices if x in known[chooses]]
+            possible = [x for x in choices if x in known[chooses] and x is not None]
             other = f", or set config.{chooses} to {' or '.join(possible)}" if possible else ""
             what = f"the source {chosen}" if chooses == "data.source" else chosen
             yield _Unused(key, f"{what} does not use it: leave it out{other}")

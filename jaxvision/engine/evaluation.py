@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxvision.core import AXIS, InputError, Summary, Task, Terms, mean_ratio, merge, sum_terms
 from jaxvision.engine.parallel import Parallel
+from jaxvision.engine.progress import log as show
 from jaxvision.engine.progress import progress_bar
 
 
@@ -20,8 +21,9 @@ class Evaluation(NamedTuple):
       metrics: name -> number: the task's metrics, and the numbers of its metric over all examples.
       tables: name -> array, of the metric over all examples; {} without one.
       collected: what the task's `dataset_metric.collect` gave, each array with a leading axis over
-        all examples in the order of the data, on the host and the same in every process; None
-        without such a metric.
+        all examples, on the host and the same in every process, in the order of the data: of the
+        records, if the data say by `order` which record each example is. None without such a
+        metric.
     """
 
     metrics: dict[str, float]
@@ -92,16 +94,19 @@ def _summary(task: Task, collected: Any, data: Any) -> Summary:
     return summary
 
 
-def make_evaluate(task: Task, *, parallel: Parallel) -> Callable[..., Evaluation]:
-    """Makes an evaluation that compiles once, however often it is called; see `evaluate`.
+def make_evaluate(
+    task: Task, *, parallel: Parallel, log: Callable[[str], None]
+) -> Callable[..., Evaluation]:
+    """Makes an evaluation that compiles once for each shape, however often it is called.
 
     Args:
       task: what is evaluated.
       parallel: the devices.
+      log: shows a line to the user, for each compilation.
     Returns:
       (variables from `Parallel.replicate`, data, *, label) -> Evaluation.
     """
-    step = parallel.map(partial(_evaluate, task))
+    step = parallel.map(partial(_evaluate, task)).reporting("the evaluation", log)
 
     def fill(batch: Any) -> Any:
         """The batch with filler at its end, so that the devices of this process divide it."""
@@ -138,6 +143,9 @@ def make_evaluate(task: Task, *, parallel: Parallel) -> Callable[..., Evaluation
         means = {name: float(mean_ratio(total, weight)) for name, (total, weight) in sums.items()}
         collected = jax.tree.map(lambda *xs: np.concatenate(xs), *parts) if parts else None
         summary = _summary(task, collected, data)
+        if collected is not None and hasattr(data, "order"):
+            records = np.argsort(data.order)
+            collected = jax.tree.map(lambda x: x[records], collected)
         return Evaluation(merge(means, summary.numbers), summary.tables, collected)
 
     return evaluate
@@ -172,5 +180,6 @@ def evaluate(
         that gives other numbers than its names.
     """
     parallel = Parallel() if parallel is None else parallel
-    run = make_evaluate(task, parallel=parallel)
+    visible = jax.process_index() == 0
+    run = make_evaluate(task, parallel=parallel, log=show if visible else lambda line: None)
     return run(parallel.replicate(dict(variables)), data, label=label)

@@ -203,9 +203,14 @@ class _Training:
         """Runs the remaining steps, until the training is over or is asked to stop."""
         start, plan = int(state.step), self.plan
         update = StagedUpdate(
-            self.task, self.stages, parallel=self.parallel, ema_decay=self.ema_decay, start=start
+            self.task,
+            self.stages,
+            parallel=self.parallel,
+            ema_decay=self.ema_decay,
+            start=start,
+            log=self.log,
         )
-        evaluate = make_evaluate(self.task, parallel=self.parallel)
+        evaluate = make_evaluate(self.task, parallel=self.parallel, log=self.log)
         steps = train_steps(
             update,
             state,

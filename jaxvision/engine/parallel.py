@@ -5,6 +5,7 @@ Batches are cut along their first axis. Both ways of mapping run the same functi
 same numbers. JAX keeps `pmap` in maintenance mode, on top of `jit` and `shard_map`.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -43,9 +44,32 @@ class Mapped:
     def __call__(self, *arguments: Any) -> Any:
         return self._run(*arguments)
 
+    def reporting(self, what: str, log: Callable[[str], None]) -> Callable[..., Any]:
+        """Returns the function, which logs each compilation: for which images, and how long.
+
+        Args:
+          what: is compiled, for the message.
+          log: shows a line to the user.
+        """
+
+        def call(state: Any, batch: Any, *more: Any) -> Any:
+            before, start = self.compilations, time.perf_counter()
+            result = self(state, batch, *more)
+            if self.compilations > before:
+                seconds = time.perf_counter() - start
+                log(f"compiled {what}{_of_images(batch)} in {seconds:.1f} s")
+            return result
+
+        return call
+
     def lower(self, *arguments: Any) -> Any:
         """Lowers the function for these arguments, or for their shapes and dtypes."""
         return self._run.lower(*arguments)
+
+
+def _of_images(batch: Any) -> str:
+    shape = getattr(getattr(batch, "image", None), "shape", ())
+    return " for images of {1} x {0}".format(*shape[-3:]) if len(shape) > 3 else ""
 
 
 class Parallel:

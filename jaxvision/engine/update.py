@@ -278,6 +278,7 @@ class StagedUpdate:
       parallel: the devices.
       ema_decay: as in `make_update`.
       start: steps of the training before the first call.
+      log: shows a line to the user, for each compilation.
     """
 
     def __init__(
@@ -288,10 +289,13 @@ class StagedUpdate:
         parallel: Parallel,
         ema_decay: float,
         start: int,
+        log: Callable[[str], None],
     ):
         self._stages, self._parallel, self._step = stages, parallel, start
         self._updates = [
-            make_update(task, phase, parallel=parallel, ema_decay=ema_decay, start=begin)
+            make_update(task, phase, parallel=parallel, ema_decay=ema_decay, start=begin).reporting(
+                "the training step", log
+            )
             for phase, begin in stages
         ]
 

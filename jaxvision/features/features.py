@@ -23,9 +23,9 @@ from jaxvision.core import (
     close_names,
 )
 from jaxvision.data import Source
-from jaxvision.data.transforms.placing import fit_image, with_channels
+from jaxvision.data.transforms.placing import with_channels
 from jaxvision.ops.primitives import dce_jaxpr
-from jaxvision.tasks.inference import FittedImage, image_batch, outputs_of
+from jaxvision.tasks.inference import FittedImage, by_shape, fit, image_batch, outputs_of
 
 _USUAL = re.compile(r"c\d+|pooled")  # maps that are taken if none are named
 
@@ -123,7 +123,10 @@ class RecordBatch(NamedTuple):
 def image_batches(
     source: Source, inputs: Inputs, *, batch_size: int, threads: int | None = None
 ) -> Iterator[RecordBatch]:
-    """Reads all records in their order, with several threads that read ahead.
+    """Reads all records, with several threads that read ahead.
+
+    They come in their order, but those that follow one another are sorted into batches of one shape
+    if `inputs` have several. If each image has its own shape, a batch has one image.
 
     Args:
       source: of records with "image" u8[H, W, C], and perhaps "label". A record that cannot be
@@ -149,29 +152,36 @@ def _image_batches(
         where = source.where(index)
         try:
             image = with_channels(record["image"], inputs.channels)
-            fitted = FittedImage(*fit_image(image, inputs), image.shape[:2])
+            fitted = fit(image, inputs)
         except InputError as error:
             return f"{where}: {error}"
         return fitted, index, record.get("label"), where
 
-    def gathered(items: Iterable[Any]) -> RecordBatch:
+    exact = inputs.shapes == "exact"
+    batch_size, shapes = (1, 1) if exact else (batch_size, len(inputs.sizes))
+
+    def gathered(items: Iterable[Any]) -> Iterator[RecordBatch]:
         found = list(items)
         failed = [item for item in found if isinstance(item, str)]
-        read = [item for item in found if not isinstance(item, str)]
+        read = {item[1]: item for item in found if not isinstance(item, str)}
         if not read:
-            return RecordBatch(None, [], [], [], failed)
-        images, *others = zip(*read, strict=True)
-        return RecordBatch(image_batch(images, batch_size), *map(list, others), failed)
+            yield RecordBatch(None, [], [], [], failed)
+        fitted = {index: item[0] for index, item in read.items()}
+        for indices in by_shape(fitted, batch_size):
+            images, *others = zip(*(read[index] for index in indices), strict=True)
+            yield RecordBatch(image_batch(images, batch_size), *map(list, others), failed)
+            failed = []
 
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Iterator[Any]] = deque()
-        for start in range(0, len(source), batch_size):
-            stop = min(start + batch_size, len(source))
+        window = batch_size * shapes
+        for start in range(0, len(source), window):
+            stop = min(start + window, len(source))
             waiting.append(pool.map(read, range(start, stop)))  # begins at once
             if len(waiting) > 1:
-                yield gathered(waiting.popleft())
+                yield from gathered(waiting.popleft())
         while waiting:
-            yield gathered(waiting.popleft())
+            yield from gathered(waiting.popleft())
 
 
 class Features(NamedTuple):
@@ -211,14 +221,15 @@ def compute_features(
     Args:
       task: its `prepare` and `forward` are used.
       variables: of the network.
-      batches: from `image_batches`, all of one size, so that the network is compiled once. To show
+      batches: from `image_batches`; the network is compiled once for each of their shapes. To show
         a progress bar, give an iterator that updates one.
       names: of the maps to take.
       flatten: as for `features_of_maps`.
     Returns:
-      the features; `class_names`, `origin` and `about` are empty.
+      the features in the order of the records; `class_names`, `origin` and `about` are empty.
     Raises:
-      InputError: no record could be read, or features are not finite.
+      InputError: no record could be read, features are not finite, or maps of several shapes are to
+        be flattened.
     """
 
     @jax.jit
@@ -246,11 +257,17 @@ def compute_features(
         raise InputError(
             f"no image could be read: {failed[0] if failed else 'there are no images'}"
         )
+    if any(len({x.shape[1] for x in rows}) > 1 for rows in parts.values()):
+        raise InputError(
+            "images of several shapes have maps of several sizes, which cannot be flattened: set "
+            "flatten=False, or shapes='fixed'"
+        )
+    order = np.argsort(indices)
     return Features(
-        {name: np.concatenate(rows) for name, rows in parts.items()},
-        np.array(indices, np.int64),
-        None if None in labels else np.array(labels, np.int64),
-        tuple(files),
+        {name: np.concatenate(rows)[order] for name, rows in parts.items()},
+        np.array(indices, np.int64)[order],
+        None if None in labels else np.array(labels, np.int64)[order],
+        tuple(files[number] for number in order),
         tuple(failed),
         class_names=(),
         origin={},

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxvision.core import Inputs
+
 
 class Placement(NamedTuple):
     """The transformation x' = scale_x x + offset_x and y' = scale_y y + offset_y, in pixels.
@@ -74,6 +76,27 @@ PLACEMENTS = {"letterbox": letterbox, "stretch": stretch, "crop": center_crop}
 """Functions (size, target) -> `Placement`, by the name of the way to resize."""
 
 
+def placement_of(
+    size: tuple[int, int], inputs: Inputs, target: tuple[int, int] | None = None
+) -> Placement:
+    """Places an image in a network's input in the way that `inputs` says.
+
+    Args:
+      size: (height, width) of the original.
+      inputs: of the network.
+      target: (height, width) of the network's input; None: that of `inputs.size_of`.
+    """
+    target = inputs.size_of(size) if target is None else target
+    if inputs.pads:
+        height, width = inputs.resized(size, target)
+        return Placement(width / size[1], height / size[0], 0, 0)
+    if inputs.resize is None:
+        return Placement(1, 1, 0, 0)
+    if inputs.resize == "crop":
+        return center_crop(size, target, inputs.shorter_side)
+    return PLACEMENTS[inputs.resize](size, target)
+
+
 def place_mask(
     mask: np.ndarray, target: tuple[int, int], placement: Placement, *, fill: int = 0
 ) -> np.ndarray:
@@ -93,7 +116,7 @@ def place_mask(
     """
     rows, columns = (
         (2 * np.arange(new) + 1) * old // (2 * new)
-        for new, old in zip(placed_size(mask, placement), mask.shape, strict=True)
+        for new, old in zip(placed_size(mask.shape, placement), mask.shape, strict=True)
     )
     result = np.full(target, fill, mask.dtype)
     # Columns first, because decoded run-lengths are stored column by column in memory.
@@ -101,9 +124,14 @@ def place_mask(
     return result
 
 
-def placed_size(image: np.ndarray, placement: Placement) -> tuple[int, int]:
-    """Returns the (height, width) of an image after it is resized for the network's input."""
-    height, width = image.shape[:2]
+def placed_size(size: tuple[int, int], placement: Placement) -> tuple[int, int]:
+    """Returns the size of an image after it is resized for the network's input.
+
+    Args:
+      size: (height, width) of the original.
+      placement: placement of the image.
+    """
+    height, width = size
     return round(height * placement.scale_y), round(width * placement.scale_x)
 
 

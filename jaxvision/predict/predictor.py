@@ -14,11 +14,18 @@ from jax import Array
 from jaxvision.core import ImageBatch, InputError, Task, check_array, check_range
 from jaxvision.data import read_image
 from jaxvision.data.sources.photographs import is_grey
-from jaxvision.data.transforms.placing import fit_image, with_channels
+from jaxvision.data.transforms.placing import with_channels
 from jaxvision.predict.restorer import Restorer
 from jaxvision.predict.results import CONVERT
 from jaxvision.predict.segmenter import label_tiles, stride_of_maps
-from jaxvision.tasks.inference import FittedImage, image_batch, outputs_of, predictions_of
+from jaxvision.tasks.inference import (
+    FittedImage,
+    by_shape,
+    fit,
+    image_batch,
+    outputs_of,
+    predictions_of,
+)
 
 GivenImage = str | os.PathLike[str] | np.ndarray
 """A file, or u8[H, W, 3], u8[H, W, 1] or u8[H, W]."""
@@ -60,12 +67,13 @@ def predict(
 ) -> Iterator[Prediction | Failed]:
     """Predicts for images of any sizes, in their order.
 
-    `task.inputs` says how images become the network's input. Batches have one shape, so the network
-    is compiled once, also over several calls with one task. An image that cannot be read, or has
-    another size than the network takes although `inputs.resize` is None, gives `Failed`, and the
-    rest goes on. If the iterator over the images itself raises an InputError, as that of
-    `jaxvision.data.VideoFrames` does where a video is damaged, the last item is a `Failed`. The
-    result depends on `task.kind`:
+    `task.inputs` says how images become the network's input. The network is compiled once for each
+    shape of it, also over several calls with one task: images that follow one another are sorted
+    into batches of one shape, and if each image has its own shape, a batch has one image. An image
+    that cannot be read, or has another size than the network takes although `inputs.resize` is
+    None, gives `Failed`, and the rest goes on. If the iterator over the images itself raises an
+    InputError, as that of `jaxvision.data.VideoFrames` does where a video is damaged, the last item
+    is a `Failed`. The result depends on `task.kind`:
 
       classification: a dictionary with "index", the class; "label", its name, or None if the task
         has no names; and "probabilities", f32[num_classes], in the order of the classes.
@@ -249,7 +257,9 @@ def _in_batches(
         label = functools.partial(compiled, of_tiles, variables)
         tiled = _Tiled(task, variables, label, batch_size)
 
-    while chunk := list(itertools.islice(images, batch_size)):
+    exact = task.inputs.shapes == "exact"
+    batch_size, shapes = (1, 1) if exact else (batch_size, len(task.inputs.sizes))
+    while chunk := list(itertools.islice(images, batch_size * shapes)):
         fitted: dict[int, FittedImage] = {}
         results: dict[int, Any] = {}
         for number, item in enumerate(chunk):
@@ -260,14 +270,16 @@ def _in_batches(
                 results[number] = tiled(image)
                 continue
             try:
-                fitted[number] = FittedImage(*fit_image(image, task.inputs), image.shape[:2])
+                fitted[number] = fit(image, task.inputs)
             except InputError as error:
                 chunk[number] = Failed(item.source, f"{item.where}: {error}")
-        if fitted:
-            decoded = jax.device_get(run(image_batch([*fitted.values()], batch_size)))
-            for row, (number, (_, placement, size)) in enumerate(fitted.items()):
+        for numbers in by_shape(fitted, batch_size):
+            batch = image_batch([fitted[number] for number in numbers], batch_size)
+            decoded = jax.device_get(run(batch))
+            for row, number in enumerate(numbers):
                 of_image = jax.tree.map(lambda x, row=row: x[row], decoded)
-                results[number] = convert(task, of_image, placement, size)
+                image = fitted[number]
+                results[number] = convert(task, of_image, image.placement, image.size)
         for number, item in enumerate(chunk):
             if isinstance(item, Failed):
                 yield item

@@ -62,7 +62,7 @@ def objects_of(
     Args:
       task: with `inputs`.
       decoded: of one example, in pixels of the network's input. Its masks are numbers in 0..1 (or
-        bools): [N, *inputs.size] of the whole input, or [N, m, n] that cover the box of each
+        bools): [N, height, width] of the whole input, or [N, m, n] that cover the box of each
         object. They are True from 0.5.
       placement: of the image.
       size: of the image.
@@ -73,7 +73,7 @@ def objects_of(
     masks = keypoints = None
     if decoded.masks is not None:
         given = np.asarray(decoded.masks)[valid]
-        whole = given.shape[1:] == task.inputs.size
+        whole = given.shape[1:] == task.inputs.size_of(size)
         masks = (_whole_masks if whole else _masks_of_boxes)(given, frames, placement, size)
     if decoded.keypoints is not None:
         keypoints = np.asarray(decoded.keypoints, np.float64)[valid]
@@ -123,7 +123,7 @@ def labels_of(
       int[height, width].
     """
     labels = np.asarray(decoded)
-    return labels_of_original(labels, placement, size, input_size=task.inputs.size)
+    return labels_of_original(labels, placement, size, input_size=task.inputs.size_of(size))
 
 
 CONVERT: dict[str, Convert] = {

@@ -20,6 +20,7 @@ from jaxvision.core import (
     OptionError,
     Terms,
     describe,
+    extent_of,
     option_errors,
 )
 from jaxvision.tasks.names import NAMES
@@ -143,10 +144,17 @@ def check_map(
 
 
 def prepare_of(inputs: Inputs) -> Callable[[Any], Any]:
-    """`prepare` of a task: the image becomes normalised float32."""
+    """`prepare` of a task: the image becomes normalised float32, and its padding 0."""
 
     def prepare(example: Any) -> Any:
-        return example.replace(image=normalize(example.image, mean=inputs.mean, std=inputs.std))
+        image = normalize(example.image, mean=inputs.mean, std=inputs.std)
+        if inputs.pads:
+            inside = (
+                jnp.arange(side) < end
+                for side, end in zip(image.shape[:2], extent_of(example), strict=True)
+            )
+            image = jnp.where(jnp.logical_and.outer(*inside)[:, :, None], image, 0)
+        return example.replace(image=image)
 
     return prepare
 

@@ -85,11 +85,7 @@ def detection(
       OptionError: an option is out of range, or does not fit the others.
     """
     class_names = names_of(class_names)
-    for side in inputs.size:
-        if side % detector.multiple_of:
-            raise OptionError(
-                "size", f"size is {inputs.size}: give multiples of {detector.multiple_of}"
-            )
+    _check_multiple(inputs, detector.multiple_of)
     network, augmentation = synchronised(detector.model), augment_of(augment)
     forward = detector.forward or forward_of(network)
 
@@ -182,6 +178,16 @@ def restore_detection(
     )
 
 
+def _check_multiple(inputs: Inputs, number: int) -> None:
+    """Raises OptionError if a side of the network's input may be no multiple of a number."""
+    if inputs.pads and inputs.multiple_of % number:
+        raise OptionError(
+            "multiple_of", f"multiple_of is {inputs.multiple_of}: give a multiple of {number}"
+        )
+    if not inputs.pads and any(side % number for side in inputs.size):
+        raise OptionError("size", f"size is {inputs.size}: give multiples of {number}")
+
+
 def trained_on(crowd: Any, difficult: Any, *, difficult_too: bool) -> Any:
     """Tells which objects a detector is trained on.
 
@@ -224,7 +230,7 @@ def _check(task: Task, augmentation: Compose) -> None:
         crowd=none,
         difficult=none,
         mask=jnp.bool_(True),
-        extent=jnp.array(task.inputs.size, jnp.int32),
+        extent=jnp.array(task.inputs.shape[:2], jnp.int32),
     )
     check_augment(augmentation, example)
     key = jax.random.key(0)

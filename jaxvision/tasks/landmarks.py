@@ -79,14 +79,14 @@ def landmarks(
     maps = maps_of_image(model, inputs.shape)
     check_map(maps, "logits", count, "landmarks")
     shape = maps["logits"].shape
-    stride = _stride(inputs.size, shape)
+    stride = _stride(inputs.shape[:2], shape)
     network, augmentation = synchronised(model), augment_of(augment)
     nothing = LandmarkBatch(
         image=jnp.zeros(inputs.shape, jnp.uint8),
         points=jnp.zeros((count, 2)),
         visible=jnp.zeros(count, bool),
         mask=jnp.bool_(True),
-        extent=jnp.array(inputs.size, jnp.int32),
+        extent=jnp.array(inputs.shape[:2], jnp.int32),
     )
     check_augment(augmentation, nothing)
     task_loss = None

@@ -123,9 +123,9 @@ def segmentation(
     network, augmentation = synchronised(model), augment_of(augment)
     nothing = SegmentationBatch(
         image=jnp.zeros(inputs.shape, jnp.uint8),
-        labels=jnp.zeros(inputs.size, jnp.uint8),
+        labels=jnp.zeros(inputs.shape[:2], jnp.uint8),
         mask=jnp.bool_(True),
-        extent=jnp.array(inputs.size, jnp.int32),
+        extent=jnp.array(inputs.shape[:2], jnp.int32),
     )
     check_augment(augmentation, nothing)
     if auxiliary is not None and "aux" not in maps:

@@ -256,7 +256,7 @@ def test_a_wrong_image_size(train, idx):
     message = train("--config=fashion_mnist_resnet20", f"--config.data.dir={idx}")
     assert message.startswith(f"{idx}/train-images-idx3-ubyte.gz, record ")
     assert ": the image has 27 x 28 pixels instead of 28 x 28: make the size (28, 27)" in message
-    assert "or set resize to one of stretch, letterbox, crop" in message
+    assert "or set resize to one of stretch, letterbox, crop, shorter_side, fit" in message
 
 
 def test_a_tfds_data_set_that_is_not_prepared(train, tmp_path):

@@ -34,7 +34,7 @@ def test_another_size_is_refused():
     assert placement == Placement(1, 1, 0, 0)
     message = (
         "the image has 9 x 12 pixels instead of 12 x 9: make the size (12, 9), or set resize "
-        "to one of stretch, letterbox, crop"
+        "to one of stretch, letterbox, crop, shorter_side, fit"
     )
     with pytest.raises(InputError) as error:
         fit_image(noise(12, 9, 3), inputs)

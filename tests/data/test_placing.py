@@ -148,7 +148,7 @@ def test_another_size_is_refused_with_the_fix(height, width):
         f"has {width} x {height} pixels instead of 6 x 6: make the size ({height}, {width})"
         in message
     )
-    assert message.endswith("or set resize to one of stretch, letterbox, crop")
+    assert message.endswith("or set resize to one of stretch, letterbox, crop, shorter_side, fit")
 
 
 @pytest.mark.parametrize(

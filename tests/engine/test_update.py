@@ -154,7 +154,7 @@ def test_evaluation_counts_each_real_example_once(variables, kind):
     task = box_task()
     parallel = Parallel(kind)
     replicated = parallel.replicate(variables)
-    measure = make_evaluate(task, parallel=parallel)
+    measure = make_evaluate(task, parallel=parallel, log=print)
     full = [batch.replace(partners=None) for batch in box_batches(2, 8)]
     expected = measure(replicated, full).metrics
     halves = [jax.tree.map(lambda x, k=k: x[k : k + 4], full[0]) for k in (0, 4)]

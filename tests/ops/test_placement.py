@@ -50,7 +50,7 @@ sides = st.integers(1, 70)
 @settings(max_examples=60, deadline=None)
 def test_boxes_go_there_and_back_and_pixels_lie_in_their_box(method, height, width, rows, columns):
     placement = PLACEMENTS[method]((height, width), (rows, columns))
-    size = placed_size(np.zeros((height, width)), placement)
+    size = placed_size((height, width), placement)
     result = np.zeros((rows, columns), bool)
     paste(np.ones(size, bool), result, placement)
     whole = to_input(np.array([[0.0, 0, width, height]]), placement)[0]

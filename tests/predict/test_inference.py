@@ -40,7 +40,7 @@ def test_a_batch_is_filled_up():
     batch = image_batch(fitted, 4)
     assert batch.image.shape == (4, 16, 32, 3)
     assert batch.image.dtype == np.uint8
-    for row, (image, placement, _) in enumerate(fitted):
+    for row, (image, placement, *_) in enumerate(fitted):
         np.testing.assert_array_equal(batch.image[row], image)
         np.testing.assert_allclose(batch.placement[row], placement)
     assert batch.mask.tolist() == [True, True, False, False]

@@ -625,7 +625,7 @@ def test_an_image_of_another_size_is_refused_if_nothing_is_resized(files):
     assert isinstance(broken, Failed)
     assert high.reason == (
         f"{files[2]}: the image has 16 x 64 pixels instead of 64 x 32: make the size (64, 16), or "
-        "set resize to one of stretch, letterbox, crop"
+        "set resize to one of stretch, letterbox, crop, shorter_side, fit"
     )
     assert array.reason.startswith("image 3: the image has 5 x 4 pixels")
 

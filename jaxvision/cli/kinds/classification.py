@@ -17,23 +17,21 @@ from jaxvision.cli.kinds.class_report import (
     class_table,
     worst_mistakes,
 )
-from jaxvision.cli.kinds.kind import Built, DataOptions, Kind, Result, build_model, find_loss
+from jaxvision.cli.kinds.kind import Built, Kind, ResizedData, Result, build_model, find_loss
 from jaxvision.cli.options import option_paths, read_group
-from jaxvision.core import Inputs, OptionError, check_range, under
+from jaxvision.core import OptionError, check_range, under
 from jaxvision.predict import Prediction, draw_class_tags, draw_classification
 
 
 @dataclass(frozen=True)
-class ClassificationData(DataOptions):
+class ClassificationData(ResizedData):
     """The data of classification.
 
     Attributes:
       source: "digits" (embedded), "folder" (DIR/SPLIT/CLASS/), "idx" (MNIST's files), "npz" (of
         arrays) or "tfds".
       per_class: images of each class to train on, after the validation part is taken off; 0: all.
-      resize: "stretch", "letterbox" or "crop"; None: refuse images of another size.
       method: "nearest", "bilinear" or "bicubic".
-      shorter_side: crop: pixels to which the shorter side is resized; None: image_size.
       channels: 1: grey, 3: RGB.
       num_classes: None: as many as the data have.
       class_names: in the order of the labels; (): those of the data, or numbers.
@@ -43,9 +41,7 @@ class ClassificationData(DataOptions):
 
     source: str = "digits"
     per_class: int = 0
-    resize: str | None = None
     method: str = "bilinear"
-    shorter_side: int | None = None
     channels: int = 1
     num_classes: int | None = None
     class_names: tuple[str, ...] = ()
@@ -137,17 +133,9 @@ class ClassificationAugment:
 def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool) -> Built:
     """The task and the transforms of a config."""
     options = read_group(ClassificationData, config.data, "config.data")
-    size = (options.image_size, options.image_size)
     with option_paths("config.data", size="image_size"):
-        inputs = Inputs(
-            size,
-            channels=options.channels,
-            mean=options.mean,
-            std=options.std,
-            resize=options.resize,
-            method=options.method,
-            shorter_side=options.shorter_side,
-        )
+        normal = {"mean": options.mean, "std": options.std}
+        inputs = options.inputs(channels=options.channels, method=options.method, **normal)
     num_classes = len(class_names)
     model = build_model(config, code, num_classes=num_classes)
     transform = train_transform = data.ToClassification(inputs, num_classes)

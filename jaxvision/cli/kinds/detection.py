@@ -17,8 +17,8 @@ from jaxvision.cli.kinds.kind import (
     LEAST_SCORE,
     PICTURES,
     Built,
-    DataOptions,
     Kind,
+    ResizedData,
     Result,
     Shown,
     build_model,
@@ -49,7 +49,7 @@ FAMILIES = {
 
 
 @dataclass(frozen=True)
-class DetectionData(DataOptions):
+class DetectionData(ResizedData):
     """The data of detection.
 
     Attributes:
@@ -59,9 +59,9 @@ class DetectionData(DataOptions):
       difficult: train on objects that are flagged as difficult too.
       first_pixel: voc: what the files call an image's first pixel.
       masks: read the masks of the objects too.
-      resize: "letterbox" keeps the aspect ratio; or "stretch".
       max_boxes: number to which the boxes of an image are padded.
-      sizes: multi-scale training: sizes instead of image_size, drawn at random.
+      sizes: multi-scale training: sizes instead of image_size, or of shorter_side where resize is
+        that, drawn at random.
       size_every: batches between two draws of the size.
       mean: one number for each channel, of values in 0..1.
       std: likewise.
@@ -74,7 +74,7 @@ class DetectionData(DataOptions):
     difficult: bool = False
     first_pixel: int = 1
     masks: bool = False
-    resize: str = "letterbox"
+    resize: str | None = "letterbox"
     max_boxes: int = 100
     sizes: tuple[int, ...] = ()
     size_every: int = 10
@@ -177,14 +177,13 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
     """The task and the transforms of a config."""
     options = read_group(DetectionData, config.data, "config.data")
 
-    def inputs_of(size: int) -> Inputs:
+    def inputs_of(size: int | None = None) -> Inputs:
         with option_paths("config.data", size="image_size"):
-            normal = {"mean": options.mean, "std": options.std}
-            return Inputs((size, size), **normal, resize=options.resize)
+            return options.inputs(size, mean=options.mean, std=options.std)
 
     detector = _detector(config, class_names, code, evaluation)
     for name, sizes in (("image_size", [options.image_size]), ("sizes", options.sizes)):
-        for size in sizes:
+        for size in () if inputs_of().pads else sizes:
             if size < 1 or size % detector.multiple_of:
                 raise InputError(
                     f"config.data.{name} is {size}: give multiples of {detector.multiple_of}"
@@ -195,7 +194,7 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
         with under("config.augment"):
             steps = augment.steps()
 
-    def transform_of(size: int) -> data.ToDetection:
+    def transform_of(size: int | None = None) -> data.ToDetection:
         with under("config.data"):
             return data.ToDetection(
                 inputs_of(size),
@@ -204,14 +203,14 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
                 masks=options.masks,
             )
 
-    transform = train_transform = transform_of(options.image_size)
+    transform = train_transform = transform_of()
     if options.sizes:
         transforms = tuple(map(transform_of, options.sizes))
         train_transform = data.MultiScale(transforms, every=options.size_every, seed=config.seed)
-    with under("config"):
+    with option_paths("config", multiple_of="data.multiple_of"):
         task = tasks.detection(
             detector,
-            inputs_of(options.image_size),
+            inputs_of(),
             class_names=class_names,
             augment=steps,
             train_difficult=options.difficult,

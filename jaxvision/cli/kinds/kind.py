@@ -13,7 +13,7 @@ from PIL import Image
 
 from jaxvision.cli.code import Code, is_own
 from jaxvision.cli.options import plain
-from jaxvision.core import OptionError, Record, Task, check_range, close_names, under
+from jaxvision.core import Inputs, OptionError, Record, Task, check_range, close_names, under
 from jaxvision.data import Source
 from jaxvision.models import CLASSIFIERS, MODELS, RESTORERS, SEGMENTERS, create_model
 from jaxvision.predict import Prediction
@@ -71,6 +71,52 @@ class DataOptions:
     def own_split(self, split: str) -> str:
         """What the data themselves call a split: "train" and "test" stand for the options."""
         return {"train": self.train_split, "test": self.test_split}.get(split, split)
+
+
+@dataclass(frozen=True)
+class ResizedData(DataOptions):
+    """Data of images that are resized to the network's input.
+
+    Attributes:
+      image_size: height and width of the network's input; fit: of the box.
+      resize: "stretch"; "letterbox" keeps the aspect ratio and fills the rest; "crop" cuts out the
+        middle; "shorter_side" and "fit" (into a box) keep the aspect ratio and pad at the right and
+        at the bottom; None: refuse images of another size.
+      shorter_side: shorter_side and crop: pixels to which the shorter side is resized; crop: None:
+        image_size.
+      longer_side: shorter_side: pixels that the longer side has at most.
+      multiple_of: shorter_side and fit: to which both padded sides are rounded up; None: 32.
+      shapes: shorter_side and fit: "fixed", one shape; "buckets", batches are grouped by aspect
+        ratio into at most four shapes; "exact", each image its own, to evaluate and predict.
+      resampling: "uint8", antialiased; "float32", as torchvision's detectors.
+    """
+
+    resize: str | None = None
+    shorter_side: int | None = None
+    longer_side: int | None = None
+    multiple_of: int | None = None
+    shapes: str = "fixed"
+    resampling: str = "uint8"
+
+    def inputs(self, side: int | None = None, **more: Any) -> Inputs:
+        """The input of the network.
+
+        Args:
+          side: pixels, instead of the image size, or of the shorter side; None: those.
+          **more: further options of `Inputs`.
+        """
+        by_side = self.resize == "shorter_side"
+        size = None if by_side else (side or self.image_size,) * 2
+        return Inputs(
+            size,
+            resize=self.resize,
+            shorter_side=side if by_side and side else self.shorter_side,
+            longer_side=self.longer_side,
+            multiple_of=self.multiple_of,
+            shapes=self.shapes,
+            resampling=self.resampling,
+            **more,
+        )
 
 
 class Built(NamedTuple):

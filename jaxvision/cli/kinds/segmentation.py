@@ -13,8 +13,8 @@ from jaxvision.cli.code import Code
 from jaxvision.cli.kinds.augmentation import GeometryAndColor, wanted_of
 from jaxvision.cli.kinds.kind import (
     Built,
-    DataOptions,
     Kind,
+    ResizedData,
     Result,
     Shown,
     build_model,
@@ -23,14 +23,14 @@ from jaxvision.cli.kinds.kind import (
     to_look_at,
 )
 from jaxvision.cli.options import option_paths, plain, read_group
-from jaxvision.core import IGNORED, InputError, Inputs, OptionError, check_range
+from jaxvision.core import IGNORED, InputError, OptionError, check_range
 from jaxvision.data.transforms.placing import with_channels
 from jaxvision.predict import Prediction, draw_labels, predict
 from jaxvision.tasks.building import crop_centre
 
 
 @dataclass(frozen=True)
-class SegmentationData(DataOptions):
+class SegmentationData(ResizedData):
     """The data of segmentation.
 
     Attributes:
@@ -39,7 +39,6 @@ class SegmentationData(DataOptions):
       class_names: of the labels 0, 1, ...; the first one is the background.
       binary: all but scenes: True: masks have 0 and 255 for two classes; False: 255 is for pixels
         that do not count; None: the former if masks have only 0 and 255.
-      resize: "letterbox" or "stretch"; None: refuse images of another size.
       channels: 1: grey, 3: RGB.
       mean: one number for each channel, of values in 0..1; None: 0.
       std: likewise; None: 1.
@@ -52,7 +51,6 @@ class SegmentationData(DataOptions):
     mask: str = "segmentation_mask"
     class_names: tuple[str, ...] = ()
     binary: bool | None = None
-    resize: str | None = None
     channels: int = 3
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -101,13 +99,8 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
             "two classes apart: give two"
         )
     with option_paths("config.data", size="image_size"):
-        inputs = Inputs(
-            (options.image_size, options.image_size),
-            channels=options.channels,
-            mean=options.mean,
-            std=options.std,
-            resize=options.resize,
-        )
+        normal = {"mean": options.mean, "std": options.std}
+        inputs = options.inputs(channels=options.channels, **normal)
     model = build_model(config, code, num_classes=1 if binary else len(class_names))
     loss, auxiliary, steps = None, None, ()
     if not evaluation:

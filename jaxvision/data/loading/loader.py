@@ -5,7 +5,6 @@ nothing else is state. So the position in the data is one integer, the same for 
 threads, workers, processes and devices.
 """
 
-import functools
 import multiprocessing
 import os
 import signal
@@ -21,6 +20,7 @@ import numpy as np
 from absl import flags
 
 from jaxvision.core import InputError, Record, check_range
+from jaxvision.core.inputs import Size
 from jaxvision.core.memory import check_memory
 from jaxvision.data.loading.options import (
     MultiScale,
@@ -28,6 +28,16 @@ from jaxvision.data.loading.options import (
     ReadOptions,
     Shard,
     Transform,
+)
+from jaxvision.data.loading.order import (
+    GroupedOrder,
+    Groups,
+    check_no_exact,
+    epoch_order,
+    group_records,
+    in_batches,
+    parts_of,
+    size_in,
 )
 from jaxvision.data.sources.source import Source
 
@@ -46,16 +56,21 @@ def _stack(examples: list[Any]) -> Any:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *examples)
 
 
-# RandomState's streams are frozen by numpy's compatibility policy, a Generator's are not: a run
-# that is resumed after an upgrade sees the same order.
-
-
-@functools.lru_cache(maxsize=2)
-def _epoch_order(records: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.RandomState((seed, epoch)).permutation(records)
-
-
 @dataclass(frozen=True)
+class _Placed:
+    """A transform that puts images into an input of one (height, width); None: of their own."""
+
+    transform: Transform | RandomTransform
+    size: Size | None
+
+    def __call__(self, record: Record, where: str, rng: np.random.RandomState) -> Any:
+        placed = {} if self.size is None else {"size": self.size}
+        if isinstance(self.transform, RandomTransform):
+            return self.transform.transform(record, where, rng, **placed)
+        return self.transform(record, where, **placed)
+
+
+@dataclass(frozen=True, eq=False)
 class _TrainBatches:
     """Batch number -> this process's part of it. Can be pickled, for worker processes."""
 
@@ -65,17 +80,17 @@ class _TrainBatches:
     seed: int
     shard: Shard
     partners: int
+    groups: Groups | None
+    order: GroupedOrder | None
 
-    def _example(self, index: int, transform: Transform | RandomTransform, *place: int) -> Any:
-        record, where = self.source[index], self.source.where(index)
-        if isinstance(transform, RandomTransform):
-            return transform.transform(record, where, np.random.RandomState((self.seed, *place)))
-        return transform(record, where)
+    def _example(self, index: int, transform: _Placed, *place: int) -> Any:
+        rng = np.random.RandomState((self.seed, *place))
+        return transform(self.source[index], self.source.where(index), rng)
 
-    def _at(self, position: int, transform: Transform | RandomTransform) -> Any:
+    def _at(self, position: int, transform: _Placed) -> Any:
         """Returns the example at a place in the endless shuffled stream of all processes."""
         epoch, place = divmod(position, len(self.source))
-        order = _epoch_order(len(self.source), self.seed, epoch)
+        order = epoch_order(len(self.source), self.seed, epoch)
         example = self._example(int(order[place]), transform, epoch, place, 0)
         if self.partners:
             rng = np.random.RandomState((self.seed, epoch, place))
@@ -91,29 +106,37 @@ class _TrainBatches:
         transform = self.transform
         if isinstance(transform, MultiScale):
             transform = transform.of_batch(number)
-        first, places = number * self.batch_size, self.shard.places(self.batch_size)
-        examples = (self._at(first + place, transform) for place in places)
+        size, places = None, self.shard.places(self.batch_size)
+        if self.order is None:
+            stream = range(number * self.batch_size, (number + 1) * self.batch_size)
+        else:
+            group, stream = self.order.batch(number)
+            size = size_in(transform, self.groups.sizes[group])
+        placed = _Placed(transform, size)
+        examples = (self._at(stream[place], placed) for place in places)
         return _batch(examples, len(places), self.batch_size)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _EvalBatches:
-    """Batch number -> this process's part of it, in the source's order, with filler at the end."""
+    """Batch number -> this process's part of it, with filler after the last record of a group."""
 
     source: Source
     transform: Transform
     batch_size: int
     shard: Shard
+    batches: list[np.ndarray]
 
-    def _at(self, position: int) -> Any:
-        if position < len(self.source):
-            return self.transform(self.source[position], self.source.where(position))
+    def _at(self, indices: np.ndarray, place: int) -> Any:
+        if place < len(indices):
+            index = int(indices[place])
+            return self.transform(self.source[index], self.source.where(index))
         # Filler: all zeros, and so is its mask.
-        return jax.tree.map(np.zeros_like, self._at(0))
+        return jax.tree.map(np.zeros_like, self._at(indices, 0))
 
     def __call__(self, number: int) -> Any:
-        first, places = number * self.batch_size, self.shard.places(self.batch_size)
-        examples = (self._at(first + place) for place in places)
+        places = self.shard.places(self.batch_size)
+        examples = (self._at(self.batches[number], place) for place in places)
         return _batch(examples, len(places), self.batch_size)
 
 
@@ -159,10 +182,8 @@ def _shard(shard: Shard | None, batch_size: int) -> Shard:
 
 def _check(transform: Transform | MultiScale | RandomTransform, source: Source) -> None:
     """Calls `check_source` of each transform that has it."""
-    parts = transform.transforms if isinstance(transform, MultiScale) else (transform,)
-    for part in parts:
-        inner = part.transform if isinstance(part, RandomTransform) else part
-        check = getattr(inner, "check_source", None)
+    for part in parts_of(transform):
+        check = getattr(part, "check_source", None)
         if check is not None:
             check(source)
 
@@ -171,7 +192,8 @@ class TrainLoader:
     """An endless, shuffled stream of batches: a `jaxvision.core.DataIterator`.
 
     Every record comes once in an epoch. Batches run across the border of two epochs, so nothing is
-    dropped.
+    dropped. If the `inputs` of the transform have several shapes, all images of a batch have one of
+    them, partners too; see `GroupedOrder` for what an epoch is then.
 
     Args:
       source: the records.
@@ -187,7 +209,8 @@ class TrainLoader:
       batch_size, seed, partners: as given.
     Raises:
       InputError: there are no records, the processes cannot share the batch, the seed is not an
-        unsigned 32-bit integer, or the source does not fit the transform.
+        unsigned 32-bit integer, the source does not fit the transform, or the transform gives each
+        image its own shape.
     """
 
     def __init__(
@@ -207,8 +230,13 @@ class TrainLoader:
         check_range("seed", seed, least=0, most=2**32 - 1)
         check_range("partners", partners, least=0)
         _check(transform, source)
+        check_no_exact(transform)
+        groups = group_records(source, transform)
+        order = groups and GroupedOrder(groups.of_record, batch_size, seed)
         self.batch_size, self.seed, self.partners = batch_size, seed, partners
-        self._batches = _TrainBatches(source, transform, batch_size, seed, shard, partners)
+        self._batches = _TrainBatches(
+            source, transform, batch_size, seed, shard, partners, groups, order
+        )
         self._options = read
         self._position, self._stream = 0, None
 
@@ -245,6 +273,10 @@ class TrainLoader:
 class EvalLoader:
     """All records once, in order; the last batch is filled up with masked zeros.
 
+    If the `inputs` of the transform have several shapes, the records are ordered by them, and the
+    last batch of each shape is filled up. If each image has its own shape, a batch has one image in
+    each process.
+
     Args:
       source: the records.
       transform: makes an example of each.
@@ -253,7 +285,8 @@ class EvalLoader:
       read: threads and workers.
 
     Attributes:
-      batch_size: as given.
+      batch_size: as given, or the number of processes where each image has its own shape.
+      order: i64[N], the record of each example, filler left out.
     Raises:
       InputError: there are no records, the processes cannot share the batch, or the source does not
         fit the transform.
@@ -272,25 +305,28 @@ class EvalLoader:
             raise InputError("the evaluation data has no records")
         shard = _shard(shard, batch_size)
         _check(transform, source)
-        self.batch_size = batch_size
-        self._batches = _EvalBatches(source, transform, batch_size, shard)
+        inputs = getattr(transform, "inputs", None)
+        if inputs is not None and inputs.shapes == "exact":
+            batch_size = shard.count
+        batches = in_batches(group_records(source, transform), len(source), batch_size)
+        self.batch_size, self.order = batch_size, np.concatenate(batches)
+        self._batches = _EvalBatches(source, transform, batch_size, shard, batches)
         self._options = read
-        self._length = -(-len(source) // batch_size)
         self._targets: list[Record] | None = None
 
     def __len__(self) -> int:
-        return self._length
+        return len(self._batches.batches)
 
     def __iter__(self) -> Iterator[Any]:
         return _read(self._batches, 0, len(self), self._options)
 
     def targets(self) -> list[Record]:
-        """Returns the records of all examples without their images, in order.
+        """Returns the records of all examples without their images, in the order of the examples.
 
         They are of the whole global batches, not only of this process's part. They are computed
         once and kept.
         """
         if self._targets is None:
             source = self._batches.source
-            self._targets = [source.target(index) for index in range(len(source))]
+            self._targets = [source.target(index) for index in self.order.tolist()]
         return self._targets

@@ -12,7 +12,8 @@ Transform = Callable[[Record, str], Any]
 """(record, where) -> one example, a struct of numpy arrays.
 
 It may have a method `check_source(source)`, which raises InputError if the source does not fit;
-a loader calls it once, before it reads a record."""
+a loader calls it once, before it reads a record. It may have an attribute `inputs`; if these have
+several shapes, it also takes `size`, the (height, width) that the example's image gets."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,9 @@ class RandomTransform:
     """A transform that draws random numbers.
 
     Attributes:
-      transform: (record, where, rng) -> one example; what the np.random.RandomState draws follows
-        from the seed of the loader, the epoch and the example's place in it.
+      transform: (record, where, rng) -> one example, otherwise as `Transform`; what the
+        np.random.RandomState draws follows from the seed of the loader, the epoch and the example's
+        place in it.
     """
 
     transform: Callable[[Record, str, np.random.RandomState], Any]

@@ -116,6 +116,10 @@ class ImageFolder:
     def target(self, index: int) -> Record:
         return {"label": int(self.labels[index])}
 
+    def size(self, index: int) -> tuple[int, int]:
+        """Returns the (height, width) of an image, from its header."""
+        return image_size(self.paths[index])
+
 
 def _read(path: pathlib.Path, *, grey: bool) -> np.ndarray:
     image = read_image(path)

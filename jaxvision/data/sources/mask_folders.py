@@ -74,6 +74,10 @@ class _MaskedImages:
     def target(self, index: int) -> Record:
         return {"labels": read_mask(self._pairs[index][1], binary=self.binary)}
 
+    def size(self, index: int) -> tuple[int, int]:
+        """Returns the (height, width) of an image, from its header."""
+        return image_size(self._pairs[index][0])
+
 
 class MaskFolder(_MaskedImages):
     """A source over a folder of images and masks.

@@ -11,7 +11,7 @@ from PIL import Image
 
 from jaxvision.core import Record, lookup
 from jaxvision.data.sources.digits import encode_png, is_test_digit, prepared
-from jaxvision.data.sources.source import Source
+from jaxvision.data.sources.source import Source, size_of
 from jaxvision.data.sources.tfds_source import TfdsBuilder
 
 SIZE = 96  # pixels a side
@@ -212,6 +212,10 @@ class Scenes:
 
     def target(self, index: int) -> Record:
         return self._source.target(index)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Returns the (height, width) of an image, see `size_of`."""
+        return size_of(self._source, index)
 
 
 _DIGITS = tuple("0123456789")

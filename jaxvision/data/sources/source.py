@@ -22,7 +22,8 @@ class Source(Protocol):
 
     A record is a mapping: "image" u8[H, W, C], and what is known of it. Sources for classification
     also have `labels`, int[N], and those of boxes `box_counts`, the number of boxes of each record;
-    neither of them decodes an image.
+    neither of them decodes an image. A source whose targets have no "size" may have a method
+    `size(index)`, which gives the (height, width) of an image without decoding it.
 
     Attributes:
       class_names: of the labels, or of the landmarks; () where they are not known.
@@ -69,8 +70,11 @@ def image_of(record: Record, where: str) -> np.ndarray:
 def size_of(source: Source, index: int) -> tuple[int, int]:
     """Returns the (height, width) of a record's image.
 
-    The image is decoded only where the record's target has no "size".
+    The image is decoded only where the source has no method `size`, and the record's target has no
+    "size".
     """
+    if callable(getattr(source, "size", None)):
+        return source.size(index)
     size = source.target(index).get("size")
     return size or image_of(source[index], source.where(index)).shape[:2]
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxvision.core import OptionError, Record, check_range
 from jaxvision.data.sources.checks import check_labels
-from jaxvision.data.sources.source import Source, without_image
+from jaxvision.data.sources.source import Source, size_of, without_image
 
 
 class Subset:
@@ -38,6 +38,10 @@ class Subset:
 
     def target(self, index: int) -> Record:
         return self._source.target(int(self._indices[index]))
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Returns the (height, width) of an image, see `size_of`."""
+        return size_of(self._source, int(self._indices[index]))
 
     @property
     def labels(self) -> np.ndarray:
@@ -87,6 +91,10 @@ class Cached:
     def target(self, index: int) -> Record:
         record = self._records.get(index)
         return self._source.target(index) if record is None else without_image(record)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Returns the (height, width) of an image, see `size_of`."""
+        return size_of(self._source, index)
 
     @property
     def labels(self) -> np.ndarray:

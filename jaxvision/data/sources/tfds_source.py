@@ -86,6 +86,10 @@ class _Records:
                 record[key] = pixels if pixels.ndim == 3 else pixels[:, :, None]
         return record
 
+    def size(self, index: int) -> tuple[int, int]:
+        """Returns the (height, width) of a record's first image, from its header."""
+        return self.read(index, headers=self._modes)[next(iter(self._modes))]
+
     def numbers(self, key: str) -> np.ndarray:
         """Returns the whole number that each record has there, without decoding images: i64[N]."""
         numbers = np.zeros(len(self), np.int64)
@@ -290,6 +294,10 @@ class TfdsBuilder:
 
     def target(self, index: int) -> Record:
         return self._kind.target(index)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Returns the (height, width) of an image, from its header."""
+        return self._records.size(index)
 
     @property
     def labels(self) -> np.ndarray:

@@ -7,7 +7,6 @@ from dataclasses import KW_ONLY, dataclass
 import numpy as np
 
 from jaxvision.core import ClassificationBatch, Inputs, OptionError, Record, check_range
-from jaxvision.core.inputs import RESIZE
 from jaxvision.data.sources.checks import check_class_count, check_label, check_labels
 from jaxvision.data.sources.source import Source
 from jaxvision.data.transforms.placing import (
@@ -15,8 +14,9 @@ from jaxvision.data.transforms.placing import (
     checked_image,
     extent_in,
     place_image,
-    resize_image,
+    resize_for,
 )
+from jaxvision.ops.placement import Placement
 
 
 def random_window(
@@ -75,7 +75,7 @@ class ToClassification:
 
     Raises:
       OptionError: `num_classes` is below 1, `crop_scale` is not within 0..1, or it is set and
-        `inputs.resize` is None.
+        `inputs.resize` is None or pads.
     """
 
     inputs: Inputs
@@ -87,11 +87,11 @@ class ToClassification:
         check_range("num_classes", self.num_classes, least=1)
         if self.crop_scale is not None:
             check_crop_scale(self.crop_scale)
-            if self.inputs.resize is None:
+            if self.inputs.resize is None or self.inputs.pads:
                 raise OptionError(
                     "crop_scale",
-                    f"crop_scale is {self.crop_scale}, but resize is None: set resize to one of "
-                    f"{', '.join(RESIZE)}",
+                    f"crop_scale is {self.crop_scale}, but resize is {self.inputs.resize}: set "
+                    "resize to one of stretch, letterbox, crop",
                 )
 
     def check_source(self, source: Source) -> None:
@@ -102,7 +102,12 @@ class ToClassification:
             check_labels(source, self.num_classes)
 
     def __call__(
-        self, record: Record, where: str, rng: np.random.RandomState | None = None
+        self,
+        record: Record,
+        where: str,
+        rng: np.random.RandomState | None = None,
+        *,
+        size: tuple[int, int] | None = None,
     ) -> ClassificationBatch:
         """Returns one example: a `ClassificationBatch` without its batch axis.
 
@@ -110,23 +115,24 @@ class ToClassification:
           record: "image" u8[H, W, C], "label" int, and perhaps "weight".
           where: names the record in messages.
           rng: draws the window, if there is one.
+          size: (height, width) of the network's input; None: that of `inputs.size_of`.
         Raises:
           InputError: the image has another size or other channels, or the label is out of range.
         """
         check_label(record["label"], self.num_classes, where)
         if rng is not None and self.crop_scale is not None:
-            image = self._window(record, where, rng)
+            image, placement = self._window(record, where, rng), Placement(1, 1, 0, 0)
         else:
-            image, _ = place_image(record, where, self.inputs)
+            image, placement = place_image(record, where, self.inputs, size)
         return ClassificationBatch(
             image=image,
             label=np.int32(record["label"]),
             weight=np.float32(record.get("weight", 1.0)),
             mask=np.True_,
-            extent=extent_in(self.inputs),
+            extent=extent_in(self.inputs, image, placement, np.shape(record["image"])[:2]),
         )
 
     def _window(self, record: Record, where: str, rng: np.random.RandomState) -> np.ndarray:
         image = checked_image(record, where, self.inputs)
         window = random_window(image.shape[:2], rng, scale=self.crop_scale)
-        return resize_image(image, self.inputs.size, method=self.inputs.method, window=window)
+        return resize_for(image, self.inputs.size, self.inputs, window=window)

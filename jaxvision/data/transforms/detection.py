@@ -50,7 +50,9 @@ class ToDetection:
         check_class_count(source, self.num_classes)
         check_box_counts(source, self.max_boxes)
 
-    def __call__(self, record: Record, where: str) -> DetectionBatch:
+    def __call__(
+        self, record: Record, where: str, *, size: tuple[int, int] | None = None
+    ) -> DetectionBatch:
         """Returns one example: a `DetectionBatch` without its batch axis.
 
         Args:
@@ -58,6 +60,7 @@ class ToDetection:
             "difficult" bool[G], perhaps "area" f[G] and G "masks" of the image's size, as from
             `AnnotatedImages`.
           where: names the record in messages.
+          size: (height, width) of the network's input; None: that of `inputs.size_of`.
         Raises:
           InputError: the image has another form, a label is out of range, there are too many boxes,
             or no masks where they are asked for.
@@ -70,9 +73,9 @@ class ToDetection:
                 f"{where}: label {labels[wrong[0]]} of box {wrong[0] + 1} is out of range "
                 f"0..{self.num_classes - 1}: correct the record or add to class_names"
             )
-        image, placement = place_image(record, where, self.inputs)
-        size = np.asarray(record["image"]).shape[:2]
-        masks = self._masks(record, size, where)
+        image, placement = place_image(record, where, self.inputs, size)
+        original = np.asarray(record["image"]).shape[:2]
+        masks = self._masks(record, original, where)
         boxes, area = np.asarray(record["boxes"]), record.get("area")
         if area is None and masks is not None:
             area = np.array([mask_area(mask) for mask in masks])
@@ -95,10 +98,10 @@ class ToDetection:
             crowd=padded(record["crowd"], bool),
             difficult=padded(record["difficult"], bool),
             mask=np.True_,
-            extent=extent_in(self.inputs),
+            extent=extent_in(self.inputs, image, placement, original),
             placement=np.array(placement, np.float32),
-            size=np.array(size, np.int32),
-            masks=self._placed(chosen, placement) if self.masks else None,
+            size=np.array(original, np.int32),
+            masks=self._placed(chosen, placement, image.shape[:2]) if self.masks else None,
             area=padded(area, np.float32),
         )
 
@@ -114,11 +117,13 @@ class ToDetection:
             return None
         return [to_run_lengths(mask, size) for mask in masks]
 
-    def _placed(self, masks: Sequence[RunLengths], placement: Placement) -> np.ndarray:
-        """Returns masks in the network's input, bool[N, height, width]."""
-        result = np.zeros((self.max_boxes, *self.inputs.size), bool)
+    def _placed(
+        self, masks: Sequence[RunLengths], placement: Placement, size: tuple[int, int]
+    ) -> np.ndarray:
+        """Returns masks in a network's input of a (height, width), bool[N, height, width]."""
+        result = np.zeros((self.max_boxes, *size), bool)
         for row, mask in enumerate(masks):
-            result[row] = place_mask(decode_mask(mask), self.inputs.size, placement)
+            result[row] = place_mask(decode_mask(mask), size, placement)
         return result
 
 

@@ -35,17 +35,20 @@ class ToLandmarks:
         """Raises OptionError if a source has other landmarks, before any image is read."""
         check_class_count(source, self.num_landmarks, option="num_landmarks", what="landmarks")
 
-    def __call__(self, record: Record, where: str) -> LandmarkBatch:
+    def __call__(
+        self, record: Record, where: str, *, size: tuple[int, int] | None = None
+    ) -> LandmarkBatch:
         """Returns one example: a `LandmarkBatch` without its batch axis.
 
         Args:
           record: "image" u8[H, W, C], "points" f[K, 2] (xy) in its pixels and "visible" bool[K].
           where: names the record in messages.
+          size: (height, width) of the network's input; None: that of `inputs.size_of`.
         Raises:
           InputError: the image has another form, there are more or fewer landmarks, or a visible
             one is outside the image.
         """
-        size = checked_image(record, where, self.inputs).shape[:2]
+        original = checked_image(record, where, self.inputs).shape[:2]
         points, visible = np.asarray(record["points"]), np.asarray(record["visible"])
         if points.shape != (self.num_landmarks, 2) or visible.shape != points.shape[:1]:
             raise InputError(
@@ -54,15 +57,15 @@ class ToLandmarks:
                 "class_names"
             )
         points = np.where(visible[:, None], points, 0)
-        outside = ~_inside(points, size)
+        outside = ~_inside(points, original)
         if outside.any():
             number = np.flatnonzero(outside)[0]
             x, y = points[number]
             raise InputError(
                 f"{where}: landmark {number} is at ({x:g}, {y:g}), outside the image of "
-                f"{size[1]} x {size[0]} pixels: correct the record"
+                f"{original[1]} x {original[0]} pixels: correct the record"
             )
-        image, placement = place_image(record, where, self.inputs)
+        image, placement = place_image(record, where, self.inputs, size)
         points = to_input(np.tile(points, 2), placement)[:, :2]
         if self.inputs.resize == "crop":
             visible = visible & _inside(points, self.inputs.size)
@@ -71,9 +74,9 @@ class ToLandmarks:
             points=np.where(visible[:, None], points, 0).astype(np.float32),
             visible=visible,
             mask=np.True_,
-            extent=extent_in(self.inputs),
+            extent=extent_in(self.inputs, image, placement, original),
             placement=np.array(placement, np.float32),
-            size=np.array(size, np.int32),
+            size=np.array(original, np.int32),
         )
 
 

@@ -1,5 +1,7 @@
 """Resizes and pads an image to the size of a network's input, on the host."""
 
+from typing import Any
+
 import numpy as np
 from PIL import Image
 
@@ -9,9 +11,9 @@ from jaxvision.data.sources.source import Record, image_of
 from jaxvision.ops.placement import (
     PLACEMENTS,
     Placement,
-    center_crop,
     paste,
     placed_size,
+    placement_of,
 )
 
 METHODS = {
@@ -53,6 +55,37 @@ def resize_image(
     return np.stack(channels, axis=-1)
 
 
+def interpolate(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resizes an image as torchvision's detectors do: bilinearly, without antialiasing or rounding.
+
+    Row i of h rows is at the row (i + 1/2) H / h - 1/2 of the image's H rows, clipped to the first
+    and the last.
+
+    Args:
+      image: [H, W, C], integers or floats.
+      size: (height, width) of the result.
+    Returns:
+      [height, width, C], float32, or the image's dtype if that is float64.
+    """
+    image = image.astype(np.result_type(image.dtype, np.float32))
+    # The axis that shrinks most is resized first, so that the second step has less to compute.
+    for axis in sorted((0, 1), key=lambda axis: size[axis] / image.shape[axis]):
+        image = _interpolate_along(image, axis, size[axis])
+    return image
+
+
+def _interpolate_along(image: np.ndarray, axis: int, new: int) -> np.ndarray:
+    old, number = image.shape[axis], image.dtype.type
+    if new == old:
+        return image
+    place = number(old) / number(new) * (np.arange(new, dtype=number) + number(0.5)) - number(0.5)
+    place = np.clip(place, 0, old - 1)
+    low = place.astype(int)
+    share = (place - low).reshape(-1, *(1,) * (image.ndim - 1 - axis))
+    high = np.minimum(low + 1, old - 1)
+    return image.take(low, axis) * (1 - share) + image.take(high, axis) * share
+
+
 def place(
     image: np.ndarray, target: tuple[int, int], *, method: str, fill: int = 127
 ) -> tuple[np.ndarray, Placement]:
@@ -69,8 +102,8 @@ def place(
       InputError: an unknown method.
     """
     check_range("fill", fill, least=0, most=255)
-    placement = lookup(PLACEMENTS, method, "resize")(image.shape[:2], target)
-    return _placed(image, target, placement, method="bilinear", fill=fill), placement
+    lookup(PLACEMENTS, method, "resize")
+    return fit_image(image, Inputs(target, resize=method, fill=fill))
 
 
 def checked_image(record: Record, where: str, inputs: Inputs) -> np.ndarray:
@@ -93,52 +126,80 @@ def checked_image(record: Record, where: str, inputs: Inputs) -> np.ndarray:
     return image
 
 
-def place_image(record: Record, where: str, inputs: Inputs) -> tuple[np.ndarray, Placement]:
+def place_image(
+    record: Record, where: str, inputs: Inputs, size: tuple[int, int] | None = None
+) -> tuple[np.ndarray, Placement]:
     """Brings the image of a record to a network's input.
 
     Args:
       record: with "image" u8[H, W, C].
       where: names the record in messages.
       inputs: of the network.
+      size: as for `fit_image`.
     Returns:
-      u8[height, width, C], and where the image lies in it.
+      u8 or f32 [height, width, C], and where the image lies in it.
     Raises:
       InputError: as for `checked_image`; or the image has another size, and `inputs.resize` is
         None.
     """
     image = checked_image(record, where, inputs)
     try:
-        return fit_image(image, inputs)
+        return fit_image(image, inputs, size)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
 
 
-def fit_image(image: np.ndarray, inputs: Inputs) -> tuple[np.ndarray, Placement]:
+def fit_image(
+    image: np.ndarray, inputs: Inputs, size: tuple[int, int] | None = None
+) -> tuple[np.ndarray, Placement]:
     """Brings an image to the size of a network's input, in the way that `inputs` says.
 
     Args:
-      image: u8[H, W, C].
-      inputs: its `size`, `resize`, `method`, `shorter_side` and `fill` are used.
+      image: u8[H, W, C]; with `resampling` "float32" also floats in 0..255.
+      inputs: all but `channels` and `std` are used.
+      size: (height, width) of the result, in which an image may be smaller than in its own; None:
+        that of `inputs.size_of`.
     Returns:
-      u8[height, width, C], and where the image lies in it.
+      [height, width, C], uint8, or float32 with `resampling` "float32" (float64 of a float64
+      image); and where the image lies in it.
     Raises:
       InputError: the image has another size, and `inputs.resize` is None.
     """
-    size = image.shape[:2]
+    given = image.shape[:2]
     if inputs.resize is None:
-        if size != inputs.size:
-            (height, width), (rows, columns) = size, inputs.size
+        if given != inputs.size:
+            (height, width), (rows, columns) = given, inputs.size
             raise InputError(
                 f"the image has {width} x {height} pixels instead of {columns} x {rows}: "
                 f"make the size ({height}, {width}), or set resize to one of {', '.join(RESIZE)}"
             )
         return image, Placement(1, 1, 0, 0)
-    if inputs.resize == "crop":
-        placement = center_crop(size, inputs.size, inputs.shorter_side)
-    else:
-        placement = PLACEMENTS[inputs.resize](size, inputs.size)
-    placed = _placed(image, inputs.size, placement, method=inputs.method, fill=inputs.fill)
-    return placed, placement
+    size = inputs.size_of(given) if size is None else size
+    placement = placement_of(given, inputs, size)
+    return _placed(image, size, placement, inputs), placement
+
+
+def resize_for(
+    image: np.ndarray, size: tuple[int, int], inputs: Inputs, *, window: Window | None = None
+) -> np.ndarray:
+    """Resizes an image, or a window of it, with the method and the resampling of `inputs`.
+
+    Args:
+      image: as for `fit_image`.
+      size: (height, width) of the result.
+      inputs: its `method` and `resampling` are used.
+      window: the part that is resized; None: all.
+    Returns:
+      [height, width, C], of the dtype of `fit_image`.
+    """
+    if inputs.resampling == "float32":
+        if window is not None:
+            top, left, height, width = window
+            image = image[top : top + height, left : left + width]
+        return interpolate(image, size)
+    if window is None and size == image.shape[:2]:
+        return image
+    return resize_image(image, size, method=inputs.method, window=window)
 
 
 def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
@@ -170,19 +231,35 @@ def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
     return grey.astype(np.uint8)[:, :, None]
 
 
-def extent_in(inputs: Inputs) -> np.ndarray:
-    """Returns the extent of an image in a network's input, i32[2]: all of it."""
-    return np.array(inputs.size, np.int32)
+def extent_in(inputs: Inputs, placed: np.ndarray, placement: Placement, size: Any) -> np.ndarray:
+    """Returns the extent of an image in a network's input, i32[2]: all of it without its padding.
+
+    Args:
+      inputs: of the network.
+      placed: [height, width, C], the input.
+      placement: where the image lies in it.
+      size: (height, width) of the original image.
+    """
+    extent = placed_size(size, placement) if inputs.pads else placed.shape[:2]
+    return np.array(extent, np.int32)
 
 
 def _placed(
-    image: np.ndarray, target: tuple[int, int], placement: Placement, *, method: str, fill: int
+    image: np.ndarray, target: tuple[int, int], placement: Placement, inputs: Inputs
 ) -> np.ndarray:
-    size = placed_size(image, placement)
-    if size != image.shape[:2]:
-        image = resize_image(image, size, method=method)
-    if size == target:
+    image = resize_for(image, placed_size(image.shape[:2], placement), inputs)
+    if image.shape[:2] == target:
         return image
-    result = np.full((*target, image.shape[2]), fill, np.uint8)
+    result = np.empty((*target, image.shape[2]), image.dtype)
+    result[...] = _fill(inputs, image.dtype)
     paste(image, result, placement)
     return result
+
+
+def _fill(inputs: Inputs, dtype: Any) -> np.ndarray:
+    """The values of the pixels that an image does not cover."""
+    if not inputs.pads:
+        return np.array(inputs.fill, dtype)
+    # Nearly 0 after normalisation, also where an augmentation moves it; `prepare` makes it 0.
+    mean = 255 * np.array(inputs.mean)
+    return np.rint(mean).clip(0, 255).astype(dtype) if dtype == np.uint8 else mean.astype(dtype)

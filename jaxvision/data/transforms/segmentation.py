@@ -43,22 +43,25 @@ class ToSegmentation:
         """Raises OptionError if a source has other classes, before any image is read."""
         check_class_count(source, self.num_classes)
 
-    def __call__(self, record: Record, where: str) -> SegmentationBatch:
+    def __call__(
+        self, record: Record, where: str, *, size: tuple[int, int] | None = None
+    ) -> SegmentationBatch:
         """Returns one example: a `SegmentationBatch` without its batch axis.
 
         Args:
           record: "image" u8[H, W, C] and "labels" int[H, W].
           where: names the record in messages.
+          size: (height, width) of the network's input; None: that of `inputs.size_of`.
         Raises:
           InputError: the image has another form, or the labels have another size or are out of
             range.
         """
         if self.inputs.channels == 1 and image_of(record, where).shape[2] == 3:
             record = {**record, "image": with_channels(record["image"], 1)}
-        size = checked_image(record, where, self.inputs).shape[:2]
+        original = checked_image(record, where, self.inputs).shape[:2]
         labels = np.asarray(record["labels"])
-        if labels.shape != size:
-            (height, width), (rows, columns) = size, labels.shape[:2]
+        if labels.shape != original:
+            (height, width), (rows, columns) = original, labels.shape[:2]
             raise InputError(
                 f"{where}: the image has {width} x {height} pixels, but its mask {columns} x {rows}"
             )
@@ -70,12 +73,12 @@ class ToSegmentation:
                 f"is out of range 0..{self.num_classes - 1}: correct the mask (pixels that do not "
                 f"count are {IGNORED}) or add to class_names"
             )
-        image, placement = place_image(record, where, self.inputs)
+        image, placement = place_image(record, where, self.inputs, size)
         return SegmentationBatch(
             image=image,
-            labels=place_mask(labels.astype(np.uint8), self.inputs.size, placement, fill=IGNORED),
+            labels=place_mask(labels.astype(np.uint8), image.shape[:2], placement, fill=IGNORED),
             mask=np.True_,
-            extent=extent_in(self.inputs),
+            extent=extent_in(self.inputs, image, placement, original),
             placement=np.array(placement, np.float32),
-            size=np.array(size, np.int32),
+            size=np.array(original, np.int32),
         )
