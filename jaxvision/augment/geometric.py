@@ -26,7 +26,13 @@ from jaxvision.augment.move import (
     take,
     window_move,
 )
-from jaxvision.augment.options import check_limits, check_rule, check_swap, check_whole
+from jaxvision.augment.options import (
+    check_fill,
+    check_limits,
+    check_rule,
+    check_swap,
+    check_whole,
+)
 from jaxvision.augment.sampling import (
     inside_extent,
     random_resized_crop_window,
@@ -137,7 +143,7 @@ class ScaleTranslate(Geometric):
             object.__setattr__(self, name, limits)
         check_range("translate", self.translate, least=0, less_than=math.inf)
         check_rule(self.least_visible, self.least_side)
-        _check_fill(self.fill)
+        check_fill(self.fill)
 
     def draw(self, key: Array, size: tuple[int, int], extent: Array) -> Move:
         window = scale_and_translate_window(
@@ -170,7 +176,7 @@ class JitterCrop(Geometric):
     def __post_init__(self) -> None:
         check_range("jitter", self.jitter, least=0, less_than=0.5)
         check_rule(self.least_visible, self.least_side)
-        _check_fill(self.fill)
+        check_fill(self.fill)
 
     def draw(self, key: Array, size: tuple[int, int], extent: Array) -> Move:
         side = jnp.tile(extent[::-1], 2).astype(jnp.float32)
@@ -201,7 +207,7 @@ class RandomCrop(Geometric):
     def __post_init__(self) -> None:
         check_whole("padding", self.padding, least=0)
         check_rule(self.least_visible, self.least_side)
-        _check_fill(self.fill)
+        check_fill(self.fill)
 
     def draw(self, key: Array, size: tuple[int, int], extent: Array) -> Move:
         y, x = jax.random.randint(key, (2,), 0, 2 * self.padding + 1)
@@ -274,7 +280,7 @@ class Rotate(Geometric):
     def __post_init__(self) -> None:
         check_range("degrees", self.degrees, least=0, less_than=math.inf)
         check_rule(self.least_visible, self.least_side)
-        _check_fill(self.fill)
+        check_fill(self.fill)
 
     def draw(self, key: Array, size: tuple[int, int], extent: Array) -> Move:
         angle = jax.random.uniform(key, (), minval=-self.degrees, maxval=self.degrees)
@@ -322,7 +328,7 @@ class Elastic(Geometric):
     def __post_init__(self) -> None:
         check_range("sigma", self.sigma, least=0, less_than=math.inf)
         check_whole("cells", self.cells, least=1)
-        _check_fill(self.fill)
+        check_fill(self.fill)
 
     def __call__(self, key: Array, example: E) -> E:
         """Deforms an example.
@@ -393,10 +399,6 @@ class Symmetry(Geometric):
 
         mirrored = turned ^ upside_down ^ mirror
         return Move(image, lambda labels, fill: image(labels), points, mirrored, extent)
-
-
-def _check_fill(fill: float) -> None:
-    check_range("fill", fill, least=0, most=255)
 
 
 def _nearest_at(places: Array, extent: Array, labels: Array, fill: int) -> Array:

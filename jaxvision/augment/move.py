@@ -251,6 +251,19 @@ def extent_in(example: Any) -> Array:
     return jnp.maximum(next(iter(given.values())).astype(jnp.int32), 1)
 
 
+def box_fields(example: Any) -> tuple[str, Array, Array] | None:
+    """Returns the boxes of an example, or None if it has none.
+
+    Returns:
+      the name of the field of the kind "box_mask", the boxes f32[N, 4], and the mask bool[N].
+    """
+    given = fields_of(example)
+    if not given["boxes"]:
+        return None
+    mask_name, real = _only(given, "box_mask")
+    return mask_name, _only(given, "boxes")[1], real
+
+
 def refuse(example: Any, kinds: Sequence[str], what: str) -> None:
     """Raises InputError if the example has fields of a kind that an augmentation cannot move."""
     names = [
