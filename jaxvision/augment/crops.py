@@ -237,7 +237,8 @@ class ScaleJitter(Geometric):
 
     def draw(self, key: Array, size: tuple[int, int], extent: Array) -> Move:
         scale_key, place_key = jax.random.split(key)
-        canvas, before = jnp.array(size), extent.astype(jnp.float32)
+        # From here on x comes first.
+        canvas, before = jnp.array(size[::-1]), extent[::-1].astype(jnp.float32)
         scale = jax.random.uniform(scale_key, minval=self.scale[0], maxval=self.scale[1])
         # A small number is added, so that rounding errors do not remove a pixel.
         after = jnp.floor(before * (canvas / before).min() * scale + 1e-3)
@@ -246,10 +247,8 @@ class ScaleJitter(Geometric):
         corner = jnp.floor((spare + 1) * jax.random.uniform(place_key, (2,)))
         corner = jnp.minimum(corner, spare)
         window = jnp.concatenate([corner, corner + canvas]) * jnp.tile(before / after, 2)
-        move = window_move(
-            window[jnp.array([1, 0, 3, 2])], size=size, extent=extent, fill=self.fill
-        )
-        return move._replace(extent=jnp.minimum(after, canvas).astype(jnp.int32))
+        move = window_move(window, size=size, extent=extent, fill=self.fill)
+        return move._replace(extent=jnp.minimum(after, canvas)[::-1].astype(jnp.int32))
 
 
 def _centres_inside(boxes: Array, windows: Array) -> Array:
