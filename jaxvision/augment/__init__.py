@@ -10,6 +10,7 @@ everywhere:
 
 from jaxvision.augment.adjust import (
     ColorJitter,
+    RandomPhotometricDistort,
     adjust_brightness,
     adjust_contrast,
     adjust_hue,
@@ -38,6 +39,12 @@ from jaxvision.augment.compose import (
     Compose,
     partners_of,
     with_probability,
+)
+from jaxvision.augment.crops import (
+    MEAN_COLOR,
+    RandomIoUCrop,
+    RandomZoomOut,
+    ScaleJitter,
 )
 from jaxvision.augment.degradation import (
     downscale,
@@ -75,6 +82,9 @@ from jaxvision.augment.move import (
     flip_move,
     window_move,
 )
+from jaxvision.augment.presets import (
+    detection_preset,
+)
 from jaxvision.augment.rand_augment import (
     RandAugment,
     rand_augment,
@@ -100,8 +110,12 @@ AUGMENTATIONS = {
     "RandomCrop": RandomCrop,
     "RandomFlip": RandomFlip,
     "RandomHsv": RandomHsv,
+    "RandomIoUCrop": RandomIoUCrop,
+    "RandomPhotometricDistort": RandomPhotometricDistort,
     "RandomResizedCrop": RandomResizedCrop,
+    "RandomZoomOut": RandomZoomOut,
     "Rotate": Rotate,
+    "ScaleJitter": ScaleJitter,
     "ScaleTranslate": ScaleTranslate,
     "Symmetry": Symmetry,
 }
@@ -109,6 +123,7 @@ AUGMENTATIONS = {
 
 __all__ = [
     "AUGMENTATIONS",
+    "MEAN_COLOR",
     "Augmentation",
     "ClassMixup",
     "ColorJitter",
@@ -123,8 +138,12 @@ __all__ = [
     "RandomCrop",
     "RandomFlip",
     "RandomHsv",
+    "RandomIoUCrop",
+    "RandomPhotometricDistort",
     "RandomResizedCrop",
+    "RandomZoomOut",
     "Rotate",
+    "ScaleJitter",
     "ScaleTranslate",
     "Symmetry",
     "adjust_brightness",
@@ -138,6 +157,7 @@ __all__ = [
     "change_images",
     "clip_and_drop",
     "color_jitter",
+    "detection_preset",
     "downscale",
     "downscale_upscale",
     "equalize",

@@ -14,7 +14,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxvision.augment.color import hsv_to_rgb, rgb_to_grey, rgb_to_hsv
-from jaxvision.augment.move import change_images
+from jaxvision.augment.move import change_images, extent_in
+from jaxvision.augment.options import check_limits
+from jaxvision.augment.sampling import inside_extent
 from jaxvision.core import at_least_float32, check_array, check_range
 
 E = TypeVar("E")
@@ -61,6 +63,67 @@ class ColorJitter:
         return change_images(example, change)
 
 
+@dataclass(frozen=True)
+class RandomPhotometricDistort:
+    """Changes the colours of the image at random, as SSD does.
+
+    In this order: brightness, contrast, saturation, hue, contrast, and a permutation of the
+    channels. Each happens with `probability`; the contrast changes once, either before the
+    saturation or after the hue, both equally likely. Factors and the hue's shift are uniform, and
+    all permutations are equally likely. Liu et al. 2016 ("SSD"), section 3.6, with the figures of
+    torchvision's RandomPhotometricDistort. A grey image changes its brightness and contrast only.
+
+    Attributes:
+      brightness: the least and the largest factor of `adjust_brightness`, at least 0.
+      contrast: likewise, of `adjust_contrast`.
+      saturation: likewise, of `adjust_saturation`.
+      hue: the largest shift of `adjust_hue`, in turns: at least 0, at most 1/2.
+      probability: probability of each change, in [0, 1].
+    """
+
+    brightness: tuple[float, float] = (0.875, 1.125)
+    contrast: tuple[float, float] = (0.5, 1.5)
+    saturation: tuple[float, float] = (0.5, 1.5)
+    hue: float = 0.05
+    probability: float = 0.5
+    partners: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        for name in ("brightness", "contrast", "saturation"):
+            limits = check_limits(name, getattr(self, name), least=0, less_than=math.inf)
+            object.__setattr__(self, name, limits)
+        check_range("hue", self.hue, least=0, most=0.5)
+        check_range("probability", self.probability, least=0, most=1)
+
+    def __call__(self, key: Array, example: E) -> E:
+        """Changes only the image, which becomes float32.
+
+        Args:
+          key: key[].
+          example: a batch struct without its leading axis; its image is grey or RGB.
+        """
+        extent = extent_in(example)
+        choice_key, place_key, amount_key, channel_key = jax.random.split(key, 4)
+        happens = jax.random.bernoulli(choice_key, self.probability, (5,))
+        before = jax.random.bernoulli(place_key)
+        hue = (-self.hue, self.hue)
+        least, most = jnp.array([self.brightness, self.contrast, self.saturation, hue]).T
+        drawn = jax.random.uniform(amount_key, (4,), minval=least, maxval=most)
+        drawn = jnp.where(happens[:4], drawn, jnp.array([1.0, 1.0, 1.0, 0.0]))
+        brightness, contrast, saturation, shift = drawn
+
+        def change(image: Array) -> Array:
+            image = adjust_brightness(image, brightness)
+            image = adjust_contrast(image, jnp.where(before, contrast, 1), extent=extent)
+            image = adjust_hue(adjust_saturation(image, saturation), shift)
+            image = adjust_contrast(image, jnp.where(before, 1, contrast), extent=extent)
+            order = jnp.arange(image.shape[-1])
+            drawn_order = jax.random.permutation(channel_key, order)
+            return image[..., jnp.where(happens[4], drawn_order, order)]
+
+        return change_images(example, change)
+
+
 def adjust_brightness(image: Array, factor: Array) -> Array:
     """Changes the brightness: multiplies the image by a factor.
 
@@ -74,17 +137,19 @@ def adjust_brightness(image: Array, factor: Array) -> Array:
     return _blend(image, _black(image), factor)
 
 
-def adjust_contrast(image: Array, factor: Array) -> Array:
+def adjust_contrast(image: Array, factor: Array, *, extent: Array | None = None) -> Array:
     """Changes the contrast: multiplies the difference of each colour to the mean grey by a factor.
 
     Args:
       image: uint8 or float [H, W, C], grey or RGB in 0..255.
       factor: f32[], at least 0: 0 gives a uniform grey, 1 the image.
+      extent: i32[2], (height, width) of the image without its padding, which does not count for the
+        mean; None: there is none.
     Returns:
       f32[H, W, C], in 0..255. Pillow rounds the grey values and their mean.
     """
     image = _floats(image)
-    return _blend(image, _mean_grey(image), factor)
+    return _blend(image, _mean_grey(image, extent), factor)
 
 
 def adjust_saturation(image: Array, factor: Array) -> Array:
@@ -307,8 +372,11 @@ def _grey(image: Array) -> Array:
     return image if image.shape[-1] == 1 else rgb_to_grey(image)
 
 
-def _mean_grey(image: Array) -> Array:
-    return _grey(image).mean(keepdims=True)
+def _mean_grey(image: Array, extent: Array | None = None) -> Array:
+    grey = _grey(image)
+    if extent is None:
+        return grey.mean(keepdims=True)
+    return inside_extent(grey, extent, fill=0).sum(keepdims=True) / extent.prod()
 
 
 def _smooth(image: Array) -> Array:

@@ -14,6 +14,7 @@ from jax import Array
 
 from jaxvision.augment.compose import take_partners
 from jaxvision.augment.options import check_whole
+from jaxvision.augment.sampling import inside_extent
 from jaxvision.core import ClassificationBatch, OptionError, check_array, check_range
 
 
@@ -71,7 +72,8 @@ class ClassMixup:
           example: an example, as described above, with at least one partner, which is removed.
         Returns:
           the example. Image and label, f32[K], are float32, even if the example is not mixed. If it
-          is mixed, its extent is the larger one along each side.
+          is mixed, its extent is the larger one along each side, and where only one of the images
+          is, the other one counts as grey (127).
         Raises:
           InputError: there is no partner.
         """
@@ -115,6 +117,8 @@ def _parts(
 ) -> tuple[Array, Array, Array]:
     """Returns the image, the label as a distribution, and the weight, in float32."""
     image = check_array(f"{prefix}image", example.image, shape, "number").astype(jnp.float32)
+    if example.extent is not None:
+        image = inside_extent(image, example.extent)
     weight = check_array(f"{prefix}weight", example.weight, (), "number").astype(jnp.float32)
     if jnp.ndim(example.label):
         label = check_array(f"{prefix}label", example.label, (num_classes,)).astype(jnp.float32)

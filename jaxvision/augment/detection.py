@@ -25,6 +25,7 @@ from jax import Array
 from jaxvision.augment.compose import take_partners, with_probability
 from jaxvision.augment.move import SHAPES, clip_and_keep, fields_of, only_real
 from jaxvision.augment.options import check_rule
+from jaxvision.augment.sampling import GREY, inside_extent
 from jaxvision.core import DetectionBatch, check_array, check_range
 from jaxvision.ops import box_area
 
@@ -127,8 +128,10 @@ def mosaic(
     `margin` of the side away from the borders. It divides the result, which has the size of one
     image, into four parts: the example is upper left, and the partners are upper right, lower left
     and lower right. Each part is a crop of its image with the size of the part, at an offset that
-    is uniform among all possible whole pixels. Nothing is scaled, interpolated or filled; to change
-    the scale, apply another augmentation before or after this one.
+    is uniform among all possible whole pixels. Nothing is scaled or interpolated; to change the
+    scale, apply another augmentation before or after this one. The padding of an image counts as
+    outside of it: an image that is smaller than its part is at a uniform position in it, and the
+    rest is grey (127).
 
     Boxes, masks and keypoints move with their images. They are clipped and dropped by the rule of
     `clip_and_drop`, with the part in place of the image. The result has N rows again, in descending
@@ -191,7 +194,7 @@ def blend(example: DetectionBatch, other: DetectionBatch, share: Array) -> Detec
     All boxes and masks have full weight, whatever the share, as in YOLOX (Ge et al. 2021). The
     result has N rows again, in descending order of area (ties in the order of the images and their
     rows). If there are more than N boxes, the largest N are kept. Its extent is the larger one
-    along each side.
+    along each side. Where only one of the images is, the other one counts as grey (127).
 
     Args:
       example: an example, as described above.
@@ -205,7 +208,7 @@ def blend(example: DetectionBatch, other: DetectionBatch, share: Array) -> Detec
     example = _check(example)
     other = _check(other, "other.", example)
     share = check_array("share", share, ()).astype(jnp.float32)
-    image = share * example.image + (1 - share) * other.image
+    image = share * _with_grey(example) + (1 - share) * _with_grey(other)
     both = jax.tree.map(
         lambda x, y: jnp.stack([x, y]), example.replace(partners=None), other.replace(partners=None)
     )
@@ -213,6 +216,13 @@ def blend(example: DetectionBatch, other: DetectionBatch, share: Array) -> Detec
     if example.extent is None:
         return result
     return result.replace(extent=jnp.maximum(example.extent, other.extent))
+
+
+def _with_grey(example: DetectionBatch) -> Array:
+    """Returns the image, grey in its padding."""
+    if example.extent is None:
+        return example.image
+    return inside_extent(example.image, example.extent)
 
 
 _FLAGS = {"labels": "int", "crowd": "bool", "difficult": "bool"}
@@ -312,10 +322,14 @@ def _parts_of_mosaic(
     after = jnp.array([[False, False], [True, False], [False, True], [True, True]])
     begin = jnp.where(after, centre[None], 0)
     end = jnp.where(after, size[None], centre[None])
-    offset = jax.random.randint(offset_key, (4, 2), 0, size[None] - (end - begin) + 1)
+    extents = size[None] if four.extent is None else four.extent[:, ::-1]
+    spare = extents - (end - begin)
+    least, most = jnp.minimum(spare, 0), jnp.maximum(spare, 0)
+    offset = jax.random.randint(offset_key, (4, 2), least, most + 1)
     move = begin - offset
     # Four separate slices: one batched slice under vmap takes ten times as long on a CPU.
-    images = [_translate(four.image[k], move[k]) for k in range(4)]
+    parts = [jax.tree.map(lambda x, k=k: x[k], four) for k in range(4)]
+    images = [_translate(_with_grey(part), move[k], fill=GREY) for k, part in enumerate(parts)]
     left = (jnp.arange(sides[0]) < centre[0])[None, :, None]
     upper = (jnp.arange(sides[1]) < centre[1])[:, None, None]
     image = jnp.where(
@@ -339,14 +353,15 @@ def _masks_in_parts(masks: Array, moves: Array, windows: Array) -> Array:
     def one(mask: Array, move: Array, window: Array) -> Array:
         left, top, right, bottom = window
         inside = ((y > top) & (y < bottom))[:, None] & ((x > left) & (x < right))[None]
-        moved = _translate(mask[:, :, None], move)[:, :, 0]
+        moved = _translate(mask[:, :, None], move, fill=0)[:, :, 0]
         return jnp.where(inside, moved, jnp.zeros((), mask.dtype))
 
     return jax.vmap(one)(masks, moves, windows)
 
 
-def _translate(image: Array, move: Array) -> Array:
+def _translate(image: Array, move: Array, *, fill: float) -> Array:
     """Moves an image by whole pixels, (x, y), at most by its own size."""
     height, width, _ = image.shape
-    padded = jnp.pad(image, ((height, height), (width, width), (0, 0)))
+    sides = ((height, height), (width, width), (0, 0))
+    padded = jnp.pad(image, sides, constant_values=jnp.asarray(fill, image.dtype))
     return jax.lax.dynamic_slice(padded, (height - move[1], width - move[0], 0), image.shape)

@@ -15,9 +15,30 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxvision.augment.image import rotate, rotation_places
-from jaxvision.augment.move import Move, apply_move, flip_move, image_size, refuse, window_move
-from jaxvision.augment.options import check_limits, check_rule, check_swap, check_whole
-from jaxvision.augment.sampling import random_resized_crop_window, scale_and_translate_window, warp
+from jaxvision.augment.move import (
+    Move,
+    apply_move,
+    extent_in,
+    flip_move,
+    flipped_index,
+    image_size,
+    refuse,
+    take,
+    window_move,
+)
+from jaxvision.augment.options import (
+    check_fill,
+    check_limits,
+    check_rule,
+    check_swap,
+    check_whole,
+)
+from jaxvision.augment.sampling import (
+    inside_extent,
+    random_resized_crop_window,
+    scale_and_translate_window,
+    warp,
+)
 from jaxvision.core import InputError, check_range
 
 E = TypeVar("E")
@@ -28,6 +49,10 @@ class Geometric:
 
     A subclass may have the fields `least_visible`, `least_side` and `swap` of `apply_move`. Without
     them, boxes are dropped only if they have no area inside the image, and points are not swapped.
+
+    An augmentation takes the image without its padding for the whole image: the padding counts as
+    outside of it. The result has the same extent, filled by `fill` where nothing is shown, and its
+    padding is again at the right and at the bottom.
     """
 
     partners: ClassVar[int] = 0
@@ -35,12 +60,13 @@ class Geometric:
     least_side: float = 0.0
     swap: tuple[int, ...] = ()
 
-    def draw(self, key: Array, size: tuple[int, int]) -> Move:
+    def draw(self, key: Array, size: tuple[int, int], extent: Array) -> Move:
         """Draws the move of an example.
 
         Args:
           key: key[].
           size: (height, width) of the image.
+          extent: i32[2], (height, width) of the image without its padding.
         """
         raise NotImplementedError
 
@@ -57,7 +83,7 @@ class Geometric:
         """
         return apply_move(
             example,
-            self.draw(key, image_size(example)),
+            self.draw(key, image_size(example), extent_in(example)),
             least_visible=self.least_visible,
             least_side=self.least_side,
             swap=self.swap,
@@ -82,8 +108,8 @@ class RandomFlip(Geometric):
         check_range("probability", self.probability, least=0, most=1)
         object.__setattr__(self, "swap", check_swap(self.swap))
 
-    def draw(self, key: Array, size: tuple[int, int]) -> Move:
-        return flip_move(size=size, happens=jax.random.bernoulli(key, self.probability))
+    def draw(self, key: Array, size: tuple[int, int], extent: Array) -> Move:
+        return flip_move(size=extent, happens=jax.random.bernoulli(key, self.probability))
 
 
 @dataclass(frozen=True)
@@ -117,13 +143,13 @@ class ScaleTranslate(Geometric):
             object.__setattr__(self, name, limits)
         check_range("translate", self.translate, least=0, less_than=math.inf)
         check_rule(self.least_visible, self.least_side)
-        _check_fill(self.fill)
+        check_fill(self.fill)
 
-    def draw(self, key: Array, size: tuple[int, int]) -> Move:
+    def draw(self, key: Array, size: tuple[int, int], extent: Array) -> Move:
         window = scale_and_translate_window(
-            key, size, scale=self.scale, ratio=self.ratio, translate=self.translate
+            key, extent, scale=self.scale, ratio=self.ratio, translate=self.translate
         )
-        return window_move(window, size=size, fill=self.fill)
+        return window_move(window, size=extent, fill=self.fill)
 
 
 @dataclass(frozen=True)
@@ -150,14 +176,13 @@ class JitterCrop(Geometric):
     def __post_init__(self) -> None:
         check_range("jitter", self.jitter, least=0, less_than=0.5)
         check_rule(self.least_visible, self.least_side)
-        _check_fill(self.fill)
+        check_fill(self.fill)
 
-    def draw(self, key: Array, size: tuple[int, int]) -> Move:
-        height, width = size
-        side = jnp.array([width, height, width, height], jnp.float32)
+    def draw(self, key: Array, size: tuple[int, int], extent: Array) -> Move:
+        side = jnp.tile(extent[::-1], 2).astype(jnp.float32)
         share = jax.random.uniform(key, (4,), minval=-self.jitter, maxval=self.jitter)
         window = side * (jnp.array([0.0, 0.0, 1.0, 1.0]) + share)
-        return window_move(window, size=size, fill=self.fill)
+        return window_move(window, size=extent, fill=self.fill)
 
 
 @dataclass(frozen=True)
@@ -182,21 +207,23 @@ class RandomCrop(Geometric):
     def __post_init__(self) -> None:
         check_whole("padding", self.padding, least=0)
         check_rule(self.least_visible, self.least_side)
-        _check_fill(self.fill)
+        check_fill(self.fill)
 
-    def draw(self, key: Array, size: tuple[int, int]) -> Move:
+    def draw(self, key: Array, size: tuple[int, int], extent: Array) -> Move:
         y, x = jax.random.randint(key, (2,), 0, 2 * self.padding + 1)
 
         def crop(image: Array, fill: float) -> Array:
             sides = [(self.padding, self.padding)] * 2 + [(0, 0)] * (image.ndim - 2)
-            padded = jnp.pad(image, sides, constant_values=fill)
-            return jax.lax.dynamic_slice(padded, (y, x, 0)[: image.ndim], image.shape)
+            inside = inside_extent(image, extent, fill=fill)
+            padded = jnp.pad(inside, sides, constant_values=fill)
+            cropped = jax.lax.dynamic_slice(padded, (y, x, 0)[: image.ndim], image.shape)
+            return inside_extent(cropped, extent, fill=fill)
 
         def points(points: Array) -> Array:
             move = self.padding - jnp.stack([x, y])
             return points + move[None].astype(points.dtype)
 
-        return Move(lambda image: crop(image, self.fill), crop, points, jnp.bool_(False))
+        return Move(lambda image: crop(image, self.fill), crop, points, jnp.bool_(False), extent)
 
 
 @dataclass(frozen=True)
@@ -225,10 +252,10 @@ class RandomResizedCrop(Geometric):
         object.__setattr__(self, "ratio", ratio)
         check_rule(self.least_visible, self.least_side)
 
-    def draw(self, key: Array, size: tuple[int, int]) -> Move:
-        window = random_resized_crop_window(key, size, scale=self.scale, ratio=self.ratio)
+    def draw(self, key: Array, size: tuple[int, int], extent: Array) -> Move:
+        window = random_resized_crop_window(key, extent, scale=self.scale, ratio=self.ratio)
         # The window is inside the image, so that nothing shrinks and nothing is filled.
-        return window_move(window, size=size)
+        return window_move(window, size=extent)
 
 
 @dataclass(frozen=True)
@@ -253,24 +280,25 @@ class Rotate(Geometric):
     def __post_init__(self) -> None:
         check_range("degrees", self.degrees, least=0, less_than=math.inf)
         check_rule(self.least_visible, self.least_side)
-        _check_fill(self.fill)
+        check_fill(self.fill)
 
-    def draw(self, key: Array, size: tuple[int, int]) -> Move:
+    def draw(self, key: Array, size: tuple[int, int], extent: Array) -> Move:
         angle = jax.random.uniform(key, (), minval=-self.degrees, maxval=self.degrees)
-        places = rotation_places(angle, size=size)
+        places = rotation_places(angle, size=size, extent=extent)
 
-        def nearest(labels: Array, fill: int) -> Array:
-            return warp(labels[:, :, None], places, method="nearest", fill=fill)[:, :, 0]
+        def image(image: Array) -> Array:
+            rotated = rotate(image, angle, fill=self.fill, extent=extent)
+            return inside_extent(rotated, extent, fill=self.fill)
 
         def points(points: Array) -> Array:
             cos, sin = jnp.cos(jnp.deg2rad(angle)), jnp.sin(jnp.deg2rad(angle))
-            x, y = points[:, 0] - size[1] / 2, points[:, 1] - size[0] / 2
-            moved = [cos * x + sin * y + size[1] / 2, cos * y - sin * x + size[0] / 2]
+            middle_y, middle_x = extent / 2
+            x, y = points[:, 0] - middle_x, points[:, 1] - middle_y
+            moved = [cos * x + sin * y + middle_x, cos * y - sin * x + middle_y]
             return jnp.stack(moved, axis=1)
 
-        return Move(
-            lambda image: rotate(image, angle, fill=self.fill), nearest, points, jnp.bool_(False)
-        )
+        nearest = functools.partial(_nearest_at, places, extent)
+        return Move(image, nearest, points, jnp.bool_(False), extent)
 
 
 @dataclass(frozen=True)
@@ -300,7 +328,7 @@ class Elastic(Geometric):
     def __post_init__(self) -> None:
         check_range("sigma", self.sigma, least=0, less_than=math.inf)
         check_whole("cells", self.cells, least=1)
-        _check_fill(self.fill)
+        check_fill(self.fill)
 
     def __call__(self, key: Array, example: E) -> E:
         """Deforms an example.
@@ -316,25 +344,28 @@ class Elastic(Geometric):
         refuse(example, ("boxes", "points", "keypoints"), "Elastic")
         return super().__call__(key, example)
 
-    def draw(self, key: Array, size: tuple[int, int]) -> Move:
+    def draw(self, key: Array, size: tuple[int, int], extent: Array) -> Move:
         height, width = size
         count = self.cells + 1
         coarse = self.sigma * jax.random.normal(key, (count, count, 2))
-        moves = _between_points(coarse, height, width)
+        moves = _between_points(coarse, extent, height, width)
         y, x = jnp.meshgrid(jnp.arange(height) + 0.5, jnp.arange(width) + 0.5, indexing="ij")
         places = jnp.stack([x, y], axis=-1) + moves
 
-        def nearest(labels: Array, fill: int) -> Array:
-            return warp(labels[:, :, None], places, method="nearest", fill=fill)[:, :, 0]
+        def image(image: Array) -> Array:
+            bent = warp(image, places, fill=self.fill, extent=extent)
+            return inside_extent(bent, extent, fill=self.fill)
 
-        return Move(
-            lambda image: warp(image, places, fill=self.fill), nearest, None, jnp.bool_(False)
-        )
+        nearest = functools.partial(_nearest_at, places, extent)
+        return Move(image, nearest, None, jnp.bool_(False), extent)
 
 
 @dataclass(frozen=True)
 class Symmetry(Geometric):
     """Applies one of the eight symmetries of a square, all equally likely; the dtype is kept.
+
+    The images must be square. If the part of an image without padding is not, its height and width
+    are exchanged in half of the cases.
 
     Attributes:
       swap: as for `RandomFlip`.
@@ -345,40 +376,47 @@ class Symmetry(Geometric):
     def __post_init__(self) -> None:
         object.__setattr__(self, "swap", check_swap(self.swap))
 
-    def draw(self, key: Array, size: tuple[int, int]) -> Move:
+    def draw(self, key: Array, size: tuple[int, int], extent: Array) -> Move:
         height, width = size
         if height != width:
             raise InputError(
                 f"the images are {height} x {width} pixels: Symmetry needs square ones"
             )
         turned, upside_down, mirror = jax.random.bernoulli(key, shape=(3,))
-        horizontal = flip_move(size=size, happens=mirror)
+        extent = jnp.where(turned, extent[::-1], extent)
+        horizontal = flip_move(size=extent, happens=mirror)
 
         def image(image: Array) -> Array:
             image = jnp.where(turned, image.swapaxes(0, 1), image)
-            image = jnp.where(upside_down, image[::-1], image)
+            image = take(image, flipped_index(height, extent[0], upside_down), axis=0)
             return horizontal.image(image)
 
         def points(points: Array) -> Array:
             points = jnp.where(turned, points[:, ::-1], points)
             x, y = points[:, 0], points[:, 1]
-            return horizontal.points(jnp.stack([x, jnp.where(upside_down, height - y, y)], axis=1))
+            y = jnp.where(upside_down, extent[0] - y, y)
+            return horizontal.points(jnp.stack([x, y], axis=1))
 
         mirrored = turned ^ upside_down ^ mirror
-        return Move(image, lambda labels, fill: image(labels), points, mirrored)
+        return Move(image, lambda labels, fill: image(labels), points, mirrored, extent)
 
 
-def _check_fill(fill: float) -> None:
-    check_range("fill", fill, least=0, most=255)
+def _nearest_at(places: Array, extent: Array, labels: Array, fill: int) -> Array:
+    """Returns the labels [H, W] at places, and `fill` in the padding; see `Move.nearest`."""
+    how = {"method": "nearest", "fill": fill, "extent": extent}
+    return inside_extent(warp(labels[:, :, None], places, **how)[:, :, 0], extent, fill=fill)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _between_points(coarse: Array, height: int, width: int) -> Array:
-    """Interpolates values on a grid of points cubically: f32[G, G, 2] -> [H, W, 2]."""
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _between_points(coarse: Array, extent: Array, height: int, width: int) -> Array:
+    """Interpolates values on a grid of points cubically: f32[G, G, 2] -> [H, W, 2].
 
-    def weights(count: int, points: int) -> Array:
+    The grid covers the image without its padding; what is beyond it has no meaning.
+    """
+
+    def weights(count: int, side: Array, points: int) -> Array:
         # Keys' kernel with a = -1/2; the values of the outermost points are repeated beyond them.
-        place = (jnp.arange(count) + 0.5) / count * (points - 1)
+        place = (jnp.arange(count) + 0.5) / side * (points - 1)
         distance = jnp.abs(place[:, None] - jnp.arange(-1, points + 1)[None])
         near = 1.5 * distance**3 - 2.5 * distance**2 + 1
         far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
@@ -388,5 +426,5 @@ def _between_points(coarse: Array, height: int, width: int) -> Array:
 
     points = coarse.shape[0]
     product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
-    rows = product("yi,ijc->yjc", weights(height, points), coarse)
-    return product("xj,yjc->yxc", weights(width, points), rows)
+    rows = product("yi,ijc->yjc", weights(height, extent[0], points), coarse)
+    return product("xj,yjc->yxc", weights(width, extent[1], points), rows)

@@ -6,46 +6,53 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.ndimage import map_coordinates
 
+from jaxvision.augment.sampling import inside_extent
 from jaxvision.core import at_least_float32
 
 
-def rotation_places(angle: Array, *, size: tuple[int, int]) -> Array:
+def rotation_places(angle: Array, *, size: tuple[int, int], extent: Array | None = None) -> Array:
     """Computes the source of each pixel of an image that is rotated counter-clockwise.
 
     Args:
       angle: f32[], degrees.
       size: (height, width) of the image.
+      extent: i32[2], (height, width) of the image without its padding, about whose centre it is
+        rotated; None: there is none.
     Returns:
       f32[H, W, 2], (x, y), positions in the image for `warp`, in pixels from its upper left corner:
       the centre of the first pixel is (1/2, 1/2).
     """
-    y, x = _rotation(angle, size)
+    y, x = _rotation(angle, size, extent)
     return jnp.stack([x + 0.5, y + 0.5], axis=-1)
 
 
-def _rotation(angle: Array, size: tuple[int, int]) -> tuple[Array, Array]:
+def _rotation(angle: Array, size: tuple[int, int], extent: Array | None) -> tuple[Array, Array]:
     """Returns the row and the column, f32[H, W], of the source of each pixel of a rotated image."""
-    height, width = size
+    height, width = size if extent is None else extent
     radians = jnp.deg2rad(angle)
     cos, sin = jnp.cos(radians), jnp.sin(radians)
-    y = jnp.arange(height)[:, None] - (height - 1) / 2
-    x = jnp.arange(width)[None, :] - (width - 1) / 2
+    y = jnp.arange(size[0])[:, None] - (height - 1) / 2
+    x = jnp.arange(size[1])[None, :] - (width - 1) / 2
     # In images y points down.
     return cos * y + sin * x + (height - 1) / 2, cos * x - sin * y + (width - 1) / 2
 
 
-def rotate(image: Array, angle: Array, *, fill: float = 0) -> Array:
+def rotate(image: Array, angle: Array, *, fill: float = 0, extent: Array | None = None) -> Array:
     """Rotates an image counter-clockwise about its centre, with bilinear interpolation.
 
     Args:
       image: [H, W, C].
       angle: f32[], degrees.
       fill: value of the pixels outside the image.
+      extent: i32[2], (height, width) of the image without its padding, which counts as outside the
+        image; None: there is none.
     Returns:
       f32[H, W, C].
     """
     chex.assert_rank(image, 3)
-    source = _rotation(angle, image.shape[:2])
+    source = _rotation(angle, image.shape[:2], extent)
+    if extent is not None:
+        image = inside_extent(image, extent, fill=fill)
 
     def sample(channel: Array) -> Array:
         return map_coordinates(channel, source, order=1, mode="constant", cval=fill)

@@ -14,7 +14,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxvision.augment.options import check_rule, check_swap
-from jaxvision.augment.sampling import GREY, resized_crop, resized_crop_points
+from jaxvision.augment.sampling import (
+    GREY,
+    inside_extent,
+    resized_crop,
+    resized_crop_points,
+)
 from jaxvision.core import (
     IGNORED,
     KINDS,
@@ -53,51 +58,95 @@ class Move(NamedTuple):
       points: f32[N, 2] -> f32[N, 2], (x, y) in pixels; a pixel's left edge is x, its right edge
         x + 1. None: the positions of points in the result are unknown.
       mirrored: bool[], whether left and right are exchanged.
+      extent: i32[2], (height, width) of the result without padding. Boxes are clipped to it, and
+        points beyond it become invisible. None: the smallest that contains all visible parts of
+        the example's extent; boxes and points are then clipped to the image.
     """
 
     image: Callable[[Array], Array]
     nearest: Callable[[Array, int], Array]
     points: Callable[[Array], Array] | None
     mirrored: Array
+    extent: Array | None = None
 
 
-def window_move(window: Array, *, size: tuple[int, int], fill: float = GREY) -> Move:
-    """Returns a move that crops a window and resizes it to the size of the image.
+def window_move(
+    window: Array,
+    *,
+    size: tuple[int, int] | Array,
+    fill: float | tuple[float, ...] = GREY,
+    extent: tuple[int, int] | Array | None = None,
+) -> Move:
+    """Returns a move that crops a window and resizes it.
 
     Args:
       window: f32[4], as for `resized_crop`.
-      size: (height, width) of the image.
-      fill: value of the pixels outside the image.
+      size: (height, width) to which the window is resized: that of the image, or less; what is at
+        the right of it and below becomes padding.
+      fill: value of the pixels outside the image, or one for each channel.
+      extent: (height, width) of the image without its padding, which counts as outside the image;
+        None: `size`.
     """
+    window = check_array("window", window, (4,))
+    size = jnp.asarray(size, jnp.int32)
+    extent = size if extent is None else jnp.asarray(extent, jnp.int32)
+
+    def crop(image: Array, **how: Any) -> Array:
+        # The window that the whole of the result shows, with its padding.
+        more = jnp.array(image.shape[1::-1]) / size[::-1] - 1
+        whole = window.at[2:].add((window[2:] - window[:2]) * more)
+        return inside_extent(
+            resized_crop(image, whole, extent=extent, **how), size, fill=how["fill"]
+        )
 
     def nearest(labels: Array, fill: int) -> Array:
-        return resized_crop(labels[:, :, None], window, method="nearest", fill=fill)[:, :, 0]
+        return crop(labels[:, :, None], method="nearest", fill=fill)[:, :, 0]
 
     return Move(
-        image=lambda image: resized_crop(image, window, fill=fill),
+        image=lambda image: crop(image, fill=fill),
         nearest=nearest,
         points=lambda points: resized_crop_points(points, window, size=size),
         mirrored=jnp.bool_(False),
+        extent=size,
     )
 
 
-def flip_move(*, size: tuple[int, int], happens: Array | bool = True) -> Move:
+def flip_move(*, size: tuple[int, int] | Array, happens: Array | bool = True) -> Move:
     """Returns a move that flips horizontally, x' = W - x. Images keep their dtype.
 
     Args:
-      size: (height, width) of the image.
+      size: (height, width) = (H, W) of the image without its padding, which stays where it is.
       happens: bool[]; if it is False, nothing changes.
     """
-    happens, width = jnp.asarray(happens), size[1]
+    happens, size = jnp.asarray(happens), jnp.asarray(size, jnp.int32)
+    width = size[1]
 
     def flip(image: Array) -> Array:
-        return jnp.where(happens, image[:, ::-1], image)
+        return take(image, flipped_index(image.shape[1], width, happens), axis=1)
 
     def points(points: Array) -> Array:
         x, y = points[:, 0], points[:, 1]
         return jnp.stack([jnp.where(happens, width - x, x), y], axis=1)
 
-    return Move(flip, lambda labels, fill: flip(labels), points, happens)
+    return Move(flip, lambda labels, fill: flip(labels), points, happens, size)
+
+
+def flipped_index(count: int, side: Array, happens: Array) -> Array:
+    """Returns the source, i32[count], of each pixel along an axis of a flipped image.
+
+    Args:
+      count: number of pixels along the axis.
+      side: i32[], number of those that are not padding, which stays where it is.
+      happens: bool[]; if it is False, nothing changes.
+    """
+    index = jnp.arange(count)
+    return jnp.where(happens & (index < side), side - 1 - index, index)
+
+
+def take(image: Array, index: Array, *, axis: int) -> Array:
+    """Returns the rows (axis 0) or columns (axis 1) of an image in another order."""
+    place = (slice(None),) * axis + (index,)
+    return image.at[place].get(mode="promise_in_bounds")
 
 
 def apply_move(
@@ -113,12 +162,13 @@ def apply_move(
     - "image" is changed by `move.image`, "pixels" and "masks" by `move.nearest`, with `IGNORED` and
       0 outside the image.
     - "boxes" become the upright boxes around their four moved corners. They are clipped to the
-      image and dropped by the rule of `clip_and_drop`: a dropped box keeps its row, with
-      "box_mask" False, zeros for its box and keypoints, and an empty mask. The same holds for boxes
-      without an area and for padded rows, whose content has no effect.
+      image without its padding and dropped by the rule of `clip_and_drop`: a dropped box keeps its
+      row, with "box_mask" False, zeros for its box and keypoints, and an empty mask. The same holds
+      for boxes without an area and for padded rows, whose content has no effect.
     - "points" and "keypoints" are moved. Those outside the image become invisible, and the
       coordinates of invisible ones are zeros. In a mirrored image they are exchanged by `swap`.
-    - "extent" becomes the smallest extent that contains all visible parts of the former extent.
+    - "extent" becomes `move.extent`, or the smallest extent that contains all visible parts of
+      the former extent.
     - "placement" becomes None, because it no longer describes the image. "fixed" does not change.
 
     Args:
@@ -139,7 +189,9 @@ def apply_move(
     if move.points is None:
         refuse(example, ("boxes", "points", "keypoints"), "this augmentation")
     changed = {name: move.image(x) for name, x in given["image"].items()}
-    size = next(iter(changed.values())).shape[:2]
+    size = jnp.array(next(iter(changed.values())).shape[:2], jnp.int32)
+    if move.extent is not None:
+        size = move.extent
     changed |= {name: move.nearest(x, IGNORED) for name, x in given["pixels"].items()}
     no_mask = functools.partial(move.nearest, fill=0)
     masks = {name: jax.vmap(no_mask)(x) for name, x in given["masks"].items()}
@@ -161,7 +213,8 @@ def apply_move(
         )
         changed[name], changed[mask_name] = _moved_points(points, visible, move, size, swap)
     for name, x in given["extent"].items():
-        changed[name] = _moved_extent(x, move.points, size)
+        moved = _moved_extent(x, move.points, size) if move.extent is None else move.extent
+        changed[name] = moved.astype(x.dtype)
     return example.replace(**changed, **dict.fromkeys(given["placement"]))
 
 
@@ -185,6 +238,30 @@ def image_size(example: Any) -> tuple[int, int]:
       InputError: the example has no image.
     """
     return next(iter(fields_of(example)["image"].values())).shape[:2]
+
+
+def extent_in(example: Any) -> Array:
+    """Returns the (height, width), i32[2], of an example's image without its padding.
+
+    It is at least 1 along each side, also for the filler images of a batch.
+    """
+    given = fields_of(example)["extent"]
+    if not given:
+        return jnp.array(image_size(example), jnp.int32)
+    return jnp.maximum(next(iter(given.values())).astype(jnp.int32), 1)
+
+
+def box_fields(example: Any) -> tuple[str, Array, Array] | None:
+    """Returns the boxes of an example, or None if it has none.
+
+    Returns:
+      the name of the field of the kind "box_mask", the boxes f32[N, 4], and the mask bool[N].
+    """
+    given = fields_of(example)
+    if not given["boxes"]:
+        return None
+    mask_name, real = _only(given, "box_mask")
+    return mask_name, _only(given, "boxes")[1], real
 
 
 def refuse(example: Any, kinds: Sequence[str], what: str) -> None:
@@ -283,7 +360,7 @@ def _moved_boxes(
     boxes: Array,
     real: Array,
     points: Callable[[Array], Array],
-    size: tuple[int, int],
+    size: Array,
     least_visible: float,
     least_side: float,
 ) -> tuple[Array, Array]:
@@ -291,7 +368,7 @@ def _moved_boxes(
     corners = only_real(boxes, real)[:, jnp.array([0, 1, 2, 1, 0, 3, 2, 3])]
     moved = points(corners.reshape(-1, 2)).reshape(-1, 4, 2)
     around = jnp.concatenate([moved.min(axis=1), moved.max(axis=1)], axis=1)
-    window = jnp.array([0, 0, *size[::-1]], jnp.float32)
+    window = jnp.concatenate([jnp.zeros(2), size[::-1].astype(jnp.float32)])
     return clip_and_keep(around, real, window, least_visible, least_side)
 
 
@@ -307,26 +384,23 @@ def _exchanged(x: Array, move: Move, swap: Sequence[int]) -> Array:
 
 
 def _moved_points(
-    points: Array, visible: Array, move: Move, size: tuple[int, int], swap: Sequence[int]
+    points: Array, visible: Array, move: Move, size: Array, swap: Sequence[int]
 ) -> tuple[Array, Array]:
     """Returns moved points [..., K, 2] and visible [..., K]: zeros and False outside the image."""
     moved = move.points(points.reshape(-1, 2))
-    inside = ((moved >= 0) & (moved <= jnp.array([size[::-1]], moved.dtype))).all(axis=1)
+    inside = ((moved >= 0) & (moved <= size[None, ::-1].astype(moved.dtype))).all(axis=1)
     visible = _exchanged(visible & inside.reshape(visible.shape), move, swap)
     x, y = (_exchanged(axis.reshape(visible.shape), move, swap) for axis in moved.T)
     return jnp.where(visible[..., None], jnp.stack([x, y], axis=-1), 0), visible
 
 
-def _moved_extent(
-    extent: Array, points: Callable[[Array], Array] | None, size: tuple[int, int]
-) -> Array:
+def _moved_extent(extent: Array, points: Callable[[Array], Array] | None, size: Array) -> Array:
     """Returns the new extent, i32[2], which contains all visible parts of the former extent."""
-    whole = jnp.array(size, jnp.int32)
     if points is None:
-        return whole
+        return size
     height, width = extent.astype(jnp.float32)
     zero = jnp.zeros_like(height)
     corners = jnp.array([[zero, zero], [width, zero], [zero, height], [width, height]])
     # A small number is subtracted, so that rounding errors do not add a pixel.
     last = jnp.ceil(points(corners).max(axis=0)[::-1] - 1e-3).astype(jnp.int32)
-    return jnp.clip(last, 0, whole)
+    return jnp.clip(last, 0, size)

@@ -76,6 +76,18 @@ def check_swap(swap: Sequence[int]) -> tuple[int, ...]:
     return numbers
 
 
+def check_fill(fill: float | Sequence[float]) -> float | tuple[float, ...]:
+    """Checks the option `fill`, one value or one for each channel, and returns it.
+
+    Raises:
+      OptionError: a value is not in 0..255.
+    """
+    several = isinstance(fill, Sequence)
+    for value in fill if several else [fill]:
+        check_range("fill", value, least=0, most=255)
+    return tuple(fill) if several else fill
+
+
 def check_rule(least_visible: float, least_side: float) -> None:
     """Raises OptionError if the options of `clip_and_drop` are out of range."""
     check_range("least_visible", least_visible, least=0, most=1)

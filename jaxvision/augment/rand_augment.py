@@ -11,9 +11,9 @@ import numpy as np
 from jax import Array
 
 from jaxvision.augment.adjust import adjust_one, autocontrast, equalize, posterize, solarize
-from jaxvision.augment.move import Move, apply_move, refuse
+from jaxvision.augment.move import Move, apply_move, extent_in, refuse
 from jaxvision.augment.options import check_whole
-from jaxvision.augment.sampling import GREY, warp
+from jaxvision.augment.sampling import GREY, inside_extent, warp
 from jaxvision.core import at_least_float32, check_array, check_range
 
 E = TypeVar("E")
@@ -46,20 +46,24 @@ class RandAugment:
           key: key[].
           example: a batch struct without its leading axis; its image is grey or RGB.
         Returns:
-          the example. Properties of the original image are None; its extent is the whole image.
+          the example. Properties of the original image are None. Its extent stays, and what is
+          beyond it counts as outside the image.
         Raises:
           InputError: the struct has annotations with a place in the image, or a side of the image
             is longer than 4096 pixels.
         """
         refuse(example, _PLACED, "RandAugment")
 
+        extent = extent_in(example)
+
         def image(image: Array) -> Array:
-            return rand_augment(key, image, num_ops=self.num_ops, magnitude=self.magnitude)
+            inside = inside_extent(image, extent)
+            return rand_augment(key, inside, num_ops=self.num_ops, magnitude=self.magnitude)
 
         def nearest(labels: Array, fill: int) -> Array:
             raise AssertionError("no struct with labels comes here")
 
-        return apply_move(example, Move(image, nearest, None, jnp.bool_(False)))
+        return apply_move(example, Move(image, nearest, None, jnp.bool_(False), extent))
 
 
 _BINS = 31

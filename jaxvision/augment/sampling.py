@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxvision.augment.options import check_limits
-from jaxvision.core import at_least_float32, check_array, check_range, lookup
+from jaxvision.core import OptionError, at_least_float32, check_array, check_range, lookup
 from jaxvision.ops.primitives import by_platform
 
 GREY = 127.0
@@ -22,7 +23,8 @@ def resized_crop(
     *,
     size: tuple[int, int] | None = None,
     method: str = "bilinear",
-    fill: float = GREY,
+    fill: float | tuple[float, ...] = GREY,
+    extent: Array | None = None,
 ) -> Array:
     """Crops a window of an image and resizes it.
 
@@ -39,7 +41,9 @@ def resized_crop(
         window shrinks. "antialiased" widens the triangle of weights along an axis that shrinks, as
         Pillow's bilinear, and equals "bilinear" along an axis that grows. "nearest" takes the
         pixel that contains the position.
-      fill: value of the pixels outside the image; masks need 0.
+      fill: value of the pixels outside the image, or one for each channel; masks need 0.
+      extent: i32[2], (height, width) of the image without its padding, which counts as outside the
+        image; None: there is none.
     Returns:
       [height, width, C]: of the image's dtype for "nearest", float32 otherwise.
     Raises:
@@ -50,7 +54,24 @@ def resized_crop(
     height, width = image.shape[:2] if size is None else size
     for side in (height, width):
         check_range("a side of the result", side, least=1)
-    return _resized_crop(image, window, (height, width), lookup(_METHODS, method, "method"), fill)
+    extent = _extent(image, extent)
+    sample = lookup(_METHODS, method, "method")
+    fill = tuple(fill) if np.ndim(fill) else fill
+    return _resized_crop(image, window, extent, (height, width), sample, fill)
+
+
+def inside_extent(image: Array, extent: Array, *, fill: float | tuple[float, ...] = GREY) -> Array:
+    """Returns an image [H, W, ...] with `fill` in place of its padding.
+
+    Args:
+      image: [H, W] or [H, W, C], numbers or bool; its dtype is kept.
+      extent: i32[2], (height, width) of the image without its padding.
+      fill: one value, or one for each channel.
+    """
+    height, width = extent
+    rows, columns = jnp.arange(image.shape[0]) < height, jnp.arange(image.shape[1]) < width
+    inside = (rows[:, None] & columns[None]).reshape(*image.shape[:2], *(1,) * (image.ndim - 2))
+    return jnp.where(inside, image, _fill_like(image, fill))
 
 
 def resized_crop_points(points: Array, window: Array, *, size: tuple[int, int]) -> Array:
@@ -89,7 +110,7 @@ def resized_crop_boxes(boxes: Array, window: Array, *, size: tuple[int, int]) ->
 
 def scale_and_translate_window(
     key: Array,
-    size: tuple[int, int],
+    size: tuple[int, int] | Array,
     *,
     scale: tuple[float, float],
     ratio: tuple[float, float],
@@ -121,7 +142,7 @@ def scale_and_translate_window(
     logarithm = jax.random.uniform(ratio_key, minval=math.log(ratio[0]), maxval=math.log(ratio[1]))
     stretch = jnp.exp(logarithm / 2)
     t = jax.random.uniform(translate_key, (2,), minval=-translate, maxval=translate)
-    sides = jnp.array(size[::-1], jnp.float32)
+    sides = jnp.asarray(size, jnp.float32)[::-1]
     factor = s * jnp.stack([stretch, 1 / stretch])
     centre, half = sides * (0.5 - t / factor), sides / factor / 2
     return jnp.concatenate([centre - half, centre + half])
@@ -129,7 +150,7 @@ def scale_and_translate_window(
 
 def random_resized_crop_window(
     key: Array,
-    size: tuple[int, int],
+    size: tuple[int, int] | Array,
     *,
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
@@ -154,30 +175,37 @@ def random_resized_crop_window(
     """
     check_limits("scale", scale, more_than=0, most=1)
     check_limits("ratio", ratio, more_than=0, less_than=math.inf)
-    height, width = size
+    height, width = size = jnp.asarray(size, jnp.int32)
     area_key, form_key, place_key = jax.random.split(key, 3)
     least, most = (math.log(limit) for limit in ratio)
     area = height * width * jax.random.uniform(area_key, (10,), minval=scale[0], maxval=scale[1])
     form = jnp.exp(jax.random.uniform(form_key, (10,), minval=least, maxval=most))
     sides = jnp.round(jnp.sqrt(jnp.stack([area * form, area / form], axis=1))).astype(jnp.int32)
-    whole = jnp.array([width, height])
+    whole = size[::-1]
     fits = ((sides > 0) & (sides <= whole[None])).all(axis=1)
-    largest = _largest_of_form(size, ratio)
-    drawn = jnp.where(fits.any(), sides[jnp.argmax(fits)], jnp.array(largest))
+    drawn = jnp.where(fits.any(), sides[jnp.argmax(fits)], _largest_of_form(size, ratio))
     largest_place = whole - drawn
     place = jax.random.randint(place_key, (2,), 0, largest_place + 1)
     place = jnp.where(fits.any(), place, largest_place // 2)
     return jnp.concatenate([place, place + drawn]).astype(jnp.float32)
 
 
-def _largest_of_form(size: tuple[int, int], ratio: tuple[float, float]) -> tuple[int, int]:
-    """Returns the (width, height) of the largest window with an allowed aspect ratio."""
+def _largest_of_form(size: Array, ratio: tuple[float, float]) -> Array:
+    """Returns the (width, height), i32[2], of the largest window with an allowed aspect ratio."""
     height, width = size
-    form = min(max(width / height, ratio[0]), ratio[1])
-    return min(width, round(height * form)), min(height, round(width / form))
+    form = jnp.clip(width / height, *ratio)
+    largest = jnp.round(jnp.stack([height * form, width / form])).astype(jnp.int32)
+    return jnp.minimum(size[::-1], largest)
 
 
-def warp(image: Array, places: Array, *, method: str = "bilinear", fill: float = GREY) -> Array:
+def warp(
+    image: Array,
+    places: Array,
+    *,
+    method: str = "bilinear",
+    fill: float = GREY,
+    extent: Array | None = None,
+) -> Array:
     """Samples an image at any positions.
 
     Args:
@@ -187,6 +215,7 @@ def warp(image: Array, places: Array, *, method: str = "bilinear", fill: float =
       method: "bilinear" interpolates between the centres of pixels, with constant values beyond the
         outermost centres; "nearest" takes the pixel that contains the position.
       fill: the value at positions outside the image.
+      extent: as for `resized_crop`.
     Returns:
       [..., C]: float32 for "bilinear", the image's dtype for "nearest".
     Raises:
@@ -194,36 +223,58 @@ def warp(image: Array, places: Array, *, method: str = "bilinear", fill: float =
     """
     image = check_array("image", image, ("H", "W", "C"), "number or bool")
     x, y = jnp.moveaxis(check_array("places", places, ("...", 2)), -1, 0)
-    height, width, _ = image.shape
+    height, width = extent = _extent(image, extent)
     inside = ((y >= 0) & (y <= height) & (x >= 0) & (x <= width))[..., None]
-    sampled = lookup(_WARPS, method, "method")(image, y, x)
+    sampled = lookup(_WARPS, method, "method")(image, y, x, extent)
     return jnp.where(inside, sampled, jnp.asarray(fill, sampled.dtype))
 
 
 # Compiled as a whole, so that an eager call compiles once.
-@functools.partial(jax.jit, static_argnums=(2, 3))
+@functools.partial(jax.jit, static_argnums=(3, 4, 5))
 def _resized_crop(
     image: Array,
     window: Array,
+    extent: Array,
     size: tuple[int, int],
     sample: Callable[..., Array],
-    fill: float,
+    fill: float | tuple[float, ...],
 ) -> Array:
     height, width = size
     x1, y1, x2, y2 = window.astype(jnp.float32)
     step_x, step_y = (x2 - x1) / width, (y2 - y1) / height
     x = x1 + (jnp.arange(width) + 0.5) * step_x
     y = y1 + (jnp.arange(height) + 0.5) * step_y
-    inside_x = (x >= 0) & (x <= image.shape[1])
-    inside = ((y >= 0) & (y <= image.shape[0]))[:, None] & inside_x[None]
-    sampled = sample(image, y, x, (step_y, step_x))
-    return jnp.where(inside[:, :, None], sampled, jnp.asarray(fill, sampled.dtype))
+    inside_x = (x >= 0) & (x <= extent[1])
+    inside = ((y >= 0) & (y <= extent[0]))[:, None] & inside_x[None]
+    sampled = sample(image, y, x, (step_y, step_x), extent)
+    return jnp.where(inside[:, :, None], sampled, _fill_like(sampled, fill))
 
 
-# Each method takes positions in pixels from the image's upper left corner, and their distances.
-def _bilinear(image: Array, y: Array, x: Array, steps: tuple[Array, Array]) -> Array:
+def _extent(image: Array, extent: Array | None) -> Array:
+    """Returns the (height, width), i32[2], of an image without its padding."""
+    if extent is None:
+        return jnp.array(image.shape[:2], jnp.int32)
+    return check_array("extent", extent, (2,), "int")
+
+
+def _fill_like(image: Array, fill: float | tuple[float, ...]) -> Array:
+    """Returns the fill in an image's dtype: f[], or f[C] if there is one for each channel."""
+    count = np.size(fill)
+    if count > 1 and image.shape[-1] != count:
+        raise OptionError(
+            "fill",
+            f"fill has {count} numbers and the image {image.shape[-1]} channels: give one number "
+            "for each channel, or one for all",
+        )
+    return jnp.asarray(fill, image.dtype)
+
+
+# Each method takes positions in pixels from the image's upper left corner, their distances, and the
+# image's size without its padding.
+def _bilinear(image: Array, y: Array, x: Array, steps: tuple[Array, Array], extent: Array) -> Array:
     del steps
-    return _interpolate(image, y - 0.5, x - 0.5)
+    last_y, last_x = extent - 1
+    return _interpolate(image, jnp.clip(y - 0.5, 0, last_y), jnp.clip(x - 0.5, 0, last_x))
 
 
 @jax.custom_jvp
@@ -281,21 +332,27 @@ def _products(image: Array, along_y: Array, along_x: Array) -> Array:
     return product("xj,yjc->yxc", along_x, rows)
 
 
-def _antialiased(image: Array, y: Array, x: Array, steps: tuple[Array, Array]) -> Array:
-    def weights(place: Array, step: Array, count: int) -> Array:
-        distance = jnp.abs(place[:, None] - 0.5 - jnp.arange(count)[None])
-        triangle = jnp.maximum(1 - distance / jnp.maximum(step, 1), 0)
+def _antialiased(
+    image: Array, y: Array, x: Array, steps: tuple[Array, Array], extent: Array
+) -> Array:
+    def weights(place: Array, step: Array, count: int, last: Array) -> Array:
+        pixel = jnp.arange(count)[None]
+        distance = jnp.abs(place[:, None] - 0.5 - pixel)
+        triangle = jnp.maximum(1 - distance / jnp.maximum(step, 1), 0) * (pixel < last)
         total = triangle.sum(axis=1, keepdims=True)
         return triangle / jnp.where(total > 0, total, 1)  # 0 far outside the image
 
-    height, width, _ = image.shape
-    return _products(image, weights(y, steps[0], height), weights(x, steps[1], width))
+    along_y, along_x = (
+        weights(place, step, count, last)
+        for place, step, count, last in zip((y, x), steps, image.shape[:2], extent, strict=True)
+    )
+    return _products(image, along_y, along_x)
 
 
-def _nearest(image: Array, y: Array, x: Array, steps: tuple[Array, Array]) -> Array:
+def _nearest(image: Array, y: Array, x: Array, steps: tuple[Array, Array], extent: Array) -> Array:
     del steps
     for axis, place in ((1, x), (0, y)):
-        index = jnp.floor(place).astype(jnp.int32)
+        index = jnp.minimum(jnp.floor(place).astype(jnp.int32), extent[axis] - 1)
         image = jnp.take(image, index, axis=axis, mode="clip")
     return image
 
@@ -303,17 +360,17 @@ def _nearest(image: Array, y: Array, x: Array, steps: tuple[Array, Array]) -> Ar
 _METHODS = {"bilinear": _bilinear, "antialiased": _antialiased, "nearest": _nearest}
 
 
-def _at(image: Array, row: Array, column: Array) -> Array:
+def _at(image: Array, row: Array, column: Array, extent: Array) -> Array:
     """Returns pixels by row and column; indices beyond the border are clipped to it."""
-    height, width, _ = image.shape
-    return image[jnp.clip(row, 0, height - 1), jnp.clip(column, 0, width - 1)]
+    last_row, last_column = extent - 1
+    return image[jnp.clip(row, 0, last_row), jnp.clip(column, 0, last_column)]
 
 
-def _warp_nearest(image: Array, y: Array, x: Array) -> Array:
-    return _at(image, jnp.floor(y).astype(jnp.int32), jnp.floor(x).astype(jnp.int32))
+def _warp_nearest(image: Array, y: Array, x: Array, extent: Array) -> Array:
+    return _at(image, jnp.floor(y).astype(jnp.int32), jnp.floor(x).astype(jnp.int32), extent)
 
 
-def _warp_bilinear(image: Array, y: Array, x: Array) -> Array:
+def _warp_bilinear(image: Array, y: Array, x: Array, extent: Array) -> Array:
     y, x = y - 0.5, x - 0.5
     top, left = jnp.floor(y), jnp.floor(x)
     down, right = (y - top)[..., None], (x - left)[..., None]
@@ -321,7 +378,7 @@ def _warp_bilinear(image: Array, y: Array, x: Array) -> Array:
     image = image.astype(jnp.float32)
 
     def along_x(row: Array) -> Array:
-        a, b = _at(image, row, column), _at(image, row, column + 1)
+        a, b = _at(image, row, column, extent), _at(image, row, column + 1, extent)
         # Not (1 - right) a + right b: XLA may compute `right` twice, and round it up and down.
         return a + right * (b - a)
 

@@ -51,7 +51,10 @@ _CHOICES = {
 }
 """Key -> the key that chooses what uses it, and the choices that do."""
 
-_MOVES = tuple(f"augment.{name}" for name in ("mosaic", "jitter", "scale", "ratio", "translate"))
+_MOVES = tuple(
+    f"augment.{name}"
+    for name in ("mosaic", "jitter", "scale_jitter", "scale", "ratio", "translate")
+)
 _SWITCHES = {
     "reinit": ("init_from",),
     "init_prefix": ("init_from",),

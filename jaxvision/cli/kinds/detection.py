@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,15 @@ from jaxvision.cli.kinds.kind import (
     to_look_at,
 )
 from jaxvision.cli.options import option_paths, plain, read_group
-from jaxvision.core import InputError, Inputs, OptionError, check_range, close_names, under
+from jaxvision.core import (
+    InputError,
+    Inputs,
+    OptionError,
+    check_range,
+    close_names,
+    option_errors,
+    under,
+)
 from jaxvision.models.detection.yolov1 import YOLOS_V1
 from jaxvision.models.detection.yolov2 import YOLOS_V2
 from jaxvision.models.detection.yolov3 import YOLOS_V3
@@ -99,33 +107,65 @@ class DetectionAugment(GeometryAndColor):
     """Augmentation of detection.
 
     Attributes:
+      preset: all augmentations of a recipe: "hflip", "ssd", "ssdlite", "lsj" or "multiscale", which
+        belongs to data.sizes; "": the single options.
       mosaic: probability that four images are put together around a random centre.
       mixup: probability that two images are blended.
       mixup_alpha: of mixup's beta distribution.
       jitter: Darknet's crop: share of the side by which each border moves at most.
+      scale_jitter: large-scale jitter: least and largest factor, such as (0.1, 2.0); (): none.
+      zoom_out: SSD's zoom-out: probability that the image is shown on a larger canvas.
+      iou_crop: SSD's crop around some of the boxes.
+      distort: SSD's photometric distortion: probability of each of its changes.
       least_visible: share of a box that must be left for it to stay.
       least_side: pixels of its shorter side that must be left.
     """
 
+    preset: str = ""
     mosaic: float = 0.0
     mixup: float = 0.0
     mixup_alpha: float = 1.5
     jitter: float = 0.0
+    scale_jitter: tuple[float, ...] = ()
+    zoom_out: float = 0.0
+    iou_crop: bool = False
+    distort: float = 0.0
     least_visible: float = 0.25
     least_side: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("mosaic", "mixup"):
+        for name in ("mosaic", "mixup", "zoom_out", "distort"):
             check_range(name, getattr(self, name), least=0, most=1)
+        changed = [
+            field.name
+            for field in fields(self)
+            if field.name != "preset" and getattr(self, field.name) != field.default
+        ]
+        if self.preset and changed:
+            raise OptionError(
+                "preset",
+                f"preset is {self.preset!r}, which has all augmentations, but {changed[0]} is "
+                f"{getattr(self, changed[0])!r}: leave one of them out",
+            )
 
     def steps(self) -> tuple[Any, ...]:
         """The augmentations, in their order."""
+        if self.preset:
+            with option_errors("preset"):
+                return aug.detection_preset(self.preset)
         rule = {"least_visible": self.least_visible, "least_side": self.least_side}
+        zoom_out = None
+        if self.zoom_out:
+            zoom_out = aug.RandomZoomOut(self.zoom_out, fill=aug.MEAN_COLOR)
         return wanted_of(
+            (self.distort, partial(aug.RandomPhotometricDistort, probability=self.distort)),
             (self.mosaic, partial(aug.Mosaic, probability=self.mosaic, **rule)),
             (self.mixup, partial(aug.Mixup, probability=self.mixup, alpha=self.mixup_alpha)),
             (self.jitter, partial(aug.JitterCrop, jitter=self.jitter, **rule)),
+            (self.scale_jitter, partial(aug.ScaleJitter, self.scale_jitter, **rule)),
+            (self.zoom_out and not self.iou_crop, lambda: zoom_out),
+            (self.iou_crop, partial(aug.RandomIoUCrop, zoom_out=zoom_out)),
             self.move(**rule),
             self.mirror(),
             self.color(),
