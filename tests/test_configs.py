@@ -52,7 +52,10 @@ def test_the_configs_are_there():
         "imagenet_resnet50_bfloat16",
         "photos_dncnn",
         "photos_srcnn",
+        "scenes_fcos",
         "scenes_landmarks",
+        "scenes_retinanet",
+        "scenes_ssd",
         "scenes_unet",
         "scenes_yolov1_tiny",
         "scenes_yolov2_tiny",
@@ -61,6 +64,7 @@ def test_the_configs_are_there():
         "voc_yolov2",
         "voc_yolov3",
         "coco_yolov3",
+        "bccd_retinanet",
         "bccd_yolov2",
     }
 
