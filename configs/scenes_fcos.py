@@ -19,6 +19,7 @@ def get_config():
     config.model.backbone = {
         "name": "plain_darknet",
         "stages": (
+            (0, ((16, 3),)),
             (1, ((32, 3),)),
             (2, ((64, 3),)),
             (3, ((128, 3), (64, 1), (128, 3))),
@@ -46,7 +47,7 @@ def get_config():
     config.augment.value = 1.5
 
     config.optimizer.name = "adamw"
-    config.optimizer.learning_rate = 1e-2
+    config.optimizer.learning_rate = 2e-2
     config.optimizer.weight_decay = 0.05
     config.optimizer.schedule.name = "one_cycle"
     config.optimizer.schedule.warmup = 0.2

@@ -2,7 +2,9 @@
 
     python train.py --config=configs/scenes_ssd.py
 
-Not run in full yet: neither cost nor metric are known.
+Costs 620 seconds of processor time, compilation and evaluation included, which took 10 minutes on
+2 cores of an AMD EPYC that other programs used too (2026-12-02). Reached AP50 0.879, AP75 0.743 and
+AP 0.613 on the 500 test scenes, which show other digits on another photograph.
 """
 
 from jaxvision.cli.config import default_config
@@ -10,15 +12,16 @@ from jaxvision.cli.config import default_config
 
 def get_config():
     config = default_config("detection")
-    config.steps = 1500
+    config.steps = 1600
     config.batch_size = 16
-    config.eval_every = 1500
+    config.eval_every = 1600
     config.best.metric = "AP50"
 
     config.model.name = "ssd"
     config.model.backbone = {
         "name": "plain_darknet",
         "stages": (
+            (0, ((16, 3),)),
             (1, ((32, 3),)),
             (2, ((64, 3),)),
             (3, ((128, 3), (64, 1), (128, 3))),
