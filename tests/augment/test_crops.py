@@ -21,6 +21,7 @@ from tests.augment.test_detection import (
     painted,
     real_boxes,
 )
+from tests.marks import slow_but
 from tests.ops.parity import import_torchvision
 from tests.reference import augment as reference
 
@@ -69,6 +70,7 @@ def check_same_crops(ours, theirs):
     assert abs(areas.mean() - other_areas.mean()) < 4 * deviation
 
 
+@pytest.mark.slow
 def test_iou_crops_have_the_distribution_of_the_rule_one_after_the_other():
     check_same_crops(crops(), drawn_one_by_one())
 
@@ -102,7 +104,7 @@ PAINTED = {
 }
 
 
-@pytest.mark.parametrize("name", PAINTED)
+@pytest.mark.parametrize("name", slow_but(PAINTED, ["both", "jitter"]))
 def test_boxes_and_masks_move_with_what_is_in_them(name):
     example = painted(1).replace(keypoints=np.zeros((5, 1, 3), np.float32))
     image = np.zeros_like(example.image)
@@ -117,8 +119,8 @@ def test_boxes_and_masks_move_with_what_is_in_them(name):
         result = at(results, k)
         found += check_painted(result, atol=0.55)
         for label in real_boxes(result):
-            mask, channel = result.masks[label], result.image[..., label] > 127.5
-            assert channel[mask].mean() > 0.9 or mask.sum() < 20
+            # A corner's pixel may have a quarter of the colour.
+            assert (result.image[..., label][result.masks[label]] > 0.2499 * 255).all()
             x, y, visible = result.keypoints[label, 0]
             x1, y1, x2, y2 = result.boxes[label]
             if visible and name in ("crop", "both"):
@@ -157,6 +159,7 @@ def test_zoom_out_draws_the_side_and_the_place_uniformly():
         assert uniform_distance(share, 0, 1) < 1.95
 
 
+@pytest.mark.slow
 def test_a_zoom_before_the_crop_resamples_once():
     """Where the crop undoes the zoom, the image is what it was."""
     zoom = augment.RandomZoomOut(1.0, (2.0, 2.0))
@@ -191,6 +194,7 @@ def test_scale_jitter_scales_the_fit_of_the_image_without_padding():
     assert set(rows - np.floor(columns / 2)) <= {0, 1}
 
 
+@pytest.mark.slow
 def test_scale_jitter_crops_uniformly_what_is_too_large():
     results = jittered((20, 24), scale=(2.0, 2.0))  # 80 x 96: a quarter is left
     assert (results.extent == [HEIGHT, WIDTH]).all()
@@ -202,6 +206,7 @@ def test_scale_jitter_crops_uniformly_what_is_too_large():
     assert abs(np.corrcoef(left, top)[0, 1]) < 0.2
 
 
+@pytest.mark.slow
 def test_photometric_distortion_does_each_change_with_its_probability():
     """By four pixels: a grey one shows brightness, two greys contrast, colours all the rest."""
     image = np.float32([[[100] * 3, [140] * 3], [[120, 80, 100], [110, 120, 130]]])
@@ -232,6 +237,7 @@ def test_photometric_distortion_does_each_change_with_its_probability():
     assert (run(probability=0.0) == image).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [True, False])
 def test_photometric_distortion_changes_in_torchvisions_order(before):
     """All changes happen, with one factor each, against the reference."""
@@ -247,6 +253,7 @@ def test_photometric_distortion_changes_in_torchvisions_order(before):
     assert 8 < sum(hits) < 32
 
 
+@pytest.mark.slow
 def test_a_grey_image_is_distorted_in_brightness_and_contrast():
     image = np.arange(16, dtype=np.uint8).reshape(4, 4, 1)
     result = augment.RandomPhotometricDistort()(jax.random.key(0), example_of(image, []))
