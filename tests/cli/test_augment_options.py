@@ -11,7 +11,7 @@ from jaxvision.core import OptionError
 
 def test_a_preset_is_all_augmentations():
     assert DetectionAugment(preset="ssd").steps() == augment.detection_preset("ssd")
-    with pytest.raises(OptionError, match="^preset: unknown preset 'sd': did you mean 'ssd'"):
+    with pytest.raises(OptionError, match=r"^preset: unknown preset 'sd': did you mean 'ssd'"):
         DetectionAugment(preset="sd").steps()
     message = "preset is 'ssd', which has all augmentations, but flip is 0.5: leave one of them out"
     with pytest.raises(OptionError, match=f"^{re.escape(message)}$"):
