@@ -256,7 +256,7 @@ def test_labels_masks_boxes_and_points_move_as_one(name):
                     assert not place.any()
                     continue
                 start = example.corners[source] if row is None else example.joints[row, source, :2]
-                x, y = np.minimum(place.astype(int), SIDE - 1)
+                x, y = np.minimum(place.astype(int), result.extent[::-1] - 1)
                 from_x, from_y = start.astype(int)
                 if from_x >= 28 or from_y >= 24:  # in the padding, where no image has a point
                     continue
