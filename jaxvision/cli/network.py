@@ -26,7 +26,7 @@ from jaxvision.cli import arguments, setup
 from jaxvision.cli.code import Code
 from jaxvision.cli.config import default_config, find_config, load_config
 from jaxvision.cli.kinds.kind import build_model
-from jaxvision.cli.options import flag_errors
+from jaxvision.cli.options import flag_errors, option_paths, read_group
 from jaxvision.cli.pretrained import (
     Pretrained,
     check_prefix,

@@ -1,6 +1,7 @@
 """Inputs of several shapes: how images and annotations are placed, and how loaders group them."""
 
 import collections
+import itertools
 
 import jax
 import numpy as np
@@ -27,7 +28,7 @@ from jaxvision.ops.placement import to_input, to_original
 from jaxvision.tasks.building import prepare_of
 
 HERE = ReadOptions(threads=0)
-SIZES = [(20, 30), (30, 20), (24, 24), (20, 60), (60, 20), (20, 29), (40, 60)]
+SIZES = [(20, 30), (30, 20), (24, 24), (20, 60), (60, 20), (20, 26), (40, 60)]
 
 
 def inputs_of(shapes="buckets", shorter=32, **options):
@@ -36,7 +37,7 @@ def inputs_of(shapes="buckets", shorter=32, **options):
 
 
 class Pictures:
-    """Record i is an image of the size i % 7, full of i + 1; it says its size, and its label is i."""
+    """Record i is an image of the size i % 7, full of i + 1, with the label i."""
 
     class_names = ()
 
@@ -150,7 +151,7 @@ def test_evaluation_sees_every_record_once_by_shape(shapes, count):
     np.testing.assert_array_equal(labels, loader.order)
     assert [target["label"] for target in loader.targets()] == labels.tolist()
     found = [sized(batch)[1] for batch in batches]
-    assert all(a == b or a not in found[i + 1 :] for i, (a, b) in enumerate(zip(found, found[1:])))
+    assert len(list(itertools.groupby(found))) == len(set(found))
     for batch in batches:
         assert len(batch.mask) == (1 if shapes == "exact" else 4)
         for label in batch.label[batch.mask]:
@@ -169,7 +170,7 @@ def test_evaluation_sees_every_record_once_by_shape(shapes, count):
 @pytest.mark.parametrize("resampling", ["uint8", "float32"])
 @pytest.mark.parametrize("size", [None, (32, 40)])
 def test_annotations_move_with_their_image_and_padding_is_0(resampling, size):
-    inputs = inputs_of(resampling=resampling, mean=(0.2, 0.4, 0.6), std=(0.1, 0.2, 0.3))
+    inputs = inputs_of(resampling=resampling, mean=(0.21, 0.43, 0.63), std=(0.1, 0.2, 0.3))
     image = np.random.default_rng(0).integers(0, 256, (37, 23, 3), np.uint8)
     boxes, none = np.array([[1.0, 2, 20, 36.5]]), np.zeros(1, bool)
     record = {
