@@ -26,7 +26,7 @@ from jaxvision.cli import arguments, setup
 from jaxvision.cli.code import Code
 from jaxvision.cli.config import default_config, find_config, load_config
 from jaxvision.cli.kinds.kind import build_model
-from jaxvision.cli.options import flag_errors
+from jaxvision.cli.options import flag_errors, option_paths, read_group
 from jaxvision.cli.pretrained import (
     Pretrained,
     check_prefix,
@@ -380,6 +380,10 @@ def _input_shape(config: Any) -> tuple[int, int, int]:
     """(height, width, channels) of the input of a config's network."""
     grey = config.data.get("color", "rgb") != "rgb"
     channels = config.data.get("channels", 1 if grey else 3)
+    if config.data.get("resize") in ("shorter_side", "fit"):
+        options = read_group(setup.kind_of(config).groups["data"], config.data, "config.data")
+        with option_paths("config.data", size="image_size"):
+            return (*options.inputs().shape[:2], channels)
     return (config.data.image_size, config.data.image_size, channels)
 
 

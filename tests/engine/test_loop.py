@@ -79,7 +79,7 @@ def run_small(workdir, **changes):
 
 
 def without_progress(lines):
-    return [line for line in lines if not line.startswith("step ")]
+    return [line for line in lines if not line.startswith(("step ", "compiled "))]
 
 
 def read_lines(workdir):
