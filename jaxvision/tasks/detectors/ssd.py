@@ -123,7 +123,7 @@ def ssd(
     """
     chosen = _chosen(model, layout, scales, aspect_ratios)
     model = with_anchors(model, chosen.num_anchors)
-    maps = numbered_maps(model, ("cls_logits", "bbox_regression"))
+    maps = numbered_maps(model, ("cls_logits", "bbox_regression"), shape=("H", "W", "A", "K + 1"))
     check_count("aspect_ratios", chosen.aspect_ratios, len(maps))
     example_loss = checked_loss(loss, 6, {}, options)
 
