@@ -202,7 +202,7 @@ class DetectGroup:
     max_candidates: int | None = None
 
 
-def _decode_options(config: Any, constructor: Any) -> DetectOptions:
+def decode_options(config: Any, constructor: Any) -> DetectOptions:
     """The options of decoding: those of the detector, with those that the config sets."""
     parameter = inspect.signature(constructor).parameters.get("decode")
     default = getattr(parameter, "default", None)
@@ -279,7 +279,7 @@ def _detector(
                 f"config.detector.{key} is no option of {name}: {close_names(key, known)}; options "
                 "of its loss belong to config.loss",
             )
-    decode = _decode_options(config, constructor)
+    decode = decode_options(config, constructor)
     given: dict[str, Any] = {"num_classes": len(class_names), "decode": decode}
     if "model" in known:
         given["model"] = _model(config, class_names, code)
