@@ -61,6 +61,7 @@ from jaxvision.models.backbones.vit import VITS
 from jaxvision.models.backbones.xception import XCEPTIONS
 from jaxvision.models.backbones.zfnet import ZFNETS
 from jaxvision.models.compiling import compiler_options
+from jaxvision.models.detection.localizer import LOCALIZERS
 from jaxvision.models.detection.yolov1 import YOLOS_V1
 from jaxvision.models.detection.yolov2 import YOLOS_V2
 from jaxvision.models.detection.yolov3 import YOLOS_V3
@@ -124,7 +125,7 @@ CLASSIFIERS: dict[str, Callable[..., nn.Module]] = merge(
 )
 """Networks that return `logits` of an image, and the maps before them."""
 
-DETECTORS: dict[str, Callable[..., nn.Module]] = merge(YOLOS_V1, YOLOS_V2, YOLOS_V3)
+DETECTORS: dict[str, Callable[..., nn.Module]] = merge(LOCALIZERS, YOLOS_V1, YOLOS_V2, YOLOS_V3)
 """Networks that return the arguments of the losses of detectors."""
 
 RESTORERS: dict[str, Callable[..., nn.Module]] = merge(DNCNNS, ESPCNS, SRCNNS)

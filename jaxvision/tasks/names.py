@@ -17,6 +17,7 @@ from jaxvision.losses import (
     huber_loss,
     l1_loss,
     l2_loss,
+    localization_loss,
     smooth_l1_loss,
     softmax_focal_loss,
     yolov1_loss,
@@ -38,6 +39,7 @@ LOSSES = {
         "softmax_focal_loss": softmax_focal_loss,
     },
     "detection": {
+        "localization_loss": localization_loss,
         "yolov1_loss": yolov1_loss,
         "yolov2_loss": yolov2_loss,
         "yolov3_loss": yolov3_loss,

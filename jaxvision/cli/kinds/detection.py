@@ -25,6 +25,7 @@ from jaxvision.cli.kinds.kind import (
 )
 from jaxvision.cli.options import option_paths, plain, read_group
 from jaxvision.core import InputError, Inputs, OptionError, check_range, close_names, under
+from jaxvision.models.detection.localizer import LOCALIZERS
 from jaxvision.models.detection.yolov1 import YOLOS_V1
 from jaxvision.models.detection.yolov2 import YOLOS_V2
 from jaxvision.models.detection.yolov3 import YOLOS_V3
@@ -33,6 +34,7 @@ from jaxvision.tasks import DETECTORS, DetectOptions
 from jaxvision.tasks.names import LOSSES
 
 FAMILIES = {
+    **dict.fromkeys(LOCALIZERS, "localizer"),
     **dict.fromkeys(YOLOS_V1, "yolov1"),
     **dict.fromkeys(YOLOS_V2, "yolov2"),
     **dict.fromkeys(YOLOS_V3, "yolov3"),
@@ -45,7 +47,8 @@ class DetectionData(DataOptions):
     """The data of detection.
 
     Attributes:
-      source: "scenes" (embedded), "voc", "coco" or "yolo" (folders in these forms), or "tfds".
+      source: "scenes" or "single_scenes" (embedded; the latter have one object each), "voc", "coco"
+        or "yolo" (folders in these forms), or "tfds".
       class_names: of the labels, in their order; (): those of the data.
       drop_bad: leave out records with bad boxes or images, and count them.
       difficult: train on objects that are flagged as difficult too.
@@ -129,8 +132,8 @@ class DetectorOptions:
     """The detector; further keys of this group are options of it, such as best_box_only.
 
     Attributes:
-      name: "yolov1", "yolov2", "yolov3" or "file.py:function" of your own; empty: the one that
-        belongs to the model.
+      name: "localizer", "yolov1", "yolov2", "yolov3" or "file.py:function" of your own; empty: the
+        one that belongs to the model.
     """
 
     name: str = ""
@@ -352,6 +355,7 @@ DETECTION = Kind(
     defaults={"best.metric": "AP", "model.name": "yolov2", "loss.name": "", "anchors": ()},
     sources={
         "scenes": lambda options, split: data.Scenes(split, dir=options.dir),
+        "single_scenes": lambda options, split: data.Scenes(split, single=True, dir=options.dir),
         "voc": _form,
         "coco": _form,
         "yolo": _form,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from jaxvision.tasks.detectors.detector import Candidates, Detector
+from jaxvision.tasks.detectors.localizer import localizer, localizer_candidates
 from jaxvision.tasks.detectors.yolo import (
     yolo_candidates,
     yolov1,
@@ -14,6 +15,7 @@ from jaxvision.tasks.detectors.yolo import (
 )
 
 DETECTORS: dict[str, Callable[..., Detector]] = {
+    "localizer": localizer,
     "yolov1": yolov1,
     "yolov2": yolov2,
     "yolov3": yolov3,
@@ -24,6 +26,8 @@ __all__ = [
     "DETECTORS",
     "Candidates",
     "Detector",
+    "localizer",
+    "localizer_candidates",
     "yolo_candidates",
     "yolov1",
     "yolov1_candidates",
