@@ -23,7 +23,6 @@ def get_config():
             (3, ((128, 3), (64, 1), (128, 3), (64, 1), (128, 3))),
         ),
     }
-    config.model.grid = 12
 
     config.data.source = "single_scenes"
     config.data.validation_fraction = 0.05
