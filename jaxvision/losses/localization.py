@@ -1,5 +1,6 @@
 """The loss of classification with localisation: one class and one box for each image."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -74,6 +75,7 @@ def localization_loss(
     """
     of_box = lookup(BOX_LOSSES, box_loss, "box_loss")
     check_range("box_weight", box_weight, least=0)
+    check_range("beta", beta, more_than=0, less_than=math.inf)
     if box_loss == "smooth_l1":
         of_box = partial(of_box, beta=beta)
     box = check_array("box", box, (4,))

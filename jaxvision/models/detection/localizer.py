@@ -81,12 +81,12 @@ def _attended(x: Array, scores: Array) -> tuple[Array, Array]:
       f[B, C], and (x, y) in fractions of the map's width and height, f32[B, 2].
     """
     weights = nn.softmax(scores.reshape(len(x), -1)).reshape(scores.shape)
-    rows, columns = (
-        ((jnp.arange(side) + 0.5) / side).astype(scores.dtype) for side in x.shape[1:3]
+    rows, columns = ((jnp.arange(side) + 0.5) / side for side in x.shape[1:3])
+    means = (
+        weights * part for part in (x, columns.reshape(1, 1, -1, 1), rows.reshape(1, -1, 1, 1))
     )
-    row, column = (weights[..., 0] * rows[:, None]), (weights[..., 0] * columns)
-    place = jnp.stack([column.sum((1, 2)), row.sum((1, 2))], axis=-1)
-    return (weights * x).sum((1, 2)).astype(x.dtype), place
+    features, *place = (mean.sum((1, 2)) for mean in means)
+    return features.astype(x.dtype), jnp.concatenate(place, axis=-1)
 
 
 LOCALIZERS = {"localizer": Localizer}
