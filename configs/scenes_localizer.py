@@ -8,16 +8,15 @@ from jaxvision.cli.config import default_config
 
 def get_config():
     config = default_config("detection")
-    config.steps = 1600
+    config.steps = 3200
     config.batch_size = 16
-    config.eval_every = 800
+    config.eval_every = 1600
     config.best.metric = "mean_iou"
 
     config.model.name = "localizer"
     config.model.backbone = {
         "name": "plain_darknet",
         "stages": (
-            (0, ((16, 3),)),
             (1, ((32, 3),)),
             (2, ((64, 3),)),
             (3, ((128, 3), (64, 1), (128, 3), (64, 1), (128, 3))),
@@ -34,14 +33,12 @@ def get_config():
     config.augment.hue = 0.5  # the test scenes are on a photograph of other colours
     config.augment.saturation = 2.0
     config.augment.value = 1.5
-    config.augment.translate = 0.1
-    config.augment.scale = (0.85, 1.2)
 
     config.loss.box_loss = "giou"
-    config.loss.box_weight = 2.0
+    config.loss.box_weight = 1.0
 
     config.optimizer.name = "adamw"
-    config.optimizer.learning_rate = 1e-2
+    config.optimizer.learning_rate = 2e-2
     config.optimizer.weight_decay = 0.05
     config.optimizer.schedule.name = "one_cycle"
     config.optimizer.schedule.warmup = 0.2

@@ -74,7 +74,7 @@ def _draw_curves(tables: Tables, names: Sequence[str]) -> Any:
     # Imported late, because that takes a second; and without a display.
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.2 * len(CURVES), 5), layout="constrained")
+    figure = Figure(figsize=(5.2 * len(CURVES), 6), layout="constrained")
     for axes, percent in zip(figure.subplots(1, len(CURVES), sharey=True), CURVES, strict=True):
         mean, *curves = _with_mean(tables[f"precision{percent}"])
         few = len(names) <= _LEGEND
@@ -85,7 +85,8 @@ def _draw_curves(tables: Tables, names: Sequence[str]) -> Any:
         if not np.isnan(mean).any():
             label = f"mean {mean.mean():.3f}"
             axes.plot(RECALL_THRESHOLDS, mean, "k", linewidth=2, label=label)
-            axes.legend(title=f"AP{percent}", fontsize=8, loc="lower left")
+            below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.12), "ncols": 3}
+            axes.legend(title=f"AP{percent}", fontsize=8, **below)
         axes.set(xlabel="recall", title=f"IoU of at least {percent / 100}", xlim=(0, 1))
         axes.set(ylabel="precision", ylim=(0, 1.02))
     return figure
