@@ -32,8 +32,8 @@ of a detector
                          count whose score is at least config.data.confusion_score
 
 and, of a detector as of the other tasks, predictions_SPLIT.png, predictions beside the truth. The
-numbers of a classifier are accuracy, top5_accuracy if there are more than 5 classes, and ece, the expected
-calibration error: how far confidence and accuracy are apart, on average.
+numbers of a classifier are accuracy, top5_accuracy if there are more than 5 classes, and ece, the
+expected calibration error: how far confidence and accuracy are apart, on average.
 
 No code that a run names is imported. If its network, detector or decoding is your own code, give
 its file by --trust-code. Its loss, augmentation and optimizer are not needed. The last line on
