@@ -8,18 +8,18 @@ from jaxvision.cli.config import default_config
 
 def get_config():
     config = default_config("detection")
-    config.steps = 3200
+    config.steps = 8000
     config.batch_size = 16
-    config.eval_every = 1600
+    config.eval_every = 4000
     config.best.metric = "mean_iou"
 
     config.model.name = "localizer"
     config.model.backbone = {
         "name": "plain_darknet",
         "stages": (
-            (1, ((32, 3),)),
-            (2, ((64, 3),)),
-            (3, ((128, 3), (64, 1), (128, 3), (64, 1), (128, 3))),
+            (1, ((16, 3),)),
+            (2, ((32, 3),)),
+            (3, ((96, 3), (48, 1), (96, 3), (48, 1), (96, 3))),
         ),
     }
 
@@ -38,7 +38,7 @@ def get_config():
     config.loss.box_weight = 1.0
 
     config.optimizer.name = "adamw"
-    config.optimizer.learning_rate = 2e-2
+    config.optimizer.learning_rate = 1e-2
     config.optimizer.weight_decay = 0.05
     config.optimizer.schedule.name = "one_cycle"
     config.optimizer.schedule.warmup = 0.2

@@ -58,7 +58,7 @@ def test_by_hand(found, there, ignored, expected):
 
 def test_it_is_that_of_loops_and_its_diagonal_has_the_true_positives_of_coco():
     compared = 0
-    for seed in range(150):
+    for seed in range(60):
         rng = np.random.default_rng([7, seed])
         detections, objects, classes = hard_tables(rng)
         thresholds = {
@@ -84,7 +84,7 @@ def test_it_is_that_of_loops_and_its_diagonal_has_the_true_positives_of_coco():
         if (easy.area is None) or (easy.area <= 1e10).all():
             np.testing.assert_allclose(hits[totals > 0], (recall * totals)[totals > 0])
             compared += (totals > 0).sum()
-    assert compared > 100
+    assert compared > 50
 
 
 def test_a_wrong_label_or_threshold_is_an_error():

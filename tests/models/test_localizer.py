@@ -8,6 +8,7 @@ import pytest
 from jaxvision.core import InputError
 from jaxvision.models import create_model
 from jaxvision.models.detection.localizer import _attended
+from tests.marks import slow_but
 from tests.models.structure import size_of
 from tests.models.test_darknet import images_of
 from tests.models.variables import check_gradients, random_variables, shapes_of
@@ -32,7 +33,7 @@ def test_it_looks_at_the_cell_with_the_highest_score():
     np.testing.assert_allclose(place, [[3.5 / 4, 1.5 / 3], [0.5 / 4, 1 / 2]], rtol=1e-6)
 
 
-@pytest.mark.parametrize("attention", [True, False])
+@pytest.mark.parametrize("attention", slow_but([True, False], [True]))
 def test_every_parameter_learns_and_half_precision_gives_boxes_in_float32(attention):
     fields = {"num_classes": 3, "backbone": BACKBONE, "attention": attention, "norm": None}
     model, images = create_model("localizer", **fields), images_of(2, 16)

@@ -100,11 +100,8 @@ def test_a_description_gives_the_same_decoding():
     task = make(decode=DetectOptions(score_threshold=0.2), box_loss="giou", box_weight=3.0)
     parts = as_json(task)
     assert parts["loss"]["box_loss"] == "giou"
-    again = RESTORE["detection"](parts)
-    assert as_json(again)["decode"] == parts["decode"]
     assert parts["decode"]["detector"] == "localizer"
-    example = example_of([SMALL], [1])
-    assert again.metrics(MAPS, example)["mean_iou"] == (pytest.approx(1), 1)
+    assert as_json(RESTORE["detection"](parts))["decode"] == parts["decode"]
 
 
 def test_errors_name_the_option():
