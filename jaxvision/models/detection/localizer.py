@@ -19,9 +19,10 @@ class Localizer(nn.Module):
     """A backbone with two fully connected heads: the class of the image's object, and its box.
 
     The means of a map over the whole image hardly tell where the object is. With `attention`, the
-    features of both heads are means of the last map that are weighted by a softmax over its cells,
-    of a 1x1 convolution ("attention") divided by the square root of the map's channels; the mean of the cells' centres under the same weights is
-    where the network looks, and the box head gives the centre of the box relative to it.
+    features of both heads are means of the last map, weighted by a softmax over its cells, of a 1x1
+    convolution ("attention") divided by the square root of the map's channels. The mean of the
+    cells' centres under the same weights is where the network looks, and the box head gives the
+    centre of the box relative to it.
 
     Attributes:
       backbone: builds the module "backbone", whose last map "c{level}" is used.
