@@ -53,6 +53,7 @@ def test_the_configs_are_there():
         "photos_dncnn",
         "photos_srcnn",
         "scenes_landmarks",
+        "scenes_localizer",
         "scenes_unet",
         "scenes_yolov1_tiny",
         "scenes_yolov2_tiny",
