@@ -46,11 +46,9 @@ def theirs(name, images, sides):
     module = name.partition("_")[0].rstrip("0123456789")
     torch, detection = import_detection(module)
     torch.manual_seed(0)
-    if "ssd" not in name:
-        sides = dict(zip(("min_size", "max_size"), sides, strict=True))
-    network = getattr(detection, name)(
-        weights=None, weights_backbone=None, **(sides if "ssd" not in name else {})
-    )
+    limits = ("min_size", "max_size")
+    sides = {} if "ssd" in name else dict(zip(limits, sides, strict=True))
+    network = getattr(detection, name)(weights=None, weights_backbone=None, **sides)
     network.eval()
     norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     given = as_tensors(torch, images, torch.float32)
@@ -123,7 +121,7 @@ def wide_detections(task, variables, image):
     batch = ImageBatch(
         image=placed[None],
         mask=np.ones(1, bool),
-        extent=extent_in(task.inputs, size)[None],
+        extent=extent_in(task.inputs, placed, placement, size)[None],
         placement=np.float64(placement)[None],
         size=size[None],
     )

@@ -1,7 +1,6 @@
 """The localiser as a detector that finds exactly one object in each image."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,7 +13,6 @@ from jaxvision.core import (
     Terms,
     at_least_float32,
     check_array,
-    describe,
     extent_of,
 )
 from jaxvision.losses import localization_loss
@@ -22,10 +20,13 @@ from jaxvision.ops import box_area, box_convert, clip_boxes_to_image, elementwis
 from jaxvision.tasks.building import as_terms
 from jaxvision.tasks.decoding import DetectOptions, detect
 from jaxvision.tasks.detectors.detector import Candidates, Detector
-from jaxvision.tasks.detectors.yolo import _checked_loss, _maps_of
-from jaxvision.tasks.names import NAMES
+from jaxvision.tasks.detectors.parts import (
+    Loss,
+    checked_loss,
+    described_detector,
+    maps_named,
+)
 
-Loss = Callable[..., Terms]
 _HIT = 0.5  # IoU from which on a box counts as right
 
 
@@ -65,8 +66,8 @@ def localizer(
     Source: Sermanet et al. 2014 ("OverFeat"), section 4; Russakovsky et al. 2015 ("ImageNet large
       scale visual recognition challenge"), section 4.2.
     """
-    maps_of = _maps_of(model, ("logits", "box"))
-    example_loss = _checked_loss(loss, 5, {}, options)
+    maps_of = maps_named(model, ("logits", "box"))
+    example_loss = checked_loss(loss, 5, {}, options)
     one = dataclasses.replace(decode, max_detections=1)
 
     def total(outputs: Any, example: DetectionBatch, *, key: Array, step: Array) -> Terms:
@@ -95,20 +96,18 @@ def localizer(
         count = there.astype(jnp.float32)
         return {name: (jnp.where(there, x, 0.0), count) for name, x in of_image.items()}
 
-    of_loss = {"loss": describe(loss, NAMES)}
-    of_loss |= {key: describe(value, NAMES) for key, value in options.items()}
-    return Detector(
-        model=model,
-        loss=loss and total,
-        decode=found,
-        metrics=metrics,
+    detector = described_detector(
+        "localizer",
+        model,
+        loss and total,
+        found,
+        {"decode": decode},
+        loss_function=loss,
+        loss_options=options,
+        multiple_of=1,
         num_classes=maps_of["logits"].shape[-1],
-        origin={
-            "model": (model, describe(model, NAMES)),
-            "loss": (loss and total, of_loss if loss is not None else {}),
-            "decode": (found, {"detector": "localizer", "decode": describe(decode, NAMES)}),
-        },
     )
+    return dataclasses.replace(detector, metrics=metrics)
 
 
 def localizer_candidates(logits: Array, box: Array, sides: Array) -> Candidates:
