@@ -58,6 +58,7 @@ _MOVES = tuple(
 _SWITCHES = {
     "reinit": ("init_from",),
     "init_prefix": ("init_from",),
+    "init_key_map": ("init_from",),
     "head_warmup.only": ("head_warmup.steps",),
     "head_warmup.learning_rate": ("head_warmup.steps",),
     "data.method": ("data.resize",),
