@@ -98,7 +98,7 @@ SETTINGS = [
         "config.data.image_size is (99999999, 99999999): an image of it takes 39,999,999 GB",
     ),
     ("--config.data.image_size=28", "lenet5 takes 32x32 images, got 28x28: resize them"),
-    ("--config.data.resize=cubic", "config.data.resize is 'cubic': known: crop, letterbox,"),
+    ("--config.data.resize=cubic", "config.data.resize is 'cubic': known: crop, fit, letterbox,"),
     ("--config.data.method=cubic", "config.data.method is 'cubic': did you mean 'bicubic'?"),
     (
         "--config.data.shorter_side=40",
