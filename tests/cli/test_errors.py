@@ -102,7 +102,7 @@ SETTINGS = [
     ("--config.data.method=cubic", "config.data.method is 'cubic': did you mean 'bicubic'?"),
     (
         "--config.data.shorter_side=40",
-        "config.data.shorter_side is set: set resize to 'crop', or leave it out",
+        "config.data.shorter_side is set, but stretch does not use it: leave it out",
     ),
     ("--config.data.channels=3", "config.data.mean has 1 numbers for 3 channels: give one for"),
     ("--config.data.mean=(0.1,0.2)", "config.data.mean has 2 numbers for 1 channels: give one"),
