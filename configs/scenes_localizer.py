@@ -35,7 +35,7 @@ def get_config():
     config.augment.value = 1.5
 
     config.loss.box_loss = "giou"
-    config.loss.box_weight = 1.0
+    config.loss.box_weight = 3.0
 
     config.optimizer.name = "adamw"
     config.optimizer.learning_rate = 1e-2
