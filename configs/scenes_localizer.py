@@ -41,5 +41,5 @@ def get_config():
     config.optimizer.learning_rate = 1e-2
     config.optimizer.weight_decay = 0.05
     config.optimizer.schedule.name = "one_cycle"
-    config.optimizer.schedule.warmup = 0.2
+    config.optimizer.schedule.warmup = 0.05
     return config
