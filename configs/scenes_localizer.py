@@ -35,11 +35,11 @@ def get_config():
     config.augment.value = 1.5
 
     config.loss.box_loss = "giou"
-    config.loss.box_weight = 1.0
+    config.loss.box_weight = 3.0
 
     config.optimizer.name = "adamw"
     config.optimizer.learning_rate = 1e-2
     config.optimizer.weight_decay = 0.05
     config.optimizer.schedule.name = "one_cycle"
-    config.optimizer.schedule.warmup = 0.2
+    config.optimizer.schedule.warmup = 0.05
     return config

@@ -17,7 +17,6 @@ from jaxvision.features import compute_features, image_batches
 from jaxvision.predict import predict
 from jaxvision.tasks import segmentation
 from tests.engine.stream import InterruptedRunError
-from tests.marks import slow_but
 
 SIZES = [(20, 30), (30, 20), (24, 20), (20, 60), (60, 20), (20, 26), (40, 60), (20, 20)]
 HERE = ReadOptions(threads=0)
@@ -113,7 +112,8 @@ def test_a_run_on_mixed_shapes_compiles_each_once_and_resumes_to_the_bit(tmp_pat
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("shapes", slow_but(["buckets", "exact"], ["buckets"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("shapes", ["buckets", "exact"])
 def test_every_image_gets_its_own_prediction_measure_and_features(shapes):
     inputs = dataclasses.replace(INPUTS, shapes=shapes, size=None)
     task, source = task_of(inputs), Halves()

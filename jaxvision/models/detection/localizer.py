@@ -20,9 +20,8 @@ class Localizer(nn.Module):
 
     The means of a map over the whole image hardly tell where the object is. With `attention`, the
     features of both heads are means of the last map, weighted by a softmax over its cells, of a 1x1
-    convolution ("attention") divided by the square root of the map's channels. The mean of the
-    cells' centres under the same weights is where the network looks, and the box head gives the
-    centre of the box relative to it.
+    convolution ("attention"). The mean of the cells' centres under the same weights is where the
+    network looks, and the box head gives the centre of the box relative to it.
 
     Attributes:
       backbone: builds the module "backbone", whose last map "c{level}" is used.
@@ -54,8 +53,7 @@ class Localizer(nn.Module):
         if self.attention:
             x = _last_map(maps)
             scores = Conv(1, (1, 1), name="attention", **dtypes_of(self))(x)
-            # Divided as those of a transformer, or its first steps decide for one cell for good.
-            features, place = _attended(x, at_least_float32(scores) / x.shape[-1] ** 0.5)
+            features, place = _attended(x, at_least_float32(scores))
         logits = nn.Dense(self.num_classes, name="class_head", **dtypes_of(self))(features)
         box = at_least_float32(nn.Dense(4, name="box_head", **dtypes_of(self))(features))
         box = jnp.concatenate([place + box[:, :2], nn.sigmoid(box[:, 2:])], axis=-1)
