@@ -207,10 +207,14 @@ def _per_class_nms(
     flat, pairs = lax.top_k(by_class.reshape(-1), min(_FIRST_PAIRS, scores.size))
     allowed = _rank_in_class(pairs // count, num_classes) < max_per_class
     first = suppress(jnp.where(allowed, flat, -jnp.inf), pairs)
-    enough = first[1].all() | (flat[-1] == -jnp.inf) | (len(flat) == scores.size)
+    # Not flat[-1]: with a slice of its result, XLA's CPU compiler makes a full sort of top_k.
+    all_seen = (flat.min() == -jnp.inf) | (len(flat) == scores.size)
+    enough = first[1].all() | all_seen
 
     def all_pairs(state: tuple[Array, tuple[Array, Array]]) -> tuple[Array, tuple[Array, Array]]:
-        best, places = lax.top_k(by_class, min(max_per_class, count))
+        # It depends on the state, so that XLA cannot move it out of the loop and always compute it.
+        left = jnp.where(state[0], -jnp.inf, by_class)
+        best, places = lax.top_k(left, min(max_per_class, count))
         pairs = places + count * jnp.arange(num_classes, dtype=places.dtype)[:, None]
         return jnp.ones_like(state[0]), suppress(best.reshape(-1), pairs.reshape(-1))
 

@@ -370,6 +370,7 @@ def test_wrong_arguments_are_named():
         ops.multiclass_nms(BOXES, SCORES[:, None], max_candidates=0, **static)
 
 
+@pytest.mark.slow
 def test_the_best_of_each_class_equal_the_reference(monkeypatch):
     """With pairs enough at first, with too few of them, and both in one batch."""
     monkeypatch.setattr(suppression, "_FIRST_PAIRS", 24)
