@@ -1,5 +1,7 @@
 """RetinaNet, FCOS and SSD end to end: torchvision's weights give torchvision's detections."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -148,8 +150,7 @@ def check_detections(name, photographs, sides):
     (prediction,) = jaxvision.predict(task, variables, [image])
     compare_narrow(prediction.result, expected, first)
 
-    in_double_precision(torch, network)
-    with torch.no_grad():
+    with in_double_precision(torch, network), torch.no_grad():
         (expected,) = network(as_tensors(torch, [image], torch.float64))
     with jax.enable_x64(True):
         task = our_task(name, jnp.float64, sides)
@@ -163,6 +164,7 @@ def check_detections(name, photographs, sides):
     np.testing.assert_allclose(boxes[order], expected["boxes"][theirs_order], rtol=0, atol=1e-6)
 
 
+@contextlib.contextmanager
 def in_double_precision(torch, network):
     """What it computes in single precision whatever its parameters: sizes of default boxes, and
     the ratios by which boxes are scaled to the original image, which are left out here."""
@@ -172,6 +174,11 @@ def in_double_precision(torch, network):
     if hasattr(generator, "_wh_pairs"):
         count = len(generator.aspect_ratios)
         generator._wh_pairs = generator._generate_wh_pairs(count, dtype=torch.float64)
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def task_model(name, dtype):
