@@ -1,6 +1,6 @@
 """Trains one detector with cross entropy, with hard-negative mining and with the focal loss.
 
-  python benchmarks/claims/class_imbalance.py [--steps 1600] [--seeds 3] [--picture docs/imbalance.png]
+  python benchmarks/claims/class_imbalance.py [--steps 1600] [--seeds 3] [--picture FILE.png]
 
 First the arithmetic of the lectures: ten objects with a loss of 3 each beside 10,000 boxes of the
 background with a loss of 0.22 each. The table shows how much of the sum each of the three leaves to
