@@ -192,7 +192,7 @@ def test_a_wrong_name_names_the_close_one(name):
     assert str(error.value).startswith(f"no config {name!r}: did you mean 'digits_lenet5'")
 
 
-@pytest.mark.parametrize("name", ["", "configs", "xyzzy"])
+@pytest.mark.parametrize("name", ["", "kitchen", "xyzzy"])
 def test_a_name_like_no_other_lists_all(name):
     with pytest.raises(InputError) as error:
         find_config(name)

@@ -18,7 +18,13 @@ def own_detector(model, *, decode=None):
 def test_each_detector_has_its_own_defaults():
     config = default_config("detection")
     config.update(config.to_dict())  # as a saved one is read
-    defaults = {"fcos": FCOS_DECODE, "retinanet": RETINANET_DECODE, "ssd": SSD_DECODE}
+    one = DetectOptions(score_threshold=0.0)  # its only box is a detection
+    defaults = {
+        "localizer": one,
+        "fcos": FCOS_DECODE,
+        "retinanet": RETINANET_DECODE,
+        "ssd": SSD_DECODE,
+    }
     for name, constructor in DETECTORS.items():
         expected = defaults.get(name, DetectOptions())
         assert decode_options(config, constructor) == expected

@@ -68,7 +68,7 @@ def test_evaluating_a_detector_prints_numbers_and_a_table(detector, evaluated):
     assert result.keys() >= {"split", "AP", "AP50", "AP75", "mAP_VOC", "steps", "variables_digest"}
     assert 0 <= result["AP"] <= result["AP50"] <= 1
     table = [line.split() for line in err.splitlines()]
-    assert ["class", "objects", "AP", "AP50"] in table
+    assert ["class", "objects", "AP", "AP50", "AP75"] in table
     rows = {row[0]: row[1] for row in table if row}
     assert (rows["cat"], rows["dog"]) == ("2", "1")
     assert (detector.folder / "predictions_.._mine_train.png").stat().st_size > 1000
