@@ -52,8 +52,11 @@ def test_the_configs_are_there():
         "imagenet_resnet50_bfloat16",
         "photos_dncnn",
         "photos_srcnn",
+        "scenes_fcos",
         "scenes_landmarks",
         "scenes_localizer",
+        "scenes_retinanet",
+        "scenes_ssd",
         "scenes_unet",
         "scenes_yolov1_tiny",
         "scenes_yolov2_tiny",
@@ -68,6 +71,7 @@ def test_the_configs_are_there():
         "coco_ssd300",
         "coco_ssdlite320",
         "coco_yolov3",
+        "bccd_retinanet",
         "bccd_yolov2",
     }
 

@@ -41,6 +41,9 @@ def test_digits_lenet5_reaches_its_accuracy(tmp_path, record_property):
 
 FIGURES = {
     "scenes_yolov2_tiny": {"AP50": 0.92},
+    "scenes_retinanet": {"AP50": 0.90},
+    "scenes_fcos": {"AP50": 0.90},
+    "scenes_ssd": {"AP50": 0.85},
     "scenes_localizer": {"mean_iou": 0.75, "accuracy": 0.95},
     "scenes_unet": {"mean_iou": 0.70},
     "photos_dncnn": {"psnr": 31.0},
@@ -55,6 +58,32 @@ def test_a_config_reaches_its_figure(name, tmp_path, record_property):
         record_property(metric, round(result[metric], 4))
     for metric, least in FIGURES[name].items():
         assert result[metric] >= least, metric
+
+
+@pytest.mark.long
+def test_retinanet_overfits_photographs_of_blood(tmp_path, real_data, record_property):
+    folder = tmp_path / "bccd"
+    lists = folder / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    for name in ("JPEGImages", "Annotations"):
+        (folder / name).symlink_to(real_data / "bccd" / name)
+    names = (real_data / "bccd" / "ImageSets" / "Main" / "trainval.txt").read_text().split()
+    (lists / "trainval.txt").write_text("\n".join(names[:16]))
+    (lists / "test.txt").write_text("\n".join(names[:16]))
+    result = command(
+        "train.py",
+        "--config=bccd_retinanet",
+        f"--workdir={tmp_path / 'run'}",
+        f"--config.data.dir={folder}",
+        "--config.data.image_size=256",
+        "--config.detector.sizes=(14, 30, 62)",
+        "--config.steps=400",
+        "--config.eval_every=400",
+        "--config.batch_size=4",
+        *(f"--config.augment.{name}" for name in ("flip=0", "hue=0", "saturation=1", "value=1")),
+    )
+    record_property("AP50", round(result["AP50"], 4))
+    assert result["AP50"] > 0.95
 
 
 @pytest.mark.long

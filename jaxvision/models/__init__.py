@@ -155,9 +155,9 @@ def create_model(name: str, **fields: Any) -> nn.Module:
 
     Args:
       name: a key of `MODELS`, such as "lenet5".
-      **fields: fields of the module, such as `num_classes=10`. `norm` may be a key of `NORMS`.
-        `backbone` may be a key of `BACKBONES`, or a mapping with such a key as `name` and fields of
-        the backbone.
+      **fields: fields of the module, such as `num_classes=10`. `norm` and `head_norm` may
+        be keys of `NORMS`. `backbone` may be a key of `BACKBONES`, or a mapping with such a key as
+        `name` and fields of the backbone.
     Returns:
       a linen module: `__call__(images, *, train) -> dict[str, Array]`.
     Raises:
@@ -174,9 +174,10 @@ def _build(
     for field in fields:
         if field not in known:
             raise InputError(f"{name} has no field {field!r}: {close_names(field, known)}")
-    norm, backbone = fields.get("norm"), fields.get("backbone")
-    if isinstance(norm, str):
-        fields = {**fields, "norm": lookup(NORMS, norm, "norm")}
+    for field in ("norm", "head_norm"):
+        if isinstance(norm := fields.get(field), str):
+            fields = {**fields, field: lookup(NORMS, norm, field)}
+    backbone = fields.get("backbone")
     if isinstance(backbone, str):
         backbone = {"name": backbone}
     if isinstance(backbone, Mapping):

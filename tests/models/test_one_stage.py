@@ -158,6 +158,7 @@ def test_recomputed_blocks_give_the_same(name):
         ),
         ("retinanet", {"num_anchors": 0}, OptionError, "num_anchors is 0"),
         ("retinanet", {"p6_from": "p4"}, OptionError, "extra is 'p6p7_from_p4'"),
+        ("fcos", {"head_norm": "group"}, InputError, "unknown head_norm 'group': .*group_norm"),
         ("ssdlite", {"num_anchors": (6, 6)}, InputError, r"num_anchors is \(6, 6\): give 3"),
         (
             "ssd300_vgg16",
@@ -171,6 +172,15 @@ def test_what_does_not_fit_is_one_clear_line(name, fields, error, message):
     with pytest.raises(error, match=message) as raised:
         shapes_of(tiny(name, **fields), images_of(1))
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["retinanet", "fcos"])
+def test_a_pyramid_without_extra_maps_and_a_norm_by_its_name(name):
+    fields = {"levels": ("c2", "c4"), "p6_from": None, "head_norm": "batch_norm"}
+    maps, variables = shapes_of(tiny(name, **fields), images_of(1, 64, 96))
+    logits = {key: x.shape[1:3] for key, x in maps.items() if "logits" in key}
+    assert logits == {"cls_logits0": (16, 24), "cls_logits1": (4, 6)}
+    assert any("classification_head" in key for key in variables["batch_stats"])
 
 
 def test_weights_for_other_classes_say_what_to_do():

@@ -12,7 +12,7 @@ from jax import Array
 
 from jaxvision.layers import Norm, batch_norm, dtypes_of, frozen_batch_norm, group_norm
 from jaxvision.models.backbones.resnet import RESNETS
-from jaxvision.models.detection.parts import PRIOR_BIAS, TowerHead, pyramid_maps
+from jaxvision.models.detection.parts import PRIOR_BIAS, TowerHead, extra_maps, pyramid_maps
 
 
 class FCOS(nn.Module):
@@ -49,7 +49,7 @@ class FCOS(nn.Module):
     backbone: Callable[..., nn.Module] = RESNETS["resnet50"]
     levels: tuple[str, ...] = ("c3", "c4", "c5")
     features: int = 256
-    p6_from: str = "p5"
+    p6_from: str | None = "p5"
     depth: int = 4
     head_norm: Norm | None = group_norm
     num_classes: int = 91
@@ -70,7 +70,7 @@ class FCOS(nn.Module):
         )
         boxes = head([("bbox_reg", 4, 0.0), ("bbox_ctrness", 1, 0.0)], name="head_regression_head")
         outputs = {}
-        maps = pyramid_maps(self, images, train=train, extra=f"p6p7_from_{self.p6_from}")
+        maps = pyramid_maps(self, images, train=train, extra=extra_maps(self.p6_from))
         for number, x in enumerate(maps):
             of_boxes = boxes(x, train=train)
             outputs[f"cls_logits{number}"] = classes(x, train=train)["cls_logits"]

@@ -63,7 +63,7 @@ def _map_of(maps: Mapping[str, Array], level: str) -> Array:
     )
 
 
-def pyramid_maps(module: Any, images: Array, *, train: bool, extra: str) -> list[Array]:
+def pyramid_maps(module: Any, images: Array, *, train: bool, extra: str | None) -> list[Array]:
     """Computes the feature pyramid of a detector, with torchvision's names.
 
     Args:
@@ -77,6 +77,11 @@ def pyramid_maps(module: Any, images: Array, *, train: bool, extra: str) -> list
     maps = backbone_maps(module, images, train=train, name="backbone_body")
     fpn = FPN(module.features, extra=extra, name="backbone_fpn", **dtypes_of(module))
     return fpn(maps, train=train)
+
+
+def extra_maps(p6_from: str | None) -> str | None:
+    """The value of `extra` of `FPN` for the field `p6_from` of a detector."""
+    return p6_from and f"p6p7_from_{p6_from}"
 
 
 class TowerHead(nn.Module):

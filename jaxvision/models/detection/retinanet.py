@@ -13,7 +13,13 @@ from jax import Array
 from jaxvision.core import check_range
 from jaxvision.layers import Norm, batch_norm, dtypes_of, frozen_batch_norm, group_norm
 from jaxvision.models.backbones.resnet import RESNETS
-from jaxvision.models.detection.parts import PRIOR_BIAS, TowerHead, by_anchor, pyramid_maps
+from jaxvision.models.detection.parts import (
+    PRIOR_BIAS,
+    TowerHead,
+    by_anchor,
+    extra_maps,
+    pyramid_maps,
+)
 
 
 class RetinaNet(nn.Module):
@@ -34,7 +40,7 @@ class RetinaNet(nn.Module):
       levels: names of its maps that the pyramid starts from, from fine to coarse.
       features: channels of the pyramid and of the heads.
       p6_from: "p5" if the first of the two extra maps of the pyramid is computed from the last
-        output of the pyramid, "c5" if from the last of `levels`.
+        output of the pyramid, "c5" if from the last of `levels`; None: no extra maps.
       depth: number of convolutions of each head before its last one.
       head_norm: norm in the heads; None gives convolutions with a bias.
       num_classes: K classes. Torchvision's weights have 91, the first of which is the background,
@@ -45,7 +51,8 @@ class RetinaNet(nn.Module):
     Call:
       images f32[B, H, W, 3] -> for each map i of the pyramid, from fine to coarse,
       {"cls_logits{i}": [B, h, w, A, K], "bbox_regression{i}": [B, h, w, A, 4]}. With three levels
-      there are five maps; their sizes are an eighth, a 16th, ... of the image, rounded up.
+      and the extra maps there are five; their sizes are an eighth, a 16th, ... of the image,
+      rounded up.
 
     Raises:
       InputError: the backbone lacks a map of `levels`.
@@ -55,7 +62,7 @@ class RetinaNet(nn.Module):
     backbone: Callable[..., nn.Module] = RESNETS["resnet50"]
     levels: tuple[str, ...] = ("c3", "c4", "c5")
     features: int = 256
-    p6_from: str = "p5"
+    p6_from: str | None = "p5"
     depth: int = 4
     head_norm: Norm | None = None
     num_classes: int = 91
@@ -78,7 +85,7 @@ class RetinaNet(nn.Module):
         )
         boxes = head([("bbox_reg", self.num_anchors * 4, 0.0)], name="head_regression_head")
         outputs = {}
-        maps = pyramid_maps(self, images, train=train, extra=f"p6p7_from_{self.p6_from}")
+        maps = pyramid_maps(self, images, train=train, extra=extra_maps(self.p6_from))
         for number, x in enumerate(maps):
             logits = classes(x, train=train)["cls_logits"]
             deltas = boxes(x, train=train)["bbox_reg"]

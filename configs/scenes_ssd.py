@@ -1,0 +1,49 @@
+"""A small SSD on the embedded scenes: digits on photographs, 96x96.
+
+    python train.py --config=configs/scenes_ssd.py
+
+Not run in full yet: neither cost nor metric are known.
+"""
+
+from jaxvision.cli.config import default_config
+
+
+def get_config():
+    config = default_config("detection")
+    config.steps = 1500
+    config.batch_size = 16
+    config.eval_every = 1500
+    config.best.metric = "AP50"
+
+    config.model.name = "ssd"
+    config.model.backbone = {
+        "name": "plain_darknet",
+        "stages": (
+            (1, ((32, 3),)),
+            (2, ((64, 3),)),
+            (3, ((128, 3), (64, 1), (128, 3))),
+            (4, ((128, 3),)),
+        ),
+    }
+    config.model.levels = ("c3", "c4")
+    config.model.extras = ()
+    config.detector.scales = (14 / 96, 24 / 96, 34 / 96)  # the digits have 10 to 35 pixels
+    config.detector.aspect_ratios = ((1.4, 2.0), (1.4, 2.0))
+
+    config.data.source = "scenes"
+    config.data.validation_fraction = 0.05
+    config.data.image_size = 96
+    config.data.class_names = tuple("0123456789")
+    config.data.max_boxes = 8
+    config.data.cache = True
+
+    config.augment.hue = 0.5  # the test scenes are on a photograph of other colours
+    config.augment.saturation = 2.0
+    config.augment.value = 1.5
+
+    config.optimizer.name = "adamw"
+    config.optimizer.learning_rate = 2e-2
+    config.optimizer.weight_decay = 0.05
+    config.optimizer.schedule.name = "one_cycle"
+    config.optimizer.schedule.warmup = 0.2
+    return config
