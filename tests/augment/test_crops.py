@@ -75,6 +75,7 @@ def test_iou_crops_have_the_distribution_of_the_rule_one_after_the_other():
     check_same_crops(crops(), drawn_one_by_one())
 
 
+@pytest.mark.slow
 def test_iou_crops_keep_their_promises():
     crop, stays = crops(300, options=(0.3,))
     assert not stays[:, 2].any()
@@ -107,7 +108,7 @@ PAINTED = {
 }
 
 
-@pytest.mark.parametrize("name", slow_but(PAINTED, ["both", "jitter"]))
+@pytest.mark.parametrize("name", slow_but(PAINTED, ["jitter"]))
 def test_boxes_and_masks_move_with_what_is_in_them(name):
     example = painted(1).replace(keypoints=np.zeros((5, 1, 3), np.float32))
     image = np.zeros_like(example.image)
@@ -137,6 +138,7 @@ def test_boxes_and_masks_move_with_what_is_in_them(name):
     assert found > 30
 
 
+@pytest.mark.slow
 def test_an_image_without_boxes_is_kept_whole_by_the_crop_and_zoomed_as_the_others():
     nothing = painted(0, real=0).replace(box_mask=np.zeros(5, bool))
     result = over_keys(augment.RandomIoUCrop())(many_keys(8), nothing)
@@ -148,6 +150,7 @@ def test_an_image_without_boxes_is_kept_whole_by_the_crop_and_zoomed_as_the_othe
         augment.RandomIoUCrop()(jax.random.key(0), ImageBatch(empty.image, np.True_))
 
 
+@pytest.mark.slow
 def test_zoom_out_draws_the_side_and_the_place_uniformly():
     extent = jnp.array([300, 400])
     zoom = augment.RandomZoomOut(0.4)

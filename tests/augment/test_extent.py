@@ -48,7 +48,7 @@ def padded_and_cut(struct, extent):
     return example, example.replace(**bare)
 
 
-@pytest.mark.parametrize("name", slow_but(GEOMETRIC, ["RandomFlip", "JitterCrop"]))
+@pytest.mark.parametrize("name", slow_but(GEOMETRIC, ["RandomFlip"]))
 def test_an_augmentation_treats_a_padded_image_as_the_image_without_padding(name):
     extent = (24, 24) if name == "Symmetry" else (24, 28)
     augmentation = GEOMETRIC[name]
@@ -70,6 +70,7 @@ def test_an_augmentation_treats_a_padded_image_as_the_image_without_padding(name
     assert (result.extent == extent).all()
 
 
+@pytest.mark.slow
 def test_a_mosaic_of_padded_images_shows_their_parts_without_padding():
     """The padding is 255 here; each image has its own value, and its box is all of it."""
     rows = {"crowd": np.zeros(2, bool), "difficult": np.zeros(2, bool), "mask": np.True_}
@@ -101,6 +102,7 @@ def test_a_mosaic_of_padded_images_shows_their_parts_without_padding():
             assert (image == 10 * (label + 1)).sum() == (y2 - y1) * (x2 - x1)
 
 
+@pytest.mark.slow
 def test_blends_take_the_padding_of_one_image_for_grey():
     image = np.full((4, 4, 1), 200, np.uint8)
     given = {"image": image, "label": np.int32(0), "weight": np.float32(1), "mask": np.True_}
