@@ -1,6 +1,7 @@
 """Measures prediction from uint8 images to padded detections, and the cost of suppression in it.
 
   python benchmarks/detect.py [--models yolov2_tiny yolov2 yolov3] [--size 416] [--batches 1 8]
+  python benchmarks/detect.py --torchvision
 
 Weights and images are random. The work of suppression depends on how many scores are above the
 threshold. So the threshold is chosen such that the number of pairs of a box and a class in an image
@@ -8,17 +9,25 @@ is that in the column "pairs": some tens for finding objects (a score of 0.3), t
 precision (0.005), of which the best 1,000 are used. The share is 1 - t / T, with T the time of the
 whole function and t that without suppression, measured alternately. "alone" is the time of
 suppression as a separate function, which reads its candidates from memory.
+
+--torchvision compares one photograph's detection with torchvision's networks, at the sizes of its
+published weights: "whole / convolutions" is our time from normalised images to detections, divided
+by the time of torchvision's backbone and heads alone, without its post-processing. The share is
+that of our post-processing (decoding and suppression) in the whole.
 """
 
 import argparse
+import dataclasses
+import inspect
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from timing import machine, median_ms
 
+from jaxvision.core import ImageBatch
 from jaxvision.models import create_model
-from jaxvision.tasks import DetectOptions, detect
+from jaxvision.tasks import DetectOptions, detect, detectors
 from jaxvision.tasks.detectors import yolov2_candidates, yolov3_candidates
 
 ANCHORS = np.float32([[42, 55], [102, 128], [162, 259], [303, 155], [360, 320]])
@@ -76,6 +85,75 @@ def measure(name, size, batch, pairs, rounds):
     )
 
 
+# Height and width of a padded photograph.
+ONE_STAGE = {
+    "retinanet_resnet50_fpn": (800, 1088),
+    "ssd300_vgg16": (300, 300),
+    "ssdlite320_mobilenet_v3_large": (320, 320),
+}
+
+
+def compare(name, size, pairs, rounds):
+    """Measures milliseconds of our whole, of ours without decoding, and of torchvision's maps."""
+    import torch
+    from torchvision.models import detection
+
+    family = getattr(detectors, "retinanet" if "retinanet" in name else "ssd")
+    model, images = create_model(name), jnp.zeros((1, *size, 3))
+    variables = jax.jit(lambda: model.init(jax.random.key(0), images, train=False))()
+    images = jax.random.normal(jax.random.key(1), images.shape)
+
+    def maps_of(variables, images):
+        return model.apply(variables, images, train=False)
+
+    def scores_of(maps):
+        logits = [x for key, x in maps.items() if key.startswith("cls_logits")]
+        rows = jnp.concatenate([x.reshape(-1, x.shape[-1]) for x in logits])
+        return jax.nn.sigmoid(rows) if "retinanet" in name else jax.nn.softmax(rows)[:, 1:]
+
+    ranked = np.sort(np.asarray(jax.jit(lambda v, x: scores_of(maps_of(v, x)))(variables, images)))
+    threshold = float(np.sort(ranked.ravel())[-pairs])
+    default = inspect.signature(family).parameters["decode"].default
+    options = dataclasses.replace(default, score_threshold=threshold)
+    decode = family(model, loss=None, decode=options).decode
+    extent = jnp.array([size], jnp.int32)
+
+    def whole(variables, images):
+        batch = ImageBatch(image=images, mask=jnp.ones(1, bool), extent=extent)
+        return jax.vmap(decode)(maps_of(variables, images), batch)
+
+    build = getattr(detection, name)
+    network = build(weights=None, weights_backbone=None).eval()
+    given = torch.from_numpy(np.array(images).transpose(0, 3, 1, 2).copy())
+
+    def theirs():
+        with torch.no_grad():
+            maps = network.backbone(given)
+            network.head(list(maps.values()))
+
+    both, without = jax.jit(whole), jax.jit(maps_of)
+    return median_ms(
+        {
+            "whole": lambda: jax.block_until_ready(both(variables, images)),
+            "without": lambda: jax.block_until_ready(without(variables, images)),
+            "theirs": theirs,
+        },
+        rounds=rounds,
+    )
+
+
+def versus_torchvision(rounds, pairs):
+    print("network                         ms, ours   whole / convolutions   share of the rest")
+    for name, size in ONE_STAGE.items():
+        ms = compare(name, size, pairs, rounds)
+        rest = 1 - ms["without"] / ms["whole"]
+        print(
+            f"{name:<30} {ms['whole']:>9.1f} {ms['whole'] / ms['theirs']:>22.2f} {rest:>19.1%}",
+            flush=True,
+        )
+    print(f"{pairs} pairs of a box and a class above the threshold, {rounds} rounds; {machine()}")
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -85,7 +163,11 @@ def main():
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--pairs", type=int, nargs="+", default=[50, 5000])
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--torchvision", action="store_true", help="compare with torchvision")
     options = parser.parse_args()
+    if options.torchvision:
+        versus_torchvision(options.rounds, max(options.pairs))
+        return
     print("model         batch   pairs   images/s   ms an image   share of suppression   alone ms")
     for name in options.models:
         for batch in options.batches:

@@ -27,6 +27,8 @@ SMALLEST = {
 }
 SHARED = {"timing.py", "versus_torch.py"}
 OF_WEIGHTS = {"transfer.py"}
+# Trains detectors on the embedded scenes, for half an hour and more.
+OF_DETECTORS = {"class_imbalance.py"}
 # Of those on images of CIFAR-10.
 EXPERIMENTS = {
     "batch_norm.py": ["--model=plain20", "--steps=2"],
@@ -52,7 +54,7 @@ def test_every_benchmark_is_in_the_list():
 
 def test_every_experiment_is_in_the_list():
     found = {path.name for path in (BENCHMARKS / "claims").glob("*.py")}
-    assert found == {*EXPERIMENTS, "training.py"}
+    assert found == {*EXPERIMENTS, *OF_DETECTORS, "training.py"}
 
 
 # The others differ in what they measure alone; each starts a process and compiles for long.

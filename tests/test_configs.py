@@ -54,6 +54,7 @@ def test_the_configs_are_there():
         "photos_srcnn",
         "scenes_fcos",
         "scenes_landmarks",
+        "scenes_localizer",
         "scenes_retinanet",
         "scenes_ssd",
         "scenes_unet",
@@ -61,8 +62,14 @@ def test_the_configs_are_there():
         "scenes_yolov2_tiny",
         "scenes_yolov3_tiny",
         "voc_fcn8s",
+        "voc_ssd300",
         "voc_yolov2",
         "voc_yolov3",
+        "coco_fcos",
+        "coco_retinanet",
+        "coco_retinanet_v2",
+        "coco_ssd300",
+        "coco_ssdlite320",
         "coco_yolov3",
         "bccd_retinanet",
         "bccd_yolov2",
@@ -189,7 +196,7 @@ def test_a_wrong_name_names_the_close_one(name):
     assert str(error.value).startswith(f"no config {name!r}: did you mean 'digits_lenet5'")
 
 
-@pytest.mark.parametrize("name", ["", "configs", "xyzzy"])
+@pytest.mark.parametrize("name", ["", "kitchen", "xyzzy"])
 def test_a_name_like_no_other_lists_all(name):
     with pytest.raises(InputError) as error:
         find_config(name)

@@ -183,17 +183,19 @@ class RandomIoUCrop(Geometric):
         share = jax.random.uniform(
             side_key, (*shape, 2), minval=self.scale[0], maxval=self.scale[1]
         )
-        sides = jnp.maximum(jnp.floor(size * share), 1)
-        corner = jnp.floor((size - sides) * jax.random.uniform(place_key, (*shape, 2)))
+        sides = jnp.maximum(jnp.floor(size[None, None] * share), 1)
+        corner = jnp.floor((size[None, None] - sides) * jax.random.uniform(place_key, (*shape, 2)))
         crops = jnp.concatenate([corner, corner + sides], axis=-1)
         ratio = sides[..., 0] / sides[..., 1]
         iou = box_iou(crops.reshape(-1, 4), boxes).reshape(*shape, -1)
-        iou = jnp.where(_centres_inside(boxes, crops) & real, iou, -1).max(axis=-1, initial=-1)
+        iou = jnp.where(_centres_inside(boxes, crops) & real[None, None], iou, -1).max(
+            axis=-1, initial=-1
+        )
         fits = (ratio >= self.ratio[0]) & (ratio <= self.ratio[1])
         fits &= (iou >= least) & (iou >= 0)
         whole = jnp.concatenate([jnp.zeros(2), size])
         keep = jnp.broadcast_to(least >= 1, shape)
-        crops = jnp.where(keep[..., None], whole, crops).reshape(-1, 4)
+        crops = jnp.where(keep[..., None], whole[None, None], crops).reshape(-1, 4)
         fits = (fits | keep).reshape(-1)
         keeps_whole = keep.reshape(-1) | ~fits.any()
         first = jnp.argmax(fits)
@@ -254,5 +256,6 @@ class ScaleJitter(Geometric):
 def _centres_inside(boxes: Array, windows: Array) -> Array:
     """Tells which boxes [N, 4] have their centre inside which windows [..., 4]: bool[..., N]."""
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    centre = centre.reshape(*(1,) * (windows.ndim - 1), -1, 2)
     windows = windows[..., None, :]
     return ((centre > windows[..., :2]) & (centre < windows[..., 2:])).all(axis=-1)

@@ -136,8 +136,9 @@ def _of_config(values: flags.FlagValues, name: str) -> tuple[int, np.ndarray]:
     config = values.config
     data = config.data
     lookup(dict.fromkeys(_WHOLE), data.resize, "config.data.resize")
+    options = read_group(DetectionData, data, "config.data")
     with option_paths("config.data", size="image_size"):
-        inputs = read_group(DetectionData, data, "config.data").inputs()
+        inputs = options.inputs()
     records = setup.open_data(config).open("train")
     shapes = []
     for index in progress_bar(range(len(records)), "reading records", visible=True):

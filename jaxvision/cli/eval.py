@@ -12,7 +12,7 @@ parties, and --config.model.KEY and --config.data.KEY say which fields the model
 are prepared.
 
 It prints the table of the classes, or what its task has instead, and writes into the folder of the
-run, or that of --out (for classifiers, SPLIT stands for the split):
+run, or that of --out, where SPLIT stands for the split, of a classifier
 
   classes_SPLIT.csv      images, precision, recall and F1 score of each class
   confusions_SPLIT.csv   how often each class was taken for each; drawn in confusions_SPLIT.png, of
@@ -22,9 +22,18 @@ run, or that of --out (for classifiers, SPLIT stands for the split):
   mistakes_SPLIT.csv     all mistakes, the most confident one first, and mistakes_SPLIT.png, the
                          first of them
 
-Other tasks get predictions_SPLIT.png, predictions beside the truth. The numbers of a classifier are
-accuracy, top5_accuracy if there are more than 5 classes, and ece, the expected calibration error:
-how far confidence and accuracy are apart, on average.
+of a detector
+
+  classes_SPLIT.csv      objects and average precision of each class
+  precision_recall_SPLIT.csv  the precision at 101 recalls, at an IoU of 0.5 and of 0.75, of each
+                         class and the mean; drawn in precision_recall_SPLIT.png
+  confusions_SPLIT.csv   how often each class was found for each, with the background: missed
+                         objects and false detections; drawn in confusions_SPLIT.png. Detections
+                         count whose score is at least config.data.confusion_score
+
+and, of a detector as of the other tasks, predictions_SPLIT.png, predictions beside the truth. The
+numbers of a classifier are accuracy, top5_accuracy if there are more than 5 classes, and ece, the
+expected calibration error: how far confidence and accuracy are apart, on average.
 
 No code that a run names is imported. If its network, detector or decoding is your own code, give
 its file by --trust-code. Its loss, augmentation and optimizer are not needed. The last line on

@@ -26,17 +26,18 @@ from jaxvision.cli import arguments, setup
 from jaxvision.cli.code import Code
 from jaxvision.cli.config import default_config, find_config, load_config
 from jaxvision.cli.kinds.kind import build_model
-from jaxvision.cli.options import flag_errors
+from jaxvision.cli.options import flag_errors, option_paths, read_group
 from jaxvision.cli.pretrained import (
     Pretrained,
     check_prefix,
+    key_map_of,
     pretrained_variables,
     read_pretrained,
 )
 from jaxvision.core import InputError, Task, listed, lookup
 from jaxvision.data.sources.source import lines_of
 from jaxvision.engine import log
-from jaxvision.interop import KeyRules, class_count, from_state_dict, load_weights
+from jaxvision.interop import class_count, from_state_dict, load_weights
 from jaxvision.models import (
     CLASSIFIERS,
     DETECTORS,
@@ -259,32 +260,23 @@ def _read_weights(values: flags.FlagValues) -> _Renamed:
     config = values.config
     prefix = values.prefix or config.init_prefix
     weights = read_pretrained(values.weights or config.init_from)
-    with flag_errors(init_prefix="prefix"):
+    with flag_errors(init_prefix="prefix", init_key_map="key-map"):
         check_prefix(prefix, weights)
-    key_map = _key_rules(values.key_map, weights.state_dict, prefix)
+        rules = _pairs(values.key_map) or config.init_key_map
+        key_map = key_map_of(rules, weights, prefix)
     return _Renamed(weights, {"prefix": prefix, "key_map": key_map})
 
 
-def _key_rules(
-    rules: Sequence[str], state_dict: Mapping[str, np.ndarray], prefix: str
-) -> KeyRules | None:
-    """The rules of --key-map; None if there are none.
+def _pairs(rules: Sequence[str]) -> list[tuple[str, str]]:
+    """The rules of --key-map.
 
     Raises:
-      InputError: one is not of the form old=new, or finds nothing in the keys.
+      InputError: one is not of the form old=new.
     """
     for rule in rules:
         if "=" not in rule:
             raise InputError(f"--key-map has {rule!r}: give rules of the form old=new, with commas")
-    key_map = KeyRules([tuple(rule.split("=", 1)) for rule in rules])
-    for key in state_dict:
-        key_map(key.removeprefix(prefix))
-    if key_map.unused:
-        shown = ", ".join(f"{old}={new}" for old, new in key_map.unused)
-        raise InputError(
-            f"--key-map: no key of the weights fits {shown}: correct it or leave it out"
-        )
-    return key_map if rules else None
+    return [tuple(rule.split("=", 1)) for rule in rules]
 
 
 def read_names(file: str) -> tuple[str, ...]:
@@ -380,6 +372,10 @@ def _input_shape(config: Any) -> tuple[int, int, int]:
     """(height, width, channels) of the input of a config's network."""
     grey = config.data.get("color", "rgb") != "rgb"
     channels = config.data.get("channels", 1 if grey else 3)
+    if config.data.get("resize") in ("shorter_side", "fit"):
+        options = read_group(setup.kind_of(config).groups["data"], config.data, "config.data")
+        with option_paths("config.data", size="image_size"):
+            return (*options.inputs().shape[:2], channels)
     return (config.data.image_size, config.data.image_size, channels)
 
 

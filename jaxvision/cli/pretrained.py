@@ -71,6 +71,30 @@ def check_prefix(prefix: str, weights: Pretrained) -> None:
         )
 
 
+def key_map_of(
+    rules: Sequence[tuple[str, str]], weights: Pretrained, prefix: str
+) -> KeyRules | None:
+    """Rules that rename the keys of weights; None if there are none.
+
+    Args:
+      rules: (old, new) pairs, see `KeyRules`.
+      weights: whose keys they are for.
+      prefix: taken off the keys before.
+    Raises:
+      OptionError: a rule finds nothing in the keys.
+    """
+    key_map = KeyRules(rules)
+    for key in weights.state_dict:
+        key_map(key.removeprefix(prefix))
+    if key_map.unused:
+        shown = ", ".join(f"{old}={new}" for old, new in key_map.unused)
+        raise OptionError(
+            "init_key_map",
+            f"init_key_map: no key of the weights fits {shown}: correct it or leave it out",
+        )
+    return key_map if rules else None
+
+
 def _path(origin: str) -> pathlib.Path:
     """Where weights are; those of the hub are downloaded."""
     if origin.startswith(_HUB):

@@ -1,5 +1,6 @@
 """The options of a run that all kinds of tasks share."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxvision.core import check_range
@@ -16,6 +17,8 @@ class RunOptions:
       init_from: fine-tune: pretrained weights to start from: a run's folder, a folder of `jaxvision
         convert`, or a file in torch's layout.
       init_prefix: taken off the keys of such a file where they have it, such as "module."
+      init_key_map: renames the keys of such a file, as (("encoder.stem", "conv1"), ("head", "")): *
+        stands for any part of a key, an empty name ignores what it finds.
       reinit: patterns of variables that start at random all the same, as in freeze: ("fc",)
       freeze: patterns of parameters that are not trained, as ("conv1", "layer[12]*"): * and ? stand
         for any characters, and the beginning of a name up to a / is enough.
@@ -34,6 +37,7 @@ class RunOptions:
     batch_size: int = 64
     init_from: str | None = None
     init_prefix: str = ""
+    init_key_map: Sequence[tuple[str, str]] = ()
     reinit: tuple[str, ...] = ()
     freeze: tuple[str, ...] = ()
     freeze_statistics: tuple[str, ...] = ()

@@ -168,7 +168,7 @@ def _read_options(config: Any) -> ReadOptions:
         return ReadOptions(threads=config.data.threads, workers=config.data.workers)
 
 
-_OF_DATA = {name: f"data.{name}" for name in ("class_names", "max_boxes", "num_classes")}
+_OF_DATA = {name: f"data.{name}" for name in ("class_names", "max_boxes", "num_classes", "shapes")}
 """Option of a transform that a loader checks -> its key in a config."""
 
 

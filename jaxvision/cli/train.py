@@ -26,11 +26,11 @@ from jaxvision.cli import arguments, setup
 from jaxvision.cli.config import check_complete, default_config, find_config
 from jaxvision.cli.optimizers import phases_of_config
 from jaxvision.cli.options import option_paths, read_group
-from jaxvision.cli.pretrained import pretrained_variables, read_pretrained
+from jaxvision.cli.pretrained import key_map_of, pretrained_variables, read_pretrained
 from jaxvision.cli.report import report
 from jaxvision.cli.run_options import BestOptions, RunOptions
 from jaxvision.cli.unused import check_used
-from jaxvision.core import Task
+from jaxvision.core import Task, under
 from jaxvision.engine import (
     CHECKPOINTS,
     Best,
@@ -149,11 +149,15 @@ def _pretrained(task: Task, options: RunOptions, workdir: pathlib.Path, log_line
         return None
     if has_checkpoints(workdir / CHECKPOINTS):
         return None
+    weights = read_pretrained(options.init_from)
+    with under("config"):
+        key_map = key_map_of(options.init_key_map, weights, options.init_prefix)
     return pretrained_variables(
         task,
-        read_pretrained(options.init_from),
+        weights,
         variables=init_state(task, optax.identity(), options.seed).variables,
         prefix=options.init_prefix,
+        key_map=key_map,
         reinit=options.reinit,
         freeze=options.freeze,
         log=log_line,

@@ -12,9 +12,12 @@ from jaxvision.cli.optimizers import OPTIMIZERS, SCHEDULES
 from jaxvision.core import OptionError
 from jaxvision.core.inputs import RESIZE
 
+EMBEDDED = ("digits", "scenes", "single_scenes")
+"""Sources that come with the library. They are prepared in the folder of TFDS."""
+
 _OF_FOLDERS = ("folder", "npz", "voc", "coco", "yolo", "tfds")
 SOURCES = {
-    "dir": (*_OF_FOLDERS, "idx", "digits", "scenes"),
+    "dir": (*_OF_FOLDERS, "idx", *EMBEDDED),
     "name": ("tfds",),
     "train_split": _OF_FOLDERS,
     "test_split": _OF_FOLDERS,
@@ -25,9 +28,6 @@ SOURCES = {
     "binary": ("folder", "voc", "tfds"),
 }
 """Key of the data that only some sources read -> those sources."""
-
-EMBEDDED = ("digits", "scenes")
-"""Sources that come with the library. They are prepared in the folder of TFDS."""
 
 _CHOICES = {
     **{f"data.{key}": ("data.source", sources) for key, sources in SOURCES.items()},
@@ -58,6 +58,7 @@ _MOVES = tuple(
 _SWITCHES = {
     "reinit": ("init_from",),
     "init_prefix": ("init_from",),
+    "init_key_map": ("init_from",),
     "head_warmup.only": ("head_warmup.steps",),
     "head_warmup.learning_rate": ("head_warmup.steps",),
     "data.method": ("data.resize",),

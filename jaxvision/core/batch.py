@@ -83,8 +83,8 @@ class ClassificationBatch:
       partners: P further examples for each example ([B, P, ...]), for augmentations that combine
         several examples, or None.
       extent: i32[B, 2], (height, width) of the image without the padding at its bottom and right,
-        in pixels of the network's input; None: the whole image. After a geometric augmentation it
-        is the smallest such part that contains everything that is left of the image.
+        in pixels of the network's input; None: the whole image. Geometric augmentations take it for
+        the whole image: their results have no content beyond their extent.
     """
 
     image: Array = annotation("image")

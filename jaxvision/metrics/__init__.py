@@ -17,6 +17,7 @@ from jaxvision.metrics.classification import (
     top_k_accuracy,
 )
 from jaxvision.metrics.coco import CocoResult, coco_average_precision
+from jaxvision.metrics.detection_confusions import matched_classes
 from jaxvision.metrics.detection_tables import DetectionAccumulator, DetectionTable, ObjectTable
 from jaxvision.metrics.landmarks import normalized_landmark_error
 from jaxvision.metrics.restoration import psnr, ssim
@@ -45,6 +46,7 @@ __all__ = [
     "confusion_matrix",
     "count_confusions",
     "dice_score",
+    "matched_classes",
     "mean_iou",
     "normalized_landmark_error",
     "pixel_accuracy",

@@ -89,7 +89,19 @@ class CocoResult:
     @property
     def class_ap50(self) -> np.ndarray:
         """f64[K], AP of each class at an IoU of 0.5, for all sizes and 100 detections."""
-        return self.precision[_threshold_index(0.5), :, :, 0, -1].mean(axis=0)
+        return self.curves(0.5).mean(axis=1)
+
+    def curves(self, iou_threshold: float) -> np.ndarray:
+        """Returns the precision at each of `RECALL_THRESHOLDS`, for all sizes and 100 detections.
+
+        Args:
+          iou_threshold: one of `IOU_THRESHOLDS`.
+        Returns:
+          f64[K, 101], NaN for classes without objects; the mean of a row is the class's AP.
+        Raises:
+          InputError: the threshold is not one of `IOU_THRESHOLDS`.
+        """
+        return self.precision[_threshold_index(iou_threshold), :, :, 0, -1].T.copy()
 
     def curve(self, label: int, *, iou_threshold: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
         """Returns the precision-recall curve of a class, for all sizes and 100 detections.
@@ -103,8 +115,7 @@ class CocoResult:
           InputError: the threshold is not one of `IOU_THRESHOLDS`, or the class does not exist.
         """
         check_range("label", label, least=0, most=self.precision.shape[2] - 1)
-        threshold = _threshold_index(iou_threshold)
-        return RECALL_THRESHOLDS.copy(), self.precision[threshold, :, label, 0, -1].copy()
+        return RECALL_THRESHOLDS.copy(), self.curves(iou_threshold)[label]
 
 
 def coco_average_precision(

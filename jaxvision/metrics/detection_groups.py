@@ -50,15 +50,7 @@ def group(detections: DetectionTable, objects: ObjectTable, num_classes: int) ->
     Raises:
       InputError: a label is outside 0..num_classes - 1, or num_classes is less than 1.
     """
-    check_range("num_classes", num_classes, least=1)
-    for name, table in (("detections", detections), ("objects", objects)):
-        wrong = np.flatnonzero(table.labels >= num_classes)
-        if wrong.size:
-            row = int(wrong[0])
-            raise InputError(
-                f"labels of {name}, row {row} (image {table.image[row]}) is {table.labels[row]}: "
-                f"there are {num_classes} classes, 0 to {num_classes - 1}"
-            )
+    check_labels(detections, objects, num_classes)
     ids, image = np.unique(np.concatenate([detections.image, objects.image]), return_inverse=True)
     keys = np.concatenate([detections.labels, objects.labels]) * ids.size + image
     detection_keys, object_keys = np.split(keys, [len(detections)])
@@ -70,6 +62,19 @@ def group(detections: DetectionTable, objects: ObjectTable, num_classes: int) ->
         objects=object_order,
         object_groups=object_keys[object_order],
     )
+
+
+def check_labels(detections: DetectionTable, objects: ObjectTable, num_classes: int) -> None:
+    """Raises InputError if a label is outside 0..num_classes - 1, or num_classes is less than 1."""
+    check_range("num_classes", num_classes, least=1)
+    for name, table in (("detections", detections), ("objects", objects)):
+        wrong = np.flatnonzero(table.labels >= num_classes)
+        if wrong.size:
+            row = int(wrong[0])
+            raise InputError(
+                f"labels of {name}, row {row} (image {table.image[row]}) is {table.labels[row]}: "
+                f"there are {num_classes} classes, 0 to {num_classes - 1}"
+            )
 
 
 def class_slices(labels: np.ndarray, num_classes: int) -> list[slice]:

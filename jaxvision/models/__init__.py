@@ -62,6 +62,7 @@ from jaxvision.models.backbones.xception import XCEPTIONS
 from jaxvision.models.backbones.zfnet import ZFNETS
 from jaxvision.models.compiling import compiler_options
 from jaxvision.models.detection.fcos import FCOSES
+from jaxvision.models.detection.localizer import LOCALIZERS
 from jaxvision.models.detection.retinanet import RETINANETS
 from jaxvision.models.detection.ssd import SSDS
 from jaxvision.models.detection.yolov1 import YOLOS_V1
@@ -131,7 +132,7 @@ CLASSIFIERS: dict[str, Callable[..., nn.Module]] = merge(
 """Networks that return `logits` of an image, and the maps before them."""
 
 DETECTORS: dict[str, Callable[..., nn.Module]] = merge(
-    FCOSES, RETINANETS, SSDS, YOLOS_V1, YOLOS_V2, YOLOS_V3
+    FCOSES, LOCALIZERS, RETINANETS, SSDS, YOLOS_V1, YOLOS_V2, YOLOS_V3
 )
 """Networks that return the arguments of the losses of detectors."""
 

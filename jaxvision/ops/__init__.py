@@ -106,7 +106,7 @@ from jaxvision.ops.run_lengths import (
     paired_run_length_iou,
     run_length_iou,
 )
-from jaxvision.ops.suppression import batched_nms, multiclass_nms, nms, soft_nms
+from jaxvision.ops.suppression import batched_nms, multiclass_nms, nms, per_class_nms, soft_nms
 
 __all__ = [
     "DISTANCES",
@@ -193,6 +193,7 @@ __all__ = [
     "nearest_neighbors",
     "nms",
     "paired_run_length_iou",
+    "per_class_nms",
     "place_mask",
     "resize_bicubic",
     "resize_bilinear",

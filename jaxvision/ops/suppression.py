@@ -138,6 +138,99 @@ def multiclass_nms(
     return jnp.where(valid, box_of[kept], 0), jnp.where(valid, class_of[kept], 0), valid
 
 
+def per_class_nms(
+    boxes: Array,
+    scores: Array,
+    *,
+    iou_threshold: float | Array,
+    max_detections: int,
+    max_per_class: int,
+    score_threshold: float | Array = -jnp.inf,
+) -> tuple[Array, Array, Array]:
+    """Computes `multiclass_nms` of the best boxes of each class, as SSD does.
+
+    Args:
+      boxes: f32[N, 4], xyxy.
+      scores: f32[N, C].
+      iou_threshold: a box is suppressed if its IoU with a kept box of its class is above this.
+      max_detections: size of the result, over all classes; static.
+      max_per_class: number of boxes of each class, those of the highest scores, that enter the
+        suppression; of equal scores the first ones.
+      score_threshold: pairs of box and class are absent unless their score is above this.
+    Returns:
+      indices: i32[max_detections], kept boxes in descending order of score, then by class, then by
+        index; 0 where not valid.
+      classes: i32[max_detections]; 0 where not valid.
+      valid: bool[max_detections].
+    Raises:
+      ValueError: max_detections or max_per_class is less than 1.
+    """
+    scores = check_array("scores", scores, ("N", "C"))
+    boxes = check_array("boxes", boxes, (len(scores), 4))
+    check_range("max_detections", max_detections, least=1)
+    check_range("max_per_class", max_per_class, least=1)
+    if not scores.size:
+        nothing = jnp.zeros(max_detections, jnp.int32)
+        return nothing, nothing, jnp.zeros(max_detections, bool)
+    arrays = boxes, scores, iou_threshold, score_threshold
+    sizes = {"max_detections": max_detections, "max_per_class": max_per_class}
+    return _per_class_nms(*lax.stop_gradient(arrays), **sizes)
+
+
+# The best pairs of all that are looked at first: in nearly all images they are enough.
+_FIRST_PAIRS = 2048
+
+
+@partial(jax.jit, static_argnames=("max_detections", "max_per_class"))
+def _per_class_nms(
+    boxes: Array,
+    scores: Array,
+    iou_threshold: Array,
+    score_threshold: Array,
+    *,
+    max_detections: int,
+    max_per_class: int,
+) -> tuple[Array, Array, Array]:
+    """Suppresses the best pairs of all; only if too few are kept, the best of each class.
+
+    A detection depends on none with a lower score, so that both give the same. The second is a loop
+    of at most one round: under vmap it is left out unless some image needs it.
+    """
+    count, num_classes = scores.shape
+    by_class = _absent_as_minus_inf(scores, score_threshold).T  # ordered by class, then by index
+
+    def suppress(flat: Array, pairs: Array) -> tuple[Array, Array]:
+        candidates, class_of = boxes[pairs % count], pairs // count
+        kept, valid = _nms(candidates, flat, class_of, iou_threshold, max_detections, -jnp.inf)
+        return pairs[kept], valid
+
+    flat, pairs = lax.top_k(by_class.reshape(-1), min(_FIRST_PAIRS, scores.size))
+    allowed = _rank_in_class(pairs // count, num_classes) < max_per_class
+    first = suppress(jnp.where(allowed, flat, -jnp.inf), pairs)
+    # Not flat[-1]: with a slice of its result, XLA's CPU compiler makes a full sort of top_k.
+    all_seen = (flat.min() == -jnp.inf) | (len(flat) == scores.size)
+    enough = first[1].all() | all_seen
+
+    def all_pairs(state: tuple[Array, tuple[Array, Array]]) -> tuple[Array, tuple[Array, Array]]:
+        # It depends on the state, so that XLA cannot move it out of the loop and always compute it.
+        left = jnp.where(state[0], -jnp.inf, by_class)
+        best, places = lax.top_k(left, min(max_per_class, count))
+        pairs = places + count * jnp.arange(num_classes, dtype=places.dtype)[:, None]
+        return jnp.ones_like(state[0]), suppress(best.reshape(-1), pairs.reshape(-1))
+
+    _, (found, valid) = lax.while_loop(lambda state: ~state[0], all_pairs, (enough, first))
+    return jnp.where(valid, found % count, 0), jnp.where(valid, found // count, 0), valid
+
+
+def _rank_in_class(classes: Array, num_classes: int) -> Array:
+    """Counts for each element those of its class before it: i32[N] -> i32[N]."""
+    order = jnp.argsort(classes, stable=True)
+    numbers = jnp.arange(len(classes), dtype=jnp.int32)
+    counts = jnp.zeros(num_classes, jnp.int32).at[classes].add(1)
+    starts = jnp.cumsum(counts) - counts
+    return jnp.zeros_like(numbers).at[order].set(numbers - starts[classes[order]])
+
+
 def soft_nms(
     boxes: Array,
     scores: Array,

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import Array
 
@@ -23,11 +24,15 @@ from jaxvision.core import (
     extent_of,
     option_errors,
 )
+from jaxvision.metrics import confused_pairs, count_confusions
 from jaxvision.tasks.names import NAMES
 
 Forward = Callable[..., tuple[Any, dict[str, Any]]]
 """As `jaxvision.core.Task.forward`."""
 E = TypeVar("E")
+
+MOST_CONFUSED_CLASSES = 2000
+"""Of so many classes at most an evaluation has the matrix of confusions, then of 32 MB."""
 
 
 def names_of(
@@ -303,6 +308,24 @@ def crop_centre(x: Array, size: tuple[int, int]) -> Array:
     """
     top, left = ((have - want) // 2 for have, want in zip(x.shape, size, strict=False))
     return x[top : top + size[0], left : left + size[1]]
+
+
+def confusion_tables(
+    labels: np.ndarray, predicted: np.ndarray, num_classes: int
+) -> dict[str, np.ndarray]:
+    """Which class was taken for which: the tables "confused_pairs" and "confusions".
+
+    The latter, a matrix, is left out if there are more than `MOST_CONFUSED_CLASSES`.
+
+    Args:
+      labels: int[N], the true classes.
+      predicted: int[N], the predicted classes.
+      num_classes: K.
+    """
+    tables = {"confused_pairs": confused_pairs(labels, predicted, num_classes=num_classes)}
+    if num_classes <= MOST_CONFUSED_CLASSES:
+        tables["confusions"] = count_confusions(labels, predicted, num_classes=num_classes)
+    return tables
 
 
 def described(**parts: Any) -> dict[str, Any]:

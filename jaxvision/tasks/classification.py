@@ -26,8 +26,6 @@ from jaxvision.losses import cross_entropy
 from jaxvision.metrics import (
     calibration,
     class_scores,
-    confused_pairs,
-    count_confusions,
     top_k_accuracy,
 )
 from jaxvision.tasks.building import (
@@ -36,6 +34,7 @@ from jaxvision.tasks.building import (
     check_augment,
     check_loss,
     check_map,
+    confusion_tables,
     described,
     forward_of,
     init_of,
@@ -46,9 +45,6 @@ from jaxvision.tasks.building import (
     with_key_and_step,
 )
 from jaxvision.tasks.names import NAMES
-
-MOST_CONFUSED_CLASSES = 2000
-"""Of so many classes at most an evaluation has the matrix of confusions, then of 32 MB."""
 
 
 def classification(
@@ -175,12 +171,10 @@ def _summarize(collected: Mapping[str, np.ndarray] | None, num_classes: int) -> 
     of_classes = class_scores(labels, predicted, num_classes=num_classes)
     bins = calibration(labels, predicted, collected["confidence"], num_classes=num_classes)
     tables = {
-        "confused_pairs": confused_pairs(labels, predicted, num_classes=num_classes),
+        **confusion_tables(labels, predicted, num_classes),
         **{f"class_{name}": column for name, column in vars(of_classes).items()},
         **{f"bin_{name}": column for name, column in vars(bins).items()},
     }
-    if num_classes <= MOST_CONFUSED_CLASSES:
-        tables["confusions"] = count_confusions(labels, predicted, num_classes=num_classes)
     return Summary({"ece": bins.error}, tables)
 
 

@@ -22,6 +22,7 @@ from jaxvision.core import (
     Summary,
     Task,
     Terms,
+    check_range,
     describe,
     lookup,
     option_errors,
@@ -32,6 +33,7 @@ from jaxvision.metrics import (
     DetectionTable,
     ObjectTable,
     coco_average_precision,
+    matched_classes,
     voc_average_precision,
 )
 from jaxvision.ops import clip_boxes_to_image, mask_area, to_original
@@ -40,6 +42,7 @@ from jaxvision.tasks.building import (
     augment_of,
     check_augment,
     check_signature,
+    confusion_tables,
     described,
     forward_of,
     init_of,
@@ -50,6 +53,11 @@ from jaxvision.tasks.building import (
 )
 from jaxvision.tasks.detectors import DETECTORS, Detector
 from jaxvision.tasks.names import NAMES
+
+CURVES = 50, 75
+"""IoU thresholds of the precision-recall curves, percent."""
+CONFUSION_SCORE = 0.3
+"""Least score of a detection in the confusion matrix, unless another one is given."""
 
 # The other numbers are there only if there are objects of their size.
 NUMBERS = ("AP", "AP50", "AP75", "mAP_VOC")
@@ -63,13 +71,24 @@ def detection(
     augment: Sequence[Any] = (),
     train_difficult: bool = False,
     voc_inclusive: bool = False,
+    confusion_score: float = CONFUSION_SCORE,
 ) -> Task:
     """Creates the task of finding objects in images, by a detector of any family.
 
     `decode` is the detector's. The metrics are COCO's numbers ("AP", "AP50", "AP75", ...) and
     "mAP_VOC", VOC's average precision at an IoU of 0.5 (area under the curve), of boxes in pixels
     of the original images; "AP", "AP50", "AP75" and "mAP_VOC" are always there, and 0 if the data
-    has no objects at all. The tables are "class_ap", "class_ap50" and "class_objects".
+    has no objects at all. A detector may add metrics of its own. The tables are, for K classes,
+
+    - "class_ap", "class_ap50", "class_ap75" f64[K], and "class_objects" i64[K], their number
+    - "precision50", "precision75": f64[K, 101], the precision-recall curves at an IoU of 0.5 and
+      of 0.75: the precision at recalls of 0, 0.01, ..., 1, NaN for classes without objects
+    - "confusions": i64[K + 1, K + 1]: row t, column p holds the number of objects of class t that
+      class p was found for; the last row and column stand for the background. See
+      `jaxvision.metrics.matched_classes` for the rule, with an IoU of 0.5. Of more than 2,000
+      classes there is no such table
+    - "confused_pairs": i64[P, 3], see `jaxvision.metrics.confused_pairs`; K is the background
+    - "confusion_objects": i64[K + 1], the sums of the rows of "confusions"
 
     Args:
       detector: from `jaxvision.tasks.detectors`, or your own.
@@ -81,11 +100,13 @@ def detection(
       voc_inclusive: whether "mAP_VOC" takes the boxes of detections to include their last pixel,
         as the VOC development kit and scripts of Darknet's time do: 1 is added to their widths and
         heights. The boxes of the objects have been widened by it already as they were read.
+      confusion_score: least score of a detection in the confusion matrix.
     Raises:
       OptionError: an option is out of range, or does not fit the others.
     """
     class_names = names_of(class_names)
     _check_multiple(inputs, detector.multiple_of)
+    check_range("confusion_score", confusion_score, least=0, most=1)
     network, augmentation = synchronised(detector.model), augment_of(augment)
     forward = detector.forward or forward_of(network)
 
@@ -105,6 +126,12 @@ def detection(
             example = example.replace(box_mask=example.box_mask & trained)
             return as_terms(example_loss(outputs, example, key=key, step=step), "detection_loss")
 
+    def metrics(outputs: Any, example: DetectionBatch) -> Terms:
+        if detector.metrics is None:
+            return {}
+        counted = trained_on(example.crowd, example.difficult, difficult_too=False)
+        return detector.metrics(outputs, example.replace(box_mask=example.box_mask & counted))
+
     def augment_example(key: Array, example: DetectionBatch) -> DetectionBatch:
         # What describes the original image is of no use once the image has changed.
         forgotten = {"placement": None, "size": None, "area": None}
@@ -118,7 +145,8 @@ def detection(
         # There is nothing to be found beside a letterboxed image.
         return found.replace(boxes=clip_boxes_to_image(boxes, example.size))
 
-    summarize = partial(_summarize, num_classes=len(class_names), voc_inclusive=voc_inclusive)
+    measured = {"voc_inclusive": voc_inclusive, "confusion_score": confusion_score}
+    summarize = partial(_summarize, num_classes=len(class_names), **measured)
     dataset_metric = DatasetMetric(NUMBERS, collect, summarize)
     task = Task(
         init=init_of(network, inputs.shape),
@@ -126,7 +154,7 @@ def detection(
         prepare=prepare_of(inputs),
         forward=forward,
         loss=loss,
-        metrics=lambda outputs, example: {},
+        metrics=metrics,
         decode=detector.decode,
         kind="detection",
         inputs=inputs,
@@ -140,7 +168,7 @@ def detection(
             "loss": (loss, {**_part(detector, "loss"), "train_difficult": train_difficult}),
             "augment": (augment_example, described(augment=tuple(augment))),
             "decode": (detector.decode, _part(detector, "decode")),
-            "dataset_metric": (dataset_metric, {"voc_inclusive": voc_inclusive}),
+            "dataset_metric": (dataset_metric, measured),
         },
     )
     _check(task, augmentation)
@@ -170,11 +198,13 @@ def restore_detection(
     settings = restore({**options.pop("decode"), **(decode or {})}, NAMES)
     with option_errors("detector"):
         detector = constructor(model, **options, loss=None, decode=settings)
+    measured = parts.get("dataset_metric", {})
     return detection(
         detector,
         restore(parts["inputs"], NAMES),
         class_names=parts["class_names"],
-        voc_inclusive=parts.get("dataset_metric", {}).get("voc_inclusive", False),
+        voc_inclusive=measured.get("voc_inclusive", False),
+        confusion_score=measured.get("confusion_score", CONFUSION_SCORE),
     )
 
 
@@ -254,11 +284,17 @@ def _check(task: Task, augmentation: Compose) -> None:
 
 
 def _summarize(
-    found: Detections, records: Sequence[Record], *, num_classes: int, voc_inclusive: bool
+    found: Detections,
+    records: Sequence[Record],
+    *,
+    num_classes: int,
+    voc_inclusive: bool,
+    confusion_score: float,
 ) -> Summary:
-    """COCO's and VOC's average precision of all examples."""
+    """COCO's and VOC's average precision of all examples, and what class was found for which."""
     tables = detection_table(found), object_table(records)
     coco = coco_average_precision(*tables, num_classes=num_classes)
+    matches = matched_classes(*tables, num_classes=num_classes, score_threshold=confusion_score)
     detections, objects = tables
     if voc_inclusive:
         # Those of the objects, [x1, y1, x2 + 1, y2 + 1], end after their last pixel.
@@ -267,12 +303,16 @@ def _summarize(
     voc = voc_average_precision(detections, objects, num_classes=num_classes)
     numbers = {**coco.stats, "mAP_VOC": voc.mean_ap}
     existing = {name: x for name, x in numbers.items() if not np.isnan(x)}
+    of_iou = {percent: coco.curves(percent / 100) for percent in CURVES}
     return Summary(
         {**dict.fromkeys(NUMBERS, 0.0), **existing},
         {
             "class_ap": coco.class_ap,
-            "class_ap50": coco.class_ap50,
+            **{f"class_ap{percent}": curves.mean(axis=1) for percent, curves in of_iou.items()},
             "class_objects": np.bincount(tables[1].labels, minlength=num_classes),
+            **{f"precision{percent}": curves for percent, curves in of_iou.items()},
+            **confusion_tables(*matches, num_classes + 1),
+            "confusion_objects": np.bincount(matches[0], minlength=num_classes + 1),
         },
     )
 

@@ -98,7 +98,7 @@ def _stages_of_backbone(
 
         with nn.intercept_methods(keep):
             model.apply(variables, image, train=False)
-        return max(found, key=len)
+        return max(reversed(found), key=len)  # of equal ones the outermost
 
     program, maps = jax.make_jaxpr(maps_of, return_shape=True)(variables)
     paths = [path for path, _ in jax.tree.leaves_with_path(variables)]

@@ -18,6 +18,7 @@ from jaxvision.losses import (
     huber_loss,
     l1_loss,
     l2_loss,
+    localization_loss,
     retinanet_loss,
     smooth_l1_loss,
     softmax_focal_loss,
@@ -42,6 +43,7 @@ LOSSES = {
     },
     "detection": {
         "fcos_loss": fcos_loss,
+        "localization_loss": localization_loss,
         "retinanet_loss": retinanet_loss,
         "ssd_multibox_loss": ssd_multibox_loss,
         "yolov1_loss": yolov1_loss,

@@ -15,9 +15,9 @@ from tests.augment.test_move import (
     EverythingBatch,
     arrays,
     example_of,
-    moves,
     takes,
 )
+from tests.marks import slow_but
 
 CUT = ("image", "pixels", "masks")
 
@@ -48,7 +48,7 @@ def padded_and_cut(struct, extent):
     return example, example.replace(**bare)
 
 
-@moves(GEOMETRIC)
+@pytest.mark.parametrize("name", slow_but(GEOMETRIC, ["RandomFlip"]))
 def test_an_augmentation_treats_a_padded_image_as_the_image_without_padding(name):
     extent = (24, 24) if name == "Symmetry" else (24, 28)
     augmentation = GEOMETRIC[name]
@@ -70,6 +70,7 @@ def test_an_augmentation_treats_a_padded_image_as_the_image_without_padding(name
     assert (result.extent == extent).all()
 
 
+@pytest.mark.slow
 def test_a_mosaic_of_padded_images_shows_their_parts_without_padding():
     """The padding is 255 here; each image has its own value, and its box is all of it."""
     rows = {"crowd": np.zeros(2, bool), "difficult": np.zeros(2, bool), "mask": np.True_}
@@ -101,13 +102,15 @@ def test_a_mosaic_of_padded_images_shows_their_parts_without_padding():
             assert (image == 10 * (label + 1)).sum() == (y2 - y1) * (x2 - x1)
 
 
+@pytest.mark.slow
 def test_blends_take_the_padding_of_one_image_for_grey():
     image = np.full((4, 4, 1), 200, np.uint8)
     given = {"image": image, "label": np.int32(0), "weight": np.float32(1), "mask": np.True_}
     partners = ClassificationBatch(**given, extent=np.int32([4, 2]))
     partners = jax.tree.map(lambda x: x[None], partners)
     example = ClassificationBatch(**given, extent=np.int32([2, 4]), partners=partners)
-    result = augment.ClassMixup(2, mixup=1.0, mixup_alpha=1e6)(jax.random.key(0), example)
+    mixup = augment.ClassMixup(2, mixup=1.0, mixup_alpha=1e6)
+    result = jax.jit(mixup)(jax.random.key(0), example)
     expected = np.full((4, 4), 163.5)
     expected[:2, :2], expected[2:, 2:] = 200, 127
     np.testing.assert_allclose(result.image[..., 0], expected, atol=0.2)
@@ -116,8 +119,9 @@ def test_blends_take_the_padding_of_one_image_for_grey():
 
 def test_the_contrast_of_a_padded_image_refers_to_its_part_without_padding():
     image, extent = arrays()["image"], np.int32([24, 28])
-    result = augment.adjust_contrast(image, np.float32(0.5), extent=extent)
-    expected = augment.adjust_contrast(image[:24, :28], np.float32(0.5))
+    contrast = jax.jit(augment.adjust_contrast)
+    result = contrast(image, np.float32(0.5), extent=extent)
+    expected = contrast(image[:24, :28], np.float32(0.5))
     np.testing.assert_allclose(result[:24, :28], expected, atol=1e-3)
 
 

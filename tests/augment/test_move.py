@@ -256,8 +256,10 @@ def test_labels_masks_boxes_and_points_move_as_one(name):
                     assert not place.any()
                     continue
                 start = example.corners[source] if row is None else example.joints[row, source, :2]
-                x, y = np.minimum(place.astype(int), SIDE - 1)
+                x, y = np.minimum(place.astype(int), result.extent[::-1] - 1)
                 from_x, from_y = start.astype(int)
+                if from_x >= 28 or from_y >= 24:  # in the padding, where no image has a point
+                    continue
                 assert result.classes[y, x] == example.classes[from_y, from_x]
                 left += 1
                 if row is not None and example.shapes[row, from_y, from_x]:
@@ -307,7 +309,9 @@ def test_the_same_key_gives_the_same_and_others_give_others(name):
 def check_same(results, expected):
     for x, y in zip(jax.tree.leaves(results), jax.tree.leaves(expected), strict=True):
         if jnp.issubdtype(x.dtype, jnp.floating):
-            np.testing.assert_allclose(x, y, atol=1e-3)
+            # A place of up to 32 pixels that is rounded otherwise, by 2e-6 along each axis, changes
+            # the colour by up to 255 * 2e-6 for each.
+            np.testing.assert_allclose(x, y, atol=2e-3)
         else:
             assert (np.asarray(x) == y).mean() > 0.99
 

@@ -107,6 +107,7 @@ def test_a_group_may_be_given_as_a_literal():
         ("scenes_unet", "--config.loss.class_weights=(1,2)", "loss", {"class_weights": (1, 2)}),
         ("photos_dncnn", "--config.model.depth=3", "model", {"depth": 3}),
         ("scenes_yolov1_tiny", "--config.loss.lambda_coord=4", "loss", {"lambda_coord": 4.0}),
+        ("scenes_yolov1_tiny", "--config.detect.max_detections=7", "detect", {"max_detections": 7}),
         ("scenes_yolov1_tiny", "--config.detector.best_box_only", "detector", {"best_box_only": 1}),
     ],
 )

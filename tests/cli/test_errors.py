@@ -98,11 +98,11 @@ SETTINGS = [
         "config.data.image_size is (99999999, 99999999): an image of it takes 39,999,999 GB",
     ),
     ("--config.data.image_size=28", "lenet5 takes 32x32 images, got 28x28: resize them"),
-    ("--config.data.resize=cubic", "config.data.resize is 'cubic': known: crop, letterbox,"),
+    ("--config.data.resize=cubic", "config.data.resize is 'cubic': known: crop, fit, letterbox,"),
     ("--config.data.method=cubic", "config.data.method is 'cubic': did you mean 'bicubic'?"),
     (
         "--config.data.shorter_side=40",
-        "config.data.shorter_side is set: set resize to 'crop', or leave it out",
+        "config.data.shorter_side is set, but stretch does not use it: leave it out",
     ),
     ("--config.data.channels=3", "config.data.mean has 1 numbers for 3 channels: give one for"),
     ("--config.data.mean=(0.1,0.2)", "config.data.mean has 2 numbers for 1 channels: give one"),

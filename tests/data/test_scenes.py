@@ -71,6 +71,16 @@ def test_scenes_are_the_same_everywhere(some):
     assert digest.hexdigest() == "2a3b8776e0239dca09933239bf909f29b190e0da231970e8582ce40ff0ef952b"
 
 
+def test_single_scenes_have_one_digit_each():
+    for split in COUNTS:
+        some = list(itertools.islice(scenes(split, 1), 30))
+        assert [len(labels) for *_, labels in some] == [1] * 30
+        assert len({labels[0] for *_, labels in some}) > 5
+        for _, mask, ((x1, y1, x2, y2),), (label,) in some:
+            np.testing.assert_array_equal(np.unique(mask), [0, 1 + label])
+            assert (mask[y1:y2, x1:x2] > 0).sum() == (mask > 0).sum()
+
+
 def test_test_digits_are_a_stratified_fifth():
     labels = sklearn.datasets.load_digits().target
     assert is_test_digit(labels).sum() == 359
@@ -109,6 +119,9 @@ def test_the_prepared_set_holds_the_scenes(tmp_path, monkeypatch):
                 assert record.keys() == target.keys()
                 for key, value in record.items():
                     np.testing.assert_array_equal(target[key], value)
+    single = Scenes("test", dir=tmp_path, single=True)
+    assert single.where(0) == "jaxvision_single_scenes/1.0.0 test, record 0"
+    assert [len(single.target(index)["boxes"]) for index in range(len(single))] == [1] * 3
     with pytest.raises(InputError, match=r"unknown kind 'masks': did you mean 'landmarks'"):
         Scenes("test", kind="masks", dir=tmp_path)
     assert (tmp_path / JaxvisionScenes.name / "1.0.0").is_dir()

@@ -79,7 +79,7 @@ def run_small(workdir, **changes):
 
 
 def without_progress(lines):
-    return [line for line in lines if not line.startswith("step ")]
+    return [line for line in lines if not line.startswith(("step ", "compiled "))]
 
 
 def read_lines(workdir):
@@ -363,6 +363,7 @@ class Loader(Stream):
         ({"checkpoint_every": -1}, "^checkpoint_every is -1: give at least 0"),
         ({"ema_decay": 1.0}, "^ema_decay is 1.0: give at least 0 and less than 1"),
         ({"optimizer": [Phase(optax.sgd(0.1), freeze=("x",))]}, "^freeze: 'x' matches nothing"),
+        ({"task": dataclasses.replace(box_task(), freeze=("y",))}, "^freeze: 'y' matches nothing"),
         ({"best": Best("acuracy")}, "^metric is 'acuracy', which is not measured"),
     ],
 )

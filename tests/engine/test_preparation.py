@@ -288,6 +288,9 @@ def test_phases_follow_one_another():
     phases = [Phase(SGD, 4), Phase(SGD, 3), Phase(SGD)]
     assert [stage.start for stage in stages_of(phases, 12)] == [0, 4, 7]
     assert [stage.start for stage in stages_of([Phase(SGD, 4), Phase(SGD, 8)], 12)] == [0, 4]
+    frozen = stages_of([Phase(SGD, 4, freeze=("a",)), Phase(SGD)], 12, freeze=("b", "c"))
+    assert [stage.phase.freeze for stage in frozen] == [("a", "b", "c"), ("b", "c")]
+    assert stages_of(SGD, 12, freeze=("b",))[0].phase == Phase(SGD, freeze=("b",))
     stages = stages_of(phases, 12)
     starts = [stage_after(stages, step).start for step in (0, 1, 4, 5, 7, 8, 12)]
     assert starts == [0, 0, 0, 4, 4, 7, 7]

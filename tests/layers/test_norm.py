@@ -138,4 +138,5 @@ def test_batch_norm_does_as_flaxs(dtype):
 
 def test_configs_can_name_them():
     assert NORMS["group_norm"] is group_norm
-    assert NORMS.keys() == {"batch_norm", "group_norm", "instance_norm", "layer_norm"}
+    of_images = {"group_norm", "instance_norm", "layer_norm"}
+    assert NORMS.keys() == {"batch_norm", "frozen_batch_norm"} | of_images

@@ -197,7 +197,7 @@ CASES = {
             "has_box": mask(),
         },
         "K, 4,, 4,",
-        {"box_weight": 0.5, "label_smoothing": 0.1},
+        {"box_loss": "smooth_l1", "box_weight": 0.5, "beta": 0.3, "label_smoothing": 0.1},
         predicted=("logits", "box"),
         empty={"has_box": False},
         ignored=lambda x: {"box": ~x["has_box"], "target_box": ~x["has_box"]},
@@ -385,7 +385,11 @@ OUT_OF_RANGE = {
     "pixel_binary_cross_entropy": {"positive_weight": NEGATIVE},
     "dice_loss": {"smooth": NEGATIVE},
     "tversky_loss": {"alpha": NEGATIVE, "beta": NEGATIVE, "smooth": NEGATIVE},
-    "localization_loss": {"box_weight": NEGATIVE, "label_smoothing": (-0.01, 1.0)},
+    "localization_loss": {
+        "box_weight": NEGATIVE,
+        "beta": NOT_POSITIVE,
+        "label_smoothing": (-0.01, 1.0),
+    },
     "yolov1_loss": {
         "image_size": [(0, 80), (60, 0)],
         "lambda_coord": NEGATIVE,

@@ -25,6 +25,7 @@ ON_THE_HOST = {
     "coco_average_precision",
     "confused_pairs",
     "count_confusions",
+    "matched_classes",
     "roc_auc",
     "voc_average_precision",
 }

@@ -21,7 +21,7 @@ def known(names):
 
 def test_figures_are_known_where_torchvision_or_darknet_has_weights():
     assert len(known(CLASSIFIERS)) == OF_TORCHVISION + OF_DARKNET
-    of_any_backbone = {"fcos", "retinanet", "ssd", "ssdlite"}
+    of_any_backbone = {"fcos", "localizer", "retinanet", "ssd", "ssdlite"}
     assert set(known(DETECTORS)) == DETECTORS.keys() - of_any_backbone
     assert known(SEGMENTERS) == ["fcn_resnet50", "fcn_resnet101"]
     for name in known([*CLASSIFIERS, *DETECTORS, *SEGMENTERS]):

@@ -48,6 +48,10 @@ CASES = {
         {"boxes": boxes(6), "scores": numbers(6, 3)},
         {"iou_threshold": 0.5, "max_detections": 8},
     ),
+    "per_class_nms": (
+        {"boxes": boxes(6), "scores": numbers(6, 3)},
+        {"iou_threshold": 0.5, "max_detections": 8, "max_per_class": 2},
+    ),
     "soft_nms": (SCORED, {"max_detections": 8}),
     "encode_boxes": ({"boxes": boxes(6), "anchors": boxes(6)}, {}),
     "decode_boxes": ({"deltas": numbers(6, 4), "anchors": boxes(6)}, {}),

@@ -156,6 +156,8 @@ CASES = {
     "elementwise_distance_box_iou": (ops.elementwise_distance_box_iou, PAIRS, {}),
     "encode_boxes": (ops.encode_boxes, PAIRS, {}),
     "decode_boxes": (ops.decode_boxes, (normal(3, 4), boxes(3)), {}),
+    "encode_distances": (ops.encode_distances, (boxes(3), normal(3, 2)), {}),
+    "decode_distances": (ops.decode_distances, (positive(3, 4), normal(3, 2)), {}),
     "encode_yolo": (
         ops.encode_yolo,
         (boxes(3), positive(3, 2)),
@@ -202,12 +204,14 @@ LONG = [
     "conv2d, tiles",
     "conv_transpose2d, tiles",
     "decode_yolov1",
+    "decode_distances",
     "depth_to_space",
     "distance_box_iou",
     "elementwise_box_iou",
     "elementwise_complete_box_iou",
     "elementwise_distance_box_iou",
     "elementwise_generalized_box_iou",
+    "encode_distances",
     "encode_yolo",
     "encode_yolov1",
     "gaussian_heatmaps",
@@ -231,6 +235,7 @@ NOT_BY_DIFFERENCES = {
 EVERY = {**CASES, **NOT_BY_DIFFERENCES}
 # Their results are integers, or constants by definition.
 WITHOUT_DERIVATIVES = {
+    "fcos_points",
     "anchor_shapes",
     "assign_levels",
     "assign_to_grid",
@@ -245,8 +250,11 @@ WITHOUT_DERIVATIVES = {
     "mask_to_indices",
     "match_anchors",
     "mine_hard_negatives",
+    "map_strides",
+    "match_points",
     "multiclass_nms",
     "nms",
+    "per_class_nms",
     "retinanet_anchors",
     "rpn_anchors",
     "sample_balanced",

@@ -368,3 +368,24 @@ def test_wrong_arguments_are_named():
             kernel(BOXES, SCORES, max_detections=0)
     with pytest.raises(ValueError, match="max_candidates is 0"):
         ops.multiclass_nms(BOXES, SCORES[:, None], max_candidates=0, **static)
+
+
+@pytest.mark.slow
+def test_the_best_of_each_class_equal_the_reference(monkeypatch):
+    """With pairs enough at first, with too few of them, and both in one batch."""
+    monkeypatch.setattr(suppression, "_FIRST_PAIRS", 24)
+    rng = np.random.default_rng(0)
+    boxes = np.stack([random_boxes(rng, 20) for _ in range(3)])
+    scores = rng.integers(0, 40, (3, 20, 4)).astype("f4") / 40  # many of them are equal
+    scores[1, :, 0] += 1  # one class has all of the first pairs
+    scores[2, :18] = 0
+    options = {"iou_threshold": 0.3, "max_per_class": 6, "score_threshold": 0.01}
+    for most in (5, 40):
+        find = jax.jit(jax.vmap(partial(ops.per_class_nms, **options, max_detections=most)))
+        found = jax.device_get(find(boxes, scores))
+        for image in range(3):
+            expected = reference.per_class_nms(
+                boxes[image], scores[image], **options, max_detections=most
+            )
+            for actual, right in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(actual[image], right)

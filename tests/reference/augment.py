@@ -386,3 +386,35 @@ def rand_augment_operations(m, height, width):
                 image, factor
             )
     return operations
+
+
+def iou(a, b):
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    both = max(width, 0) * max(height, 0)
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+
+
+def centre_inside(box, window):
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    return window[0] < x < window[2] and window[1] < y < window[3]
+
+
+def iou_crop(boxes, size, rng, *, options, scale=(0.3, 1.0), ratio=(0.5, 2.0), trials=40):
+    """(the option, the crop, which boxes stay) of SSD's crop, one draw after the other."""
+    height, width = size
+    while True:
+        option = options[rng.integers(len(options))]
+        if option >= 1:
+            return option, (0, 0, width, height), [True] * len(boxes)
+        for _ in range(trials):
+            w, h = int(width * rng.uniform(*scale)), int(height * rng.uniform(*scale))
+            left, top = int((width - w) * rng.random()), int((height - h) * rng.random())
+            crop = (left, top, left + w, top + h)
+            inside = [centre_inside(box, crop) for box in boxes]
+            best = max(
+                (iou(box, crop) for box, stays in zip(boxes, inside, strict=True) if stays),
+                default=-1,
+            )
+            if ratio[0] <= w / h <= ratio[1] and best >= max(option, 0):
+                return option, crop, inside

@@ -184,13 +184,31 @@ def heatmap_cross_entropy(logits, targets, visible):
 
 
 def localization_loss(
-    logits, box, target, target_box, has_box, *, box_weight=1.0, label_smoothing=0.0
+    logits,
+    box,
+    target,
+    target_box,
+    has_box,
+    *,
+    box_loss="l2",
+    box_weight=1.0,
+    beta=0.1,
+    label_smoothing=0.0,
 ):
     classification, _ = cross_entropy(logits, target, label_smoothing=label_smoothing)
-    squares = sum((float(b) - float(t)) ** 2 for b, t in zip(box, target_box, strict=True))
+    of_box = {
+        "l1": l1_loss,
+        "l2": l2_loss,
+        "smooth_l1": partial(smooth_l1_loss, beta=beta),
+        "iou": box_iou_loss,
+        "giou": generalized_box_iou_loss,
+        "diou": distance_box_iou_loss,
+        "ciou": complete_box_iou_loss,
+    }
+    total, _ = of_box[box_loss](np.asarray(box), np.asarray(target_box))
     return {
         "classification": (classification, np.array(1.0)),
-        "box": (np.array(box_weight * squares if has_box else 0.0), np.array(1.0)),
+        "box": (np.array(box_weight * total if has_box else 0.0), np.array(1.0)),
     }
 
 

@@ -148,3 +148,33 @@ def _match(found, present, threshold, limits):
         if counts[best] if best is not None else least <= area_of(box) <= most:
             outcomes.append((image, best is not None, score))
     return outcomes, sum(counts)
+
+
+def confusion_matrix(detections, objects, *, num_classes, iou_threshold, score_threshold):
+    """i64[K + 1, K + 1]; see `matched_classes`."""
+    detections, objects = rows(detections, objects)
+    matrix = np.zeros((num_classes + 1, num_classes + 1), int)
+    for image in {row[0] for row in detections + objects}:
+        found = [d for d in by_score(detections) if d[0] == image and d[2] >= score_threshold]
+        present = [o for o in objects if o[0] == image and not (o[3] or o[4])]
+        ignored = [o for o in objects if o[0] == image and (o[3] or o[4])]
+        for same in (True, False):
+            left = []
+            for detection in found:
+                best, highest = None, iou_threshold
+                for index, object_ in enumerate(present):
+                    if (object_[2] == detection[3]) == same:
+                        iou = box_iou(detection[1], object_[1])
+                        if iou >= highest:
+                            best, highest = index, iou
+                if best is None:
+                    left.append(detection)
+                else:
+                    matrix[present.pop(best)[2], detection[3]] += 1
+            found = left
+        for object_ in present:
+            matrix[object_[2], num_classes] += 1
+        for _, box, _, label in found:
+            if all(box_iou(box, o[1], o[3]) < iou_threshold for o in ignored):
+                matrix[num_classes, label] += 1
+    return matrix

@@ -19,7 +19,13 @@ from jaxvision.core import (
     OptionError,
 )
 from jaxvision.losses import yolov2_loss
-from jaxvision.metrics import DetectionTable, ObjectTable, coco_average_precision
+from jaxvision.metrics import (
+    DetectionTable,
+    ObjectTable,
+    coco_average_precision,
+    count_confusions,
+    matched_classes,
+)
 from jaxvision.models import create_model
 from jaxvision.ops import box_area, encode_mask
 from jaxvision.tasks import (
@@ -325,7 +331,7 @@ def test_voc_may_add_the_last_pixel_to_detections():
         valid=np.array([[True]]),
     )
     parts = as_json(task_of("yolov2"))
-    assert parts["dataset_metric"] == {"voc_inclusive": False}
+    assert parts["dataset_metric"] == {"voc_inclusive": False, "confusion_score": 0.3}
     inclusive = RESTORE["detection"]({**parts, "dataset_metric": {"voc_inclusive": True}})
     for task, expected in ((inclusive, 1), (task_of("yolov2"), 0)):
         numbers = task.dataset_metric.summarize(found, records).numbers
@@ -388,6 +394,18 @@ def test_the_summary_is_cocos_of_the_same_tables():
             assert numbers[name] == pytest.approx(number), name
     np.testing.assert_allclose(tables["class_ap"], expected.class_ap)
     np.testing.assert_allclose(tables["class_ap50"], expected.class_ap50)
+    for percent in (50, 75):
+        curves = tables[f"precision{percent}"]
+        np.testing.assert_array_equal(curves[1], expected.curve(1, iou_threshold=percent / 100)[1])
+        np.testing.assert_allclose(np.nanmean(curves), expected.stats[f"AP{percent}"])
+        np.testing.assert_allclose(tables[f"class_ap{percent}"], curves.mean(axis=1))
+    matches = matched_classes(detections, objects, num_classes=3, score_threshold=0.3)
+    confusions = count_confusions(*matches, num_classes=4)
+    assert 0 < np.trace(confusions) < confusions.sum()
+    np.testing.assert_array_equal(tables["confusions"], confusions)
+    np.testing.assert_array_equal(tables["confusion_objects"], confusions.sum(axis=1))
+    wrong = confusions[~np.eye(4, dtype=bool)]
+    assert tables["confused_pairs"][:, 2].sum() == wrong.sum()
 
 
 def test_without_any_object_or_image_the_numbers_are_zero():
@@ -399,6 +417,9 @@ def test_without_any_object_or_image_the_numbers_are_zero():
         assert numbers == {"AP": 0, "AP50": 0, "AP75": 0, "mAP_VOC": 0}
         np.testing.assert_array_equal(tables["class_objects"], [0, 0, 0])
         assert np.isnan(tables["class_ap"]).all()
+        assert np.isnan(tables["precision50"]).all()
+        assert tables["confusions"].shape == (4, 4)
+        assert not tables["confusions"].any()
     # Detections where there are no objects.
     numbers, _ = summary_of(perfect(batch), records_of(empty))
     assert numbers["AP"] == numbers["mAP_VOC"] == 0

@@ -2,13 +2,14 @@
 
 import contextlib
 import dataclasses
+import functools
 import types
 
 import jax
 import numpy as np
 import pytest
 
-from jaxvision.core import Inputs, OptionError, divide, sum_terms
+from jaxvision.core import InputError, Inputs, OptionError, divide, sum_terms
 from jaxvision.tasks import DetectOptions, detection, detectors
 from jaxvision.tasks.detectors import (
     FCOS_DECODE,
@@ -19,6 +20,7 @@ from jaxvision.tasks.detectors import (
     ssd,
 )
 from jaxvision.tasks.freezing import frozen_parameters
+from tests.marks import slow_but
 from tests.models.torchvision_ops import import_detection
 from tests.ops.parity import import_torchvision
 from tests.tasks.one_stage import (
@@ -245,7 +247,8 @@ def test_losses_and_gradients_equal_torchvisions(name):
         theirs_of_key = of_torch[key].grad.numpy()
         if name == "fcos" and "regression" in key:
             # A distance of 0 is that of the network's ReLU, through which no gradient flows.
-            gradient, theirs_of_key = (x * (outputs[key] > 0) for x in (gradient, theirs_of_key))
+            flows = np.asarray(outputs[key]) > 0
+            gradient, theirs_of_key = gradient * flows, theirs_of_key * flows
         np.testing.assert_allclose(gradient, theirs_of_key, rtol=1e-7, atol=1e-10, err_msg=key)
 
 
@@ -283,7 +286,7 @@ def test_detections_equal_torchvisions(name):
 # Without torch
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", slow_but(FAMILIES, []))
 def test_padding_and_images_without_objects_keep_losses_finite_and_the_same(name):
     """More rows of padding change nothing; of no objects the background alone has a loss."""
     size = FAMILIES[name][1]
@@ -311,6 +314,7 @@ def test_padding_and_images_without_objects_keep_losses_finite_and_the_same(name
     assert {float(weight) for _, weight in terms.values()} == {divisor}
 
 
+@pytest.mark.slow
 def test_detections_end_where_the_image_ends():
     """What lies in the padding is clipped to the extent, and has no area left."""
     for name in ("retinanet", "fcos", "ssd"):
@@ -327,25 +331,30 @@ def test_detections_end_where_the_image_ends():
 
 def test_the_layouts_of_ssd_have_the_published_numbers_of_default_boxes():
     """Chosen by the number of default boxes in a cell, with strides at their own size only."""
+
+    @functools.partial(jax.jit, static_argnums=(0, 1))
+    def boxes_of(anchors, size, outputs):
+        received = []
+
+        def loss(logits, deltas, boxes, *truth):
+            received.append(boxes)
+            return logits.sum(), deltas.sum()
+
+        detector = ssd(OneStage("ssd", 1, anchors, len(anchors)), loss=loss)
+        detector.loss(outputs, example_of((size, size), [], []), key=None, step=None)
+        return received[0]
+
     found = {}
     for name, anchors, size, maps, count in (
         ("ssd300", (4, 6, 6, 6, 4, 4), 300, (38, 19, 10, 5, 3, 1), 8732),
         ("ssd512", (4, 6, 6, 6, 6, 4, 4), 512, (64, 32, 16, 8, 4, 2, 1), 24564),
         ("ssdlite320", (6,) * 6, 320, (20, 10, 5, 3, 2, 1), 3234),
     ):
-        received = []
-
-        def loss(logits, deltas, boxes, *truth, received=received):
-            received.append(boxes)
-            return logits.sum(), deltas.sum()
-
-        detector = ssd(OneStage("ssd", 1, anchors, len(anchors)), loss=loss)
         outputs = {}
         for number, (side, each) in enumerate(zip(maps, anchors, strict=True)):
             outputs[f"cls_logits{number}"] = np.zeros((side, side, each, 2), "f4")
             outputs[f"bbox_regression{number}"] = np.zeros((side, side, each, 4), "f4")
-        detector.loss(outputs, example_of((size, size), [], []), key=None, step=None)
-        found[name] = np.asarray(received[0])
+        found[name] = np.asarray(boxes_of(anchors, size, outputs))
         assert found[name].shape == (count, 4)
     np.testing.assert_allclose(found["ssd300"][0], [-6.5, -6.5, 14.5, 14.5], rtol=1e-5)
     last = [57.7226, 0, 242.2774, 300]
@@ -355,10 +364,10 @@ def test_the_layouts_of_ssd_have_the_published_numbers_of_default_boxes():
 def test_stages_of_the_backbone_are_frozen():
     """A map that depends on nothing new is no stage; nor is a map's own scale part of one."""
     model = OneStage()
-    stages = [frozen_parameters(model, (64, 64, 3), n) for n in range(5)]
+    stages = [frozen_parameters(model, (64, 64, 3), n) for n in (0, 2, 4)]
     names = [f"backbone/conv{level}" for level in range(4)]
     # The last map of this backbone is used by nothing, so that the network ends with c2.
-    assert stages == [tuple(names[:n]) for n in (4, 3, 2, 1, 0)]
+    assert stages == [tuple(names[:n]) for n in (4, 2, 0)]
     detector = retinanet(model, trainable_backbone_layers=2)
     assert detector.freeze == tuple(names[:2])
     assert detector.origin["loss"][1]["trainable_backbone_layers"] == 2
@@ -378,7 +387,7 @@ def loss_of_two(a, b):
         (lambda: retinanet(OneStage(), sizes=(0,) * 5), "scales is .*: give positive"),
         (lambda: retinanet(OneStage(), aspect_ratios=(-1,)), "aspect_ratios is"),
         (lambda: retinanet(OneStage(), scales_per_octave=0), "scales_per_octave is 0"),
-        (lambda: retinanet(OneStage("fcos")), "model gives|model: "),
+        (lambda: retinanet(OneStage("fcos")), r"of the shape .* with \[H, W, A, K\]"),
         (lambda: retinanet(OneStage(), gama=2), "gama"),
         (lambda: retinanet(OneStage(), loss=loss_of_two), "loss: loss_of_two cannot be called"),
         (lambda: retinanet(OneStage(), loss=None, gamma=2), "gamma is an option of the loss"),
@@ -395,10 +404,11 @@ def loss_of_two(a, b):
     ],
 )
 def test_wrong_options_are_named(make, message):
-    with pytest.raises(OptionError, match=message):
+    with pytest.raises(InputError, match=message):
         make()
 
 
+@pytest.mark.slow
 def test_the_task_checks_classes_and_losses_and_describes_what_decodes_alike():
     detector = retinanet(
         OneStage(), sizes=(16, 32, 64, 128, 256), decode=DetectOptions(max_detections=7)

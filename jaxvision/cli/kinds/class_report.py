@@ -6,15 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxvision.cli.kinds.confusions import LISTED, confusion_file, draw_confusions
 from jaxvision.cli.kinds.kind import PICTURES, Shown, to_look_at
 from jaxvision.data.transforms.placing import with_channels
-from jaxvision.engine import log
 from jaxvision.metrics import Calibration
-
-_LISTED = 30
-"""Classes that a printed table and the picture of a confusion matrix have at most."""
-_PAIRS = 20  # of classes that are confused, in a figure
-_LETTERS = 40  # of a class's name, in a figure
 
 Tables = Mapping[str, np.ndarray]
 """Those of an evaluation, see `jaxvision.tasks.classification`."""
@@ -29,9 +24,9 @@ def class_table(tables: Tables, class_names: Sequence[str]) -> str:
     support, f1 = tables["class_support"], tables["class_f1"]
     shown: Sequence[int] = range(len(class_names))
     title, last = "class", ""
-    if len(class_names) > _LISTED:
+    if len(class_names) > LISTED:
         there = np.flatnonzero(support)
-        shown = there[np.argsort(f1[there], kind="stable")][:_LISTED].tolist()
+        shown = there[np.argsort(f1[there], kind="stable")][:LISTED].tolist()
         title = "worst classes"
         last = f"\n(of {len(class_names)} classes; the file of the classes has all)"
     width = max(map(len, ["mean", title, *(class_names[i] for i in shown)]))
@@ -78,67 +73,16 @@ def class_files(shown: Shown) -> dict[str, Iterable[Sequence[Any]]]:
             ),
         ),
     }
-    if "confusions" in tables:
-        of_truth = zip(class_names, tables["confusions"], strict=True)
-        files["confusions"] = chain(
-            [["truth \\ predicted", *class_names]],
-            ([name, *counts.tolist()] for name, counts in of_truth),
-        )
-    else:
-        log(f"no table of confusions: {len(class_names)} classes are too many")
-    return files
+    return files | confusion_file(tables, class_names)
 
 
 def class_figures(tables: Tables, class_names: Sequence[str]) -> dict[str, Any]:
     """Figures of matplotlib: the confusions of the classes, and the reliability diagram."""
-    names = [name[:_LETTERS] for name in class_names]
-    if len(names) <= _LISTED:
-        confusions = _draw_confusions(tables["confusions"], names)
-    else:
-        confusions = _draw_pairs(tables["confused_pairs"], tables["class_support"], names)
+    support = tables["class_support"]
+    confusions = draw_confusions(tables, support, class_names, what="examples")
     names_of_bins = ("count", "confidence", "accuracy")
     bins = Calibration(**{name: tables[f"bin_{name}"] for name in names_of_bins})
     return {"confusions": confusions, "calibration": _draw_reliability(bins)}
-
-
-def _draw_confusions(confusions: np.ndarray, names: Sequence[str]) -> Any:
-    """The matrix: a row for each true class, coloured by the share of its examples."""
-    # Imported late, because that takes a second; and without a display.
-    from matplotlib.figure import Figure
-
-    side = 3 + 0.42 * len(names)
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
-    axes = figure.subplots()
-    shares = confusions / np.maximum(confusions.sum(axis=1, keepdims=True), 1)
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(confusions):
-        if count:
-            color = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, count, ha="center", va="center", color=color, fontsize=8)
-    axes.set_xticks(range(len(names)), names, rotation=90)
-    axes.set_yticks(range(len(names)), names)
-    axes.set(xlabel="predicted class", ylabel="true class", title="examples of each class")
-    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
-    return figure
-
-
-def _draw_pairs(pairs: np.ndarray, support: np.ndarray, names: Sequence[str]) -> Any:
-    """The pairs of classes that are confused most often."""
-    from matplotlib.figure import Figure
-
-    pairs = pairs[:_PAIRS]
-    figure = Figure(figsize=(9, 1.5 + 0.3 * len(pairs)), layout="constrained")
-    axes = figure.subplots()
-    counts = [count for _, _, count in pairs]
-    axes.barh(range(len(pairs)), counts, color="C0")
-    for place, (truth, _, count) in enumerate(pairs):
-        axes.text(count, place, f" {count} of {support[truth]}", va="center", fontsize=8)
-    labels = [f"{names[truth]} taken for {names[predicted]}" for truth, predicted, _ in pairs]
-    axes.set_yticks(range(len(pairs)), labels, fontsize=8)
-    axes.invert_yaxis()
-    axes.margins(x=0.15)
-    axes.set(xlabel="examples", title=f"what is confused most often, of {len(names)} classes")
-    return figure
 
 
 def _draw_reliability(of_bins: Calibration) -> Any:

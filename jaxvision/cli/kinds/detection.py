@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -13,6 +13,11 @@ from jaxvision import augment as aug
 from jaxvision import data, tasks
 from jaxvision.cli.code import Code, is_own
 from jaxvision.cli.kinds.augmentation import GeometryAndColor, wanted_of
+from jaxvision.cli.kinds.detection_report import (
+    class_table,
+    detection_figures,
+    detection_files,
+)
 from jaxvision.cli.kinds.kind import (
     LEAST_SCORE,
     PICTURES,
@@ -34,11 +39,13 @@ from jaxvision.core import (
     option_errors,
     under,
 )
+from jaxvision.models.detection.localizer import LOCALIZERS
 from jaxvision.models.detection.yolov1 import YOLOS_V1
 from jaxvision.models.detection.yolov2 import YOLOS_V2
 from jaxvision.models.detection.yolov3 import YOLOS_V3
 from jaxvision.predict import Prediction, draw_detections, draw_prediction
 from jaxvision.tasks import DETECTORS, DetectOptions
+from jaxvision.tasks.detection import CONFUSION_SCORE
 from jaxvision.tasks.names import LOSSES
 
 FAMILIES = {
@@ -49,6 +56,7 @@ FAMILIES = {
     **dict.fromkeys(
         ("ssd", "ssdlite", "ssd300_vgg16", "ssd512_vgg16", "ssdlite320_mobilenet_v3_large"), "ssd"
     ),
+    **dict.fromkeys(LOCALIZERS, "localizer"),
     **dict.fromkeys(YOLOS_V1, "yolov1"),
     **dict.fromkeys(YOLOS_V2, "yolov2"),
     **dict.fromkeys(YOLOS_V3, "yolov3"),
@@ -61,7 +69,8 @@ class DetectionData(ResizedData):
     """The data of detection.
 
     Attributes:
-      source: "scenes" (embedded), "voc", "coco" or "yolo" (folders in these forms), or "tfds".
+      source: "scenes" or "single_scenes" (embedded; the latter have one object each), "voc", "coco"
+        or "yolo" (folders in these forms), or "tfds".
       class_names: of the labels, in their order; (): those of the data.
       drop_bad: leave out records with bad boxes or images, and count them.
       difficult: train on objects that are flagged as difficult too.
@@ -74,6 +83,7 @@ class DetectionData(ResizedData):
       mean: one number for each channel, of values in 0..1.
       std: likewise.
       voc_inclusive: mAP_VOC adds 1 to the widths and heights of detections, as VOC's kit does.
+      confusion_score: least score of a detection in the confusion matrix.
     """
 
     source: str = "scenes"
@@ -89,11 +99,13 @@ class DetectionData(ResizedData):
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     voc_inclusive: bool = False
+    confusion_score: float = CONFUSION_SCORE
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("max_boxes", self.max_boxes, least=1)
         check_range("size_every", self.size_every, least=1)
+        check_range("confusion_score", self.confusion_score, least=0, most=1)
         for name in self.class_names:
             if "," in name:
                 parts = tuple(part.strip() for part in name.split(","))
@@ -177,8 +189,8 @@ class DetectorOptions:
     """The detector; further keys of this group are options of it, such as best_box_only.
 
     Attributes:
-      name: "fcos", "retinanet", "ssd", "yolov1", "yolov2", "yolov3" or "file.py:function" of your
-        own; empty: the one that belongs to the model.
+      name: "fcos", "localizer", "retinanet", "ssd", "yolov1", "yolov2", "yolov3" or
+        "file.py:function" of your own; empty: the one that belongs to the model.
     """
 
     name: str = ""
@@ -202,7 +214,7 @@ class DetectGroup:
     max_candidates: int | None = None
 
 
-def _decode_options(config: Any, constructor: Any) -> DetectOptions:
+def decode_options(config: Any, constructor: Any) -> DetectOptions:
     """The options of decoding: those of the detector, with those that the config sets."""
     parameter = inspect.signature(constructor).parameters.get("decode")
     default = getattr(parameter, "default", None)
@@ -255,6 +267,7 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
             augment=steps,
             train_difficult=options.difficult,
             voc_inclusive=options.voc_inclusive,
+            confusion_score=options.confusion_score,
         )
     return Built(task, train_transform, transform)
 
@@ -279,7 +292,7 @@ def _detector(
                 f"config.detector.{key} is no option of {name}: {close_names(key, known)}; options "
                 "of its loss belong to config.loss",
             )
-    decode = _decode_options(config, constructor)
+    decode = decode_options(config, constructor)
     given: dict[str, Any] = {"num_classes": len(class_names), "decode": decode}
     if "model" in known:
         given["model"] = _model(config, class_names, code)
@@ -355,17 +368,6 @@ def _tfds(options: DetectionData, split: str) -> data.Source:
     return data.Tfds(options.name, options.own_split(split), dir=options.dir, kind="detection")
 
 
-def class_table(tables: Mapping[str, np.ndarray], class_names: Sequence[str]) -> str:
-    """Average precision of each class, as lines of text; a dash where there are no objects."""
-    width = max(len("class"), *map(len, class_names))
-    lines = [f"{'class':<{width}}  objects      AP    AP50"]
-    columns = tables["class_objects"], tables["class_ap"], tables["class_ap50"]
-    for name, count, *numbers in zip(class_names, *columns, strict=True):
-        shown = "  ".join(f"{'-' if np.isnan(x) else f'{x:.3f}':>6}" for x in numbers)
-        lines.append(f"{name:<{width}}  {count:>7}  {shown}")
-    return "\n".join(lines)
-
-
 def pictures(shown: Shown) -> list[dict[str, np.ndarray]]:
     """Of the first images, what was found beside what is there."""
     found, rows = shown.evaluation.collected, []
@@ -428,6 +430,7 @@ DETECTION = Kind(
     defaults={"best.metric": "AP", "model.name": "yolov2", "loss.name": "", "anchors": ()},
     sources={
         "scenes": lambda options, split: data.Scenes(split, dir=options.dir),
+        "single_scenes": lambda options, split: data.Scenes(split, single=True, dir=options.dir),
         "voc": _form,
         "coco": _form,
         "yolo": _form,
@@ -437,6 +440,8 @@ DETECTION = Kind(
     transform=lambda task: data.ToDetection(task.inputs, len(task.class_names)),
     table=class_table,
     pictures=pictures,
+    csv=detection_files,
+    figures=detection_figures,
     results=results,
     decode={"score": "score_threshold", "iou": "iou_threshold", "most": "max_detections"},
     empty=_no_objects,

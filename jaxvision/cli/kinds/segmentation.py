@@ -168,10 +168,15 @@ def overlap_table(tables: Mapping[str, np.ndarray], class_names: Sequence[str]) 
 
 def pictures(shown: Shown) -> list[dict[str, np.ndarray]]:
     """Regions that were found beside those that are there."""
-    names, rows = shown.task.class_names, []
-    images = list(np.asarray(shown.examples.image))
+    names, rows, inputs = shown.task.class_names, [], shown.task.inputs
+    images, truths = list(np.asarray(shown.examples.image)), np.asarray(shown.examples.labels)
+    if inputs.pads or inputs.resampling == "float32":
+        # Such examples are no images to predict for: the records are.
+        chosen = np.linspace(0, len(shown.records) - 1, len(images)).astype(int)
+        records = [shown.records[index] for index in chosen.tolist()]
+        images, truths = ([record[key] for record in records] for key in ("image", "labels"))
     found = [p.result for p in predict(shown.task, shown.variables, images)]
-    for image, labels, truth in zip(images, found, np.asarray(shown.examples.labels), strict=True):
+    for image, labels, truth in zip(images, found, truths, strict=True):
         canvas, _ = to_look_at(with_channels(crop_centre(image, labels.shape), 3))
         parts = {"found": labels, "truth": crop_centre(truth, labels.shape)}
         rows.append(

@@ -33,6 +33,7 @@ class JaxvisionScenes(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
+    most = _MOST
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
@@ -57,7 +58,7 @@ class JaxvisionScenes(tfds.core.GeneratorBasedBuilder):
         return {split: self._generate_examples(split) for split in COUNTS}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        for index, (image, mask, boxes, labels) in enumerate(scenes(split)):
+        for index, (image, mask, boxes, labels) in enumerate(scenes(split, self.most)):
             objects = [
                 {"bbox": tfds.features.BBox(y1, x1, y2, x2), "label": label}
                 for (x1, y1, x2, y2), label in zip(
@@ -68,14 +69,21 @@ class JaxvisionScenes(tfds.core.GeneratorBasedBuilder):
             yield index, {**pngs, "objects": objects}
 
 
+class JaxvisionSingleScenes(JaxvisionScenes):
+    """4,500 scenes like those of `JaxvisionScenes`, with exactly one digit each."""
+
+    most = 1
+
+
 Scene = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
-def scenes(split: str) -> Iterator[Scene]:
+def scenes(split: str, most: int = _MOST) -> Iterator[Scene]:
     """Yields the scenes of a split, the same on every machine.
 
     Args:
       split: "train" or "test".
+      most: a scene has 1 to this number of digits.
     Yields:
       image u8[96, 96, 3], mask u8[96, 96], boxes i64[G, 4] (xyxy, pixels), labels i64[G].
     """
@@ -86,17 +94,21 @@ def scenes(split: str) -> Iterator[Scene]:
     # RandomState's stream is frozen by numpy's compatibility policy.
     rng = np.random.RandomState(list(COUNTS).index(split))
     for _ in range(COUNTS[split]):
-        yield _scene(rng, photo, scans, digits.target[chosen])
+        yield _scene(rng, photo, scans, digits.target[chosen], most)
 
 
 def _scene(
-    rng: np.random.RandomState, photo: np.ndarray, scans: np.ndarray, digits: np.ndarray
+    rng: np.random.RandomState,
+    photo: np.ndarray,
+    scans: np.ndarray,
+    digits: np.ndarray,
+    most: int,
 ) -> Scene:
     top, left = (rng.randint(side - SIZE + 1) for side in photo.shape[:2])
     image = photo[top : top + SIZE, left : left + SIZE].astype(np.float64)
     mask = np.zeros((SIZE, SIZE), np.uint8)
     boxes, labels = [], []
-    for _ in range(rng.randint(1, _MOST + 1)):
+    for _ in range(rng.randint(1, most + 1)):
         number, side = rng.randint(len(scans)), rng.randint(_SIDES[0], _SIDES[1] + 1)
         # In integers, which are the same on every machine.
         cover = np.asarray(
@@ -181,6 +193,7 @@ class Scenes:
       split: "train" or "test".
       kind: "detection", "segmentation" or "landmarks".
       dir: TFDS's folder; None: TFDS's own.
+      single: whether each scene has exactly one digit, instead of 1 to 6; the scenes are others.
 
     Attributes:
       class_names: of the kind's labels or landmarks.
@@ -194,9 +207,12 @@ class Scenes:
         *,
         kind: str = "detection",
         dir: str | os.PathLike[str] | None = None,
+        single: bool = False,
     ):
         make = lookup(_KINDS, kind, "kind")
-        self._source = make(prepared(JaxvisionScenes, dir), split)
+        self._source = make(
+            prepared(JaxvisionSingleScenes if single else JaxvisionScenes, dir), split
+        )
         self.class_names = self._source.class_names
         if kind == "segmentation":
             self.class_names = ("background", *_DIGITS)

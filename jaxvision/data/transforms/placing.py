@@ -81,7 +81,7 @@ def _interpolate_along(image: np.ndarray, axis: int, new: int) -> np.ndarray:
     place = number(old) / number(new) * (np.arange(new, dtype=number) + number(0.5)) - number(0.5)
     place = np.clip(place, 0, old - 1)
     low = place.astype(int)
-    share = (place - low).reshape(-1, *(1,) * (image.ndim - 1 - axis))
+    share = (place - low.astype(number)).reshape(-1, *(1,) * (image.ndim - 1 - axis))
     high = np.minimum(low + 1, old - 1)
     return image.take(low, axis) * (1 - share) + image.take(high, axis) * share
 

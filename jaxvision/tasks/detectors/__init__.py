@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from jaxvision.tasks.detectors.detector import Candidates, Detector
 from jaxvision.tasks.detectors.fcos import FCOS_DECODE, fcos
+from jaxvision.tasks.detectors.localizer import localizer, localizer_candidates
 from jaxvision.tasks.detectors.retinanet import RETINANET_DECODE, retinanet
 from jaxvision.tasks.detectors.ssd import LAYOUTS, SSD_DECODE, SSDLITE_DECODE, ssd
 from jaxvision.tasks.detectors.yolo import (
@@ -18,6 +19,7 @@ from jaxvision.tasks.detectors.yolo import (
 
 DETECTORS: dict[str, Callable[..., Detector]] = {
     "fcos": fcos,
+    "localizer": localizer,
     "retinanet": retinanet,
     "ssd": ssd,
     "yolov1": yolov1,
@@ -36,6 +38,8 @@ __all__ = [
     "Candidates",
     "Detector",
     "fcos",
+    "localizer",
+    "localizer_candidates",
     "retinanet",
     "ssd",
     "yolo_candidates",

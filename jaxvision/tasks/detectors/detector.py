@@ -27,6 +27,9 @@ class Detector:
       decode: (outputs, example) -> Detections, in pixels of the network's input, clipped to
         `example.extent`; of the example it may use `image`, `extent`, `placement` and `size`.
       forward: as `jaxvision.core.Task.forward`; None: the network on the images.
+      metrics: (outputs, example) -> named (total, weight) pairs of one example, measured beside the
+        average precision; `example.box_mask` is True for the objects that evaluation counts. None:
+        there are none.
       multiple_of: both sides of the network's input are a multiple of it.
       origin: name of a field of this record -> (the object there, its description in JSON), for
         detectors that have a name; see `jaxvision.core.describe`.
@@ -38,6 +41,7 @@ class Detector:
     loss: Callable[..., Terms] | None
     decode: Callable[[Any, DetectionBatch], Detections]
     forward: Callable[..., Any] | None = None
+    metrics: Callable[[Any, DetectionBatch], Terms] | None = None
     multiple_of: int = 1
     origin: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     num_classes: int | None = None

@@ -66,7 +66,7 @@ def fcos(
     sides = tuple(sides)
     if not all(side > 0 for side in sides):
         raise OptionError("sides", f"sides is {sides}: give positive numbers")
-    maps = numbered_maps(model, _KINDS)
+    maps = numbered_maps(model, _KINDS, shape="HWK")
     check_count("sides", sides, len(maps))
     example_loss = checked_loss(loss, 8, {}, options)
 

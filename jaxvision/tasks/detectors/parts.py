@@ -139,22 +139,32 @@ def maps_named(model: nn.Module, names: Sequence[str], *, side: int = PROBE) -> 
     return {name: maps[name] for name in names}
 
 
-def numbered_maps(model: nn.Module, kinds: Sequence[str]) -> list[dict[str, Any]]:
+def numbered_maps(
+    model: nn.Module, kinds: Sequence[str], *, shape: Sequence[str]
+) -> list[dict[str, Any]]:
     """The shapes of a network's maps {kind}0, {kind}1, ..., from fine to coarse.
 
     Args:
       model: the network.
       kinds: names of its outputs, of which each map has all.
+      shape: a letter for each axis of the first kind, for one image.
     Returns:
       kind -> shape, for each map, for one image of `PROBE` pixels a side.
     Raises:
-      OptionError: the network fails, or lacks an output.
+      OptionError: the network fails, lacks an output, or the first has another number of axes.
     """
     maps = maps_of_image(model, (PROBE, PROBE, 3))
     count = sum(name.removeprefix(kinds[0]).isdigit() for name in maps)
     for name in (f"{kind}{number}" for number in range(max(count, 1)) for kind in kinds):
         if name not in maps:
             raise OptionError("model", f"model gives no map {name!r}, but {', '.join(maps)}")
+    first = maps[f"{kinds[0]}0"]
+    if len(first.shape) != len(shape):
+        raise OptionError(
+            "model",
+            f"model gives a map {kinds[0]}0 of the shape {list(first.shape)} for an image: give a "
+            f"network of this family, with [{', '.join(shape)}]",
+        )
     return [{kind: maps[f"{kind}{number}"] for kind in kinds} for number in range(count)]
 
 

@@ -76,7 +76,7 @@ def retinanet(
     except ValueError as error:
         raise OptionError(str(error).partition(" ")[0], str(error)) from error
     model = with_anchors(model, scales_per_octave * len(how["aspect_ratios"]))
-    maps = numbered_maps(model, ("cls_logits", "bbox_regression"))
+    maps = numbered_maps(model, ("cls_logits", "bbox_regression"), shape="HWAK")
     check_count("sizes", how["sizes"], len(maps))
     example_loss = checked_loss(loss, 6, {}, options)
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import Array, lax
+from jax import Array
 
 from jaxvision.core import DetectionBatch, Detections, OptionError, Terms, extent_of, lookup
 from jaxvision.losses import ssd_multibox_loss
@@ -19,10 +19,11 @@ from jaxvision.ops import (
     SSDLITE320,
     clip_boxes_to_image,
     decode_boxes,
+    per_class_nms,
     ssd_default_boxes,
     ssd_scales,
 )
-from jaxvision.tasks.decoding import DetectOptions, suppressed
+from jaxvision.tasks.decoding import DetectOptions
 from jaxvision.tasks.detectors.detector import Detector
 from jaxvision.tasks.detectors.parts import (
     Loss,
@@ -123,7 +124,7 @@ def ssd(
     """
     chosen = _chosen(model, layout, scales, aspect_ratios)
     model = with_anchors(model, chosen.num_anchors)
-    maps = numbered_maps(model, ("cls_logits", "bbox_regression"))
+    maps = numbered_maps(model, ("cls_logits", "bbox_regression"), shape=("H", "W", "A", "K + 1"))
     check_count("aspect_ratios", chosen.aspect_ratios, len(maps))
     example_loss = checked_loss(loss, 6, {}, options)
 
@@ -157,11 +158,21 @@ def ssd(
         logits, deltas, anchors = parts(outputs, example)
         boxes = decode_boxes(deltas, anchors, weights=SSD_WEIGHTS)
         boxes = clip_boxes_to_image(boxes, extent_of(example))
-        of_classes = jax.nn.softmax(logits)[:, 1:].T
-        most = min(decode.max_candidates, of_classes.shape[1])
-        scores, places = lax.top_k(of_classes, most)  # [K, most], of equal scores the first ones
-        labels = jnp.repeat(jnp.arange(len(of_classes), dtype=jnp.int32), most)
-        return suppressed(boxes[places.reshape(-1)], scores.reshape(-1), labels, options=decode)
+        scores = jax.nn.softmax(logits)[:, 1:]
+        indices, labels, valid = per_class_nms(
+            boxes,
+            scores,
+            iou_threshold=decode.iou_threshold,
+            max_detections=decode.max_detections,
+            max_per_class=decode.max_candidates,
+            score_threshold=decode.score_threshold,
+        )
+        return Detections(
+            boxes=jnp.where(valid[:, None], boxes[indices], 0),
+            scores=jnp.where(valid, scores[indices, labels], 0),
+            labels=labels,
+            valid=valid,
+        )
 
     how = {
         "layout": layout,

@@ -119,3 +119,15 @@ def soft_nms(
             if not scores[i] > score_threshold:
                 del scores[i]
     return _padded(rows, max_detections, ["i4", "f4"])
+
+
+def per_class_nms(
+    boxes, scores, *, iou_threshold, max_detections, max_per_class, score_threshold=-math.inf
+):
+    pairs = []
+    for c in range(scores.shape[1]):
+        best = _in_falling_order(scores[:, c], score_threshold)[:max_per_class]
+        pairs += [(i, c) for i in best]
+    places, classes = (np.array([pair[k] for pair in pairs], int) for k in (0, 1))
+    kept = greedy(boxes[places], scores[places, classes], classes, iou_threshold, score_threshold)
+    return _padded([pairs[n] for n in kept], max_detections, ["i4", "i4"])

@@ -1,0 +1,45 @@
+"""Class and box of one digit: the localiser on embedded scenes with one digit each, 96x96.
+
+python train.py --config=configs/scenes_localizer.py
+"""
+
+from jaxvision.cli.config import default_config
+
+
+def get_config():
+    config = default_config("detection")
+    config.steps = 8000
+    config.batch_size = 16
+    config.eval_every = 4000
+    config.best.metric = "mean_iou"
+
+    config.model.name = "localizer"
+    config.model.backbone = {
+        "name": "plain_darknet",
+        "stages": (
+            (1, ((16, 3),)),
+            (2, ((32, 3),)),
+            (3, ((96, 3), (48, 1), (96, 3), (48, 1), (96, 3))),
+        ),
+    }
+
+    config.data.source = "single_scenes"
+    config.data.validation_fraction = 0.05
+    config.data.image_size = 96
+    config.data.class_names = tuple("0123456789")
+    config.data.max_boxes = 1
+    config.data.cache = True
+
+    config.augment.hue = 0.5  # the test scenes are on a photograph of other colours
+    config.augment.saturation = 2.0
+    config.augment.value = 1.5
+
+    config.loss.box_loss = "giou"
+    config.loss.box_weight = 3.0
+
+    config.optimizer.name = "adamw"
+    config.optimizer.learning_rate = 1e-2
+    config.optimizer.weight_decay = 0.05
+    config.optimizer.schedule.name = "one_cycle"
+    config.optimizer.schedule.warmup = 0.05
+    return config
