@@ -39,7 +39,10 @@ from jaxvision.core import (
     option_errors,
     under,
 )
+from jaxvision.models.detection.fcos import FCOSES
 from jaxvision.models.detection.localizer import LOCALIZERS
+from jaxvision.models.detection.retinanet import RETINANETS
+from jaxvision.models.detection.ssd import SSDS
 from jaxvision.models.detection.yolov1 import YOLOS_V1
 from jaxvision.models.detection.yolov2 import YOLOS_V2
 from jaxvision.models.detection.yolov3 import YOLOS_V3
@@ -49,14 +52,10 @@ from jaxvision.tasks.detection import CONFUSION_SCORE
 from jaxvision.tasks.names import LOSSES
 
 FAMILIES = {
-    **dict.fromkeys(("fcos", "fcos_resnet50_fpn"), "fcos"),
-    **dict.fromkeys(
-        ("retinanet", "retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2"), "retinanet"
-    ),
-    **dict.fromkeys(
-        ("ssd", "ssdlite", "ssd300_vgg16", "ssd512_vgg16", "ssdlite320_mobilenet_v3_large"), "ssd"
-    ),
+    **dict.fromkeys(FCOSES, "fcos"),
     **dict.fromkeys(LOCALIZERS, "localizer"),
+    **dict.fromkeys(RETINANETS, "retinanet"),
+    **dict.fromkeys(SSDS, "ssd"),
     **dict.fromkeys(YOLOS_V1, "yolov1"),
     **dict.fromkeys(YOLOS_V2, "yolov2"),
     **dict.fromkeys(YOLOS_V3, "yolov3"),
@@ -339,7 +338,10 @@ def _family(model: str) -> str:
 
 def _model(config: Any, class_names: Sequence[str], code: Code) -> Any:
     if "num_anchors" in config.model:
-        raise InputError("config.model.num_anchors follows from config.anchors: leave it out")
+        raise InputError(
+            "config.model.num_anchors follows from the anchors, config.anchors or those of "
+            "config.detector: leave it out"
+        )
     return build_model(config, code, num_classes=len(class_names))
 
 
