@@ -45,10 +45,12 @@ from jaxvision.models import (
     RESTORERS,
     SEGMENTERS,
     input_figures,
+    input_resizing,
     input_size,
 )
 from jaxvision.models.restoration.dncnn import DNCNNS
 from jaxvision.models.restoration.srcnn import ESPCNS, SRCNNS
+from jaxvision.tasks.detectors import SSDLITE_DECODE
 
 _KINDS = {
     **dict.fromkeys(CLASSIFIERS, "classification"),
@@ -64,6 +66,10 @@ _MEASURED = {
     **dict.fromkeys(SRCNNS, ("downscale_upscale", "srcnn", "luminance")),
 }
 """Network of restoration -> degradation, protocol and color of its paper."""
+
+
+_DETECT = {"ssdlite320_mobilenet_v3_large": SSDLITE_DECODE}
+"""Network -> options of decoding, where they are not the detector's defaults."""
 
 
 def parse(values: flags.FlagValues, argv: list[str], usage: str, *, runs: bool = True) -> list[str]:
@@ -133,7 +139,10 @@ def config_of_model(name: str) -> ConfigDict:
         degradation, protocol, color = _MEASURED[name]
         config.degradation.update({"name": degradation, "protocol": protocol})
         known |= {"color": color}
+    known |= input_resizing(name)
     config.data.update({key: value for key, value in known.items() if key in config.data})
+    if name in _DETECT:
+        config.detect.update(dataclasses.asdict(_DETECT[name]))
     return config
 
 

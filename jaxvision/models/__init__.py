@@ -70,7 +70,7 @@ from jaxvision.models.detection.yolov2 import YOLOS_V2
 from jaxvision.models.detection.yolov3 import YOLOS_V3
 from jaxvision.models.feature_info import FeatureInfo, feature_info
 from jaxvision.models.fusing import fuse_conv_bn
-from jaxvision.models.published import input_figures, input_size
+from jaxvision.models.published import input_figures, input_resizing, input_size
 from jaxvision.models.restoration.dncnn import DNCNNS
 from jaxvision.models.restoration.srcnn import ESPCNS, SRCNNS
 from jaxvision.models.segmentation.deconvnet import DECONVNETS
@@ -93,6 +93,7 @@ __all__ = [
     "feature_info",
     "fuse_conv_bn",
     "input_figures",
+    "input_resizing",
     "input_size",
     "summarize",
 ]

@@ -1,4 +1,6 @@
-"""The image size, mean and standard deviation that the networks were published with."""
+"""The images that the networks were published with: size, mean, standard deviation, resizing."""
+
+from typing import Any
 
 _USUAL = (224, 224, 3)
 _CIFAR = (
@@ -88,6 +90,23 @@ _FIGURES = {
     # The first two if `transform_input` is False; if True, images have ImageNet's mean and std.
     **dict.fromkeys(("googlenet", "inception_v3", "efficientnet_v2_l"), ((0.5,) * 3, (0.5,) * 3)),
 }
+
+
+_PYRAMIDS = ("retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn")
+_SSDS = ("ssd300_vgg16", "ssd512_vgg16", "ssdlite320_mobilenet_v3_large")
+_SHORTER_SIDE = {"resize": "shorter_side", "shorter_side": 800, "longer_side": 1333}
+_RESIZING = {
+    **{name: {**_SHORTER_SIDE, "shapes": "exact", "resampling": "float32"} for name in _PYRAMIDS},
+    **{name: {"resize": "stretch", "resampling": "float32"} for name in _SSDS},
+}
+
+
+def input_resizing(name: str) -> dict[str, Any]:
+    """Returns how torchvision's detectors resize images: options of `jaxvision.Inputs`.
+
+    The result is empty for other networks.
+    """
+    return dict(_RESIZING.get(name, {}))
 
 
 def input_size(name: str) -> tuple[int, int, int]:

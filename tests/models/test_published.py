@@ -2,11 +2,14 @@
 
 import pytest
 
+from jaxvision.cli.network import config_of_model
+from jaxvision.core import Inputs
 from jaxvision.models import (
     CLASSIFIERS,
     DETECTORS,
     SEGMENTERS,
     input_figures,
+    input_resizing,
     input_size,
 )
 from jaxvision.models.published import IMAGENET_MEAN, IMAGENET_STD
@@ -30,6 +33,16 @@ def test_figures_are_known_where_torchvision_or_darknet_has_weights():
     assert input_figures("fcn_resnet50") == (IMAGENET_MEAN, IMAGENET_STD)
     assert input_figures("darknet19") == ((0, 0, 0), (1, 1, 1))
     assert input_figures("resnet20") is None
+
+
+def test_torchvisions_detectors_resize_as_there():
+    assert Inputs(**input_resizing("fcos_resnet50_fpn")).size_of((576, 768)) == (800, 1088)
+    assert Inputs((300, 300), **input_resizing("ssd300_vgg16")).resampling == "float32"
+    assert input_resizing("yolov3") == {}
+    config = config_of_model("ssdlite320_mobilenet_v3_large")
+    assert (config.data.image_size, config.data.resize) == (320, "stretch")
+    assert (config.detect.score_threshold, config.detect.max_detections) == (0.001, 300)
+    assert config_of_model("retinanet_resnet50_fpn").data.shapes == "exact"
 
 
 @pytest.mark.parity
