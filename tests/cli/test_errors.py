@@ -39,7 +39,7 @@ def train(command, digits, tmp_path):
 
 SETTINGS = [
     ("--config=digits_lenet", "no config 'digits_lenet': did you mean 'digits_lenet5'"),
-    ("--config=", "no config '': known: bccd_yolov2, "),
+    ("--config=", "no config '': known: bccd_retinanet, "),
     ("--config.stepz=3", "unknown config key 'stepz' (at 'stepz'): did you mean 'steps'"),
     ("--config.optimizer.lr=3", "unknown config key 'optimizer.lr' (at 'lr'): known: b1, b2, "),
     ("--config.model=lenet5", "config key 'model' is a group: set its keys, such as model.name"),
