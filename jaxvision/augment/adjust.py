@@ -7,6 +7,7 @@ so that their results are lower by up to one. The amount may be traced, so its v
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, TypeVar
 
 import jax
@@ -49,11 +50,13 @@ class ColorJitter:
           key: key[].
           example: a batch struct without its leading axis; its image is grey or RGB.
         """
+        extent = extent_in(example)
 
         def change(image: Array) -> Array:
             return color_jitter(
                 key,
                 image,
+                extent=extent,
                 brightness=self.brightness,
                 contrast=self.contrast,
                 saturation=self.saturation,
@@ -104,7 +107,7 @@ class RandomPhotometricDistort:
         """
         extent = extent_in(example)
         choice_key, place_key, amount_key, channel_key = jax.random.split(key, 4)
-        happens = jax.random.bernoulli(choice_key, self.probability, (5,))
+        happens = jax.random.bernoulli(choice_key, float(self.probability), (5,))
         before = jax.random.bernoulli(place_key)
         hue = (-self.hue, self.hue)
         least, most = jnp.array([self.brightness, self.contrast, self.saturation, hue]).T
@@ -280,6 +283,7 @@ def color_jitter(
     contrast: float = 0.0,
     saturation: float = 0.0,
     hue: float = 0.0,
+    extent: Array | None = None,
 ) -> Array:
     """Changes brightness, contrast, saturation and hue by random amounts, in a random order.
 
@@ -293,6 +297,7 @@ def color_jitter(
       contrast: limit of the factor of `adjust_contrast`, at least 0.
       saturation: limit of the factor of `adjust_saturation`, at least 0.
       hue: the largest shift of `adjust_hue`, in turns: at least 0, at most 1/2.
+      extent: as for `adjust_contrast`.
     Returns:
       f32[H, W, C], in 0..255.
     Raises:
@@ -317,7 +322,7 @@ def color_jitter(
     def change_by_factors(image: Array, active: Array) -> Array:
         for n in range(count):
             factor = jnp.where(active[n], factors[order[n]], 1)
-            image = adjust_one(image, order[n], factor, names=tuple(changed))
+            image = adjust_one(image, order[n], factor, names=tuple(changed), extent=extent)
         return image
 
     number = jnp.arange(count)
@@ -339,7 +344,14 @@ def _check_limits(
     return limits
 
 
-def adjust_one(image: Array, number: Array, factor: Array, *, names: tuple[str, ...]) -> Array:
+def adjust_one(
+    image: Array,
+    number: Array,
+    factor: Array,
+    *,
+    names: tuple[str, ...],
+    extent: Array | None = None,
+) -> Array:
     """Applies one of several changes by a factor, at little more than the cost of one.
 
     Args:
@@ -347,10 +359,12 @@ def adjust_one(image: Array, number: Array, factor: Array, *, names: tuple[str, 
       number: i32[], index of the change in `names`.
       factor: f32[], at least 0.
       names: the possible changes: brightness, contrast, saturation or sharpness.
+      extent: as for `adjust_contrast`.
     Returns:
       f32[H, W, C], in 0..255.
     """
-    others = [jnp.broadcast_to(_REFERENCES[name](image), image.shape) for name in names]
+    references = {**_REFERENCES, "contrast": partial(_mean_grey, extent=extent)}
+    others = [jnp.broadcast_to(references[name](image), image.shape) for name in names]
     return _blend(image, jax.lax.select_n(number, *others), factor)
 
 

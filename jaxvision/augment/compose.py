@@ -150,7 +150,7 @@ def with_probability(
     check_range("probability", probability, least=0, most=1)
     choice_key, function_key = jax.random.split(key)
     changed = function(function_key, example)
-    happens = jax.random.bernoulli(choice_key, probability)
+    happens = jax.random.bernoulli(choice_key, float(probability))
 
     def choose(x: Array | None, y: Array) -> Array | None:
         if x is None:

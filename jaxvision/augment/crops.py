@@ -60,7 +60,7 @@ class RandomZoomOut(Geometric):
           extent: i32[2], (height, width) of the image without its padding.
         """
         choice_key, side_key, place_key = jax.random.split(key, 3)
-        happens = jax.random.bernoulli(choice_key, self.probability)
+        happens = jax.random.bernoulli(choice_key, float(self.probability))
         side = jax.random.uniform(side_key, minval=self.side[0], maxval=self.side[1])
         size = extent[::-1].astype(jnp.float32)
         canvas = jnp.where(happens, jnp.floor(size * side), size)

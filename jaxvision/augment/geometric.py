@@ -109,7 +109,7 @@ class RandomFlip(Geometric):
         object.__setattr__(self, "swap", check_swap(self.swap))
 
     def draw(self, key: Array, size: tuple[int, int], extent: Array) -> Move:
-        return flip_move(size=extent, happens=jax.random.bernoulli(key, self.probability))
+        return flip_move(size=extent, happens=jax.random.bernoulli(key, float(self.probability)))
 
 
 @dataclass(frozen=True)

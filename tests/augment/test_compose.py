@@ -60,6 +60,11 @@ def test_with_probability_gives_the_function_a_key_of_its_own():
     assert uniform_distance(added, 0, 1) < 1.95
 
 
+def test_a_probability_may_be_a_whole_number():
+    how = {"function": lambda key, x: x + 1, "probability": 1}
+    assert augment.with_probability(jax.random.key(0), np.zeros(2), **how).tolist() == [1, 1]
+
+
 def test_with_probability_refuses_a_function_that_changes_shapes():
     with pytest.raises(AssertionError, match="shape"):
         augment.with_probability(

@@ -117,12 +117,14 @@ def test_blends_take_the_padding_of_one_image_for_grey():
     assert result.extent.tolist() == [4, 4]
 
 
-def test_the_contrast_of_a_padded_image_refers_to_its_part_without_padding():
-    image, extent = arrays()["image"], np.int32([24, 28])
-    contrast = jax.jit(augment.adjust_contrast)
-    result = contrast(image, np.float32(0.5), extent=extent)
-    expected = contrast(image[:24, :28], np.float32(0.5))
-    np.testing.assert_allclose(result[:24, :28], expected, atol=1e-3)
+def test_colours_of_a_padded_image_change_as_those_of_its_part_without_padding():
+    """The contrast refers to a mean."""
+    padded, bare = padded_and_cut(ClassificationBatch, (24, 28))
+    colours = augment.ColorJitter(contrast=0.9), augment.RandomPhotometricDistort(probability=1)
+    for augmentation in colours:
+        result, expected = (over_keys(augmentation, x).image for x in (padded, bare))
+        np.testing.assert_allclose(result[:, :24, :28], expected, atol=1e-2)
+        assert np.abs(expected - bare.image).max() > 10
 
 
 @pytest.mark.parametrize("method", ["bilinear", "nearest", "antialiased"])

@@ -104,7 +104,7 @@ BENT = (ClassificationBatch, SegmentationBatch, RestorationBatch, ImageBatch)
 UNPLACED = (ClassificationBatch, RestorationBatch, ImageBatch)
 SWAP = (1, 0, 2)
 GEOMETRIC = {
-    "RandomFlip": augment.RandomFlip(1.0, swap=SWAP),
+    "RandomFlip": augment.RandomFlip(1, swap=SWAP),
     "ScaleTranslate": augment.ScaleTranslate((0.8, 1.2), (0.9, 1.1), 0.1),
     "JitterCrop": augment.JitterCrop(0.2),
     "RandomCrop": augment.RandomCrop(4),
@@ -112,7 +112,7 @@ GEOMETRIC = {
     "Rotate": augment.Rotate(30.0),
     "Elastic": augment.Elastic(2.0),
     "Symmetry": augment.Symmetry(swap=SWAP),
-    "RandomZoomOut": augment.RandomZoomOut(1.0, (1.0, 1.5)),
+    "RandomZoomOut": augment.RandomZoomOut(1, (1.0, 1.5)),
 }
 COLOR = {
     "RandomPhotometricDistort": augment.RandomPhotometricDistort(),

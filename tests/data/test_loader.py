@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 
 from jaxvision.core import ClassificationBatch, InputError, OptionError
-from jaxvision.data import EvalLoader, MultiScale, RandomTransform, ReadOptions, Shard, TrainLoader
+from jaxvision.data import (
+    EvalLoader,
+    MultiScale,
+    RandomTransform,
+    ReadOptions,
+    Shard,
+    ToClassification,
+    TrainLoader,
+)
+from tests.data.test_shapes import Pictures, inputs_of
 
 WHOLE = Shard(0, 1)
 READS = [ReadOptions(threads=0), ReadOptions(threads=4), ReadOptions(threads=1, ahead=1)]
@@ -151,16 +160,18 @@ def test_a_loader_is_its_own_iterator():
 
 @pytest.mark.slow
 def test_worker_processes_read_the_same_batches():
-    """Of several sizes, with partners."""
+    """Of several sizes and shapes, with partners."""
 
     def loader(**options):
-        transform = MultiScale(tuple(map(Sized, (2, 4, 6))), every=3, seed=7)
+        parts = (ToClassification(inputs_of(shorter=side), 100) for side in (24, 32))
+        transform = MultiScale(tuple(parts), every=3, seed=7)
         options = {"batch_size": 4, "seed": 5, "partners": 1, **options}
-        return TrainLoader(Toy(10), transform, **options)
+        return TrainLoader(Pictures(10), transform, **options)
 
     found = loader(read=ReadOptions(workers=2))
     found.set_state({"batches": 3, "records": 10})
     expected = take(loader(), 12)[3:]
+    assert len({batch.image.shape for batch in expected}) > 2
     assert_equal(take(found, 5), expected[:5])
     assert found.get_state() == {"batches": 8, "records": 10}
     # They outlive Ctrl-C and the signal of schedulers, which a training outlives.
