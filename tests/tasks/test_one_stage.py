@@ -361,6 +361,7 @@ def test_the_layouts_of_ssd_have_the_published_numbers_of_default_boxes():
     np.testing.assert_allclose(found["ssd300"][-1], last, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_stages_of_the_backbone_are_frozen():
     """A map that depends on nothing new is no stage; nor is a map's own scale part of one."""
     model = OneStage()
