@@ -1,6 +1,8 @@
 """Class and box of one digit: the localiser on embedded scenes with one digit each, 96x96.
 
-python train.py --config=configs/scenes_localizer.py
+    python train.py --config=configs/scenes_localizer.py
+
+Not run to its end yet: neither cost nor metrics are known.
 """
 
 from jaxvision.cli.config import default_config
