@@ -236,17 +236,27 @@ def test_two_processes_train_the_same_losses_as_one(start, data_dir, tmp_path, k
     assert alone["accuracy"] == first["accuracy"]
 
 
+BUCKETS = [
+    "--config.data.resize=fit",
+    "--config.data.shapes=buckets",
+    "--config.data.multiple_of=4",
+    "--config.data.image_size=32",
+]
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("kind", ["pmap", "shard_map"])
-def test_two_processes_gather_what_a_detector_found(start, tmp_path, kind, capsys):
+@pytest.mark.parametrize(("kind", "inputs"), [("pmap", []), ("shard_map", []), ("pmap", BUCKETS)])
+def test_two_processes_gather_what_a_detector_found(start, tmp_path, kind, inputs, capsys):
     data = write_voc(tmp_path / "data")
-    options = [f"--config.data.dir={data}", f"--config.parallel={kind}"]
+    options = [f"--config.data.dir={data}", f"--config.parallel={kind}", *inputs]
     both = start_two(start, tmp_path / "run", *options, config=DETECTOR)
     (result, err), (second, quiet) = [finish(process) for process in both]
     assert second is None, "only the first process reports"
     rows = [line.split()[:2] for line in err.splitlines() if line.startswith(("cat ", "dog "))]
     assert rows == [["cat", "2"], ["dog", "1"]], "objects of all images, each once"
     assert "objects" not in quiet
+    shapes = set(re.findall(r"compiled the evaluation for images of (\d+ x \d+)", err))
+    assert len(shapes) == (2 if inputs else 1)
     # The three images, on four devices of two processes, with a filler: as in one process.
     alone, _ = result_of(capsys, "eval", f"--workdir={tmp_path / 'run'}")
     assert alone.keys() == result.keys() - {"state_digest"}

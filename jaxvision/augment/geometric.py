@@ -207,7 +207,7 @@ class RandomCrop(Geometric):
     def __post_init__(self) -> None:
         check_whole("padding", self.padding, least=0)
         check_rule(self.least_visible, self.least_side)
-        check_fill(self.fill)
+        check_range("fill", self.fill, least=0, most=255)
 
     def draw(self, key: Array, size: tuple[int, int], extent: Array) -> Move:
         y, x = jax.random.randint(key, (2,), 0, 2 * self.padding + 1)
@@ -280,7 +280,7 @@ class Rotate(Geometric):
     def __post_init__(self) -> None:
         check_range("degrees", self.degrees, least=0, less_than=math.inf)
         check_rule(self.least_visible, self.least_side)
-        check_fill(self.fill)
+        check_range("fill", self.fill, least=0, most=255)
 
     def draw(self, key: Array, size: tuple[int, int], extent: Array) -> Move:
         angle = jax.random.uniform(key, (), minval=-self.degrees, maxval=self.degrees)

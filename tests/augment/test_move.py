@@ -506,6 +506,8 @@ def test_the_defaults(name, options):
         ("ScaleTranslate", {"ratio": (2, 1)}, "ratio", r"ratio is \(2, 1\): .* smaller one first"),
         ("ScaleTranslate", {"translate": -1}, "translate", "translate is -1: give at least 0"),
         ("ScaleTranslate", {"fill": 300}, "fill", "fill is 300"),
+        ("RandomCrop", {"padding": 1, "fill": (0, 0, 9)}, "fill", r"fill is \(0, 0, 9\): give"),
+        ("Rotate", {"degrees": 1, "fill": (0, 0, 9)}, "fill", r"fill is \(0, 0, 9\): give"),
         ("JitterCrop", {"jitter": 0.5}, "jitter", "jitter is 0.5: .* less than 0.5"),
         ("JitterCrop", {"least_side": -1}, "least_side", "least_side is -1"),
         ("RandomCrop", {"padding": -1}, "padding", "padding is -1"),

@@ -6,8 +6,10 @@ import functools
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from jaxvision.core import InputError, Inputs, OptionError, divide, sum_terms
 from jaxvision.tasks import DetectOptions, detection, detectors
@@ -20,7 +22,7 @@ from jaxvision.tasks.detectors import (
     ssd,
 )
 from jaxvision.tasks.freezing import frozen_parameters
-from tests.marks import slow_but
+from tests.marks import long_but, slow_but
 from tests.models.torchvision_ops import import_detection
 from tests.ops.parity import import_torchvision
 from tests.tasks.one_stage import (
@@ -433,3 +435,68 @@ def test_the_task_checks_classes_and_losses_and_describes_what_decodes_alike():
     )
     jax.tree.map(np.testing.assert_array_equal, first, second)
     assert first.valid.sum() == 7
+
+
+class Local(nn.Module):
+    """A network whose cells see their own pixels only, and find nothing where all are 0."""
+
+    family: str
+    num_anchors: int | tuple[int, ...]
+    maps: int
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        x = nn.Conv(8, (8, 8), strides=8, padding="VALID", use_bias=False)(images)
+        unseen = -30.0 * (jnp.abs(x).max(axis=-1, keepdims=True) == 0)
+        outputs = {}
+        for number in range(self.maps):
+            shape, classes = x.shape[:3], CLASSES
+            if self.family == "ssd":
+                shape, classes = (*shape, self.num_anchors[number]), classes + 1
+            elif self.family == "retinanet":
+                shape = (*shape, self.num_anchors)
+            for kind, depth in zip(KINDS[self.family], (classes, 4, 1), strict=False):
+                features = nn.Dense(int(np.prod(shape[3:])) * depth)(x).reshape(*shape, depth)
+                if kind == "cls_logits":
+                    lowered = unseen.reshape(*unseen.shape[:3], *(1,) * (len(shape) - 2))
+                    objects = jnp.arange(depth) >= (self.family == "ssd")  # not the background
+                    features += jnp.where(objects, lowered, 0)
+                elif self.family == "fcos" and depth == 4:
+                    features = nn.relu(features)
+                outputs[f"{kind}{number}"] = features[..., 0] if depth == 1 else features
+            x, unseen = x[:, ::2, ::2], unseen[:, ::2, ::2]
+        return outputs
+
+
+@pytest.mark.parametrize("name", long_but(["retinanet", "fcos", "ssd"], (), ["retinanet"]))
+def test_a_padded_image_has_the_losses_and_detections_of_the_image_without_padding(name):
+    """From pixels on, with junk in the padding; its cells are background that is easy."""
+    constructor, _, anchors, maps, how = FAMILIES[name]
+    side, rng = 128, np.random.default_rng(4)
+    pixels = rng.integers(0, 256, (2 * side, 2 * side, 3), np.uint8)
+    boxes, labels = [[30, 20, 90, 70], [15, 60, 55, 100], [25, 18, 95, 75]], [1, 3, 0]
+    results = []
+    for whole in (side, 2 * side):
+        more = {}
+        if name == "ssd":  # whose default boxes are shares of the whole input
+            more = {"scales": tuple(x * side / whole for x in (0.2, 0.3, 0.45, 0.6))}
+        detector = constructor(Local(name, anchors, maps), **{**how, **more})
+        inputs = Inputs((256, 256), resize="fit", mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
+        task = detection(detector, inputs, class_names=CLASSES)
+        example = example_of((whole, whole), boxes, labels, extent=(side, side))
+        batch = stacked([example.replace(image=pixels[:whole, :whole])])
+        if not results:
+            variables = task.init(jax.random.key(0))
+
+        @jax.jit
+        def run(variables, batch, task=task):
+            batch = jax.vmap(task.prepare)(batch)
+            outputs, _ = task.forward(variables, batch, keys=None, step=0, train=False)
+            return summed(task.loss, outputs, batch), jax.vmap(task.decode)(outputs, batch)
+
+        results.append(jax.device_get(run(variables, batch)))
+    (losses, found), (padded_losses, padded) = results
+    assert min(losses.values()) > 0
+    assert found.valid.sum() > 20
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, 1e-4), losses, padded_losses)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, 1e-4, 1e-3), found, padded)
