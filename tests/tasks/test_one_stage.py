@@ -12,6 +12,7 @@ import pytest
 from flax import linen as nn
 
 from jaxvision.core import InputError, Inputs, OptionError, divide, sum_terms
+from jaxvision.ops import SSD300, SSD300_TORCHVISION, SSD512, SSDLITE320, ssd_default_boxes
 from jaxvision.tasks import DetectOptions, detection, detectors
 from jaxvision.tasks.detectors import (
     FCOS_DECODE,
@@ -331,33 +332,42 @@ def test_detections_end_where_the_image_ends():
         assert np.array_equal(np.sort(found.scores[found.valid])[::-1], found.scores[found.valid])
 
 
-def test_the_layouts_of_ssd_have_the_published_numbers_of_default_boxes():
-    """Chosen by the number of default boxes in a cell, with strides at their own size only."""
+def test_the_layouts_of_ssd_have_the_published_default_boxes():
+    """Chosen by name or number in a cell, with strides for maps and images of their sizes only."""
 
-    @functools.partial(jax.jit, static_argnums=(0, 1))
-    def boxes_of(anchors, size, outputs):
+    @functools.partial(jax.jit, static_argnums=(0, 1, 2))
+    def boxes_of(layout, anchors, size, outputs):
         received = []
 
         def loss(logits, deltas, boxes, *truth):
             received.append(boxes)
             return logits.sum(), deltas.sum()
 
-        detector = ssd(OneStage("ssd", 1, anchors, len(anchors)), loss=loss)
+        detector = ssd(OneStage("ssd", 1, anchors, len(anchors)), loss=loss, layout=layout)
         detector.loss(outputs, example_of((size, size), [], []), key=None, step=None)
         return received[0]
 
     found = {}
-    for name, anchors, size, maps, count in (
-        ("ssd300", (4, 6, 6, 6, 4, 4), 300, (38, 19, 10, 5, 3, 1), 8732),
-        ("ssd512", (4, 6, 6, 6, 6, 4, 4), 512, (64, 32, 16, 8, 4, 2, 1), 24564),
-        ("ssdlite320", (6,) * 6, 320, (20, 10, 5, 3, 2, 1), 3234),
+    few, lite = (4, 6, 6, 6, 4, 4), (6,) * 6
+    for name, layout, anchors, size, maps, expected, count in (
+        ("ssd300", "", few, 300, (38, 19, 10, 5, 3, 1), SSD300_TORCHVISION, 8732),
+        ("paper", "ssd300_paper", few, 300, (38, 19, 10, 5, 3, 1), SSD300, 8732),
+        ("ssd512", "", (4, 6, 6, 6, 6, 4, 4), 512, (64, 32, 16, 8, 4, 2, 1), SSD512, 24564),
+        ("ssdlite320", "", lite, 320, (20, 10, 5, 3, 2, 1), SSDLITE320, 3234),
+        # A backbone whose last map is another one than VGG's: its strides are not used.
+        ("resnet", "", few, 300, (38, 19, 10, 5, 3, 2), None, 8744),
     ):
         outputs = {}
         for number, (side, each) in enumerate(zip(maps, anchors, strict=True)):
             outputs[f"cls_logits{number}"] = np.zeros((side, side, each, 2), "f4")
             outputs[f"bbox_regression{number}"] = np.zeros((side, side, each, 4), "f4")
-        found[name] = np.asarray(boxes_of(anchors, size, outputs))
+        found[name] = np.asarray(boxes_of(layout, anchors, size, outputs))
         assert found[name].shape == (count, 4)
+        if expected is not None:
+            published = ssd_default_boxes(**expected)
+            np.testing.assert_allclose(found[name], published, rtol=1e-5, atol=1e-3)
+    centres = (found["resnet"][-4:, :2] + found["resnet"][-4:, 2:]) / 2
+    np.testing.assert_allclose(centres, 225, rtol=1e-5)
     np.testing.assert_allclose(found["ssd300"][0], [-6.5, -6.5, 14.5, 14.5], rtol=1e-5)
     last = [57.7226, 0, 242.2774, 300]
     np.testing.assert_allclose(found["ssd300"][-1], last, rtol=1e-5, atol=1e-4)

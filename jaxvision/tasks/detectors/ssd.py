@@ -1,5 +1,6 @@
 """SSD and SSDlite as detectors: their loss, and how their maps become detections."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,14 +55,19 @@ class Layout:
     Attributes:
       scales: of each map and one more, relative to the image.
       aspect_ratios: for each map, the ratios besides 1.
-      strides: of each map, pixels, used at `image_size` alone; None: a map covers the image evenly.
-      image_size: side of the image, pixels.
+      strides: of each map, pixels, used only where image and maps have the two sizes below; None: a
+        map covers the image evenly.
+      image_size: (height, width) of the image, pixels.
+      feature_sizes: (rows, columns) of each map.
+      limit_sides: see `jaxvision.ops.ssd_default_boxes`.
     """
 
     scales: tuple[float, ...]
     aspect_ratios: tuple[tuple[float, ...], ...]
     strides: tuple[float, ...] | None = None
-    image_size: int = 0
+    image_size: tuple[int, int] = (0, 0)
+    feature_sizes: tuple[tuple[int, int], ...] = ()
+    limit_sides: bool = True
 
     @property
     def num_anchors(self) -> tuple[int, ...]:
@@ -71,8 +77,14 @@ class Layout:
 
 def _layout(options: dict[str, Any]) -> Layout:
     side = options["image_size"][0]
-    scales = tuple(size / side for size in options["sizes"])
-    return Layout(scales, options["aspect_ratios"], options.get("strides"), side)
+    return Layout(
+        scales=tuple(size / side for size in options["sizes"]),
+        aspect_ratios=options["aspect_ratios"],
+        strides=options.get("strides"),
+        image_size=options["image_size"],
+        feature_sizes=options["feature_sizes"],
+        limit_sides=options.get("limit_sides", False),
+    )
 
 
 LAYOUTS = {
@@ -90,7 +102,7 @@ def ssd(
     layout: str = "",
     scales: Sequence[float] | None = None,
     aspect_ratios: Sequence[Sequence[float]] | None = None,
-    limit_sides: bool = True,
+    limit_sides: bool | None = None,
     trainable_backbone_layers: int | None = None,
     loss: Loss | None = ssd_multibox_loss,
     decode: DetectOptions = SSD_DECODE,
@@ -106,11 +118,12 @@ def ssd(
       layout: name of the default boxes in `LAYOUTS`: "ssd300" are torchvision's, "ssd300_paper" and
         "ssd512" the authors', "ssdlite320" torchvision's. Empty: the first of those that has as
         many in each cell as the network; else scales from 0.2 to 0.9 in equal steps, and the ratio
-        2 for 4 default boxes in a cell, 2 and 3 for 6. The strides of a layout are used for images
-        of its own size; otherwise each map covers the image evenly.
+        2 for 4 default boxes in a cell, 2 and 3 for 6. The strides of a layout are used where the
+        image and all maps have its own sizes; otherwise each map covers the image evenly.
       scales: other scales, relative to the image: one for each map and one more.
       aspect_ratios: other ratios besides 1, for each map.
-      limit_sides: see `jaxvision.ops.ssd_default_boxes`.
+      limit_sides: see `jaxvision.ops.ssd_default_boxes`; None: as the layout, which limits them in
+        torchvision's networks, not in the authors'.
       trainable_backbone_layers: last stages of the backbone that are trained, 4 of the 5 of a
         VGG-16 where torchvision fine-tunes; None: all.
       loss: with the signature of `jaxvision.losses.ssd_multibox_loss`; None: for evaluation only.
@@ -122,7 +135,7 @@ def ssd(
         a network of another form.
     Source: Liu et al. 2016 ("SSD"); the details of decoding are torchvision's.
     """
-    chosen = _chosen(model, layout, scales, aspect_ratios)
+    chosen = _chosen(model, layout, scales, aspect_ratios, limit_sides)
     model = with_anchors(model, chosen.num_anchors)
     maps = numbered_maps(model, ("cls_logits", "bbox_regression"), shape=("H", "W", "A", "K + 1"))
     check_count("aspect_ratios", chosen.aspect_ratios, len(maps))
@@ -131,16 +144,18 @@ def ssd(
     def default_boxes(logits: Sequence[Array], example: DetectionBatch) -> Array:
         """f32[N, 4]: relative to the image, and then in its pixels."""
         height, width = example.image.shape[:2]
+        feature_sizes = tuple(x.shape[:2] for x in logits)
+        own = (height, width) == chosen.image_size and feature_sizes == chosen.feature_sizes
         strides = None
-        if chosen.strides is not None and (height, width) == (chosen.image_size,) * 2:
+        if own and chosen.strides is not None:
             strides = [(stride / height, stride / width) for stride in chosen.strides]
         boxes = ssd_default_boxes(
-            [x.shape[:2] for x in logits],
+            feature_sizes,
             image_size=(1, 1),
             sizes=chosen.scales,
             aspect_ratios=chosen.aspect_ratios,
             strides=strides,
-            limit_sides=limit_sides,
+            limit_sides=chosen.limit_sides,
         )
         return boxes * jnp.array([[width, height] * 2], boxes.dtype)
 
@@ -199,6 +214,7 @@ def _chosen(
     name: str,
     scales: Sequence[float] | None,
     aspect_ratios: Sequence[Sequence[float]] | None,
+    limit_sides: bool | None,
 ) -> Layout:
     """The default boxes that the arguments of `ssd` choose.
 
@@ -224,8 +240,8 @@ def _chosen(
     for option, values in (("scales", given), ("aspect_ratios", sum(ratios, ()))):
         if not all(value > 0 for value in values):
             raise OptionError(option, f"{option} is {values}: give positive numbers")
-    strides = known.strides if len(ratios) == len(known.aspect_ratios) else None
-    return Layout(given, ratios, strides, known.image_size)
+    limit_sides = known.limit_sides if limit_sides is None else limit_sides
+    return dataclasses.replace(known, scales=given, aspect_ratios=ratios, limit_sides=limit_sides)
 
 
 def _by_formula(counts: Sequence[int]) -> Layout:
