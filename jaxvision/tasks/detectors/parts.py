@@ -115,13 +115,22 @@ def with_anchors(model: nn.Module, num_anchors: int | tuple[int, ...]) -> nn.Mod
     """The network with a number of anchors on each map.
 
     Raises:
-      OptionError: it has no field for it.
+      OptionError: it has no field for it, or the field is of another kind: one number for all maps,
+        or one for each.
     """
     if not hasattr(model, "num_anchors"):
         raise OptionError(
             "model",
             f"model is {type(model).__name__}, which has no field num_anchors: give a network "
             "that predicts a box for each anchor, like yolov2, retinanet or ssd",
+        )
+    given, each = model.num_anchors, not isinstance(num_anchors, int)
+    if isinstance(given, int) if each else isinstance(given, Sequence):
+        wanted = "a number of anchors for each map, like ssd" if each else "one number for all maps"
+        raise OptionError(
+            "model",
+            f"model is {type(model).__name__}, whose num_anchors is {given}: give a network with "
+            f"{wanted}",
         )
     return model.clone(num_anchors=num_anchors)
 

@@ -71,6 +71,9 @@ def retinanet(
         "aspect_ratios": tuple(aspect_ratios),
         "rounded": rounded,
     }
+    for option in ("sizes", "aspect_ratios"):
+        if not how[option]:
+            raise OptionError(option, f"{option} is empty: give at least one number")
     try:  # for what is wrong in itself
         retinanet_anchors([(1, 1)] * len(how["sizes"]), strides=[1] * len(how["sizes"]), **how)
     except ValueError as error:

@@ -191,8 +191,8 @@ def ssd(
 
     how = {
         "layout": layout,
-        "scales": scales and tuple(scales),
-        "aspect_ratios": aspect_ratios and tuple(map(tuple, aspect_ratios)),
+        "scales": None if scales is None else tuple(scales),
+        "aspect_ratios": None if aspect_ratios is None else tuple(map(tuple, aspect_ratios)),
         "limit_sides": limit_sides,
     }
     return described_detector(
@@ -221,7 +221,8 @@ def _chosen(
     Raises:
       OptionError: they do not fit each other, or nothing says what they are.
     """
-    counts = tuple(getattr(model, "num_anchors", ()))
+    counts = getattr(model, "num_anchors", ())
+    counts = () if isinstance(counts, int) else tuple(counts)  # `with_anchors` refuses the former
     if name:
         known = lookup(LAYOUTS, name, "layout")
     else:
