@@ -104,6 +104,13 @@ def test_a_description_gives_the_same_decoding():
     assert as_json(RESTORE["detection"](parts))["decode"] == parts["decode"]
 
 
+def test_a_backbone_that_takes_images_of_224_pixels_only():
+    backbone = {"name": "vit_b_16", "blocks": 1, "width": 4, "heads": 2}
+    model = create_model("localizer", num_classes=3, backbone=backbone, attention=False)
+    task = detection(detectors.localizer(model), Inputs((224, 224)), class_names=3)
+    assert task.class_names == ("0", "1", "2")
+
+
 def test_errors_name_the_option():
     model = create_model("localizer", num_classes=3, backbone=BACKBONE)
     with pytest.raises(OptionError, match="gamma"):

@@ -28,6 +28,7 @@ from jaxvision.tasks.detectors.parts import (
 )
 
 _HIT = 0.5  # IoU from which on a box counts as right
+_PROBE = 224  # pixels: the only size that some classifiers take, such as ViT
 
 
 def localizer(
@@ -66,7 +67,7 @@ def localizer(
     Source: Sermanet et al. 2014 ("OverFeat"), section 4; Russakovsky et al. 2015 ("ImageNet large
       scale visual recognition challenge"), section 4.2.
     """
-    maps_of = maps_named(model, ("logits", "box"))
+    maps_of = maps_named(model, ("logits", "box"), side=_PROBE)
     example_loss = checked_loss(loss, 5, {}, options)
     one = dataclasses.replace(decode, max_detections=1)
 
