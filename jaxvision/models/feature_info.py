@@ -35,7 +35,7 @@ def feature_info(
         change of the width of the image, when it is doubled, divided by the change of the width of
         the map.
     Returns:
-      the maps, by stride and then by name.
+      the maps, by stride and then by name; without maps of a fixed size, which have no stride.
     Raises:
       InputError: the network returns no map, or it does not take images of this size and of twice
         the width.
@@ -59,5 +59,6 @@ def feature_info(
     found = [
         FeatureInfo(name, depth, width // (twice[name][1] - cells))
         for name, (depth, cells) in once.items()
+        if twice[name][1] > cells
     ]
     return tuple(sorted(found, key=lambda info: (info.stride, info.name)))

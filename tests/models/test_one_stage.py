@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from jaxvision.core import InputError, OptionError
 from jaxvision.interop import (
@@ -195,6 +196,19 @@ def test_feature_info_of_maps():
     assert found == (("c1", 4, 2), ("c2", 4, 4), ("c3", 4, 8), ("c4", 6, 16), ("c5", 8, 32))
     with pytest.raises(InputError, match="returns no map"):
         feature_info(create_model("vit_b_16", blocks=1, width=4, heads=2), (224, 224, 3))
+
+
+class OneOfFixedSize(nn.Module):
+    """A network with a map of stride 2, and one of 6x6 cells for images of any size."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        x = nn.Conv(4, (3, 3), strides=2)(images)
+        return {"c1": x, "grid": jnp.broadcast_to(x.mean((1, 2), keepdims=True), (1, 6, 6, 4))}
+
+
+def test_feature_info_leaves_out_maps_of_a_fixed_size():
+    assert feature_info(OneOfFixedSize(), (64, 64, 3)) == (("c1", 4, 2),)
 
 
 def test_a_frozen_norm_by_hand():
