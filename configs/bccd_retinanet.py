@@ -25,11 +25,8 @@ def get_config():
     config.model.features = 64
     config.model.depth = 2
     config.model.head_norm = "group_norm"
-    config.detector.sizes = (
-        22,
-        48,
-        100,
-    )  # platelets have about 23 pixels, red cells 66, white ones 128
+    # Platelets have about 23 pixels, red cells 66, white ones 128.
+    config.detector.sizes = (22, 48, 100)
     config.detect.iou_threshold = 0.6  # cells overlap
 
     config.data.source = "voc"

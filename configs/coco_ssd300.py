@@ -1,12 +1,14 @@
 """SSD300 with VGG-16 on COCO, with the settings of torchvision's weights.
 
     python train.py --config=configs/coco_ssd300.py --workdir=runs/coco_ssd300 \\
-        --config.data.dir=coco --config.init_from=vgg16.pth
+        --config.data.dir=coco --config.init_from=vgg16_features-amdegroot-88682ab5.pth
 
 The folder has annotations/instances_train2017.json and instances_val2017.json, and the images in
 train2017/ and val2017/. 120 epochs in batches of 32; torchvision's weights have an AP of 0.251, of
 images that are resized in floating point (--config.data.resampling=float32). config.init_from needs
-weights of VGG-16 of ImageNet, whose first stage is not trained. It has not been trained here.
+Caffe's weights of VGG-16, which take values in 0..255: torchvision's
+VGG16_Weights.IMAGENET1K_FEATURES. Other weights of VGG-16 need another config.data.mean and
+config.data.std. The first stage is not trained. It has not been trained here.
 """
 
 from jaxvision.cli.config import default_config

@@ -1,13 +1,14 @@
 """SSD300 with VGG-16 on Pascal VOC 2007 + 2012, with the settings of its paper.
 
     python train.py --config=configs/voc_ssd300.py --workdir=runs/voc_ssd300 \\
-        --config.data.dir=VOCdevkit --config.init_from=vgg16.pth
+        --config.data.dir=VOCdevkit --config.init_from=vgg16_features-amdegroot-88682ab5.pth
 
 The folder has VOC2007 and VOC2012 as they are unpacked. Training is on both trainval sets (16,551
 images), testing on VOC2007's test set. 120,000 updates of 32 images; the paper reaches 0.743 mAP
-(0.772 with the zoom-out, which "ssd" has). config.init_from needs weights of VGG-16 of ImageNet.
-The default boxes are the authors', and each object has one of its own, as in the paper. It has not
-been trained here.
+(0.772 with the zoom-out, which "ssd" has). config.init_from needs Caffe's weights of VGG-16, which
+take values in 0..255: torchvision's VGG16_Weights.IMAGENET1K_FEATURES. Other weights of VGG-16 need
+another config.data.mean and config.data.std. The default boxes are the authors', and each object
+has one of its own, as in the paper. It has not been trained here.
 """
 
 from jaxvision.cli.config import default_config
