@@ -144,7 +144,7 @@ def pretrained_variables(
       prefix: taken off the keys of the weights where they have it.
       key_map: renames the keys of the weights; None: they keep their names.
       reinit: patterns of variables that are not taken.
-      freeze: patterns of the parameters that will not be trained.
+      freeze: patterns of the parameters that will not be trained, besides those of the task.
       log: shows lines to the user: what is new, and perhaps frozen, and what was not taken.
     Raises:
       InputError: the weights have nothing in common with the task's network; or a pattern matches
@@ -159,7 +159,8 @@ def pretrained_variables(
     log(f"{len(taken.taken)} arrays are initialised from {weights.origin}{rest}")
     if taken.recolored:
         log(f"from grey to RGB, or back: {', '.join(taken.recolored)}")
-    frozen = [name for name in taken.own if any(name_matches(name, x) for x in freeze)]
+    patterns = (*freeze, *task.freeze)
+    frozen = [name for name in taken.own if any(name_matches(name, x) for x in patterns)]
     if frozen:
         log(f"frozen, though new and at random: {', '.join(frozen)}")
     if left:

@@ -13,8 +13,11 @@ from ml_collections import ConfigDict
 from jaxvision.cli import setup
 from jaxvision.cli.config import find_config, load_config
 from jaxvision.cli.main import run
-from jaxvision.cli.pretrained import pretrained_variables, read_pretrained
+from jaxvision.cli.pretrained import Pretrained, pretrained_variables, read_pretrained
+from jaxvision.core import Inputs
 from jaxvision.engine import restore_weights
+from jaxvision.models import create_model
+from jaxvision.tasks import detection, detectors
 from tests.cli.conftest import result_of
 
 TINY = [
@@ -165,3 +168,31 @@ def test_a_classifier_of_fashion_starts_a_detector_and_a_unet(real_data, command
                     # The photographs have three channels, the garments one.
                     expected = np.repeat(x, 3, axis=2) / 3 if layer == "conv1" else x
                     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.slow
+def test_stages_that_a_detector_freezes_at_random_are_said():
+    stages = ((1, ((4, 3),)), (2, ((4, 3),)))
+    model = create_model(
+        "retinanet",
+        backbone={"name": "plain_darknet", "stages": stages},
+        levels=("c2",),
+        p6_from=None,
+        features=4,
+        depth=1,
+        num_classes=2,
+    )
+    detector = detectors.retinanet(model, sizes=(16,), trainable_backbone_layers=1)
+    task = detection(detector, Inputs((32, 32)), class_names=2)
+    variables = jax.tree.map(
+        lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(task.init, jax.random.key(0))
+    )
+    first = task.freeze[0].removeprefix("backbone_body/")
+    layers = dict(variables["params"]["backbone_body"])
+    del layers[first]
+    weights = {**variables, "params": {**variables["params"], "backbone_body": layers}}
+    lines = []
+    pretrained_variables(
+        task, Pretrained("an old run", {}, weights), variables=variables, log=lines.append
+    )
+    assert any(x.startswith(f"frozen, though new and at random: {task.freeze[0]}/") for x in lines)
