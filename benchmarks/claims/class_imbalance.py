@@ -83,7 +83,7 @@ LOSSES = {
 
 
 def detector(loss):
-    """The RetinaNet of configs/scenes_retinanet.py, which is trained with a loss."""
+    """A RetinaNet like that of configs/scenes_retinanet.py, without its first stage."""
     stages = (
         (1, ((32, 3),)),
         (2, ((64, 3),)),
