@@ -146,6 +146,11 @@ def _pretrained(task: Task, options: RunOptions, workdir: pathlib.Path, log_line
                 log_line(
                     f"config.{key} is set without config.init_from: the initial values are frozen"
                 )
+        if task.freeze:
+            log_line(
+                "config.detector.trainable_backbone_layers is set without config.init_from: the "
+                "initial values of the other stages are frozen"
+            )
         return None
     if has_checkpoints(workdir / CHECKPOINTS):
         return None
