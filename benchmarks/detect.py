@@ -111,8 +111,8 @@ def compare(name, size, pairs, rounds):
         rows = jnp.concatenate([x.reshape(-1, x.shape[-1]) for x in logits])
         return jax.nn.sigmoid(rows) if "retinanet" in name else jax.nn.softmax(rows)[:, 1:]
 
-    ranked = np.sort(np.asarray(jax.jit(lambda v, x: scores_of(maps_of(v, x)))(variables, images)))
-    threshold = float(np.sort(ranked.ravel())[-pairs])
+    scores = np.asarray(jax.jit(lambda v, x: scores_of(maps_of(v, x)))(variables, images))
+    threshold = float(np.sort(scores.ravel())[-pairs])
     default = inspect.signature(family).parameters["decode"].default
     options = dataclasses.replace(default, score_threshold=threshold)
     decode = family(model, loss=None, decode=options).decode

@@ -9,8 +9,11 @@ have an AP of 0.213, of images that are resized in floating point
 (--config.data.resampling=float32). It has not been trained here.
 """
 
+import dataclasses
+
 from jaxvision.cli.config import default_config
 from jaxvision.data import COCO_CLASSES
+from jaxvision.tasks.detectors import SSDLITE_DECODE
 
 
 def get_config():
@@ -22,10 +25,7 @@ def get_config():
     config.model.name = "ssdlite320_mobilenet_v3_large"
     config.detector.layout = "ssdlite320"
     config.loss.forced = "best"
-    config.detect.score_threshold = 0.001
-    config.detect.iou_threshold = 0.55
-    config.detect.max_detections = 300
-    config.detect.max_candidates = 300
+    config.detect.update(dataclasses.asdict(SSDLITE_DECODE))
 
     config.data.source = "coco"
     config.data.train_split = "train2017"

@@ -36,7 +36,7 @@ from jaxvision.cli.folder import (
 from jaxvision.cli.kinds.detection import DetectionData
 from jaxvision.cli.options import option_paths, read_group
 from jaxvision.cli.report import save_picture
-from jaxvision.core import InputError, Inputs, lookup
+from jaxvision.core import InputError, Inputs, check_choice
 from jaxvision.engine import log, progress_bar
 from jaxvision.ops import average_iou, kmeans_anchors, to_input
 from jaxvision.ops.placement import placement_of
@@ -135,7 +135,7 @@ def _of_config(values: flags.FlagValues, name: str) -> tuple[int, np.ndarray]:
     check_config(values, name, _DATA_FLAGS)
     config = values.config
     data = config.data
-    lookup(dict.fromkeys(_WHOLE), data.resize, "config.data.resize")
+    check_choice("config.data.resize", data.resize, _WHOLE)
     options = read_group(DetectionData, data, "config.data")
     with option_paths("config.data", size="image_size"):
         inputs = options.inputs()

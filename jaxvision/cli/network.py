@@ -391,12 +391,12 @@ def _input_shape(config: Any) -> tuple[int, int, int]:
 def _preparation(task: Task) -> str:
     """How images become the input of a network, in words."""
     inputs = task.inputs
-    height, width = inputs.size
+    height, width, _ = inputs.shape
     size = f"{width} x {height} pixels"
     if task.kind == "restoration":
         return "images of any size, in 0..1"
     if inputs.resize == "crop":
-        shorter = inputs.shorter_side or max(inputs.size)
+        shorter = inputs.shorter_side or max(inputs.shape[:2])
         size += f", cut out of the middle after the shorter side was resized to {shorter}"
     elif inputs.pads:
         sizes = " or ".join(f"{width} x {height}" for height, width in inputs.sizes)

@@ -361,7 +361,7 @@ def _open_python_run(workdir: pathlib.Path, decode: Mapping[str, Any]) -> Opened
     config = default_config(run.task.kind)
     inputs = run.task.inputs
     facts = {
-        "image_size": inputs.size[0],
+        "image_size": inputs.shape[0],
         "channels": inputs.channels,
         "class_names": run.class_names,
         **{name: getattr(run.task, name) for name in _OF_TASK if hasattr(run.task, name)},

@@ -19,6 +19,7 @@ from jaxvision.core.describe import code_of, describe, differences, flat, restor
 from jaxvision.core.errors import (
     InputError,
     OptionError,
+    check_choice,
     check_divisible,
     check_range,
     listed,
@@ -61,6 +62,7 @@ __all__ = [
     "annotations_of",
     "at_least_float32",
     "check_array",
+    "check_choice",
     "check_divisible",
     "check_range",
     "close_names",

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import operator
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 
 class InputError(ValueError):
@@ -86,6 +86,13 @@ def reason_of(error: Exception) -> str:
     """Returns what an error says as one line, see `one_line`; its type if it says nothing."""
     said = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return one_line(said, 200)
+
+
+def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
+    """Raises OptionError, naming the option, unless its value is one of the choices."""
+    choices = tuple(choices)
+    if value not in choices:
+        raise OptionError(name, f"{name} is {value!r}: choose one of {', '.join(choices)}")
 
 
 def check_range(

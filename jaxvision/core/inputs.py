@@ -39,8 +39,8 @@ class Inputs:
     the image. The padding is 0 after normalisation.
 
     Attributes:
-      size: (height, width) of the network's input, pixels. For "fit" it is the box. For
-        "shorter_side" leave it out: it follows from the sides, and is that of `shape`.
+      size: (height, width) of the network's input, pixels. For "fit" it is the box. None for
+        "shorter_side": it follows from the sides, see `shape`.
       channels: 3 for RGB, 1 for grey.
       mean: mean of each channel, for values in 0..1; None: 0.
       std: standard deviation of each channel, for values in 0..1; None: 1.
@@ -94,17 +94,14 @@ class Inputs:
         self._check_sides()
         if self.channels not in (1, 3):
             raise OptionError("channels", f"channels is {self.channels}: give 1 or 3")
-        if self.resize == "shorter_side":
-            size = self.shape[:2]
-            if self.size is not None and tuple(self.size) != size:
-                raise OptionError(
-                    "size",
-                    f"size is {self.size}, but {size} follows from shorter_side and longer_side: "
-                    "leave size out",
-                )
-            object.__setattr__(self, "size", size)
-        pixels = math.prod(self.shape)
-        check_memory("size", self.size, 4 * pixels, "an image of it takes")
+        if self.resize == "shorter_side" and self.size is not None:
+            raise OptionError(
+                "size",
+                f"size is {self.size}, but {self.shape[:2]} follows from shorter_side and "
+                "longer_side: leave it out",
+            )
+        shape = self.shape
+        check_memory("size", shape[:2], 4 * math.prod(shape), "an image of it takes")
         defaults = {"mean": 0.0, "std": 1.0}
         for name, default in defaults.items():
             given = getattr(self, name)

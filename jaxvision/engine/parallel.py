@@ -16,7 +16,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxvision.core import AXIS, OptionError, check_divisible
+from jaxvision.core import AXIS, check_choice, check_divisible
 
 KINDS = ("pmap", "shard_map")
 
@@ -83,8 +83,7 @@ class Parallel:
     """
 
     def __init__(self, kind: str = "pmap", devices: Sequence[jax.Device] | None = None):
-        if kind not in KINDS:
-            raise OptionError("kind", f"kind is {kind!r}: choose one of {', '.join(KINDS)}")
+        check_choice("kind", kind, KINDS)
         self.kind = kind
         self.devices = list(jax.devices() if devices is None else devices)
         self._mesh = Mesh(np.array(self.devices), (AXIS,), axis_types=(AxisType.Auto,))

@@ -78,17 +78,6 @@ def normalized_terms(totals: dict[str, Array], positives: Array, per: str) -> Te
     return image_terms({name: divide(total, count) for name, total in totals.items()})
 
 
-def check_per(per: str) -> None:
-    """Raises ValueError unless `per` is one of `PER`."""
-    check_choice("per", per, PER)
-
-
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raises ValueError, naming the option, unless its value is one of the choices."""
-    if value not in choices:
-        raise ValueError(f"{name} is {value!r}: choose one of {', '.join(choices)}")
-
-
 def class_targets(labels: Array, matches: Array, num_classes: int, dtype: Any) -> Array:
     """Returns the targets of sigmoids: 1 for the class of the matched object, else 0.
 

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxvision.core import Terms, at_least_float32, check_array, check_range
+from jaxvision.core import Terms, at_least_float32, check_array, check_choice, check_range
 from jaxvision.losses.classification import sigmoid_focal_loss
 from jaxvision.losses.detection import (
+    PER,
     check_boxes,
     check_labels,
-    check_per,
     class_targets,
     generalized_iou_loss,
     normalized_terms,
@@ -76,7 +76,7 @@ def fcos_loss(
     """
     check_range("box_weight", box_weight, least=0)
     check_range("centerness_weight", centerness_weight, least=0)
-    check_per(per)
+    check_choice("per", per, PER)
     logits = at_least_float32(check_array("logits", logits, ("N", "K")))
     count = len(logits)
     distances = at_least_float32(check_array("distances", distances, (count, 4)))

@@ -6,13 +6,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxvision.core import Terms, at_least_float32, check_array, check_range
+from jaxvision.core import Terms, at_least_float32, check_array, check_choice, check_range
 from jaxvision.losses.classification import sigmoid_focal_loss
 from jaxvision.losses.detection import (
+    PER,
     check_boxes,
-    check_choice,
     check_labels,
-    check_per,
     class_targets,
     generalized_iou_loss,
     normalized_terms,
@@ -76,7 +75,7 @@ def retinanet_loss(
     """
     check_range("box_weight", box_weight, least=0)
     check_choice("box_loss", box_loss, BOX_LOSSES)
-    check_per(per)
+    check_choice("per", per, PER)
     logits = at_least_float32(check_array("logits", logits, ("N", "K")))
     deltas = at_least_float32(check_array("deltas", deltas, (len(logits), 4)))
     anchors = at_least_float32(check_array("anchors", anchors, deltas.shape))

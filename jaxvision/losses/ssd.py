@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxvision.core import Terms, at_least_float32, check_array, check_range
+from jaxvision.core import Terms, at_least_float32, check_array, check_choice, check_range
 from jaxvision.losses.detection import (
+    PER,
     check_boxes,
     check_labels,
-    check_per,
     normalized_terms,
     of_match,
 )
@@ -78,7 +78,7 @@ def ssd_multibox_loss(
     check_range("iou_threshold", iou_threshold, least=0, most=1)
     check_range("negative_ratio", negative_ratio, least=0)
     check_range("box_weight", box_weight, least=0)
-    check_per(per)
+    check_choice("per", per, PER)
     logits = at_least_float32(check_array("logits", logits, ("N", "K + 1")))
     deltas = at_least_float32(check_array("deltas", deltas, (len(logits), 4)))
     default_boxes = check_array("default_boxes", default_boxes, deltas.shape)

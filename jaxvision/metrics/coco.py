@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxvision.core import InputError, check_range
+from jaxvision.core import InputError, check_choice, check_range
 from jaxvision.metrics.detection_groups import (
     Groups,
     box_areas,
@@ -150,8 +150,7 @@ def coco_average_precision(
     Source: Lin et al., Microsoft COCO: Common Objects in Context, 2014; cocodataset.org, detection
       evaluation.
     """
-    if iou_type not in IOU_TYPES:
-        raise InputError(f"iou_type is {iou_type!r}: choose one of {', '.join(IOU_TYPES)}")
+    check_choice("iou_type", iou_type, IOU_TYPES)
     groups = _first_ranks(group(detections, objects, num_classes), MAX_DETECTIONS[-1])
     if iou_type == "segm":
         for name, table in (("detections", detections), ("objects", objects)):

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxvision.core import InputError, check_range
+from jaxvision.core import check_choice, check_range
 from jaxvision.metrics.detection_groups import Groups, class_slices, group, paired_box_iou
 from jaxvision.metrics.detection_tables import DetectionTable, ObjectTable
 
@@ -75,8 +75,7 @@ def voc_average_precision(
       the VOC2012 development kit.
     """
     check_range("iou_threshold", iou_threshold, more_than=0, most=1)
-    if method not in METHODS:
-        raise InputError(f"method is {method!r}: choose one of {', '.join(METHODS)}")
+    check_choice("method", method, METHODS)
     groups = group(detections, objects, num_classes)
     last = np.array([0, 0, 1, 1]) * inclusive
     claimed, iou = _claims(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxvision.core import at_least_float32, check_array, check_range
+from jaxvision.core import at_least_float32, check_array, check_choice, check_range
 from jaxvision.ops.boxes import box_iou, clip_boxes_to_image
 from jaxvision.ops.static import check_positive
 
@@ -386,8 +386,7 @@ def kmeans_anchors(
     Source: Redmon and Farhadi 2017 ("YOLO9000"), section 2, "Dimension clusters"; Arthur and
       Vassilvitskii 2007 ("k-means++").
     """
-    if distance not in DISTANCES:
-        raise ValueError(f"distance is {distance!r}: choose one of {', '.join(DISTANCES)}")
+    check_choice("distance", distance, DISTANCES)
     check_range("k", k, least=1)
     check_range("iterations", iterations, least=1)
     shapes, valid = _valid_shapes(shapes, mask)

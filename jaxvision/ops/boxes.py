@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.core import at_least_float32, check_array
+from jaxvision.core import at_least_float32, check_array, check_choice
 
 FORMATS = ("xyxy", "xywh", "cxcywh")
 """Formats of boxes: corners; top left corner and size; centre and size."""
@@ -98,8 +98,7 @@ def box_convert(boxes: Array, in_fmt: str, out_fmt: str) -> Array:
       ValueError: a format is unknown.
     """
     for name, fmt in (("in_fmt", in_fmt), ("out_fmt", out_fmt)):
-        if fmt not in FORMATS:
-            raise ValueError(f"{name} is {fmt!r}: choose one of {', '.join(FORMATS)}")
+        check_choice(name, fmt, FORMATS)
     boxes = check_array("boxes", boxes, ("...", 4))
     if in_fmt == out_fmt:
         return boxes

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxvision.core import at_least_float32, check_array, check_range
+from jaxvision.core import at_least_float32, check_array, check_choice, check_range
 from jaxvision.ops.anchors import shape_iou
 from jaxvision.ops.box_coding import encode_distances
 from jaxvision.ops.boxes import box_area, box_convert, elementwise_box_iou
@@ -65,8 +65,7 @@ def match_anchors(
     Source: Ren et al. 2015 ("Faster R-CNN"), section 3.1.2; Liu et al. 2016 ("SSD"), section 2.2,
       "Matching strategy".
     """
-    if forced not in FORCED:
-        raise ValueError(f"forced is {forced!r}: choose one of {', '.join(FORCED)}")
+    check_choice("forced", forced, FORCED)
     check_range("low_threshold", low_threshold, least=0, most=high_threshold)
     check_range("high_threshold", high_threshold, most=1)
     iou = at_least_float32(check_array("iou", iou, ("N", "G")))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxvision.core import at_least_float32, check_array
+from jaxvision.core import at_least_float32, check_array, check_choice
 from jaxvision.ops.static import integer
 
 NEIGHBOR_METRICS = ("cosine", "l2")
@@ -40,8 +40,7 @@ def nearest_neighbors(
     """
     queries = at_least_float32(check_array("queries", queries, ("M", "D")))
     index = at_least_float32(check_array("index", index, ("N", queries.shape[1])))
-    if metric not in NEIGHBOR_METRICS:
-        raise ValueError(f"metric is {metric!r}: choose one of {', '.join(NEIGHBOR_METRICS)}")
+    check_choice("metric", metric, NEIGHBOR_METRICS)
     if integer("k", k) > len(index):
         raise ValueError(f"k is {k}: give at most {len(index)}, the number of rows of the index")
     block = integer("block", block)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.core import check_array
+from jaxvision.core import check_array, check_choice
 from jaxvision.ops.static import integer
 
 ORDERS = ("space_first", "channel_first", "darknet")
@@ -117,8 +117,7 @@ def _permuted(x: Array, count: int, axes: Sequence[int]) -> Array:
 
 def _check_options(block_size: int, order: str) -> None:
     integer("block_size", block_size)
-    if order not in ORDERS:
-        raise ValueError(f"order is {order!r}: choose one of {', '.join(ORDERS)}")
+    check_choice("order", order, ORDERS)
 
 
 def _check_divisible(x: Array, **divisors: int) -> None:

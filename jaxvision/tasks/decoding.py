@@ -13,6 +13,7 @@ from jaxvision.ops import (
     clip_boxes_to_image,
     heatmap_argmax,
     multiclass_nms,
+    per_class_nms,
     soft_argmax,
 )
 
@@ -65,12 +66,28 @@ def detect(
         score_threshold=options.score_threshold,
         max_candidates=min(options.max_candidates, scores.size),
     )
-    return Detections(
-        boxes=jnp.where(valid[:, None], boxes[indices], 0),
-        scores=jnp.where(valid, scores[indices, labels], 0),
-        labels=labels,
-        valid=valid,
+    return _kept(boxes[indices], scores[indices, labels], labels, valid)
+
+
+def detect_per_class(boxes: Array, scores: Array, *, options: DetectOptions) -> Detections:
+    """Takes the best candidates of each class, suppressed by itself, as SSD does.
+
+    Args:
+      boxes: f32[N, 4], xyxy, pixels, clipped to the image.
+      scores: f32[N, C].
+      options: which of them count; `max_candidates` are those of each class.
+    Returns:
+      `max_detections` of them, by falling score.
+    """
+    indices, labels, valid = per_class_nms(
+        boxes,
+        scores,
+        iou_threshold=options.iou_threshold,
+        max_detections=options.max_detections,
+        max_per_class=options.max_candidates,
+        score_threshold=options.score_threshold,
     )
+    return _kept(boxes[indices], scores[indices, labels], labels, valid)
 
 
 def suppressed(boxes: Array, scores: Array, labels: Array, *, options: DetectOptions) -> Detections:
@@ -92,10 +109,15 @@ def suppressed(boxes: Array, scores: Array, labels: Array, *, options: DetectOpt
         max_detections=options.max_detections,
         score_threshold=options.score_threshold,
     )
+    return _kept(boxes[indices], scores[indices], labels[indices], valid)
+
+
+def _kept(boxes: Array, scores: Array, labels: Array, valid: Array) -> Detections:
+    """Detections [D, ...], with zeros in place of those that are not valid."""
     return Detections(
-        boxes=jnp.where(valid[:, None], boxes[indices], 0),
-        scores=jnp.where(valid, scores[indices], 0),
-        labels=jnp.where(valid, labels[indices], 0),
+        boxes=jnp.where(valid[:, None], boxes, 0),
+        scores=jnp.where(valid, scores, 0),
+        labels=jnp.where(valid, labels, 0),
         valid=valid,
     )
 

@@ -115,7 +115,7 @@ def test_a_run_on_mixed_shapes_compiles_each_once_and_resumes_to_the_bit(tmp_pat
 @pytest.mark.slow
 @pytest.mark.parametrize("shapes", ["buckets", "exact"])
 def test_every_image_gets_its_own_prediction_measure_and_features(shapes):
-    inputs = dataclasses.replace(INPUTS, shapes=shapes, size=None)
+    inputs = dataclasses.replace(INPUTS, shapes=shapes)
     task, source = task_of(inputs), Halves()
     kernel = jnp.array([[-1.0, 1.0]] * 3)
     variables = {"params": {"Dense_0": {"kernel": kernel, "bias": jnp.array([1.35, -1.35])}}}

@@ -63,9 +63,10 @@ class _Placed:
     transform: Transform | RandomTransform
     size: Size | None
 
-    def __call__(self, record: Record, where: str, rng: np.random.RandomState) -> Any:
+    def __call__(self, record: Record, where: str, seed: tuple[int, ...]) -> Any:
         placed = {} if self.size is None else {"size": self.size}
         if isinstance(self.transform, RandomTransform):
+            rng = np.random.RandomState(seed)
             return self.transform.transform(record, where, rng, **placed)
         return self.transform(record, where, **placed)
 
@@ -84,8 +85,7 @@ class _TrainBatches:
     order: GroupedOrder | None
 
     def _example(self, index: int, transform: _Placed, *place: int) -> Any:
-        rng = np.random.RandomState((self.seed, *place))
-        return transform(self.source[index], self.source.where(index), rng)
+        return transform(self.source[index], self.source.where(index), (self.seed, *place))
 
     def _at(self, position: int, transform: _Placed) -> Any:
         """Returns the example at a place in the endless shuffled stream of all processes."""

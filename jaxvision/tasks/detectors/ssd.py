@@ -20,11 +20,10 @@ from jaxvision.ops import (
     SSDLITE320,
     clip_boxes_to_image,
     decode_boxes,
-    per_class_nms,
     ssd_default_boxes,
     ssd_scales,
 )
-from jaxvision.tasks.decoding import DetectOptions
+from jaxvision.tasks.decoding import DetectOptions, detect_per_class
 from jaxvision.tasks.detectors.detector import Detector
 from jaxvision.tasks.detectors.parts import (
     Loss,
@@ -174,20 +173,7 @@ def ssd(
         boxes = decode_boxes(deltas, anchors, weights=SSD_WEIGHTS)
         boxes = clip_boxes_to_image(boxes, extent_of(example))
         scores = jax.nn.softmax(logits)[:, 1:]
-        indices, labels, valid = per_class_nms(
-            boxes,
-            scores,
-            iou_threshold=decode.iou_threshold,
-            max_detections=decode.max_detections,
-            max_per_class=decode.max_candidates,
-            score_threshold=decode.score_threshold,
-        )
-        return Detections(
-            boxes=jnp.where(valid[:, None], boxes[indices], 0),
-            scores=jnp.where(valid, scores[indices, labels], 0),
-            labels=labels,
-            valid=valid,
-        )
+        return detect_per_class(boxes, scores, options=decode)
 
     how = {
         "layout": layout,
