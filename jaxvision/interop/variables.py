@@ -210,11 +210,16 @@ def load_weights(
         count = class_count(model, state_dict, input_size=input_size, **names)
         if new_head is not None or count in (None, model.num_classes):
             raise
-        raise InputError(
-            f"{error}\nthe weights are for num_classes={count} and the network has "
+        reason = (
+            f"the weights are for num_classes={count} and the network has "
             f"num_classes={model.num_classes}: build it with theirs, or give new_head, a key of "
             "jax.random, for a new last layer"
-        ) from error
+        )
+        try:
+            from_state_dict(state_dict, variables, keep=head_paths(model, images), **names)
+        except InputError:  # and more differs
+            reason = f"{error}\n{reason}"
+        raise InputError(reason) from error
 
 
 def _own_input_size(model: nn.Module) -> tuple[int, int, int]:

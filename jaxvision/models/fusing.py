@@ -21,7 +21,8 @@ def fuse_conv_bn(variables: Mapping[str, Any], *, epsilon: float = 1e-5) -> dict
       variables: variables of a network whose norms directly follow convolutions: layer1_0_bn2 after
         layer1_0_conv2, fc6_bn after fc6, downsample_1 after downsample_0. VGG is not supported,
         because its layers have other numbers without norms.
-      epsilon: epsilon of the norms.
+      epsilon: epsilon of the norms, which the variables do not tell: 1e-5 for most networks, 1e-3
+        for MobileNetV3, EfficientNetV2 and SSDlite, 0 for retinanet_resnet50_fpn.
     Returns:
       variables without norms and their statistics, in the dtypes of the convolutions.
     Raises:

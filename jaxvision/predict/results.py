@@ -67,9 +67,12 @@ def objects_of(
       placement: of the image.
       size: of the image.
     """
-    valid = np.asarray(decoded.valid)
     height, width = size
-    frames = to_original(np.asarray(decoded.boxes, np.float64)[valid], placement)
+    frames = to_original(np.asarray(decoded.boxes, np.float64), placement)
+    clipped = np.clip(frames, 0, [width, height, width, height])
+    # There is nothing to be found beside a letterboxed image.
+    valid = np.asarray(decoded.valid) & (clipped[:, 2:] > clipped[:, :2]).all(axis=1)
+    frames, clipped = frames[valid], clipped[valid]
     masks = keypoints = None
     if decoded.masks is not None:
         given = np.asarray(decoded.masks)[valid]
@@ -80,7 +83,7 @@ def objects_of(
         points = to_original(np.tile(keypoints[..., :2].reshape(-1, 2), 2), placement)[:, :2]
         keypoints[..., :2] = points.reshape(keypoints[..., :2].shape)
     return DetectedObjects(
-        boxes=np.clip(frames, 0, [width, height, width, height]),
+        boxes=clipped,
         labels=np.asarray(decoded.labels)[valid].astype(np.int64),
         scores=np.asarray(decoded.scores)[valid].astype(np.float64),
         masks=masks,

@@ -10,6 +10,7 @@ from jax import Array
 from jaxvision.core import Detections, check_range, lookup
 from jaxvision.ops import (
     batched_nms,
+    box_area,
     clip_boxes_to_image,
     heatmap_argmax,
     multiclass_nms,
@@ -22,8 +23,10 @@ from jaxvision.ops import (
 class DetectOptions:
     """Which candidates become detections.
 
+    A box that has no area within the image, such as one in the padding, never does.
+
     Attributes:
-      score_threshold: least score of a pair of a box and a class that counts.
+      score_threshold: a pair of a box and a class counts if its score is above this.
       iou_threshold: a box is suppressed where its IoU with a better one of its class is above this.
       max_detections: most detections in an image.
       max_candidates: most pairs of a box and a class that enter the suppression, the best ones: of
@@ -60,7 +63,7 @@ def detect(
     boxes = clip_boxes_to_image(boxes, image_size)
     indices, labels, valid = multiclass_nms(
         boxes,
-        scores,
+        _seen(boxes, scores),
         iou_threshold=options.iou_threshold,
         max_detections=options.max_detections,
         score_threshold=options.score_threshold,
@@ -81,7 +84,7 @@ def detect_per_class(boxes: Array, scores: Array, *, options: DetectOptions) -> 
     """
     indices, labels, valid = per_class_nms(
         boxes,
-        scores,
+        _seen(boxes, scores),
         iou_threshold=options.iou_threshold,
         max_detections=options.max_detections,
         max_per_class=options.max_candidates,
@@ -103,13 +106,19 @@ def suppressed(boxes: Array, scores: Array, labels: Array, *, options: DetectOpt
     """
     indices, valid = batched_nms(
         boxes,
-        scores,
+        _seen(boxes, scores),
         labels,
         iou_threshold=options.iou_threshold,
         max_detections=options.max_detections,
         score_threshold=options.score_threshold,
     )
     return _kept(boxes[indices], scores[indices], labels[indices], valid)
+
+
+def _seen(boxes: Array, scores: Array) -> Array:
+    """The scores f32[N] or f32[N, C], -inf for boxes without an area within the image."""
+    shown = (box_area(boxes) > 0).reshape(-1, *[1] * (scores.ndim - 1))
+    return jnp.where(shown, scores, -jnp.inf)
 
 
 def _kept(boxes: Array, scores: Array, labels: Array, valid: Array) -> Detections:

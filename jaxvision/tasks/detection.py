@@ -36,7 +36,7 @@ from jaxvision.metrics import (
     matched_classes,
     voc_average_precision,
 )
-from jaxvision.ops import clip_boxes_to_image, mask_area, to_original
+from jaxvision.ops import box_area, clip_boxes_to_image, mask_area, to_original
 from jaxvision.tasks.building import (
     as_terms,
     augment_of,
@@ -142,8 +142,9 @@ def detection(
     def collect(outputs: Any, example: DetectionBatch) -> Detections:
         found = detector.decode(outputs, example)
         boxes = to_original(found.boxes, example.placement)
+        boxes = clip_boxes_to_image(boxes, example.size)
         # There is nothing to be found beside a letterboxed image.
-        return found.replace(boxes=clip_boxes_to_image(boxes, example.size))
+        return found.replace(boxes=boxes, valid=found.valid & (box_area(boxes) > 0))
 
     measured = {"voc_inclusive": voc_inclusive, "confusion_score": confusion_score}
     summarize = partial(_summarize, num_classes=len(class_names), **measured)

@@ -108,8 +108,12 @@ def test_a_file_with_a_prefix_and_other_names(tmp_path, suffix):
 
 def test_a_head_of_other_classes_begins_anew_only_if_asked():
     state, three = to_state_dict(variables()), network(3)
-    with pytest.raises(InputError, match=r"another shape: output.bias .*output.weight"):
+    with pytest.raises(InputError, match=r"^the weights are for num_classes=4 .*new_head") as one:
         load_weights(three, state, input_size=SIZE)
+    assert "\n" not in str(one.value)
+    part = {key: x for key, x in state.items() if key != "c1.bias"}
+    with pytest.raises(InputError, match=r"missing: c1.bias\n(.*\n)+.*num_classes=4 .*new_head"):
+        load_weights(three, part, input_size=SIZE)
     found = load_weights(three, state, input_size=SIZE, new_head=jax.random.key(1))
     assert found["params"]["output"]["kernel"].shape == (84, 3)
     assert np.asarray(found["params"]["output"]["kernel"]).any()
@@ -118,7 +122,7 @@ def test_a_head_of_other_classes_begins_anew_only_if_asked():
             check_equal(found[part][name], variables()[part][name])
     headless = load_weights(network(None), state, input_size=SIZE, new_head=jax.random.key(1))
     assert "output" not in headless["params"]
-    with pytest.raises(InputError, match=r"left over: output.bias, output.weight"):
+    with pytest.raises(InputError, match=r"num_classes=4 .*num_classes=None: .*new_head"):
         load_weights(network(None), state, input_size=SIZE)
 
 

@@ -141,7 +141,10 @@ def test_boxes_are_clipped_to_the_extent():
 
     free, clipped, expected = jax.device_get(run(variables, np.int32([[20, 32]])))
     assert (free.boxes > 20).any()
-    np.testing.assert_allclose(clipped.boxes, expected, atol=1e-4)
+    # What is left of a box may have no area; others take its place.
+    expected = expected[0][(expected[0, :, 2:] > expected[0, :, :2]).all(axis=1)]
+    assert 0 < len(expected) < free.valid.sum()
+    np.testing.assert_allclose(clipped.boxes[0, : len(expected)], expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(

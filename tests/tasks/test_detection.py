@@ -866,7 +866,7 @@ def detection_of_two_maps(detector):
             r"^model gives no map 'coordinates', but c1, c2, .*logits",
         ),
         (lambda: detectors.yolov3(model_of("yolov2"), ANCHORS), "^model has no scales: give a"),
-        (lambda: make(fields={"reorg_order": "dark"}), "^model: .*(reorg_order|order)"),
+        (lambda: make(fields={"reorg_order": "dark"}), "^model.reorg_order is 'dark': choose one"),
         (lambda: make(gamma=1.0), "^loss: yolov2_loss cannot be called as it is: .*'gamma'"),
         (lambda: make(stride=4), "^stride follows from the network: leave it out"),
         (

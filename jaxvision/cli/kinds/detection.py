@@ -200,7 +200,7 @@ class DetectGroup:
     """Which candidates become detections; what is not set is as the detector's own default.
 
     Attributes:
-      score_threshold: least score of a pair of a box and a class that counts.
+      score_threshold: a pair of a box and a class counts if its score is above this.
       iou_threshold: a box is suppressed where its IoU with a better one of its class is above this.
       max_detections: most detections in an image.
       max_candidates: most pairs of a box and a class that enter the suppression, the best ones: of

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from jaxvision.core import check_choice
 from jaxvision.layers import Norm, as_backbone, batch_norm
 from jaxvision.models.backbones.darknet import (
     DARKNET_19,
@@ -16,7 +17,7 @@ from jaxvision.models.backbones.darknet import (
     NumberedConvs,
     PlainDarknet,
 )
-from jaxvision.ops import space_to_depth
+from jaxvision.ops import ORDERS, space_to_depth
 
 
 class YOLOv2(nn.Module):
@@ -56,6 +57,7 @@ class YOLOv2(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
+        check_choice("reorg_order", self.reorg_order, ORDERS)
         maps = self.backbone(**as_backbone(self))(images, train=train)
         conv = NumberedConvs(self, train=train)
         x = maps[f"c{self.level}"]

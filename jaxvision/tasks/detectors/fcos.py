@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from jaxvision.core import DetectionBatch, Detections, OptionError, Terms, extent_of
+from jaxvision.core import DetectionBatch, Detections, OptionError, Terms, check_range, extent_of
 from jaxvision.losses import fcos_loss
 from jaxvision.ops import clip_boxes_to_image, decode_distances, fcos_points, map_strides
 from jaxvision.tasks.decoding import DetectOptions, suppressed
@@ -63,6 +63,7 @@ def fcos(
         network of another form.
     Source: Tian et al. 2019 ("FCOS"); the details are torchvision's.
     """
+    check_range("offset", offset, least=0, most=1)
     sides = tuple(sides)
     if not all(side > 0 for side in sides):
         raise OptionError("sides", f"sides is {sides}: give positive numbers")

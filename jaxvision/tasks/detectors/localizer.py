@@ -46,7 +46,8 @@ def localizer(
     part in the loss and in the metrics below.
 
     One detection is decoded for each image, of the most probable class, whose probability is the
-    score. It is left out only if its score is below the `score_threshold`.
+    score. It is left out if that is not above the `score_threshold`, or if its box has no area
+    within the image.
 
     Its metrics beside the average precision compare the detection, whatever its score, with the
     object of the image. They are means over the images with an object:

@@ -134,6 +134,12 @@ def ssd(
         a network of another form.
     Source: Liu et al. 2016 ("SSD"); the details of decoding are torchvision's.
     """
+    if not all(isinstance(ratios, Sequence) for ratios in aspect_ratios or ()):
+        raise OptionError(
+            "aspect_ratios",
+            f"aspect_ratios is {aspect_ratios}: give the ratios of each map, such as "
+            "((2,), (2, 3))",
+        )
     chosen = _chosen(model, layout, scales, aspect_ratios, limit_sides)
     model = with_anchors(model, chosen.num_anchors)
     maps = numbered_maps(model, ("cls_logits", "bbox_regression"), shape=("H", "W", "A", "K + 1"))
