@@ -64,7 +64,7 @@ def fields_of(config: ConfigDict, group: str, name: str) -> dict[str, inspect.Pa
         if x.default is not inspect.Parameter.empty
         and x.name not in _GIVEN.get(group, ())
         and (group not in ("loss", "auxiliary") or x.kind is x.KEYWORD_ONLY)
-        and (x.name == "norm" or not _is_function(x.annotation))  # norms alone have names
+        and (x.name in ("norm", "backbone") or not _is_function(x.annotation))  # they have names
     }
 
 

@@ -246,9 +246,10 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
             steps = augment.steps()
 
     def transform_of(size: int | None = None) -> data.ToDetection:
+        inputs = inputs_of(size)
         with under("config.data"):
             return data.ToDetection(
-                inputs_of(size),
+                inputs,
                 len(class_names),
                 max_boxes=options.max_boxes,
                 masks=options.masks,
