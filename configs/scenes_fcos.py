@@ -10,9 +10,9 @@ from jaxvision.cli.config import default_config
 
 def get_config():
     config = default_config("detection")
-    config.steps = 1600
+    config.steps = 4000
     config.batch_size = 16
-    config.eval_every = 1600
+    config.eval_every = 2000
     config.best.metric = "AP50"
 
     config.model.name = "fcos"
@@ -27,7 +27,7 @@ def get_config():
     }
     config.model.levels = ("c3",)  # one map is enough for digits of 10 to 35 pixels
     config.model.p6_from = None
-    config.model.features = 64
+    config.model.features = 128
     config.model.depth = 2
     config.model.head_norm = "batch_norm"
     config.detector.sides = (8,)
@@ -42,6 +42,7 @@ def get_config():
     config.data.max_boxes = 8
     config.data.cache = True
 
+    config.augment.jitter = 0.2
     config.augment.hue = 0.5  # the test scenes are on a photograph of other colours
     config.augment.saturation = 2.0
     config.augment.value = 1.5
