@@ -23,7 +23,9 @@ import inspect
 import jax
 import jax.numpy as jnp
 import numpy as np
+from backbones import torchvision_models
 from timing import machine, median_ms
+from versus_torch import torch
 
 from jaxvision.core import ImageBatch
 from jaxvision.models import create_model
@@ -93,11 +95,8 @@ ONE_STAGE = {
 }
 
 
-def compare(name, size, pairs, rounds):
+def compare(theirs, name, size, pairs, rounds):
     """Measures milliseconds of our whole, of ours without decoding, and of torchvision's maps."""
-    import torch
-    from torchvision.models import detection
-
     family = getattr(detectors, "retinanet" if "retinanet" in name else "ssd")
     model, images = create_model(name), jnp.zeros((1, *size, 3))
     variables = jax.jit(lambda: model.init(jax.random.key(0), images, train=False))()
@@ -122,11 +121,10 @@ def compare(name, size, pairs, rounds):
         batch = ImageBatch(image=images, mask=jnp.ones(1, bool), extent=extent)
         return jax.vmap(decode)(maps_of(variables, images), batch)
 
-    build = getattr(detection, name)
-    network = build(weights=None, weights_backbone=None).eval()
+    network = getattr(theirs, name)(weights=None, weights_backbone=None).eval()
     given = torch.from_numpy(np.array(images).transpose(0, 3, 1, 2).copy())
 
-    def theirs():
+    def maps_of_torch():
         with torch.no_grad():
             maps = network.backbone(given)
             network.head(list(maps.values()))
@@ -136,16 +134,19 @@ def compare(name, size, pairs, rounds):
         {
             "whole": lambda: jax.block_until_ready(both(variables, images)),
             "without": lambda: jax.block_until_ready(without(variables, images)),
-            "theirs": theirs,
+            "theirs": maps_of_torch,
         },
         rounds=rounds,
     )
 
 
 def versus_torchvision(rounds, pairs):
+    models = torchvision_models()
+    if models is None:
+        raise SystemExit("torchvision is not installed: pip install torch torchvision")
     print("network                         ms, ours   whole / convolutions   share of the rest")
     for name, size in ONE_STAGE.items():
-        ms = compare(name, size, pairs, rounds)
+        ms = compare(models.detection, name, size, pairs, rounds)
         rest = 1 - ms["without"] / ms["whole"]
         print(
             f"{name:<30} {ms['whole']:>9.1f} {ms['whole'] / ms['theirs']:>22.2f} {rest:>19.1%}",
