@@ -27,6 +27,7 @@ SMALLEST = {
 }
 SHARED = {"timing.py", "versus_torch.py"}
 OF_WEIGHTS = {"transfer.py"}
+OF_PHOTOGRAPHS = {"shapes.py"}
 # Trains detectors on the embedded scenes, for half an hour and more.
 OF_DETECTORS = {"class_imbalance.py"}
 # Of those on images of CIFAR-10.
@@ -49,7 +50,8 @@ def run(script, *arguments):
 
 
 def test_every_benchmark_is_in_the_list():
-    assert {path.name for path in BENCHMARKS.glob("*.py")} - SHARED == {*SMALLEST, *OF_WEIGHTS}
+    found = {path.name for path in BENCHMARKS.glob("*.py")} - SHARED
+    assert found == {*SMALLEST, *OF_WEIGHTS, *OF_PHOTOGRAPHS}
 
 
 def test_every_experiment_is_in_the_list():
@@ -81,6 +83,13 @@ def test_it_runs(script):
     if script not in QUICKEST:
         assert "usage:" in run(script, "--help")
     assert "jax " in run(script, *SMALLEST[script]).splitlines()[-1]
+
+
+@pytest.mark.long
+def test_images_of_mixed_shapes_are_compared(real_data):
+    lines = run("shapes.py", f"--data={real_data / 'bccd'}", "--steps=2", "--side=64").splitlines()
+    assert len([line for line in lines if line.startswith(("| letterbox", "| fit"))]) == 8
+    assert "jax " in lines[-1]
 
 
 @pytest.mark.long
