@@ -4,10 +4,10 @@
     python train.py --config=configs/bccd_retinanet.py --workdir=runs/bccd_retinanet \\
         --config.data.dir=BCCD_Dataset/BCCD
 
-A ResNet-18 and a pyramid of 64 channels. Trains on trainval (292 photographs of 640x480, resized
-to 416x312) from random weights, and tests on test (72). For a GPU; it has not been run in full. With
+A ResNet-18 and a pyramid of 64 channels. Trains on trainval (292 photographs of 640x480, resized to
+416x312) from random weights, and tests on test (72). For a GPU; it has not been run in full. With
 images of 256 pixels, 400 steps of 4 and no augmentation it overfits 16 photographs to AP50 0.994
-(`.ci/long tests/test_training.py -k blood`, 6 min 12 s on 2 cores of an AMD EPYC beside other
+(`.ci/long tests/test_training.py -k blood`, 6 min 16 s on 2 cores of an AMD EPYC beside other
 programs, 2026-12-02).
 """
 

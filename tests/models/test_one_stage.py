@@ -191,6 +191,35 @@ def test_weights_for_other_classes_say_what_to_do():
         load_weights(tiny("ssd300_vgg16", num_classes=2), state, input_size=(96, 96, 3))
 
 
+# Channels of the maps c1, c2, ...; those of the papers and of torchvision.
+CHANNELS = {
+    "resnet18": (64, 64, 128, 256, 512),
+    "resnet50": (64, 256, 512, 1024, 2048),
+    "mobilenet_v2": (16, 24, 32, 96, 320),
+    "mobilenet_v3_large": (16, 24, 40, 112, 160),
+    "efficientnet_b0": (16, 24, 40, 112, 320),
+    "convnext_tiny": (None, 96, 192, 384, 768),
+    "swin_t": (None, 96, 192, 384, 768),
+    "densenet121": (64, 256, 512, 1024, 1024),
+    "regnet_y_400mf": (32, 48, 104, 208, 440),
+    "shufflenet_v2_x1_0": (24, 24, 116, 232, 464),
+    "mnasnet1_0": (16, 24, 40, 96, 320),
+    "googlenet": (64, 192, 480, 832, 1024),
+    "squeezenet1_1": (64, 128, 256, 512),
+    "darknet53": (64, 128, 256, 512, 1024),
+}
+
+
+@pytest.mark.parametrize("name", long_but(CHANNELS, [], ["convnext_tiny", "googlenet"]))
+def test_feature_info_of_classifiers(name):
+    found = feature_info(create_model(name, num_classes=None), (224, 224, 3))
+    assert found == tuple(
+        (f"c{level}", channels, 2**level)
+        for level, channels in enumerate(CHANNELS[name], start=1)
+        if channels is not None
+    )
+
+
 def test_feature_info_of_maps():
     found = feature_info(create_model(**BACKBONE, num_classes=None), (64, 64, 3))
     assert found == (("c1", 4, 2), ("c2", 4, 4), ("c3", 4, 8), ("c4", 6, 16), ("c5", 8, 32))
