@@ -10,9 +10,9 @@ from jaxvision.cli.config import default_config
 
 def get_config():
     config = default_config("detection")
-    config.steps = 4000
+    config.steps = 4500
     config.batch_size = 16
-    config.eval_every = 2000
+    config.eval_every = 4500
     config.best.metric = "AP50"
 
     config.model.name = "fcos"
@@ -27,7 +27,7 @@ def get_config():
     }
     config.model.levels = ("c3",)  # one map is enough for digits of 10 to 35 pixels
     config.model.p6_from = None
-    config.model.features = 128
+    config.model.features = 64
     config.model.depth = 2
     config.model.head_norm = "batch_norm"
     config.detector.sides = (8,)
