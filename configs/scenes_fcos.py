@@ -10,9 +10,9 @@ from jaxvision.cli.config import default_config
 
 def get_config():
     config = default_config("detection")
-    config.steps = 4500
+    config.steps = 3600
     config.batch_size = 16
-    config.eval_every = 4500
+    config.eval_every = 3600
     config.best.metric = "AP50"
 
     config.model.name = "fcos"
