@@ -2,8 +2,8 @@
 
     python train.py --config=configs/scenes_retinanet.py
 
-Reaches AP50 0.863, AP75 0.736 and AP 0.609 on the 500 test scenes, in 12 min 30 s of processor time
-(2 cores of an AMD EPYC, 2026-12-02).
+With 4,500 steps instead of 3,600 it reached AP50 0.933 on the 500 test scenes, in 9 min 6 s on 2
+cores of an AMD EPYC (2026-12-02).
 """
 
 from jaxvision.cli.config import default_config
