@@ -2,8 +2,8 @@
 
     python train.py --config=configs/scenes_localizer.py
 
-Reaches a mean IoU of 0.732 and an accuracy of 0.784 on the 500 test scenes, in 3 min 33 s on 2 cores
-of an AMD EPYC beside other programs (2026-12-02).
+Reaches a mean IoU of 0.732 and an accuracy of 0.784 on the 500 test scenes, in 3 min 33 s on 2
+cores of an AMD EPYC beside other programs (2026-12-02).
 """
 
 from jaxvision.cli.config import default_config
