@@ -1,7 +1,7 @@
 """Measures prediction from uint8 images to padded detections, and the cost of suppression in it.
 
   python benchmarks/detect.py [--models yolov2_tiny yolov2 yolov3] [--size 416] [--batches 1 8]
-  python benchmarks/detect.py --torchvision
+  python benchmarks/detect.py --torchvision [--models ssd300_vgg16]
 
 Weights and images are random. The work of suppression depends on how many scores are above the
 threshold. So the threshold is chosen such that the number of pairs of a box and a class in an image
@@ -140,13 +140,13 @@ def compare(theirs, name, size, pairs, rounds):
     )
 
 
-def versus_torchvision(rounds, pairs):
+def versus_torchvision(names, rounds, pairs):
     models = torchvision_models()
     if models is None:
         raise SystemExit("torchvision is not installed: pip install torch torchvision")
     print("network                         ms, ours   whole / convolutions   share of the rest")
-    for name, size in ONE_STAGE.items():
-        ms = compare(models.detection, name, size, pairs, rounds)
+    for name in names:
+        ms = compare(models.detection, name, ONE_STAGE[name], pairs, rounds)
         rest = 1 - ms["without"] / ms["whole"]
         print(
             f"{name:<30} {ms['whole']:>9.1f} {ms['whole'] / ms['theirs']:>22.2f} {rest:>19.1%}",
@@ -159,7 +159,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", nargs="+", default=["yolov2_tiny", "yolov2", "yolov3"])
+    parser.add_argument("--models", nargs="+", help="networks; default: all of the table")
     parser.add_argument("--size", type=int, default=416)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--pairs", type=int, nargs="+", default=[50, 5000])
@@ -167,10 +167,10 @@ def main():
     parser.add_argument("--torchvision", action="store_true", help="compare with torchvision")
     options = parser.parse_args()
     if options.torchvision:
-        versus_torchvision(options.rounds, max(options.pairs))
+        versus_torchvision(options.models or ONE_STAGE, options.rounds, max(options.pairs))
         return
     print("model         batch   pairs   images/s   ms an image   share of suppression   alone ms")
-    for name in options.models:
+    for name in options.models or ("yolov2_tiny", "yolov2", "yolov3"):
         for batch in options.batches:
             for pairs in options.pairs:
                 ms = measure(name, options.size, batch, pairs, options.rounds)

@@ -2,7 +2,7 @@
 
   python benchmarks/shapes.py --data BCCD_Dataset/BCCD [--steps 600] [--side 256]
 
-The photographs of BCCD (640x480) are cropped to eight shapes, from 3 : 1 to 1 : 3. A small
+The photographs of BCCD (640x480) are cropped to eight shapes, from 10 : 3 to 1 : 3. A small
 RetinaNet on a ResNet-18 is trained on the crops of "trainval", resized to fit in a square of --side
 pixels, in buckets. Then the crops of "test" are evaluated with the same weights: letterboxed;
 padded to one shape ("fixed"); to at most four shapes ("buckets"); and each to a shape of its own

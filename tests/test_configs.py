@@ -88,7 +88,7 @@ def test_a_config_has_the_keys_of_the_default_and_options_of_its_model_and_loss(
 
 def empty_batch(kind, task, transform):
     """Two examples of the evaluation of a black image without annotations, on the host."""
-    image = np.zeros((*task.inputs.size, task.inputs.channels), np.uint8)
+    image = np.zeros(task.inputs.shape, np.uint8)
     record = {"image": image, **KINDS[kind].empty(image, len(task.class_names))}
     example = transform(record, "black.png")
     return jax.tree.map(lambda x: np.stack([x, x]), example)

@@ -84,8 +84,9 @@ class Splits:
         """
         if split in ("train", "validation"):
             names = {"fraction": "validation_fraction", "count": "per_class"}
+            whole = self.whole("train")
             with option_paths("config.data", **names):
-                rest, held = hold_out(self.whole("train"), self._data.validation_fraction)
+                rest, held = hold_out(whole, self._data.validation_fraction)
                 count = self._data.get("per_class", 0)
                 few = few_of_each(rest, count) if count and split == "train" else rest
             source = held if split == "validation" else few

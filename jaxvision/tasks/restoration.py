@@ -187,22 +187,22 @@ def restoration(
         check_map(maps, "image", of_color.channels, what, how="{} channels")
         return maps["image"].shape
 
+    height, width, _ = inputs.shape
+    size = height, width
     nothing = RestorationBatch(
         image=jnp.zeros(inputs.shape, jnp.uint8),
         seed=jnp.uint32(0),
         photograph=jnp.int32(0),
         origin=jnp.zeros(2, jnp.int32),
-        size=jnp.array(inputs.size, jnp.int32),
+        size=jnp.array(size, jnp.int32),
         mask=jnp.bool_(True),
-        extent=jnp.array(inputs.size, jnp.int32),
+        extent=jnp.array(size, jnp.int32),
     )
     check_augment(augmentation, nothing)
-    if inputs.size[0] != inputs.size[1]:
-        raise OptionError("size", f"size is {inputs.size}: patches are square")
-    shape = restored(inputs.size[0], "size")
-    lost = [
-        _lost(restored, side, what) for side, what in ((inputs.size[0], "size"), (tile, "tile"))
-    ]
+    if height != width:
+        raise OptionError("size", f"size is {size}: patches are square")
+    shape = restored(height, "size")
+    lost = [_lost(restored, side, what) for side, what in ((height, "size"), (tile, "tile"))]
     check_range("crop_border", crop_border, least=0)
     check_range("modcrop", modcrop, least=1)
     lookup(BORDERS, border, "border")
@@ -270,7 +270,7 @@ def restoration(
         "border": border,
     }
     return Restoration(
-        init=init_of(network, degraded(inputs.size[0], "size")),
+        init=init_of(network, degraded(height, "size")),
         augment=augment_and_reseed,
         prepare=prepare,
         forward=forward,

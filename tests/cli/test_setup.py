@@ -112,7 +112,7 @@ def test_an_image_of_another_size_is_refused():
         (("x", "y", "z"), 3, (), ("x", "y", "z")),
         (("x", "y", "z"), 4, (), "num_classes is 4, but there are 3 classes .x, y, z.: set"),
         ((), 2, ("a", "b", "c"), "num_classes is 2, but there are 3 classes"),
-        (("x",), None, ("a", "b", "c"), "config.data.class_names is x, but the classes of the dat"),
+        (("x",), None, ("a", "b", "c"), "^config.data.class_names is x, but the classes of the da"),
     ],
 )
 def test_the_names_of_the_classes(monkeypatch, config_names, count, names, expected):

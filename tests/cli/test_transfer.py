@@ -127,7 +127,7 @@ def test_what_is_frozen_at_random_is_said(tiny, command):
         ),
         (
             "--config.data.class_names=('zero',)",
-            "config.data.class_names is zero, but the classes of the data are 0, 1, .* more: leave",
+            "^error: config.data.class_names is zero, but the classes .* are 0, 1, .* more: leave",
         ),
     ],
 )

@@ -79,6 +79,16 @@ def example_of(size, boxes, labels, *, extent=None, rows=6):
     )
 
 
+def with_area(found):
+    """Torchvision's detections as numpy arrays, without boxes that have no area, as in the padding.
+
+    Those of the library that are less probable take their places.
+    """
+    found = {key: x.numpy() for key, x in found.items()}
+    shown = (found["boxes"][:, 2:] > found["boxes"][:, :2]).all(axis=1)
+    return {key: x[shown] for key, x in found.items()}
+
+
 def random_outputs(shapes, rng, *, relu=False, scale=2.0):
     """Outputs of one image, f64, by name; distances are cut at 0."""
     outputs = {

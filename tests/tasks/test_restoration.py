@@ -460,6 +460,15 @@ def test_a_network_and_a_degradation_of_ones_own():
         RESTORE["restoration"](parts)
 
 
+BY_SIDE = {
+    "resize": "shorter_side",
+    "shorter_side": 8,
+    "longer_side": 12,
+    "multiple_of": 4,
+    "shapes": "buckets",
+}
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -524,6 +533,10 @@ def test_a_network_and_a_degradation_of_ones_own():
         (
             lambda: restoration(Same(), Inputs((12, 16)), color="grey", tile=TILE, margin=MARGIN),
             r"^size is \(12, 16\): patches are square",
+        ),
+        (
+            lambda: restoration(Same(), Inputs(**BY_SIDE), color="grey", tile=TILE, margin=MARGIN),
+            r"^size is \(8, 12\): patches are square",
         ),
         (lambda: restoration(Same(3), Inputs((12, 12), channels=1)), "^channels is 1: give 3, as"),
         (lambda: denoiser(aug.ClassMixup(3)), "^augment: "),
