@@ -30,7 +30,8 @@ last digit.
 
 Claims that need experiments are in [benchmarks](../benchmarks/README.md): depth with and without
 shortcuts ([picture](degradation.png)), learning rates with and without batch norm
-([picture](batch_norm.png)), and gradients layer by layer ([picture](gradients.png)).
+([picture](batch_norm.png)), gradients layer by layer ([picture](gradients.png)), and remedies
+against class imbalance ([table and picture](one_stage.md)).
 """
 
 

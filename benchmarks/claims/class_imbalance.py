@@ -130,7 +130,7 @@ def draw(path, shares, ap50):
     """
     if path is None:
         return
-    figure = Figure(figsize=(8.5, 3.4), layout="constrained")
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.bar(list(ap50), shares)
     left.set(title="share of the objects in the loss", ylim=(0, 1))
