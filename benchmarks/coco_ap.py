@@ -1,4 +1,4 @@
-"""Compares COCO's average precision with pycocotools and faster-coco-eval: seconds for a data set.
+"""Compares COCO's average precision with pycocotools, faster-coco-eval and hotcoco: seconds.
 
   python benchmarks/coco_ap.py [--images 5000] [--detections 100] [--classes 80] [--rounds 3]
                                [--slow-rounds 1] [--segm-images 500]
@@ -30,7 +30,7 @@ import numpy as np
 from timing import machine
 
 from jaxvision.metrics import DetectionTable, ObjectTable, coco_average_precision
-from jaxvision.ops import RunLengths, compress_counts, decompress_counts, encode_mask, mask_area
+from jaxvision.ops import compress_counts, decompress_masks, encode_mask, mask_area
 
 WIDTH, HEIGHT = 640, 480
 
@@ -143,6 +143,13 @@ def faster_coco_eval(data_set, results, iou_type):
     return partial(numbers_of, COCOeval_faster, truth, truth.loadRes(results), iou_type)
 
 
+def hotcoco(data_set, results, iou_type):
+    from hotcoco import COCO, COCOeval
+
+    truth = COCO(data_set)
+    return partial(numbers_of, COCOeval, truth, truth.loadRes(results), iou_type)
+
+
 def numbers_of(evaluation_class, truth, found, iou_type):
     evaluation = evaluation_class(truth, found, iou_type)
     evaluation.evaluate()
@@ -153,11 +160,7 @@ def numbers_of(evaluation_class, truth, found, iou_type):
 
 def read_masks(table, texts):
     """Returns the table with masks that are read from COCO's compressed text."""
-    masks = [
-        RunLengths(mask.size, decompress_counts(text))
-        for mask, text in zip(table.masks, texts, strict=True)
-    ]
-    return dataclasses.replace(table, masks=masks)
+    return dataclasses.replace(table, masks=decompress_masks(table.masks.sizes, texts))
 
 
 def quiet(call, *arguments):
@@ -192,7 +195,12 @@ def measure(iou_type, images, options):
     seconds, _ = quiet(type(detections), *(vars(detections).values()))
     seconds += quiet(type(objects), *(vars(objects).values()))[0]
     prepared = {"ours": seconds}
-    for name, library in (("faster-coco-eval", faster_coco_eval), ("pycocotools", pycocotools)):
+    libraries = {
+        "hotcoco": hotcoco,
+        "faster-coco-eval": faster_coco_eval,
+        "pycocotools": pycocotools,
+    }
+    for name, library in libraries.items():
         try:
             dictionaries, made = quiet(as_coco, detections, objects, iou_type)
             loaded, calls[name] = quiet(library, *made, iou_type)
@@ -234,7 +242,7 @@ def main():
         parser.error("--rounds: give at least 1")
     for iou_type, images in (("bbox", options.images), ("segm", options.segm_images)):
         measure(iou_type, images, options)
-    print(machine("numpy", "pycocotools", "faster-coco-eval"))
+    print(machine("numpy", "pycocotools", "faster-coco-eval", "hotcoco"))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ positives only.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -19,9 +19,10 @@ from jaxvision.metrics.detection_groups import (
     class_slices,
     group,
     paired_box_iou,
+    ranked,
 )
 from jaxvision.metrics.detection_tables import DetectionTable, ObjectTable
-from jaxvision.ops import RunLengths, mask_area, paired_run_length_iou
+from jaxvision.ops import paired_run_length_iou
 from jaxvision.ops.run_lengths import concatenated_ranges
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -156,7 +157,7 @@ def coco_average_precision(
         for name, table in (("detections", detections), ("objects", objects)):
             if table.masks is None:
                 raise InputError(f"{name} have no masks: add masks, or choose iou_type 'bbox'")
-        detection_areas = _mask_areas(detections.masks)
+        detection_areas = detections.masks.areas().astype(np.float64)
         pairs = _near_masks(groups, detections, objects)
     else:
         detection_areas = box_areas(detections.boxes)
@@ -216,15 +217,14 @@ def _near_masks(groups: Groups, detections: DetectionTable, objects: ObjectTable
     crowd = objects.crowd[groups.objects]
 
     def iou(detection: np.ndarray, object_: np.ndarray) -> np.ndarray:
-        # Only the masks of this block are used. Positions ascend, except for objects in a group.
-        first, last = detection[0], detection[-1]
-        first_object, last_object = object_.min(), object_.max()
+        used, first = np.unique(detection, return_inverse=True)
+        used_objects, second = np.unique(object_, return_inverse=True)
         return paired_run_length_iou(
-            [detections.masks[row] for row in groups.detections[first : last + 1]],
-            [objects.masks[row] for row in groups.objects[first_object : last_object + 1]],
-            detection - first,
-            object_ - first_object,
-            crowd[first_object : last_object + 1],
+            detections.masks.take(groups.detections[used]),
+            objects.masks.take(groups.objects[used_objects]),
+            first,
+            second,
+            crowd[used_objects],
             least=IOU_THRESHOLDS[0],
         )
 
@@ -247,15 +247,11 @@ def _near(groups: Groups, iou_of: Callable[[np.ndarray, np.ndarray], np.ndarray]
     return _Pairs(*(np.concatenate(parts) for parts in zip(*blocks, strict=True)))
 
 
-def _mask_areas(masks: Sequence[RunLengths]) -> np.ndarray:
-    return np.array([mask_area(mask) for mask in masks], np.float64)
-
-
 def _object_areas(objects: ObjectTable) -> np.ndarray:
     if objects.area is not None:
         return objects.area
     if objects.masks is not None:
-        return _mask_areas(objects.masks)
+        return objects.masks.areas().astype(np.float64)
     return box_areas(objects.boxes)
 
 
@@ -283,10 +279,8 @@ def _match(
       counts: bool[G, A], whether an object counts for a size.
       crowd: bool[G].
     """
-    # The pairs of a detection are adjacent and sorted from the lowest IoU to the highest.
-    order = np.lexsort((pairs.object, pairs.iou, pairs.detection))
-    pairs = _Pairs(*(x[order] for x in pairs))
     detection, first, sizes = np.unique(pairs.detection, return_index=True, return_counts=True)
+    pairs = _rising(pairs, np.flatnonzero(np.repeat(sizes > 1, sizes)))
     groups = detection_groups[detection]
     turn = np.arange(groups.size) - np.searchsorted(groups, groups)
     order = np.argsort(turn, kind="stable")
@@ -295,19 +289,38 @@ def _match(
     ignored = np.zeros_like(positive)
     splits = np.cumsum(np.bincount(turn))
     for now in np.split(order, splits[:-1]):
+        # A turn has one detection of a group, so an object is in at most one pair.
         taking = concatenated_ranges(first[now], sizes[now])
         object_ = pairs.object[taking]
-        possible = (pairs.iou[taking, None] >= IOU_THRESHOLDS)[:, None, :] & free[object_]
-        # Objects that count are preferred to all others; then a higher IoU is preferred.
-        better = np.arange(taking.size)[:, None] + taking.size * counts[object_]
-        preference = np.where(possible, better[:, :, None], -1)
-        best = np.maximum.reduceat(preference, np.cumsum(sizes[now]) - sizes[now], axis=0)
-        positive[now] = best >= taking.size
-        ignored[now] = (best >= 0) & (best < taking.size)
-        _, size, threshold = matched = np.nonzero(best >= 0)
-        taken = object_[best[matched] % taking.size]
-        free[taken, size, threshold] = crowd[taken]
+        taken = (pairs.iou[taking, None] >= IOU_THRESHOLDS)[:, None, :] & free[object_]
+        count = counts[object_][:, :, None]
+        if taking.size > now.size:
+            # Objects that count are preferred to all others; then a higher IoU is preferred.
+            preference = np.arange(taking.size)[:, None, None] + taking.size * count
+            preference = np.where(taken, preference, -1)
+            starts = np.cumsum(sizes[now]) - sizes[now]
+            best = np.maximum.reduceat(preference, starts, axis=0)
+            taken &= preference == np.repeat(best, sizes[now], axis=0)
+            positive[now] = np.logical_or.reduceat(taken & count, starts, axis=0)
+            ignored[now] = np.logical_or.reduceat(taken & ~count, starts, axis=0)
+        else:
+            positive[now] = taken & count
+            ignored[now] = taken & ~count
+        free[object_] &= ~taken | crowd[object_][:, None, None]
     return _Matches(detection, positive, ignored)
+
+
+def _rising(pairs: _Pairs, several: np.ndarray) -> _Pairs:
+    """Sorts the pairs of each detection from the lowest IoU to the highest.
+
+    Args:
+      pairs: by detection, then object.
+      several: i64[S], the pairs of the detections that have more than one.
+    """
+    order = np.arange(pairs.iou.size)
+    columns = (column[several] for column in (pairs.object, pairs.iou, pairs.detection))
+    order[several] = several[np.lexsort(tuple(columns))]
+    return _Pairs(*(column[order] for column in pairs))
 
 
 def _accumulate(
@@ -332,24 +345,31 @@ def _accumulate(
     K, A = totals.shape
     T, R, M = IOU_THRESHOLDS.size, RECALL_THRESHOLDS.size, len(MAX_DETECTIONS)
     precision, recall = np.zeros((T, R, K, A, M)), np.zeros((T, K, A, M))
+    order = ranked(labels, scores)
+    places = np.empty_like(order)
+    places[order] = np.arange(order.size)
+    ranks, of_size = ranks[order], of_size[order]
     of_class = zip(class_slices(labels, K), class_slices(labels[matches.detection], K), strict=True)
     for label, (all_, matched) in enumerate(of_class):
-        order = all_.start + np.argsort(-scores[all_], kind="stable")
-        place = np.argsort(order)[matches.detection[matched] - all_.start]
+        place = places[matches.detection[matched]] - all_.start
         rising = np.argsort(place)
         place = place[rising]
         positive, ignored = matches.positive[matched][rising], matches.ignored[matched][rising]
-        rank, sizes = ranks[order], of_size[order]
-        for m, most in enumerate(MAX_DETECTIONS):
+        rank, sizes, before = ranks[all_], of_size[all_], None
+        for m, most in reversed(tuple(enumerate(MAX_DETECTIONS))):
             within = rank < most
-            kept = within[place]
-            precision[..., label, :, m], recall[:, label, :, m] = _precision_and_recall(
-                np.cumsum(within)[place[kept]] - 1,
-                positive[kept],
-                ignored[kept],
-                sizes[within],
-                totals[label],
-            )
+            count = int(within.sum())
+            if count != before:  # else the lower limit leaves all detections in
+                kept = within[place]
+                curve, highest = _precision_and_recall(
+                    np.cumsum(within)[place[kept]] - 1,
+                    positive[kept],
+                    ignored[kept],
+                    sizes[within],
+                    totals[label],
+                )
+            precision[..., label, :, m], recall[:, label, :, m] = curve, highest
+            before = count
     exists = totals > 0
     return CocoResult(
         precision=np.where(exists[:, :, None], precision, np.nan),
@@ -372,18 +392,23 @@ def _precision_and_recall(place, positive, ignored, of_size, totals):
     """
     # A detection without a match counts if it has that size, one with a match if its object counts.
     unmatched = of_size[place][:, :, None]
-    change = (positive & ~unmatched).astype(np.int64) - (ignored & unmatched)
-    counted = np.cumsum(of_size, axis=0)[place][:, :, None] + np.cumsum(change, axis=0)
-    precision = np.where(positive, np.cumsum(positive, axis=0) / np.maximum(counted, 1), 0)
-    highest = np.maximum.accumulate(precision[::-1])[::-1]
+    change = (positive & ~unmatched).astype(np.int8) - (ignored & unmatched)
+    counted = np.cumsum(of_size, axis=0, dtype=np.int32)[place][:, :, None]
+    counted = counted + np.cumsum(change, axis=0, dtype=np.int32)
 
-    # The true positives of all thresholds and sizes, concatenated, and a 0 at the end.
-    at_positives = np.append(highest.T[positive.T], 0)
-    found = positive.sum(axis=0).T
-    before = (np.cumsum(found) - found.ravel()).reshape(found.shape)
-    needed = np.stack([_needed(total) for total in totals])
-    position = np.where(needed <= found[:, :, None], before[:, :, None] + needed - 1, -1)
-    return at_positives[position].swapaxes(1, 2), found / np.maximum(totals, 1)
+    # The precision at the true positives of each size and threshold, and a 0 at the end.
+    A, T = positive.shape[1:]
+    column, row = np.nonzero(positive.reshape(-1, A * T).T)
+    found = np.bincount(column, minlength=A * T)
+    number = concatenated_ranges(np.ones_like(found), found)  # of each positive in its column
+    highest = np.zeros((A * T, found.max() + 1))
+    highest[column, number - 1] = number / counted.reshape(-1, A * T)[row, column]
+    highest = np.maximum.accumulate(highest[:, ::-1], axis=1)[:, ::-1]
+    found = found.reshape(A, T)
+    needed = np.stack([_needed(total) for total in totals])[:, None]
+    position = np.where(needed <= found[:, :, None], needed - 1, -1)
+    precision = np.take_along_axis(highest.reshape(A, T, -1), position, axis=2)
+    return precision.transpose(1, 2, 0), found.T / np.maximum(totals, 1)
 
 
 def _needed(total: int) -> np.ndarray:

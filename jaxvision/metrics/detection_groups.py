@@ -54,7 +54,7 @@ def group(detections: DetectionTable, objects: ObjectTable, num_classes: int) ->
     ids, image = np.unique(np.concatenate([detections.image, objects.image]), return_inverse=True)
     keys = np.concatenate([detections.labels, objects.labels]) * ids.size + image
     detection_keys, object_keys = np.split(keys, [len(detections)])
-    detection_order = np.lexsort((-detections.scores, detection_keys))
+    detection_order = ranked(detection_keys, detections.scores)
     object_order = np.argsort(object_keys, kind="stable")
     return Groups(
         detections=detection_order,
@@ -62,6 +62,24 @@ def group(detections: DetectionTable, objects: ObjectTable, num_classes: int) ->
         objects=object_order,
         object_groups=object_keys[object_order],
     )
+
+
+def ranked(keys: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Returns the rows by ascending key, descending score and ascending row.
+
+    i64[N], f64[N] -> i64[N]. It equals np.lexsort((-scores, keys)), but sorts distinct integers, for
+    which numpy has a much faster algorithm than for a stable sort.
+    """
+    rows = np.arange(scores.size)
+    order = np.argsort(-scores)
+    place = np.cumsum(np.diff(scores[order], prepend=scores[order[:1]]) != 0)
+    order = _sorted_by(place, order)
+    return order[_sorted_by(keys[order], rows)]
+
+
+def _sorted_by(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Sorts `second`, which is a permutation of 0..N - 1, by `first`, and equal ones by itself."""
+    return np.sort(first * max(second.size, 1) + second) % max(second.size, 1)
 
 
 def check_labels(detections: DetectionTable, objects: ObjectTable, num_classes: int) -> None:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jaxvision.core import DetectionBatch, Detections, InputError
-from jaxvision.ops import RunLengths
+from jaxvision.ops import MaskTable, RunLengths
 
 _KINDS = {"float": np.floating, "int": np.integer, "bool": np.bool_}
 _STORED = {"float": np.float64, "int": np.int64, "bool": np.bool_}
@@ -26,7 +26,7 @@ class DetectionTable:
       boxes: f64[D, 4], xyxy, pixels.
       scores: f64[D], the confidence: any finite number, higher is more certain.
       labels: i64[D], at least 0.
-      masks: D masks, or None.
+      masks: D masks, stored as a `MaskTable`, or None.
     Raises:
       AssertionError: a mask is not a `RunLengths`.
       InputError: a value is invalid; the message names its column and row.
@@ -62,7 +62,7 @@ class ObjectTable:
       difficult: bool[G], True for objects that evaluation ignores (VOC).
       area: f64[G], square pixels, the size by which COCO divides objects into small, medium and
         large. None: the area of the mask, or of the box if there are no masks.
-      masks: G masks, or None.
+      masks: G masks, stored as a `MaskTable`, or None.
     Raises:
       AssertionError: a mask is not a `RunLengths`.
       InputError: a value is invalid; the message names its column and row.
@@ -224,13 +224,9 @@ def _set_column(
 def _set_masks(table: Any, rows: int) -> None:
     if table.masks is None:
         return
-    masks = tuple(table.masks)
-    if len(masks) != rows:
-        raise AssertionError(f"masks has {len(masks)} elements: give {rows}")
-    for row, mask in enumerate(masks):
-        if not isinstance(mask, RunLengths):
-            raise AssertionError(f"masks[{row}] is {type(mask).__name__}: give RunLengths")
-    object.__setattr__(table, "masks", masks)
+    if len(table.masks) != rows:
+        raise AssertionError(f"masks has {len(table.masks)} elements: give {rows}")
+    object.__setattr__(table, "masks", MaskTable.of(table.masks))
 
 
 def _flat_masks(name, masks, mask: np.ndarray) -> list[RunLengths] | None:
@@ -257,7 +253,7 @@ def _concatenate(empty: Any, tables: list) -> Any:
         elif not given:
             columns[field.name] = None
         elif field.name == "masks":
-            columns["masks"] = [mask for part in parts for mask in part]
+            columns["masks"] = MaskTable.concatenate(parts)
         else:
             columns[field.name] = np.concatenate(parts)
     return type(empty)(**columns)

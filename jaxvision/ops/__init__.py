@@ -94,11 +94,13 @@ from jaxvision.ops.rearrange import ORDERS, channel_shuffle, depth_to_space, spa
 from jaxvision.ops.resize import resize_bicubic, resize_bilinear, resize_nearest
 from jaxvision.ops.roi import assign_levels, multilevel_roi_align, roi_align, roi_pool
 from jaxvision.ops.run_lengths import (
+    MaskTable,
     Polygons,
     RunLengths,
     compress_counts,
     decode_mask,
     decompress_counts,
+    decompress_masks,
     encode_mask,
     encode_polygons,
     mask_area,
@@ -125,6 +127,7 @@ __all__ = [
     "SSD512",
     "SSDLITE320",
     "SSD_WEIGHTS",
+    "MaskTable",
     "Placement",
     "Polygons",
     "RunLengths",
@@ -155,6 +158,7 @@ __all__ = [
     "decode_yolo",
     "decode_yolov1",
     "decompress_counts",
+    "decompress_masks",
     "depth_to_space",
     "distance_box_iou",
     "elementwise_box_iou",

@@ -8,8 +8,8 @@ type than documented.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from jaxvision.core import InputError
 # Number of ends of runs that are looked up at once. It bounds the memory, and is large enough that
 # the cost of a call does not matter.
 _ENDS_AT_ONCE = 2**20
+_CHARACTERS_AT_ONCE = 2**17  # of compressed masks; what is computed for them fits into a cache
 _FINE = 5  # points of a polygon's boundary along the side of a pixel
 _FARTHEST = 2**16  # pixels; bounds the number of points of a boundary, each of which is a step
 
@@ -88,6 +89,140 @@ class Polygons:
                     f"{_FARTHEST} in magnitude"
                 )
         object.__setattr__(self, "corners", corners)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MaskTable(Sequence):
+    """Many masks as run-lengths, in a few arrays: a sequence of `RunLengths` that takes less time.
+
+    Attributes:
+      sizes: i64[N, 2], (height, width) of each mask.
+      counts: i64[R], the lengths of the runs of all masks, one mask after the other.
+      splits: i64[N + 1]: mask i has the runs from splits[i] to splits[i + 1] - 1.
+    Raises:
+      InputError: a size or a count is negative, the splits do not ascend from 0 to R, or the counts
+        of a mask do not sum to height * width.
+    """
+
+    sizes: np.ndarray
+    counts: np.ndarray
+    splits: np.ndarray
+
+    def __post_init__(self):
+        columns = ("sizes", 2, "int[N, 2]"), ("counts", 1, "int[R]"), ("splits", 1, "int[N + 1]")
+        for name, rank, wanted in columns:
+            column = _checked(name, getattr(self, name), rank, np.integer, wanted)
+            object.__setattr__(self, name, column.astype(np.int64, copy=False))
+        if self.sizes.shape[1] != 2:
+            raise AssertionError(f"sizes has shape {self.sizes.shape}: give int[N, 2]")
+        if self.splits.size != len(self.sizes) + 1:
+            raise AssertionError(f"splits has shape {self.splits.shape}: give int[N + 1]")
+        ends = self.splits[0], self.splits[-1]
+        if ends != (0, self.counts.size) or (np.diff(self.splits) < 0).any():
+            raise InputError(f"splits: give numbers that ascend from 0 to {self.counts.size}")
+        for name in ("sizes", "counts"):
+            column = getattr(self, name)
+            if column.size and column.min() < 0:
+                raise InputError(f"{name}: {column.min()} is among them: give at least 0")
+        sums, pixels = self._sums(self.counts), self.sizes.prod(axis=1)
+        for row in np.flatnonzero(sums != pixels)[:1].tolist():
+            height, width = self.sizes[row].tolist()
+            raise InputError(
+                f"the counts of mask {row} sum to {sums[row]}: a mask of {height} x {width} "
+                f"has {pixels[row]} pixels"
+            )
+
+    @classmethod
+    def of(cls, masks: Sequence[RunLengths]) -> "MaskTable":
+        """Puts masks together.
+
+        Raises:
+          AssertionError: one is not a `RunLengths`; the message has its position.
+        """
+        if isinstance(masks, cls):
+            return masks
+        for row, mask in enumerate(masks):
+            _check_run_lengths(f"masks[{row}]", mask)
+        return cls(
+            sizes=np.array([mask.size for mask in masks], np.int64).reshape(-1, 2),
+            counts=np.concatenate([np.zeros(0, np.int64), *(mask.counts for mask in masks)]),
+            splits=np.cumsum([0, *(mask.counts.size for mask in masks)]),
+        )
+
+    @classmethod
+    def concatenate(cls, tables: Sequence["MaskTable"]) -> "MaskTable":
+        """Puts at least one table together."""
+        runs = np.concatenate([np.diff(table.splits) for table in tables])
+        return cls(
+            sizes=np.concatenate([table.sizes for table in tables]),
+            counts=np.concatenate([table.counts for table in tables]),
+            splits=np.concatenate([[0], np.cumsum(runs)]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, row: int) -> RunLengths:
+        if not -len(self) <= row < len(self):
+            raise IndexError(f"there is no mask {row}: there are {len(self)}")
+        row = int(row) % len(self)
+        return RunLengths(tuple(self.sizes[row]), self.counts[slice(*self.splits[row : row + 2])])
+
+    def take(self, rows: np.ndarray) -> "MaskTable":
+        """Returns a table of some of the masks, i64[M] rows."""
+        lengths = np.diff(self.splits)[rows]
+        runs = concatenated_ranges(self.splits[rows], lengths)
+        splits = np.concatenate([[0], np.cumsum(lengths)])
+        return MaskTable(self.sizes[rows], self.counts[runs], splits)
+
+    def areas(self) -> np.ndarray:
+        """Returns i64[N], the number of pixels of each mask."""
+        # Foreground less background, if all masks began at even positions; else the negative.
+        signed = self.counts.copy()
+        signed[0::2] *= -1
+        difference = self._sums(signed) * np.where(self.splits[:-1] % 2, -1, 1)
+        return (self.sizes.prod(axis=1) + difference) // 2
+
+    def boxes(self) -> np.ndarray:
+        """Returns f64[N, 4], the smallest box around each mask, xyxy; zeros for an empty one."""
+        boxes = np.zeros((len(self), 4))
+        mask, begin, end = self.foreground()
+        if not mask.size:
+            return boxes
+        height, last = self.sizes[mask, 0], end - 1
+        column, last_column = begin // height, last // height
+        one_column = column == last_column
+        first = np.flatnonzero(np.diff(mask, prepend=-1))
+        boxes[mask[first]] = np.stack(
+            [
+                np.minimum.reduceat(column, first),
+                np.minimum.reduceat(np.where(one_column, begin % height, 0), first),
+                np.maximum.reduceat(last_column, first) + 1,
+                np.maximum.reduceat(np.where(one_column, last % height + 1, height), first),
+            ],
+            axis=1,
+        )
+        return boxes
+
+    def foreground(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns the runs of foreground that are not empty.
+
+        Returns:
+          i64[F], i64[F], i64[F]: the mask of each run, ascending, and the pixels at which it begins
+          and ends, on the line of its mask.
+        """
+        mask = np.repeat(np.arange(len(self)), np.diff(self.splits))
+        parity = np.arange(self.counts.size) - self.splits[mask]
+        runs = np.flatnonzero((parity % 2 == 1) & (self.counts > 0))
+        mask, ends = mask[runs], np.cumsum(self.counts)
+        pixels = self.sizes.prod(axis=1)
+        end = ends[runs] - (np.cumsum(pixels) - pixels)[mask]
+        return mask, end - self.counts[runs], end
+
+    def _sums(self, values: np.ndarray) -> np.ndarray:
+        """Sums the values of the runs of each mask."""
+        before = np.concatenate([[0], np.cumsum(values)])
+        return before[self.splits[1:]] - before[self.splits[:-1]]
 
 
 def encode_mask(mask: np.ndarray) -> RunLengths:
@@ -213,7 +348,7 @@ def mask_to_box(run_lengths: RunLengths) -> np.ndarray:
       f64[4], xyxy, pixels; zeros for an empty mask.
     """
     _check_run_lengths("run_lengths", run_lengths)
-    return _pack([run_lengths]).boxes()[0]
+    return MaskTable.of([run_lengths]).boxes()[0]
 
 
 def compress_counts(counts: np.ndarray) -> bytes:
@@ -257,28 +392,71 @@ def decompress_counts(text: bytes | str) -> np.ndarray:
     Raises:
       InputError: a character does not occur in this form, or a number is incomplete or too long.
     """
-    if isinstance(text, str):
-        text = text.encode()
-    digits = np.frombuffer(text, np.uint8).astype(np.int64) - 48
-    if ((digits < 0) | (digits > 63)).any():
-        position = int(np.argmax((digits < 0) | (digits > 63)))
+    counts, _ = _decompressed([text])
+    return counts
+
+
+def decompress_masks(sizes: np.ndarray, texts: Sequence[bytes | str]) -> MaskTable:
+    """Decompresses the masks of COCO's results, much faster than one after the other.
+
+    Args:
+      sizes: int[N, 2], (height, width) of each mask.
+      texts: N times ASCII characters, see `compress_counts`.
+    Returns:
+      the masks.
+    Raises:
+      InputError: as for `decompress_counts` and `MaskTable`.
+    """
+    sizes = _checked("sizes", sizes, 2, np.integer, f"int[{len(texts)}, 2]", len(texts))
+    lengths = np.array([len(text) for text in texts], np.int64)
+    block = (np.cumsum(lengths) - lengths) // _CHARACTERS_AT_ONCE
+    starts = np.flatnonzero(np.diff(block, prepend=-1)).tolist()
+    parts = [
+        _decompressed(texts[start:stop])
+        for start, stop in itertools.pairwise([*starts, len(texts)])
+    ]
+    counts, runs = ([part[k] for part in parts] for k in (0, 1))
+    none = np.zeros(0, np.int64)
+    splits = np.concatenate([[0], np.cumsum(np.concatenate([none, *runs]))])
+    return MaskTable(sizes, np.concatenate([none, *counts]), splits)
+
+
+def _decompressed(texts: Sequence[bytes | str]) -> tuple[np.ndarray, np.ndarray]:
+    """Decompresses texts: their counts, concatenated, i64[R], and how many each has, i64[N]."""
+    texts = [text.encode() if isinstance(text, str) else text for text in texts]
+    digits = np.frombuffer(b"".join(texts), np.uint8) - np.uint8(48)
+    wrong = np.flatnonzero(digits > 63)
+    stops = np.cumsum([len(text) for text in texts])
+    if wrong.size:
+        text = int(np.searchsorted(stops, wrong[0], side="right"))
+        position = int(wrong[0] - stops[text] + len(texts[text]))
         raise InputError(
-            f"character {position} of the compressed counts is {chr(digits[position] + 48)!r}: "
+            f"character {position} of the compressed counts is {chr(texts[text][position])!r}: "
             "give text in COCO's compressed form"
         )
     last = np.flatnonzero(digits < 32)
-    if digits.size and digits[-1] >= 32:
+    if (digits[stops[stops > 0] - 1] >= 32).any():
         raise InputError("the compressed counts end within a number: give the whole text")
-    first = np.concatenate([[0], last[:-1] + 1])[: last.size]
-    lengths = last - first + 1
-    if last.size and lengths.max() > 12:
+    lengths = np.diff(last, prepend=-1)
+    longest = lengths.max(initial=1)
+    if longest > 12:
         raise InputError("the compressed counts hold a number of more than 60 bits")
-    place = np.arange(digits.size) - np.repeat(first, lengths)
-    numbers = np.add.reduceat((digits & 31) << (5 * place), first) if last.size else last
-    numbers = numbers - np.where(digits[last] & 16, 1 << (5 * lengths), 0)
-    numbers[1::2] = np.cumsum(numbers[1::2])
-    numbers[2::2] = np.cumsum(numbers[2::2])
-    return numbers
+    # The last digit has the sign in its fifth bit.
+    numbers = (digits[last] ^ 16).astype(np.int64) - 16
+    for before in range(1, longest):
+        longer = np.flatnonzero(lengths > before)
+        numbers[longer] = (numbers[longer] << 5) + (digits[last[longer] - before] & 31)
+    # Sums of every second number, from the second and the third on, begin anew with each text.
+    until = np.searchsorted(last, stops)
+    runs = np.diff(until, prepend=0)
+    for first in (1, 2):
+        has = np.flatnonzero(runs > first)
+        start, count = (until - runs)[has] + first, (runs[has] - first + 1) // 2
+        places = start.repeat(count) + 2 * concatenated_ranges(np.zeros_like(count), count)
+        sums = np.cumsum(numbers[places])
+        begins = np.cumsum(count) - count
+        numbers[places] = sums - np.repeat(sums[begins] - numbers[start], count)
+    return numbers, runs
 
 
 def run_length_iou(
@@ -326,9 +504,10 @@ def paired_run_length_iou(
       InputError: an index is out of range, or the masks of a pair have different sizes.
     """
     for name, masks in (("masks1", masks1), ("masks2", masks2)):
-        for index, mask in enumerate(masks):
-            _check_run_lengths(f"{name}[{index}]", mask)
-    runs1, runs2 = _pack(masks1), _pack(masks2)
+        if not isinstance(masks, MaskTable):
+            for index, mask in enumerate(masks):
+                _check_run_lengths(f"{name}[{index}]", mask)
+    table1, table2 = MaskTable.of(masks1), MaskTable.of(masks2)
     first = _checked("first", first, 1, np.integer, "int[P]")
     second = _checked("second", second, 1, np.integer, f"int[{first.size}]", first.size)
     for name, index, masks in (("first", first, masks1), ("second", second, masks2)):
@@ -339,24 +518,24 @@ def paired_run_length_iou(
             )
     crowd = np.zeros(len(masks2), bool) if crowd is None else crowd
     crowd = _checked("crowd", crowd, 1, np.bool_, f"bool[{len(masks2)}]", len(masks2))[second]
-    different = (runs1.sizes[first] != runs2.sizes[second]).any(axis=1)
+    different = (table1.sizes[first] != table2.sizes[second]).any(axis=1)
     if different.any():
         i, j = (int(index[different][0]) for index in (first, second))
         raise InputError(
             f"masks1[{i}] is {masks1[i].size} and masks2[{j}] is {masks2[j].size} in size: "
             "give masks of one image"
         )
-    areas1, areas2 = runs1.areas()[first], runs2.areas()[second]
+    areas1, areas2 = table1.areas()[first], table2.areas()[second]
 
     def over_union(intersection):
         union = np.where(crowd, areas1, areas1 + areas2 - intersection)
         return intersection / np.maximum(union, 1)
 
-    shared = _box_intersections(runs1.boxes()[first], runs2.boxes()[second])
+    shared = _box_intersections(table1.boxes()[first], table2.boxes()[second])
     most = np.minimum(shared, np.minimum(areas1, areas2))
     near = np.flatnonzero((most > 0) & (over_union(most) >= least))
     intersection = np.zeros(first.size, np.int64)
-    intersection[near] = _intersections(runs1, runs2, first[near], second[near])
+    intersection[near] = _intersections(table1, table2, first[near], second[near])
     return over_union(intersection)
 
 
@@ -373,88 +552,34 @@ def concatenated_ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.repeat(starts - before, counts) + np.arange(counts.sum())
 
 
-class _Runs(NamedTuple):
-    """The runs of many masks, one mask after the other on one long line of pixels."""
-
-    sizes: np.ndarray  # i64[N, 2], height and width
-    offsets: np.ndarray  # i64[N], position on the line at which each mask begins
-    splits: np.ndarray  # i64[N + 1], mask i has the runs splits[i] to splits[i + 1] - 1
-    counts: np.ndarray  # i64[R]
-    foreground: np.ndarray  # bool[R]
-
-    def areas(self) -> np.ndarray:
-        """Returns i64[N], the number of pixels of each mask."""
-        before = np.concatenate([[0], np.cumsum(self.counts * self.foreground)])
-        return before[self.splits[1:]] - before[self.splits[:-1]]
-
-    def boxes(self) -> np.ndarray:
-        """Returns f64[N, 4], the smallest box around each mask."""
-        boxes = np.zeros((len(self.sizes), 4))
-        runs, mask = self.drawn()
-        if not runs.size:
-            return boxes
-        height = self.sizes[mask, 0]
-        begin = (np.cumsum(self.counts) - self.counts)[runs] - self.offsets[mask]
-        last = begin + self.counts[runs] - 1
-        column, last_column = begin // height, last // height
-        one_column = column == last_column
-        first = np.flatnonzero(np.diff(mask, prepend=-1))
-        boxes[mask[first]] = np.stack(
-            [
-                np.minimum.reduceat(column, first),
-                np.minimum.reduceat(np.where(one_column, begin % height, 0), first),
-                np.maximum.reduceat(last_column, first) + 1,
-                np.maximum.reduceat(np.where(one_column, last % height + 1, height), first),
-            ],
-            axis=1,
-        )
-        return boxes
-
-    def drawn(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the runs of foreground that are not empty, and the mask of each, both i64[F]."""
-        runs = np.flatnonzero(self.foreground & (self.counts > 0))
-        return runs, np.searchsorted(self.splits, runs, side="right") - 1
-
-
-def _pack(masks: Sequence[RunLengths]) -> _Runs:
-    sizes = np.array([mask.size for mask in masks], np.int64).reshape(-1, 2)
-    lengths = np.array([mask.counts.size for mask in masks], np.int64)
-    pixels = sizes.prod(axis=1)
-    place = concatenated_ranges(np.zeros_like(lengths), lengths)
-    return _Runs(
-        sizes=sizes,
-        offsets=np.cumsum(pixels) - pixels,
-        splits=np.concatenate([[0], np.cumsum(lengths)]),
-        counts=np.concatenate([np.zeros(0, np.int64), *(mask.counts for mask in masks)]),
-        foreground=place % 2 == 1,
-    )
-
-
 def _box_intersections(boxes1: np.ndarray, boxes2: np.ndarray) -> np.ndarray:
     """Returns the number of pixels that two boxes share: f64[P, 4], f64[P, 4] -> i64[P]."""
     sides = np.minimum(boxes1[:, 2:], boxes2[:, 2:]) - np.maximum(boxes1[:, :2], boxes2[:, :2])
     return np.maximum(sides, 0).prod(axis=1).astype(np.int64)
 
 
-def _intersections(runs1: _Runs, runs2: _Runs, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _intersections(
+    masks1: MaskTable, masks2: MaskTable, first: np.ndarray, second: np.ndarray
+) -> np.ndarray:
     """Returns the number of pixels that each pair of masks shares, i64[P].
 
     Let F(x) be the number of foreground pixels before x on the line of all masks2. A run of
-    foreground from a to b, shifted by the offset of the mask of masks2, shares F(b) - F(a) pixels
-    with this mask. F is found by a binary search among the ends of the runs.
+    foreground from a to b, shifted to the place of the mask of masks2, shares F(b) - F(a) pixels
+    with this mask. F is found by a binary search among the begins of the runs.
     """
-    knots = np.concatenate([[0], np.cumsum(runs2.counts)])
-    values = np.concatenate([[0], np.cumsum(runs2.counts * runs2.foreground)])
-    slopes = np.append(runs2.foreground, False)
+    pixels = masks2.sizes.prod(axis=1)
+    offsets = np.cumsum(pixels) - pixels
+    mask2, begins2, ends2 = masks2.foreground()
+    lengths2 = np.concatenate([[0], ends2 - begins2])
+    begins2 = np.concatenate([[-1], begins2 + offsets[mask2]])
+    before2 = np.cumsum(lengths2) - lengths2
 
     def foreground_before(x):
-        knot = np.searchsorted(knots, x, side="right") - 1
-        return values[knot] + slopes[knot] * (x - knots[knot])
+        run = np.searchsorted(begins2, x, side="right") - 1
+        return before2[run] + np.minimum(x - begins2[run], lengths2[run])
 
-    drawn, mask = runs1.drawn()
-    ends = np.cumsum(runs1.counts)[drawn] - runs1.offsets[mask]
-    begins = ends - runs1.counts[drawn]
-    splits = np.searchsorted(mask, np.arange(len(runs1.sizes) + 1))
+    mask1, begins, ends = masks1.foreground()
+    splits = np.searchsorted(mask1, np.arange(len(masks1) + 1))
     starts, counts = splits[first], splits[first + 1] - splits[first]
     until = np.cumsum(counts)
     intersection = np.zeros(first.size, np.int64)
@@ -464,7 +589,7 @@ def _intersections(runs1: _Runs, runs2: _Runs, first: np.ndarray, second: np.nda
         stop = max(done + 1, int(np.searchsorted(until, budget, side="right")))
         pairs = slice(done, stop)
         runs = concatenated_ranges(starts[pairs], counts[pairs])
-        offset = np.repeat(runs2.offsets[second[pairs]], counts[pairs])
+        offset = np.repeat(offsets[second[pairs]], counts[pairs])
         shared = foreground_before(offset + ends[runs]) - foreground_before(offset + begins[runs])
         total = np.concatenate([[0], np.cumsum(shared)])
         within = until[pairs] - until[done] + counts[done]

@@ -97,8 +97,8 @@ def permuted(detections, objects, rng):
         rows = np.argsort(place[np.searchsorted(sorted_ids, table.image)], kind="stable")
         columns = {}
         for name, column in vars(table).items():
-            if isinstance(column, tuple):
-                columns[name] = [column[row] for row in rows]
+            if name == "masks" and column is not None:
+                columns[name] = column.take(rows)
             else:
                 columns[name] = None if column is None else column[rows]
         return type(table)(**columns)

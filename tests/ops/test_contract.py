@@ -157,11 +157,13 @@ LIBRARY_SIGNATURES = {"conv_general_dilated"}
 CONTEXTS = {"library_forms"}
 # On the host, of masks as run-lengths: see test_run_lengths.py.
 HOST_ONLY = {
+    "MaskTable",
     "Polygons",
     "RunLengths",
     "compress_counts",
     "decode_mask",
     "decompress_counts",
+    "decompress_masks",
     "encode_mask",
     "encode_polygons",
     "mask_area",

@@ -10,11 +10,13 @@ from pycocotools import mask as pycocotools
 from jaxvision import ops
 from jaxvision.core import InputError
 from jaxvision.ops import (
+    MaskTable,
     Polygons,
     RunLengths,
     compress_counts,
     decode_mask,
     decompress_counts,
+    decompress_masks,
     encode_mask,
     encode_polygons,
     mask_area,
@@ -256,6 +258,55 @@ def test_masks_of_different_images_go_into_one_call():
     np.testing.assert_array_equal(pairs, [1, 1])
 
 
+def test_a_table_of_masks_equals_its_masks(monkeypatch):
+    monkeypatch.setattr(run_lengths, "_CHARACTERS_AT_ONCE", 20)
+    rng = np.random.default_rng(6)
+    masks = [
+        RunLengths((0, 3), np.zeros(0, int)),
+        RunLengths((2, 2), np.array([4])),
+        RunLengths((1, 5), np.array([0, 0, 2, 3, 0])),
+        *(random_mask(rng, *rng.integers(1, 40, 2)) for _ in range(40)),
+        RunLengths((0, 0), np.zeros(0, int)),
+    ]
+    masks = [mask if isinstance(mask, RunLengths) else encode_mask(mask) for mask in masks]
+    whole = MaskTable.of(masks)
+    texts = [compress_counts(mask.counts) for mask in masks]
+    texts[1::2] = [text.decode() for text in texts[1::2]]
+    tables = [
+        whole,
+        MaskTable.of(whole),
+        MaskTable.concatenate([MaskTable.of(masks[:4]), MaskTable.of([]), MaskTable.of(masks[4:])]),
+        MaskTable.of(masks[::-1]).take(np.arange(len(masks))[::-1]),
+        decompress_masks(whole.sizes, texts),
+    ]
+    for table in tables:
+        assert len(table) == len(masks)
+        for mine, mask in zip(table, masks, strict=True):
+            assert mine.size == mask.size
+            np.testing.assert_array_equal(mine.counts, mask.counts)
+        np.testing.assert_array_equal(table.areas(), [mask_area(mask) for mask in masks])
+        np.testing.assert_array_equal(table.boxes(), [mask_to_box(mask) for mask in masks])
+    np.testing.assert_array_equal(whole[-2].counts, masks[-2].counts)
+    with pytest.raises(IndexError, match=f"there is no mask {len(masks)}"):
+        whole[len(masks)]
+    assert len(decompress_masks(np.zeros((0, 2), int), [])) == 0
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (([[2, 3]], [3, 2], [0, 2]), "counts of mask 0 sum to 5: a mask of 2 x 3 has 6 pixels"),
+        (([[2, 3]], [9, -3], [0, 2]), "counts: -3 is among them"),
+        (([[-2, -3]], [6], [0, 1]), "sizes: -3 is among them"),
+        (([[2, 3]], [6, 6], [0, 1]), "splits: give numbers that ascend from 0 to 2"),
+        (([[2, 3], [2, 3], [2, 3]], [6, 6], [0, 2, 1, 2]), "splits: give numbers that ascend"),
+    ],
+)
+def test_a_wrong_table_of_masks_is_an_error(columns, message):
+    with pytest.raises(InputError, match=message):
+        MaskTable(*map(np.array, columns))
+
+
 def test_without_masks_there_are_no_pairs():
     one = [encode_mask(np.ones((2, 3), bool))]
     assert run_length_iou([], one).shape == (0, 1)
@@ -288,6 +339,8 @@ def test_bad_counts_are_errors(counts, message):
 def test_bad_text_is_an_error(text, message):
     with pytest.raises(InputError, match=message):
         decompress_counts(text)
+    with pytest.raises(InputError, match=message):
+        decompress_masks(np.full((2, 2), 1), ["01", text])
 
 
 def test_wrong_arguments_are_named():
@@ -303,6 +356,13 @@ def test_wrong_arguments_are_named():
             RunLengths((2, 3), wrong)
         with pytest.raises(AssertionError, match=r"^counts is "):
             compress_counts(wrong)
+    with pytest.raises(AssertionError, match=r"^masks\[1\] is ndarray"):
+        MaskTable.of([mask, np.ones((2, 3), bool)])
+    with pytest.raises(AssertionError, match=r"^sizes is int64\[1, 2\]: give int\[2, 2\]"):
+        decompress_masks(np.array([[2, 3]]), [b"06", b"06"])
+    for columns in (([[6]], [6], [0, 1]), ([[2, 3]], [6], [0]), ([[2, 3]], [6.0], [0, 1])):
+        with pytest.raises(AssertionError, match=r"^(sizes|splits|counts) "):
+            MaskTable(*map(np.array, columns))
     for name in ("decode_mask", "mask_area", "mask_to_box"):
         with pytest.raises(AssertionError, match=r"^run_lengths is ndarray"):
             getattr(ops, name)(np.ones((2, 3), bool))
