@@ -67,8 +67,8 @@ def group(detections: DetectionTable, objects: ObjectTable, num_classes: int) ->
 def ranked(keys: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Returns the rows by ascending key, descending score and ascending row.
 
-    i64[N], f64[N] -> i64[N]. It equals np.lexsort((-scores, keys)), but sorts distinct integers, for
-    which numpy has a much faster algorithm than for a stable sort.
+    i64[N], f64[N] -> i64[N]. It equals np.lexsort((-scores, keys)), but sorts distinct integers,
+    for which numpy has a much faster algorithm than for a stable sort.
     """
     rows = np.arange(scores.size)
     order = np.argsort(-scores)
