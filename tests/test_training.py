@@ -44,7 +44,7 @@ FIGURES = {
     "scenes_retinanet": {"AP50": 0.90},
     "scenes_fcos": {"AP50": 0.90},
     "scenes_ssd": {"AP50": 0.85},
-    "scenes_localizer": {"mean_iou": 0.72, "accuracy": 0.86},
+    "scenes_localizer": {"mean_iou": 0.75, "accuracy": 0.95},
     "scenes_unet": {"mean_iou": 0.70},
     "photos_dncnn": {"psnr": 31.0},
 }

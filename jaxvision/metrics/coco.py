@@ -355,21 +355,21 @@ def _accumulate(
         rising = np.argsort(place)
         place = place[rising]
         positive, ignored = matches.positive[matched][rising], matches.ignored[matched][rising]
-        rank, sizes, before = ranks[all_], of_size[all_], None
-        for m, most in reversed(tuple(enumerate(MAX_DETECTIONS))):
+        rank, sizes = ranks[all_], of_size[all_]
+        known = {}  # by the number of detections that are left
+        for m, most in enumerate(MAX_DETECTIONS):
             within = rank < most
             count = int(within.sum())
-            if count != before:  # else the lower limit leaves all detections in
+            if count not in known:
                 kept = within[place]
-                curve, highest = _precision_and_recall(
+                known[count] = _precision_and_recall(
                     np.cumsum(within)[place[kept]] - 1,
                     positive[kept],
                     ignored[kept],
                     sizes[within],
                     totals[label],
                 )
-            precision[..., label, :, m], recall[:, label, :, m] = curve, highest
-            before = count
+            precision[..., label, :, m], recall[:, label, :, m] = known[count]
     exists = totals > 0
     return CocoResult(
         precision=np.where(exists[:, :, None], precision, np.nan),

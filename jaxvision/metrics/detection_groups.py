@@ -70,11 +70,10 @@ def ranked(keys: np.ndarray, scores: np.ndarray) -> np.ndarray:
     i64[N], f64[N] -> i64[N]. It equals np.lexsort((-scores, keys)), but sorts distinct integers,
     for which numpy has a much faster algorithm than for a stable sort.
     """
-    rows = np.arange(scores.size)
     order = np.argsort(-scores)
     place = np.cumsum(np.diff(scores[order], prepend=scores[order[:1]]) != 0)
     order = _sorted_by(place, order)
-    return order[_sorted_by(keys[order], rows)]
+    return order[_sorted_by(keys[order], np.arange(order.size))]
 
 
 def _sorted_by(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -81,6 +81,7 @@ from jaxvision.ops.placement import (
     to_input,
     to_original,
 )
+from jaxvision.ops.polygons import Polygons, encode_polygons
 from jaxvision.ops.pooling import (
     adaptive_avg_pool,
     avg_pool,
@@ -95,14 +96,12 @@ from jaxvision.ops.resize import resize_bicubic, resize_bilinear, resize_nearest
 from jaxvision.ops.roi import assign_levels, multilevel_roi_align, roi_align, roi_pool
 from jaxvision.ops.run_lengths import (
     MaskTable,
-    Polygons,
     RunLengths,
     compress_counts,
     decode_mask,
     decompress_counts,
     decompress_masks,
     encode_mask,
-    encode_polygons,
     mask_area,
     mask_to_box,
     paired_run_length_iou,

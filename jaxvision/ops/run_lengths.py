@@ -10,6 +10,7 @@ type than documented.
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,8 +20,6 @@ from jaxvision.core import InputError
 # the cost of a call does not matter.
 _ENDS_AT_ONCE = 2**20
 _CHARACTERS_AT_ONCE = 2**17  # of compressed masks; what is computed for them fits into a cache
-_FINE = 5  # points of a polygon's boundary along the side of a pixel
-_FARTHEST = 2**16  # pixels; bounds the number of points of a boundary, each of which is a step
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,7 +38,7 @@ class RunLengths:
     counts: np.ndarray
 
     def __post_init__(self):
-        counts = _checked("counts", self.counts, 1, np.integer, "int[R]").astype(np.int64)
+        counts = checked("counts", self.counts, 1, np.integer, "int[R]").astype(np.int64)
         if np.shape(self.size) != (2,) or any(side != int(side) or side < 0 for side in self.size):
             raise InputError(
                 f"size is {self.size}: give (height, width), two integers of at least 0"
@@ -55,40 +54,6 @@ class RunLengths:
             )
         object.__setattr__(self, "size", (height, width))
         object.__setattr__(self, "counts", counts)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Polygons:
-    """One mask as polygons, in COCO's form: the mask is the union of their interiors.
-
-    Attributes:
-      corners: f64[P, 2] for each polygon, (x, y) in pixels, P at least 3. The last corner is joined
-        to the first one. Corners may lie outside the image.
-    Raises:
-      InputError: there is no polygon, a polygon has fewer than 3 corners, or a coordinate is not
-        finite or is more than 65,536 in magnitude.
-    """
-
-    corners: tuple[np.ndarray, ...]
-
-    def __post_init__(self):
-        corners = tuple(
-            _checked(f"corners[{index}]", x, 2, np.number, "number[P, 2]").astype(np.float64)
-            for index, x in enumerate(self.corners)
-        )
-        if not corners:
-            raise InputError("corners is empty: give at least one polygon")
-        for index, x in enumerate(corners):
-            if x.shape[1] != 2:
-                raise AssertionError(f"corners[{index}] has shape {x.shape}: give number[P, 2]")
-            if len(x) < 3:
-                raise InputError(f"corners[{index}] has {len(x)} corners: give at least 3")
-            if not (np.abs(x) <= _FARTHEST).all():
-                raise InputError(
-                    f"corners[{index}] has a coordinate that is not finite or more than "
-                    f"{_FARTHEST} in magnitude"
-                )
-        object.__setattr__(self, "corners", corners)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -111,7 +76,7 @@ class MaskTable(Sequence):
     def __post_init__(self):
         columns = ("sizes", 2, "int[N, 2]"), ("counts", 1, "int[R]"), ("splits", 1, "int[N + 1]")
         for name, rank, wanted in columns:
-            column = _checked(name, getattr(self, name), rank, np.integer, wanted)
+            column = checked(name, getattr(self, name), rank, np.integer, wanted)
             object.__setattr__(self, name, column.astype(np.int64, copy=False))
         if self.sizes.shape[1] != 2:
             raise AssertionError(f"sizes has shape {self.sizes.shape}: give int[N, 2]")
@@ -133,16 +98,16 @@ class MaskTable(Sequence):
             )
 
     @classmethod
-    def of(cls, masks: Sequence[RunLengths]) -> "MaskTable":
-        """Puts masks together.
+    def of(cls, masks: Sequence[RunLengths], name: str = "masks") -> "MaskTable":
+        """Puts masks together; a table is returned as it is.
 
         Raises:
-          AssertionError: one is not a `RunLengths`; the message has its position.
+          AssertionError: one is not a `RunLengths`; the message has the name and its position.
         """
         if isinstance(masks, cls):
             return masks
         for row, mask in enumerate(masks):
-            _check_run_lengths(f"masks[{row}]", mask)
+            _check_run_lengths(f"{name}[{row}]", mask)
         return cls(
             sizes=np.array([mask.size for mask in masks], np.int64).reshape(-1, 2),
             counts=np.concatenate([np.zeros(0, np.int64), *(mask.counts for mask in masks)]),
@@ -214,10 +179,14 @@ class MaskTable(Sequence):
         mask = np.repeat(np.arange(len(self)), np.diff(self.splits))
         parity = np.arange(self.counts.size) - self.splits[mask]
         runs = np.flatnonzero((parity % 2 == 1) & (self.counts > 0))
-        mask, ends = mask[runs], np.cumsum(self.counts)
-        pixels = self.sizes.prod(axis=1)
-        end = ends[runs] - (np.cumsum(pixels) - pixels)[mask]
+        mask = mask[runs]
+        end = np.cumsum(self.counts)[runs] - self.offsets()[mask]
         return mask, end - self.counts[runs], end
+
+    def offsets(self) -> np.ndarray:
+        """Returns i64[N], where each mask begins if their pixels are put on one line."""
+        pixels = self.sizes.prod(axis=1)
+        return np.cumsum(pixels) - pixels
 
     def _sums(self, values: np.ndarray) -> np.ndarray:
         """Sums the values of the runs of each mask."""
@@ -233,85 +202,13 @@ def encode_mask(mask: np.ndarray) -> RunLengths:
     Returns:
       the run-lengths, with as few runs as possible.
     """
-    mask = _checked("mask", mask, 2, np.bool_, "bool[H, W]")
+    mask = checked("mask", mask, 2, np.bool_, "bool[H, W]")
     line = mask.ravel(order="F")
     changes = np.flatnonzero(line[1:] != line[:-1]) + 1
     counts = np.diff(changes, prepend=0, append=line.size)
     if line[:1].any():
         counts = np.concatenate([[0], counts])
     return RunLengths(mask.shape, counts)
-
-
-def encode_polygons(polygons: Polygons, size: tuple[int, int]) -> RunLengths:
-    """Converts polygons to run-lengths; the mask equals that of COCO's mask interface exactly.
-
-    A corner is moved to a grid five times as fine as the pixels: (u, v) = (5 x + 1/2, 5 y + 1/2)
-    with the fractions cut off. An edge is followed along its longer side (u if both are equal),
-    from the lower end, point by point; the other coordinate is rounded in the same way. A step
-    between u = 5 x + 2 and 5 x + 3 crosses the middle of column x. In this column inside and
-    outside are exchanged from row ceil((v - 2) / 5) on, with the lower v of the step's two points.
-
-    Args:
-      polygons: the polygons of one mask.
-      size: (height, width) of the image.
-    Returns:
-      the run-lengths, with as few runs as possible.
-    Raises:
-      InputError: size is not two integers of at least 0.
-    Source: COCO's mask interface (Lin et al. 2014, "Microsoft COCO").
-    """
-    if not isinstance(polygons, Polygons):
-        raise AssertionError(f"polygons is {type(polygons).__name__}: give Polygons")
-    height, width = size
-    # Each polygon has its own line of pixels, with one extra position, where its last run may end.
-    line = height * width + 1
-    polygon, u, v = _middles_crossed(polygons)
-    column, row = u // _FINE, np.clip((v + _FINE // 2) // _FINE, 0, height)
-    seen = (column >= 0) & (column < width)
-    place = (polygon * line + column * height + row)[seen]
-    changes, times = np.unique(place, return_counts=True)
-    changes = changes[times % 2 == 1] % line
-    # The runs of all polygons on one line: a pixel is in the mask if more runs began than ended.
-    begins = changes[0::2]
-    ends = np.concatenate([begins, changes[1::2]])
-    order = np.argsort(ends, kind="stable")  # at equal positions, begins come before ends
-    held = np.cumsum(np.where(order < begins.size, 1, -1)) > 0
-    ends = ends[order][held != np.concatenate([[False], held[:-1]])]
-    ends = ends[ends < height * width]
-    return RunLengths(size, np.diff(ends, prepend=0, append=height * width))
-
-
-def _middles_crossed(polygons: Polygons) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns all steps that cross the middle of a column, also outside the image.
-
-    Returns:
-      i64[S], i64[S], i64[S]: the polygon of each step, and its least u and v.
-    """
-    counts = np.array([len(corners) for corners in polygons.corners])
-    stops = np.cumsum(counts)
-    following = np.arange(1, stops[-1] + 1)
-    following[stops - 1] = stops - counts
-    first = (_FINE * np.concatenate(polygons.corners) + 0.5).astype(np.int64)
-    last = first[following]
-    width, height = np.abs(last - first).T
-    steep = height > width
-    # From here on an edge's ends are (along its longer side, across it).
-    first, last = (np.where(steep[:, None], end[:, ::-1], end) for end in (first, last))
-    backwards = first[:, :1] > last[:, :1]
-    low, high = np.where(backwards, last, first), np.where(backwards, first, last)
-    steps, rise = (high - low).T
-    slope = rise / np.maximum(steps, 1)
-    edge = np.repeat(np.arange(steps.size), steps)
-    step = concatenated_ranges(np.zeros_like(steps), steps)
-    before, after = (
-        (low[edge, 1] + slope[edge] * taken + 0.5).astype(np.int64) for taken in (step, step + 1)
-    )
-    along, across = low[edge, 0] + step, np.minimum(before, after)
-    steep = steep[edge]
-    u, v = np.where(steep, across, along), np.where(steep, along, across)
-    crossed = (u % _FINE == _FINE // 2) & ~(steep & (before == after))
-    polygon = np.repeat(np.arange(counts.size), counts)[edge]
-    return polygon[crossed], u[crossed], v[crossed]
 
 
 def decode_mask(run_lengths: RunLengths) -> np.ndarray:
@@ -365,7 +262,7 @@ def compress_counts(counts: np.ndarray) -> bytes:
     Raises:
       InputError: a number is more than 2^58 in magnitude.
     """
-    counts = _checked("counts", counts, 1, np.integer, "int[R]").astype(np.int64)
+    counts = checked("counts", counts, 1, np.integer, "int[R]").astype(np.int64)
     wrong = np.flatnonzero((counts < -(2**58)) | (counts > 2**58))
     if wrong.size:
         raise InputError(
@@ -401,13 +298,13 @@ def decompress_masks(sizes: np.ndarray, texts: Sequence[bytes | str]) -> MaskTab
 
     Args:
       sizes: int[N, 2], (height, width) of each mask.
-      texts: N times ASCII characters, see `compress_counts`.
+      texts: the ASCII characters of each mask, see `compress_counts`.
     Returns:
       the masks.
     Raises:
       InputError: as for `decompress_counts` and `MaskTable`.
     """
-    sizes = _checked("sizes", sizes, 2, np.integer, f"int[{len(texts)}, 2]", len(texts))
+    sizes = checked("sizes", sizes, 2, np.integer, f"int[{len(texts)}, 2]", len(texts))
     lengths = np.array([len(text) for text in texts], np.int64)
     block = (np.cumsum(lengths) - lengths) // _CHARACTERS_AT_ONCE
     starts = np.flatnonzero(np.diff(block, prepend=-1)).tolist()
@@ -503,13 +400,9 @@ def paired_run_length_iou(
     Raises:
       InputError: an index is out of range, or the masks of a pair have different sizes.
     """
-    for name, masks in (("masks1", masks1), ("masks2", masks2)):
-        if not isinstance(masks, MaskTable):
-            for index, mask in enumerate(masks):
-                _check_run_lengths(f"{name}[{index}]", mask)
-    table1, table2 = MaskTable.of(masks1), MaskTable.of(masks2)
-    first = _checked("first", first, 1, np.integer, "int[P]")
-    second = _checked("second", second, 1, np.integer, f"int[{first.size}]", first.size)
+    table1, table2 = MaskTable.of(masks1, "masks1"), MaskTable.of(masks2, "masks2")
+    first = checked("first", first, 1, np.integer, "int[P]")
+    second = checked("second", second, 1, np.integer, f"int[{first.size}]", first.size)
     for name, index, masks in (("first", first, masks1), ("second", second, masks2)):
         wrong = np.flatnonzero((index < 0) | (index >= len(masks)))
         if wrong.size:
@@ -517,7 +410,7 @@ def paired_run_length_iou(
                 f"{name}[{wrong[0]}] is {index[wrong[0]]}: there are {len(masks)} masks"
             )
     crowd = np.zeros(len(masks2), bool) if crowd is None else crowd
-    crowd = _checked("crowd", crowd, 1, np.bool_, f"bool[{len(masks2)}]", len(masks2))[second]
+    crowd = checked("crowd", crowd, 1, np.bool_, f"bool[{len(masks2)}]", len(masks2))[second]
     different = (table1.sizes[first] != table2.sizes[second]).any(axis=1)
     if different.any():
         i, j = (int(index[different][0]) for index in (first, second))
@@ -567,8 +460,7 @@ def _intersections(
     foreground from a to b, shifted to the place of the mask of masks2, shares F(b) - F(a) pixels
     with this mask. F is found by a binary search among the begins of the runs.
     """
-    pixels = masks2.sizes.prod(axis=1)
-    offsets = np.cumsum(pixels) - pixels
+    offsets = masks2.offsets()
     mask2, begins2, ends2 = masks2.foreground()
     lengths2 = np.concatenate([[0], ends2 - begins2])
     begins2 = np.concatenate([[-1], begins2 + offsets[mask2]])
@@ -598,7 +490,9 @@ def _intersections(
     return intersection
 
 
-def _checked(name, x, rank: int, kind: type, wanted: str, size: int | None = None) -> np.ndarray:
+def checked(
+    name: str, x: Any, rank: int, kind: type, wanted: str, size: int | None = None
+) -> np.ndarray:
     """Returns x as a numpy array; AssertionError names it if its rank, size or dtype is wrong."""
     x = np.asarray(x)
     fits = x.ndim == rank and (size is None or x.shape[0] == size)
