@@ -2,8 +2,8 @@
 
     python train.py --config=configs/scenes_localizer.py
 
-Reaches a mean IoU of 0.737 and an accuracy of 0.884 on the 500 test scenes, in 6 min 56 s on 2
-cores of an AMD EPYC beside other programs (2026-12-02). docs/results.md has what else was tried.
+Reaches a mean IoU of 0.737 and an accuracy of 0.884 on the 500 test scenes, in 6 min 37 s on 2
+cores of an AMD EPYC (2026-12-02). docs/results.md has what else was tried.
 """
 
 from jaxvision.cli.config import default_config
