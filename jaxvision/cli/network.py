@@ -69,6 +69,14 @@ _MEASURED = {
 
 
 _DETECT = {"ssdlite320_mobilenet_v3_large": SSDLITE_DECODE}
+_DETECTOR = {
+    "fasterrcnn_mobilenet_v3_large_fpn": {"rpn_score_thresh": 0.05},
+    "fasterrcnn_mobilenet_v3_large_320_fpn": {
+        "rpn_score_thresh": 0.05,
+        "rpn_pre_nms_top_n_test": 150,
+        "rpn_post_nms_top_n_test": 150,
+    },
+}
 """Network -> options of decoding, where they are not the detector's defaults."""
 
 
@@ -143,6 +151,8 @@ def config_of_model(name: str) -> ConfigDict:
     config.data.update({key: value for key, value in known.items() if key in config.data})
     if name in _DETECT:
         config.detect.update(dataclasses.asdict(_DETECT[name]))
+    if name in _DETECTOR:
+        config.detector.update(_DETECTOR[name])
     return config
 
 

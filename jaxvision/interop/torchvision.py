@@ -35,8 +35,10 @@ _LEAVES = {
 # Buffers that torch stores and this library computes.
 _BUFFERS = ("num_batches_tracked", "relative_position_index", "relative_coords_table")
 # What older files of torchvision's detectors have in place of ".{i}.0.": in pyramids there is no
-# ".0", and the heads of RetinaNet count ReLUs as well.
+# ".0", the heads of RetinaNet count ReLUs as well, and those of R-CNNs have names of their own.
 _OLD_PYRAMID = re.compile(r"(.*_(?:inner|layer)_blocks_\d+)_([a-z]+)")
+_OLD_RPN = re.compile(r"(rpn_head_conv)_([a-z]+)")
+_OLD_MASKS = re.compile(r"(roi_heads_mask_head)_mask_fcn(\d)_([a-z]+)")
 _OLD_HEAD = re.compile(r"(.*head_(?:classification|regression)_head_conv)_([0246])_([a-z]+)")
 # Axes from torch's layout to this library's, by leaf and rank.
 _AXES = {
@@ -215,6 +217,8 @@ def _by_joined_key(
 def _renewed(joined: str) -> str:
     """Returns the present spelling of a joined key of an older file of torchvision's detectors."""
     joined = _OLD_PYRAMID.sub(r"\1_0_\2", joined)
+    joined = _OLD_RPN.sub(r"\1_0_0_\2", joined)
+    joined = _OLD_MASKS.sub(lambda old: f"{old[1]}_{int(old[2]) - 1}_0_{old[3]}", joined)
     return _OLD_HEAD.sub(lambda old: f"{old[1]}_{int(old[2]) // 2}_0_{old[3]}", joined)
 
 
@@ -277,6 +281,8 @@ _COMPOUNDS = (
     r"inner_blocks|layer_blocks|extra_blocks",  # feature pyramid
     r"classification_head|regression_head|cls_logits|bbox_reg|bbox_ctrness",  # detectors
     r"module_list|scale_weight",  # SSD
+    r"roi_heads|bbox_pred|(?:box|mask|keypoint)_(?:head|predictor)|cls_score",  # R-CNNs
+    r"conv5_mask|mask_fcn_logits|kps_score_lowres",
     r"running_(?:mean|var)",
 )
 _PART = re.compile(f"(?:{'|'.join(_COMPOUNDS)})(?=_|$)|[^_]+")

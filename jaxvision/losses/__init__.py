@@ -20,7 +20,7 @@ from jaxvision.losses.classification import (
 from jaxvision.losses.fcos import fcos_loss
 from jaxvision.losses.landmarks import heatmap_cross_entropy, heatmap_l2_loss
 from jaxvision.losses.localization import localization_loss
-from jaxvision.losses.rcnn import fast_rcnn_loss, mask_rcnn_loss, rpn_loss
+from jaxvision.losses.rcnn import fast_rcnn_loss, faster_rcnn_loss, mask_rcnn_loss, rpn_loss
 from jaxvision.losses.regression import huber_loss, l1_loss, l2_loss, smooth_l1_loss
 from jaxvision.losses.retinanet import retinanet_loss
 from jaxvision.losses.segmentation import (
@@ -40,6 +40,7 @@ __all__ = [
     "dice_loss",
     "distance_box_iou_loss",
     "fast_rcnn_loss",
+    "faster_rcnn_loss",
     "fcos_loss",
     "generalized_box_iou_loss",
     "heatmap_cross_entropy",

@@ -61,8 +61,10 @@ from jaxvision.models.backbones.vit import VITS
 from jaxvision.models.backbones.xception import XCEPTIONS
 from jaxvision.models.backbones.zfnet import ZFNETS
 from jaxvision.models.compiling import compiler_options
+from jaxvision.models.detection.faster_rcnn import FASTER_RCNNS, KEYPOINT_RCNNS, MASK_RCNNS, RPNS
 from jaxvision.models.detection.fcos import FCOSES
 from jaxvision.models.detection.localizer import LOCALIZERS
+from jaxvision.models.detection.rcnn_heads import HEADS
 from jaxvision.models.detection.retinanet import RETINANETS
 from jaxvision.models.detection.ssd import SSDS
 from jaxvision.models.detection.yolov1 import YOLOS_V1
@@ -83,6 +85,7 @@ __all__ = [
     "BACKBONES",
     "CLASSIFIERS",
     "DETECTORS",
+    "HEADS",
     "MODELS",
     "RESTORERS",
     "SEGMENTERS",
@@ -133,7 +136,17 @@ CLASSIFIERS: dict[str, Callable[..., nn.Module]] = merge(
 """Networks that return `logits` of an image, and the maps before them."""
 
 DETECTORS: dict[str, Callable[..., nn.Module]] = merge(
-    FCOSES, LOCALIZERS, RETINANETS, SSDS, YOLOS_V1, YOLOS_V2, YOLOS_V3
+    FASTER_RCNNS,
+    FCOSES,
+    KEYPOINT_RCNNS,
+    LOCALIZERS,
+    MASK_RCNNS,
+    RETINANETS,
+    RPNS,
+    SSDS,
+    YOLOS_V1,
+    YOLOS_V2,
+    YOLOS_V3,
 )
 """Networks that return the arguments of the losses of detectors."""
 
@@ -150,6 +163,9 @@ MODELS = merge(CLASSIFIERS, DETECTORS, RESTORERS, SEGMENTERS)
 BACKBONES = merge(CLASSIFIERS, PLAIN_DARKNETS)
 """Values of the field `backbone` of a detector or a U-Net by name."""
 
+_PARTS = {"backbone": BACKBONES, **dict.fromkeys(("box_head", "keypoint_head", "mask_head"), HEADS)}
+"""Fields of networks that are modules -> their tables."""
+
 
 def create_model(name: str, **fields: Any) -> nn.Module:
     """Builds the network with this name and sets its fields.
@@ -158,7 +174,8 @@ def create_model(name: str, **fields: Any) -> nn.Module:
       name: a key of `MODELS`, such as "lenet5".
       **fields: fields of the module, such as `num_classes=10`. `norm` and `head_norm` may
         be keys of `NORMS`. `backbone` may be a key of `BACKBONES`, or a mapping with such a key as
-        `name` and fields of the backbone.
+        `name` and fields of the backbone; `box_head`, `mask_head` and `keypoint_head` likewise, of
+        `HEADS`.
     Returns:
       a linen module: `__call__(images, *, train) -> dict[str, Array]`.
     Raises:
@@ -178,12 +195,13 @@ def _build(
     for field in ("norm", "head_norm"):
         if isinstance(norm := fields.get(field), str):
             fields = {**fields, field: lookup(NORMS, norm, field)}
-    backbone = fields.get("backbone")
-    if isinstance(backbone, str):
-        backbone = {"name": backbone}
-    if isinstance(backbone, Mapping):
-        if "name" not in backbone:
-            raise InputError(f"the backbone of {name} has no name: {close_names('', BACKBONES)}")
-        others = {key: value for key, value in backbone.items() if key != "name"}
-        fields = {**fields, "backbone": _build(BACKBONES, "backbone", backbone["name"], others)}
+    for field, parts in _PARTS.items():
+        part = fields.get(field)
+        if isinstance(part, str):
+            part = {"name": part}
+        if isinstance(part, Mapping):
+            if "name" not in part:
+                raise InputError(f"the {field} of {name} has no name: {close_names('', parts)}")
+            others = {key: value for key, value in part.items() if key != "name"}
+            fields = {**fields, field: _build(parts, field, part["name"], others)}
     return partial(build, **fields)

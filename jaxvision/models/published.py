@@ -11,6 +11,12 @@ _CIFAR = (
     *("resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "resnet1202"),
     *("wrn_16_8", "wrn_28_10"),
 )
+_RCNNS = (
+    *("faster_rcnn", "mask_rcnn", "keypoint_rcnn", "rpn_resnet50_fpn"),
+    *("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2", "fasterrcnn_mobilenet_v3_large_fpn"),
+    *("fasterrcnn_vgg16", "fasterrcnn_resnet50_c4"),
+    *("maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2", "keypointrcnn_resnet50_fpn"),
+)
 _INCEPTIONS = (
     "inception_resnet_v1",
     "inception_resnet_v2",
@@ -29,6 +35,8 @@ _OTHERS = {
     **dict.fromkeys(("swin_v2_t", "swin_v2_s", "swin_v2_b"), (256, 256, 3)),
     **dict.fromkeys(("retinanet", "retinanet_resnet50_fpn"), (800, 1088, 3)),
     **dict.fromkeys(("retinanet_resnet50_fpn_v2", "fcos", "fcos_resnet50_fpn"), (800, 1088, 3)),
+    **dict.fromkeys(_RCNNS, (800, 1088, 3)),
+    "fasterrcnn_mobilenet_v3_large_320_fpn": (320, 448, 3),
     **dict.fromkeys(("ssd", "ssd300_vgg16"), (300, 300, 3)),
     **dict.fromkeys(("ssdlite", "ssdlite320_mobilenet_v3_large"), (320, 320, 3)),
     **dict.fromkeys(("yolov1", "fast_yolov1"), (448, 448, 3)),
@@ -58,6 +66,9 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and standard deviation of red, green and blue of ImageNet's training images, in 0..1."""
 
 _IMAGENET = (
+    *("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2", "fasterrcnn_mobilenet_v3_large_fpn"),
+    *("fasterrcnn_mobilenet_v3_large_320_fpn", "maskrcnn_resnet50_fpn"),
+    *("maskrcnn_resnet50_fpn_v2", "keypointrcnn_resnet50_fpn"),
     *("retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn"),
     *("alexnet", "fcn_resnet50", "fcn_resnet101", "maxvit_t", "mobilenet_v2"),
     *("convnext_tiny", "convnext_small", "convnext_base", "convnext_large"),
@@ -92,11 +103,18 @@ _FIGURES = {
 }
 
 
-_PYRAMIDS = ("retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn")
+_PYRAMIDS = (
+    *("retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn"),
+    *("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2", "fasterrcnn_mobilenet_v3_large_fpn"),
+    *("maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2", "keypointrcnn_resnet50_fpn"),
+)
 _SSDS = ("ssd300_vgg16", "ssd512_vgg16", "ssdlite320_mobilenet_v3_large")
 _SHORTER_SIDE = {"resize": "shorter_side", "shorter_side": 800, "longer_side": 1333}
+_LONG_SIDE_640 = {"resize": "shorter_side", "shorter_side": 320, "longer_side": 640}
+_EXACT = {"shapes": "exact", "resampling": "float32"}
 _RESIZING = {
-    **{name: {**_SHORTER_SIDE, "shapes": "exact", "resampling": "float32"} for name in _PYRAMIDS},
+    "fasterrcnn_mobilenet_v3_large_320_fpn": {**_LONG_SIDE_640, **_EXACT},
+    **{name: {**_SHORTER_SIDE, **_EXACT} for name in _PYRAMIDS},
     **{name: {"resize": "stretch", "resampling": "float32"} for name in _SSDS},
 }
 

@@ -91,6 +91,11 @@ from jaxvision.ops.pooling import (
     max_unpool,
 )
 from jaxvision.ops.primitives import library_forms
+from jaxvision.ops.proposals import (
+    generate_proposals,
+    postprocess_detections,
+    sample_proposals,
+)
 from jaxvision.ops.rearrange import ORDERS, channel_shuffle, depth_to_space, space_to_depth
 from jaxvision.ops.resize import resize_bicubic, resize_bilinear, resize_nearest
 from jaxvision.ops.roi import assign_levels, multilevel_roi_align, roi_align, roi_pool
@@ -173,6 +178,7 @@ __all__ = [
     "fcos_points",
     "gaussian_heatmaps",
     "generalized_box_iou",
+    "generate_proposals",
     "global_avg_pool",
     "grid_anchors",
     "heatmap_argmax",
@@ -198,6 +204,7 @@ __all__ = [
     "paired_run_length_iou",
     "per_class_nms",
     "place_mask",
+    "postprocess_detections",
     "resize_bicubic",
     "resize_bilinear",
     "resize_nearest",
@@ -207,6 +214,7 @@ __all__ = [
     "rpn_anchors",
     "run_length_iou",
     "sample_balanced",
+    "sample_proposals",
     "shape_iou",
     "soft_argmax",
     "soft_nms",

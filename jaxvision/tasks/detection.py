@@ -12,11 +12,13 @@ from jax import Array
 
 from jaxvision.augment import Compose
 from jaxvision.core import (
+    AXIS,
     DatasetMetric,
     DetectionBatch,
     Detections,
     InputError,
     Inputs,
+    Keys,
     OptionError,
     Record,
     Summary,
@@ -108,7 +110,27 @@ def detection(
     _check_multiple(inputs, detector.multiple_of)
     check_range("confusion_score", confusion_score, least=0, most=1)
     network, augmentation = synchronised(detector.model), augment_of(augment)
-    forward = detector.forward or forward_of(network)
+    run = detector.forward or forward_of(network)
+
+    def forward(
+        variables: dict[str, Any],
+        batch: DetectionBatch,
+        *,
+        keys: Keys | None,
+        step: Array,
+        train: bool,
+    ) -> tuple[Any, dict[str, Any]]:
+        return run(
+            variables,
+            with_trained(batch) if train else batch,
+            keys=keys,
+            step=step,
+            train=train,
+        )
+
+    def with_trained(example: DetectionBatch) -> DetectionBatch:
+        trained = trained_on(example.crowd, example.difficult, difficult_too=train_difficult)
+        return example.replace(box_mask=example.box_mask & trained)
 
     if detector.num_classes not in (None, len(class_names)):
         raise OptionError(
@@ -122,9 +144,8 @@ def detection(
         example_loss = with_key_and_step(detector.loss)
 
         def loss(outputs: Any, example: DetectionBatch, *, key: Array, step: Array) -> Terms:
-            trained = trained_on(example.crowd, example.difficult, difficult_too=train_difficult)
-            example = example.replace(box_mask=example.box_mask & trained)
-            return as_terms(example_loss(outputs, example, key=key, step=step), "detection_loss")
+            terms = example_loss(outputs, with_trained(example), key=key, step=step)
+            return as_terms(terms, "detection_loss")
 
     def metrics(outputs: Any, example: DetectionBatch) -> Terms:
         if detector.metrics is None:
@@ -147,7 +168,12 @@ def detection(
         return found.replace(boxes=boxes, valid=found.valid & (box_area(boxes) > 0))
 
     measured = {"voc_inclusive": voc_inclusive, "confusion_score": confusion_score}
-    summarize = partial(_summarize, num_classes=len(class_names), **measured)
+    summarize = partial(
+        _summarize,
+        num_classes=len(class_names),
+        class_agnostic=detector.class_agnostic,
+        **measured,
+    )
     dataset_metric = DatasetMetric(NUMBERS, collect, summarize)
     task = Task(
         init=init_of(network, inputs.shape),
@@ -234,7 +260,10 @@ def trained_on(crowd: Any, difficult: Any, *, difficult_too: bool) -> Any:
 
 def _forward_part(detector: Detector) -> dict[str, Any]:
     """The description of how a detector runs."""
-    return {"model": _part(detector, "model"), **described(forward=detector.forward)}
+    known, description = detector.origin.get("forward", (None, {}))
+    if known is not detector.forward:
+        description = described(forward=detector.forward)
+    return {"model": _part(detector, "model"), **description}
 
 
 def _part(detector: Detector, name: str) -> Any:
@@ -266,20 +295,26 @@ def _check(task: Task, augmentation: Compose) -> None:
     check_augment(augmentation, example)
     key = jax.random.key(0)
 
-    def outputs_of(key: Array) -> Any:
+    def outputs_of(key: Array, *, train: bool) -> Any:
         batch = jax.tree.map(lambda x: x[None], example)
         batch = jax.vmap(task.prepare)(batch)
-        outputs, _ = task.forward(task.init(key), batch, keys=None, step=jnp.int32(0), train=False)
-        return jax.tree.map(lambda x: x[0], outputs)
+        keys = Keys(key[None], key) if train else None
+        how = {"keys": keys, "step": jnp.int32(0), "train": train}
+        # Norms that are synchronised need the axis of the devices.
+        run = jax.vmap(partial(task.forward, **how), (None, 0), axis_name=AXIS)
+        outputs, _ = run(task.init(key), jax.tree.map(lambda x: x[None], batch))
+        return jax.tree.map(lambda x: x[0, 0], outputs)
 
     def terms_of(outputs: Any) -> Terms:
         return task.loss(outputs, example, key=key, step=jnp.int32(0))
 
     with option_errors("model"):
-        outputs = jax.eval_shape(outputs_of, key)
+        outputs = jax.eval_shape(partial(outputs_of, train=False), key)
     if task.loss is not None:
+        with option_errors("model"):
+            in_training = jax.eval_shape(partial(outputs_of, train=True), key)
         with option_errors("loss"):
-            jax.eval_shape(terms_of, outputs)
+            jax.eval_shape(terms_of, in_training)
     with option_errors("decode"):
         jax.eval_shape(task.decode, outputs, example)
 
@@ -289,11 +324,15 @@ def _summarize(
     records: Sequence[Record],
     *,
     num_classes: int,
+    class_agnostic: bool,
     voc_inclusive: bool,
     confusion_score: float,
 ) -> Summary:
     """COCO's and VOC's average precision of all examples, and what class was found for which."""
     tables = detection_table(found), object_table(records)
+    if class_agnostic:
+        one_class = (dataclasses.replace(x, labels=np.zeros_like(x.labels)) for x in tables)
+        tables, num_classes = tuple(one_class), 1
     coco = coco_average_precision(*tables, num_classes=num_classes)
     matches = matched_classes(*tables, num_classes=num_classes, score_threshold=confusion_score)
     detections, objects = tables

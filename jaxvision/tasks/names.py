@@ -13,6 +13,7 @@ from jaxvision.core import Inputs
 from jaxvision.layers import NORMS
 from jaxvision.losses import (
     cross_entropy,
+    faster_rcnn_loss,
     fcos_loss,
     heatmap_l2_loss,
     huber_loss,
@@ -20,6 +21,7 @@ from jaxvision.losses import (
     l2_loss,
     localization_loss,
     retinanet_loss,
+    rpn_loss,
     smooth_l1_loss,
     softmax_focal_loss,
     ssd_multibox_loss,
@@ -27,7 +29,7 @@ from jaxvision.losses import (
     yolov2_loss,
     yolov3_loss,
 )
-from jaxvision.models import BACKBONES, MODELS
+from jaxvision.models import BACKBONES, HEADS, MODELS
 from jaxvision.tasks.composite_losses import (
     binary_segmentation_loss,
     gaussian_loss,
@@ -42,9 +44,11 @@ LOSSES = {
         "softmax_focal_loss": softmax_focal_loss,
     },
     "detection": {
+        "faster_rcnn_loss": faster_rcnn_loss,
         "fcos_loss": fcos_loss,
         "localization_loss": localization_loss,
         "retinanet_loss": retinanet_loss,
+        "rpn_loss": rpn_loss,
         "ssd_multibox_loss": ssd_multibox_loss,
         "yolov1_loss": yolov1_loss,
         "yolov2_loss": yolov2_loss,
@@ -70,6 +74,7 @@ LOSSES = {
 NAMES = {
     "model": MODELS,
     "backbone": BACKBONES,
+    "head": HEADS,
     "norm": NORMS,
     "activation": {
         "gelu": nn.gelu,

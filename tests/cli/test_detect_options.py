@@ -8,7 +8,12 @@ from jaxvision.cli.config import default_config
 from jaxvision.cli.kinds.detection import FAMILIES, decode_options
 from jaxvision.core import OptionError
 from jaxvision.tasks import DETECTORS, DetectOptions
-from jaxvision.tasks.detectors import FCOS_DECODE, RETINANET_DECODE, SSD_DECODE
+from jaxvision.tasks.detectors import (
+    FASTER_RCNN_DECODE,
+    FCOS_DECODE,
+    RETINANET_DECODE,
+    SSD_DECODE,
+)
 
 
 def own_detector(model, *, decode=None):
@@ -21,6 +26,7 @@ def test_each_detector_has_its_own_defaults():
     one = DetectOptions(score_threshold=0.0)  # its only box is a detection
     defaults = {
         "localizer": one,
+        "faster_rcnn": FASTER_RCNN_DECODE,
         "fcos": FCOS_DECODE,
         "retinanet": RETINANET_DECODE,
         "ssd": SSD_DECODE,

@@ -1,6 +1,7 @@
 """What every public loss promises, by table: a new one that is missing here fails."""
 
 import dataclasses
+import functools
 import inspect
 from functools import partial
 
@@ -79,6 +80,19 @@ def detector(name, arrays, axes, options=None, *, predicted, after=None):
 def _case(name, arrays, axes, options=None, **more):
     functions = getattr(losses, name), getattr(reference, name)
     return Case(*functions, arrays, axes, options or {}, **more)
+
+
+def keyed(loss):
+    """A loss whose key is its first argument, an array like the others."""
+
+    @functools.wraps(loss)
+    def run(key, *arrays, **options):
+        return loss(*arrays, key=key, **options)
+
+    parameters = dict(inspect.signature(loss).parameters)
+    first = parameters.pop("key").replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    run.__signature__ = inspect.Signature([first, *parameters.values()])
+    return run
 
 
 def heatmaps(name, predicted):
@@ -262,7 +276,7 @@ CASES |= {
         predicted=("logits", "distances", "centerness"),
     ),
     "rpn_loss": Case(
-        losses.rpn_loss,
+        keyed(losses.rpn_loss),
         detection.rpn_loss,
         {
             "key": lambda rng: jax.random.key(int(rng.integers(1000))),
@@ -274,12 +288,41 @@ CASES |= {
             "anchor_mask": mask(20),
         },
         ", N, N 4, N 4, G 4, G, N",
-        {"size": 8, "high_threshold": 0.5, "box_weight": 0.5},
+        {"size": 8, "high_threshold": 0.5, "box_weight": 0.5, "per": "image"},
         predicted=("objectness", "deltas"),
         padded=("boxes",),
         mask="box_mask",
         empty={"box_mask": False},
         ignored=lambda x: {"boxes": ~x["box_mask"], "anchors": ~x["anchor_mask"]},
+    ),
+    "faster_rcnn_loss": Case(
+        keyed(losses.faster_rcnn_loss),
+        detection.faster_rcnn_loss,
+        {
+            "key": lambda rng: jax.random.key(int(rng.integers(1000))),
+            "objectness": normal(20),
+            "rpn_deltas": normal(20, 4),
+            "anchors": boxes(20),
+            "class_logits": normal(7, 4),
+            "box_regression": normal(7, 4, 4),
+            "proposals": boxes(7),
+            "matches": whole(7, least=-2, most=-1),
+            "boxes": boxes(6),
+            "labels": whole(6, most=2),
+            "box_mask": mask(6),
+        },
+        ", N, N 4, N 4, R K, R K 4, R 4, R, G 4, G, G",
+        predicted=("objectness", "rpn_deltas", "class_logits", "box_regression"),
+        padded=("boxes", "labels"),
+        mask="box_mask",
+        empty={"box_mask": False, "matches": -2},
+        ignored=lambda x: {
+            "boxes": ~x["box_mask"],
+            "labels": ~x["box_mask"],
+            "class_logits": x["matches"] == -2,
+            "box_regression": x["matches"] < 0,
+            "proposals": x["matches"] < 0,
+        },
     ),
     "fast_rcnn_loss": Case(
         losses.fast_rcnn_loss,
@@ -433,6 +476,16 @@ OUT_OF_RANGE = {
         "beta": NOT_POSITIVE,
     },
     "fast_rcnn_loss": {"beta": NOT_POSITIVE, "box_weight": NEGATIVE},
+    "faster_rcnn_loss": {
+        "rpn_fg_iou_thresh": (1.01,),
+        "rpn_bg_iou_thresh": (-0.01, 0.71),
+        "rpn_batch_size_per_image": (0,),
+        "rpn_positive_fraction": NO_FRACTION,
+        "rpn_beta": NOT_POSITIVE,
+        "box_beta": NOT_POSITIVE,
+        "rpn_box_weight": NEGATIVE,
+        "box_weight": NEGATIVE,
+    },
 }
 UNLIMITED = {
     "box_loss",

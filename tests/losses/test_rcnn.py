@@ -9,7 +9,9 @@ import jax
 import numpy as np
 import pytest
 
-from jaxvision.losses import fast_rcnn_loss, mask_rcnn_loss, rpn_loss
+from jaxvision import losses
+from jaxvision.core import divide
+from jaxvision.losses import fast_rcnn_loss, mask_rcnn_loss
 from jaxvision.ops import (
     FAST_RCNN_WEIGHTS,
     IGNORE,
@@ -25,13 +27,24 @@ from tests.ops.parity import import_torchvision
 from tests.reference import losses_detection as reference
 
 KEY = jax.random.key(0)
+
+
+def rpn_loss(key, *arrays, **options):
+    return losses.rpn_loss(*arrays, key=key, **options)
+
+
+def per_image(terms):
+    """The terms of a batch of one image: each total, divided by its weight."""
+    return {name: (divide(*pair), 1) for name, pair in terms.items()}
+
+
 CLASSES = 3
 
 
 @functools.cache
 def compiled(loss, options, by):
     def total(*arrays):
-        terms = loss(*arrays, **dict(options))
+        terms = per_image(loss(*arrays, **dict(options)))
         return sum(total for total, _ in terms.values()), terms
 
     return jax.jit(jax.grad(total, by, has_aux=True))
@@ -50,7 +63,7 @@ def values(terms):
 
 def check_reference(loss, arrays, by, **options):
     slow = getattr(reference, loss.__name__)
-    expected = values(slow(*arrays, **options))
+    expected = values(per_image(slow(*arrays, **options)))
     assert evaluate(loss, arrays, by, **options)[0] == pytest.approx(expected, rel=1e-5)
 
 

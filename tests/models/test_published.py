@@ -25,7 +25,9 @@ def known(names):
 def test_figures_are_known_where_torchvision_or_darknet_has_weights():
     assert len(known(CLASSIFIERS)) == OF_TORCHVISION + OF_DARKNET
     of_any_backbone = {"fcos", "localizer", "retinanet", "ssd", "ssdlite"}
-    assert set(known(DETECTORS)) == DETECTORS.keys() - of_any_backbone
+    of_any_backbone |= {"faster_rcnn", "mask_rcnn", "keypoint_rcnn"}
+    without_weights = {"fasterrcnn_vgg16", "fasterrcnn_resnet50_c4", "rpn_resnet50_fpn"}
+    assert set(known(DETECTORS)) == DETECTORS.keys() - of_any_backbone - without_weights
     assert known(SEGMENTERS) == ["fcn_resnet50", "fcn_resnet101"]
     for name in known([*CLASSIFIERS, *DETECTORS, *SEGMENTERS]):
         mean, std = input_figures(name)
@@ -43,6 +45,9 @@ def test_torchvisions_detectors_resize_as_there():
     assert (config.data.image_size, config.data.resize) == (320, "stretch")
     assert (config.detect.score_threshold, config.detect.max_detections) == (0.001, 300)
     assert config_of_model("retinanet_resnet50_fpn").data.shapes == "exact"
+    config = config_of_model("fasterrcnn_mobilenet_v3_large_320_fpn")
+    assert (config.data.shorter_side, config.data.longer_side) == (320, 640)
+    assert (config.detector.rpn_score_thresh, config.detector.rpn_pre_nms_top_n_test) == (0.05, 150)
 
 
 @pytest.mark.parity

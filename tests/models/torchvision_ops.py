@@ -1,26 +1,31 @@
-"""Torchvision's detectors on a CPU without its compiled operators: its NMS, in torch."""
+"""Torchvision's detectors on a CPU without its compiled operators: NMS and RoIAlign, in torch."""
 
 import functools
+import math
 
 from tests.ops.parity import import_torchvision
 
 
 def import_detection(module):
-    """(torch, a module of torchvision.models.detection), which can suppress boxes."""
+    """(torch, a module of torchvision.models.detection), which can suppress and pool boxes."""
     torch, found = import_torchvision(f"models.detection.{module}")
-    _with_nms(torch)
+    _with_operators(torch)
     return torch, found
 
 
 @functools.cache
-def _with_nms(torch):
+def _with_operators(torch):
     _, extension = import_torchvision("extension")
     if extension._has_ops():
         return
     _, boxes = import_torchvision("ops.boxes")
+    _, roi_align = import_torchvision("ops.roi_align")
     torch.library.impl("torchvision::nms", "CPU", functools.partial(_nms, torch))
-    extension._has_ops = lambda: True
+    for device in ("CPU", "AutogradCPU"):
+        torch.library.impl("torchvision::roi_align", device, functools.partial(_roi_align, torch))
+    extension._has_ops = roi_align._has_ops = lambda: True
     extension._assert_has_ops = boxes._assert_has_ops = lambda: None
+    roi_align._assert_has_ops = lambda: None
 
 
 def _nms(torch, boxes, scores, iou_threshold):
@@ -39,3 +44,46 @@ def _nms(torch, boxes, scores, iou_threshold):
         iou = both / (area[n] + area - both)  # NaN of two boxes without area suppresses nothing
         alive &= ~(iou > iou_threshold)
     return order[kept]
+
+
+def _roi_align(torch, maps, rois, spatial_scale, height, width, sampling_ratio, aligned):
+    """RoIAlign of its C++ code, as two products with matrices of bilinear weights.
+
+    Args:
+      maps: [B, C, H, W].
+      rois: [N, 5], the index of a map and a box, xyxy.
+      sampling_ratio: samples along each side of a bin; -1: as many as it has cells, rounded up.
+    """
+    shift = 0.5 if aligned else 0.0
+    pooled = []
+    for index, *box in rois.tolist():
+        x1, y1, x2, y2 = (value * spatial_scale - shift for value in box)
+        down = _weights(torch, y1, y2, maps.shape[2], height, sampling_ratio, aligned)
+        right = _weights(torch, x1, x2, maps.shape[3], width, sampling_ratio, aligned)
+        rows, columns = down.any(dim=0).nonzero()[:, 0], right.any(dim=0).nonzero()[:, 0]
+        if not (len(rows) and len(columns)):
+            pooled.append(maps.new_zeros(maps.shape[1], height, width))
+            continue
+        rows, columns = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        down, right = down[:, rows].to(maps), right[:, columns].to(maps)
+        pooled.append(down @ maps[int(index), :, rows, columns] @ right.T)
+    empty = maps.new_zeros(0, maps.shape[1], height, width)
+    return torch.stack(pooled) if pooled else empty
+
+
+def _weights(torch, start, end, cells, bins, sampling_ratio, aligned):
+    """The weight of each cell in each bin along one axis, f64[bins, cells]."""
+    size = end - start if aligned else max(end - start, 1.0)
+    count = sampling_ratio if sampling_ratio > 0 else math.ceil(size / bins)
+    weights = torch.zeros(bins, cells, dtype=torch.float64)
+    for number in range(bins):
+        for sample in range(count):
+            place = start + (number + (sample + 0.5) / count) * size / bins
+            if not -1 <= place <= cells:
+                continue
+            place = min(max(place, 0.0), cells - 1.0)
+            before = math.floor(place)
+            weights[number, before] += (before + 1 - place) / count
+            if before + 1 < cells:
+                weights[number, before + 1] += (place - before) / count
+    return weights

@@ -102,6 +102,35 @@ CASES = {
         {"key": lambda rng: jax.random.key(0), "positive": mask(9), "negative": mask(9)},
         {"size": 4, "positive_fraction": 0.5},
     ),
+    "generate_proposals": (
+        {
+            "objectness": lambda rng: [numbers(6)(rng), numbers(3)(rng)],
+            "deltas": lambda rng: [numbers(6, 4)(rng), numbers(3, 4)(rng)],
+            "anchors": lambda rng: [boxes(6)(rng), boxes(3)(rng)],
+            "image_size": numbers(2, least=0, most=1e6),
+        },
+        {"pre_nms_top_n": 4},
+    ),
+    "sample_proposals": (
+        {
+            "key": lambda rng: jax.random.key(0),
+            "proposals": boxes(6),
+            "proposal_mask": mask(6),
+            "boxes": boxes(3),
+            "box_mask": mask(3),
+        },
+        {"size": 4},
+    ),
+    "postprocess_detections": (
+        {
+            "class_logits": numbers(6, 3),
+            "box_regression": numbers(6, 3, 4),
+            "proposals": boxes(6),
+            "proposal_mask": mask(6),
+            "image_size": numbers(2, least=0, most=1e6),
+        },
+        {"detections_per_img": 5},
+    ),
     "mask_to_indices": ({"mask": mask(9)}, {"size": 4}),
     "mine_hard_negatives": ({"loss": numbers(9), "positive": mask(9), "negative": mask(9)}, {}),
     "max_pool": ({"x": images(2, 7, 6, 3)}, {"kernel_size": 3, "stride": 2, "padding": 1}),

@@ -441,10 +441,12 @@ def rpn_loss(
     *,
     high_threshold=0.7,
     low_threshold=0.3,
+    forced="all_ties",
     size=256,
     positive_fraction=0.5,
     box_weight=1.0,
     beta=1 / 9,
+    per="batch",
 ):
     inside = [n for n in range(len(anchors)) if anchor_mask is None or anchor_mask[n]]
     matches = np.full(len(anchors), matching.IGNORE)
@@ -453,7 +455,7 @@ def rpn_loss(
         [g in _objects(boxes, box_mask) for g in range(len(boxes))],
         high_threshold=high_threshold,
         low_threshold=low_threshold,
-        forced="ties",
+        forced=forced,
     )
     positive, negative = matching.sample_balanced(
         key,
@@ -469,11 +471,12 @@ def rpn_loss(
             box += _box_loss(deltas[n], boxes[matches[n]], anchors[n], (1, 1, 1, 1), beta)
         elif negative[n]:
             is_object += _binary_cross_entropy(float(objectness[n]), 0)
-    sampled = max(sum(positive) + sum(negative), 1)
-    return _terms(objectness=is_object / sampled, box=box_weight * box / sampled)
+    return _per(per, sum(positive) + sum(negative), objectness=is_object, box=box_weight * box)
 
 
-def fast_rcnn_loss(logits, deltas, proposals, matches, boxes, labels, *, beta=1.0, box_weight=1.0):
+def fast_rcnn_loss(
+    logits, deltas, proposals, matches, boxes, labels, *, beta=1.0, box_weight=1.0, per="batch"
+):
     classification = box = counted = 0.0
     for n, g in enumerate(matches):
         if g == matching.IGNORE:
@@ -484,8 +487,14 @@ def fast_rcnn_loss(logits, deltas, proposals, matches, boxes, labels, *, beta=1.
         if label:
             chosen = deltas[n] if np.ndim(deltas) == 2 else deltas[n][label]
             box += _box_loss(chosen, boxes[g], proposals[n], (10, 10, 5, 5), beta)
-    counted = max(counted, 1)
-    return _terms(classification=classification / counted, box=box_weight * box / counted)
+    return _per(per, counted, classification=classification, box=box_weight * box)
+
+
+def faster_rcnn_loss(key, objectness, rpn_deltas, anchors, *second, per="batch"):
+    *sampled, boxes, labels, box_mask = second
+    first = rpn_loss(key, objectness, rpn_deltas, anchors, boxes, box_mask, per=per)
+    second = fast_rcnn_loss(*sampled, boxes, labels, beta=1 / 9, per=per)
+    return {**{f"rpn_{name}": pair for name, pair in first.items()}, **second}
 
 
 def mask_rcnn_loss(mask_logits, proposals, matches, labels, masks):

@@ -683,7 +683,7 @@ def test_a_detector_may_run_its_network_in_its_own_way():
     model = Centre()
 
     def forward(variables, batch, *, keys, step, train):
-        outputs = model.apply(variables, 1 - batch.image, train=train)
+        outputs = model.apply(variables, 1 - batch.image, train=False)
         return {**outputs, "boxes_seen": batch.box_mask.sum(axis=1)}, {}
 
     detector = Detector(model, centre_loss, centre_decode, forward=forward)
@@ -697,7 +697,7 @@ def test_a_detector_may_run_its_network_in_its_own_way():
     named = detector_of()
 
     def as_it_is(variables, batch, *, keys, step, train):
-        return named.model.apply(variables, batch.image, train=train), {}
+        return named.model.apply(variables, batch.image, train=False), {}
 
     named = dataclasses.replace(named, forward=as_it_is)
     parts = as_json(detection(named, INPUTS, class_names=NAMES))
@@ -820,7 +820,7 @@ def detection_of_two_maps(detector):
     """A task of a detector whose loss wants other maps than its network gives."""
 
     def forward(variables, batch, *, keys, step, train):
-        outputs = detector.model.apply(variables, batch.image, train=train)
+        outputs = detector.model.apply(variables, batch.image, train=False)
         return {**outputs, "box": jnp.zeros((len(batch.image), 4))}, {}
 
     return detection(dataclasses.replace(detector, forward=forward), INPUTS, class_names=NAMES)

@@ -181,7 +181,7 @@ def in_double_precision(torch, network):
     the ratios by which boxes are scaled to the original image, which are left out here."""
     network.double()
     network.transform.postprocess = lambda result, *sizes: result
-    generator = network.anchor_generator
+    generator = getattr(network, "anchor_generator", None)
     if hasattr(generator, "_wh_pairs"):
         count = len(generator.aspect_ratios)
         generator._wh_pairs = generator._generate_wh_pairs(count, dtype=torch.float64)

@@ -39,6 +39,7 @@ from jaxvision.core import (
     option_errors,
     under,
 )
+from jaxvision.models.detection.faster_rcnn import FASTER_RCNNS, KEYPOINT_RCNNS, MASK_RCNNS, RPNS
 from jaxvision.models.detection.fcos import FCOSES
 from jaxvision.models.detection.localizer import LOCALIZERS
 from jaxvision.models.detection.retinanet import RETINANETS
@@ -52,9 +53,11 @@ from jaxvision.tasks.detection import CONFUSION_SCORE
 from jaxvision.tasks.names import LOSSES
 
 FAMILIES = {
+    **dict.fromkeys((*FASTER_RCNNS, *MASK_RCNNS, *KEYPOINT_RCNNS), "faster_rcnn"),
     **dict.fromkeys(FCOSES, "fcos"),
     **dict.fromkeys(LOCALIZERS, "localizer"),
     **dict.fromkeys(RETINANETS, "retinanet"),
+    **dict.fromkeys(RPNS, "rpn"),
     **dict.fromkeys(SSDS, "ssd"),
     **dict.fromkeys(YOLOS_V1, "yolov1"),
     **dict.fromkeys(YOLOS_V2, "yolov2"),
@@ -188,8 +191,8 @@ class DetectorOptions:
     """The detector; further keys of this group are options of it, such as best_box_only.
 
     Attributes:
-      name: "fcos", "localizer", "retinanet", "ssd", "yolov1", "yolov2", "yolov3" or
-        "file.py:function" of your own; empty: the one that belongs to the model.
+      name: "faster_rcnn", "fcos", "localizer", "retinanet", "rpn", "ssd", "yolov1", "yolov2",
+        "yolov3" or "file.py:function" of your own; empty: the one that belongs to the model.
     """
 
     name: str = ""

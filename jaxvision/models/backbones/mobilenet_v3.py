@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from jaxvision.core import check_choice
 from jaxvision.layers import (
     Norm,
     batch_norm,
@@ -74,6 +75,9 @@ SMALL = (
     Block(5, 576, 96, True, True, 1),
     Block(5, 576, 96, True, True, 1),
 )
+LAYOUTS = ("ssdlite", "fpn")
+"""Values of the field `layout` of `MobileNetV3`, besides None."""
+
 STEM_CHANNELS, HEAD_EXPANSION, SQUEEZE_REDUCTION = 16, 6, 4
 
 
@@ -90,10 +94,13 @@ class MobileNetV3(nn.Module):
       width: multiplier of all channels.
       dilated: whether the last stride is replaced by 1, with a dilation of 2 in the convolutions
         from there on.
-      ssdlite: whether to return the maps that SSDlite takes (section 6.3), with the names of layers
-        that torchvision's SSDlite has. The last two maps are then the expansion of the last block
-        with a stride, at that block's input size, and the convolution after the blocks. The network
-        is divided between them: features_0_{place}... and features_1_{place}..., each from 0.
+      layout: None: that of the classifier. "ssdlite": that of torchvision's SSDlite, with its maps
+        (section 6.3) and names of layers. The last two maps are then the expansion of the last
+        block with a stride, at that block's input size, and the convolution after the blocks. The
+        network is divided between them: features_0_{place}... and features_1_{place}..., each from
+        0. "fpn": that of torchvision's Faster R-CNN. The last two maps, both of stride 32, are the
+        output of the last block with a stride, "c5", and the convolution after the blocks, "c6";
+        the names of layers lack "features_".
       dropout: dropout rate of the hidden features in training.
       drop_path: rate of stochastic depth of the last block in training; block i of n has i / n of
         it.
@@ -112,7 +119,7 @@ class MobileNetV3(nn.Module):
     hidden: int
     width: float = 1.0
     dilated: bool = False
-    ssdlite: bool = False
+    layout: str | None = None
     num_classes: int | None = 1000
     dropout: float = 0.2
     drop_path: float = 0.0
@@ -127,6 +134,8 @@ class MobileNetV3(nn.Module):
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
         blocks = [Block(*row) for row in self.blocks]  # the caller may give plain tuples
+        if self.layout is not None:
+            check_choice("layout", self.layout, LAYOUTS)
         dtypes, norm = dtypes_of(self), norm_of(self, train=train)
         conv = partial(conv_in_sequence, norm=norm, act=self.act, **dtypes)
 
@@ -138,7 +147,9 @@ class MobileNetV3(nn.Module):
         def name_of(place: int, part: int | None = None) -> str:
             """Returns the name of a layer by its place in the sequence, or of its part."""
             inside = "" if part is None else f"_block_{part}"
-            if not self.ssdlite:
+            if self.layout == "fpn":
+                return f"{place}{inside}"
+            if self.layout is None:
                 return f"features_{place}{inside}"
             if place == last and part:
                 return f"features_1_0_{part}"
@@ -179,11 +190,14 @@ class MobileNetV3(nn.Module):
                 level += 1
             how = {"dilation": dilation, "drop": self.drop_path * place / count, "place": place}
             x, expansion = run_block(self, partial(inverted, block=block, **how), x)
-            if self.ssdlite and place == last:
+            if self.layout == "ssdlite" and place == last:
                 maps[f"c{level - 1}"] = expansion
+            elif self.layout == "fpn" and place == last:
+                maps[f"c{level}"] = x
+                level += 1
         maps[f"c{level}"] = x
         x = conv(x, HEAD_EXPANSION * x.shape[-1], 1, name_of(count + 1))
-        if self.ssdlite:
+        if self.layout is not None:
             maps[f"c{level}"] = x
         maps["pooled"] = global_avg_pool(x)
         if self.num_classes is not None:

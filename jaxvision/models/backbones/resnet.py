@@ -54,6 +54,9 @@ class ResNet(nn.Module):
         the block divided by those between its two layers. None builds none.
       replace_stride_with_dilation: for each of the last three stages, whether dilation replaces its
         stride, so that it computes the same on a finer grid.
+      parts: the first and the last part that are built: 0 is the stem, 1 to 4 are the stages.
+        Without the stem the network takes the map before its first stage in place of images. So a
+        detector computes stage 4 for each region.
       zero_init_residual: whether to initialise the scale of the last norm of each block with zero,
         so that a block initially is its shortcut.
       drop_path: rate of stochastic depth of the last block in training; block i of n has i / n of
@@ -81,6 +84,7 @@ class ResNet(nn.Module):
     shortcuts: bool = True
     squeeze: int | None = None
     replace_stride_with_dilation: tuple[bool, bool, bool] = (False, False, False)
+    parts: tuple[int, int] = (0, 4)
     zero_init_residual: bool = False
     drop_path: float = 0.0
     num_classes: int | None = 1000
@@ -147,15 +151,24 @@ class ResNet(nn.Module):
                 x = conv(x, features, 1, stride=stride, norm=norm, act=None, **names)
             return self.act(x + drop_path(y, drop, train=train))
 
-        x = conv(images, self.widths[0], 7, stride=2, norm=norm, name="conv1", norm_name="bn1")
-        maps, dilation, done = {"c1": x}, 1, 0
-        x = max_pool(x, 3, stride=2, padding=1)
+        first, last = self.parts
+        if not 0 <= first <= last <= len(self.blocks):
+            raise InputError(f"parts is {self.parts}: give the first and the last part, 0 to 4")
+        x, maps, dilation, done = images, {}, 1, 0
+        if first == 0:
+            x = conv(x, self.widths[0], 7, stride=2, norm=norm, name="conv1", norm_name="bn1")
+            maps["c1"] = x
+        if first == 0 < last:
+            x = max_pool(x, 3, stride=2, padding=1)
         replaced = (False, *self.replace_stride_with_dilation)
         stages = zip(self.blocks, self.widths, replaced, strict=True)
         for stage, (blocks, width, dilate) in enumerate(stages, start=1):
             stride, before = 1 if stage == 1 else 2, dilation
             if dilate:
                 stride, dilation = 1, dilation * stride
+            if not first <= stage <= last:
+                done += blocks
+                continue
             for block in range(blocks):
                 how = {"stride": stride, "before": before, "dilation": dilation}
                 done += 1

@@ -63,7 +63,9 @@ def _map_of(maps: Mapping[str, Array], level: str) -> Array:
     )
 
 
-def pyramid_maps(module: Any, images: Array, *, train: bool, extra: str | None) -> list[Array]:
+def pyramid_maps(
+    module: Any, images: Array, *, train: bool, extra: str | None, norm: Norm | None = None
+) -> list[Array]:
     """Computes the feature pyramid of a detector, with torchvision's names.
 
     Args:
@@ -71,11 +73,13 @@ def pyramid_maps(module: Any, images: Array, *, train: bool, extra: str | None) 
       images: f32[B, H, W, C].
       train: whether norms use the statistics of the batch.
       extra: see `jaxvision.layers.FPN`.
+      norm: likewise.
     Returns:
       maps [B, h, w, features], from fine to coarse.
     """
     maps = backbone_maps(module, images, train=train, name="backbone_body")
-    fpn = FPN(module.features, extra=extra, name="backbone_fpn", **dtypes_of(module))
+    shared = {"norm": norm, "axis_name": module.axis_name, **dtypes_of(module)}
+    fpn = FPN(module.features, extra=extra, name="backbone_fpn", **shared)
     return fpn(maps, train=train)
 
 
@@ -85,7 +89,7 @@ def extra_maps(p6_from: str | None) -> str | None:
 
 
 class TowerHead(nn.Module):
-    """A tower of 3x3 convolutions with ReLU, and 3x3 convolutions of its result, as outputs.
+    """A tower of 3x3 convolutions with ReLU, and convolutions of its result, as outputs.
 
     It is called with each map of a pyramid, and all share the weights. Kernels are initialised
     with a standard deviation of 0.01.
@@ -93,6 +97,7 @@ class TowerHead(nn.Module):
     Attributes:
       outputs: (name, channels, initial bias) of each output's layer.
       depth: number of convolutions in the tower.
+      output_kernel: side of the kernels of the outputs' layers, 1 or 3.
       nested: whether the layers of the tower are named conv_{i}_0 and conv_{i}_1 (the norm), as in
         torchvision's RetinaNet; otherwise they are conv_{3 i} and conv_{3 i + 1}, as in its FCOS.
       use_bias: whether the convolutions of the tower have a bias; None: only if there is no norm.
@@ -105,6 +110,7 @@ class TowerHead(nn.Module):
 
     outputs: Sequence[tuple[str, int, float]]
     depth: int = 4
+    output_kernel: int = 3
     nested: bool = True
     use_bias: bool | None = None
     remat: bool = False
@@ -126,7 +132,8 @@ class TowerHead(nn.Module):
             return x
 
         x = run_block(self, tower, x)
-        around = {"kernel_size": (3, 3), "padding": [(1, 1), (1, 1)]}
+        zeros = self.output_kernel // 2
+        around = {"kernel_size": (self.output_kernel,) * 2, "padding": [(zeros, zeros)] * 2}
         return {
             name: Conv(
                 channels,

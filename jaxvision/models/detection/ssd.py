@@ -270,7 +270,9 @@ SSDS = {
     "ssdlite": partial(SSD, backbone=MOBILENETS_V3["mobilenet_v3_large"], **_LITE),
     "ssdlite320_mobilenet_v3_large": partial(
         SSD,
-        backbone=partial(MOBILENETS_V3["mobilenet_v3_large"], blocks=REDUCED_LARGE, ssdlite=True),
+        backbone=partial(
+            MOBILENETS_V3["mobilenet_v3_large"], blocks=REDUCED_LARGE, layout="ssdlite"
+        ),
         **_LITE,
     ),
 }

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from jaxvision.tasks.detectors.detector import Candidates, Detector
+from jaxvision.tasks.detectors.faster_rcnn import FASTER_RCNN_DECODE, faster_rcnn, rpn
 from jaxvision.tasks.detectors.fcos import FCOS_DECODE, fcos
 from jaxvision.tasks.detectors.localizer import localizer, localizer_candidates
 from jaxvision.tasks.detectors.retinanet import RETINANET_DECODE, retinanet
@@ -18,9 +19,11 @@ from jaxvision.tasks.detectors.yolo import (
 )
 
 DETECTORS: dict[str, Callable[..., Detector]] = {
+    "faster_rcnn": faster_rcnn,
     "fcos": fcos,
     "localizer": localizer,
     "retinanet": retinanet,
+    "rpn": rpn,
     "ssd": ssd,
     "yolov1": yolov1,
     "yolov2": yolov2,
@@ -30,6 +33,7 @@ DETECTORS: dict[str, Callable[..., Detector]] = {
 
 __all__ = [
     "DETECTORS",
+    "FASTER_RCNN_DECODE",
     "FCOS_DECODE",
     "LAYOUTS",
     "RETINANET_DECODE",
@@ -37,10 +41,12 @@ __all__ = [
     "SSD_DECODE",
     "Candidates",
     "Detector",
+    "faster_rcnn",
     "fcos",
     "localizer",
     "localizer_candidates",
     "retinanet",
+    "rpn",
     "ssd",
     "yolo_candidates",
     "yolov1",

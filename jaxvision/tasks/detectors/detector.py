@@ -26,7 +26,9 @@ class Detector:
         name too, if its signature names them. None: for evaluation only.
       decode: (outputs, example) -> Detections, in pixels of the network's input, clipped to
         `example.extent`; of the example it may use `image`, `extent`, `placement` and `size`.
-      forward: as `jaxvision.core.Task.forward`; None: the network on the images.
+      forward: as `jaxvision.core.Task.forward`; None: the network on the images. In training
+        `batch.box_mask` is True for the objects that are trained on. What it returns in training is
+        given to `loss`, and what it returns in evaluation to `decode` and `metrics`.
       metrics: (outputs, example) -> named (total, weight) pairs of one example, measured beside the
         average precision; `example.box_mask` is True for the objects that evaluation counts. None:
         there are none.
@@ -35,6 +37,8 @@ class Detector:
         detectors that have a name; see `jaxvision.core.describe`.
       num_classes: how many classes the network tells apart; None: it is not checked.
       freeze: patterns of parameters that are not trained, see `jaxvision.core.patterns`.
+      class_agnostic: whether the labels of detections have no meaning, so that evaluation takes all
+        objects as one class.
     """
 
     model: nn.Module
@@ -46,3 +50,4 @@ class Detector:
     origin: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     num_classes: int | None = None
     freeze: tuple[str, ...] = ()
+    class_agnostic: bool = False

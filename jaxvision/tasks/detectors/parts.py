@@ -37,8 +37,10 @@ def described_detector(
     loss_function: Loss | None,
     loss_options: dict[str, Any],
     multiple_of: int,
-    num_classes: int,
+    num_classes: int | None,
     trainable_backbone_layers: int | None = None,
+    forward: Callable[..., Any] | None = None,
+    class_agnostic: bool = False,
 ) -> Detector:
     """The record of a detector, with its description.
 
@@ -54,6 +56,8 @@ def described_detector(
       num_classes: of the record.
       trainable_backbone_layers: stages of the backbone that are trained; None: all. The others are
         frozen only where there is a loss.
+      forward: of the record.
+      class_agnostic: of the record.
     Raises:
       OptionError: the network has no stages, or fewer.
     """
@@ -68,11 +72,14 @@ def described_detector(
         model=model,
         loss=loss,
         decode=decode,
+        forward=forward,
         multiple_of=multiple_of,
         num_classes=num_classes,
         freeze=freeze,
+        class_agnostic=class_agnostic,
         origin={
             "model": (model, describe(model, NAMES)),
+            "forward": (forward, {}),
             "loss": (loss, of_loss if loss is not None else {}),
             "decode": (decode, of_decode),
         },

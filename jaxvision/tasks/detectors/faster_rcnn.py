@@ -1,0 +1,361 @@
+"""Faster R-CNN as a detector: how its proposals are sampled, its losses and its detections."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+from jaxvision.core import (
+    DetectionBatch,
+    Detections,
+    Keys,
+    OptionError,
+    Terms,
+    check_range,
+    extent_of,
+)
+from jaxvision.losses import faster_rcnn_loss, rpn_loss
+from jaxvision.models.detection.faster_rcnn import (
+    FasterRCNN,
+    RPNOutputs,
+    detect_all,
+    propose_all,
+)
+from jaxvision.ops import sample_proposals
+from jaxvision.tasks.building import maps_of_image, synchronised
+from jaxvision.tasks.decoding import DetectOptions
+from jaxvision.tasks.detectors.detector import Detector
+from jaxvision.tasks.detectors.parts import (
+    PROBE,
+    Loss,
+    checked_loss,
+    described_detector,
+    outputs_of_maps,
+    rows,
+)
+
+FASTER_RCNN_DECODE = DetectOptions(
+    score_threshold=0.05, iou_threshold=0.5, max_detections=100, max_candidates=20_000
+)
+"""Torchvision's options of decoding. A proposal has at most 19 classes of a score above 0.05, so of
+1,000 proposals all these pairs are candidates."""
+
+
+def faster_rcnn(
+    model: nn.Module,
+    *,
+    rpn_pre_nms_top_n_train: int = 2000,
+    rpn_pre_nms_top_n_test: int = 1000,
+    rpn_post_nms_top_n_train: int = 2000,
+    rpn_post_nms_top_n_test: int = 1000,
+    rpn_nms_thresh: float = 0.7,
+    rpn_score_thresh: float = 0.0,
+    box_fg_iou_thresh: float = 0.5,
+    box_batch_size_per_image: int = 512,
+    box_positive_fraction: float = 0.25,
+    trainable_backbone_layers: int | None = None,
+    loss: Loss | None = faster_rcnn_loss,
+    decode: DetectOptions = FASTER_RCNN_DECODE,
+    **options: Any,
+) -> Detector:
+    """Faster R-CNN: regions from a region proposal network (RPN), classified in a second stage.
+
+    Both stages are trained jointly. In training, the second stage sees a random sample of the
+    proposals and of the objects' own boxes. The defaults and the names of options are torchvision's
+    for ResNets; its MobileNets have an `rpn_score_thresh` of 0.05, and the one for 320 pixels has
+    150 for both `..._test`.
+
+    Args:
+      model: a network like `jaxvision.models.create_model("fasterrcnn_resnet50_fpn")`.
+      rpn_pre_nms_top_n_train: boxes of each map that enter the suppression, in training.
+      rpn_pre_nms_top_n_test: the same in evaluation.
+      rpn_post_nms_top_n_train: most proposals of an image, in training.
+      rpn_post_nms_top_n_test: the same in evaluation.
+      rpn_nms_thresh: a box is suppressed if its IoU with a better one of its map is above this.
+      rpn_score_thresh: least score of a proposal.
+      box_fg_iou_thresh: least IoU of a proposal with the object that it is trained to find.
+      box_batch_size_per_image: proposals of an image in the sample.
+      box_positive_fraction: the largest fraction of them that have an object.
+      trainable_backbone_layers: last stages of the backbone that are trained, 3 of the 5 of a
+        ResNet where torchvision fine-tunes; None: all.
+      loss: with the signature of `jaxvision.losses.faster_rcnn_loss`; None: for evaluation only.
+      decode: which candidates become detections.
+      **options: keyword arguments of the loss, such as box_beta=1.0.
+    Raises:
+      OptionError: an option is out of range, an option that the loss does not have, or a network of
+        another form.
+    Source: Ren et al. 2015 ("Faster R-CNN"), section 3.2.
+    """
+    _check_network(model, second_stage=True)
+    proposing = _proposing(
+        rpn_pre_nms_top_n_train,
+        rpn_pre_nms_top_n_test,
+        rpn_post_nms_top_n_train,
+        rpn_post_nms_top_n_test,
+        rpn_nms_thresh,
+        rpn_score_thresh,
+    )
+    check_range("box_fg_iou_thresh", box_fg_iou_thresh, least=0, most=1)
+    check_range("box_batch_size_per_image", box_batch_size_per_image, least=1)
+    check_range("box_positive_fraction", box_positive_fraction, least=0, most=1)
+    sampling = {
+        "size": box_batch_size_per_image,
+        "positive_fraction": box_positive_fraction,
+        "iou_threshold": box_fg_iou_thresh,
+    }
+    network = synchronised(model)
+    maps = maps_of_image(model, (PROBE, PROBE, 3))
+    example_loss = checked_loss(loss, 10, {}, options)
+
+    def evaluate(
+        variables: dict[str, Any], batch: DetectionBatch
+    ) -> tuple[dict[str, Array], dict[str, Any]]:
+        extent = jax.vmap(extent_of)(batch)
+        propose = partial(propose_all, extent=extent, **proposing.test)
+        detect = partial(
+            detect_all,
+            extent=extent,
+            score_thresh=decode.score_threshold,
+            nms_thresh=decode.iou_threshold,
+            detections_per_img=decode.max_detections,
+            max_candidates=decode.max_candidates,
+        )
+        how = {"propose": propose, "detect": detect}
+        return network.apply(variables, batch.image, train=False, **how), {}
+
+    def train(
+        variables: dict[str, Any], batch: DetectionBatch, keys: Keys
+    ) -> tuple[dict[str, Array], dict[str, Any]]:
+        def propose(rpn: RPNOutputs) -> dict[str, Array]:
+            found = propose_all(rpn, extent=jax.vmap(extent_of)(batch), **proposing.train)
+            given = found["proposals"], found["proposal_mask"], batch.boxes, batch.box_mask
+            drawn = jax.vmap(partial(sample_proposals, **sampling))(keys.example, *given)
+            return dict(zip(("proposals", "matches"), drawn, strict=True))
+
+        def detect(
+            class_logits: Array,
+            box_regression: Array,
+            proposals: Mapping[str, Array],
+            image_size: tuple[int, int],
+        ) -> dict[str, Array]:
+            # Further heads are trained on the proposals that have an object, the first ones.
+            most = int(sampling["size"] * sampling["positive_fraction"])
+            return {"boxes": proposals["proposals"][:, :most]}
+
+        return network.apply(
+            variables,
+            batch.image,
+            train=True,
+            propose=propose,
+            detect=detect,
+            mutable=[name for name in variables if name != "params"],
+            rngs={"dropout": keys.device},
+        )
+
+    def total(outputs: Any, example: DetectionBatch, *, key: Array, step: Array) -> Terms:
+        names = "class_logits", "box_regression", "proposals", "matches"
+        second = (outputs[name] for name in names)
+        truth = example.boxes, example.labels, example.box_mask
+        return example_loss(
+            *_first_stage(model, outputs, example), *second, *truth, key=key, step=step
+        )
+
+    how = {
+        "rpn_pre_nms_top_n_test": rpn_pre_nms_top_n_test,
+        "rpn_post_nms_top_n_test": rpn_post_nms_top_n_test,
+        "rpn_nms_thresh": rpn_nms_thresh,
+        "rpn_score_thresh": rpn_score_thresh,
+        "decode": decode,
+    }
+    of_training = {
+        "rpn_pre_nms_top_n_train": rpn_pre_nms_top_n_train,
+        "rpn_post_nms_top_n_train": rpn_post_nms_top_n_train,
+        "box_fg_iou_thresh": box_fg_iou_thresh,
+        "box_batch_size_per_image": box_batch_size_per_image,
+        "box_positive_fraction": box_positive_fraction,
+    }
+    return described_detector(
+        "faster_rcnn",
+        model,
+        loss and total,
+        pack_detections,
+        how,
+        loss_function=loss,
+        loss_options={**options, **of_training},
+        forward=_forward_of(train, evaluate),
+        multiple_of=32,
+        num_classes=maps["class_logits"].shape[-1] - 1,
+        trainable_backbone_layers=trainable_backbone_layers,
+    )
+
+
+def rpn(
+    model: nn.Module,
+    *,
+    rpn_pre_nms_top_n_test: int = 1000,
+    rpn_post_nms_top_n_test: int = 1000,
+    rpn_nms_thresh: float = 0.7,
+    rpn_score_thresh: float = 0.0,
+    trainable_backbone_layers: int | None = None,
+    loss: Loss | None = rpn_loss,
+    decode: DetectOptions = DetectOptions(),
+    **options: Any,
+) -> Detector:
+    """A region proposal network alone, whose detections are its proposals.
+
+    All objects count as one class: the labels of detections have no meaning, and evaluation leaves
+    out the classes. Its figure of merit is the average recall of so many proposals, "AR1", "AR10"
+    and "AR100", or of more with `max_detections`.
+
+    Args:
+      model: a network like `jaxvision.models.create_model("rpn_resnet50_fpn")`.
+      rpn_pre_nms_top_n_test: boxes of each map that enter the suppression.
+      rpn_post_nms_top_n_test: most proposals of an image.
+      rpn_nms_thresh: as for `faster_rcnn`.
+      rpn_score_thresh: likewise.
+      trainable_backbone_layers: likewise.
+      loss: with the signature of `jaxvision.losses.rpn_loss`; None: for evaluation only.
+      decode: only `max_detections` is used: most detections in an image, the best proposals.
+      **options: keyword arguments of the loss, such as size=256.
+    Raises:
+      OptionError: as for `faster_rcnn`.
+    Source: Ren et al. 2015 ("Faster R-CNN"), section 3.1.
+    """
+    _check_network(model, second_stage=False)
+    top_n = rpn_pre_nms_top_n_test, rpn_post_nms_top_n_test
+    proposing = _proposing(top_n[0], *top_n, top_n[1], rpn_nms_thresh, rpn_score_thresh)
+    network = synchronised(model)
+    maps_of_image(model, (PROBE, PROBE, 3))
+    example_loss = checked_loss(loss, 5, {}, options)
+
+    def evaluate(
+        variables: dict[str, Any], batch: DetectionBatch
+    ) -> tuple[dict[str, Array], dict[str, Any]]:
+        propose = partial(propose_all, extent=jax.vmap(extent_of)(batch), **proposing.test)
+        return network.apply(variables, batch.image, train=False, propose=propose), {}
+
+    def train(
+        variables: dict[str, Any], batch: DetectionBatch, keys: Keys
+    ) -> tuple[dict[str, Array], dict[str, Any]]:
+        statistics = [name for name in variables if name != "params"]
+        how = {"mutable": statistics, "rngs": {"dropout": keys.device}}
+        return network.apply(variables, batch.image, train=True, propose=lambda rpn: {}, **how)
+
+    def total(outputs: Any, example: DetectionBatch, *, key: Array, step: Array) -> Terms:
+        first = _first_stage(model, outputs, example)
+        return example_loss(*first, example.boxes, example.box_mask, key=key, step=step)
+
+    def pack(outputs: Any, example: DetectionBatch) -> Detections:
+        del example
+        names = "proposals", "proposal_scores", "proposal_mask"
+        boxes, scores, valid = (outputs[name][: decode.max_detections] for name in names)
+        return Detections(boxes, scores, jnp.zeros(len(scores), jnp.int32), valid)
+
+    how = {
+        "rpn_pre_nms_top_n_test": rpn_pre_nms_top_n_test,
+        "rpn_post_nms_top_n_test": rpn_post_nms_top_n_test,
+        "rpn_nms_thresh": rpn_nms_thresh,
+        "rpn_score_thresh": rpn_score_thresh,
+        "decode": decode,
+    }
+    return described_detector(
+        "rpn",
+        model,
+        loss and total,
+        pack,
+        how,
+        loss_function=loss,
+        loss_options=options,
+        forward=_forward_of(train, evaluate),
+        multiple_of=32,
+        num_classes=None,
+        class_agnostic=True,
+        trainable_backbone_layers=trainable_backbone_layers,
+    )
+
+
+def pack_detections(outputs: Any, example: DetectionBatch) -> Detections:
+    """The detections of one image that the function `detect` found.
+
+    Args:
+      outputs: of the network, see `jaxvision.models.detection.faster_rcnn.FasterRCNN`.
+      example: is not used.
+    """
+    del example
+    boxes, scores, labels, valid = (outputs[x] for x in ("boxes", "scores", "labels", "valid"))
+    return Detections(boxes, scores, labels, valid)
+
+
+class _Proposing(NamedTuple):
+    """Keyword arguments of `jaxvision.ops.generate_proposals`."""
+
+    train: dict[str, Any]
+    test: dict[str, Any]
+
+
+def _proposing(
+    pre_nms_top_n_train: int,
+    pre_nms_top_n_test: int,
+    post_nms_top_n_train: int,
+    post_nms_top_n_test: int,
+    nms_thresh: float,
+    score_thresh: float,
+) -> _Proposing:
+    """How proposals are made.
+
+    Raises:
+      OptionError: an option is out of range.
+    """
+    check_range("rpn_nms_thresh", nms_thresh, least=0, most=1)
+    check_range("rpn_score_thresh", score_thresh, least=0, most=1)
+    of = {}
+    for mode, before, after in (
+        ("train", pre_nms_top_n_train, post_nms_top_n_train),
+        ("test", pre_nms_top_n_test, post_nms_top_n_test),
+    ):
+        check_range(f"rpn_pre_nms_top_n_{mode}", before, least=1)
+        check_range(f"rpn_post_nms_top_n_{mode}", after, least=1)
+        counts = {"pre_nms_top_n": before, "post_nms_top_n": after}
+        of[mode] = {**counts, "nms_thresh": nms_thresh, "score_thresh": score_thresh}
+    return _Proposing(**of)
+
+
+def _check_network(model: nn.Module, *, second_stage: bool) -> None:
+    """Raises OptionError unless a network has the form of `FasterRCNN`."""
+    if not isinstance(model, FasterRCNN) or (model.box_head is not None) != second_stage:
+        name, wanted = type(model).__name__, "fasterrcnn_resnet50_fpn"
+        if isinstance(model, FasterRCNN):
+            name += f" with{'out' if second_stage else ''} box_head"
+        if not second_stage:
+            wanted = "rpn_resnet50_fpn"
+        raise OptionError("model", f"model is {name}: give a network like {wanted}")
+
+
+def _forward_of(
+    run_train: Callable[..., tuple[dict[str, Array], dict[str, Any]]],
+    run_test: Callable[..., tuple[dict[str, Array], dict[str, Any]]],
+) -> Callable[..., tuple[dict[str, Array], dict[str, Any]]]:
+    """`forward` of a detector that runs differently in training and in evaluation."""
+
+    def forward(
+        variables: dict[str, Any], batch: Any, *, keys: Keys | None, step: Array, train: bool
+    ) -> tuple[dict[str, Array], dict[str, Any]]:
+        del step
+        return run_train(variables, batch, keys) if train else run_test(variables, batch)
+
+    return forward
+
+
+def _first_stage(
+    model: FasterRCNN, outputs: Any, example: DetectionBatch
+) -> tuple[Array, Array, Array]:
+    """Logits f[N], deltas f[N, 4] and anchors f32[N, 4] of all maps of one image."""
+    count = sum(name.removeprefix("objectness").isdigit() for name in outputs)
+    logits = outputs_of_maps(outputs, "objectness", count)
+    anchors = model.anchors(example.image.shape[:2], [x.shape[:2] for x in logits])
+    deltas = outputs_of_maps(outputs, "rpn_deltas", count)
+    return rows(logits, axes=0), rows(deltas), jnp.concatenate(anchors)
