@@ -1,0 +1,367 @@
+"""Faster R-CNN and region proposals as detectors: training, padding, devices, records, errors."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvision.core import AXIS, Inputs, Keys, OptionError, divide, sum_terms
+from jaxvision.interop import from_state_dict, to_state_dict
+from jaxvision.models import create_model
+from jaxvision.ops import IGNORE, NEGATIVE
+from jaxvision.tasks import detection
+from jaxvision.tasks.detection import restore_detection
+from jaxvision.tasks.detectors import FASTER_RCNN_DECODE, faster_rcnn, rpn
+from tests.models.parity import state_of
+from tests.models.test_one_stage import freeze
+from tests.models.torchvision_ops import import_detection
+from tests.models.variables import random_values, shapes_of
+from tests.ops.parity import import_torchvision
+from tests.tasks.loop import as_json, evaluate, train
+from tests.tasks.one_stage import OneStage, example_of, stacked
+
+SIZE, INPUTS = (64, 96), Inputs((64, 96), mean=(0.5,) * 3, std=(0.25,) * 3)
+DARKNET = {
+    "name": "plain_darknet",
+    "stages": ((1, ((8, 3),)), (2, ((8, 3),)), (3, ((8, 3),)), (4, ((8, 3),))),
+}
+TINY = {
+    "backbone": DARKNET,
+    "levels": ("c3", "c4"),
+    "features": 8,
+    "anchor_sizes": ((16,), (32,), (64,)),
+    "box_head": {"name": "mlp", "hidden": 16},
+}
+FEW = {
+    "rpn_pre_nms_top_n_train": 40,
+    "rpn_post_nms_top_n_train": 30,
+    "rpn_pre_nms_top_n_test": 40,
+    "rpn_post_nms_top_n_test": 20,
+    "box_batch_size_per_image": 16,
+    "rpn_batch_size_per_image": 24,
+}
+OBJECTS = [  # of four images, the second of which has none
+    ([[10, 20, 50, 60], [40, 10, 80, 50], [12, 22, 46, 52]], [1, 2, 0]),
+    ([], []),
+    ([[20, 5, 60, 63]], [2]),
+    ([[2, 2, 30, 30], [50, 20, 90, 60]], [0, 1]),
+]
+
+
+def detector_of(*, fields=None, **options):
+    model = create_model("faster_rcnn", **{**TINY, "num_classes": 3, **(fields or {})})
+    return faster_rcnn(model, **{**FEW, **options})
+
+
+def task_of(**options):
+    return detection(detector_of(**options), INPUTS, class_names=3)
+
+
+def batch_of(rows=6, objects=OBJECTS):
+    rng = np.random.default_rng(0)
+    examples = []
+    for boxes, labels in objects:
+        example = example_of(SIZE, boxes, labels, rows=rows)
+        image = rng.integers(0, 255, (*SIZE, 3)).astype(np.uint8)
+        for (x1, y1, x2, y2), label in zip(np.int64(boxes).reshape(-1, 4), labels, strict=True):
+            image[y1:y2, x1:x2] = 80 * label + 40
+        boxes = np.float32(example.boxes)
+        examples.append(example.replace(image=image, boxes=boxes, index=np.int32(len(examples))))
+    return jax.tree.map(np.asarray, stacked(examples))
+
+
+def records_of(objects=OBJECTS):
+    return [
+        {
+            "boxes": np.float32(boxes).reshape(-1, 4),
+            "labels": np.int64(labels),
+            "crowd": np.zeros(len(labels), bool),
+            "difficult": np.zeros(len(labels), bool),
+        }
+        for boxes, labels in objects
+    ]
+
+
+def placed(batch):
+    """The batch as an evaluation sees it."""
+    count = len(batch.mask)
+    return batch.replace(
+        placement=np.tile(np.float32([1, 1, 0, 0]), (count, 1)),
+        size=np.tile(np.int32(SIZE), (count, 1)),
+    )
+
+
+def variables_of(task):
+    return random_values(jax.eval_shape(task.init, jax.random.key(0)))
+
+
+def training_outputs(task, variables, batch, seed=0):
+    """(outputs, terms) of a step of training, for all images."""
+
+    def run(variables, batch):
+        batch = jax.vmap(task.prepare)(batch)
+        keys = jax.random.split(jax.random.key(seed), len(batch.mask))
+        how = {"keys": Keys(keys, keys[0]), "step": jnp.int32(0), "train": True}
+        outputs, _ = task.forward(variables, batch, **how)
+
+        def terms_of(outputs, example, key):
+            return task.loss(outputs, example, key=key, step=jnp.int32(0))
+
+        return outputs, jax.vmap(terms_of)(outputs, batch, keys)
+
+    mapped = jax.vmap(run, (None, 0), axis_name=AXIS)
+    found = jax.jit(mapped)(variables, jax.tree.map(lambda x: x[None], batch))
+    return jax.tree.map(lambda x: x[0], jax.device_get(found))
+
+
+def test_four_losses_are_trained_jointly_and_the_same_on_any_number_of_devices():
+    task, batch = task_of(), batch_of()
+    one, two, four = (train(task, [batch] * 4, devices=n) for n in (1, 2, 4))
+    assert np.isfinite(one.losses).all()
+    assert one.losses[-1] < one.losses[0]
+    np.testing.assert_allclose(two.losses, one.losses, rtol=1e-4)
+    np.testing.assert_allclose(four.losses, one.losses, rtol=1e-4)
+    before = jax.device_get(jax.jit(task.init)(jax.random.key(0)))["params"]
+    for path, x in jax.tree.leaves_with_path(before):
+        after = functools.reduce(lambda tree, key: tree[key.key], path, one.variables["params"])
+        assert np.abs(x - after).max() > 0, path
+
+
+def test_padding_changes_nothing_and_an_image_without_objects_learns_background():
+    task = task_of()
+    variables = variables_of(task)
+    few, many = (training_outputs(task, variables, batch_of(rows)) for rows in (3, 9))
+    # The number of candidates changes the random sample, so that only the first stage is the same.
+    for number in range(3):
+        np.testing.assert_array_equal(few[0][f"objectness{number}"], many[0][f"objectness{number}"])
+    for name in ("rpn_objectness", "rpn_box"):
+        np.testing.assert_allclose(few[1][name], many[1][name], rtol=1e-5)
+    outputs, terms = many
+    matches = outputs["matches"]
+    assert (matches[1] == NEGATIVE).sum() == 16
+    assert terms["box"][0][1] == terms["rpn_box"][0][1] == 0
+    assert terms["classification"][0][1] > 0
+    assert (terms["classification"][1] == (matches != IGNORE).sum(axis=1)).all()
+    for image, (_, labels) in enumerate(OBJECTS):
+        assert matches[image].max() < len(labels)
+        assert (matches[image] >= 0).sum() <= 4
+        # The objects themselves are proposals, so that each image with objects has a match.
+        assert (matches[image] >= 0).any() == bool(labels)
+
+
+def test_crowds_are_no_objects_of_either_stage():
+    task, batch = task_of(), batch_of()
+    crowd = batch.replace(crowd=batch.box_mask)
+    outputs, terms = training_outputs(task, variables_of(task), crowd)
+    assert (outputs["matches"] < 0).all()
+    assert not terms["box"][0].any()
+    assert not terms["rpn_box"][0].any()
+
+
+def test_images_without_proposals_above_the_threshold():
+    """No detections; in training the objects are the only proposals."""
+    task = task_of(rpn_score_thresh=1.0)
+    variables = jax.jit(task.init)(jax.random.key(0))
+    outputs, terms = training_outputs(task, variables, batch_of())
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(terms))
+    for image, (boxes, labels) in enumerate(OBJECTS):
+        drawn = outputs["matches"][image] >= 0
+        assert drawn.sum() == len(labels)
+        assert (outputs["matches"][image] != IGNORE).sum() == len(labels)
+        np.testing.assert_allclose(
+            outputs["proposals"][image][drawn], np.float32(boxes).reshape(-1, 4), rtol=1e-5
+        )
+    found = evaluate(task, variables, [placed(batch_of())], records_of())
+    assert not found.collected.valid.any()
+    assert found.metrics["AP"] == 0
+
+
+def test_detections_lie_in_the_image_and_end_where_it_ends():
+    task = task_of(decode=dataclasses.replace(FASTER_RCNN_DECODE, score_threshold=0.0))
+    batch = placed(batch_of()).replace(extent=np.tile(np.int32([40, 50]), (4, 1)))
+    found = evaluate(task, variables_of(task), [batch], records_of()).collected
+    boxes = found.boxes[found.valid]
+    assert len(boxes) > 20
+    assert (boxes[:, 2:] > boxes[:, :2]).all()
+    assert boxes[:, 2].max() <= 50
+    assert boxes[:, 3].max() <= 40
+
+
+def test_a_record_restores_the_detector():
+    options = {"rpn_nms_thresh": 0.5, "rpn_post_nms_top_n_test": 15}
+    task = task_of(decode=dataclasses.replace(FASTER_RCNN_DECODE, max_detections=7), **options)
+    parts = as_json(task)
+    assert parts["decode"]["rpn_post_nms_top_n_test"] == 15
+    assert parts["loss"]["box_batch_size_per_image"] == 16
+    again = restore_detection(parts)
+    variables, batch = variables_of(task), placed(batch_of())
+    one, two = (evaluate(x, variables, [batch], records_of()).collected for x in (task, again))
+    assert one.boxes.shape == (4, 7, 4)
+    jax.tree.map(np.testing.assert_array_equal, one, two)
+
+
+def test_proposals_alone_are_measured_without_classes():
+    model = create_model("faster_rcnn", **{**TINY, "box_head": None, "num_classes": 3})
+    detector = rpn(model, size=24, rpn_post_nms_top_n_test=30)
+    task, batch = detection(detector, INPUTS, class_names=3), batch_of()
+    result = train(task, [batch] * 60)
+    assert result.losses[-1] < 0.5 * result.losses[0]
+    found = evaluate(task, result.variables, [placed(batch)], records_of())
+    assert found.collected.boxes.shape == (4, 30, 4)
+    untrained = evaluate(task, variables_of(task), [placed(batch)], records_of())
+    assert found.metrics["AR100"] > untrained.metrics["AR100"] + 0.1
+    assert found.tables["class_objects"].tolist() == [6]
+    again = restore_detection(as_json(task))
+    assert again.decode is not task.decode
+    parts = evaluate(again, result.variables, [placed(batch)], records_of())
+    assert parts.metrics == found.metrics
+
+
+def test_first_stages_of_the_backbone_are_frozen():
+    detector = detector_of(trainable_backbone_layers=1)
+    assert detector.freeze
+    assert all(name.startswith("backbone_body") for name in detector.freeze)
+    model = create_model("faster_rcnn", **TINY)
+    assert faster_rcnn(model, trainable_backbone_layers=1, loss=None).freeze == ()
+
+
+def their_losses(network, images, objects, torch):
+    """Torchvision's losses, without its resizing and its random samples: all are taken."""
+    targets = [
+        {
+            "boxes": torch.tensor(np.float64(boxes)).reshape(-1, 4),
+            "labels": torch.tensor(np.int64(labels)) + 1,
+        }
+        for boxes, labels in objects
+    ]
+    _, image_list = import_torchvision("models.detection.image_list")
+    given = torch.tensor(np.float64(images.transpose(0, 3, 1, 2)))
+    network.transform.forward = lambda images, targets: (
+        image_list.ImageList(given, [SIZE] * len(images)),
+        targets,
+    )
+    of_rpn = network.rpn.compute_loss
+
+    def wide(objectness, deltas, labels, targets):
+        return of_rpn(objectness, deltas, [x.double() for x in labels], targets)
+
+    network.rpn.compute_loss = wide  # it makes labels of 32 bits, and so its loss
+    network.train()
+    return network(list(given), targets)
+
+
+@pytest.mark.parity
+@pytest.mark.slow
+def test_losses_and_gradients_equal_torchvisions():
+    """Of whole networks in 64 bits, with samples that have room for all."""
+    torch, detection_models = import_detection("faster_rcnn")
+    torch.manual_seed(0)
+    everything = {"box_positive_fraction": 0.5}
+    network = detection_models.fasterrcnn_mobilenet_v3_large_fpn(
+        weights=None,
+        weights_backbone=None,
+        num_classes=4,
+        rpn_post_nms_top_n_train=40,
+        box_batch_size_per_image=120,
+        rpn_batch_size_per_image=2000,
+        **everything,
+    )
+    freeze(torch, network.backbone.body, 1e-5)
+    network.double()
+    # Otherwise nearly all proposals would be the same.
+    with torch.no_grad():
+        for layer in (network.rpn.head.cls_logits, network.rpn.head.bbox_pred):
+            layer.weight *= 30
+    batch = batch_of()
+    with jax.enable_x64():
+        model = create_model(
+            "fasterrcnn_mobilenet_v3_large_fpn",
+            num_classes=3,
+            dtype=jnp.float64,
+            param_dtype=jnp.float64,
+        )
+        detector = faster_rcnn(
+            model,
+            rpn_post_nms_top_n_train=40,
+            box_batch_size_per_image=120,
+            rpn_batch_size_per_image=2000,
+            rpn_score_thresh=0.05,
+            **everything,
+        )
+        images = jax.ShapeDtypeStruct((1, *SIZE, 3), jnp.float32)
+        like = jax.tree.map(lambda x: x.update(dtype=jnp.float64), shapes_of(model, images)[1])
+        variables = from_state_dict(state_of(network), like)
+        task = detection(detector, INPUTS, class_names=3)
+        prepared = jax.vmap(task.prepare)(batch)
+        prepared = prepared.replace(image=np.float64(prepared.image))
+
+        @jax.jit
+        def run(params):
+            def total(params):
+                keys = jax.random.split(jax.random.key(0), 4)
+                how = {"keys": Keys(keys, keys[0]), "step": 0, "train": True}
+                outputs, _ = detector.forward({**variables, "params": params}, prepared, **how)
+
+                def terms_of(outputs, example, key):
+                    return detector.loss(outputs, example, key=key, step=0)
+
+                terms = sum_terms(jax.vmap(terms_of)(outputs, prepared, keys), prepared.mask)
+                shares = {name: divide(*pair) for name, pair in terms.items()}
+                return sum(shares.values()), shares
+
+            run = jax.grad(total, has_aux=True)
+            return run(params)
+
+        mapped = jax.vmap(run, axis_name=AXIS)
+        parts = jax.tree.map(lambda x: x[None], variables["params"])
+        gradients, shares = jax.tree.map(lambda x: np.asarray(x[0]), mapped(parts))
+    theirs = their_losses(network, np.asarray(prepared.image), OBJECTS, torch)
+    names = {
+        "rpn_objectness": "loss_objectness",
+        "rpn_box": "loss_rpn_box_reg",
+        "classification": "loss_classifier",
+        "box": "loss_box_reg",
+    }
+    assert shares.keys() == names.keys()
+    for ours, name in names.items():
+        assert theirs[name].item() > 0
+        np.testing.assert_allclose(shares[ours], theirs[name].item(), rtol=1e-9, err_msg=name)
+    sum(theirs.values()).backward()
+    found = to_state_dict({"params": gradients})
+    compared = 0
+    for key, values in network.named_parameters():
+        if values.grad is not None:
+            wanted = values.grad.numpy()
+            bound = 1e-7 * max(np.abs(wanted).max(), 1e-6)
+            np.testing.assert_allclose(found[key], wanted, rtol=1e-6, atol=bound, err_msg=key)
+            compared += 1
+    assert compared == 100
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: faster_rcnn(OneStage()), "model is OneStage: give a network like fasterrcnn"),
+        (
+            lambda: detector_of(fields={"box_head": None}),
+            "model is FasterRCNN without box_head: give a network like fasterrcnn",
+        ),
+        (
+            lambda: rpn(create_model("faster_rcnn", **TINY)),
+            "model is FasterRCNN with box_head: give a network like rpn_resnet50_fpn",
+        ),
+        (lambda: detector_of(rpn_post_nms_top_n_train=0), "rpn_post_nms_top_n_train is 0"),
+        (lambda: detector_of(rpn_nms_thresh=2.0), "rpn_nms_thresh is 2.0"),
+        (lambda: detector_of(box_positive_fraction=-1.0), "box_positive_fraction is -1.0"),
+        (lambda: detector_of(box_fg_iou_thresh=1.5), "box_fg_iou_thresh is 1.5"),
+        (lambda: detector_of(gamma=2), "gamma"),
+        (lambda: detector_of(loss=None, box_beta=1.0), "option of the loss"),
+    ],
+)
+def test_options_out_of_range_are_refused(make, message):
+    with pytest.raises(OptionError, match=message) as raised:
+        make()
+    assert "\n" not in str(raised.value)
