@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxvision.cli.kinds.detection_report import class_table, detection_figures, detection_files
+from jaxvision.core import Detections
 from jaxvision.engine import Evaluation
 from jaxvision.tasks.detection import _summarize
 
@@ -15,7 +16,7 @@ NAMES = ("cat", "dog", "cow")
 def tables_of(names=NAMES):
     """Two images; a cat that is found, a dog that is found as a cow, and no cow."""
     boxes = np.float32([[[0, 0, 10, 10]]] * 2)
-    found = types.SimpleNamespace(
+    found = Detections(
         boxes=boxes,
         scores=np.float32([[0.9], [0.8]]),
         labels=np.array([[0], [2]]),
