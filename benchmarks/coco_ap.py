@@ -240,6 +240,8 @@ def main():
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error("--rounds: give at least 1")
+    if options.slow_rounds < 1:
+        parser.error("--slow-rounds: give at least 1")
     for iou_type, images in (("bbox", options.images), ("segm", options.segm_images)):
         measure(iou_type, images, options)
     print(machine("numpy", "pycocotools", "faster-coco-eval", "hotcoco"))

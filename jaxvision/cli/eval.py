@@ -26,7 +26,8 @@ of a detector
 
   classes_SPLIT.csv      objects and average precision of each class
   precision_recall_SPLIT.csv  the precision at 101 recalls, at an IoU of 0.5 and of 0.75, of each
-                         class and the mean; drawn in precision_recall_SPLIT.png
+                         class and the mean; drawn in precision_recall_SPLIT.png. Those
+                         of masks are in mask_precision_recall_SPLIT.csv and .png
   confusions_SPLIT.csv   how often each class was found for each, with the background: missed
                          objects and false detections; drawn in confusions_SPLIT.png. Detections
                          count whose score is at least config.data.confusion_score

@@ -14,7 +14,9 @@ and for each image:
   classification  a picture with its classes; `label`, and the --top-k most probable `classes` with
                   their `score`
   detection       a picture with boxes; `label`, `bbox` ([x, y, width, height] in pixels of the
-                  image) and `score` of each object
+                  image) and `score` of each object. Of detectors that find masks, the picture
+                  has these too, and `segmentation` is the mask as in COCO's results: `size`
+                  ([height, width]) and `counts`, its compressed run-lengths
   segmentation    a picture with coloured regions; a PNG of the classes in labels/; the share of
                   the pixels of each class. If training did not resize images, images of any size
                   are cut into overlapping tiles

@@ -262,7 +262,8 @@ class Detections:
       scores: f32[..., N], in descending order.
       labels: i32[..., N].
       valid: bool[..., N], False for padding.
-      masks: a mask of each object, or None.
+      masks: f32[..., N, M, M], for each detection the probabilities, in 0..1, of its class in M x M
+        cells that cover its box, or None; `jaxvision.ops.paste_masks` puts them into the image.
       keypoints: f32[..., N, K, 3] for each object, (x, y, score), or None.
     """
 

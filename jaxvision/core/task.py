@@ -56,12 +56,20 @@ class DatasetMetric:
         `records` has their records in the same order, with the ground truth but without images.
       needs_records: whether `summarize` looks at the records; if not, it gets none, and the data
         need not have them.
+      reduce: (collected) -> collected, called on the host with the results of `collect` for the
+        examples of each batch, as soon as they are there, or None. It makes large results smaller,
+        such as masks; its arrays (also of dtype object) have the same leading axis, and take the
+        place of the others.
+      check: (records) -> None, called before anything is computed, or None. It raises InputError if
+        `summarize` cannot use the records.
     """
 
     names: tuple[str, ...]
     collect: Callable[[Any, Any], Any]
     summarize: Callable[[Any, Sequence[Record]], Summary]
     needs_records: bool = True
+    reduce: Callable[[Any], Any] | None = None
+    check: Callable[[Sequence[Record]], None] | None = None
 
 
 @dataclass(frozen=True)

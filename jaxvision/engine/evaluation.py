@@ -20,10 +20,10 @@ class Evaluation(NamedTuple):
     Attributes:
       metrics: name -> number: the task's metrics, and the numbers of its metric over all examples.
       tables: name -> array, of the metric over all examples; {} without one.
-      collected: what the task's `dataset_metric.collect` gave, each array with a leading axis over
-        all examples, on the host and the same in every process, in the order of the data: of the
-        records, if the data say by `order` which record each example is. None without such a
-        metric.
+      collected: what the task's `dataset_metric.collect` gave, or `reduce` made of it, each array
+        with a leading axis over all examples, on the host and the same in every process, in the
+        order of the data: of the records, if the data say by `order` which record each example is.
+        None without such a metric.
     """
 
     metrics: dict[str, float]
@@ -44,7 +44,7 @@ def _evaluate(task: Task, variables: Any, batch: Any) -> tuple[Terms, Any]:
 
 
 def check_targets(task: Task, data: Any) -> None:
-    """Raises InputError if the task needs the records of the data and the data lack them."""
+    """Raises InputError if the task needs the records of the data and cannot use what is there."""
     metric = task.dataset_metric
     if metric is None or not metric.needs_records:
         return
@@ -54,6 +54,8 @@ def check_targets(task: Task, data: Any) -> None:
             f"the task measures {names} over all examples, for which it needs their records: give "
             "data with a method targets(), as jaxvision.data.EvalLoader has"
         )
+    if metric.check is not None:
+        metric.check(data.targets())
 
 
 def metric_names(task: Task, variables: Any, batch: Any) -> list[str]:
@@ -131,7 +133,9 @@ def make_evaluate(
                 sums[name] = sums.get(name, 0) + np.array(pair, np.float64)
             if of_examples is not None:
                 mask, collected = of_examples
-                parts.append(jax.tree.map(lambda x: x[mask], collected))
+                collected = jax.tree.map(lambda x: x[mask], collected)
+                reduce = task.dataset_metric.reduce
+                parts.append(collected if reduce is None else reduce(collected))
 
         visible = jax.process_index() == 0
         for batch in progress_bar(data, label or "evaluating", visible=visible):
@@ -163,7 +167,8 @@ def evaluate(
 
     Totals and weights of the task's metrics are added up in float64, see
     `jaxvision.core.mean_ratio`. What the task's metric over all examples collects is gathered from
-    all devices and processes, without filler, and summarized once, with the records of the data.
+    all devices and processes, without filler, reduced on the host batch by batch if the metric says
+    how, and summarized once, with the records of the data.
 
     Args:
       task: what is evaluated.
@@ -175,7 +180,7 @@ def evaluate(
       label: shown while it runs.
     Raises:
       InputError: the task needs the records of the data, and the data have no `targets`, or not as
-        many as examples.
+        many as examples, or the metric over all examples cannot use them.
       ValueError: a metric and a number of the metric over all examples have the same name, or
         that gives other numbers than its names.
     """

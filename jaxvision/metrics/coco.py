@@ -2,31 +2,27 @@
 
 The results equal those of pycocotools' `COCOeval`, with NaN in place of its -1 for values that do
 not exist. For speed, only pairs of a detection and an object with an IoU of at least 0.5 are
-considered, all images, sizes and thresholds are matched at once, and precision is computed at true
-positives only.
+considered.
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
 from jaxvision.core import InputError, check_choice, check_range
-from jaxvision.metrics.detection_groups import (
-    Groups,
-    box_areas,
-    class_slices,
-    group,
-    paired_box_iou,
-    ranked,
+from jaxvision.metrics.coco_matching import (
+    IOU_THRESHOLDS,
+    RECALL_THRESHOLDS,
+    Pairs,
+    accumulate,
+    match_pairs,
+    reordered,
 )
+from jaxvision.metrics.detection_groups import Groups, box_areas, group, paired_box_iou
 from jaxvision.metrics.detection_tables import DetectionTable, ObjectTable
 from jaxvision.ops import paired_run_length_iou
-from jaxvision.ops.run_lengths import concatenated_ranges
 
-IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
-RECALL_THRESHOLDS = np.linspace(0, 1, 101)
 AREAS = {
     "all": (0, 1e5**2),
     "small": (0, 32**2),
@@ -163,57 +159,47 @@ def coco_average_precision(
         detection_areas = box_areas(detections.boxes)
         pairs = _near_boxes(groups, detections, objects)
     counts = _of_size(_object_areas(objects)) & ~objects.crowd[:, None]
-    matches = _match(
-        pairs,
-        groups.detection_groups,
+    # From here on the detections of a class are in the order of their scores.
+    labels = detections.labels[groups.detections]
+    order = groups.by_class(labels)
+    matches = match_pairs(
+        reordered(pairs, order),
+        groups.detection_groups[order],
         counts=counts[groups.objects],
         crowd=objects.crowd[groups.objects],
     )
-    return _accumulate(
+    precision, recall = accumulate(
         matches,
-        labels=detections.labels[groups.detections],
-        scores=detections.scores[groups.detections],
-        ranks=groups.ranks(),
-        of_size=_of_size(detection_areas)[groups.detections],
+        labels=labels,
+        ranks=groups.ranks()[order],
+        of_size=_of_size(detection_areas[groups.detections[order]]),
         totals=_objects_per_class(objects.labels, counts, num_classes),
+        max_detections=MAX_DETECTIONS,
     )
-
-
-class _Pairs(NamedTuple):
-    """Pairs of a detection and an object of its group with an IoU of at least 0.5."""
-
-    detection: np.ndarray  # i64[P], ascending
-    object: np.ndarray  # i64[P]
-    iou: np.ndarray  # f64[P]
-
-
-class _Matches(NamedTuple):
-    """The matches of the detections that have a pair; all other detections have no match."""
-
-    detection: np.ndarray  # i64[C], ascending
-    positive: np.ndarray  # bool[C, A, T], matched with an object that counts
-    ignored: np.ndarray  # bool[C, A, T], matched with an object that does not count
+    return CocoResult(precision, recall)
 
 
 def _first_ranks(groups: Groups, most: int) -> Groups:
     """Removes the detections of rank `most` or more, which never count."""
     kept = groups.ranks() < most
+    if kept.all():
+        return groups
     return groups._replace(
-        detections=groups.detections[kept], detection_groups=groups.detection_groups[kept]
+        detections=groups.detections[kept],
+        detection_groups=groups.detection_groups[kept],
+        score_ranks=groups.score_ranks[kept],
     )
 
 
-def _near_boxes(groups: Groups, detections: DetectionTable, objects: ObjectTable) -> _Pairs:
-    boxes1, boxes2 = detections.boxes[groups.detections], objects.boxes[groups.objects]
-    crowd = objects.crowd[groups.objects]
-
+def _near_boxes(groups: Groups, detections: DetectionTable, objects: ObjectTable) -> Pairs:
     def iou(detection: np.ndarray, object_: np.ndarray) -> np.ndarray:
-        return paired_box_iou(boxes1[detection], boxes2[object_], crowd[object_])
+        first, second = groups.detections[detection], groups.objects[object_]
+        return paired_box_iou(detections.boxes[first], objects.boxes[second], objects.crowd[second])
 
     return _near(groups, iou)
 
 
-def _near_masks(groups: Groups, detections: DetectionTable, objects: ObjectTable) -> _Pairs:
+def _near_masks(groups: Groups, detections: DetectionTable, objects: ObjectTable) -> Pairs:
     crowd = objects.crowd[groups.objects]
 
     def iou(detection: np.ndarray, object_: np.ndarray) -> np.ndarray:
@@ -231,20 +217,20 @@ def _near_masks(groups: Groups, detections: DetectionTable, objects: ObjectTable
     return _near(groups, iou)
 
 
-def _near(groups: Groups, iou_of: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> _Pairs:
+def _near(groups: Groups, iou_of: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Pairs:
     """Finds the pairs with an IoU of at least 0.5, in blocks, because there may be very many.
 
     Args:
       groups: the groups of both tables.
       iou_of: positions in the groups' detections and objects, i64[P] each -> their IoUs, f64[P].
     """
-    blocks = [_Pairs(*(np.zeros(0, kind) for kind in (np.int64, np.int64, np.float64)))]
+    blocks = [Pairs(*(np.zeros(0, kind) for kind in (np.int64, np.int64, np.float64)))]
     for detection, object_ in groups.pairs():
         if detection.size:
             iou = iou_of(detection, object_)
             near = iou >= IOU_THRESHOLDS[0]
-            blocks.append(_Pairs(detection[near], object_[near], iou[near]))
-    return _Pairs(*(np.concatenate(parts) for parts in zip(*blocks, strict=True)))
+            blocks.append(Pairs(detection[near], object_[near], iou[near]))
+    return Pairs(*(np.concatenate(parts) for parts in zip(*blocks, strict=True)))
 
 
 def _object_areas(objects: ObjectTable) -> np.ndarray:
@@ -266,154 +252,6 @@ def _objects_per_class(labels: np.ndarray, counts: np.ndarray, num_classes: int)
     return np.stack(
         [np.bincount(labels[which], minlength=num_classes) for which in counts.T], axis=1
     )
-
-
-def _match(
-    pairs: _Pairs, detection_groups: np.ndarray, *, counts: np.ndarray, crowd: np.ndarray
-) -> _Matches:
-    """Matches one detection of each group after the other, for all groups and thresholds at once.
-
-    Args:
-      pairs: pairs of D detections and G objects.
-      detection_groups: i64[D], ascending.
-      counts: bool[G, A], whether an object counts for a size.
-      crowd: bool[G].
-    """
-    detection, first, sizes = np.unique(pairs.detection, return_index=True, return_counts=True)
-    pairs = _rising(pairs, np.flatnonzero(np.repeat(sizes > 1, sizes)))
-    groups = detection_groups[detection]
-    turn = np.arange(groups.size) - np.searchsorted(groups, groups)
-    order = np.argsort(turn, kind="stable")
-    free = np.ones((*counts.shape, IOU_THRESHOLDS.size), bool)
-    positive = np.zeros((detection.size, *free.shape[1:]), bool)
-    ignored = np.zeros_like(positive)
-    splits = np.cumsum(np.bincount(turn))
-    for now in np.split(order, splits[:-1]):
-        # A turn has one detection of a group, so an object is in at most one pair.
-        taking = concatenated_ranges(first[now], sizes[now])
-        object_ = pairs.object[taking]
-        taken = (pairs.iou[taking, None] >= IOU_THRESHOLDS)[:, None, :] & free[object_]
-        count = counts[object_][:, :, None]
-        if taking.size > now.size:
-            # Objects that count are preferred to all others; then a higher IoU is preferred.
-            preference = np.arange(taking.size)[:, None, None] + taking.size * count
-            preference = np.where(taken, preference, -1)
-            starts = np.cumsum(sizes[now]) - sizes[now]
-            best = np.maximum.reduceat(preference, starts, axis=0)
-            taken &= preference == np.repeat(best, sizes[now], axis=0)
-            positive[now] = np.logical_or.reduceat(taken & count, starts, axis=0)
-            ignored[now] = np.logical_or.reduceat(taken & ~count, starts, axis=0)
-        else:
-            positive[now] = taken & count
-            ignored[now] = taken & ~count
-        free[object_] &= ~taken | crowd[object_][:, None, None]
-    return _Matches(detection, positive, ignored)
-
-
-def _rising(pairs: _Pairs, several: np.ndarray) -> _Pairs:
-    """Sorts the pairs of each detection from the lowest IoU to the highest.
-
-    Args:
-      pairs: by detection, then object.
-      several: i64[S], the pairs of the detections that have more than one.
-    """
-    order = np.arange(pairs.iou.size)
-    columns = (column[several] for column in (pairs.object, pairs.iou, pairs.detection))
-    order[several] = several[np.lexsort(tuple(columns))]
-    return _Pairs(*(column[order] for column in pairs))
-
-
-def _accumulate(
-    matches: _Matches,
-    *,
-    labels: np.ndarray,
-    scores: np.ndarray,
-    ranks: np.ndarray,
-    of_size: np.ndarray,
-    totals: np.ndarray,
-) -> CocoResult:
-    """Computes the precision and recall of each class.
-
-    Args:
-      matches: the matches among D detections.
-      labels: i64[D], ascending.
-      scores: f64[D].
-      ranks: i64[D], how many detections of the group come before.
-      of_size: bool[D, A].
-      totals: i64[K, A], numbers of objects.
-    """
-    K, A = totals.shape
-    T, R, M = IOU_THRESHOLDS.size, RECALL_THRESHOLDS.size, len(MAX_DETECTIONS)
-    precision, recall = np.zeros((T, R, K, A, M)), np.zeros((T, K, A, M))
-    order = ranked(labels, scores)
-    places = np.empty_like(order)
-    places[order] = np.arange(order.size)
-    ranks, of_size = ranks[order], of_size[order]
-    of_class = zip(class_slices(labels, K), class_slices(labels[matches.detection], K), strict=True)
-    for label, (all_, matched) in enumerate(of_class):
-        place = places[matches.detection[matched]] - all_.start
-        rising = np.argsort(place)
-        place = place[rising]
-        positive, ignored = matches.positive[matched][rising], matches.ignored[matched][rising]
-        rank, sizes = ranks[all_], of_size[all_]
-        known = {}  # by the number of detections that are left
-        for m, most in enumerate(MAX_DETECTIONS):
-            within = rank < most
-            count = int(within.sum())
-            if count not in known:
-                kept = within[place]
-                known[count] = _precision_and_recall(
-                    np.cumsum(within)[place[kept]] - 1,
-                    positive[kept],
-                    ignored[kept],
-                    sizes[within],
-                    totals[label],
-                )
-            precision[..., label, :, m], recall[:, label, :, m] = known[count]
-    exists = totals > 0
-    return CocoResult(
-        precision=np.where(exists[:, :, None], precision, np.nan),
-        recall=np.where(exists[:, :, None], recall, np.nan),
-    )
-
-
-def _precision_and_recall(place, positive, ignored, of_size, totals):
-    """Computes precision and recall of one class, with one limit of detections in an image.
-
-    Args:
-      place: i64[C], ascending; the positions among all D of the detections that have a pair.
-      positive: bool[C, A, T], matched with an object that counts.
-      ignored: bool[C, A, T], matched with an object that does not count.
-      of_size: bool[D, A], whether each detection has each size, from the highest score to the
-        lowest.
-      totals: i64[A], numbers of objects.
-    Returns:
-      precision f64[T, R, A] and recall f64[T, A].
-    """
-    # A detection without a match counts if it has that size, one with a match if its object counts.
-    unmatched = of_size[place][:, :, None]
-    change = (positive & ~unmatched).astype(np.int8) - (ignored & unmatched)
-    counted = np.cumsum(of_size, axis=0, dtype=np.int32)[place][:, :, None]
-    counted = counted + np.cumsum(change, axis=0, dtype=np.int32)
-
-    # The precision at the true positives of each size and threshold, and a 0 at the end.
-    A, T = positive.shape[1:]
-    column, row = np.nonzero(positive.reshape(-1, A * T).T)
-    found = np.bincount(column, minlength=A * T)
-    number = concatenated_ranges(np.ones_like(found), found)  # of each positive in its column
-    highest = np.zeros((A * T, found.max() + 1))
-    highest[column, number - 1] = number / counted.reshape(-1, A * T)[row, column]
-    highest = np.maximum.accumulate(highest[:, ::-1], axis=1)[:, ::-1]
-    found = found.reshape(A, T)
-    needed = np.stack([_needed(total) for total in totals])[:, None]
-    position = np.where(needed <= found[:, :, None], needed - 1, -1)
-    precision = np.take_along_axis(highest.reshape(A, T, -1), position, axis=2)
-    return precision.transpose(1, 2, 0), found.T / np.maximum(totals, 1)
-
-
-def _needed(total: int) -> np.ndarray:
-    """Returns how many of `total` objects must be found for each recall, at least 1: i64[R]."""
-    return np.searchsorted(np.arange(1, total + 1) / total, RECALL_THRESHOLDS) + 1
 
 
 def _threshold_index(iou_threshold: float) -> int:

@@ -1,10 +1,10 @@
 """Operators: pure functions of arrays, for use under jit, vmap, pmap and grad (layer 1).
 
-Shapes are static. Only the functions for masks as run-lengths work on the host, in numpy. Every
-function raises AssertionError, naming the argument, if an array has another shape or dtype, except
-the arithmetic of placements (`letterbox`, `to_input` and the like), which checks nothing, and
-`conv_general_dilated`, which leaves the checks to JAX. "Raises:" in a docstring lists what else a
-function raises.
+Shapes are static. Only the functions for masks as run-lengths, and those that paste masks, work on
+the host, in numpy. Every function raises AssertionError, naming the argument, if an array has
+another shape or dtype, except the arithmetic of placements (`letterbox`, `to_input` and the like),
+which checks nothing, and `conv_general_dilated`, which leaves the checks to JAX. "Raises:" in a
+docstring lists what else a function raises.
 """
 
 from jaxvision.ops.anchors import (
@@ -56,6 +56,7 @@ from jaxvision.ops.boxes import (
 )
 from jaxvision.ops.convolution import conv2d, conv_general_dilated, conv_transpose2d
 from jaxvision.ops.heatmaps import gaussian_heatmaps, heatmap_argmax, soft_argmax
+from jaxvision.ops.mask_pasting import paste_masks, paste_run_lengths
 from jaxvision.ops.matching import (
     FORCED,
     IGNORE,
@@ -202,6 +203,8 @@ __all__ = [
     "nearest_neighbors",
     "nms",
     "paired_run_length_iou",
+    "paste_masks",
+    "paste_run_lengths",
     "per_class_nms",
     "place_mask",
     "postprocess_detections",

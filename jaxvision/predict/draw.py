@@ -1,12 +1,14 @@
 """Draws detections into pictures, and lays pictures out in a grid; on the host, with Pillow."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw
 
 from jaxvision.core import InputError, check_range
+from jaxvision.ops import RunLengths, decode_mask
 from jaxvision.predict.arrays import check_host_array, check_picture
 from jaxvision.predict.canvas import (
     GROUND,
@@ -33,7 +35,7 @@ def draw_detections(
     scores: np.ndarray | None,
     class_names: Sequence[str],
     *,
-    masks: np.ndarray | None = None,
+    masks: np.ndarray | Sequence[RunLengths] | None = None,
 ) -> np.ndarray:
     """Draws boxes into an image, each with a tag that shows its class and score.
 
@@ -48,12 +50,14 @@ def draw_detections(
       labels: int[K], indices into `class_names`.
       scores: f[K], or None for objects that have none.
       class_names: of the labels.
-      masks: bool[K, H, W], drawn over the image in the classes' colours, or None.
+      masks: bool[K, H, W], or K run-lengths of the image's size, drawn over the image in the
+        classes' colours, with an outline along their edges, or None.
     Returns:
       u8[H, W, 3]; the image itself is not changed.
     Raises:
       AssertionError: an argument has another shape or dtype.
-      InputError: a box is not finite, or its x2 < x1 or y2 < y1, or a label has no name.
+      InputError: a box is not finite, or its x2 < x1 or y2 < y1, a label has no name, or a mask
+        has another size than the image.
     """
     image = check_picture("image", image)
     boxes = check_host_array("boxes", boxes, ("K", 4), jnp.floating).astype(np.float64)
@@ -62,7 +66,7 @@ def draw_detections(
     if scores is not None:
         scores = check_host_array("scores", scores, (count,), jnp.floating).tolist()
     if masks is not None:
-        masks = check_host_array("masks", masks, (count, *image.shape[:2]), np.bool_)
+        masks = _checked_masks(masks, count, image.shape[:2])
     _check_boxes(boxes)
     for row, label in enumerate(labels):
         if not 0 <= label < len(class_names):
@@ -87,8 +91,9 @@ def draw_detections(
     first_on_top = range(count)[::-1]
     if masks is not None:
         for k in first_on_top:
-            opacity = masks[k] * np.uint8(255 * OPACITY)
-            canvas.paste(colors[k], mask=Image.fromarray(opacity))
+            mask = masks[k]
+            mask = decode_mask(mask) if isinstance(mask, RunLengths) else mask
+            _draw_mask(canvas, mask, colors[k], line)
     for k in first_on_top:
         _draw_frame(draw, frames[k].grown(outline), text_color(colors[k]), line + 2 * outline)
         _draw_frame(draw, frames[k], colors[k], line)
@@ -158,6 +163,50 @@ def _frame(box: np.ndarray, line: int, canvas: Image.Image) -> Rectangle:
     low = np.clip(np.round(box[:2]) - line // 2, 0, size - 1)
     high = np.clip(np.round(box[2:]) + line // 2, low + 1, size)
     return Rectangle(*map(int, (*low, *high)))
+
+
+def _checked_masks(
+    masks: Any, count: int, size: tuple[int, int]
+) -> np.ndarray | Sequence[RunLengths]:
+    """Returns bool[count, *size], or run-lengths whose number and size are right."""
+    if not isinstance(masks, Sequence):
+        return check_host_array("masks", masks, (count, *size), np.bool_)
+    if len(masks) != count:
+        raise AssertionError(f"masks has {len(masks)} elements: give {count}")
+    for row, mask in enumerate(masks):
+        if not isinstance(mask, RunLengths):
+            raise AssertionError(f"masks[{row}] is {type(mask).__name__}: give RunLengths")
+        if mask.size != tuple(size):
+            raise InputError(f"masks[{row}] is {mask.size} in size: give masks of {tuple(size)}")
+    return masks
+
+
+def _draw_mask(canvas: Image.Image, mask: np.ndarray, color: Color, line: int) -> None:
+    """Lays a colour over the pixels of a mask bool[H, W], and draws a line along its edge, inside.
+
+    There is no line along the edges of the picture, where an object may go on.
+    """
+    spans = [np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0)]
+    if not spans[0].size:
+        return
+    (top, left), (bottom, right) = (
+        (max(span[0] - line, 0) for span in spans),
+        (span[-1] + 1 + line for span in spans),
+    )
+    part = mask[top:bottom, left:right]
+    edge = part & ~_eroded(part, line)
+    opacity = np.where(edge, np.uint8(255), part * np.uint8(255 * OPACITY))
+    canvas.paste(color, (int(left), int(top)), mask=Image.fromarray(opacity))
+
+
+def _eroded(mask: np.ndarray, by: int) -> np.ndarray:
+    """The pixels whose neighbours up to `by` pixels away, inside the array, are in the mask too."""
+    sums = np.pad(mask, by, mode="edge").cumsum(axis=0, dtype=np.int32).cumsum(axis=1)
+    sums = np.pad(sums, ((1, 0), (1, 0)))
+    side = 2 * by + 1
+    low, high = slice(None, -side), slice(side, None)
+    inside = sums[high, high] - sums[low, high] - sums[high, low] + sums[low, low]
+    return inside == side**2
 
 
 def _draw_frame(draw: ImageDraw.ImageDraw, frame: Rectangle, color: Color, line: int) -> None:

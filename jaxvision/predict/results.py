@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxvision.core import Detections, Task
+from jaxvision.ops import MaskTable, paste_run_lengths
 from jaxvision.ops.placement import Placement, to_original
 from jaxvision.predict.segmenter import labels_of_original
 
@@ -17,14 +18,15 @@ class DetectedObjects(NamedTuple):
       boxes: f64[K, 4], xyxy, pixels of the image, clipped to it.
       labels: i64[K].
       scores: f64[K].
-      masks: bool[K, H, W], the pixels of each object in the image, or None.
+      masks: the pixels of each object in the image, as K run-lengths, or None;
+        `jaxvision.ops.decode_mask` makes bool[H, W] of one.
       keypoints: f64[K, P, 3], (x, y, score), with x and y in pixels of the image, or None.
     """
 
     boxes: np.ndarray
     labels: np.ndarray
     scores: np.ndarray
-    masks: np.ndarray | None = None
+    masks: MaskTable | None = None
     keypoints: np.ndarray | None = None
 
 
@@ -60,13 +62,12 @@ def objects_of(
     """Converts what a detection task decodes.
 
     Args:
-      task: with `inputs`.
-      decoded: of one example, in pixels of the network's input. Its masks are numbers in 0..1 (or
-        bools): [N, height, width] of the whole input, or [N, m, n] that cover the box of each
-        object. They are True from 0.5.
+      task: not used.
+      decoded: of one example, in pixels of the network's input.
       placement: of the image.
       size: of the image.
     """
+    del task
     height, width = size
     frames = to_original(np.asarray(decoded.boxes, np.float64), placement)
     clipped = np.clip(frames, 0, [width, height, width, height])
@@ -75,9 +76,7 @@ def objects_of(
     frames, clipped = frames[valid], clipped[valid]
     masks = keypoints = None
     if decoded.masks is not None:
-        given = np.asarray(decoded.masks)[valid]
-        whole = given.shape[1:] == task.inputs.size_of(size)
-        masks = (_whole_masks if whole else _masks_of_boxes)(given, frames, placement, size)
+        masks = paste_run_lengths(np.asarray(decoded.masks)[valid], frames, size)
     if decoded.keypoints is not None:
         keypoints = np.asarray(decoded.keypoints, np.float64)[valid]
         points = to_original(np.tile(keypoints[..., :2].reshape(-1, 2), 2), placement)[:, :2]
@@ -137,45 +136,3 @@ CONVERT: dict[str, Convert] = {
 }
 """Kind of a task -> what converts its decoded predictions. The result of any other kind is what
 `decode` gives."""
-
-
-def _whole_masks(
-    masks: np.ndarray, frames: np.ndarray, placement: Placement, size: tuple[int, int]
-) -> np.ndarray:
-    """Masks of the whole network's input, [N, h, w] -> bool[N, height, width] of the image."""
-    del frames
-    found = [labels_of_original(np.uint8(mask >= 0.5), placement, size) == 1 for mask in masks]
-    return np.stack(found) if found else np.zeros((0, *size), bool)
-
-
-def _masks_of_boxes(
-    masks: np.ndarray, frames: np.ndarray, placement: Placement, size: tuple[int, int]
-) -> np.ndarray:
-    """Masks that cover a box each, [N, m, n] -> bool[N, height, width] of the image.
-
-    They are interpolated bilinearly at the centres of the image's pixels.
-    """
-    del placement
-    height, width = size
-    result = np.zeros((len(masks), height, width), bool)
-    for mask, (x1, y1, x2, y2), found in zip(masks.astype(float), frames, result, strict=True):
-        rows = np.arange(max(0, int(np.floor(y1))), min(height, int(np.ceil(y2))))
-        columns = np.arange(max(0, int(np.floor(x1))), min(width, int(np.ceil(x2))))
-        if x2 <= x1 or y2 <= y1 or not len(rows) or not len(columns):
-            continue
-        up = _interpolation(mask.shape[0], (rows + 0.5 - y1) / (y2 - y1))
-        across = _interpolation(mask.shape[1], (columns + 0.5 - x1) / (x2 - x1))
-        found[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = up @ mask @ across.T >= 0.5
-    return result
-
-
-def _interpolation(count: int, places: np.ndarray) -> np.ndarray:
-    """Weights f64[N, count] of linear interpolation between centres; 0 outside of 0..1.
-
-    Args:
-      count: bins that divide 0..1.
-      places: f[N].
-    """
-    distance = np.clip(places * count - 0.5, 0, count - 1)[:, None] - np.arange(count)[None]
-    inside = (places >= 0) & (places <= 1)
-    return np.maximum(1 - np.abs(distance), 0) * inside[:, None]

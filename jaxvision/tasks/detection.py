@@ -55,6 +55,14 @@ from jaxvision.tasks.building import (
 )
 from jaxvision.tasks.detectors import DETECTORS, Detector
 from jaxvision.tasks.names import NAMES
+from jaxvision.tasks.object_masks import (
+    FramedDetections,
+    check_masks,
+    found_masks,
+    has_masks,
+    masks_of_records,
+    paste_found,
+)
 
 CURVES = 50, 75
 """IoU thresholds of the precision-recall curves, percent."""
@@ -63,6 +71,7 @@ CONFUSION_SCORE = 0.3
 
 # The other numbers are there only if there are objects of their size.
 NUMBERS = ("AP", "AP50", "AP75", "mAP_VOC")
+MASK_NUMBERS = ("mask_AP", "mask_AP50", "mask_AP75")
 
 
 def detection(
@@ -91,6 +100,11 @@ def detection(
       classes there is no such table
     - "confused_pairs": i64[P, 3], see `jaxvision.metrics.confused_pairs`; K is the background
     - "confusion_objects": i64[K + 1], the sums of the rows of "confusions"
+
+    If the detector finds masks, COCO's numbers of masks are there too, "mask_AP", "mask_AP50",
+    "mask_AP75", ..., and the tables "class_mask_ap", "class_mask_ap50", "class_mask_ap75",
+    "mask_precision50" and "mask_precision75". They need records with masks. What is collected has
+    the masks of each image as a `jaxvision.ops.MaskTable` of its valid detections.
 
     Args:
       detector: from `jaxvision.tasks.detectors`, or your own.
@@ -160,21 +174,14 @@ def detection(
         example = example.replace(partners=others, **forgotten)
         return augmentation(key, example).replace(partners=None)
 
-    def collect(outputs: Any, example: DetectionBatch) -> Detections:
+    def collect(outputs: Any, example: DetectionBatch) -> Detections | FramedDetections:
         found = detector.decode(outputs, example)
-        boxes = to_original(found.boxes, example.placement)
-        boxes = clip_boxes_to_image(boxes, example.size)
+        frames = to_original(found.boxes, example.placement)
+        boxes = clip_boxes_to_image(frames, example.size)
         # There is nothing to be found beside a letterboxed image.
-        return found.replace(boxes=boxes, valid=found.valid & (box_area(boxes) > 0))
+        found = found.replace(boxes=boxes, valid=found.valid & (box_area(boxes) > 0))
+        return found if found.masks is None else FramedDetections(found, frames, example.size)
 
-    measured = {"voc_inclusive": voc_inclusive, "confusion_score": confusion_score}
-    summarize = partial(
-        _summarize,
-        num_classes=len(class_names),
-        class_agnostic=detector.class_agnostic,
-        **measured,
-    )
-    dataset_metric = DatasetMetric(NUMBERS, collect, summarize)
     task = Task(
         init=init_of(network, inputs.shape),
         augment=augment_example,
@@ -186,7 +193,6 @@ def detection(
         kind="detection",
         inputs=inputs,
         class_names=class_names,
-        dataset_metric=dataset_metric,
         partners=augmentation.partners,
         freeze=detector.freeze,
         origin={
@@ -195,11 +201,24 @@ def detection(
             "loss": (loss, {**_part(detector, "loss"), "train_difficult": train_difficult}),
             "augment": (augment_example, described(augment=tuple(augment))),
             "decode": (detector.decode, _part(detector, "decode")),
-            "dataset_metric": (dataset_metric, measured),
         },
     )
-    _check(task, augmentation)
-    return task
+    masks = has_masks(_check(task, augmentation))
+    measured = {"voc_inclusive": voc_inclusive, "confusion_score": confusion_score}
+    dataset_metric = DatasetMetric(
+        NUMBERS + MASK_NUMBERS if masks else NUMBERS,
+        collect,
+        partial(
+            _summarize,
+            num_classes=len(class_names),
+            class_agnostic=detector.class_agnostic,
+            **measured,
+        ),
+        reduce=paste_found if masks else None,
+        check=check_masks if masks else None,
+    )
+    origin = {**task.origin, "dataset_metric": (dataset_metric, measured)}
+    return dataclasses.replace(task, dataset_metric=dataset_metric, origin=origin)
 
 
 def restore_detection(
@@ -275,9 +294,11 @@ def _part(detector: Detector, name: str) -> Any:
     return described(**{name: value}) if name != "model" else described(model=value)["model"]
 
 
-def _check(task: Task, augmentation: Compose) -> None:
+def _check(task: Task, augmentation: Compose) -> Detections:
     """Goes through a task on an empty example, without computing it, for what its options raise.
 
+    Returns:
+      the shapes and dtypes of what is decoded of an example.
     Raises:
       OptionError: an option is out of range, or of another kind.
     """
@@ -316,7 +337,7 @@ def _check(task: Task, augmentation: Compose) -> None:
         with option_errors("loss"):
             jax.eval_shape(terms_of, in_training)
     with option_errors("decode"):
-        jax.eval_shape(task.decode, outputs, example)
+        return jax.eval_shape(task.decode, outputs, example)
 
 
 def _summarize(
@@ -324,16 +345,19 @@ def _summarize(
     records: Sequence[Record],
     *,
     num_classes: int,
-    class_agnostic: bool,
     voc_inclusive: bool,
     confusion_score: float,
+    class_agnostic: bool = False,
 ) -> Summary:
     """COCO's and VOC's average precision of all examples, and what class was found for which."""
-    tables = detection_table(found), object_table(records)
+    masks = found.masks is not None
+    tables = detection_table(found), object_table(records, masks=masks)
     if class_agnostic:
         one_class = (dataclasses.replace(x, labels=np.zeros_like(x.labels)) for x in tables)
         tables, num_classes = tuple(one_class), 1
-    coco = coco_average_precision(*tables, num_classes=num_classes)
+    results = {"": coco_average_precision(*tables, num_classes=num_classes)}
+    if masks:
+        results["mask_"] = coco_average_precision(*tables, num_classes=num_classes, iou_type="segm")
     matches = matched_classes(*tables, num_classes=num_classes, score_threshold=confusion_score)
     detections, objects = tables
     if voc_inclusive:
@@ -341,16 +365,21 @@ def _summarize(
         boxes = detections.boxes + np.array([0, 0, 1, 1])
         detections = dataclasses.replace(detections, boxes=boxes)
     voc = voc_average_precision(detections, objects, num_classes=num_classes)
-    numbers = {**coco.stats, "mAP_VOC": voc.mean_ap}
+    numbers, of_classes = {"mAP_VOC": voc.mean_ap}, {}
+    for prefix, coco in results.items():
+        numbers |= {prefix + name: x for name, x in coco.stats.items()}
+        of_classes[f"class_{prefix}ap"] = coco.class_ap
+        for percent in CURVES:
+            curves = coco.curves(percent / 100)
+            of_classes[f"class_{prefix}ap{percent}"] = curves.mean(axis=1)
+            of_classes[f"{prefix}precision{percent}"] = curves
     existing = {name: x for name, x in numbers.items() if not np.isnan(x)}
-    of_iou = {percent: coco.curves(percent / 100) for percent in CURVES}
+    always = NUMBERS + MASK_NUMBERS if masks else NUMBERS
     return Summary(
-        {**dict.fromkeys(NUMBERS, 0.0), **existing},
+        {**dict.fromkeys(always, 0.0), **existing},
         {
-            "class_ap": coco.class_ap,
-            **{f"class_ap{percent}": curves.mean(axis=1) for percent, curves in of_iou.items()},
+            **of_classes,
             "class_objects": np.bincount(tables[1].labels, minlength=num_classes),
-            **{f"precision{percent}": curves for percent, curves in of_iou.items()},
             **confusion_tables(*matches, num_classes + 1),
             "confusion_objects": np.bincount(matches[0], minlength=num_classes + 1),
         },
@@ -358,23 +387,28 @@ def _summarize(
 
 
 def detection_table(found: Detections) -> DetectionTable:
-    """Detections of all images, [N, D, ...], as one table; images are numbered from 0."""
+    """Detections of all images, [N, D, ...], as one table; images are numbered from 0.
+
+    Masks are those of `jaxvision.tasks.object_masks.paste_found`, or None.
+    """
     image, place = np.nonzero(found.valid)
     return DetectionTable(
         image=image,
         boxes=np.asarray(found.boxes, np.float64)[image, place],
         scores=np.asarray(found.scores, np.float64)[image, place],
         labels=np.asarray(found.labels)[image, place],
+        masks=None if found.masks is None else found_masks(found.masks),
     )
 
 
-def object_table(records: Sequence[Record]) -> ObjectTable:
+def object_table(records: Sequence[Record], *, masks: bool = False) -> ObjectTable:
     """The objects of all records as one table; images are numbered from 0.
 
     Args:
       records: "boxes" f[G, 4] (xyxy, pixels of the original image), "labels" int[G], "crowd" and
         "difficult" bool[G], and perhaps "area" f[G], or "masks" and the image's "size". An object
         without an area has that of its mask, or of its box where there are no masks.
+      masks: whether the table gets the masks, which all records with objects must have then.
     """
 
     def column(name: str, empty: np.ndarray) -> np.ndarray:
@@ -389,6 +423,7 @@ def object_table(records: Sequence[Record]) -> ObjectTable:
         crowd=column("crowd", np.zeros(0, bool)).astype(bool),
         difficult=column("difficult", np.zeros(0, bool)).astype(bool),
         area=np.concatenate(areas),
+        masks=masks_of_records(records) if masks else None,
     )
 
 

@@ -228,6 +228,54 @@ def test_what_a_task_collects_is_there_once_and_in_order(variables, kind):
     assert names == ["score", "images", "boxes"]
 
 
+def test_what_is_collected_is_reduced_batch_by_batch(variables):
+    """On the host, without filler; the results are put together, also ragged ones as objects."""
+    sizes = []
+
+    def reduce(collected):
+        sizes.append(len(collected["labels"]))
+        ragged = np.empty(sizes[-1], object)
+        ragged[:] = [labels[labels > 0] for labels in collected["labels"]]
+        return {"labels": ragged}
+
+    def summarize(collected, records):
+        assert len(collected["labels"]) == len(records)
+        return Summary({"ones": float(sum(map(len, collected["labels"])))}, {})
+
+    task = collecting()
+    metric = dataclasses.replace(
+        task.dataset_metric, names=("ones",), reduce=reduce, summarize=summarize
+    )
+    batches = [batch.replace(partners=None) for batch in box_batches(3, 8)]
+    batches[1].mask[5:] = False
+    labels = np.concatenate([batch.labels[batch.mask] for batch in batches])
+    data = Targets(batches, [{}] * len(labels))
+    found = evaluate(dataclasses.replace(task, dataset_metric=metric), variables, data)
+    assert sizes == [8, 5, 8]
+    assert found.metrics["ones"] == (labels > 0).sum() > 0
+    for one, other in zip(found.collected["labels"], labels, strict=True):
+        np.testing.assert_array_equal(one, other[other > 0])
+
+
+def test_records_that_a_metric_cannot_use_are_an_error_before_anything_is_computed(variables):
+    def check(records):
+        if not all("boxes" in record for record in records):
+            raise InputError("a record has no boxes: give them")
+
+    task = collecting()
+    metric = dataclasses.replace(task.dataset_metric, check=check)
+    task = dataclasses.replace(task, dataset_metric=metric)
+
+    class Unread(Targets):
+        def __iter__(self):
+            raise AssertionError("nothing is to be read")
+
+    with pytest.raises(InputError, match="a record has no boxes"):
+        evaluate(task, variables, Unread([], [{"boxes": 1}, {}]))
+    with pytest.raises(AssertionError, match="nothing is to be read"):
+        evaluate(task, variables, Unread([], [{"boxes": 1}]))
+
+
 def test_a_metric_over_all_examples_needs_their_records(variables):
     task = collecting()
     batches = [batch.replace(partners=None) for batch in box_batches(1, 8)]

@@ -1,5 +1,6 @@
 """COCO's average precision: by hand, against loops, and whole tensors against pycocotools."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -225,6 +226,21 @@ def test_the_order_of_the_images_changes_nothing(iou_type):
             coco_average_precision(*permuted(*tables, rng), **options),
             coco_average_precision(*tables, **options),
         )
+
+
+def test_image_ids_may_be_far_apart():
+    """So far that numbers of a class and an image do not fit into 64 bits."""
+    detections, objects, num_classes = hard_tables(np.random.default_rng(0), most=60)
+    expected = coco_average_precision(detections, objects, num_classes=num_classes)
+    assert np.nanmax(expected.recall) > 0
+    for first, step in ((-(2**62), 1), (0, 2**52), (-(2**62), 2**57)):
+        moved = (
+            dataclasses.replace(table, image=first + step * table.image)
+            for table in (detections, objects)
+        )
+        result = coco_average_precision(*moved, num_classes=num_classes)
+        np.testing.assert_array_equal(result.precision, expected.precision)
+        np.testing.assert_array_equal(result.recall, expected.recall)
 
 
 def test_pairs_come_in_blocks_as_in_one(monkeypatch):

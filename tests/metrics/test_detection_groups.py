@@ -11,4 +11,7 @@ def test_rows_are_ranked_by_key_score_and_row():
     for size, keys, scores in cases:
         key, score = rng.integers(0, keys, size), rng.integers(-scores, scores, size) / 3
         score = np.where(rng.random(size) < 0.1, -0.0, score)  # equal to 0.0
-        np.testing.assert_array_equal(ranked(key, score), np.lexsort((-score, key)))
+        order, score_ranks = ranked(key, score)
+        np.testing.assert_array_equal(order, np.lexsort((-score, key)))
+        _, expected = np.unique(-score, return_inverse=True)
+        np.testing.assert_array_equal(score_ranks, expected[order])

@@ -184,7 +184,7 @@ CASES = {
 LIBRARY_SIGNATURES = {"conv_general_dilated"}
 # Changes how functions are traced, and takes no arguments: see test_derivatives.py.
 CONTEXTS = {"library_forms"}
-# On the host, of masks as run-lengths: see test_run_lengths.py.
+# On the host, of masks as run-lengths: see test_run_lengths.py and test_mask_pasting.py.
 HOST_ONLY = {
     "MaskTable",
     "Polygons",
@@ -198,6 +198,8 @@ HOST_ONLY = {
     "mask_area",
     "mask_to_box",
     "paired_run_length_iou",
+    "paste_masks",
+    "paste_run_lengths",
     "run_length_iou",
 }
 # Plain arithmetic of where an image lies, which checks nothing: see test_placement.py.

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxvision.core import InputError
+from jaxvision.ops import MaskTable, encode_mask
 from jaxvision.predict import class_color, draw_detections, picture_grid
 from jaxvision.predict.colors import text_color
 from tests.marks import slow_but
@@ -261,19 +262,46 @@ def test_a_box_stands_out_from_every_ground(ground):
         assert best >= math.sqrt(6.5)
 
 
-def test_masks_are_translucent():
+def test_masks_are_translucent_with_an_outline():
+    """The outline is as wide as a line, here one pixel, and inside the mask."""
     image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
-    masks = np.zeros((2, 60, 80), bool)
-    masks[0, 30:40, 20:50] = masks[1, 35:50, 40:60] = True
+    masks, inner = np.zeros((2, 2, 60, 80), bool)
+    masks[0, 30:40, 20:50] = masks[1, 35:50, 40:80] = True
+    # The second mask goes on at the right edge of the image, where it has no outline.
+    inner[0, 31:39, 21:49] = inner[1, 36:49, 41:80] = True
     boxes = [[0, 0, 3, 3], [0, 0, 3, 3]]
     names = ["", ""]
     bare, picture = draw(image, boxes, names=names), draw(image, boxes, names=names, masks=masks)
     expected = bare.astype(float)
     for label in (1, 0):
         color = np.array(class_color(label))
-        expected[masks[label]] += 0.45 * (color - expected[masks[label]])
+        expected[inner[label]] += 0.45 * (color - expected[inner[label]])
+        expected[masks[label] & ~inner[label]] = color
     np.testing.assert_allclose(picture, expected, atol=2)
     np.testing.assert_array_equal(picture[~masks.any(axis=0)], bare[~masks.any(axis=0)])
+
+
+def test_the_outline_of_a_mask_is_wider_in_a_larger_picture():
+    """In 600 x 700 pixels a line has three; a hole and a part that is narrow are outlined too."""
+    mask = np.zeros((1, 600, 700), bool)
+    mask[0, 100:400, 100:400] = True
+    mask[0, 200:300, 200:300] = False
+    mask[0, 500:504, 100:400] = True
+    picture = draw(plain(600, 700), [[0, 0, 3, 3]], names=[""], masks=mask)
+    solid = (picture == class_color(0)).all(axis=2)
+    assert (solid & mask[0])[150].nonzero()[0].tolist() == [100, 101, 102, 397, 398, 399]
+    places = [100, 101, 102, 197, 198, 199, 300, 301, 302, 397, 398, 399]
+    assert solid[250].nonzero()[0].tolist() == places
+    assert solid[500:504, 100:400].all()
+
+
+def test_masks_may_be_run_lengths():
+    masks = np.random.default_rng(0).random((2, 50, 60)) < 0.5
+    masks[1] = False
+    boxes = [[0, 0, 30, 30], [20, 10, 50, 40]]
+    expected = draw(plain(50, 60), boxes, [0, 1], masks=masks)
+    for given in ([*map(encode_mask, masks)], MaskTable.of([*map(encode_mask, masks)])):
+        np.testing.assert_array_equal(draw(plain(50, 60), boxes, [0, 1], masks=given), expected)
 
 
 def test_the_image_is_not_changed():
@@ -330,6 +358,8 @@ GOOD = {
         ({"scores": np.zeros((2, 1))}, r"^scores is float64\[2, 1\]"),
         ({"masks": np.zeros((2, 30, 20), bool)}, r"^masks is bool\[2, 30, 20\].*\[2, 20, 30\]$"),
         ({"masks": np.zeros((2, 20, 30))}, r"^masks is float64\[2, 20, 30\]"),
+        ({"masks": [encode_mask(np.zeros((20, 30), bool))]}, "^masks has 1 elements: give 2$"),
+        ({"masks": [None, None]}, r"^masks\[0\] is NoneType: give RunLengths$"),
     ],
 )
 def test_wrong_arrays_are_named(changed, message):
@@ -354,6 +384,10 @@ def test_wrong_arrays_are_named(changed, message):
             r"^boxes\[1\] .*with x2 < x1 or y2 < y1: l",
         ),
         ({"boxes": np.array([[1, 9, 9, 8], [3, 4, 5, 6.0]])}, r"^boxes\[0\] .*with x2 < x1"),
+        (
+            {"masks": [encode_mask(np.zeros((30, 20), bool))] * 2},
+            r"^masks\[0\] is \(30, 20\) in size: give masks of \(20, 30\)$",
+        ),
     ],
 )
 def test_wrong_values_are_named(changed, message):

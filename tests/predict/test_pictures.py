@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxvision.core import InputError
+from jaxvision.ops import MaskTable, encode_mask
 from jaxvision.predict import (
     DRAW,
     DetectedObjects,
@@ -60,7 +61,8 @@ def test_objects(masked):
     masks = np.zeros((1, 40, 60), bool)
     masks[0, 15:20, 10:20] = True
     masks = masks if masked else None
-    found = drawn("detection", DetectedObjects(boxes, labels, scores, masks))
+    table = MaskTable.of([encode_mask(masks[0])]) if masked else None
+    found = drawn("detection", DetectedObjects(boxes, labels, scores, table))
     expected = draw_detections(IMAGE, boxes, labels, scores, NAMES, masks=masks)
     np.testing.assert_array_equal(found, expected)
 

@@ -16,7 +16,7 @@ from jaxvision.core import IGNORED, Detections, InputError, Inputs, Task
 from jaxvision.data import read_image
 from jaxvision.data.transforms.placing import fit_image
 from jaxvision.models import create_model
-from jaxvision.ops import Placement, resize_bicubic
+from jaxvision.ops import Placement, decode_mask, resize_bicubic
 from jaxvision.predict import (
     DetectedObjects,
     Failed,
@@ -29,6 +29,7 @@ from jaxvision.predict import (
 from tests.marks import slow_but
 from tests.models.variables import random_variables
 from tests.predict.tiny_tasks import task_of
+from tests.reference.ops.mask_pasting import pasted
 
 
 def noise(*shape, seed=0):
@@ -160,60 +161,33 @@ def test_nothing_found():
         return found.replace(valid=jnp.zeros(2, bool))
 
     (found,) = predict(detector(decode), {}, [noise(8, 9, 3)])
-    shapes = [x.shape for x in found.result]
-    assert shapes == [(0, 4), (0,), (0,), (0, 8, 9), (0, 5, 3)]
+    assert len(found.result.masks) == 0
+    shapes = [x.shape for x in found.result._replace(masks=None) if x is not None]
+    assert shapes == [(0, 4), (0,), (0,), (0, 5, 3)]
 
 
-def test_masks_of_the_whole_input():
-    masks = np.zeros((2, 16, 32), bool)
-    masks[0, 4:12, 8:16] = True
-    (found,) = predict(detector(finds(masks=masks)), {}, [noise(32, 96, 3)])
-    expected = np.zeros((1, 32, 96), bool)
-    expected[0, 8:24, 24:48] = True
-    np.testing.assert_array_equal(found.result.masks, expected)
+def test_masks_are_pasted_into_the_image():
+    masks = np.random.default_rng(1).random((2, 5, 5)).astype(np.float32)
+    task = detector(finds(masks=masks))
+    for size, box in (((32, 64), [16, 8, 32, 24]), ((8, 8), [2, 2, 4, 6])):
+        (found,) = predict(task, {}, [noise(*size, 3)])
+        assert found.result.masks.sizes.tolist() == [list(size)]
+        expected = pasted(masks[0], box, size) > 0.5
+        np.testing.assert_array_equal(decode_mask(found.result.masks[0]), expected)
+        assert 0 < expected.sum() < expected.size / 2
 
 
-def test_masks_that_a_crop_cuts_off():
-    task = detector(finds(masks=np.ones((2, 16, 16), bool)), inputs=Inputs((16, 16), resize="crop"))
+def test_a_mask_covers_its_box_also_where_that_leaves_the_image():
+    """The input shows columns 16 to 48 of the image; the box goes on beyond them and it."""
+    task = detector(
+        finds(((-20, 2, 6, 14), (0, 0, 1, 1)), masks=np.ones((2, 5, 5), np.float32)),
+        inputs=Inputs((16, 16), resize="crop"),
+    )
     (found,) = predict(task, {}, [noise(32, 64, 3)])
-    assert found.result.masks[0, :, 16:48].all()
-    assert found.result.masks.sum() == 32 * 32
-
-
-def test_masks_that_cover_their_boxes():
-    """The left part of a box; bilinearly between two columns, half of the box is reached."""
-    masks = np.zeros((2, 4, 2), np.float32)
-    masks[:, :, 0] = 1
-    (found,) = predict(detector(finds(masks=masks)), {}, [noise(32, 64, 3)])
-    np.testing.assert_allclose(found.result.boxes, [[16, 8, 32, 24]])
-    expected = np.zeros((1, 32, 64), bool)
-    expected[0, 8:24, 16:24] = True
-    np.testing.assert_array_equal(found.result.masks, expected)
-
-
-BOXES = [
-    ((-20.0, -9, 12, 7),),
-    ((25, 3, 60, 40),),
-    ((3.3, 4.1, 21.7, 9.9),),
-]
-
-
-@pytest.mark.parametrize("box", slow_but(BOXES, [BOXES[0], BOXES[2]]))
-def test_masks_of_boxes_by_loops(box):
-    """Every pixel's centre in the box, interpolated between the centres of the mask's bins."""
-    mask = np.random.default_rng(1).random((5, 3)).astype(np.float32)
-    decode = finds((box, (0, 0, 1, 1)), masks=np.stack([mask, mask]))
-    (found,) = predict(detector(decode, inputs=Inputs((16, 32))), {}, [noise(16, 32, 3)])
-    x1, y1, x2, y2 = box
-    expected = np.zeros((16, 32), bool)
-    for y, x in itertools.product(range(16), range(32)):
-        if not (x1 < x + 0.5 < x2 and y1 < y + 0.5 < y2):
-            continue
-        v = np.clip((y + 0.5 - y1) / (y2 - y1) * 5 - 0.5, 0, 4)
-        u = np.clip((x + 0.5 - x1) / (x2 - x1) * 3 - 0.5, 0, 2)
-        across = [np.interp(u, range(3), row) for row in mask]
-        expected[y, x] = np.interp(v, range(5), across) >= 0.5
-    np.testing.assert_array_equal(found.result.masks[0], expected)
+    np.testing.assert_allclose(found.result.boxes, [[0, 4, 28, 28]])
+    expected = pasted(np.ones((5, 5)), (-24, 4, 28, 28), (32, 64)) > 0.5
+    np.testing.assert_array_equal(decode_mask(found.result.masks[0]), expected)
+    assert expected[10, :28].all()
 
 
 def test_keypoints_are_in_pixels_of_the_image():

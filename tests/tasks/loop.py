@@ -115,7 +115,9 @@ def evaluate(task, variables, batches, records=()):
         for name, pair in terms.items():
             sums[name] = sums.get(name, 0) + np.array(pair, np.float64)
         real = np.asarray(batch.mask)
-        parts.append(jax.tree.map(lambda x, real=real: x[real], collected))
+        collected = jax.tree.map(lambda x, real=real: x[real], collected)
+        reduce = task.dataset_metric and task.dataset_metric.reduce
+        parts.append(reduce(collected) if reduce else collected)
     metrics = {name: float(mean_ratio(*pair)) for name, pair in sums.items()}
     if task.dataset_metric is None:
         return Measured(metrics, {}, None)

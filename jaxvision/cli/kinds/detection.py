@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from jaxvision import augment as aug
 from jaxvision import data, tasks
@@ -47,9 +48,10 @@ from jaxvision.models.detection.ssd import SSDS
 from jaxvision.models.detection.yolov1 import YOLOS_V1
 from jaxvision.models.detection.yolov2 import YOLOS_V2
 from jaxvision.models.detection.yolov3 import YOLOS_V3
+from jaxvision.ops import RunLengths, compress_counts, decode_mask
 from jaxvision.predict import Prediction, draw_detections, draw_prediction
 from jaxvision.tasks import DETECTORS, DetectOptions
-from jaxvision.tasks.detection import CONFUSION_SCORE
+from jaxvision.tasks.detection import CONFUSION_SCORE, MASK_NUMBERS
 from jaxvision.tasks.names import LOSSES
 
 FAMILIES = {
@@ -272,6 +274,11 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
             voc_inclusive=options.voc_inclusive,
             confusion_score=options.confusion_score,
         )
+    if not evaluation and not options.masks and MASK_NUMBERS[0] in task.dataset_metric.names:
+        raise InputError(
+            "config.data.masks is False, but the detector finds masks, which are compared with "
+            "those of the objects: set it to True"
+        )
     return Built(task, train_transform, transform)
 
 
@@ -381,6 +388,11 @@ def pictures(shown: Shown) -> list[dict[str, np.ndarray]]:
         record = shown.records[index]
         canvas, scale = to_look_at(record["image"])
         good = found.valid[index] & (found.scores[index] >= LEAST_SCORE)
+        masks = {"found": None, "truth": None}
+        if found.masks is not None:
+            valid = np.flatnonzero(good[found.valid[index]])
+            true = (data.to_run_lengths(x, record["size"]) for x in record["masks"] or ())
+            masks = {"found": [found.masks[index][row] for row in valid], "truth": [*true]}
         boxes = {
             "found": (
                 found.boxes[index][good],
@@ -392,7 +404,12 @@ def pictures(shown: Shown) -> list[dict[str, np.ndarray]]:
         rows.append(
             {
                 caption: draw_detections(
-                    canvas, box * np.tile(scale, 2), labels, scores, shown.task.class_names
+                    canvas,
+                    box * np.tile(scale, 2),
+                    labels,
+                    scores,
+                    shown.task.class_names,
+                    masks=_resized(masks[caption], canvas.shape[:2]),
                 )
                 for caption, (box, labels, scores) in boxes.items()
             }
@@ -400,8 +417,18 @@ def pictures(shown: Shown) -> list[dict[str, np.ndarray]]:
     return rows
 
 
+def _resized(masks: Sequence[RunLengths] | None, size: tuple[int, int]) -> np.ndarray | None:
+    """The masks of an image as bool[K, height, width] of another size."""
+    if masks is None:
+        return None
+    resized = np.zeros((len(masks), *size), bool)
+    for mask, given in zip(resized, masks, strict=True):
+        mask[:] = Image.fromarray(decode_mask(given)).resize(size[::-1])
+    return resized
+
+
 def results(prediction: Prediction, task: Any) -> Result:
-    """A picture with boxes; label, box and score of each object."""
+    """A picture with boxes and masks; label, box, score and perhaps the mask of each object."""
     found = prediction.result
     drawn = draw_prediction(prediction, "detection", task.class_names)
     corner, size = found.boxes[:, :2], found.boxes[:, 2:] - found.boxes[:, :2]
@@ -416,6 +443,11 @@ def results(prediction: Prediction, task: Any) -> Result:
             found.labels.tolist(), boxes.tolist(), found.scores.tolist(), strict=True
         )
     ]
+    if found.masks is not None:
+        for entry, mask in zip(objects, found.masks, strict=True):
+            # As in COCO's results.
+            counts = compress_counts(mask.counts).decode()
+            entry["segmentation"] = {"size": list(mask.size), "counts": counts}
     return Result({"detections": objects}, (drawn,))
 
 

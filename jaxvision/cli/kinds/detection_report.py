@@ -15,16 +15,34 @@ _LEGEND = 12  # classes that a legend has at most
 
 Tables = Mapping[str, np.ndarray]
 """Those of an evaluation, see `jaxvision.tasks.detection`."""
-_PRECISIONS = {"AP": "class_ap"} | {f"AP{percent}": f"class_ap{percent}" for percent in CURVES}
+_MASK = "mask_"  # before the names of what is measured of masks
+
+
+def _prefixes(tables: Tables) -> list[str]:
+    """What the names of numbers begin with: of the boxes and, if there are any, of the masks."""
+    return [prefix for prefix in ("", _MASK) if f"class_{prefix}ap" in tables]
+
+
+def _precisions(tables: Tables) -> dict[str, str]:
+    """Name of each average precision -> that of the table of all classes."""
+    return {
+        f"{prefix}AP{percent}": f"class_{prefix}ap{percent}"
+        for prefix in _prefixes(tables)
+        for percent in ("", *CURVES)
+    }
 
 
 def class_table(tables: Tables, class_names: Sequence[str]) -> str:
     """Average precision of each class, as lines of text; a dash where there are no objects."""
     width = max(len("class"), *map(len, class_names))
-    lines = [f"{'class':<{width}}  objects" + "".join(f"{name:>8}" for name in _PRECISIONS)]
-    columns = (tables[name] for name in ("class_objects", *_PRECISIONS.values()))
+    precisions = _precisions(tables)
+    widths = [max(8, len(name) + 2) for name in precisions]
+    titles = (f"{name:>{size}}" for name, size in zip(precisions, widths, strict=True))
+    lines = [f"{'class':<{width}}  objects" + "".join(titles)]
+    columns = (tables[name] for name in ("class_objects", *precisions.values()))
     for name, count, *numbers in zip(class_names, *columns, strict=True):
-        shown = "".join(f"{'-' if np.isnan(x) else f'{x:.3f}':>8}" for x in numbers)
+        texts = ("-" if np.isnan(x) else f"{x:.3f}" for x in numbers)
+        shown = "".join(f"{text:>{size}}" for text, size in zip(texts, widths, strict=True))
         lines.append(f"{name:<{width}}  {count:>7}{shown}")
     return "\n".join(lines)
 
@@ -36,27 +54,29 @@ def detection_files(shown: Shown) -> dict[str, Iterable[Sequence[Any]]]:
     """
     tables, class_names = shown.evaluation.tables, shown.task.class_names
     counts = tables["class_objects"].tolist()
-    columns = zip(*(_or_empty(tables[name]) for name in _PRECISIONS.values()), strict=True)
+    precisions = _precisions(tables)
+    columns = zip(*(_or_empty(tables[name]) for name in precisions.values()), strict=True)
     of_classes = zip(class_names, counts, columns, strict=True)
     return {
         "classes": chain(
-            [["class", "objects", *_PRECISIONS]],
+            [["class", "objects", *precisions]],
             ([name, count, *numbers] for name, count, numbers in of_classes),
         ),
-        "precision_recall": chain(
-            [["iou", "recall", "mean", *class_names]],
-            (
-                [percent / 100, round(recall, 2), *_or_empty(precisions)]
-                for percent in CURVES
-                for recall, precisions in zip(
-                    RECALL_THRESHOLDS.tolist(),
-                    _with_mean(tables[f"precision{percent}"]).T,
-                    strict=True,
-                )
-            ),
-        ),
+        **{
+            f"{prefix}precision_recall": _curve_rows(tables, prefix, class_names)
+            for prefix in _prefixes(tables)
+        },
         **confusion_file(tables, _with_background(class_names)),
     }
+
+
+def _curve_rows(tables: Tables, prefix: str, class_names: Sequence[str]) -> Iterable[Sequence[Any]]:
+    """The rows of the precision-recall curves, the titles first."""
+    yield ["iou", "recall", "mean", *class_names]
+    for percent in CURVES:
+        curves = _with_mean(tables[f"{prefix}precision{percent}"])
+        for recall, precisions in zip(RECALL_THRESHOLDS.tolist(), curves.T, strict=True):
+            yield [percent / 100, round(recall, 2), *_or_empty(precisions)]
 
 
 def detection_figures(tables: Tables, class_names: Sequence[str]) -> dict[str, Any]:
@@ -64,19 +84,22 @@ def detection_figures(tables: Tables, class_names: Sequence[str]) -> dict[str, A
     names = _with_background(class_names)
     support = tables["confusion_objects"]
     return {
-        "precision_recall": _draw_curves(tables, short_names(class_names)),
+        **{
+            f"{prefix}precision_recall": _draw_curves(tables, prefix, short_names(class_names))
+            for prefix in _prefixes(tables)
+        },
         "confusions": draw_confusions(tables, support, names, what="objects"),
     }
 
 
-def _draw_curves(tables: Tables, names: Sequence[str]) -> Any:
+def _draw_curves(tables: Tables, prefix: str, names: Sequence[str]) -> Any:
     """The precision at each recall, of each class and their mean, for each IoU threshold."""
     # Imported late, because that takes a second; and without a display.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.2 * len(CURVES), 6), layout="constrained")
     for axes, percent in zip(figure.subplots(1, len(CURVES), sharey=True), CURVES, strict=True):
-        mean, *curves = _with_mean(tables[f"precision{percent}"])
+        mean, *curves = _with_mean(tables[f"{prefix}precision{percent}"])
         few = len(names) <= _LEGEND
         for name, curve in zip(names, curves, strict=True):
             if not np.isnan(curve).any():
@@ -86,7 +109,7 @@ def _draw_curves(tables: Tables, names: Sequence[str]) -> Any:
             label = f"mean {mean.mean():.3f}"
             axes.plot(RECALL_THRESHOLDS, mean, "k", linewidth=2, label=label)
             below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.12), "ncols": 3}
-            axes.legend(title=f"AP{percent}", fontsize=8, **below)
+            axes.legend(title=f"{prefix}AP{percent}", fontsize=8, **below)
         axes.set(xlabel="recall", title=f"IoU of at least {percent / 100}", xlim=(0, 1))
         axes.set(ylabel="precision", ylim=(0, 1.02))
     return figure

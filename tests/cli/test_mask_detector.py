@@ -1,0 +1,144 @@
+"""A detector of boxes with masks: its numbers, tables, pictures and predictions."""
+
+import csv
+import json
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxvision.cli.kinds.detection import pictures, results
+from jaxvision.core import Detections
+from jaxvision.ops import (
+    MaskTable,
+    Polygons,
+    RunLengths,
+    decode_mask,
+    decompress_counts,
+    encode_mask,
+    mask_area,
+)
+from jaxvision.predict import DetectedObjects, Prediction, draw_detections
+from tests import tiny_mask_detector
+from tests.cli.conftest import result_of
+from tests.cli.test_errors import error_of
+from tests.data.folders import coco_content, write_images
+
+FILE = tiny_mask_detector.__file__
+IMAGE = np.full((40, 50, 3), 128, np.uint8)
+NAMES = ("cat", "dog")
+
+
+def mask_of(rows, columns):
+    mask = np.zeros(IMAGE.shape[:2], bool)
+    mask[slice(*rows), slice(*columns)] = True
+    return mask
+
+
+def test_an_entry_has_the_mask_as_cocos_results_have_it():
+    coco_masks = pytest.importorskip("pycocotools.mask")
+    masks = np.stack([mask_of((25, 38), (8, 45)), mask_of((0, 0), (0, 0))])
+    table = MaskTable.of([*map(encode_mask, masks)])
+    boxes = np.array([[8.0, 25, 45, 38], [1, 2, 3, 4]])
+    found = DetectedObjects(boxes, np.array([1, 0]), np.array([0.9, 0.5]), table)
+    task = types.SimpleNamespace(class_names=NAMES)
+    result = results(Prediction("a.png", IMAGE, found), task)
+    entries = json.loads(json.dumps(result.entry))["detections"]
+    for entry, mask in zip(entries, masks, strict=True):
+        assert entry["segmentation"]["size"] == [40, 50]
+        np.testing.assert_array_equal(coco_masks.decode(entry["segmentation"]), mask)
+    bare = results(Prediction("a.png", IMAGE, found._replace(masks=None)), task)
+    assert bare.entry["detections"][0].keys() == {"label", "bbox", "score"}
+    assert (result.files[0] != bare.files[0]).any(axis=-1)[masks[0]].any()
+
+
+def test_the_pictures_of_an_evaluation_have_the_masks():
+    """In pixels of the picture, which is larger than the image; of those that are sure enough."""
+    masks = [mask_of((5, 9), (8, 30)), mask_of((20, 30), (10, 30))]
+    boxes = np.float32([[[0, 0, 1, 1], [8, 5, 30, 9], [10, 20, 30, 30]]])
+    found = Detections(
+        boxes=boxes,
+        scores=np.float32([[0.9, 0.2, 0.8]]),
+        labels=np.array([[0, 1, 1]]),
+        valid=np.array([[False, True, True]]),
+        masks=np.empty(1, object),
+    )
+    found.masks[0] = MaskTable.of([*map(encode_mask, masks)])
+    corners = np.array([[10.0, 20], [30, 20], [30, 30], [10, 30]])
+    record = {
+        "image": IMAGE,
+        "boxes": boxes[0, 2:].astype(float),
+        "labels": np.array([0]),
+        "masks": (Polygons((corners,)),),
+        "size": (40, 50),
+    }
+    shown = types.SimpleNamespace(
+        evaluation=types.SimpleNamespace(collected=found),
+        records=[record],
+        task=types.SimpleNamespace(class_names=NAMES),
+    )
+    ((row),) = pictures(shown)
+    size = row["found"].shape[:2]
+    factor = size[0] / 40
+    assert factor > 4
+    large = np.asarray(Image.fromarray(masks[1]).resize(size[::-1]))[None]
+    canvas = np.full((*size, 3), 128, np.uint8)
+    box = boxes[0, 2:] * np.float32([size[1] / 50, size[0] / 40] * 2)
+    for caption, label, score in (("found", 1, np.float32([0.8])), ("truth", 0, None)):
+        expected = draw_detections(canvas, box, np.array([label]), score, NAMES, masks=large)
+        np.testing.assert_array_equal(row[caption], expected)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder in COCO's form, with polygons and run-lengths."""
+    content = coco_content()
+    sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
+    for entry in content["annotations"]:
+        x, y, width, height = entry["bbox"]
+        entry["segmentation"] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
+        if entry["iscrowd"]:
+            size = sizes[entry["image_id"]]
+            mask = np.zeros(size, bool)
+            mask[y : y + height, x : x + width] = True
+            counts = encode_mask(mask).counts.tolist()
+            entry["segmentation"] = {"size": list(size), "counts": counts}
+    write_images(tmp_path / "mine" / "train")
+    (tmp_path / "mine" / "annotations").mkdir()
+    file = tmp_path / "mine" / "annotations" / "instances_train.json"
+    file.write_text(json.dumps(content))
+    return tmp_path / "mine"
+
+
+@pytest.mark.slow
+def test_it_is_trained_evaluated_and_predicts(command, folder, tmp_path):
+    usual = [f"--config={FILE}", f"--config.data.dir={folder}", f"--workdir={tmp_path / 'run'}"]
+    error = error_of(command("train", *usual, "--config.data.masks=False"))
+    assert "config.data.masks is False, but the detector finds masks" in error
+    trained, _ = result_of(command, "train", *usual)
+    trust = [f"--workdir={tmp_path / 'run'}", f"--trust-code={FILE}", f"--out={tmp_path / 'out'}"]
+    found, err = result_of(command, "eval", *trust)
+    assert found["mask_AP"] == trained["mask_AP"]
+    assert found.keys() >= {"AP", "AP50", "mask_AP", "mask_AP50", "mask_AP75"}
+    assert "mask_AP50" in err
+    with next((tmp_path / "out").glob("classes_*.csv")).open() as file:
+        titles = next(csv.reader(file))
+    assert titles[-3:] == ["mask_AP", "mask_AP50", "mask_AP75"]
+    assert list((tmp_path / "out").glob("mask_precision_recall_*.csv"))
+
+    found, _ = result_of(command, "predict", *trust, folder / "train")
+    assert (found["images"], found["objects"]) == (3, 6)
+    entries = json.loads((tmp_path / "out" / "predictions.json").read_text())["images"]
+    areas = []
+    for entry in entries:
+        for each in entry["detections"]:
+            given = each["segmentation"]
+            mask = RunLengths(given["size"], decompress_counts(given["counts"]))
+            assert mask.size == (entry["height"], entry["width"])
+            areas.append(mask_area(mask))
+            x, y, width, height = each["bbox"]
+            rows, columns = np.nonzero(decode_mask(mask))
+            assert ((rows >= y - 2) & (rows <= y + height + 2)).all()
+            assert ((columns >= x - 2) & (columns <= x + width + 2)).all()
+    assert max(areas) > 0
