@@ -1,4 +1,4 @@
-"""Average precision and recall as COCO defines them, for boxes and masks, computed on the host.
+"""Average precision and recall as COCO defines them: of boxes, masks and keypoints, on the host.
 
 The results equal those of pycocotools' `COCOeval`, with NaN in place of its -1 for values that do
 not exist. For speed, only pairs of a detection and an object with an IoU of at least 0.5 are
@@ -7,7 +7,8 @@ positives only.
 """
 
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,11 @@ from jaxvision.metrics.detection_groups import (
     ranked,
 )
 from jaxvision.metrics.detection_tables import DetectionTable, ObjectTable
+from jaxvision.metrics.keypoints import (
+    COCO_KEYPOINT_SIGMAS,
+    keypoint_areas,
+    paired_keypoint_similarity,
+)
 from jaxvision.ops import paired_run_length_iou
 from jaxvision.ops.run_lengths import concatenated_ranges
 
@@ -36,7 +42,22 @@ AREAS = {
 """Ranges of area in square pixels; both ends belong to the range."""
 MAX_DETECTIONS = (1, 10, 100)
 """How many detections of one class in one image count."""
-IOU_TYPES = ("bbox", "segm")
+
+
+class _Limits(NamedTuple):
+    """The sizes of objects and the numbers of detections for which values are computed."""
+
+    areas: Mapping[str, tuple[float, float]]
+    max_detections: tuple[int, ...]
+
+
+LIMITS = {
+    "bbox": _Limits(AREAS, MAX_DETECTIONS),
+    "segm": _Limits(AREAS, MAX_DETECTIONS),
+    "keypoints": _Limits({name: AREAS[name] for name in ("all", "medium", "large")}, (20,)),
+}
+"""The `areas` and `max_detections` of each IoU type. Keypoints of small objects are not labelled in
+COCO."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,56 +65,60 @@ class CocoResult:
     """Precision and recall of COCO.
 
     The axes are T IoU thresholds, R recall thresholds, K classes, A sizes and M numbers of
-    detections. T, R, A and M are `IOU_THRESHOLDS`, `RECALL_THRESHOLDS`, `AREAS` and
-    `MAX_DETECTIONS` of this module. Values are NaN for a class without objects of that size that
-    count.
+    detections. T and R are `IOU_THRESHOLDS` and `RECALL_THRESHOLDS` of this module, A and M the
+    `areas` and `max_detections` of `LIMITS[iou_type]`. Values are NaN for a class without objects
+    of that size that count.
 
     Attributes:
       precision: f64[T, R, K, A, M], the highest precision at this recall or above.
       recall: f64[T, K, A, M], the highest recall.
+      iou_type: "bbox", "segm" or "keypoints".
     """
 
     precision: np.ndarray
     recall: np.ndarray
+    iou_type: str = "bbox"
 
     @property
     def stats(self) -> dict[str, float]:
-        """The twelve numbers of COCO, in its order: means over the values that are not NaN."""
-        sizes, most = list(AREAS), list(MAX_DETECTIONS)
+        """The numbers of COCO, in its order: means over the values that are not NaN.
+
+        There are twelve of boxes and masks, and ten of keypoints.
+        """
+        sizes, most = list(LIMITS[self.iou_type].areas), LIMITS[self.iou_type].max_detections
+        at50, at75 = _threshold_index(0.5), _threshold_index(0.75)
 
         def precision(iou_thresholds=slice(None), size="all"):
             return _mean(self.precision[iou_thresholds, :, :, sizes.index(size), -1])
 
-        def recall(size="all", detections=100):
-            return _mean(self.recall[:, :, sizes.index(size), most.index(detections)])
+        def recall(iou_thresholds=slice(None), size="all", detections=most[-1]):
+            return _mean(self.recall[iou_thresholds, :, sizes.index(size), most.index(detections)])
 
+        if self.iou_type == "keypoints":
+            recalls = {"AR": recall(), "AR50": recall(at50), "AR75": recall(at75)}
+        else:
+            recalls = {f"AR{count}": recall(detections=count) for count in most}
         return {
             "AP": precision(),
-            "AP50": precision(_threshold_index(0.5)),
-            "AP75": precision(_threshold_index(0.75)),
-            "AP_small": precision(size="small"),
-            "AP_medium": precision(size="medium"),
-            "AP_large": precision(size="large"),
-            "AR1": recall(detections=1),
-            "AR10": recall(detections=10),
-            "AR100": recall(),
-            "AR_small": recall("small"),
-            "AR_medium": recall("medium"),
-            "AR_large": recall("large"),
+            "AP50": precision(at50),
+            "AP75": precision(at75),
+            **{f"AP_{size}": precision(size=size) for size in sizes[1:]},
+            **recalls,
+            **{f"AR_{size}": recall(size=size) for size in sizes[1:]},
         }
 
     @property
     def class_ap(self) -> np.ndarray:
-        """f64[K], AP of each class for all sizes and 100 detections, mean over IoU thresholds."""
+        """f64[K], AP of each class for all sizes and most detections, mean over IoU thresholds."""
         return self.precision[:, :, :, 0, -1].mean(axis=(0, 1))
 
     @property
     def class_ap50(self) -> np.ndarray:
-        """f64[K], AP of each class at an IoU of 0.5, for all sizes and 100 detections."""
+        """f64[K], AP of each class at an IoU of 0.5, for all sizes and most detections."""
         return self.curves(0.5).mean(axis=1)
 
     def curves(self, iou_threshold: float) -> np.ndarray:
-        """Returns the precision at each of `RECALL_THRESHOLDS`, for all sizes and 100 detections.
+        """Returns the precision at each of `RECALL_THRESHOLDS`, for all sizes and most detections.
 
         Args:
           iou_threshold: one of `IOU_THRESHOLDS`.
@@ -105,7 +130,7 @@ class CocoResult:
         return self.precision[_threshold_index(iou_threshold), :, :, 0, -1].T.copy()
 
     def curve(self, label: int, *, iou_threshold: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the precision-recall curve of a class, for all sizes and 100 detections.
+        """Returns the precision-recall curve of a class, for all sizes and most detections.
 
         Args:
           label: the class.
@@ -125,11 +150,13 @@ def coco_average_precision(
     *,
     num_classes: int,
     iou_type: str = "bbox",
+    sigmas: Sequence[float] = COCO_KEYPOINT_SIGMAS,
 ) -> CocoResult:
     """Computes the average precision and recall of COCO.
 
-    In each image and class, the 100 detections of highest score are matched one after the other,
-    from the highest score to the lowest (of equal scores, the first row comes first). Each takes
+    In each image and class, the 100 detections (20 for keypoints) of highest score are matched one
+    after the other, from the highest score to the lowest (of equal scores, the first row comes
+    first). Each takes
     the free object of highest IoU (of equal ones, the last row), if the IoU is at least the
     threshold. A crowd stays free when it is taken. Crowds and objects of another size are only
     taken if no other object can be, and such a match does not count. A detection of another size
@@ -138,31 +165,44 @@ def coco_average_precision(
     the detections of a class from the highest score to the lowest (equal scores by image id, then
     row).
 
+    For keypoints, the IoU of a pair is its object keypoint similarity (see
+    `paired_keypoint_similarity`), and the size of a detection is the area of the box around its
+    keypoints. Objects without a labelled keypoint do not count.
+
     Args:
       detections: the detections in all images.
       objects: the objects in all images; `difficult` is not used.
       num_classes: K; labels are 0..K - 1.
-      iou_type: "bbox" (IoU and size of a detection from its box) or "segm" (from its mask).
+      iou_type: "bbox" (IoU and size of a detection from its box), "segm" (from its mask) or
+        "keypoints".
+      sigmas: standard deviations of the keypoints, used for keypoints only; the default has those
+        of COCO's 17.
     Returns:
       precision and recall.
     Raises:
-      InputError: a label is outside 0..K - 1, iou_type is unknown, or masks are missing or have
-        different sizes in one image.
+      InputError: a label is outside 0..K - 1, iou_type is unknown, masks or keypoints are missing,
+        masks have different sizes in one image, or there is not one sigma for each keypoint.
     Source: Lin et al., Microsoft COCO: Common Objects in Context, 2014; cocodataset.org, detection
-      evaluation.
+      evaluation and keypoint evaluation.
     """
-    check_choice("iou_type", iou_type, IOU_TYPES)
-    groups = _first_ranks(group(detections, objects, num_classes), MAX_DETECTIONS[-1])
+    check_choice("iou_type", iou_type, tuple(LIMITS))
+    areas, max_detections = LIMITS[iou_type]
+    groups = _first_ranks(group(detections, objects, num_classes), max_detections[-1])
+    ignored = objects.crowd
     if iou_type == "segm":
-        for name, table in (("detections", detections), ("objects", objects)):
-            if table.masks is None:
-                raise InputError(f"{name} have no masks: add masks, or choose iou_type 'bbox'")
+        _check_given("masks", detections, objects)
         detection_areas = detections.masks.areas().astype(np.float64)
         pairs = _near_masks(groups, detections, objects)
+    elif iou_type == "keypoints":
+        _check_given("keypoints", detections, objects)
+        _check_sigmas(sigmas, detections, objects)
+        detection_areas = keypoint_areas(detections.keypoints)
+        pairs = _near_keypoints(groups, detections, objects, sigmas)
+        ignored = ignored | ~(objects.keypoints[..., 2] > 0).any(axis=1)
     else:
         detection_areas = box_areas(detections.boxes)
         pairs = _near_boxes(groups, detections, objects)
-    counts = _of_size(_object_areas(objects)) & ~objects.crowd[:, None]
+    counts = _of_size(_object_areas(objects), areas) & ~ignored[:, None]
     matches = _match(
         pairs,
         groups.detection_groups,
@@ -174,8 +214,9 @@ def coco_average_precision(
         labels=detections.labels[groups.detections],
         scores=detections.scores[groups.detections],
         ranks=groups.ranks(),
-        of_size=_of_size(detection_areas)[groups.detections],
+        of_size=_of_size(detection_areas, areas)[groups.detections],
         totals=_objects_per_class(objects.labels, counts, num_classes),
+        iou_type=iou_type,
     )
 
 
@@ -231,6 +272,20 @@ def _near_masks(groups: Groups, detections: DetectionTable, objects: ObjectTable
     return _near(groups, iou)
 
 
+def _near_keypoints(
+    groups: Groups, detections: DetectionTable, objects: ObjectTable, sigmas: Sequence[float]
+) -> _Pairs:
+    predicted, target = detections.keypoints[groups.detections], objects.keypoints[groups.objects]
+    boxes, areas = objects.boxes[groups.objects], _object_areas(objects)[groups.objects]
+
+    def similarity(detection: np.ndarray, object_: np.ndarray) -> np.ndarray:
+        return paired_keypoint_similarity(
+            predicted[detection], target[object_], boxes[object_], areas[object_], sigmas
+        )
+
+    return _near(groups, similarity)
+
+
 def _near(groups: Groups, iou_of: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> _Pairs:
     """Finds the pairs with an IoU of at least 0.5, in blocks, because there may be very many.
 
@@ -255,9 +310,9 @@ def _object_areas(objects: ObjectTable) -> np.ndarray:
     return box_areas(objects.boxes)
 
 
-def _of_size(areas: np.ndarray) -> np.ndarray:
+def _of_size(areas: np.ndarray, sizes: Mapping[str, tuple[float, float]]) -> np.ndarray:
     """Returns whether areas belong to each size: f64[N] -> bool[N, A]."""
-    least, most = np.array(list(AREAS.values()), np.float64).T
+    least, most = np.array(list(sizes.values()), np.float64).T
     return (least <= areas[:, None]) & (areas[:, None] <= most)
 
 
@@ -331,6 +386,7 @@ def _accumulate(
     ranks: np.ndarray,
     of_size: np.ndarray,
     totals: np.ndarray,
+    iou_type: str,
 ) -> CocoResult:
     """Computes the precision and recall of each class.
 
@@ -341,9 +397,11 @@ def _accumulate(
       ranks: i64[D], how many detections of the group come before.
       of_size: bool[D, A].
       totals: i64[K, A], numbers of objects.
+      iou_type: of the result.
     """
     K, A = totals.shape
-    T, R, M = IOU_THRESHOLDS.size, RECALL_THRESHOLDS.size, len(MAX_DETECTIONS)
+    max_detections = LIMITS[iou_type].max_detections
+    T, R, M = IOU_THRESHOLDS.size, RECALL_THRESHOLDS.size, len(max_detections)
     precision, recall = np.zeros((T, R, K, A, M)), np.zeros((T, K, A, M))
     order = ranked(labels, scores)
     places = np.empty_like(order)
@@ -357,7 +415,7 @@ def _accumulate(
         positive, ignored = matches.positive[matched][rising], matches.ignored[matched][rising]
         rank, sizes = ranks[all_], of_size[all_]
         known = {}  # by the number of detections that are left
-        for m, most in enumerate(MAX_DETECTIONS):
+        for m, most in enumerate(max_detections):
             within = rank < most
             count = int(within.sum())
             if count not in known:
@@ -374,6 +432,7 @@ def _accumulate(
     return CocoResult(
         precision=np.where(exists[:, :, None], precision, np.nan),
         recall=np.where(exists[:, :, None], recall, np.nan),
+        iou_type=iou_type,
     )
 
 
@@ -414,6 +473,26 @@ def _precision_and_recall(place, positive, ignored, of_size, totals):
 def _needed(total: int) -> np.ndarray:
     """Returns how many of `total` objects must be found for each recall, at least 1: i64[R]."""
     return np.searchsorted(np.arange(1, total + 1) / total, RECALL_THRESHOLDS) + 1
+
+
+def _check_given(name: str, detections: DetectionTable, objects: ObjectTable) -> None:
+    for what, table in (("detections", detections), ("objects", objects)):
+        if getattr(table, name) is None:
+            raise InputError(f"{what} have no {name}: add {name}, or choose iou_type 'bbox'")
+
+
+def _check_sigmas(
+    sigmas: Sequence[float], detections: DetectionTable, objects: ObjectTable
+) -> None:
+    for name, table in (("detections", detections), ("objects", objects)):
+        count = table.keypoints.shape[1]
+        if count != len(sigmas):
+            raise InputError(
+                f"sigmas has {len(sigmas)} elements, but {name} have {count} keypoints: give one "
+                "for each"
+            )
+    for sigma in sigmas:
+        check_range("an element of sigmas", sigma, more_than=0, less_than=math.inf)
 
 
 def _threshold_index(iou_threshold: float) -> int:
