@@ -152,6 +152,8 @@ def test_cells_equal_torchvisions():
     torch, roi_heads = import_torchvision("models.detection.roi_heads")
     for seed in range(10):
         boxes = boxes_of(20, seed).astype("f8")
+        # In boxes without area, torchvision counts the points at their corners.
+        boxes = boxes[(boxes[:, :2] < boxes[:, 2:]).all(axis=1)]
         keypoints = points_in(boxes, seed=seed).astype("f8")
         expected = roi_heads.keypoints_to_heatmap(torch.tensor(keypoints), torch.tensor(boxes), 56)
         with jax.enable_x64(True):
