@@ -1,5 +1,6 @@
 """The augmentations of known recipes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from jaxvision.augment.adjust import RandomPhotometricDistort
@@ -8,7 +9,9 @@ from jaxvision.augment.geometric import RandomFlip
 from jaxvision.core import lookup
 
 
-def detection_preset(name: str, *, fill: float | tuple[float, ...] = MEAN_COLOR) -> tuple[Any, ...]:
+def detection_preset(
+    name: str, *, fill: float | tuple[float, ...] = MEAN_COLOR, swap: Sequence[int] = ()
+) -> tuple[Any, ...]:
     """Returns the augmentations of a recipe of torchvision for detectors.
 
     - "hflip": a horizontal flip with probability 1/2, which is also part of all others.
@@ -20,12 +23,14 @@ def detection_preset(name: str, *, fill: float | tuple[float, ...] = MEAN_COLOR)
     Args:
       name: name of the recipe.
       fill: value of the pixels outside the image, in 0..255, or one for each channel.
+      swap: of the flip, for objects with keypoints; see `RandomFlip`.
     Returns:
       augmentations, to be applied one after the other.
     Raises:
       InputError: name is unknown.
+      OptionError: swap does not exchange keypoints in pairs.
     """
-    flip, zoom_out = RandomFlip(), RandomZoomOut(fill=fill)
+    flip, zoom_out = RandomFlip(swap=tuple(swap)), RandomZoomOut(fill=fill)
     presets = {
         "hflip": (flip,),
         "ssd": (RandomPhotometricDistort(), RandomIoUCrop(zoom_out=zoom_out), flip),

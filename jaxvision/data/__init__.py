@@ -49,6 +49,7 @@ from jaxvision.data.sources.mask_folders import MaskFolder, VocMasks, read_mask
 from jaxvision.data.sources.npz import Npz
 from jaxvision.data.sources.patches import RandomPatches, Tiles
 from jaxvision.data.sources.photographs import Photographs
+from jaxvision.data.sources.skeletons import COCO_SKELETON, Skeleton
 from jaxvision.data.sources.source import Source
 from jaxvision.data.sources.subsets import Cached, Subset, few_of_each, hold_out
 from jaxvision.data.sources.tiles import cut_tile, tile_origins
@@ -80,6 +81,7 @@ _LATER = {
 
 __all__ = [
     "COCO_CLASSES",
+    "COCO_SKELETON",
     "FORMS",
     "IMAGE_SUFFIXES",
     "VIDEO_SUFFIXES",
@@ -108,6 +110,7 @@ __all__ = [
     "ReadOptions",
     "Scenes",
     "Shard",
+    "Skeleton",
     "Source",
     "Subset",
     "Tfds",

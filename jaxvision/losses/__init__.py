@@ -18,6 +18,7 @@ from jaxvision.losses.classification import (
     softmax_focal_loss,
 )
 from jaxvision.losses.fcos import fcos_loss
+from jaxvision.losses.keypoint_rcnn import keypoint_rcnn_loss
 from jaxvision.losses.landmarks import heatmap_cross_entropy, heatmap_l2_loss
 from jaxvision.losses.localization import localization_loss
 from jaxvision.losses.rcnn import fast_rcnn_loss, faster_rcnn_loss, mask_rcnn_loss, rpn_loss
@@ -46,6 +47,7 @@ __all__ = [
     "heatmap_cross_entropy",
     "heatmap_l2_loss",
     "huber_loss",
+    "keypoint_rcnn_loss",
     "l1_loss",
     "l2_loss",
     "localization_loss",

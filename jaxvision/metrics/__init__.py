@@ -19,6 +19,7 @@ from jaxvision.metrics.classification import (
 from jaxvision.metrics.coco import CocoResult, coco_average_precision
 from jaxvision.metrics.detection_confusions import matched_classes
 from jaxvision.metrics.detection_tables import DetectionAccumulator, DetectionTable, ObjectTable
+from jaxvision.metrics.keypoints import COCO_KEYPOINT_SIGMAS, paired_keypoint_similarity
 from jaxvision.metrics.landmarks import normalized_landmark_error
 from jaxvision.metrics.restoration import psnr, ssim
 from jaxvision.metrics.segmentation import (
@@ -32,6 +33,7 @@ from jaxvision.metrics.segmentation import (
 from jaxvision.metrics.voc import VocResult, voc_average_precision
 
 __all__ = [
+    "COCO_KEYPOINT_SIGMAS",
     "Calibration",
     "ClassScores",
     "CocoResult",
@@ -49,6 +51,7 @@ __all__ = [
     "matched_classes",
     "mean_iou",
     "normalized_landmark_error",
+    "paired_keypoint_similarity",
     "pixel_accuracy",
     "psnr",
     "roc_auc",

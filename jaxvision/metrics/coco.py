@@ -1,4 +1,4 @@
-"""Average precision and recall as COCO defines them, for boxes and masks, computed on the host.
+"""Average precision and recall as COCO defines them: of boxes, masks and keypoints, on the host.
 
 The results equal those of pycocotools' `COCOeval`, with NaN in place of its -1 for values that do
 not exist. For speed, only pairs of a detection and an object with an IoU of at least 0.5 are
@@ -6,7 +6,9 @@ considered.
 """
 
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,6 +23,11 @@ from jaxvision.metrics.coco_matching import (
 )
 from jaxvision.metrics.detection_groups import Groups, box_areas, group, paired_box_iou
 from jaxvision.metrics.detection_tables import DetectionTable, ObjectTable
+from jaxvision.metrics.keypoints import (
+    COCO_KEYPOINT_SIGMAS,
+    keypoint_areas,
+    paired_keypoint_similarity,
+)
 from jaxvision.ops import paired_run_length_iou
 
 AREAS = {
@@ -32,7 +39,22 @@ AREAS = {
 """Ranges of area in square pixels; both ends belong to the range."""
 MAX_DETECTIONS = (1, 10, 100)
 """How many detections of one class in one image count."""
-IOU_TYPES = ("bbox", "segm")
+
+
+class _Limits(NamedTuple):
+    """The sizes of objects and the numbers of detections for which values are computed."""
+
+    areas: Mapping[str, tuple[float, float]]
+    max_detections: tuple[int, ...]
+
+
+LIMITS = {
+    "bbox": _Limits(AREAS, MAX_DETECTIONS),
+    "segm": _Limits(AREAS, MAX_DETECTIONS),
+    "keypoints": _Limits({name: AREAS[name] for name in ("all", "medium", "large")}, (20,)),
+}
+"""The `areas` and `max_detections` of each IoU type. Keypoints of small objects are not labelled in
+COCO."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,56 +62,60 @@ class CocoResult:
     """Precision and recall of COCO.
 
     The axes are T IoU thresholds, R recall thresholds, K classes, A sizes and M numbers of
-    detections. T, R, A and M are `IOU_THRESHOLDS`, `RECALL_THRESHOLDS`, `AREAS` and
-    `MAX_DETECTIONS` of this module. Values are NaN for a class without objects of that size that
-    count.
+    detections. T and R are `IOU_THRESHOLDS` and `RECALL_THRESHOLDS` of this module, A and M the
+    `areas` and `max_detections` of `LIMITS[iou_type]`. Values are NaN for a class without objects
+    of that size that count.
 
     Attributes:
       precision: f64[T, R, K, A, M], the highest precision at this recall or above.
       recall: f64[T, K, A, M], the highest recall.
+      iou_type: "bbox", "segm" or "keypoints".
     """
 
     precision: np.ndarray
     recall: np.ndarray
+    iou_type: str = "bbox"
 
     @property
     def stats(self) -> dict[str, float]:
-        """The twelve numbers of COCO, in its order: means over the values that are not NaN."""
-        sizes, most = list(AREAS), list(MAX_DETECTIONS)
+        """The numbers of COCO, in its order: means over the values that are not NaN.
+
+        There are twelve of boxes and masks, and ten of keypoints.
+        """
+        sizes, most = list(LIMITS[self.iou_type].areas), LIMITS[self.iou_type].max_detections
+        at50, at75 = _threshold_index(0.5), _threshold_index(0.75)
 
         def precision(iou_thresholds=slice(None), size="all"):
             return _mean(self.precision[iou_thresholds, :, :, sizes.index(size), -1])
 
-        def recall(size="all", detections=100):
-            return _mean(self.recall[:, :, sizes.index(size), most.index(detections)])
+        def recall(iou_thresholds=slice(None), size="all", detections=most[-1]):
+            return _mean(self.recall[iou_thresholds, :, sizes.index(size), most.index(detections)])
 
+        if self.iou_type == "keypoints":
+            recalls = {"AR": recall(), "AR50": recall(at50), "AR75": recall(at75)}
+        else:
+            recalls = {f"AR{count}": recall(detections=count) for count in most}
         return {
             "AP": precision(),
-            "AP50": precision(_threshold_index(0.5)),
-            "AP75": precision(_threshold_index(0.75)),
-            "AP_small": precision(size="small"),
-            "AP_medium": precision(size="medium"),
-            "AP_large": precision(size="large"),
-            "AR1": recall(detections=1),
-            "AR10": recall(detections=10),
-            "AR100": recall(),
-            "AR_small": recall("small"),
-            "AR_medium": recall("medium"),
-            "AR_large": recall("large"),
+            "AP50": precision(at50),
+            "AP75": precision(at75),
+            **{f"AP_{size}": precision(size=size) for size in sizes[1:]},
+            **recalls,
+            **{f"AR_{size}": recall(size=size) for size in sizes[1:]},
         }
 
     @property
     def class_ap(self) -> np.ndarray:
-        """f64[K], AP of each class for all sizes and 100 detections, mean over IoU thresholds."""
+        """f64[K], AP of each class for all sizes and most detections, mean over IoU thresholds."""
         return self.precision[:, :, :, 0, -1].mean(axis=(0, 1))
 
     @property
     def class_ap50(self) -> np.ndarray:
-        """f64[K], AP of each class at an IoU of 0.5, for all sizes and 100 detections."""
+        """f64[K], AP of each class at an IoU of 0.5, for all sizes and most detections."""
         return self.curves(0.5).mean(axis=1)
 
     def curves(self, iou_threshold: float) -> np.ndarray:
-        """Returns the precision at each of `RECALL_THRESHOLDS`, for all sizes and 100 detections.
+        """Returns the precision at each of `RECALL_THRESHOLDS`, for all sizes and most detections.
 
         Args:
           iou_threshold: one of `IOU_THRESHOLDS`.
@@ -101,7 +127,7 @@ class CocoResult:
         return self.precision[_threshold_index(iou_threshold), :, :, 0, -1].T.copy()
 
     def curve(self, label: int, *, iou_threshold: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the precision-recall curve of a class, for all sizes and 100 detections.
+        """Returns the precision-recall curve of a class, for all sizes and most detections.
 
         Args:
           label: the class.
@@ -121,11 +147,13 @@ def coco_average_precision(
     *,
     num_classes: int,
     iou_type: str = "bbox",
+    sigmas: Sequence[float] = COCO_KEYPOINT_SIGMAS,
 ) -> CocoResult:
     """Computes the average precision and recall of COCO.
 
-    In each image and class, the 100 detections of highest score are matched one after the other,
-    from the highest score to the lowest (of equal scores, the first row comes first). Each takes
+    In each image and class, the 100 detections (20 for keypoints) of highest score are matched one
+    after the other, from the highest score to the lowest (of equal scores, the first row comes
+    first). Each takes
     the free object of highest IoU (of equal ones, the last row), if the IoU is at least the
     threshold. A crowd stays free when it is taken. Crowds and objects of another size are only
     taken if no other object can be, and such a match does not count. A detection of another size
@@ -134,31 +162,44 @@ def coco_average_precision(
     the detections of a class from the highest score to the lowest (equal scores by image id, then
     row).
 
+    For keypoints, the IoU of a pair is its object keypoint similarity (see
+    `paired_keypoint_similarity`), and the size of a detection is the area of the box around its
+    keypoints. Objects without a labelled keypoint do not count.
+
     Args:
       detections: the detections in all images.
       objects: the objects in all images; `difficult` is not used.
       num_classes: K; labels are 0..K - 1.
-      iou_type: "bbox" (IoU and size of a detection from its box) or "segm" (from its mask).
+      iou_type: "bbox" (IoU and size of a detection from its box), "segm" (from its mask) or
+        "keypoints".
+      sigmas: standard deviations of the keypoints, used for keypoints only; the default has those
+        of COCO's 17.
     Returns:
       precision and recall.
     Raises:
-      InputError: a label is outside 0..K - 1, iou_type is unknown, or masks are missing or have
-        different sizes in one image.
+      InputError: a label is outside 0..K - 1, iou_type is unknown, masks or keypoints are missing,
+        masks have different sizes in one image, or there is not one sigma for each keypoint.
     Source: Lin et al., Microsoft COCO: Common Objects in Context, 2014; cocodataset.org, detection
-      evaluation.
+      evaluation and keypoint evaluation.
     """
-    check_choice("iou_type", iou_type, IOU_TYPES)
-    groups = _first_ranks(group(detections, objects, num_classes), MAX_DETECTIONS[-1])
+    check_choice("iou_type", iou_type, tuple(LIMITS))
+    areas, max_detections = LIMITS[iou_type]
+    groups = _first_ranks(group(detections, objects, num_classes), max_detections[-1])
+    ignored = objects.crowd
     if iou_type == "segm":
-        for name, table in (("detections", detections), ("objects", objects)):
-            if table.masks is None:
-                raise InputError(f"{name} have no masks: add masks, or choose iou_type 'bbox'")
+        _check_given("masks", detections, objects)
         detection_areas = detections.masks.areas().astype(np.float64)
         pairs = _near_masks(groups, detections, objects)
+    elif iou_type == "keypoints":
+        _check_given("keypoints", detections, objects)
+        _check_sigmas(sigmas, detections, objects)
+        detection_areas = keypoint_areas(detections.keypoints)
+        pairs = _near_keypoints(groups, detections, objects, sigmas)
+        ignored = ignored | ~(objects.keypoints[..., 2] > 0).any(axis=1)
     else:
         detection_areas = box_areas(detections.boxes)
         pairs = _near_boxes(groups, detections, objects)
-    counts = _of_size(_object_areas(objects)) & ~objects.crowd[:, None]
+    counts = _of_size(_object_areas(objects), areas) & ~ignored[:, None]
     # From here on the detections of a class are in the order of their scores.
     labels = detections.labels[groups.detections]
     order = groups.by_class(labels)
@@ -172,11 +213,11 @@ def coco_average_precision(
         matches,
         labels=labels,
         ranks=groups.ranks()[order],
-        of_size=_of_size(detection_areas[groups.detections[order]]),
+        of_size=_of_size(detection_areas[groups.detections[order]], areas),
         totals=_objects_per_class(objects.labels, counts, num_classes),
-        max_detections=MAX_DETECTIONS,
+        max_detections=max_detections,
     )
-    return CocoResult(precision, recall)
+    return CocoResult(precision, recall, iou_type)
 
 
 def _first_ranks(groups: Groups, most: int) -> Groups:
@@ -217,6 +258,20 @@ def _near_masks(groups: Groups, detections: DetectionTable, objects: ObjectTable
     return _near(groups, iou)
 
 
+def _near_keypoints(
+    groups: Groups, detections: DetectionTable, objects: ObjectTable, sigmas: Sequence[float]
+) -> Pairs:
+    predicted, target = detections.keypoints[groups.detections], objects.keypoints[groups.objects]
+    boxes, areas = objects.boxes[groups.objects], _object_areas(objects)[groups.objects]
+
+    def similarity(detection: np.ndarray, object_: np.ndarray) -> np.ndarray:
+        return paired_keypoint_similarity(
+            predicted[detection], target[object_], boxes[object_], areas[object_], sigmas
+        )
+
+    return _near(groups, similarity)
+
+
 def _near(groups: Groups, iou_of: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Pairs:
     """Finds the pairs with an IoU of at least 0.5, in blocks, because there may be very many.
 
@@ -241,9 +296,9 @@ def _object_areas(objects: ObjectTable) -> np.ndarray:
     return box_areas(objects.boxes)
 
 
-def _of_size(areas: np.ndarray) -> np.ndarray:
+def _of_size(areas: np.ndarray, sizes: Mapping[str, tuple[float, float]]) -> np.ndarray:
     """Returns whether areas belong to each size: f64[N] -> bool[N, A]."""
-    least, most = np.array(list(AREAS.values()), np.float64).T
+    least, most = np.array(list(sizes.values()), np.float64).T
     return (least <= areas[:, None]) & (areas[:, None] <= most)
 
 
@@ -252,6 +307,26 @@ def _objects_per_class(labels: np.ndarray, counts: np.ndarray, num_classes: int)
     return np.stack(
         [np.bincount(labels[which], minlength=num_classes) for which in counts.T], axis=1
     )
+
+
+def _check_given(name: str, detections: DetectionTable, objects: ObjectTable) -> None:
+    for what, table in (("detections", detections), ("objects", objects)):
+        if getattr(table, name) is None:
+            raise InputError(f"{what} have no {name}: add {name}, or choose iou_type 'bbox'")
+
+
+def _check_sigmas(
+    sigmas: Sequence[float], detections: DetectionTable, objects: ObjectTable
+) -> None:
+    for name, table in (("detections", detections), ("objects", objects)):
+        count = table.keypoints.shape[1]
+        if count != len(sigmas):
+            raise InputError(
+                f"sigmas has {len(sigmas)} elements, but {name} have {count} keypoints: give one "
+                "for each"
+            )
+    for sigma in sigmas:
+        check_range("an element of sigmas", sigma, more_than=0, less_than=math.inf)
 
 
 def _threshold_index(iou_threshold: float) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxvision.core import DetectionBatch, Detections, InputError
+from jaxvision.core import DetectionBatch, Detections, InputError, one_line
 from jaxvision.ops import MaskTable, RunLengths
 
 _KINDS = {"float": np.floating, "int": np.integer, "bool": np.bool_}
@@ -27,6 +27,7 @@ class DetectionTable:
       scores: f64[D], the confidence: any finite number, higher is more certain.
       labels: i64[D], at least 0.
       masks: D masks, stored as a `MaskTable`, or None.
+      keypoints: f64[D, K, 3], xy, pixels, and a third value that is not used; or None.
     Raises:
       AssertionError: a mask is not a `RunLengths`.
       InputError: a value is invalid; the message names its column and row.
@@ -37,6 +38,7 @@ class DetectionTable:
     scores: np.ndarray
     labels: np.ndarray
     masks: Sequence[RunLengths] | None = None
+    keypoints: np.ndarray | None = None
 
     def __post_init__(self):
         rows = np.size(self.image)
@@ -45,6 +47,7 @@ class DetectionTable:
         _set_column(self, "scores", (rows,), "float", _FINITE)
         _set_column(self, "labels", (rows,), "int", _NOT_NEGATIVE)
         _set_masks(self, rows)
+        _set_keypoints(self, rows)
 
     def __len__(self) -> int:
         return len(self.image)
@@ -63,6 +66,8 @@ class ObjectTable:
       area: f64[G], square pixels, the size by which COCO divides objects into small, medium and
         large. None: the area of the mask, or of the box if there are no masks.
       masks: G masks, stored as a `MaskTable`, or None.
+      keypoints: f64[G, K, 3], xy, pixels, and visibility, more than 0 for labelled keypoints; or
+        None.
     Raises:
       AssertionError: a mask is not a `RunLengths`.
       InputError: a value is invalid; the message names its column and row.
@@ -75,6 +80,7 @@ class ObjectTable:
     difficult: np.ndarray
     area: np.ndarray | None = None
     masks: Sequence[RunLengths] | None = None
+    keypoints: np.ndarray | None = None
 
     def __post_init__(self):
         rows = np.size(self.image)
@@ -86,6 +92,7 @@ class ObjectTable:
         if self.area is not None:
             _set_column(self, "area", (rows,), "float", _FINITE, _NOT_NEGATIVE)
         _set_masks(self, rows)
+        _set_keypoints(self, rows)
 
     def __len__(self) -> int:
         return len(self.image)
@@ -114,7 +121,7 @@ class DetectionAccumulator:
         detection_masks: Sequence[Sequence[RunLengths | None]] | None = None,
         object_masks: Sequence[Sequence[RunLengths | None]] | None = None,
     ) -> None:
-        """Adds one batch.
+        """Adds one batch, with the keypoints of `detections` and of `batch` if there are any.
 
         Args:
           detections: the detections in B images, padded to N for each image.
@@ -141,12 +148,16 @@ class DetectionAccumulator:
         valid = kept("detections.valid", detections.valid)
         real = kept("batch.box_mask", batch.box_mask)
 
+        def keypoints(name, x, mask):
+            return None if x is None else flat(name, x, mask, "float", *np.shape(x)[-2:])
+
         found = DetectionTable(
             image=image_ids[np.nonzero(valid)[0]],
             boxes=flat("detections.boxes", detections.boxes, valid, "float", 4),
             scores=flat("detections.scores", detections.scores, valid, "float"),
             labels=flat("detections.labels", detections.labels, valid, "int"),
             masks=_flat_masks("detection_masks", detection_masks, valid),
+            keypoints=keypoints("detections.keypoints", detections.keypoints, valid),
         )
         objects = ObjectTable(
             image=image_ids[np.nonzero(real)[0]],
@@ -156,6 +167,7 @@ class DetectionAccumulator:
             difficult=flat("batch.difficult", batch.difficult, real, "bool"),
             area=None if area is None else flat("area", area, real, "float"),
             masks=_flat_masks("object_masks", object_masks, real),
+            keypoints=keypoints("batch.keypoints", batch.keypoints, real),
         )
         self._detections.append(found)
         self._objects.append(objects)
@@ -167,7 +179,7 @@ class DetectionAccumulator:
         Returns:
           the detections and the objects, image by image in the order in which they were added.
         Raises:
-          InputError: masks or areas were given with some batches only.
+          InputError: masks, areas or keypoints were given with some batches only.
         """
         return _concatenate(_NO_DETECTIONS, self._detections), _concatenate(
             _NO_OBJECTS, self._objects
@@ -216,7 +228,8 @@ def _set_column(
         if wrong.any():
             row = int(np.nonzero(wrong)[0][0])
             raise InputError(
-                f"{name} of row {row} (image {table.image[row]}) is {column[row]}: give {wanted}"
+                f"{name} of row {row} (image {table.image[row]}) is "
+                f"{one_line(str(column[row]))}: give {wanted}"
             )
     object.__setattr__(table, name, column)
 
@@ -227,6 +240,14 @@ def _set_masks(table: Any, rows: int) -> None:
     if len(table.masks) != rows:
         raise AssertionError(f"masks has {len(table.masks)} elements: give {rows}")
     object.__setattr__(table, "masks", MaskTable.of(table.masks))
+
+
+def _set_keypoints(table: Any, rows: int) -> None:
+    if table.keypoints is None:
+        return
+    shape = np.shape(table.keypoints)
+    count = shape[1] if len(shape) == 3 else 1
+    _set_column(table, "keypoints", (rows, max(count, 1), 3), "float", _FINITE)
 
 
 def _flat_masks(name, masks, mask: np.ndarray) -> list[RunLengths] | None:

@@ -56,6 +56,7 @@ from jaxvision.ops.boxes import (
 )
 from jaxvision.ops.convolution import conv2d, conv_general_dilated, conv_transpose2d
 from jaxvision.ops.heatmaps import gaussian_heatmaps, heatmap_argmax, soft_argmax
+from jaxvision.ops.keypoints import heatmaps_to_keypoints, keypoint_cells
 from jaxvision.ops.mask_pasting import paste_masks, paste_run_lengths
 from jaxvision.ops.matching import (
     FORCED,
@@ -183,6 +184,8 @@ __all__ = [
     "global_avg_pool",
     "grid_anchors",
     "heatmap_argmax",
+    "heatmaps_to_keypoints",
+    "keypoint_cells",
     "kmeans_anchors",
     "letterbox",
     "library_forms",

@@ -1,10 +1,11 @@
-"""Draws lines, text and tags whose size depends on the picture; tags avoid each other."""
+"""Draws dots, text and tags whose size depends on the picture; tags avoid each other."""
 
 import functools
 import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from jaxvision.predict.colors import Color, text_color
@@ -12,6 +13,7 @@ from jaxvision.predict.colors import Color, text_color
 GROUND = (56, 56, 56)  # the colour beside and below pictures
 OPACITY = 0.45  # of the colours that are laid over an image
 
+_RADIUS = 1.5  # of a dot, in widths of the line around a box
 _STROKE = 0.15  # around letters, because lines thinner than a pixel are pale
 
 
@@ -47,6 +49,41 @@ def line_width(image: Image.Image) -> int:
 def outline_width(image: Image.Image) -> int:
     """Computes the width of the outlines around these lines, in pixels."""
     return max(1, line_width(image) // 4)
+
+
+def dot_radius(image: Image.Image) -> float:
+    """Computes the radius of the dots in a picture, in pixels, without their outline."""
+    return _RADIUS * line_width(image)
+
+
+def dot_frame(center: np.ndarray, radius: float) -> Rectangle:
+    """Computes the rectangle of the pixels that a disc touches."""
+    low, high = np.floor(center - radius), np.ceil(center + radius)
+    return Rectangle(*map(int, (*low, *high)))
+
+
+def draw_dot(
+    canvas: Image.Image, center: np.ndarray, radius: float, color: Color, outline: int
+) -> None:
+    """Draws a disc in a ring of so many pixels, black or white, that stands out from it.
+
+    Args:
+      canvas: the picture.
+      center: f64[2], xy, pixels: the centre of the first pixel is (0.5, 0.5).
+      radius: of the disc, pixels.
+      color: of the disc.
+      outline: width of the ring, pixels.
+    """
+    _draw_disc(canvas, center, radius + outline, text_color(color))
+    _draw_disc(canvas, center, radius, color)
+
+
+def _draw_disc(canvas: Image.Image, center: np.ndarray, radius: float, color: Color) -> None:
+    """Draws a disc; a pixel at its edge gets as much of the colour as the disc covers of it."""
+    x1, y1, x2, y2 = dot_frame(center, radius + 0.5)
+    x, y = np.arange(x1, x2) + 0.5 - center[0], np.arange(y1, y2) + 0.5 - center[1]
+    share = np.clip(radius + 0.5 - np.hypot(x[None], y[:, None]), 0, 1)
+    canvas.paste(color, (x1, y1), Image.fromarray(np.round(255 * share).astype(np.uint8)))
 
 
 def font_of(image: Image.Image) -> ImageFont.FreeTypeFont:

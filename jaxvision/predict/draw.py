@@ -26,6 +26,7 @@ from jaxvision.predict.canvas import (
     text_size,
 )
 from jaxvision.predict.colors import Color, class_color, text_color
+from jaxvision.predict.skeletons import Limbs, draw_skeleton, limbs_between
 
 
 def draw_detections(
@@ -36,6 +37,9 @@ def draw_detections(
     class_names: Sequence[str],
     *,
     masks: np.ndarray | Sequence[RunLengths] | None = None,
+    keypoints: np.ndarray | None = None,
+    limbs: Limbs | None = None,
+    keypoint_threshold: float = 0.0,
 ) -> np.ndarray:
     """Draws boxes into an image, each with a tag that shows its class and score.
 
@@ -52,12 +56,19 @@ def draw_detections(
       class_names: of the labels.
       masks: bool[K, H, W], or K run-lengths of the image's size, drawn over the image in the
         classes' colours, with an outline along their edges, or None.
+      keypoints: f[K, P, 3] of each object, xy, pixels of the image, and a score or visibility; or
+        None. Dots have the colours of the keypoints' numbers.
+      limbs: pairs of keypoints, by their indices, between which lines are drawn; None: those of
+        `COCO_SKELETON` between 17 keypoints, else none.
+      keypoint_threshold: keypoints whose third value is not larger are not drawn, nor are their
+        limbs, nor keypoints outside the image.
     Returns:
       u8[H, W, 3]; the image itself is not changed.
     Raises:
       AssertionError: an argument has another shape or dtype.
-      InputError: a box is not finite, or its x2 < x1 or y2 < y1, a label has no name, or a mask
-        has another size than the image.
+      InputError: a box is not finite, or its x2 < x1 or y2 < y1, a label has no name, a mask has
+        another size than the image, a keypoint to be drawn is not finite, or a limb is not between
+        two keypoints.
     """
     image = check_picture("image", image)
     boxes = check_host_array("boxes", boxes, ("K", 4), jnp.floating).astype(np.float64)
@@ -67,6 +78,12 @@ def draw_detections(
         scores = check_host_array("scores", scores, (count,), jnp.floating).tolist()
     if masks is not None:
         masks = _checked_masks(masks, count, image.shape[:2])
+    if keypoints is not None:
+        keypoints = check_host_array("keypoints", keypoints, (count, "P", 3), jnp.floating)
+        keypoints = keypoints.astype(np.float64)
+        shown = keypoints[..., 2] > keypoint_threshold
+        _check_keypoints(keypoints, shown)
+        limbs = limbs_between(keypoints.shape[1], limbs)
     _check_boxes(boxes)
     for row, label in enumerate(labels):
         if not 0 <= label < len(class_names):
@@ -97,6 +114,9 @@ def draw_detections(
     for k in first_on_top:
         _draw_frame(draw, frames[k].grown(outline), text_color(colors[k]), line + 2 * outline)
         _draw_frame(draw, frames[k], colors[k], line)
+    if keypoints is not None:
+        for k in first_on_top:
+            draw_skeleton(canvas, keypoints[k, :, :2], shown[k], limbs)
     for k in first_on_top:
         draw_tag(draw, tags[k], texts[k], colors[k], font, outline)
     return np.array(canvas)
@@ -233,3 +253,14 @@ def _check_boxes(boxes: np.ndarray) -> None:
         if wrong.any():
             row = int(wrong.argmax())
             raise InputError(f"boxes[{row}] is {boxes[row].tolist()}, {reason}: leave it out")
+
+
+def _check_keypoints(keypoints: np.ndarray, shown: np.ndarray) -> None:
+    """Raises InputError, which names the keypoint, if one that is shown is not finite."""
+    wrong = shown & ~np.isfinite(keypoints).all(axis=-1)
+    if wrong.any():
+        row, number = np.argwhere(wrong)[0].tolist()
+        raise InputError(
+            f"keypoints[{row}, {number}] is {keypoints[row, number].tolist()}, not finite: set its "
+            "third value to 0"
+        )

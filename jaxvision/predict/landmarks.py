@@ -10,17 +10,17 @@ from jaxvision.core import InputError
 from jaxvision.predict.arrays import check_host_array, check_picture
 from jaxvision.predict.canvas import (
     Rectangle,
+    dot_frame,
+    dot_radius,
+    draw_dot,
     draw_tag,
     font_of,
-    line_width,
     one_line,
     outline_width,
     tag_place,
     tag_size,
 )
-from jaxvision.predict.colors import Color, class_color, text_color
-
-_RADIUS = 1.5  # of a dot, in widths of the line around a box
+from jaxvision.predict.colors import class_color
 
 
 def draw_landmarks(
@@ -61,11 +61,10 @@ def draw_landmarks(
         )
 
     canvas = Image.fromarray(image)
-    line, outline, font = line_width(canvas), outline_width(canvas), font_of(canvas)
-    radius = _RADIUS * line
+    radius, outline, font = dot_radius(canvas), outline_width(canvas), font_of(canvas)
     within = ((points >= 0) & (points <= canvas.size)).all(axis=1)
     shown = np.flatnonzero(visible & within).tolist()
-    dots = [_around(points[k], radius + outline) for k in shown]
+    dots = [dot_frame(points[k], radius + outline) for k in shown]
     if names is not None:
         draw = ImageDraw.Draw(canvas)
         tags: list[Rectangle] = []
@@ -75,24 +74,8 @@ def draw_landmarks(
             tags.append(tag_place(size, _tag_corners(size, dot), [*dots, *tags], canvas))
             draw_tag(draw, tags[-1], text, class_color(k), font, outline)
     for k in shown:
-        color = class_color(k)
-        _draw_disc(canvas, points[k], radius + outline, text_color(color))
-        _draw_disc(canvas, points[k], radius, color)
+        draw_dot(canvas, points[k], radius, class_color(k), outline)
     return np.array(canvas)
-
-
-def _around(center: np.ndarray, radius: float) -> Rectangle:
-    """Computes the rectangle of the pixels that a disc touches."""
-    low, high = np.floor(center - radius), np.ceil(center + radius)
-    return Rectangle(*map(int, (*low, *high)))
-
-
-def _draw_disc(canvas: Image.Image, center: np.ndarray, radius: float, color: Color) -> None:
-    """Draws a disc; a pixel at its edge gets as much of the colour as the disc covers of it."""
-    x1, y1, x2, y2 = _around(center, radius + 0.5)
-    x, y = np.arange(x1, x2) + 0.5 - center[0], np.arange(y1, y2) + 0.5 - center[1]
-    share = np.clip(radius + 0.5 - np.hypot(x[None], y[:, None]), 0, 1)
-    canvas.paste(color, (x1, y1), Image.fromarray(np.round(255 * share).astype(np.uint8)))
 
 
 def _tag_corners(size: tuple[int, int], dot: Rectangle) -> Iterator[tuple[int, int]]:

@@ -103,10 +103,16 @@ def draw_class_tags(image: np.ndarray, tags: Sequence[tuple[int, str]]) -> np.nd
 
 
 def draw_objects(prediction: Prediction, class_names: Sequence[str]) -> np.ndarray:
-    """Draws the boxes and, where there are some, the masks of objects; see `draw_detections`."""
+    """Draws the boxes of objects, and their masks and keypoints if any; see `draw_detections`."""
     found = prediction.result
     return draw_detections(
-        prediction.image, found.boxes, found.labels, found.scores, class_names, masks=found.masks
+        prediction.image,
+        found.boxes,
+        found.labels,
+        found.scores,
+        class_names,
+        masks=found.masks,
+        keypoints=found.keypoints,
     )
 
 

@@ -274,6 +274,8 @@ def test_presets_have_torchvisions_names_and_steps():
     assert presets["hflip"] == presets["multiscale"] == (flip,)
     assert presets["ssdlite"] == (augment.RandomIoUCrop(), flip)
     assert presets["lsj"] == (augment.ScaleJitter(), flip)
+    (flip,) = augment.detection_preset("hflip", swap=[1, 0])
+    assert flip == augment.RandomFlip(swap=(1, 0))
     zoom_out = augment.RandomZoomOut(fill=(123, 117, 104))
     first, crop, _ = presets["ssd"]
     assert (first, crop.zoom_out) == (augment.RandomPhotometricDistort(), zoom_out)

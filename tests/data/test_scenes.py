@@ -14,6 +14,7 @@ from jaxvision.data.sources.scenes import (
     COUNTS,
     SIZE,
     JaxvisionScenes,
+    extremes,
     scenes,
 )
 
@@ -81,6 +82,15 @@ def test_single_scenes_have_one_digit_each():
             assert (mask[y1:y2, x1:x2] > 0).sum() == (mask > 0).sum()
 
 
+def test_keypoints_of_a_digit_by_hand():
+    """Of the highest row the middle pixel, of two the first; all as centres of pixels."""
+    ink = np.array([[0, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0]], bool)
+    found = extremes(ink)
+    np.testing.assert_array_equal(
+        found, [[2.5, 0.5, 2], [1.5, 3.5, 2], [0.5, 1.5, 2], [3.5, 0.5, 2]]
+    )
+
+
 def test_test_digits_are_a_stratified_fifth():
     labels = sklearn.datasets.load_digits().target
     assert is_test_digit(labels).sum() == 359
@@ -109,9 +119,26 @@ def test_the_prepared_set_holds_the_scenes(tmp_path, monkeypatch):
             for label in np.flatnonzero(record["visible"]):
                 x1, y1, x2, y2 = source[index]["boxes"][source[index]["labels"] == label][0]
                 np.testing.assert_allclose(record["points"][label], [(x1 + x2) / 2, (y1 + y2) / 2])
+        with_keypoints = Scenes(split, kind="keypoints", dir=tmp_path)
+        assert with_keypoints.class_names == source.class_names
+        assert with_keypoints.skeleton.names == ("top", "bottom", "left", "right")
+        assert with_keypoints.skeleton.swap == (0, 1, 3, 2)
+        assert source.skeleton is None
+        for index in range(count):
+            record, ink = with_keypoints[index], masked[index]["labels"] > 0
+            np.testing.assert_array_equal(record["boxes"], source[index]["boxes"])
+            assert record["keypoints"].shape == (len(record["labels"]), 4, 3)
+            for box, (top, bottom, left, right) in zip(
+                record["boxes"], record["keypoints"], strict=True
+            ):
+                edges = [left[0] - 0.5, top[1] - 0.5, right[0] + 0.5, bottom[1] + 0.5]
+                np.testing.assert_allclose(edges, box, atol=1e-5)
+                for x, y, visibility in (top, bottom, left, right):
+                    assert visibility == 2
+                    assert ink[int(y), int(x)]
         assert masked.class_names == ("background", *"0123456789")
         assert with_landmarks.class_names == tuple(f"digit {number}" for number in range(10))
-        for each in (source, masked, with_landmarks):
+        for each in (source, masked, with_landmarks, with_keypoints):
             assert each.where(2) == f"jaxvision_scenes/1.0.0 {split}, record 2"
             for index in range(count):
                 record, target = each[index], each.target(index)

@@ -9,6 +9,7 @@ from jaxvision.core import InputError, OptionError
 from jaxvision.data import (
     Arrays,
     Cached,
+    Skeleton,
     Subset,
     check_box_counts,
     check_class_count,
@@ -80,14 +81,17 @@ def test_cached_keeps_no_more_than_asked():
 def test_wrappers_have_what_their_source_has(wrap):
     named = Counting(3)
     named.class_names, named.labels, named.box_counts = ("a", "b"), np.array([0, 1, 1]), [5, 6, 7]
+    named.skeleton = Skeleton(("a",))
     part = wrap(named)
     assert part.class_names == ("a", "b")
     assert part.labels.tolist() == [1, 0]
     assert part.box_counts == [7, 5]
+    assert part.skeleton is named.skeleton
     plain = wrap(Counting(3))
     assert plain.class_names == ()
     assert not hasattr(plain, "labels")
     assert not hasattr(plain, "box_counts")
+    assert not hasattr(plain, "skeleton")
     check_box_counts(plain, 0)
     assert labels(pickle.loads(pickle.dumps(part))) == [2, 0]
 

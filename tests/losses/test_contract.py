@@ -370,6 +370,25 @@ CASES |= {
             "labels": ~np.isin(range(3), x["matches"]),
         },
     ),
+    "keypoint_rcnn_loss": Case(
+        losses.keypoint_rcnn_loss,
+        detection.keypoint_rcnn_loss,
+        {
+            "keypoint_logits": normal(5, 4, 4, 3),
+            "proposals": boxes(5, size=16),
+            "matches": whole(5, least=-2, most=2),
+            "keypoints": uniform(3, 3, 3, most=16),
+        },
+        "R S S K, R 4, R, G K 3",
+        predicted=("keypoint_logits",),
+        padded=("keypoints",),
+        empty={"matches": -1},
+        ignored=lambda x: {
+            "keypoint_logits": x["matches"] < 0,
+            "proposals": x["matches"] < 0,
+            "keypoints": ~np.isin(range(3), x["matches"]),
+        },
+    ),
 }
 # By default one of each family, but for those of detectors: they take seconds to trace and compile.
 QUICK = {

@@ -87,6 +87,45 @@ def hard_tables(rng, *, masks=False, most=60):
     return detections, objects, classes
 
 
+def hard_keypoint_tables(rng, *, count=17, most=60):
+    """(detections, objects, num_classes), with keypoints on a coarse grid and many ties.
+
+    Crowds with and without keypoints, objects without a labelled keypoint, objects without area.
+    """
+    images, classes = rng.integers(1, 5), int(rng.integers(1, 3))
+    ids = rng.permutation(20)[:images]
+    unit = rng.choice([1, 5, 17, 3.7])
+    number, present = rng.integers(0, most), rng.integers(0, 12)
+    corner = rng.integers(0, 8, (present, 2))
+    boxes = np.concatenate([corner, corner + rng.integers(0, 12, (present, 2))], axis=1) * unit
+    truth = np.zeros((present, count, 3))
+    truth[..., :2] = (corner[:, None] + rng.integers(0, 12, (present, count, 2))) * unit
+    truth[..., 2] = rng.integers(0, 3, (present, count)) * (rng.random((present, 1)) < 0.8)
+    found = rng.integers(0, 20, (number, count, 3)) * unit
+    if present:
+        near = rng.random(number) < 0.8
+        noise = rng.integers(-2, 3, (near.sum(), count, 3)) * unit * rng.choice([0, 0.5, 1])
+        found[near] = truth[rng.integers(0, present, near.sum())] + noise
+    detections = DetectionTable(
+        image=ids[rng.integers(0, images, number)],
+        boxes=np.zeros((number, 4)),
+        scores=rng.integers(0, rng.choice([3, 1000]), number) / 7,
+        labels=rng.integers(0, classes, number),
+        keypoints=found,
+    )
+    limits = [0, 32**2, 32**2 + 0.5, 96**2 - 1, 96**2, 5000, 1e10, 1e10 + 1]
+    objects = ObjectTable(
+        image=ids[rng.integers(0, images, present)],
+        boxes=boxes,
+        labels=rng.integers(0, classes, present),
+        crowd=rng.random(present) < rng.choice([0, 0.3]),
+        difficult=np.zeros(present, bool),
+        area=rng.choice(limits, present) if rng.random() < 0.4 else None,
+        keypoints=truth,
+    )
+    return detections, objects, classes
+
+
 def permuted(detections, objects, rng):
     """The same tables with the images in another order; within an image rows keep theirs."""
     ids = rng.permutation(np.union1d(detections.image, objects.image))
@@ -106,13 +145,15 @@ def permuted(detections, objects, rng):
     return reordered(detections), reordered(objects)
 
 
-def pycocotools_results(detections, objects, *, num_classes, iou_type):
-    """(precision, recall, the twelve numbers), NaN in place of -1."""
+def pycocotools_results(detections, objects, *, num_classes, iou_type, sigmas=None):
+    """(precision, recall, the numbers of COCO), NaN in place of -1."""
 
     def xywh(boxes):
         return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).tolist()
 
     def shape(table, row):
+        if iou_type == "keypoints":
+            return {"keypoints": table.keypoints[row].ravel().tolist()}
         if iou_type == "bbox":
             return {"bbox": xywh(table.boxes)[row]}
         mask = table.masks[row]
@@ -125,6 +166,12 @@ def pycocotools_results(detections, objects, *, num_classes, iou_type):
             return mask_area(objects.masks[row])
         _, _, width, height = xywh(objects.boxes)[row]
         return width * height
+
+    def of_keypoints(row):
+        if iou_type != "keypoints":
+            return {}
+        labelled = int((objects.keypoints[row, :, 2] > 0).sum())
+        return {"bbox": xywh(objects.boxes)[row], "num_keypoints": labelled}
 
     truth, found = COCO(), COCO()
     truth.dataset = {
@@ -143,6 +190,7 @@ def pycocotools_results(detections, objects, *, num_classes, iou_type):
                 "iscrowd": int(objects.crowd[row]),
                 "area": size(row),
                 **shape(objects, row),
+                **of_keypoints(row),
             }
             for row in range(len(objects))
         ],
@@ -163,6 +211,8 @@ def pycocotools_results(detections, objects, *, num_classes, iou_type):
         found.createIndex()
         found = truth.loadRes(results) if results else found
         evaluation = COCOeval(truth, found, iou_type)
+        if sigmas is not None:
+            evaluation.params.kpt_oks_sigmas = np.array(sigmas)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

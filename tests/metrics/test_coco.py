@@ -312,8 +312,8 @@ def test_errors_name_the_thing():
         coco_average_precision(detection_table([]), truth, num_classes=1)
     with pytest.raises(InputError, match="num_classes is 0"):
         coco_average_precision(found, truth, num_classes=0)
-    with pytest.raises(InputError, match="iou_type is 'keypoints': choose one of bbox, segm"):
-        coco_average_precision(found, truth, num_classes=3, iou_type="keypoints")
+    with pytest.raises(InputError, match="iou_type is 'mask': choose one of bbox, segm, keypoints"):
+        coco_average_precision(found, truth, num_classes=3, iou_type="mask")
     with pytest.raises(InputError, match="detections have no masks"):
         coco_average_precision(found, truth, num_classes=3, iou_type="segm")
     masks = [encode_mask(np.ones((2, 3), bool))] * 3

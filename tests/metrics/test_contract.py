@@ -1,7 +1,8 @@
 """What every public metric of one example promises, by table: a new one that is missing fails.
 
 Metrics on the host, which see whole data sets, are not in it: their rules are tested in
-test_coco.py, test_voc.py, test_detection_tables.py and test_class_scores.py.
+test_coco.py, test_coco_keypoints.py, test_voc.py, test_detection_tables.py and
+test_class_scores.py.
 """
 
 import pytest
@@ -13,6 +14,7 @@ from tests.makers import mask, normal, uniform, whole
 from tests.reference import metrics as reference
 
 ON_THE_HOST = {
+    "COCO_KEYPOINT_SIGMAS",
     "Calibration",
     "ClassScores",
     "CocoResult",
@@ -26,6 +28,7 @@ ON_THE_HOST = {
     "confused_pairs",
     "count_confusions",
     "matched_classes",
+    "paired_keypoint_similarity",
     "roc_auc",
     "voc_average_precision",
 }

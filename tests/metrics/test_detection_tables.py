@@ -15,7 +15,7 @@ from jaxvision.metrics import (
     voc_average_precision,
 )
 from jaxvision.ops import encode_mask
-from tests.metrics.detection_cases import hard_tables
+from tests.metrics.detection_cases import hard_keypoint_tables, hard_tables
 
 MASK = encode_mask(np.eye(4, dtype=bool))
 DETECTIONS = {
@@ -23,6 +23,7 @@ DETECTIONS = {
     "boxes": np.float32([[0, 0, 1, 2], [3, 3, 5, 5]]),
     "scores": np.float32([0.5, -1]),
     "labels": np.uint8([0, 3]),
+    "keypoints": np.float32([[[0, 1, 2]] * 5, [[3, 3, 0]] * 5]),
 }
 OBJECTS = {
     "image": np.int32([4, 4]),
@@ -31,6 +32,7 @@ OBJECTS = {
     "crowd": np.array([False, True]),
     "difficult": np.array([True, False]),
     "area": np.float32([1.5, 4]),
+    "keypoints": np.float32([[[0, 1, 2]] * 5, [[3, 3, 0]] * 5]),
 }
 
 
@@ -87,6 +89,8 @@ def test_a_wrong_shape_or_dtype_names_the_column(table, columns):
         ),
         (ObjectTable, OBJECTS, "labels", -2, "labels of row 1 .* is -2: give at least 0"),
         (ObjectTable, OBJECTS, "area", -0.5, "area of row 1 .* is -0.5: give at least 0"),
+        (ObjectTable, OBJECTS, "keypoints", np.nan, "keypoints of row 1 .*give a finite number"),
+        (DetectionTable, DETECTIONS, "keypoints", np.inf, "keypoints of row 1 .*a finite number"),
         (ObjectTable, OBJECTS, "area", np.nan, "area of row 1 .* is nan: give a finite number"),
     ],
 )
@@ -146,6 +150,7 @@ def padded(tables, ids, *, detections, objects, filler, rng, masks):
         scores=jnp.asarray(found(tables[0].scores, np.inf)),
         labels=jnp.asarray(found(tables[0].labels, -1)),
         valid=jnp.asarray(found_valid),
+        keypoints=None if tables[0].keypoints is None else found(tables[0].keypoints, np.nan),
     )
     batch = DetectionBatch(
         image=np.zeros((slots, 2, 2, 3), np.uint8),
@@ -155,6 +160,7 @@ def padded(tables, ids, *, detections, objects, filler, rng, masks):
         crowd=truth(tables[1].crowd, True),
         difficult=truth(tables[1].difficult, True),
         mask=np.isin(np.arange(slots), place),
+        keypoints=None if tables[1].keypoints is None else truth(tables[1].keypoints, np.nan),
     )
     options = {"detection_masks": found_masks, "object_masks": truth_masks} if masks else {}
     if tables[1].area is not None:
@@ -162,12 +168,15 @@ def padded(tables, ids, *, detections, objects, filler, rng, masks):
     return (struct, batch, image_ids), options
 
 
-@pytest.mark.parametrize("masks", [False, True])
-def test_padding_and_filler_change_nothing(masks):
-    iou_type = "segm" if masks else "bbox"
+@pytest.mark.parametrize("iou_type", ["bbox", "segm", "keypoints"])
+def test_padding_and_filler_change_nothing(iou_type):
+    masks = iou_type == "segm"
     for seed in range(8):
         rng = np.random.default_rng([5, seed])
-        *tables, num_classes = hard_tables(rng, masks=masks, most=20)
+        if iou_type == "keypoints":
+            *tables, num_classes = hard_keypoint_tables(rng, most=20)
+        else:
+            *tables, num_classes = hard_tables(rng, masks=masks, most=20)
         tables = [rounded(table) for table in tables]
         expected = coco_average_precision(*tables, num_classes=num_classes, iou_type=iou_type)
         voc = voc_average_precision(*tables, num_classes=num_classes)
@@ -257,6 +266,18 @@ def test_masks_and_areas_come_with_all_batches_or_none():
         accumulator.add(detections, batch, np.array([3, 4]))
         with pytest.raises(InputError, match=f"{name} was given with some batches only"):
             accumulator.tables()
+
+
+def test_keypoints_come_with_all_batches_or_none():
+    detections, batch = one_batch()
+    accumulator = DetectionAccumulator()
+    keypoints = np.zeros((2, 3, 4, 3), np.float32)
+    accumulator.add(detections.replace(keypoints=keypoints), batch, np.array([1, 2]))
+    accumulator.add(detections, batch, np.array([3, 4]))
+    with pytest.raises(InputError, match="keypoints was given with some batches only"):
+        accumulator.tables()
+    with pytest.raises(AssertionError, match=r"^detections.keypoints is "):
+        accumulator.add(detections.replace(keypoints=keypoints[:, 1:]), batch, np.array([5, 6]))
 
 
 @pytest.mark.parametrize("part", ["detections", "batch", "other"])

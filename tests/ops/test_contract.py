@@ -160,6 +160,11 @@ CASES = {
     "channel_shuffle": ({"x": images(2, 3, 6)}, {"groups": 2}),
     "gaussian_heatmaps": ({"points": sides(3)}, {"size": (7, 6), "sigma": 1.5}),
     "heatmap_argmax": ({"heatmaps": images(7, 6, 3)}, {}),
+    "keypoint_cells": ({"keypoints": numbers(6, 3, 3), "boxes": boxes(6)}, {"size": 7}),
+    "heatmaps_to_keypoints": (
+        {"heatmaps": numbers(6, 7, 5, 3), "boxes": boxes(6)},
+        {"image_size": (40, 60)},
+    ),
     "soft_argmax": ({"logits": images(7, 6, 3)}, {"radius": 2}),
     "nearest_neighbors": (
         {"queries": numbers(5, 3), "index": numbers(7, 3)},

@@ -173,6 +173,11 @@ CASES = {
     "shape_iou": (ops.shape_iou, (positive(3, 2), positive(2, 2)), {}),
     "gaussian_heatmaps": (ops.gaussian_heatmaps, (positive(2, 2),), {"size": (3, 4), "sigma": 1.5}),
     "heatmap_argmax": (ops.heatmap_argmax, (lambda rng: 1 + apart(5, 5, 2)(rng),), {}),
+    "heatmaps_to_keypoints": (
+        ops.heatmaps_to_keypoints,
+        (apart(3, 5, 4, 2), boxes(3)),
+        {"image_size": (40, 40)},
+    ),
     "soft_argmax": (ops.soft_argmax, (apart(5, 5, 2),), {"radius": 2}),
     "nearest_neighbors": (
         lambda queries, index: ops.nearest_neighbors(queries, index, k=2, metric="l2")[0],
@@ -218,6 +223,7 @@ LONG = [
     "generalized_box_iou",
     "global_avg_pool",
     "heatmap_argmax",
+    "heatmaps_to_keypoints",
     "max_pool, large",
     "multilevel_roi_align",
     "nearest_neighbors",
@@ -244,6 +250,7 @@ WITHOUT_DERIVATIVES = {
     "best_anchor",
     "cell_index",
     "grid_anchors",
+    "keypoint_cells",
     "kmeans_anchors",
     "library_forms",
     "majority_vote",

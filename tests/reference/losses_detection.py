@@ -6,6 +6,7 @@ import numpy as np
 
 from tests.reference.ops import box_coding, matching
 from tests.reference.ops.boxes import area, iou, pairwise
+from tests.reference.ops.keypoints import keypoint_cells
 from tests.reference.ops.roi import multilevel_roi_align
 
 
@@ -516,3 +517,16 @@ def mask_rcnn_loss(mask_logits, proposals, matches, labels, masks):
             total += _binary_cross_entropy(x, float(inside[(*place, 0)]))
             count += 1
     return _terms(mask=total / max(count, 1))
+
+
+def keypoint_rcnn_loss(keypoint_logits, proposals, matches, keypoints):
+    total, count = 0.0, 0
+    for maps, proposal, g in zip(keypoint_logits, proposals, matches, strict=True):
+        if g < 0:
+            continue
+        cells, valid = keypoint_cells(keypoints[g][None], proposal[None], size=len(maps))
+        for k in np.flatnonzero(valid[0]):
+            logits = [float(x) for x in maps[..., k].ravel()]
+            total += math.log(sum(map(math.exp, logits))) - logits[cells[0, k]]
+            count += 1
+    return _per("batch", count, keypoint=total)

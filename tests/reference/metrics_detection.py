@@ -105,16 +105,61 @@ def _voc_ap(correct, total, method):
 def coco_average_precision(detections, objects, *, num_classes):
     """(precision [T, R, K, A, M], recall [T, K, A, M]) for boxes, NaN where nothing exists."""
     detections, objects = rows(detections, objects)
+    objects = [(*o[:4], o[3], o[5]) for o in objects]
+    return _coco(detections, objects, num_classes, AREAS, MOST, box_iou, area_of)
+
+
+def coco_keypoint_average_precision(detections, objects, *, num_classes, sigmas):
+    """As `coco_average_precision`, for keypoints."""
+    of_detections, of_objects = rows(detections, objects)
+    found = [
+        (d[0], points.tolist(), *d[2:])
+        for d, points in zip(of_detections, detections.keypoints, strict=True)
+    ]
+    present = [
+        (o[0], (points.tolist(), o[1], o[5]), *o[2:4], o[3] or not (points[:, 2] > 0).any(), o[5])
+        for o, points in zip(of_objects, objects.keypoints, strict=True)
+    ]
+
+    def similarity(points, object_, crowd):
+        return keypoint_similarity(points, *object_, sigmas)
+
+    def area(points):
+        x, y, _ = zip(*points, strict=True)
+        return (max(x) - min(x)) * (max(y) - min(y))
+
+    return _coco(found, present, num_classes, [AREAS[0], *AREAS[2:]], [20], similarity, area)
+
+
+def keypoint_similarity(points, others, box, area, sigmas):
+    """OKS of a detection's points and an object's."""
+    x1, y1, x2, y2 = box
+    labelled = [k for k, other in enumerate(others) if other[2] > 0]
+    terms = []
+    for k in labelled or range(len(others)):
+        x, y, _ = points[k]
+        if labelled:
+            dx, dy = x - others[k][0], y - others[k][1]
+        else:
+            dx = max(x1 - (x2 - x1) - x, x - x2 - (x2 - x1), 0)
+            dy = max(y1 - (y2 - y1) - y, y - y2 - (y2 - y1), 0)
+        exponent = (dx**2 + dy**2) / (2 * (area + np.spacing(1)) * (2 * sigmas[k]) ** 2)
+        terms.append(np.exp(-exponent))
+    return sum(terms) / len(terms)
+
+
+def _coco(detections, objects, num_classes, areas, most, iou, area_of):
+    """Objects have, in place of `difficult`, whether they are ignored."""
     images = sorted({row[0] for row in detections + objects})
-    shape = len(IOU_THRESHOLDS), num_classes, len(AREAS), len(MOST)
+    shape = len(IOU_THRESHOLDS), num_classes, len(areas), len(most)
     recall = np.full(shape, np.nan)
     precision = np.full((len(RECALLS), *shape), np.nan)
     for t, k, a, m in np.ndindex(shape):
         outcomes, total = [], 0
         for image in images:
-            found = [d for d in by_score(detections) if d[0] == image and d[3] == k][: MOST[m]]
+            found = [d for d in by_score(detections) if d[0] == image and d[3] == k][: most[m]]
             present = [o for o in objects if o[0] == image and o[2] == k]
-            of_image, count = _match(found, present, IOU_THRESHOLDS[t], AREAS[a])
+            of_image, count = _match(found, present, IOU_THRESHOLDS[t], areas[a], iou, area_of)
             outcomes += of_image
             total += count
         if not total:
@@ -129,17 +174,17 @@ def coco_average_precision(detections, objects, *, num_classes):
     return precision.swapaxes(0, 1), recall
 
 
-def _match(found, present, threshold, limits):
+def _match(found, present, threshold, limits, iou_of, area_of):
     """((image, correct, score) of each detection that counts, how many objects count)."""
     least, most = limits
-    counts = [not o[3] and least <= o[5] <= most for o in present]
+    counts = [not o[4] and least <= o[5] <= most for o in present]
     taken, outcomes = set(), []
     for image, box, score, _ in found:
         best, highest = None, (False, threshold)
         for index, object_ in enumerate(present):
             if index in taken and not object_[3]:
                 continue
-            iou = box_iou(box, object_[1], object_[3])
+            iou = iou_of(box, object_[1], object_[3])
             # One that counts beats any that does not; of equals the later.
             if iou >= threshold and (counts[index], iou) >= highest:
                 best, highest = index, (counts[index], iou)

@@ -17,6 +17,7 @@ import numpy as np
 from jaxvision.core import InputError, Record
 from jaxvision.data.sources.boxes import box_problems, clip_boxes
 from jaxvision.data.sources.images import ImageError, image_size, read_image
+from jaxvision.data.sources.skeletons import Skeleton
 from jaxvision.data.sources.source import refuse
 from jaxvision.ops import Polygons, RunLengths, encode_polygons
 
@@ -39,6 +40,8 @@ class Annotation:
       size: (height, width) of the image in the annotation; None: it gives none.
       masks: the mask of each object as the annotation gives it (see `to_run_lengths`); None: it
         does not give all of them, or they were not read.
+      keypoints: f64[G, K, 3], xy, pixels as those of boxes, and visibility: 0 for absent ones (at
+        (0, 0)), 1 for hidden ones, 2 for visible ones. None: they were not read.
     """
 
     image: pathlib.Path
@@ -50,6 +53,7 @@ class Annotation:
     area: np.ndarray | None = None
     size: tuple[int, int] | None = None
     masks: tuple[RunLengths | Polygons, ...] | None = None
+    keypoints: np.ndarray | None = None
 
 
 def to_run_lengths(mask: RunLengths | Polygons, size: tuple[int, int]) -> RunLengths:
@@ -82,11 +86,13 @@ class Listing:
       annotations: one for each image that could be read.
       class_names: of the labels.
       problems: of the records that could not be read.
+      skeleton: of the objects' keypoints; None: they have none, or without names.
     """
 
     annotations: tuple[Annotation, ...]
     class_names: tuple[str, ...]
     problems: tuple[Problem, ...] = ()
+    skeleton: Skeleton | None = None
 
 
 def find_problems(annotation: Annotation, *, decode: bool = False) -> Iterator[Problem]:
@@ -148,6 +154,7 @@ class AnnotatedImages:
 
     Attributes:
       class_names: of the labels.
+      skeleton: of the objects' keypoints, as in `Listing`.
       dropped: the problems of the records that were left out.
     Raises:
       InputError: there are problems, and they are not to be dropped; lists the first of them.
@@ -168,6 +175,7 @@ class AnnotatedImages:
                 len(problems),
             )
         self.class_names = listing.class_names
+        self.skeleton = listing.skeleton
         self.dropped = tuple(problems)
         self._annotations = tuple(kept)
 
@@ -176,7 +184,7 @@ class AnnotatedImages:
 
     def __getitem__(self, index: int) -> Record:
         """Returns a record: "image" u8[H, W, 3], its "size" (H, W), "boxes" in it, and "labels",
-        "crowd", "difficult", "area" and "masks" as in `Annotation`."""
+        "crowd", "difficult", "area", "masks" and "keypoints" as in `Annotation`."""
         annotation = self._annotations[index]
         try:
             image = read_image(annotation.image)
@@ -206,5 +214,6 @@ def _target(annotation: Annotation, size: tuple[int, int]) -> Record:
         "difficult": annotation.difficult,
         "area": annotation.area,
         "masks": annotation.masks,
+        "keypoints": annotation.keypoints,
         "size": size,
     }

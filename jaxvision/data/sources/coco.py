@@ -10,6 +10,7 @@ import numpy as np
 from jaxvision.core import InputError, one_line, reason_of
 from jaxvision.core.files import parse_json, read_text
 from jaxvision.data.sources.annotated import Annotation, Listing, Problem
+from jaxvision.data.sources.skeletons import Skeleton
 from jaxvision.ops import Polygons, RunLengths, decompress_counts
 
 COCO_CLASSES = (
@@ -37,29 +38,36 @@ class _Object(NamedTuple):
     crowd: bool
     area: float | None
     mask: RunLengths | Polygons | None
+    keypoints: np.ndarray | None
 
 
-def read_coco(file: pathlib.Path, images: pathlib.Path, *, masks: bool = False) -> Listing:
+def read_coco(
+    file: pathlib.Path, images: pathlib.Path, *, masks: bool = False, keypoints: bool = False
+) -> Listing:
     """Reads the annotations of a json file.
 
     Args:
       file: with "images", "annotations" and "categories", as instances_val2017.json.
       images: the folder of the images.
       masks: read the objects' masks too, which need far more memory than all else.
+      keypoints: read the objects' keypoints too, as in person_keypoints_val2017.json.
     Returns:
       annotations by rising image id, those of images without objects too; labels follow the rising
       category ids. Of two categories of one name, that without annotations is left out. `iscrowd`
       becomes `crowd`, `segmentation` the masks: polygons as they are, and run-lengths, compressed
       or not. Where an object of an image has no `segmentation` (none, null or an empty list), the
-      image's masks are None; likewise `area`.
+      image's masks are None; likewise `area`. An object without `keypoints` has none that is
+      labelled. Their names and limbs are those of the categories.
     Raises:
-      InputError: the file cannot be read or has another form, or has annotations of two categories
-        of one name.
+      InputError: the file cannot be read or has another form, has annotations of two categories
+        of one name, or has no keypoints or different ones for two categories where they are asked
+        for.
     """
     file, images = pathlib.Path(file), pathlib.Path(images)
     content = _load(file)
     categories = _categories(file, content)
     labels = {category: label for label, category in enumerate(categories)}
+    skeleton, count = _keypoints_of(file, content) if keypoints else (None, None)
     problems: list[Problem] = []
     objects: dict[int | str, list[_Object]] = {entry["id"]: [] for entry in content["images"]}
     bad, seen = set(), set()
@@ -75,16 +83,16 @@ def read_coco(file: pathlib.Path, images: pathlib.Path, *, masks: bool = False) 
         elif type(identity) in _IDS:
             seen.add(identity)
         try:
-            objects[image].append(_object(entry, labels, masks=masks))
+            objects[image].append(_object(entry, labels, masks=masks, keypoints=count))
         except InputError as error:
             problems.append(Problem(where, str(error)))
             bad.add(image)
     annotations = tuple(
-        _annotation(file, images, entry, objects[entry["id"]])
+        _annotation(file, images, entry, objects[entry["id"]], keypoints=count)
         for entry in sorted(content["images"], key=lambda entry: entry["id"])
         if entry["id"] not in bad
     )
-    return Listing(annotations, tuple(categories.values()), tuple(problems))
+    return Listing(annotations, tuple(categories.values()), tuple(problems), skeleton)
 
 
 def _categories(file: pathlib.Path, content: dict[str, Any]) -> dict[int | str, str]:
@@ -164,7 +172,13 @@ def _is_one_of(identity: Any, known: Container[int | str]) -> bool:
     return type(identity) in _IDS and identity in known  # others may equal one, or not be hashable
 
 
-def _object(entry: dict[str, Any], labels: Mapping[int | str, int], *, masks: bool) -> _Object:
+def _object(
+    entry: dict[str, Any],
+    labels: Mapping[int | str, int],
+    *,
+    masks: bool,
+    keypoints: int | None,
+) -> _Object:
     """Returns an annotation's object; raises InputError if it cannot be used."""
     category = entry.get("category_id")
     if not _is_one_of(category, labels):
@@ -183,7 +197,72 @@ def _object(entry: dict[str, Any], labels: Mapping[int | str, int], *, masks: bo
         crowd=bool(crowd),
         area=area,
         mask=_mask(entry.get("segmentation")) if masks else None,
+        keypoints=None if keypoints is None else _points(entry.get("keypoints"), keypoints),
     )
+
+
+def _points(values: Any, count: int) -> np.ndarray:
+    """Returns the keypoints of an annotation's object, f64[K, 3]."""
+    if values is None or values == []:
+        return np.zeros((count, 3))
+    if not _are_numbers(values) or not all(abs(x) <= _LARGEST for x in values):
+        raise InputError(f"keypoints is {_shown(values)}: give x, y and visibility of each in turn")
+    if len(values) != 3 * count:
+        raise InputError(
+            f"keypoints has {len(values)} numbers: give {3 * count}, x, y and visibility of each "
+            f"of {count} keypoints"
+        )
+    points = np.array(values, np.float64).reshape(-1, 3)
+    wrong = np.flatnonzero(~np.isin(points[:, 2], (0, 1, 2)))
+    if wrong.size:
+        number = int(wrong[0])
+        raise InputError(
+            f"the visibility of keypoint {number + 1} is {points[number, 2]:g}: give 0 (absent), 1 "
+            "(hidden) or 2 (visible)"
+        )
+    return np.where(points[:, 2:] > 0, points, 0)
+
+
+def _keypoints_of(
+    file: pathlib.Path, content: dict[str, list[dict[str, Any]]]
+) -> tuple[Skeleton | None, int]:
+    """Returns the skeleton of the categories, if they name keypoints, and the number of keypoints.
+
+    Raises:
+      InputError: there are no keypoints, or different ones for two categories.
+    """
+    known = [entry for entry in content["categories"] if entry.get("keypoints")]
+    for entry in known:
+        for key in ("keypoints", "skeleton"):
+            if entry.get(key, []) != known[0].get(key, []):
+                raise InputError(
+                    f"{file}: the categories {one_line(known[0]['name'])!r} and "
+                    f"{one_line(entry['name'])!r} have different {key}: give them the same"
+                )
+    if known:
+        skeleton = _skeleton(f"{file}, category {one_line(known[0]['name'])!r}", known[0])
+        return skeleton, len(skeleton)
+    given = (entry.get("keypoints") for entry in content["annotations"])
+    for values in given:
+        if isinstance(values, list) and values:
+            return None, len(values) // 3
+    raise InputError(
+        f"{file} has no keypoints: give a file that has them, such as "
+        "person_keypoints_val2017.json, or set keypoints=False"
+    )
+
+
+def _skeleton(where: str, category: dict[str, Any]) -> Skeleton:
+    names, limbs = category["keypoints"], category.get("skeleton", [])
+    if not isinstance(names, list) or not all(type(name) is str and name for name in names):
+        raise InputError(f"{where}: keypoints is {_shown(names)}: give a list of names")
+    if not isinstance(limbs, list) or not all(_are_numbers(limb, (int,)) for limb in limbs):
+        raise InputError(f"{where}: skeleton is {_shown(limbs)}: give a list of pairs of numbers")
+    try:
+        # COCO counts from 1.
+        return Skeleton(tuple(names), tuple(tuple(x - 1 for x in limb) for limb in limbs))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
 
 
 def _mask(segmentation: Any) -> RunLengths | Polygons | None:
@@ -230,7 +309,12 @@ def _are_numbers(values: Any, kinds: Container[type] = (int, float)) -> bool:
 
 
 def _annotation(
-    file: pathlib.Path, images: pathlib.Path, entry: dict[str, Any], objects: list[_Object]
+    file: pathlib.Path,
+    images: pathlib.Path,
+    entry: dict[str, Any],
+    objects: list[_Object],
+    *,
+    keypoints: int | None,
 ) -> Annotation:
     size = (entry.get("height"), entry.get("width"))
     areas, masks = [x.area for x in objects], tuple(x.mask for x in objects)
@@ -244,4 +328,7 @@ def _annotation(
         area=None if None in areas else np.array(areas, np.float64),
         size=size if None not in size else None,
         masks=None if None in masks else masks,
+        keypoints=None
+        if keypoints is None
+        else np.array([x.keypoints for x in objects], np.float64).reshape(-1, keypoints, 3),
     )

@@ -20,6 +20,7 @@ COCO_LAYOUTS = (
     ("{split}.json", "images"),
 )
 """Where the annotations and the images of a split may be, below a folder in COCO's form."""
+_KEYPOINT_LAYOUTS = (("annotations/person_keypoints_{split}.json", "{split}"), *COCO_LAYOUTS)
 
 
 def _voc(
@@ -29,13 +30,16 @@ def _voc(
     class_names: Sequence[str] | None,
     first_pixel: int,
     masks: bool,
+    keypoints: bool,
 ) -> Listing:
     return read_voc(folder, split, class_names=class_names, first_pixel=first_pixel)
 
 
-def _coco_places(folder: pathlib.Path, split: str) -> Iterator[tuple[pathlib.Path, pathlib.Path]]:
-    """Yields the file and the images by each of `COCO_LAYOUTS`."""
-    for file, images in COCO_LAYOUTS:
+def _coco_places(
+    folder: pathlib.Path, split: str, *, keypoints: bool
+) -> Iterator[tuple[pathlib.Path, pathlib.Path]]:
+    """Yields the file and the images by each of `COCO_LAYOUTS`; COCO's file of keypoints first."""
+    for file, images in _KEYPOINT_LAYOUTS if keypoints else COCO_LAYOUTS:
         yield folder / file.format(split=split), folder / images.format(split=split)
 
 
@@ -50,11 +54,13 @@ def _coco(
     class_names: Sequence[str] | None,
     first_pixel: int,
     masks: bool,
+    keypoints: bool,
 ) -> Listing:
-    for file, images in _coco_places(folder, split):
+    places = list(_coco_places(folder, split, keypoints=keypoints))
+    for file, images in places:
         if _has_coco(file, images):
-            return read_coco(file, images, masks=masks)
-    tried = "".join(f"\n  {file} with {images}" for file, images in _coco_places(folder, split))
+            return read_coco(file, images, masks=masks, keypoints=keypoints)
+    tried = "".join(f"\n  {file} with {images}" for file, images in places)
     raise InputError(
         f"no split {split!r} of COCO's form in {folder}: name the folder and the split so that "
         f"there is one of{tried}"
@@ -68,12 +74,13 @@ def _yolo(
     class_names: Sequence[str] | None,
     first_pixel: int,
     masks: bool,
+    keypoints: bool,
 ) -> Listing:
     return read_yolo(folder, split, class_names=class_names)
 
 
 FORMS: dict[str, Callable[..., Listing]] = {"voc": _voc, "coco": _coco, "yolo": _yolo}
-"""Name -> (folder, split, *, class_names, first_pixel, masks) -> Listing."""
+"""Name -> (folder, split, *, class_names, first_pixel, masks, keypoints) -> Listing."""
 
 
 def find_form(path: str | os.PathLike[str], split: str) -> str:
@@ -90,7 +97,7 @@ def find_form(path: str | os.PathLike[str], split: str) -> str:
     part, name = next(_parts(as_path(path), split))
     fits = {
         "voc": (part / "Annotations").is_dir() and (part / "ImageSets").is_dir(),
-        "coco": any(_has_coco(*place) for place in _coco_places(part, name)),
+        "coco": any(_has_coco(*place) for place in _coco_places(part, name, keypoints=True)),
         "yolo": (part / "labels").is_dir() or (part / f"{name}.txt").is_file(),
     }
     found = [form for form, fit in fits.items() if fit]
@@ -119,6 +126,7 @@ def list_folder(
     class_names: Sequence[str] | None = None,
     first_pixel: int = 1,
     masks: bool = False,
+    keypoints: bool = False,
 ) -> Listing:
     """Lists what a folder has, with all that is wrong with it.
 
@@ -131,13 +139,19 @@ def list_folder(
         that the data names.
       first_pixel: what the files call the first pixel (voc).
       masks: read the objects' masks too (coco).
+      keypoints: read the objects' keypoints too (coco).
     Raises:
       InputError: there is no such folder or split.
       OptionError: the form is unknown or cannot be found, or the parts have different classes.
     """
     folder = as_path(path)
     read = lookup(FORMS, find_form(folder, split) if form is None else form, "form")
-    options = {"class_names": class_names or None, "first_pixel": first_pixel, "masks": masks}
+    options = {
+        "class_names": class_names or None,
+        "first_pixel": first_pixel,
+        "masks": masks,
+        "keypoints": keypoints,
+    }
     listings = [read(*part, **options) for part in _parts(folder, split)]
     first = listings[0]
     for listing in listings[1:]:
@@ -148,10 +162,15 @@ def list_folder(
                 f"({', '.join(first.class_names)}; {', '.join(listing.class_names)}): give the "
                 "names of all",
             )
+        if listing.skeleton != first.skeleton:
+            raise InputError(
+                f"the parts of {split} have different keypoints: use them one at a time"
+            )
     return Listing(
         tuple(itertools.chain.from_iterable(listing.annotations for listing in listings)),
         first.class_names,
         tuple(itertools.chain.from_iterable(listing.problems for listing in listings)),
+        first.skeleton,
     )
 
 
@@ -189,6 +208,8 @@ class CocoFolder(AnnotatedImages):
       path: of the folder.
       split: as in the files' names, such as "train2017"; or several parts, as for `list_folder`.
       masks: read the objects' masks too, which need far more memory than all else.
+      keypoints: read the objects' keypoints too, from annotations/person_keypoints_SPLIT.json if
+        there is such a file.
       drop_bad: leave out records with problems, and warn, instead of refusing them.
 
     Attributes and errors are those of `AnnotatedImages` and `list_folder`.
@@ -200,9 +221,10 @@ class CocoFolder(AnnotatedImages):
         split: str,
         *,
         masks: bool = False,
+        keypoints: bool = False,
         drop_bad: bool = False,
     ):
-        listing = list_folder(path, "coco", split, masks=masks)
+        listing = list_folder(path, "coco", split, masks=masks, keypoints=keypoints)
         super().__init__(listing, name=f"{path} {split}", drop_bad=drop_bad)
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from jaxvision.core import Record, lookup
 from jaxvision.data.sources.digits import encode_png, is_test_digit, prepared
+from jaxvision.data.sources.skeletons import Skeleton
 from jaxvision.data.sources.source import Source, size_of
 from jaxvision.data.sources.tfds_source import TfdsBuilder
 
@@ -183,20 +184,84 @@ class SceneLandmarks:
         return {"points": points, "visible": visible, "size": size}
 
 
+SCENE_SKELETON = Skeleton(
+    names=("top", "bottom", "left", "right"), limbs=((0, 2), (2, 1), (1, 3), (3, 0))
+)
+"""The keypoints of a digit."""
+
+
+class SceneKeypoints:
+    """The embedded scenes with the four outermost pixels of each digit as its keypoints.
+
+    These are pixels that the digit covers by more than a half: one of its highest, lowest, leftmost
+    and rightmost. Of several, it is the middle one along the edge.
+
+    Args:
+      scenes: with boxes.
+      masks: the same scenes with labels of pixels, 0 for the background.
+
+    Attributes:
+      class_names: of the digits.
+      skeleton: `SCENE_SKELETON`.
+    """
+
+    skeleton = SCENE_SKELETON
+
+    def __init__(self, scenes: Source, masks: Source):
+        self._scenes, self._masks = scenes, masks
+        self.class_names = scenes.class_names
+
+    def __len__(self) -> int:
+        return len(self._scenes)
+
+    def __getitem__(self, index: int) -> Record:
+        """Returns a record of the scenes with "keypoints" f64[G, 4, 3], the centres of the pixels
+        and their visibility, 2."""
+        return self._with_keypoints(index, self._scenes[index])
+
+    def where(self, index: int) -> str:
+        return self._scenes.where(index)
+
+    def target(self, index: int) -> Record:
+        return self._with_keypoints(index, self._scenes.target(index))
+
+    def _with_keypoints(self, index: int, record: Record) -> Record:
+        ink = self._masks.target(index)["labels"] > 0
+        boxes = np.rint(record["boxes"]).astype(int)
+        keypoints = np.zeros((len(boxes), 4, 3))
+        for number, (x1, y1, x2, y2) in enumerate(boxes):
+            keypoints[number] = extremes(ink[y1:y2, x1:x2]) + np.array([x1, y1, 0])
+        return {**record, "keypoints": keypoints}
+
+
+def extremes(ink: np.ndarray) -> np.ndarray:
+    """Returns the outermost pixels of bool[H, W] as keypoints, f64[4, 3]; see `SceneKeypoints`."""
+    rows, columns = np.nonzero(ink)
+    result = []
+    for across, along in ((rows, columns), (-rows, columns), (columns, rows), (-columns, rows)):
+        outermost = np.flatnonzero(across == across.min())
+        order = outermost[np.argsort(along[outermost])]
+        middle = order[(order.size - 1) // 2]
+        result.append((columns[middle] + 0.5, rows[middle] + 0.5, 2))
+    return np.array(result)
+
+
 class Scenes:
     """The embedded scenes of digits on photographs, 96 x 96 RGB; they are prepared on first use.
 
     Records are, by `kind`: as those of `Tfds` for detection and segmentation (the background is 0,
-    the digit d is 1 + d), as those of `SceneLandmarks` for landmarks.
+    the digit d is 1 + d), as those of `SceneLandmarks` for landmarks, and as those of
+    `SceneKeypoints` for keypoints.
 
     Args:
       split: "train" or "test".
-      kind: "detection", "segmentation" or "landmarks".
+      kind: "detection", "segmentation", "landmarks" or "keypoints".
       dir: TFDS's folder; None: TFDS's own.
       single: whether each scene has exactly one digit, instead of 1 to 6; the scenes are others.
 
     Attributes:
       class_names: of the kind's labels or landmarks.
+      skeleton: of the digits' keypoints, for kind "keypoints"; None for the others.
     Raises:
       InputError: there is no such split, the folder cannot be written, or as for `Tfds`.
     """
@@ -214,6 +279,7 @@ class Scenes:
             prepared(JaxvisionSingleScenes if single else JaxvisionScenes, dir), split
         )
         self.class_names = self._source.class_names
+        self.skeleton = getattr(self._source, "skeleton", None)
         if kind == "segmentation":
             self.class_names = ("background", *_DIGITS)
 
@@ -249,4 +315,13 @@ def _with_landmarks(builder: tfds.core.DatasetBuilder, split: str) -> SceneLandm
     return SceneLandmarks(_with_boxes(builder, split))
 
 
-_KINDS = {"detection": _with_boxes, "segmentation": _with_masks, "landmarks": _with_landmarks}
+def _with_keypoints(builder: tfds.core.DatasetBuilder, split: str) -> SceneKeypoints:
+    return SceneKeypoints(_with_boxes(builder, split), _with_masks(builder, split))
+
+
+_KINDS = {
+    "detection": _with_boxes,
+    "segmentation": _with_masks,
+    "landmarks": _with_landmarks,
+    "keypoints": _with_keypoints,
+}

@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxvision.core import OptionError, Record, check_range
 from jaxvision.data.sources.checks import check_labels
+from jaxvision.data.sources.skeletons import Skeleton
 from jaxvision.data.sources.source import Source, size_of, without_image
 
 
@@ -53,6 +54,11 @@ class Subset:
         """How many boxes each record has, where the source knows it."""
         counts = self._source.box_counts
         return [counts[index] for index in self._indices.tolist()]
+
+    @property
+    def skeleton(self) -> Skeleton | None:
+        """Of the objects' keypoints, where the source has them."""
+        return self._source.skeleton
 
 
 class Cached:
@@ -105,6 +111,11 @@ class Cached:
     def box_counts(self) -> list[int]:
         """How many boxes each record has, where the source knows it."""
         return self._source.box_counts
+
+    @property
+    def skeleton(self) -> Skeleton | None:
+        """Of the objects' keypoints, where the source has them."""
+        return self._source.skeleton
 
 
 def hold_out(source: Source, fraction: float) -> tuple[Subset, Subset]:

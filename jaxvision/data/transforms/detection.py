@@ -5,11 +5,19 @@ from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
-from jaxvision.core import DetectionBatch, InputError, Inputs, Record, check_range
+from jaxvision.core import (
+    DetectionBatch,
+    InputError,
+    Inputs,
+    OptionError,
+    Record,
+    check_range,
+    listed,
+)
 from jaxvision.data.sources.annotated import to_run_lengths
 from jaxvision.data.sources.checks import check_box_count, check_box_counts, check_class_count
 from jaxvision.data.sources.source import Source
-from jaxvision.data.transforms.placing import extent_in, place_image
+from jaxvision.data.transforms.placing import extent_in, place_image, points_inside
 from jaxvision.ops import RunLengths, decode_mask, mask_area
 from jaxvision.ops.placement import Placement, place_mask, to_input
 
@@ -22,13 +30,16 @@ class ToDetection:
     """Checks a record and makes it an example for detection, with its objects padded.
 
     With `inputs.resize` "crop" boxes are clipped to the network's input, and an example lacks
-    objects of which less than `LEAST_VISIBLE` is left.
+    objects of which less than `LEAST_VISIBLE` is left. Keypoints outside the image or the network's
+    input become absent.
 
     Attributes:
       inputs: of the network.
       num_classes: labels run from 0 to one below.
       max_boxes: N, to which the boxes are padded.
       masks: give examples masks, which take N times the pixels of the network's input, in bytes.
+      num_keypoints: K, that every object of the records has, labelled or not; None: examples have
+        no keypoints.
 
     Raises:
       OptionError: a number is below 1.
@@ -39,16 +50,26 @@ class ToDetection:
     _: KW_ONLY
     max_boxes: int = 100
     masks: bool = False
+    num_keypoints: int | None = None
 
     def __post_init__(self) -> None:
         check_range("num_classes", self.num_classes, least=1)
         check_range("max_boxes", self.max_boxes, least=1)
+        if self.num_keypoints is not None:
+            check_range("num_keypoints", self.num_keypoints, least=1)
 
     def check_source(self, source: Source) -> None:
-        """Raises OptionError if a source has other classes or too many boxes, before any image is
-        read."""
+        """Raises OptionError if a source has other classes, too many boxes or another number of
+        keypoints, before any image is read."""
         check_class_count(source, self.num_classes)
         check_box_counts(source, self.max_boxes)
+        skeleton = getattr(source, "skeleton", None)
+        if None not in (skeleton, self.num_keypoints) and len(skeleton) != self.num_keypoints:
+            raise OptionError(
+                "num_keypoints",
+                f"num_keypoints is {self.num_keypoints}, but the objects of the data have "
+                f"{len(skeleton)} keypoints: {listed(skeleton.names)}",
+            )
 
     def __call__(
         self, record: Record, where: str, *, size: tuple[int, int] | None = None
@@ -57,13 +78,13 @@ class ToDetection:
 
         Args:
           record: "image" u8[H, W, C], "boxes" f[G, 4] in its pixels, "labels" int[G], "crowd" and
-            "difficult" bool[G], perhaps "area" f[G] and G "masks" of the image's size, as from
-            `AnnotatedImages`.
+            "difficult" bool[G], perhaps "area" f[G], G "masks" of the image's size and "keypoints"
+            f[G, K, 3], as from `AnnotatedImages`.
           where: names the record in messages.
           size: (height, width) of the network's input; None: that of `inputs.size_of`.
         Raises:
           InputError: the image has another form, a label is out of range, there are too many boxes,
-            or no masks where they are asked for.
+            no masks where they are asked for, or no keypoints or another number of them.
         """
         labels = np.asarray(record["labels"])
         check_box_count(len(labels), self.max_boxes, where)
@@ -76,6 +97,7 @@ class ToDetection:
         image, placement = place_image(record, where, self.inputs, size)
         original = np.asarray(record["image"]).shape[:2]
         masks = self._masks(record, original, where)
+        keypoints = self._keypoints(record, placement, image.shape[:2], where)
         boxes, area = np.asarray(record["boxes"]), record.get("area")
         if area is None and masks is not None:
             area = np.array([mask_area(mask) for mask in masks])
@@ -103,7 +125,34 @@ class ToDetection:
             size=np.array(original, np.int32),
             masks=self._placed(chosen, placement, image.shape[:2]) if self.masks else None,
             area=padded(area, np.float32),
+            keypoints=None if keypoints is None else padded(keypoints, np.float32),
         )
+
+    def _keypoints(
+        self, record: Record, placement: Placement, size: tuple[int, int], where: str
+    ) -> np.ndarray | None:
+        """Returns the keypoints in a network's input of a (height, width), f64[G, K, 3]."""
+        if self.num_keypoints is None:
+            return None
+        keypoints = record.get("keypoints")
+        if keypoints is None:
+            raise InputError(
+                f"{where}: has no keypoints: choose data that has them, or set num_keypoints=None"
+            )
+        keypoints = np.asarray(keypoints, np.float64)
+        wanted = (len(record["labels"]), self.num_keypoints, 3)
+        if keypoints.shape != wanted:
+            raise InputError(
+                f"{where}: keypoints are {list(keypoints.shape)}, not {list(wanted)}: correct the "
+                "record or num_keypoints"
+            )
+        points = keypoints[..., :2].reshape(-1, 2)
+        placed = to_input(np.tile(points, 2), placement)[:, :2]
+        original = np.asarray(record["image"]).shape[:2]
+        inside = points_inside(points, original) & points_inside(placed, size)
+        there = inside.reshape(keypoints.shape[:2]) & (keypoints[..., 2] > 0)
+        moved = np.concatenate([placed.reshape(*there.shape, 2), keypoints[..., 2:]], axis=-1)
+        return np.where(there[..., None], moved, 0)
 
     def _masks(self, record: Record, size: tuple[int, int], where: str) -> list[RunLengths] | None:
         """Returns the masks of a record, where they are of use; None: there are none."""

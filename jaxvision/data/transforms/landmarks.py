@@ -7,7 +7,12 @@ import numpy as np
 from jaxvision.core import InputError, Inputs, LandmarkBatch, Record, check_range
 from jaxvision.data.sources.checks import check_class_count
 from jaxvision.data.sources.source import Source
-from jaxvision.data.transforms.placing import checked_image, extent_in, place_image
+from jaxvision.data.transforms.placing import (
+    checked_image,
+    extent_in,
+    place_image,
+    points_inside,
+)
 from jaxvision.ops.placement import to_input
 
 
@@ -57,7 +62,7 @@ class ToLandmarks:
                 "class_names"
             )
         points = np.where(visible[:, None], points, 0)
-        outside = ~_inside(points, original)
+        outside = ~points_inside(points, original)
         if outside.any():
             number = np.flatnonzero(outside)[0]
             x, y = points[number]
@@ -68,7 +73,7 @@ class ToLandmarks:
         image, placement = place_image(record, where, self.inputs, size)
         points = to_input(np.tile(points, 2), placement)[:, :2]
         if self.inputs.resize == "crop":
-            visible = visible & _inside(points, self.inputs.size)
+            visible = visible & points_inside(points, self.inputs.size)
         return LandmarkBatch(
             image=image,
             points=np.where(visible[:, None], points, 0).astype(np.float32),
@@ -78,8 +83,3 @@ class ToLandmarks:
             placement=np.array(placement, np.float32),
             size=np.array(original, np.int32),
         )
-
-
-def _inside(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Returns which points lie in an image of a size (height, width), bool[K]."""
-    return ((points >= 0) & (points <= np.array(size[::-1]))).all(axis=1)

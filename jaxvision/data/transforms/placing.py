@@ -263,3 +263,8 @@ def _fill(inputs: Inputs, dtype: Any) -> np.ndarray:
     # Nearly 0 after normalisation, also where an augmentation moves it; `prepare` makes it 0.
     mean = 255 * np.array(inputs.mean)
     return np.rint(mean).clip(0, 255).astype(dtype) if dtype == np.uint8 else mean.astype(dtype)
+
+
+def points_inside(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Returns which points f[K, 2] (xy) lie in an image of a size (height, width): bool[K]."""
+    return ((points >= 0) & (points <= np.array(size[::-1]))).all(axis=1)
