@@ -129,9 +129,13 @@ def test_categories_with_other_keypoints_are_refused(tmp_path):
         listing_of(tmp_path, content)
 
 
-def test_a_file_without_keypoints_is_refused(tmp_path):
+@pytest.mark.parametrize("keypoints", [None, [], [1, 2], 9])
+def test_a_file_without_keypoints_is_refused(tmp_path, keypoints):
+    content = coco_content()
+    for entry in content["annotations"]:
+        entry["keypoints"] = keypoints
     with pytest.raises(InputError, match="has no keypoints: give a file that has them, such as"):
-        listing_of(tmp_path, coco_content())
+        listing_of(tmp_path, content)
 
 
 def test_a_folder_in_cocos_layout(tmp_path):

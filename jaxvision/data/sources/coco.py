@@ -244,7 +244,7 @@ def _keypoints_of(
         return skeleton, len(skeleton)
     given = (entry.get("keypoints") for entry in content["annotations"])
     for values in given:
-        if isinstance(values, list) and values:
+        if isinstance(values, list) and len(values) >= 3:
             return None, len(values) // 3
     raise InputError(
         f"{file} has no keypoints: give a file that has them, such as "
