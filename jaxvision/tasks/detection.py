@@ -32,6 +32,7 @@ from jaxvision.core import (
 )
 from jaxvision.data import to_run_lengths
 from jaxvision.metrics import (
+    COCO_KEYPOINT_SIGMAS,
     DetectionTable,
     ObjectTable,
     coco_average_precision,
@@ -55,12 +56,13 @@ from jaxvision.tasks.building import (
 )
 from jaxvision.tasks.detectors import DETECTORS, Detector
 from jaxvision.tasks.names import NAMES
-from jaxvision.tasks.object_masks import (
+from jaxvision.tasks.object_parts import (
     FramedDetections,
-    check_masks,
+    check_objects,
     found_masks,
     has_masks,
     masks_of_records,
+    original_points,
     paste_found,
 )
 
@@ -72,6 +74,7 @@ CONFUSION_SCORE = 0.3
 # The other numbers are there only if there are objects of their size.
 NUMBERS = ("AP", "AP50", "AP75", "mAP_VOC")
 MASK_NUMBERS = ("mask_AP", "mask_AP50", "mask_AP75")
+KEYPOINT_NUMBERS = ("keypoint_AP", "keypoint_AP50", "keypoint_AP75")
 
 
 def detection(
@@ -104,7 +107,9 @@ def detection(
     If the detector finds masks, COCO's numbers of masks are there too, "mask_AP", "mask_AP50",
     "mask_AP75", ..., and the tables "class_mask_ap", "class_mask_ap50", "class_mask_ap75",
     "mask_precision50" and "mask_precision75". They need records with masks. What is collected has
-    the masks of each image as a `jaxvision.ops.MaskTable` of its valid detections.
+    the masks of each image as a `jaxvision.ops.MaskTable` of its valid detections. If it finds
+    keypoints, there are likewise COCO's ten numbers of keypoints, "keypoint_AP", ..., of records
+    with keypoints, by the `keypoint_sigmas` of the detector.
 
     Args:
       detector: from `jaxvision.tasks.detectors`, or your own.
@@ -158,6 +163,11 @@ def detection(
         example_loss = with_key_and_step(detector.loss)
 
         def loss(outputs: Any, example: DetectionBatch, *, key: Array, step: Array) -> Terms:
+            if detector.num_keypoints and example.keypoints is None:
+                raise InputError(
+                    "the detector is trained on keypoints of objects, which the examples lack: "
+                    f"give num_keypoints={detector.num_keypoints} to ToDetection"
+                )
             terms = example_loss(outputs, with_trained(example), key=key, step=step)
             return as_terms(terms, "detection_loss")
 
@@ -180,6 +190,9 @@ def detection(
         boxes = clip_boxes_to_image(frames, example.size)
         # There is nothing to be found beside a letterboxed image.
         found = found.replace(boxes=boxes, valid=found.valid & (box_area(boxes) > 0))
+        if found.keypoints is not None:
+            points = original_points(found.keypoints, example.placement)
+            found = found.replace(keypoints=points)
         return found if found.masks is None else FramedDetections(found, frames, example.size)
 
     task = Task(
@@ -203,19 +216,21 @@ def detection(
             "decode": (detector.decode, _part(detector, "decode")),
         },
     )
-    masks = has_masks(_check(task, augmentation))
+    decoded = _check(task, detector, augmentation)
+    masks, keypoints = has_masks(decoded), decoded.keypoints is not None
     measured = {"voc_inclusive": voc_inclusive, "confusion_score": confusion_score}
     dataset_metric = DatasetMetric(
-        NUMBERS + MASK_NUMBERS if masks else NUMBERS,
+        NUMBERS + masks * MASK_NUMBERS + keypoints * KEYPOINT_NUMBERS,
         collect,
         partial(
             _summarize,
             num_classes=len(class_names),
             class_agnostic=detector.class_agnostic,
+            keypoint_sigmas=detector.keypoint_sigmas,
             **measured,
         ),
         reduce=paste_found if masks else None,
-        check=check_masks if masks else None,
+        check=partial(check_objects, masks=masks, keypoints=keypoints),
     )
     origin = {**task.origin, "dataset_metric": (dataset_metric, measured)}
     return dataclasses.replace(task, dataset_metric=dataset_metric, origin=origin)
@@ -294,7 +309,7 @@ def _part(detector: Detector, name: str) -> Any:
     return described(**{name: value}) if name != "model" else described(model=value)["model"]
 
 
-def _check(task: Task, augmentation: Compose) -> Detections:
+def _check(task: Task, detector: Detector, augmentation: Compose) -> Detections:
     """Goes through a task on an empty example, without computing it, for what its options raise.
 
     Returns:
@@ -312,6 +327,7 @@ def _check(task: Task, augmentation: Compose) -> Detections:
         difficult=none,
         mask=jnp.bool_(True),
         extent=jnp.array(task.inputs.shape[:2], jnp.int32),
+        keypoints=detector.num_keypoints and jnp.zeros((1, detector.num_keypoints, 3)),
     )
     check_augment(augmentation, example)
     key = jax.random.key(0)
@@ -348,16 +364,20 @@ def _summarize(
     voc_inclusive: bool,
     confusion_score: float,
     class_agnostic: bool = False,
+    keypoint_sigmas: Sequence[float] = COCO_KEYPOINT_SIGMAS,
 ) -> Summary:
     """COCO's and VOC's average precision of all examples, and what class was found for which."""
-    masks = found.masks is not None
-    tables = detection_table(found), object_table(records, masks=masks)
+    masks, keypoints = found.masks is not None, found.keypoints is not None
+    tables = detection_table(found), object_table(records, masks=masks, keypoints=keypoints)
     if class_agnostic:
         one_class = (dataclasses.replace(x, labels=np.zeros_like(x.labels)) for x in tables)
         tables, num_classes = tuple(one_class), 1
     results = {"": coco_average_precision(*tables, num_classes=num_classes)}
     if masks:
         results["mask_"] = coco_average_precision(*tables, num_classes=num_classes, iou_type="segm")
+    if keypoints:
+        how = {"iou_type": "keypoints", "sigmas": keypoint_sigmas}
+        results["keypoint_"] = coco_average_precision(*tables, num_classes=num_classes, **how)
     matches = matched_classes(*tables, num_classes=num_classes, score_threshold=confusion_score)
     detections, objects = tables
     if voc_inclusive:
@@ -374,7 +394,7 @@ def _summarize(
             of_classes[f"class_{prefix}ap{percent}"] = curves.mean(axis=1)
             of_classes[f"{prefix}precision{percent}"] = curves
     existing = {name: x for name, x in numbers.items() if not np.isnan(x)}
-    always = NUMBERS + MASK_NUMBERS if masks else NUMBERS
+    always = NUMBERS + masks * MASK_NUMBERS + keypoints * KEYPOINT_NUMBERS
     return Summary(
         {**dict.fromkeys(always, 0.0), **existing},
         {
@@ -389,7 +409,7 @@ def _summarize(
 def detection_table(found: Detections) -> DetectionTable:
     """Detections of all images, [N, D, ...], as one table; images are numbered from 0.
 
-    Masks are those of `jaxvision.tasks.object_masks.paste_found`, or None.
+    Masks are those of `jaxvision.tasks.object_parts.paste_found`, or None.
     """
     image, place = np.nonzero(found.valid)
     return DetectionTable(
@@ -398,10 +418,13 @@ def detection_table(found: Detections) -> DetectionTable:
         scores=np.asarray(found.scores, np.float64)[image, place],
         labels=np.asarray(found.labels)[image, place],
         masks=None if found.masks is None else found_masks(found.masks),
+        keypoints=None if found.keypoints is None else np.asarray(found.keypoints)[image, place],
     )
 
 
-def object_table(records: Sequence[Record], *, masks: bool = False) -> ObjectTable:
+def object_table(
+    records: Sequence[Record], *, masks: bool = False, keypoints: bool = False
+) -> ObjectTable:
     """The objects of all records as one table; images are numbered from 0.
 
     Args:
@@ -409,6 +432,7 @@ def object_table(records: Sequence[Record], *, masks: bool = False) -> ObjectTab
         "difficult" bool[G], and perhaps "area" f[G], or "masks" and the image's "size". An object
         without an area has that of its mask, or of its box where there are no masks.
       masks: whether the table gets the masks, which all records with objects must have then.
+      keypoints: whether it gets the "keypoints" f[G, K, 3], which all must have then.
     """
 
     def column(name: str, empty: np.ndarray) -> np.ndarray:
@@ -424,7 +448,14 @@ def object_table(records: Sequence[Record], *, masks: bool = False) -> ObjectTab
         difficult=column("difficult", np.zeros(0, bool)).astype(bool),
         area=np.concatenate(areas),
         masks=masks_of_records(records) if masks else None,
+        keypoints=_keypoints_of(records) if keypoints else None,
     )
+
+
+def _keypoints_of(records: Sequence[Record]) -> np.ndarray:
+    """f64[G, K, 3], those of the objects of all records; a record without objects may have none."""
+    given = [x["keypoints"] for x in records if x.get("keypoints") is not None]
+    return np.concatenate([np.asarray(x, np.float64) for x in given] or [np.zeros((0, 1, 3))])
 
 
 def _areas(record: Record) -> np.ndarray:

@@ -8,6 +8,7 @@ from flax import linen as nn
 from jax import Array
 
 from jaxvision.core import DetectionBatch, Detections, Terms
+from jaxvision.metrics import COCO_KEYPOINT_SIGMAS
 
 Candidates = tuple[Array, Array]
 """Boxes f32[N, 4], xyxy, pixels, and scores f32[N, C], of every prediction of a network."""
@@ -39,6 +40,10 @@ class Detector:
       freeze: patterns of parameters that are not trained, see `jaxvision.core.patterns`.
       class_agnostic: whether the labels of detections have no meaning, so that evaluation takes all
         objects as one class.
+      num_keypoints: how many keypoints of each object the loss needs, in `example.keypoints`;
+        None: it needs none.
+      keypoint_sigmas: standard deviations of the keypoints that `decode` gives, if it does, for
+        their average precision; see `jaxvision.metrics.coco_average_precision`.
     """
 
     model: nn.Module
@@ -51,3 +56,5 @@ class Detector:
     num_classes: int | None = None
     freeze: tuple[str, ...] = ()
     class_agnostic: bool = False
+    num_keypoints: int | None = None
+    keypoint_sigmas: tuple[float, ...] = COCO_KEYPOINT_SIGMAS

@@ -1,6 +1,6 @@
 """Faster R-CNN as a detector: how its proposals are sampled, its losses and its detections."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,18 +15,21 @@ from jaxvision.core import (
     Keys,
     OptionError,
     Terms,
+    at_least_float32,
     check_range,
     extent_of,
+    merge,
 )
-from jaxvision.losses import faster_rcnn_loss, rpn_loss
+from jaxvision.losses import faster_rcnn_loss, keypoint_rcnn_loss, mask_rcnn_loss, rpn_loss
+from jaxvision.metrics import COCO_KEYPOINT_SIGMAS
 from jaxvision.models.detection.faster_rcnn import (
     FasterRCNN,
     RPNOutputs,
     detect_all,
     propose_all,
 )
-from jaxvision.ops import sample_proposals
-from jaxvision.tasks.building import maps_of_image, synchronised
+from jaxvision.ops import heatmaps_to_keypoints, sample_proposals
+from jaxvision.tasks.building import as_terms, maps_of_image, synchronised
 from jaxvision.tasks.decoding import DetectOptions
 from jaxvision.tasks.detectors.detector import Detector
 from jaxvision.tasks.detectors.parts import (
@@ -57,15 +60,22 @@ def faster_rcnn(
     box_fg_iou_thresh: float = 0.5,
     box_batch_size_per_image: int = 512,
     box_positive_fraction: float = 0.25,
+    keypoint_sigmas: Sequence[float] = COCO_KEYPOINT_SIGMAS,
     trainable_backbone_layers: int | None = None,
     loss: Loss | None = faster_rcnn_loss,
+    mask_loss: Loss = mask_rcnn_loss,
+    keypoint_loss: Loss = keypoint_rcnn_loss,
     decode: DetectOptions = FASTER_RCNN_DECODE,
     **options: Any,
 ) -> Detector:
     """Faster R-CNN: regions from a region proposal network (RPN), classified in a second stage.
 
-    Both stages are trained jointly. In training, the second stage sees a random sample of the
-    proposals and of the objects' own boxes. The defaults and the names of options are torchvision's
+    With a network that has these heads it is Mask R-CNN and Keypoint R-CNN: masks and keypoints are
+    computed of the detections.
+
+    All stages are trained jointly. In training, the second stage sees a random sample of the
+    proposals and of the objects' own boxes, and the further heads those of them that have an
+    object. The defaults and the names of options are torchvision's
     for ResNets; its MobileNets have an `rpn_score_thresh` of 0.05, and the one for 320 pixels has
     150 for both `..._test`.
 
@@ -80,15 +90,21 @@ def faster_rcnn(
       box_fg_iou_thresh: least IoU of a proposal with the object that it is trained to find.
       box_batch_size_per_image: proposals of an image in the sample.
       box_positive_fraction: the largest fraction of them that have an object.
+      keypoint_sigmas: of the keypoints' average precision, one for each keypoint, if the network
+        finds them; the default is that of COCO's 17.
       trainable_backbone_layers: last stages of the backbone that are trained, 3 of the 5 of a
         ResNet where torchvision fine-tunes; None: all.
       loss: with the signature of `jaxvision.losses.faster_rcnn_loss`; None: for evaluation only.
+      mask_loss: with the signature of `jaxvision.losses.mask_rcnn_loss`, if the network finds
+        masks.
+      keypoint_loss: with the signature of `jaxvision.losses.keypoint_rcnn_loss`, if it finds
+        keypoints.
       decode: which candidates become detections.
       **options: keyword arguments of the loss, such as box_beta=1.0.
     Raises:
       OptionError: an option is out of range, an option that the loss does not have, or a network of
         another form.
-    Source: Ren et al. 2015 ("Faster R-CNN"), section 3.2.
+    Source: Ren et al. 2015 ("Faster R-CNN"), section 3.2; He et al. 2017 ("Mask R-CNN").
     """
     _check_network(model, second_stage=True)
     proposing = _proposing(
@@ -110,6 +126,18 @@ def faster_rcnn(
     network = synchronised(model)
     maps = maps_of_image(model, (PROBE, PROBE, 3))
     example_loss = checked_loss(loss, 10, {}, options)
+    if "mask_logits" in maps:
+        of_masks = checked_loss(mask_loss, 6, {}, {})
+    num_keypoints = None
+    if "keypoint_logits" in maps:
+        of_keypoints = checked_loss(keypoint_loss, 4, {}, {})
+        num_keypoints = maps["keypoint_logits"].shape[-1]
+        if len(keypoint_sigmas) != num_keypoints:
+            raise OptionError(
+                "keypoint_sigmas",
+                f"keypoint_sigmas has {len(keypoint_sigmas)} numbers, and the network finds "
+                f"{num_keypoints} keypoints: give one for each",
+            )
 
     def evaluate(
         variables: dict[str, Any], batch: DetectionBatch
@@ -160,15 +188,24 @@ def faster_rcnn(
         names = "class_logits", "box_regression", "proposals", "matches"
         second = (outputs[name] for name in names)
         truth = example.boxes, example.labels, example.box_mask
-        return example_loss(
-            *_first_stage(model, outputs, example), *second, *truth, key=key, step=step
-        )
+        how = {"key": key, "step": step}
+        terms = example_loss(*_first_stage(model, outputs, example), *second, *truth, **how)
+        if "mask_logits" in outputs:
+            masks = example.labels, example.masks, example.mask_frames
+            given = _of_heads(outputs, "mask_logits")
+            terms = merge(terms, as_terms(of_masks(*given, *masks, **how), "mask"))
+        if "keypoint_logits" in outputs:
+            given = _of_heads(outputs, "keypoint_logits")
+            found = of_keypoints(*given, example.keypoints, **how)
+            terms = merge(terms, as_terms(found, "keypoint"))
+        return terms
 
     how = {
         "rpn_pre_nms_top_n_test": rpn_pre_nms_top_n_test,
         "rpn_post_nms_top_n_test": rpn_post_nms_top_n_test,
         "rpn_nms_thresh": rpn_nms_thresh,
         "rpn_score_thresh": rpn_score_thresh,
+        **({"keypoint_sigmas": tuple(keypoint_sigmas)} if num_keypoints else {}),
         "decode": decode,
     }
     of_training = {
@@ -177,6 +214,8 @@ def faster_rcnn(
         "box_fg_iou_thresh": box_fg_iou_thresh,
         "box_batch_size_per_image": box_batch_size_per_image,
         "box_positive_fraction": box_positive_fraction,
+        **({"mask_loss": mask_loss} if "mask_logits" in maps else {}),
+        **({"keypoint_loss": keypoint_loss} if num_keypoints else {}),
     }
     return described_detector(
         "faster_rcnn",
@@ -189,6 +228,8 @@ def faster_rcnn(
         forward=_forward_of(train, evaluate),
         multiple_of=32,
         num_classes=maps["class_logits"].shape[-1] - 1,
+        num_keypoints=num_keypoints,
+        keypoint_sigmas=tuple(keypoint_sigmas),
         trainable_backbone_layers=trainable_backbone_layers,
     )
 
@@ -283,11 +324,30 @@ def pack_detections(outputs: Any, example: DetectionBatch) -> Detections:
 
     Args:
       outputs: of the network, see `jaxvision.models.detection.faster_rcnn.FasterRCNN`.
-      example: is not used.
+      example: of which the size of the image is used.
+    Returns:
+      the detections, with the masks f[D, M, M], probabilities inside the boxes, if the network
+      finds them, and the keypoints f[D, K, 3], whose third value is the logit at the point.
     """
-    del example
     boxes, scores, labels, valid = (outputs[x] for x in ("boxes", "scores", "labels", "valid"))
-    return Detections(boxes, scores, labels, valid)
+    masks = keypoints = None
+    if "mask_logits" in outputs:
+        logits = at_least_float32(outputs["mask_logits"])
+        of_label = jnp.take_along_axis(logits, labels[:, None, None, None], axis=-1)[..., 0]
+        masks = jnp.where(valid[:, None, None], jax.nn.sigmoid(of_label), 0)
+    if "keypoint_logits" in outputs:
+        points, logits = heatmaps_to_keypoints(
+            outputs["keypoint_logits"], boxes, image_size=example.image.shape[:2]
+        )
+        keypoints = jnp.concatenate([points, logits[..., None]], axis=-1)
+        keypoints = jnp.where(valid[:, None, None], keypoints, 0)
+    return Detections(boxes, scores, labels, valid, masks, keypoints)
+
+
+def _of_heads(outputs: Any, name: str) -> tuple[Array, Array, Array]:
+    """The logits of a head, its boxes and their matches, in training."""
+    count = len(outputs[name])
+    return outputs[name], outputs["boxes"], outputs["matches"][:count]
 
 
 class _Proposing(NamedTuple):

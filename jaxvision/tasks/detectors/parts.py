@@ -40,7 +40,7 @@ def described_detector(
     num_classes: int | None,
     trainable_backbone_layers: int | None = None,
     forward: Callable[..., Any] | None = None,
-    class_agnostic: bool = False,
+    **fields: Any,
 ) -> Detector:
     """The record of a detector, with its description.
 
@@ -57,7 +57,7 @@ def described_detector(
       trainable_backbone_layers: stages of the backbone that are trained; None: all. The others are
         frozen only where there is a loss.
       forward: of the record.
-      class_agnostic: of the record.
+      **fields: further fields of the record.
     Raises:
       OptionError: the network has no stages, or fewer.
     """
@@ -76,7 +76,7 @@ def described_detector(
         multiple_of=multiple_of,
         num_classes=num_classes,
         freeze=freeze,
-        class_agnostic=class_agnostic,
+        **fields,
         origin={
             "model": (model, describe(model, NAMES)),
             "forward": (forward, {}),

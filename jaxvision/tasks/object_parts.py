@@ -1,14 +1,15 @@
-"""Masks of objects in an evaluation: those that a detector finds, and those of the records."""
+"""Masks and keypoints of objects in an evaluation: what a detector finds, and what records have."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from jaxvision.core import Detections, InputError, OptionError, Record
 from jaxvision.data import to_run_lengths
-from jaxvision.ops import MaskTable, paste_run_lengths
+from jaxvision.ops import MaskTable, paste_run_lengths, to_original
 
 
 class FramedDetections(NamedTuple):
@@ -82,11 +83,21 @@ def masks_of_records(records: Sequence[Record]) -> MaskTable:
     )
 
 
-def check_masks(records: Sequence[Any]) -> None:
-    """Raises InputError if the objects of a record have no masks."""
+def check_objects(records: Sequence[Record], *, masks: bool, keypoints: bool) -> None:
+    """Raises InputError if the objects of a record have no masks or keypoints and need them."""
+    needed = [name for name, wanted in (("masks", masks), ("keypoints", keypoints)) if wanted]
     for number, record in enumerate(records):
-        if len(record["labels"]) and record.get("masks") is None:
-            raise InputError(
-                f"the detector finds masks, but the objects of record {number} have none to "
-                "compare them with: give data with masks, such as COCO's read with masks=True"
-            )
+        for name in needed:
+            if len(record["labels"]) and record.get(name) is None:
+                raise InputError(
+                    f"the detector finds {name}, but the objects of record {number} have none to "
+                    f"compare them with: give data with {name}, such as COCO's read with "
+                    f"{name}=True"
+                )
+
+
+def original_points(keypoints: Array, placement: Array) -> Array:
+    """Moves keypoints f[D, K, 3] from the network's input to pixels of the original image."""
+    points = jnp.tile(keypoints[..., :2].reshape(-1, 2), 2)
+    points = to_original(points, placement)[:, :2].reshape(*keypoints.shape[:2], 2)
+    return jnp.concatenate([points, keypoints[..., 2:]], axis=-1)
