@@ -23,8 +23,10 @@ SOURCES = {
     "test_split": _OF_FOLDERS,
     "mask": ("tfds",),
     "first_pixel": ("voc",),
+    "drop_empty": ("voc", "coco", "yolo"),
     "drop_bad": ("voc", "coco", "yolo", "tfds"),
     "masks": ("voc", "coco", "yolo"),
+    "keypoints": ("voc", "coco", "yolo", "scenes"),
     "binary": ("folder", "voc", "tfds"),
 }
 """Key of the data that only some sources read -> those sources."""
@@ -67,7 +69,7 @@ _SWITCHES = {
     "augment.rand_augment_magnitude": ("augment.rand_augment",),
     "augment.mixup_alpha": ("augment.mixup",),
     "augment.cutmix_alpha": ("augment.cutmix",),
-    "augment.swap": ("augment.flip",),
+    "augment.swap": ("augment.flip", "augment.preset"),
     "augment.least_visible": _MOVES,
     "augment.least_side": _MOVES,
 }

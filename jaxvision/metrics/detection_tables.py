@@ -119,7 +119,7 @@ class DetectionAccumulator:
         *,
         area: Any = None,
         detection_masks: Sequence[Sequence[RunLengths | None]] | None = None,
-        object_parts: Sequence[Sequence[RunLengths | None]] | None = None,
+        object_masks: Sequence[Sequence[RunLengths | None]] | None = None,
     ) -> None:
         """Adds one batch, with the keypoints of `detections` and of `batch` if there are any.
 
@@ -129,7 +129,7 @@ class DetectionAccumulator:
           image_ids: int[B], a different id for each image of the data set; any id for filler.
           area: f32[B, M], square pixels, as in `ObjectTable`. None: the area of masks or boxes.
           detection_masks: B sequences of N masks; anything in place of padding.
-          object_parts: B sequences of M masks; anything in place of padding.
+          object_masks: B sequences of M masks; anything in place of padding.
         Raises:
           InputError: an image id was given before, or a value is invalid. Then nothing of the batch
             is added.
@@ -166,7 +166,7 @@ class DetectionAccumulator:
             crowd=flat("batch.crowd", batch.crowd, real, "bool"),
             difficult=flat("batch.difficult", batch.difficult, real, "bool"),
             area=None if area is None else flat("area", area, real, "float"),
-            masks=_flat_masks("object_parts", object_parts, real),
+            masks=_flat_masks("object_masks", object_masks, real),
             keypoints=keypoints("batch.keypoints", batch.keypoints, real),
         )
         self._detections.append(found)

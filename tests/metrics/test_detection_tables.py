@@ -162,7 +162,7 @@ def padded(tables, ids, *, detections, objects, filler, rng, masks):
         mask=np.isin(np.arange(slots), place),
         keypoints=None if tables[1].keypoints is None else truth(tables[1].keypoints, np.nan),
     )
-    options = {"detection_masks": found_masks, "object_parts": truth_masks} if masks else {}
+    options = {"detection_masks": found_masks, "object_masks": truth_masks} if masks else {}
     if tables[1].area is not None:
         options["area"] = truth(tables[1].area, np.nan)
     return (struct, batch, image_ids), options
@@ -259,7 +259,7 @@ def test_masks_and_areas_come_with_all_batches_or_none():
     detections, batch = one_batch()
     for name, options in {
         "area": {"area": np.ones((2, 5), np.float32)},
-        "masks": {"object_parts": [[MASK] * 5] * 2},
+        "masks": {"object_masks": [[MASK] * 5] * 2},
     }.items():
         accumulator = DetectionAccumulator()
         accumulator.add(detections, batch, np.array([1, 2]), **options)
@@ -295,8 +295,8 @@ def test_a_wrong_batch_names_the_argument(part):
             add(ids=np.array([1.0, 2.0]))
         with pytest.raises(AssertionError, match=r"^area is "):
             add(area=np.ones((2, 4), np.float32))
-        with pytest.raises(AssertionError, match=r"^object_parts: give 2 sequences of 5"):
-            add(object_parts=[[MASK] * 4] * 2)
+        with pytest.raises(AssertionError, match=r"^object_masks: give 2 sequences of 5"):
+            add(object_masks=[[MASK] * 4] * 2)
         with pytest.raises(AssertionError, match=r"^detection_masks: give 2 sequences of 3"):
             add(detection_masks=[[MASK] * 3])
         return

@@ -77,9 +77,11 @@ class DetectionData(ResizedData):
         or "yolo" (folders in these forms), or "tfds".
       class_names: of the labels, in their order; (): those of the data.
       drop_bad: leave out records with bad boxes or images, and count them.
+      drop_empty: leave out training images without objects (voc, coco and yolo).
       difficult: train on objects that are flagged as difficult too.
       first_pixel: voc: what the files call an image's first pixel.
       masks: read the masks of the objects too.
+      keypoints: read the keypoints of the objects too (coco and scenes).
       max_boxes: number to which the boxes of an image are padded.
       sizes: multi-scale training: sizes instead of image_size, or of shorter_side where resize is
         that, drawn at random.
@@ -93,9 +95,11 @@ class DetectionData(ResizedData):
     source: str = "scenes"
     class_names: tuple[str, ...] = ()
     drop_bad: bool = False
+    drop_empty: bool = False
     difficult: bool = False
     first_pixel: int = 1
     masks: bool = False
+    keypoints: bool = False
     resize: str | None = "letterbox"
     max_boxes: int = 100
     sizes: tuple[int, ...] = ()
@@ -135,6 +139,8 @@ class DetectionAugment(GeometryAndColor):
       distort: SSD's photometric distortion: probability of each of its changes.
       least_visible: share of a box that must be left for it to stay.
       least_side: pixels of its shorter side that must be left.
+      swap: for each keypoint the index of its mirrored counterpart, such as those of left and right
+        eyes, for flips; needed with data.keypoints.
     """
 
     preset: str = ""
@@ -148,6 +154,7 @@ class DetectionAugment(GeometryAndColor):
     distort: float = 0.0
     least_visible: float = 0.25
     least_side: float = 1.0
+    swap: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -156,7 +163,7 @@ class DetectionAugment(GeometryAndColor):
         changed = [
             field.name
             for field in fields(self)
-            if field.name != "preset" and getattr(self, field.name) != field.default
+            if field.name not in ("preset", "swap") and getattr(self, field.name) != field.default
         ]
         if self.preset and changed:
             raise OptionError(
@@ -169,7 +176,7 @@ class DetectionAugment(GeometryAndColor):
         """The augmentations, in their order."""
         if self.preset:
             with option_errors("preset"):
-                return aug.detection_preset(self.preset)
+                return aug.detection_preset(self.preset, swap=self.swap)
         rule = {"least_visible": self.least_visible, "least_side": self.least_side}
         zoom_out = None
         if self.zoom_out:
@@ -183,7 +190,7 @@ class DetectionAugment(GeometryAndColor):
             (self.zoom_out and not self.iou_crop, lambda: zoom_out),
             (self.iou_crop, partial(aug.RandomIoUCrop, zoom_out=zoom_out)),
             self.move(**rule),
-            self.mirror(),
+            self.mirror(swap=self.swap),
             self.color(),
         )
 
@@ -249,6 +256,7 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
         augment = read_group(DetectionAugment, config.augment, "config.augment")
         with under("config.augment"):
             steps = augment.steps()
+        _check_keypoints(options, augment, detector)
 
     def transform_of(size: int | None = None) -> data.ToDetection:
         inputs = inputs_of(size)
@@ -258,6 +266,7 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
                 len(class_names),
                 max_boxes=options.max_boxes,
                 masks=options.masks,
+                num_keypoints=detector.num_keypoints if options.keypoints else None,
             )
 
     transform = train_transform = transform_of()
@@ -280,6 +289,33 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
             "those of the objects: set it to True"
         )
     return Built(task, train_transform, transform)
+
+
+def _check_keypoints(
+    options: DetectionData, augment: DetectionAugment, detector: tasks.Detector
+) -> None:
+    """Raises OptionError unless the data, the flips and the detector agree on keypoints."""
+    count = detector.num_keypoints
+    if count is None and (options.keypoints or augment.swap):
+        name = "data.keypoints" if options.keypoints else "augment.swap"
+        raise OptionError(
+            f"config.{name}",
+            f"config.{name} has no effect, as the detector finds no keypoints: leave it out",
+        )
+    if count is None:
+        return
+    if not options.keypoints:
+        raise OptionError(
+            "config.data.keypoints",
+            "config.data.keypoints is False, but the detector finds keypoints: set it to True",
+        )
+    if (augment.preset or augment.flip) and len(augment.swap) != count:
+        raise OptionError(
+            "config.augment.swap",
+            f"config.augment.swap has {len(augment.swap)} numbers, but images are mirrored and "
+            f"objects have {count} keypoints: give for each the index of its counterpart on the "
+            "other side, or its own",
+        )
 
 
 def _detector(
@@ -357,15 +393,24 @@ def _model(config: Any, class_names: Sequence[str], code: Code) -> Any:
 
 
 def _form(options: DetectionData, split: str) -> data.Source:
+    """A folder in a known form."""
+    drop_empty = options.drop_empty and split == "train"
+    source = _folder(options, split)
+    return data.Subset(source, np.flatnonzero(source.box_counts)) if drop_empty else source
+
+
+def _folder(options: DetectionData, split: str) -> data.Source:
     names, own = options.class_names or None, options.own_split(split)
     how: dict[str, Any] = {"drop_bad": options.drop_bad}
-    if options.masks and options.source != "coco":
-        raise OptionError("masks", f"masks are not read of {options.source}: leave it out")
+    for name in ("masks", "keypoints"):
+        if getattr(options, name) and options.source != "coco":
+            raise OptionError(name, f"{name} are not read of {options.source}: leave it out")
     if options.source == "voc":
         how |= {"class_names": names, "first_pixel": options.first_pixel}
         return data.VocFolder(options.folder, own, **how)
     if options.source == "coco":
-        return data.CocoFolder(options.folder, own, masks=options.masks, **how)
+        parts = {"masks": options.masks, "keypoints": options.keypoints}
+        return data.CocoFolder(options.folder, own, **parts, **how)
     return data.YoloFolder(options.folder, own, class_names=names, **how)
 
 
@@ -467,7 +512,9 @@ DETECTION = Kind(
     },
     defaults={"best.metric": "AP", "model.name": "yolov2", "loss.name": "", "anchors": ()},
     sources={
-        "scenes": lambda options, split: data.Scenes(split, dir=options.dir),
+        "scenes": lambda options, split: data.Scenes(
+            split, kind="keypoints" if options.keypoints else "detection", dir=options.dir
+        ),
         "single_scenes": lambda options, split: data.Scenes(split, single=True, dir=options.dir),
         "voc": _form,
         "coco": _form,

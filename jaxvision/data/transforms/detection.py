@@ -135,6 +135,8 @@ class ToDetection:
         if self.num_keypoints is None:
             return None
         keypoints = record.get("keypoints")
+        if keypoints is None and not len(record["labels"]):
+            return np.zeros((0, self.num_keypoints, 3))
         if keypoints is None:
             raise InputError(
                 f"{where}: has no keypoints: choose data that has them, or set num_keypoints=None"
