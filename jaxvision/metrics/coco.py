@@ -153,14 +153,13 @@ def coco_average_precision(
 
     In each image and class, the 100 detections (20 for keypoints) of highest score are matched one
     after the other, from the highest score to the lowest (of equal scores, the first row comes
-    first). Each takes
-    the free object of highest IoU (of equal ones, the last row), if the IoU is at least the
-    threshold. A crowd stays free when it is taken. Crowds and objects of another size are only
-    taken if no other object can be, and such a match does not count. A detection of another size
-    that has no match does not count either. (A box with x2 < x1 or y2 < y1, but not both, belongs
-    to no size, so it never counts, as in pycocotools.) Precision and recall are then computed over
-    the detections of a class from the highest score to the lowest (equal scores by image id, then
-    row).
+    first). Each takes the free object of highest IoU (of equal ones, the last row), if the IoU is
+    at least the threshold. A crowd stays free when it is taken. Crowds and objects of another size
+    are only taken if no other object can be, and such a match does not count. A detection of
+    another size that has no match does not count either. (A box with x2 < x1 or y2 < y1, but not
+    both, belongs to no size, so it never counts, as in pycocotools.) Precision and recall are then
+    computed over the detections of a class from the highest score to the lowest (equal scores by
+    image id, then row).
 
     For keypoints, the IoU of a pair is its object keypoint similarity (see
     `paired_keypoint_similarity`), and the size of a detection is the area of the box around its
