@@ -2,11 +2,12 @@
 
 An example is a `DetectionBatch` without the batch axis: an image [H, W, C] in 0..255, and N rows of
 boxes f32[N, 4] (xyxy, pixels), labels i32[N], box_mask, crowd and difficult bool[N], masks
-bool[N, H, W] or None, and keypoints f32[N, K, 3] or None. A pixel's left edge is x, its right edge
-x + 1. The result has the same shapes. A box that leaves the image keeps its row, but gets box_mask
-False, zeros for its box and keypoints, and an empty mask (see `clip_and_drop`); its label and flags
-do not change. The content of padded rows has no effect. Whether a box is dropped does not depend on
-its mask, so that a box may stay although no pixel of its mask is left.
+u8[N, M, M] with mask_frames f32[N, 4] or None, and keypoints f32[N, K, 3] or None. A pixel's left
+edge is x, its right edge x + 1. The result has the same shapes. A box that leaves the image keeps
+its row, but gets box_mask False and zeros for its box, mask, frame and keypoints (see
+`clip_and_drop`); its label and flags do not change. The content of padded rows has no effect.
+Whether a box is dropped does not depend on its mask, so that a box may stay although no cell of its
+mask is left.
 
 Properties of the original image, such as `area`, `placement` and `size`, are not valid for the
 result, and are None in it.
@@ -27,7 +28,7 @@ from jaxvision.augment.move import SHAPES, clip_and_keep, fields_of, only_real
 from jaxvision.augment.options import check_rule
 from jaxvision.augment.sampling import GREY, inside_extent
 from jaxvision.core import DetectionBatch, check_array, check_range
-from jaxvision.ops import box_area
+from jaxvision.ops import box_area, clip_masks
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def clip_and_drop(
 
     A box is dropped if the fraction of its area inside the image is less than `least_visible`, if a
     side of the part inside is shorter than `least_side`, or if it has no area. Its row stays, with
-    box_mask False, zeros for its box and keypoints, and an empty mask. Padded rows get the same.
+    box_mask False and zeros for its box, mask, frame and keypoints. Padded rows get the same. Cells
+    of masks outside the image become 0, see `jaxvision.ops.clip_masks`; frames are not clipped.
 
     All augmentations by which boxes can leave the image apply this rule at the end. The fraction
     refers to the boxes before this augmentation; parts that an earlier one has clipped do not
@@ -103,7 +105,7 @@ def clip_and_drop(
       least_visible: least fraction of a box's area that must stay visible, in [0, 1].
       least_side: least length of the sides of a box's visible part, pixels, at least 0.
     Returns:
-      the example with new boxes, box_mask, masks and keypoints.
+      the example with new boxes, box_mask, masks, mask_frames and keypoints.
     Raises:
       InputError: an option is out of range.
     """
@@ -159,13 +161,11 @@ def mosaic(
         example.replace(partners=None),
         partners,
     )
-    image, parts, moves, windows = _parts_of_mosaic(key, four, margin, least_visible, least_side)
-    result, part = _with_largest(example.replace(image=image), parts)
-    if example.extent is not None:
-        result = result.replace(extent=jnp.array(image.shape[:2], jnp.int32))
-    if result.masks is None:
+    image, parts = _parts_of_mosaic(key, four, margin, least_visible, least_side)
+    result = _with_largest(example.replace(image=image), parts)
+    if example.extent is None:
         return result
-    return result.replace(masks=_masks_in_parts(result.masks, moves[part], windows[part]))
+    return result.replace(extent=jnp.array(image.shape[:2], jnp.int32))
 
 
 def mixup(key: Array, example: DetectionBatch, *, alpha: float = 1.5) -> DetectionBatch:
@@ -212,7 +212,7 @@ def blend(example: DetectionBatch, other: DetectionBatch, share: Array) -> Detec
     both = jax.tree.map(
         lambda x, y: jnp.stack([x, y]), example.replace(partners=None), other.replace(partners=None)
     )
-    result = _with_largest(example.replace(image=image), both)[0]
+    result = _with_largest(example.replace(image=image), both)
     if example.extent is None:
         return result
     return result.replace(extent=jnp.maximum(example.extent, other.extent))
@@ -227,7 +227,7 @@ def _with_grey(example: DetectionBatch) -> Array:
 
 _FLAGS = {"labels": "int", "crowd": "bool", "difficult": "bool"}
 """Fields with a row for each box that no augmentation of one image changes, and their dtypes."""
-_PLACES = ("boxes", "masks", "keypoints")
+_PLACES = ("boxes", "masks", "mask_frames", "keypoints")
 """Fields with a row for each box that describe a place in the image."""
 
 
@@ -264,7 +264,7 @@ def _partners(example: DetectionBatch, count: int, what: str) -> DetectionBatch:
 
 
 def _only_real(example: DetectionBatch) -> DetectionBatch:
-    """Sets boxes, masks and keypoints to zeros in padded rows."""
+    """Sets boxes, masks, frames and keypoints to zeros in padded rows."""
     rows = {name: getattr(example, name) for name in _PLACES}
     rows = {name: only_real(x, example.box_mask) for name, x in rows.items() if x is not None}
     return example.replace(**rows)
@@ -278,6 +278,8 @@ def _clip_to(
     example = example.replace(boxes=boxes, box_mask=kept)
     if example.keypoints is not None:
         example = example.replace(keypoints=_keypoints_in(window, example.keypoints))
+    if example.masks is not None:
+        example = example.replace(masks=clip_masks(example.masks, example.mask_frames, window))
     return _only_real(example)
 
 
@@ -290,30 +292,21 @@ def _keypoints_in(window: Array, keypoints: Array) -> Array:
 
 
 @jax.jit
-def _with_largest(example: DetectionBatch, several: DetectionBatch) -> tuple[DetectionBatch, Array]:
-    """Returns the example with the largest boxes of several examples [K, ...].
-
-    The second result is the index of the example from which each box is.
-    """
+def _with_largest(example: DetectionBatch, several: DetectionBatch) -> DetectionBatch:
+    """Returns the example with the largest boxes of several examples [K, ...]."""
     rows = {name: getattr(several, name) for name in (*_PLACES, "box_mask", *_FLAGS)}
     rows = {name: jnp.concatenate([*x]) for name, x in rows.items() if x is not None}
     boxes, real = rows["boxes"], rows["box_mask"]
     area = jnp.where(real, box_area(only_real(boxes, real)), -1)
     largest = jnp.argsort(area, descending=True)[: len(example.boxes)]
-    result = example.replace(**{name: x[largest] for name, x in rows.items()})
-    return _only_real(result), largest // len(example.boxes)
+    return _only_real(example.replace(**{name: x[largest] for name, x in rows.items()}))
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))
 def _parts_of_mosaic(
     key: Array, four: DetectionBatch, margin: float, least_visible: float, least_side: float
-) -> tuple[Array, DetectionBatch, Array, Array]:
-    """Computes the image of a mosaic, and the rows, moves and windows of its four parts.
-
-    Returns:
-      image [H, W, C], the rows of the 4 examples (masks not yet moved), the moves i32[4, 2] as
-      (x, y), and the windows f32[4, 4].
-    """
+) -> tuple[Array, DetectionBatch]:
+    """Computes the image of a mosaic, [H, W, C], and the rows of its four parts."""
     # From here on x comes first, as in boxes: [2], or [4, 2] for the four parts.
     sides = four.image.shape[2:0:-1]
     size, nearest = jnp.array(sides), jnp.array([int(margin * side) for side in sides])
@@ -335,28 +328,16 @@ def _parts_of_mosaic(
     image = jnp.where(
         upper, jnp.where(left, images[0], images[1]), jnp.where(left, images[2], images[3])
     )
-    moved = four.replace(boxes=four.boxes + jnp.tile(move, 2)[:, None])
+    corners = jnp.tile(move, 2)[:, None]
+    moved = four.replace(boxes=four.boxes + corners)
+    if four.masks is not None:
+        moved = moved.replace(mask_frames=four.mask_frames + corners)
     if four.keypoints is not None:
         shift = jnp.concatenate([move, jnp.zeros_like(move[:, :1])], axis=1)[:, None, None]
         moved = moved.replace(keypoints=four.keypoints + shift)
     windows = jnp.concatenate([begin, end], axis=1).astype(jnp.float32)
     clip = jax.vmap(lambda window, part: _clip_to(window, part, least_visible, least_side))
-    return image, clip(windows, moved), move, windows
-
-
-@jax.jit
-def _masks_in_parts(masks: Array, moves: Array, windows: Array) -> Array:
-    """Moves each mask by its own (x, y) and clips it to its own window of a mosaic."""
-    height, width = masks.shape[1:]
-    x, y = jnp.arange(width) + 0.5, jnp.arange(height) + 0.5
-
-    def one(mask: Array, move: Array, window: Array) -> Array:
-        left, top, right, bottom = window
-        inside = ((y > top) & (y < bottom))[:, None] & ((x > left) & (x < right))[None]
-        moved = _translate(mask[:, :, None], move, fill=0)[:, :, 0]
-        return jnp.where(inside, moved, jnp.zeros((), mask.dtype))
-
-    return jax.vmap(one)(masks, moves, windows)
+    return image, clip(windows, moved)
 
 
 def _translate(image: Array, move: Array, *, fill: float) -> Array:

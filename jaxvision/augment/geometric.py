@@ -16,6 +16,7 @@ from jax import Array
 
 from jaxvision.augment.image import rotate, rotation_places
 from jaxvision.augment.move import (
+    PLACED,
     Move,
     apply_move,
     extent_in,
@@ -23,6 +24,7 @@ from jaxvision.augment.move import (
     flipped_index,
     image_size,
     refuse,
+    same_cells,
     take,
     window_move,
 )
@@ -223,7 +225,14 @@ class RandomCrop(Geometric):
             move = self.padding - jnp.stack([x, y])
             return points + move[None].astype(points.dtype)
 
-        return Move(lambda image: crop(image, self.fill), crop, points, jnp.bool_(False), extent)
+        return Move(
+            image=lambda image: crop(image, self.fill),
+            nearest=crop,
+            points=points,
+            mirrored=jnp.bool_(False),
+            extent=extent,
+            cells=same_cells,
+        )
 
 
 @dataclass(frozen=True)
@@ -312,8 +321,8 @@ class Elastic(Geometric):
     becomes float32, bilinear. Ronneberger et al. 2015 ("U-Net"), section 3.1, use 3 x 3 points and
     10 pixels.
 
-    Examples with boxes or points are refused: their new positions are given by the inverse of the
-    deformation, which need not exist.
+    Examples with boxes, masks or points are refused: their new positions are given by the inverse
+    of the deformation, which need not exist.
 
     Attributes:
       sigma: standard deviation of the displacements, pixels, at least 0.
@@ -339,9 +348,9 @@ class Elastic(Geometric):
         Returns:
           the example; see `apply_move`.
         Raises:
-          InputError: the struct has boxes or points.
+          InputError: the struct has boxes, masks or points.
         """
-        refuse(example, ("boxes", "points", "keypoints"), "Elastic")
+        refuse(example, PLACED, "Elastic")
         return super().__call__(key, example)
 
     def draw(self, key: Array, size: tuple[int, int], extent: Array) -> Move:
@@ -397,8 +406,12 @@ class Symmetry(Geometric):
             y = jnp.where(upside_down, extent[0] - y, y)
             return horizontal.points(jnp.stack([x, y], axis=1))
 
+        def cells(masks: Array) -> Array:
+            masks = jnp.where(turned, masks.swapaxes(1, 2), masks)
+            return horizontal.cells(jnp.where(upside_down, masks[:, ::-1], masks))
+
         mirrored = turned ^ upside_down ^ mirror
-        return Move(image, lambda labels, fill: image(labels), points, mirrored, extent)
+        return Move(image, lambda labels, fill: image(labels), points, mirrored, extent, cells)
 
 
 def _nearest_at(places: Array, extent: Array, labels: Array, fill: int) -> Array:

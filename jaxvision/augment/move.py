@@ -1,8 +1,8 @@
 """Geometric changes of an example, by the kind of each of its fields.
 
-A `Move` has the functions by which one draw of an augmentation changes images, labels of pixels and
-points; `apply_move` applies them to all fields of a batch struct. Each augmentation is thus written
-once, for every struct of `jaxvision.core` and for the structs of users.
+A `Move` has the functions by which one draw of an augmentation changes images, labels of pixels,
+points and masks; `apply_move` applies them to all fields of a batch struct. Each augmentation is
+thus written once, for every struct of `jaxvision.core` and for the structs of users.
 """
 
 import functools
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxvision.augment.options import check_rule, check_swap
@@ -19,6 +20,7 @@ from jaxvision.augment.sampling import (
     inside_extent,
     resized_crop,
     resized_crop_points,
+    warp,
 )
 from jaxvision.core import (
     IGNORED,
@@ -29,7 +31,7 @@ from jaxvision.core import (
     at_least_float32,
     check_array,
 )
-from jaxvision.ops import box_area
+from jaxvision.ops import box_area, clip_masks
 
 E = TypeVar("E")
 
@@ -37,7 +39,8 @@ SHAPES: dict[str, tuple[tuple[str, ...], str]] = {
     "image": (("H", "W", "C"), "number"),
     "boxes": (("N", 4), "float"),
     "box_mask": (("N",), "bool"),
-    "masks": (("N", "H", "W"), "number or bool"),
+    "masks": (("N", "M", "M"), "int"),
+    "mask_frames": (("N", 4), "float"),
     "keypoints": (("N", "K", 3), "float"),
     "pixels": (("H", "W"), "int"),
     "points": (("K", 2), "float"),
@@ -45,7 +48,11 @@ SHAPES: dict[str, tuple[tuple[str, ...], str]] = {
     "extent": ((2,), "int"),
 }
 """Shape and dtype, for one example, of each kind of annotation with a place in the image."""
+PLACED = ("boxes", "masks", "points", "keypoints")
+"""The kinds that an augmentation moves by `Move.points`."""
 _SHARED = ("H", "W", "N", "K")
+_CORNERS = np.array([0, 1, 2, 1, 0, 3, 2, 3])
+"""The coordinates of a box's four corners: the first, right of it, below it, and opposite."""
 
 
 class Move(NamedTuple):
@@ -53,14 +60,16 @@ class Move(NamedTuple):
 
     Attributes:
       image: [H, W, C] -> [H, W, C]: bilinear, with the augmentation's own fill.
-      nearest: (labels or a mask [H, W], fill) -> [H, W] of the same dtype: each pixel of the result
-        has the value of one of the given pixels, or `fill` outside the image.
+      nearest: (labels [H, W], fill) -> [H, W] of the same dtype: each pixel of the result has the
+        value of one of the given pixels, or `fill` outside the image.
       points: f32[N, 2] -> f32[N, 2], (x, y) in pixels; a pixel's left edge is x, its right edge
         x + 1. None: the positions of points in the result are unknown.
       mirrored: bool[], whether left and right are exchanged.
       extent: i32[2], (height, width) of the result without padding. Boxes are clipped to it, and
         points beyond it become invisible. None: the smallest that contains all visible parts of
         the example's extent; boxes and points are then clipped to the image.
+      cells: int[N, M, M] -> int[N, M, M]: the cells of masks in the order in which they are in the
+        moved frames. None: masks are resampled, and `points` must be an affine map.
     """
 
     image: Callable[[Array], Array]
@@ -68,6 +77,12 @@ class Move(NamedTuple):
     points: Callable[[Array], Array] | None
     mirrored: Array
     extent: Array | None = None
+    cells: Callable[[Array], Array] | None = None
+
+
+def same_cells(masks: Array) -> Array:
+    """Returns the masks: the `cells` of a move that neither turns nor mirrors."""
+    return masks
 
 
 def window_move(
@@ -108,6 +123,7 @@ def window_move(
         points=lambda points: resized_crop_points(points, window, size=size),
         mirrored=jnp.bool_(False),
         extent=size,
+        cells=same_cells,
     )
 
 
@@ -128,7 +144,10 @@ def flip_move(*, size: tuple[int, int] | Array, happens: Array | bool = True) ->
         x, y = points[:, 0], points[:, 1]
         return jnp.stack([jnp.where(happens, width - x, x), y], axis=1)
 
-    return Move(flip, lambda labels, fill: flip(labels), points, happens, size)
+    def cells(masks: Array) -> Array:
+        return jnp.where(happens, masks[:, :, ::-1], masks)
+
+    return Move(flip, lambda labels, fill: flip(labels), points, happens, size, cells)
 
 
 def flipped_index(count: int, side: Array, happens: Array) -> Array:
@@ -159,12 +178,15 @@ def apply_move(
 ) -> E:
     """Applies a move to all fields of an example, by their kinds.
 
-    - "image" is changed by `move.image`, "pixels" and "masks" by `move.nearest`, with `IGNORED` and
-      0 outside the image.
+    - "image" is changed by `move.image`, "pixels" by `move.nearest`, with `IGNORED` outside the
+      image.
     - "boxes" become the upright boxes around their four moved corners. They are clipped to the
       image without its padding and dropped by the rule of `clip_and_drop`: a dropped box keeps its
-      row, with "box_mask" False, zeros for its box and keypoints, and an empty mask. The same holds
+      row, with "box_mask" False and zeros for its box, mask, frame and keypoints. The same holds
       for boxes without an area and for padded rows, whose content has no effect.
+    - "mask_frames" become the upright frames around their four moved corners, which are not
+      clipped. "masks" are changed by `move.cells`, or resampled; then their cells outside the image
+      become 0, see `jaxvision.ops.clip_masks`.
     - "points" and "keypoints" are moved. Those outside the image become invisible, and the
       coordinates of invisible ones are zeros. In a mirrored image they are exchanged by `swap`.
     - "extent" becomes `move.extent`, or the smallest extent that contains all visible parts of
@@ -180,21 +202,20 @@ def apply_move(
     Returns:
       the example.
     Raises:
-      InputError: an option is out of range, or the struct has boxes or points and `move.points` is
-        None.
+      InputError: an option is out of range, the struct has boxes, masks or points and `move.points`
+        is None, or it does not have one field of masks and one of frames.
     """
     check_rule(least_visible, least_side)
     swap = check_swap(swap)
     given = fields_of(example)
     if move.points is None:
-        refuse(example, ("boxes", "points", "keypoints"), "this augmentation")
+        refuse(example, PLACED, "this augmentation")
     changed = {name: move.image(x) for name, x in given["image"].items()}
     size = jnp.array(next(iter(changed.values())).shape[:2], jnp.int32)
     if move.extent is not None:
         size = move.extent
     changed |= {name: move.nearest(x, IGNORED) for name, x in given["pixels"].items()}
-    no_mask = functools.partial(move.nearest, fill=0)
-    masks = {name: jax.vmap(no_mask)(x) for name, x in given["masks"].items()}
+    masks = _moved_masks(given, move, size)
     keypoints = dict(given["keypoints"])
     if given["boxes"]:
         (name, boxes), (mask_name, real) = _only(given, "boxes"), _only(given, "box_mask")
@@ -290,7 +311,7 @@ def fields_of(example: Any, *, prefix: str = "", like: Any = None) -> dict[str, 
     Raises:
       AssertionError: an array does not have the shape or dtype of its kind, or its shape does not
         fit the other fields or `like`.
-      InputError: the struct has no image.
+      InputError: the struct has no image, or masks without frames.
     """
     given: dict[str, dict[str, Array]] = {kind: {} for kind in KINDS}
     sizes: dict[str, int] = {}
@@ -304,12 +325,19 @@ def fields_of(example: Any, *, prefix: str = "", like: Any = None) -> dict[str, 
             axes, dtype = SHAPES[kind]
             shape = [sizes.get(axis, axis) for axis in axes] if like is None else other.shape
             x = check_array(f"{prefix}{name}", x, shape, dtype)
+            if kind == "masks":  # squares
+                x = check_array(f"{prefix}{name}", x, (*x.shape[:2], x.shape[1]), dtype)
             # Images may have different numbers of channels.
             sizes |= {axis: n for axis, n in zip(axes, x.shape, strict=True) if axis in _SHARED}
             if dtype == "float":
                 x = at_least_float32(x)
         if x is not None or kind == "placement":
             given[kind][name] = x
+    if len(given["masks"]) != len(given["mask_frames"]):
+        raise InputError(
+            f"a {type(example).__name__} has masks without frames, or frames without masks: give "
+            "both or neither"
+        )
     if not given["image"]:
         raise InputError(f"a {type(example).__name__} has no image to augment")
     return given
@@ -350,7 +378,7 @@ def _only(given: dict[str, dict[str, Array]], kind: str) -> tuple[str, Array]:
     """Returns the name and the array of the only field of a kind."""
     if len(given[kind]) != 1:
         raise InputError(
-            f"a batch struct with boxes or points has {len(given[kind])} fields of the kind "
+            f"a batch struct with boxes, masks or points has {len(given[kind])} fields of the kind "
             f"{kind!r}: give it one"
         )
     return next(iter(given[kind].items()))
@@ -365,7 +393,7 @@ def _moved_boxes(
     least_side: float,
 ) -> tuple[Array, Array]:
     real &= box_area(boxes) > 0
-    corners = only_real(boxes, real)[:, jnp.array([0, 1, 2, 1, 0, 3, 2, 3])]
+    corners = only_real(boxes, real)[:, _CORNERS]
     moved = points(corners.reshape(-1, 2)).reshape(-1, 4, 2)
     around = jnp.concatenate([moved.min(axis=1), moved.max(axis=1)], axis=1)
     window = jnp.concatenate([jnp.zeros(2), size[::-1].astype(jnp.float32)])
@@ -381,6 +409,49 @@ def _exchanged(x: Array, move: Move, swap: Sequence[int]) -> Array:
             "swap", f"swap has {len(swap)} numbers: give {x.shape[-1]}, one for each point"
         )
     return jnp.where(move.mirrored, x[..., jnp.array(swap)], x)
+
+
+def _moved_masks(given: dict[str, dict[str, Array]], move: Move, size: Array) -> dict[str, Array]:
+    """Returns the fields of masks and their frames after a move, by name."""
+    if not given["masks"] and not given["mask_frames"]:
+        return {}
+    (name, masks), (frame_name, frames) = (_only(given, kind) for kind in ("masks", "mask_frames"))
+    real = box_area(frames) > 0
+    frames = only_real(frames, real)
+    corners = move.points(frames[:, _CORNERS].reshape(-1, 2)).reshape(-1, 4, 2)
+    moved = jnp.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+    masks = _resampled(masks, corners, moved) if move.cells is None else move.cells(masks)
+    moved = only_real(moved, real)
+    window = jnp.concatenate([jnp.zeros(2), size[::-1].astype(jnp.float32)])
+    return {name: clip_masks(masks, moved, window), frame_name: moved}
+
+
+def _resampled(masks: Array, corners: Array, frames: Array) -> Array:
+    """Samples masks at the cells of other frames.
+
+    Args:
+      masks: int[N, M, M].
+      corners: f32[N, 4, 2], the moved corners of the former frames: the first, that at its right,
+        that below it, and the opposite one.
+      frames: f32[N, 4], the new frames.
+    Returns:
+      int[N, M, M] of the same dtype, bilinear, rounded.
+    """
+    count = masks.shape[1]
+    steps = (jnp.arange(count) + 0.5) / count
+
+    def one(mask: Array, corners: Array, frame: Array) -> Array:
+        origin, side = frame[:2], frame[2:] - frame[:2]
+        x, y = (origin[axis] + side[axis] * steps - corners[0, axis] for axis in (0, 1))
+        (a, c), (b, d) = corners[1] - corners[0], corners[2] - corners[0]
+        # The inverse of the map from the former frame, as the unit square, to its moved corners.
+        determinant = a * d - b * c
+        determinant = jnp.where(determinant == 0, 1, determinant)  # an empty mask
+        x, y = x[None, :], y[:, None]
+        places = jnp.stack([d * x - b * y, a * y - c * x], axis=-1) * count / determinant
+        return jnp.round(warp(mask[:, :, None], places, fill=0)[:, :, 0]).astype(mask.dtype)
+
+    return jax.vmap(one)(masks, corners, frames)
 
 
 def _moved_points(

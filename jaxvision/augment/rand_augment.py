@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 
 from jaxvision.augment.adjust import adjust_one, autocontrast, equalize, posterize, solarize
-from jaxvision.augment.move import Move, apply_move, extent_in, refuse
+from jaxvision.augment.move import PLACED, Move, apply_move, extent_in, refuse
 from jaxvision.augment.options import check_whole
 from jaxvision.augment.sampling import GREY, inside_extent, warp
 from jaxvision.core import at_least_float32, check_array, check_range
@@ -52,7 +52,7 @@ class RandAugment:
           InputError: the struct has annotations with a place in the image, or a side of the image
             is longer than 4096 pixels.
         """
-        refuse(example, _PLACED, "RandAugment")
+        refuse(example, (*PLACED, "pixels"), "RandAugment")
 
         extent = extent_in(example)
 
@@ -67,7 +67,6 @@ class RandAugment:
 
 
 _BINS = 31
-_PLACED = ("boxes", "masks", "keypoints", "pixels", "points")
 
 
 def rand_augment(

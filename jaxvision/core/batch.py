@@ -22,7 +22,8 @@ KINDS = {
     "image": "[H, W, C]: an image; geometric and colour augmentations change it",
     "boxes": "f[N, 4]: boxes, xyxy, pixels of the image",
     "box_mask": "bool[N]: True for boxes, False for padding",
-    "masks": "[N, H, W]: the pixels of each box's object",
+    "masks": "int[N, M, M]: the share of each cell that each box's object covers, in 0..255",
+    "mask_frames": "f[N, 4]: the rectangles that the cells of masks cover, as boxes",
     "keypoints": "f[N, K, 3]: (x, y, visibility) of each box's object, pixels of the image",
     "pixels": "int[H, W]: a label for each pixel",
     "points": "f[K, 2]: points, xy, pixels of the image",
@@ -112,7 +113,11 @@ class DetectionBatch:
         scale_y, offset_x, offset_y) with x = scale_x x_original + offset_x; or None, as after a
         geometric augmentation.
       size: i32[B, 2], (height, width) of the original image, or None, as `placement`.
-      masks: bool[B, N, H, W], the pixels of each object in the network's input, or None.
+      masks: u8[B, N, M, M], the share of each of M x M cells that the object covers, in 0..255, or
+        None; see `jaxvision.ops.paint_masks`.
+      mask_frames: f32[B, N, 4], xyxy, pixels of the network's input: the rectangle that the cells
+        of each mask cover, or None. Unlike boxes, frames are not clipped to the image; zeros for
+        padding and for empty masks.
       area: f32[B, N], area of each object in square pixels of the original image, by which COCO
         groups objects, or None. It is used in evaluation only, and None after a geometric
         augmentation.
@@ -133,6 +138,7 @@ class DetectionBatch:
     placement: Any = annotation("placement", default=None)
     size: Any = annotation("placement", default=None)
     masks: Any = annotation("masks", default=None)
+    mask_frames: Any = annotation("mask_frames", default=None)
     area: Any = annotation("placement", default=None)
     keypoints: Any = annotation("keypoints", default=None)
     index: Any = annotation("fixed", default=None)

@@ -1,10 +1,10 @@
 """Operators: pure functions of arrays, for use under jit, vmap, pmap and grad (layer 1).
 
-Shapes are static. Only the functions for masks as run-lengths, and those that paste masks, work on
-the host, in numpy. Every function raises AssertionError, naming the argument, if an array has
-another shape or dtype, except the arithmetic of placements (`letterbox`, `to_input` and the like),
-which checks nothing, and `conv_general_dilated`, which leaves the checks to JAX. "Raises:" in a
-docstring lists what else a function raises.
+Shapes are static. Only `crop_mask`, and the functions for masks as run-lengths and for pasting,
+work on the host, in numpy. Every function raises AssertionError, naming the argument, if an array
+has another shape or dtype, except the arithmetic of placements (`letterbox`, `to_input` and the
+like), which checks nothing, and `conv_general_dilated`, which leaves the checks to JAX. "Raises:"
+in a docstring lists what else a function raises.
 """
 
 from jaxvision.ops.anchors import (
@@ -58,6 +58,7 @@ from jaxvision.ops.convolution import conv2d, conv_general_dilated, conv_transpo
 from jaxvision.ops.heatmaps import gaussian_heatmaps, heatmap_argmax, soft_argmax
 from jaxvision.ops.keypoints import heatmaps_to_keypoints, keypoint_cells
 from jaxvision.ops.mask_pasting import paste_masks, paste_run_lengths
+from jaxvision.ops.masks import clip_masks, crop_mask, paint_masks
 from jaxvision.ops.matching import (
     FORCED,
     IGNORE,
@@ -153,11 +154,13 @@ __all__ = [
     "center_crop",
     "channel_shuffle",
     "clip_boxes_to_image",
+    "clip_masks",
     "complete_box_iou",
     "compress_counts",
     "conv2d",
     "conv_general_dilated",
     "conv_transpose2d",
+    "crop_mask",
     "decode_boxes",
     "decode_distances",
     "decode_mask",
@@ -205,6 +208,7 @@ __all__ = [
     "multilevel_roi_align",
     "nearest_neighbors",
     "nms",
+    "paint_masks",
     "paired_run_length_iou",
     "paste_masks",
     "paste_run_lengths",

@@ -16,6 +16,7 @@ from tests.augment.test_detection import (
     WIDTH,
     check_painted,
     example_of,
+    in_pixels,
     many_keys,
     over_keys,
     painted,
@@ -121,10 +122,11 @@ def test_boxes_and_masks_move_with_what_is_in_them(name):
     found = 0
     for k in range(30):
         result = at(results, k)
+        masks = in_pixels(result)
         found += check_painted(result, atol=0.55)
         for label in real_boxes(result):
             # A corner's pixel may have a quarter of the colour.
-            assert (result.image[..., label][result.masks[label]] > 0.2499 * 255).all()
+            assert (result.image[..., label][masks[label]] > 0.2499 * 255).all()
             x, y, visible = result.keypoints[label, 0]
             x1, y1, x2, y2 = result.boxes[label]
             if visible and name in ("crop", "both"):
@@ -133,6 +135,7 @@ def test_boxes_and_masks_move_with_what_is_in_them(name):
         gone = ~result.box_mask
         assert not result.boxes[gone].any()
         assert not result.masks[gone].any()
+        assert not result.mask_frames[gone].any()
         assert not result.keypoints[gone].any()
         np.testing.assert_array_equal(result.labels, example.labels)
     assert found > 30

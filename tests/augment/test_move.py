@@ -26,6 +26,7 @@ from jaxvision.core import (
     annotation,
     annotations_of,
 )
+from jaxvision.ops import paint_masks
 from tests.marks import long_but, slow_but
 from tests.reference import augment as reference
 
@@ -43,6 +44,7 @@ class EverythingBatch:
     places: Array = annotation("boxes")
     real: Array = annotation("box_mask")
     shapes: Array = annotation("masks")
+    frames: Array = annotation("mask_frames")
     joints: Array = annotation("keypoints")
     corners: Array = annotation("points")
     seen: Array = annotation("visible")
@@ -53,13 +55,12 @@ class EverythingBatch:
 
 
 def arrays(side=SIDE):
-    """An array for each kind; labels, masks and points mark the same 4 x 4 blocks of pixels."""
+    """An array for each kind; labels, masks, boxes and points mark the same 4 x 4 blocks."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:side, :side]
     blocks = (y // 4 * 8 + x // 4).astype(np.uint8)
     boxes = np.float32([[4, 8, 16, 20], [0, 0, 32, 32], [20, 4, 28, 12], [np.nan] * 4])
     points = np.float32([[10, 14], [22, 6], [2, 30]])
-    inside = [(x >= x1) & (x < x2) & (y >= y1) & (y < y2) for x1, y1, x2, y2 in boxes]
     keypoints = np.stack(
         [np.concatenate([points + 4 * n, [[2], [1], [0]]], 1) for n in range(ROWS)]
     )
@@ -68,7 +69,8 @@ def arrays(side=SIDE):
         "pixels": blocks,
         "boxes": boxes,
         "box_mask": np.array([True, True, True, False]),
-        "masks": np.stack(inside),
+        "masks": np.full((ROWS, 8, 8), 255, np.uint8),
+        "mask_frames": boxes,
         "keypoints": keypoints.astype(np.float32),
         "points": points,
         "visible": np.array([True, True, False]),
@@ -246,6 +248,7 @@ def test_labels_masks_boxes_and_points_move_as_one(name):
     example, left = example_of(EverythingBatch), 0
     for key in range(3):
         result = result_of(name, EverythingBatch, key)
+        shapes = paint_masks(result.shapes, result.frames, size=(SIDE, SIDE))
         names = SWAP if results_of(name, key)["mirrored"] else (0, 1, 2)
         for point, source in enumerate(names):
             for row, place, seen in (
@@ -262,8 +265,9 @@ def test_labels_masks_boxes_and_points_move_as_one(name):
                     continue
                 assert result.classes[y, x] == example.classes[from_y, from_x]
                 left += 1
-                if row is not None and example.shapes[row, from_y, from_x]:
-                    assert result.shapes[row, y, x]
+                x1, y1, x2, y2 = np.zeros(4) if row is None else example.places[row]
+                if x1 <= from_x < x2 and y1 <= from_y < y2:
+                    assert shapes[row, y, x] >= 0.5
                     x1, y1, x2, y2 = result.places[row]
                     assert x1 <= place[0] <= x2
                     assert y1 <= place[1] <= y2
@@ -271,6 +275,7 @@ def test_labels_masks_boxes_and_points_move_as_one(name):
         assert not result.real[3]
         assert not result.places[~result.real].any()
         assert not result.shapes[~result.real].any()
+        assert not result.frames[~result.real].any()
         assert not result.joints[~result.real].any()
         # No label, and no pixel of the photo, comes from beyond the old extent to beyond the new.
         of_image = np.isin(result.classes, example.classes[:24, :28])
@@ -373,7 +378,11 @@ def test_a_move_of_the_users_own_moves_everything():
     assert result.extent.tolist() == [32, 32]
     assert (other.classes[:16] == 255).all()
     assert (other.photo[:16] == 127).all()
-    assert not other.shapes[:, :16].any()
+    # Frames are not clipped; cells of 3 pixels that are wholly outside become 0.
+    np.testing.assert_allclose(
+        result.frames, [[-8, 0, 16, 24], [-16, -16, 48, 48], [24, -8, 40, 8], [0] * 4], atol=1e-4
+    )
+    assert (result.shapes[0] == 255 * (np.arange(8) >= 2)).all()
 
 
 def test_boxes_without_an_area_are_dropped_by_every_move():

@@ -61,21 +61,35 @@ MASKS = (encode_mask(BOTTOM), Polygons((np.array([[10, 5], [20, 5], [20, 15], [1
 
 
 def test_masks_by_hand():
-    transform = ToDetection(boxed(30, 32), 2, max_boxes=3, masks=True)
-    masks = transform({**RECORD, "masks": MASKS}, "x").masks
-    assert (masks.dtype, masks.shape) == (bool, (3, 30, 32))
-    expected = np.zeros((3, 30, 32), bool)
-    expected[0, 15:23, :24] = True
-    expected[1, 11:19, 8:16] = True
-    np.testing.assert_array_equal(masks, expected)
+    transform = ToDetection(boxed(30, 32), 2, max_boxes=3, masks=True, mask_size=6)
+    corner = np.zeros((20, 40), bool)
+    corner[0, 30], corner[:6, 37:40] = True, True
+    example = transform({**RECORD, "masks": (MASKS[0], encode_mask(corner))}, "x")
+    assert (example.masks.dtype, example.masks.shape) == (np.uint8, (3, 6, 6))
+    frames = example.mask_frames
+    assert frames.dtype == np.float32
+    # The frames are around the masks, not the boxes, in pixels of the input.
+    np.testing.assert_allclose(frames, [[0, 15, 24, 23], [24, 7, 32, 11.8], [0] * 4], atol=1e-6)
+    # The second mask has 6 rows and 10 columns: a cell has 5/3 columns.
+    expected = np.zeros((6, 6))
+    expected[0, 0], expected[:, 4], expected[:, 5] = 0.6, 0.8, 1
+    np.testing.assert_allclose(example.masks[1] / 255, expected, atol=0.5 / 255 + 1e-6)
+    assert (example.masks[0] == 255).all()
+    assert not example.masks[2].any()
+    assert ToDetection(boxed(8, 8), 2, masks=True)({**RECORD, "masks": MASKS}, "x").masks.shape == (
+        100,
+        112,
+        112,
+    )
 
 
 def test_an_image_without_objects_needs_no_masks():
     nothing = {name: RECORD[name][:0] for name in ("boxes", "labels", "crowd", "difficult")}
     record = {"image": RECORD["image"], **nothing, "masks": ()}
-    example = ToDetection(boxed(30, 32), 2, max_boxes=3, masks=True)(record, "x")
-    assert example.masks.shape == (3, 30, 32)
+    example = ToDetection(boxed(30, 32), 2, max_boxes=3, masks=True, mask_size=5)(record, "x")
+    assert example.masks.shape == (3, 5, 5)
     assert not example.masks.any()
+    assert not example.mask_frames.any()
     assert example.area.tolist() == [0, 0, 0]
 
 
@@ -149,7 +163,7 @@ def test_a_source_with_other_classes_is_refused(tmp_path):
         EvalLoader(source, ToDetection(boxed(8, 8), 3), batch_size=1)
 
 
-@pytest.mark.parametrize("option", ["num_classes", "max_boxes"])
+@pytest.mark.parametrize("option", ["num_classes", "max_boxes", "mask_size"])
 def test_settings_that_cannot_be(option):
     with pytest.raises(OptionError, match=f"^{option} is 0: give at least 1$"):
         ToDetection(**{"inputs": boxed(8, 8), "num_classes": 2, option: 0})
@@ -176,7 +190,7 @@ def test_a_crop_clips_boxes_and_leaves_out_those_that_are_hardly_visible():
         "masks": (MASKS[0],) * 5,
     }
     inputs = Inputs((20, 20), resize="crop")
-    example = ToDetection(inputs, 2, max_boxes=6, masks=True)(record, "x")
+    example = ToDetection(inputs, 2, max_boxes=6, masks=True, mask_size=4)(record, "x")
     # The crop shows columns 10 to 30: a sixth of the first box, 3/8 of the second.
     assert example.placement.tolist() == [1, 1, -10, 0]
     assert example.box_mask.tolist() == [True] * 3 + [False] * 3
@@ -186,8 +200,11 @@ def test_a_crop_clips_boxes_and_leaves_out_those_that_are_hardly_visible():
     assert example.labels[:3].tolist() == [1, 0, 1]
     assert example.difficult.tolist() == [True, False, False, False, False, False]
     assert example.area.tolist() == [1, 2, 3, 0, 0, 0]
-    np.testing.assert_array_equal(example.masks[2], BOTTOM[:, 10:30])
+    # Of the mask, too, what the input does not show is left out.
+    np.testing.assert_array_equal(example.mask_frames[2], [0, 10, 20, 20])
+    assert (example.masks[:3] == 255).all()
     assert not example.masks[3:].any()
+    assert not example.mask_frames[3:].any()
 
 
 def test_loaders_take_them(tmp_path):
@@ -215,16 +232,16 @@ def test_loaders_take_masks(tmp_path):
         annotation["segmentation"] = [[x, y, right, y, right, bottom, x, bottom]]
     listing = read_coco(write_coco(tmp_path, content), tmp_path / "images", masks=True)
     source = AnnotatedImages(listing, name="coco")
-    transform = ToDetection(boxed(80, 80), 2, max_boxes=4, masks=True)
+    transform = ToDetection(boxed(80, 80), 2, max_boxes=4, masks=True, mask_size=7)
     found = 0
     for batch in EvalLoader(source, transform, batch_size=2):
         for place in np.ndindex(2, 4):
             # All boxes are of whole pixels there.
-            x1, y1, x2, y2 = batch.boxes[place].astype(int)
-            expected = np.zeros((80, 80), bool)
-            expected[y1:y2, x1:x2] = True
-            np.testing.assert_array_equal(batch.masks[place], expected)
-            found += expected.any()
+            np.testing.assert_allclose(batch.mask_frames[place], batch.boxes[place], atol=1e-5)
+            real = batch.box_mask[place]
+            assert (batch.masks[place] == 255 * real).all()
+            found += real
     assert found == 3
     batch = next(TrainLoader(source, transform, batch_size=2, seed=0, partners=3))
-    assert batch.partners.masks.shape == (2, 3, 4, 80, 80)
+    assert batch.partners.masks.shape == (2, 3, 4, 7, 7)
+    assert batch.partners.mask_frames.shape == (2, 3, 4, 4)

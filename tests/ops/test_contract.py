@@ -131,6 +131,11 @@ CASES = {
         },
         {"detections_per_img": 5},
     ),
+    "paint_masks": ({"masks": whole(3, 4, 4, most=255), "frames": boxes(3)}, {"size": (7, 6)}),
+    "clip_masks": (
+        {"masks": whole(3, 4, 4, most=255), "frames": boxes(3), "window": numbers(4)},
+        {},
+    ),
     "mask_to_indices": ({"mask": mask(9)}, {"size": 4}),
     "mine_hard_negatives": ({"loss": numbers(9), "positive": mask(9), "negative": mask(9)}, {}),
     "max_pool": ({"x": images(2, 7, 6, 3)}, {"kernel_size": 3, "stride": 2, "padding": 1}),
@@ -189,12 +194,13 @@ CASES = {
 LIBRARY_SIGNATURES = {"conv_general_dilated"}
 # Changes how functions are traced, and takes no arguments: see test_derivatives.py.
 CONTEXTS = {"library_forms"}
-# On the host, of masks as run-lengths: see test_run_lengths.py and test_mask_pasting.py.
+# On the host, of masks: see test_masks.py, test_mask_pasting.py and test_run_lengths.py.
 HOST_ONLY = {
     "MaskTable",
     "Polygons",
     "RunLengths",
     "compress_counts",
+    "crop_mask",
     "decode_mask",
     "decompress_counts",
     "decompress_masks",

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 
+from tests.reference.ops.masks import clip_masks
 from tests.reference.ops.resize import resize_bicubic
 
 
@@ -146,11 +147,6 @@ def resized_crop(image, window, *, size=None, method="bilinear", fill=127.0):
     return out
 
 
-def each_mask(function, masks):
-    """The function of an image, on masks [N, H, W]."""
-    return np.moveaxis(function(np.moveaxis(masks, 0, -1)), -1, 0)
-
-
 def resized_crop_boxes(boxes, window, *, size):
     (left, top, right, bottom), (height, width) = map(float, window), size
     moved = [
@@ -184,13 +180,16 @@ def clip(boxes, real, window, *, least_visible=0.25, least_side=1.0):
 
 def clip_and_drop(example, *, least_visible=0.25, least_side=1.0):
     height, width, _ = example.image.shape
+    window = (0, 0, width, height)
     boxes, real = clip(
         example.boxes,
         example.box_mask,
-        (0, 0, width, height),
+        window,
         least_visible=least_visible,
         least_side=least_side,
     )
+    if example.masks is not None:
+        example = example.replace(masks=clip_masks(example.masks, example.mask_frames, window))
     rows = rows_of(example.replace(boxes=boxes, box_mask=real))
     return with_rows(example, rows)
 
@@ -206,17 +205,21 @@ def largest_rows(rows, number):
 
 
 def rows_of(example):
-    """(box, real, label, crowd, difficult, mask) of each row; without masks the last is None."""
+    """(box, real, label, crowd, difficult, mask, frame) of each row; the last two may be None."""
     rows = []
     for n, real in enumerate(example.box_mask):
         box = np.float64(example.boxes[n]) if real else np.zeros(4)
-        mask = None if example.masks is None else example.masks[n] & real
-        rows.append((box, real, example.labels[n], example.crowd[n], example.difficult[n], mask))
+        mask = frame = None
+        if example.masks is not None:
+            mask = example.masks[n] * np.uint8(real)
+            frame = np.float64(example.mask_frames[n]) if real else np.zeros(4)
+        flags = example.labels[n], example.crowd[n], example.difficult[n]
+        rows.append((box, real, *flags, mask, frame))
     return rows
 
 
 def with_rows(example, rows):
-    boxes, real, labels, crowd, difficult, masks = map(np.array, zip(*rows, strict=True))
+    boxes, real, labels, crowd, difficult, masks, frames = map(np.array, zip(*rows, strict=True))
     return example.replace(
         boxes=boxes,
         box_mask=real,
@@ -224,6 +227,7 @@ def with_rows(example, rows):
         crowd=crowd,
         difficult=difficult,
         masks=None if example.masks is None else masks,
+        mask_frames=None if example.masks is None else frames,
     )
 
 
@@ -231,21 +235,22 @@ def mosaic(examples, centre, moves):
     """Four examples around a centre, (x, y); each moved by its (x, y)."""
     height, width, _ = examples[0].image.shape
     image, rows = np.empty_like(examples[0].image), []
-    has_masks = examples[0].masks is not None
     for number, (example, (dx, dy)) in enumerate(zip(examples, moves, strict=True)):
         left, right = (0, centre[0]) if number % 2 == 0 else (centre[0], width)
         top, bottom = (0, centre[1]) if number < 2 else (centre[1], height)
-        masks = np.zeros_like(example.masks) if has_masks else None
         for y in range(top, bottom):
             for x in range(left, right):
                 assert 0 <= y - dy < height
                 assert 0 <= x - dx < width
                 image[y, x] = example.image[y - dy, x - dx]
-                if has_masks:
-                    masks[:, y, x] = example.masks[:, y - dy, x - dx]
-        moved = np.float64(example.boxes) + np.array([dx, dy, dx, dy])
-        boxes, real = clip(moved, example.box_mask, (left, top, right, bottom))
-        rows += rows_of(example.replace(boxes=boxes, box_mask=real, masks=masks))
+        move, window = np.array([dx, dy, dx, dy]), (left, top, right, bottom)
+        boxes, real = clip(np.float64(example.boxes) + move, example.box_mask, window)
+        example = example.replace(boxes=boxes, box_mask=real)
+        if example.masks is not None:
+            frames = np.float64(example.mask_frames) + move
+            masks = clip_masks(example.masks, frames, window)
+            example = example.replace(masks=masks, mask_frames=frames)
+        rows += rows_of(example)
     return with_rows(examples[0], largest_rows(rows, len(examples[0].boxes))).replace(image=image)
 
 

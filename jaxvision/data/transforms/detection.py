@@ -18,8 +18,8 @@ from jaxvision.data.sources.annotated import to_run_lengths
 from jaxvision.data.sources.checks import check_box_count, check_box_counts, check_class_count
 from jaxvision.data.sources.source import Source
 from jaxvision.data.transforms.placing import extent_in, place_image, points_inside
-from jaxvision.ops import RunLengths, decode_mask, mask_area
-from jaxvision.ops.placement import Placement, place_mask, to_input
+from jaxvision.ops import RunLengths, crop_mask, decode_mask, mask_area
+from jaxvision.ops.placement import Placement, to_input, to_original
 
 LEAST_VISIBLE = 0.25
 """Objects of which a smaller part of the area is left by resize "crop" are left out."""
@@ -37,7 +37,8 @@ class ToDetection:
       inputs: of the network.
       num_classes: labels run from 0 to one below.
       max_boxes: N, to which the boxes are padded.
-      masks: give examples masks, which take N times the pixels of the network's input, in bytes.
+      masks: give examples masks, cropped to frames of their own, which take N M^2 bytes.
+      mask_size: M, the number of cells along each side of a mask.
       num_keypoints: K, that every object of the records has, labelled or not; None: examples have
         no keypoints.
 
@@ -50,9 +51,11 @@ class ToDetection:
     _: KW_ONLY
     max_boxes: int = 100
     masks: bool = False
+    mask_size: int = 112
     num_keypoints: int | None = None
 
     def __post_init__(self) -> None:
+        check_range("mask_size", self.mask_size, least=1)
         check_range("num_classes", self.num_classes, least=1)
         check_range("max_boxes", self.max_boxes, least=1)
         if self.num_keypoints is not None:
@@ -111,7 +114,10 @@ class ToDetection:
             result[:count] = np.asarray(values)[kept]
             return result
 
-        chosen = [masks[number] for number in kept.tolist()] if self.masks else []
+        cells = frames = None
+        if self.masks:
+            cells, frames = self._cropped(masks, placement, image.shape[:2])
+            cells, frames = padded(cells, np.uint8), padded(frames, np.float32)
         return DetectionBatch(
             image=image,
             boxes=padded(boxes, np.float32),
@@ -123,7 +129,8 @@ class ToDetection:
             extent=extent_in(self.inputs, image, placement, original),
             placement=np.array(placement, np.float32),
             size=np.array(original, np.int32),
-            masks=self._placed(chosen, placement, image.shape[:2]) if self.masks else None,
+            masks=cells,
+            mask_frames=frames,
             area=padded(area, np.float32),
             keypoints=None if keypoints is None else padded(keypoints, np.float32),
         )
@@ -168,14 +175,24 @@ class ToDetection:
             return None
         return [to_run_lengths(mask, size) for mask in masks]
 
-    def _placed(
+    def _cropped(
         self, masks: Sequence[RunLengths], placement: Placement, size: tuple[int, int]
-    ) -> np.ndarray:
-        """Returns masks in a network's input of a (height, width), bool[N, height, width]."""
-        result = np.zeros((self.max_boxes, *size), bool)
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns masks u8[G, M, M], and their frames f64[G, 4] in an input of a (height, width).
+
+        What the input does not show is left out.
+        """
+        cells = np.zeros((len(masks), self.mask_size, self.mask_size), np.uint8)
+        frames = np.zeros((len(masks), 4))
+        (seen,) = to_original(np.array([[0, 0, size[1], size[0]]], float), placement)
+        left, top = np.maximum(np.floor(seen[:2]), 0).astype(int)
+        right, bottom = np.ceil(seen[2:]).astype(int)
         for row, mask in enumerate(masks):
-            result[row] = place_mask(decode_mask(mask), size, placement)
-        return result
+            pixels = decode_mask(mask)[top:bottom, left:right]
+            cells[row], frames[row] = crop_mask(pixels, self.mask_size)
+        some = (frames > 0).any(axis=1)
+        frames[some] = to_input(frames[some] + [left, top, left, top], placement)
+        return cells, frames
 
 
 def _clip(boxes: np.ndarray, inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
