@@ -12,6 +12,7 @@ from jaxvision.data.transforms.placing import extent_in, fit_image
 from jaxvision.interop import from_state_dict, to_state_dict
 from jaxvision.models import create_model, input_figures
 from jaxvision.models.detection.faster_rcnn import propose_all
+from jaxvision.ops import decode_mask, paste_masks
 from tests.models.parity import check_round_trip, state_of
 from tests.models.test_one_stage import freeze
 from tests.models.torchvision_ops import import_detection
@@ -180,6 +181,8 @@ def check_detections(name, photographs, sides):
     assert most >= 50
     (prediction,) = jaxvision.predict(task, variables, [image])
     compare_narrow(prediction.result, expected, 1, most)
+    if "masks" in expected:
+        check_narrow_masks(prediction.result, expected)
 
     tensors = as_tensors(torch, [image], torch.float64)
     with in_double_precision(torch, network), torch.no_grad():
@@ -200,6 +203,37 @@ def check_detections(name, photographs, sides):
     np.testing.assert_array_equal(found.labels + 1, expected["labels"])
     np.testing.assert_allclose(found.scores, expected["scores"], rtol=0, atol=1e-9)
     np.testing.assert_allclose(found.boxes, expected["boxes"], rtol=0, atol=1e-6)
+    if "masks" in expected:
+        check_masks(torch, found, expected, batch.extent[0])
+    if "keypoints" in expected:
+        np.testing.assert_allclose(
+            found.keypoints[..., 2], expected["keypoints_scores"], rtol=0, atol=1e-9
+        )
+        points = expected["keypoints"][..., :2]
+        np.testing.assert_allclose(found.keypoints[..., :2], points, rtol=0, atol=1e-6)
+
+
+def check_masks(torch, found, expected, size):
+    """The probabilities are the same, and so are masks in the image, but for values near 1/2."""
+    np.testing.assert_allclose(found.masks, expected["masks"][:, 0], rtol=0, atol=1e-9)
+    _, heads = import_detection("roi_heads")
+    height, width = size.tolist()
+    theirs = (torch.from_numpy(expected[name].copy()) for name in ("masks", "boxes"))
+    wide = heads.paste_masks_in_image(*theirs, (height, width)).numpy()[:, 0]
+    pasted = paste_masks(found.masks, found.boxes, (height, width))
+    assert 0.01 < pasted.mean() < 0.99
+    assert not ((pasted != (wide > 0.5)) & (np.abs(wide - 0.5) > 1e-6)).any()
+
+
+def check_narrow_masks(found, expected):
+    """In the original image, nearly all masks of the same boxes are the same."""
+    near = np.abs(found.boxes[:, None] - expected["boxes"][None]).max(axis=-1) <= 0.5
+    near &= found.labels[:, None] + 1 == expected["labels"][None]
+    equal = []
+    for ours, theirs in np.argwhere(near):
+        one, two = decode_mask(found.masks[int(ours)]), expected["masks"][theirs, 0] > 0.5
+        equal.append((one & two).sum() / max((one | two).sum(), 1))
+    assert np.mean(np.array(equal) > 0.95) >= 0.97
 
 
 def stages_of(network, images):
@@ -220,6 +254,13 @@ def stages_of(network, images):
         "class_logits": scores,
         "box_regression": boxes,
     }
+    (boxes,), _, _ = heads.postprocess_detections(scores, boxes, proposals, batch.image_sizes)
+    found["boxes"] = boxes
+    for part, name in (("mask", "mask_logits"), ("keypoint", "keypoint_logits")):
+        head = getattr(heads, f"{part}_head", None)
+        if head is not None:
+            pooled = getattr(heads, f"{part}_roi_pool")(maps, [boxes], batch.image_sizes)
+            found[name] = getattr(heads, f"{part}_predictor")(head(pooled)).permute(0, 2, 3, 1)
     return {
         key: [y.numpy() for y in x] if isinstance(x, list) else x.numpy()
         for key, x in found.items()
@@ -227,7 +268,7 @@ def stages_of(network, images):
 
 
 def check_stages(model, variables, batch, outputs, expected):
-    """Anchors, RPN and proposals are the same, and so is the second stage of the same proposals."""
+    """Anchors, RPN and proposals are the same, and so are the heads on the same proposals and boxes."""
 
     def compare(found, wanted, atol):
         np.testing.assert_allclose(np.reshape(found, wanted.shape), wanted, rtol=0, atol=atol)
@@ -250,11 +291,18 @@ def check_stages(model, variables, batch, outputs, expected):
         def propose(rpn):
             return {**propose_all(rpn), "proposals": jnp.asarray(given)[None]}
 
-        return model.apply(variables, images, train=False, propose=propose)
+        def detect(*_):
+            return {"boxes": jnp.asarray(expected["boxes"])[None]}
+
+        return model.apply(variables, images, train=False, propose=propose, detect=detect)
 
     on_theirs = jax.device_get(second(variables, batch.image))
     for name in ("class_logits", "box_regression"):
         compare(on_theirs[name][0, : len(kept)], expected[name], 1e-9)
+    if "mask_logits" in expected:
+        compare(on_theirs["mask_logits"][0], expected["mask_logits"][..., 1:], 1e-9)
+    if "keypoint_logits" in expected:
+        compare(on_theirs["keypoint_logits"][0], expected["keypoint_logits"], 1e-9)
 
 
 QUICK = ("maskrcnn_resnet50_fpn_v2", "fasterrcnn_mobilenet_v3_large_fpn")
