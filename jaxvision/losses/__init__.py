@@ -21,7 +21,8 @@ from jaxvision.losses.fcos import fcos_loss
 from jaxvision.losses.keypoint_rcnn import keypoint_rcnn_loss
 from jaxvision.losses.landmarks import heatmap_cross_entropy, heatmap_l2_loss
 from jaxvision.losses.localization import localization_loss
-from jaxvision.losses.rcnn import fast_rcnn_loss, faster_rcnn_loss, mask_rcnn_loss, rpn_loss
+from jaxvision.losses.mask_rcnn import mask_rcnn_loss
+from jaxvision.losses.rcnn import fast_rcnn_loss, faster_rcnn_loss, rpn_loss
 from jaxvision.losses.regression import huber_loss, l1_loss, l2_loss, smooth_l1_loss
 from jaxvision.losses.retinanet import retinanet_loss
 from jaxvision.losses.segmentation import (

@@ -1,4 +1,4 @@
-"""Losses of Fast, Faster and Mask R-CNN: the region proposal network, the box and mask heads."""
+"""Losses of Fast and Faster R-CNN: the region proposal network and the box head."""
 
 import functools
 import math
@@ -13,13 +13,11 @@ from jaxvision.core import (
     check_array,
     check_choice,
     check_range,
-    divide,
 )
 from jaxvision.losses.detection import (
     PER,
     check_boxes,
     check_labels,
-    image_terms,
     normalized_terms,
     of_match,
 )
@@ -32,7 +30,6 @@ from jaxvision.ops import (
     box_iou,
     encode_boxes,
     match_anchors,
-    roi_align,
     sample_balanced,
 )
 
@@ -338,58 +335,3 @@ def faster_rcnn_loss(
         per=per,
     )
     return {**{f"rpn_{name}": pair for name, pair in first.items()}, **second}
-
-
-def mask_rcnn_loss(
-    mask_logits: Array,
-    proposals: Array,
-    matches: Array,
-    labels: Array,
-    masks: Array,
-) -> Terms:
-    """Computes the loss of the masks of Mask R-CNN. The box head decides the class of a mask.
-
-    "mask" is the mean of BCE(x, y) over the foreground proposals and their pixels, with x the
-    logits of the object's class and y the object's mask inside the proposal. It is 0 if there is no
-    foreground. The mean over the batch is taken over images.
-
-    y is sampled bilinearly at the centre of each bin, with pixel (0, 0) of a mask at (0, 0)
-    (`roi_align`, aligned=False, one sample), so it is in [0, 1]. Torchvision takes the same samples
-    of proposals of at most M pixels, and averages several samples of larger ones.
-
-    Args:
-      mask_logits: f32[R, M, M, K].
-      proposals: f32[R, 4], xyxy, pixels of the masks.
-      matches: i32[R]: the index of an object; `NEGATIVE` and `IGNORE` do not count. The index of an
-        object that does not exist gives NaN.
-      labels: i32[G], from 0 to K - 1. Any other label gives NaN if its object is matched.
-      masks: bool[G, H, W], the objects' masks, or floats in [0, 1]. No gradient flows to them.
-    Returns:
-      {"mask": (total, 1)}, f32[] each.
-    Raises:
-      ValueError: G is 0.
-    Source: He et al. 2017 ("Mask R-CNN"), section 3.
-    """
-    x = at_least_float32(check_array("mask_logits", mask_logits, ("R", "M", "M", "K")))
-    proposals = check_array("proposals", proposals, (len(x), 4))
-    matches = check_array("matches", matches, x.shape[:1], "int")
-    labels = check_labels(labels, ("G",), x.shape[-1])
-    if jnp.asarray(masks).dtype == bool:
-        masks = jnp.asarray(masks, x.dtype)
-    masks = at_least_float32(check_array("masks", masks, (len(labels), "H", "W")))
-
-    foreground = matches >= 0
-    classes = of_match(labels, matches)
-    of_class = jnp.take_along_axis(x, classes[:, None, None, None], axis=-1)[..., 0]
-    # After compilation this is one gather: no array of shape [R, M, M, G] is computed.
-    inside = roi_align(
-        lax.stop_gradient(jnp.moveaxis(masks, 0, -1)),
-        proposals,
-        output_size=x.shape[1:3],
-        spatial_scale=1.0,
-        sampling_ratio=1,
-        aligned=False,
-    )
-    targets = jnp.take_along_axis(inside, jnp.maximum(matches, 0)[:, None, None, None], axis=-1)
-    total, count = sum_counted(sigmoid_cross_entropy, foreground, of_class, targets[..., 0])
-    return image_terms({"mask": divide(total, count)})

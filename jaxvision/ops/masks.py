@@ -120,15 +120,19 @@ def cell_weights(position: Array, start: Array, end: Array, count: int) -> Array
     return jnp.where(inside[..., None], weights, 0)
 
 
-def check_masks(masks: Array, frames: Array) -> tuple[Array, Array]:
+def check_masks(masks: Array, frames: Array, name: str = "frames") -> tuple[Array, Array]:
     """Returns masks and frames as JAX arrays.
 
+    Args:
+      masks: int[N, M, M].
+      frames: f32[N, 4].
+      name: of the frames, for messages.
     Raises:
-      AssertionError: masks is not int[N, M, M], or frames not f32[N, 4].
+      AssertionError: an array has another shape or dtype.
     """
     masks = check_array("masks", masks, ("N", "M", "M"), "int")
     masks = check_array("masks", masks, ("N", masks.shape[2], masks.shape[2]), "int")
-    frames = at_least_float32(check_array("frames", frames, (len(masks), 4)))
+    frames = at_least_float32(check_array(name, frames, (len(masks), 4)))
     return masks, frames
 
 

@@ -163,11 +163,7 @@ def detection(
         example_loss = with_key_and_step(detector.loss)
 
         def loss(outputs: Any, example: DetectionBatch, *, key: Array, step: Array) -> Terms:
-            if detector.num_keypoints and example.keypoints is None:
-                raise InputError(
-                    "the detector is trained on keypoints of objects, which the examples lack: "
-                    f"give num_keypoints={detector.num_keypoints} to ToDetection"
-                )
+            _check_example(detector, example)
             terms = example_loss(outputs, with_trained(example), key=key, step=step)
             return as_terms(terms, "detection_loss")
 
@@ -292,6 +288,22 @@ def trained_on(crowd: Any, difficult: Any, *, difficult_too: bool) -> Any:
     return ~crowd if difficult_too else ~(crowd | difficult)
 
 
+def _check_example(detector: Detector, example: DetectionBatch) -> None:
+    """Raises InputError if examples lack what a detector is trained on."""
+    lacking = {
+        "masks=True": detector.masks and example.masks is None,
+        f"num_keypoints={detector.num_keypoints}": detector.num_keypoints
+        and example.keypoints is None,
+    }
+    for option, lacks in lacking.items():
+        if lacks:
+            what = option.partition("=")[0].removeprefix("num_")
+            raise InputError(
+                f"the detector is trained on {what} of objects, which the examples lack: give "
+                f"{option} to ToDetection"
+            )
+
+
 def _forward_part(detector: Detector) -> dict[str, Any]:
     """The description of how a detector runs."""
     known, description = detector.origin.get("forward", (None, {}))
@@ -327,6 +339,8 @@ def _check(task: Task, detector: Detector, augmentation: Compose) -> Detections:
         difficult=none,
         mask=jnp.bool_(True),
         extent=jnp.array(task.inputs.shape[:2], jnp.int32),
+        masks=jnp.zeros((1, 1, 1), jnp.uint8) if detector.masks else None,
+        mask_frames=jnp.zeros((1, 4)) if detector.masks else None,
         keypoints=detector.num_keypoints and jnp.zeros((1, detector.num_keypoints, 3)),
     )
     check_augment(augmentation, example)

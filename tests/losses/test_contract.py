@@ -17,6 +17,7 @@ from tests.makers import boxes, mask, normal, uniform, whole
 from tests.marks import long_but, slow_but
 from tests.reference import losses as reference
 from tests.reference import losses_detection as detection
+from tests.reference import losses_masks
 
 NOTHING = {"mask": False}
 ROWS = {"padded": ("predicted", "target"), "mask": "mask", "empty": NOTHING}
@@ -350,23 +351,25 @@ CASES |= {
     ),
     "mask_rcnn_loss": Case(
         losses.mask_rcnn_loss,
-        detection.mask_rcnn_loss,
+        losses_masks.mask_rcnn_loss,
         {
             "mask_logits": normal(5, 4, 4, 3),
             "proposals": boxes(5, size=16),
             "matches": whole(5, least=-2, most=2),
             "labels": whole(3, most=2),
-            "masks": uniform(3, 16, 16),
+            "masks": whole(3, 6, 6, most=255),
+            "mask_frames": boxes(3, size=16),
+            "size": lambda rng: np.array([15, 16]),
         },
-        "R M M K, R 4, R, G, G H W",
+        "R S S K, R 4, R, G, G M M, G 4, 2",
         predicted=("mask_logits",),
-        padded=("labels", "masks"),
+        padded=("labels", "masks", "mask_frames"),
         empty={"matches": -1},
-        accepts={"masks": ("bool",)},
         ignored=lambda x: {
             "mask_logits": x["matches"] < 0,
             "proposals": x["matches"] < 0,
             "masks": ~np.isin(range(3), x["matches"]),
+            "mask_frames": ~np.isin(range(3), x["matches"]),
             "labels": ~np.isin(range(3), x["matches"]),
         },
     ),
@@ -426,6 +429,12 @@ FORMS = CASES | {
     ),
     "fast_rcnn_loss of whatever class": _variant(
         "fast_rcnn_loss", "R K, R 4, R 4, R, G 4, G", deltas=normal(7, 4)
+    ),
+    "mask_rcnn_loss of whole masks": dataclasses.replace(
+        CASES["mask_rcnn_loss"],
+        arrays={**dict([*CASES["mask_rcnn_loss"].arrays.items()][:4]), "masks": uniform(3, 16, 16)},
+        axes="R S S K, R 4, R, G, G H W",
+        accepts={"masks": ("bool",)},
     ),
 }
 ARGUMENTS = [
@@ -495,6 +504,7 @@ OUT_OF_RANGE = {
         "beta": NOT_POSITIVE,
     },
     "fast_rcnn_loss": {"beta": NOT_POSITIVE, "box_weight": NEGATIVE},
+    "mask_rcnn_loss": {"sampling_ratio": (0, -2)},
     "faster_rcnn_loss": {
         "rpn_fg_iou_thresh": (1.01,),
         "rpn_bg_iou_thresh": (-0.01, 0.71),

@@ -1,7 +1,6 @@
 """Losses of the R-CNNs: by hand, against plain loops, and against torchvision."""
 
 import functools
-import inspect
 import math
 import types
 
@@ -11,7 +10,7 @@ import pytest
 
 from jaxvision import losses
 from jaxvision.core import divide
-from jaxvision.losses import fast_rcnn_loss, mask_rcnn_loss
+from jaxvision.losses import fast_rcnn_loss
 from jaxvision.ops import (
     FAST_RCNN_WEIGHTS,
     IGNORE,
@@ -284,11 +283,6 @@ def test_a_match_that_is_none_gives_nan(match):
     arrays[3][5] = match
     terms, _ = evaluate(fast_rcnn_loss, arrays, HEAD)
     assert math.isnan(terms["classification"])
-    if match > 0:
-        arrays = list(masks_example(0))
-        arrays[2][5] = match
-        terms, _ = evaluate(mask_rcnn_loss, arrays, (0,))
-        assert math.isnan(terms["mask"])
 
 
 @pytest.mark.parametrize("match", [NEGATIVE, IGNORE])
@@ -332,102 +326,3 @@ def test_fast_rcnn_equals_torchvisions():
         terms, _ = evaluate(fast_rcnn_loss, arrays, HEAD, beta=1 / 9)
         expected = dict(zip(("classification", "box"), map(float, expected), strict=True))
         assert terms == pytest.approx(expected, rel=1e-5)
-
-
-# The masks' head
-
-
-def masks_example(seed, *, side=7):
-    rng = np.random.default_rng(seed)
-    matches = rng.integers(IGNORE, 5, ROIS)
-    matches[:4] = [IGNORE, NEGATIVE, 0, 3]
-    logits = normal(rng, ROIS, side, side, CLASSES)
-    masks = rng.random((5, 60, 70)) < 0.5
-    proposals = np.minimum(random_boxes(ROIS)(rng), np.float32([70, 60, 70, 60]))
-    return logits, proposals, matches, rng.integers(0, CLASSES, 5), masks
-
-
-def masks_by_hand():
-    """Two classes; an object of the second one, left of x = 2.5, and background."""
-    logits = np.full((2, 2, 2, 2), 9, "f4")
-    logits[0, :, :, 1] = np.log([[3, 1], [1, 1 / 3]])
-    proposals = np.float32([[0, 0, 4, 2], [0, 0, 4, 4]])
-    masks = np.zeros((2, 6, 6), bool)
-    masks[1, :, :3] = True
-    return logits, proposals, np.int32([1, NEGATIVE]), np.int32([0, 1]), masks
-
-
-# Bins are 2 x 1 pixels, with their centres at x = 1 and 3, where the mask is 1 and 0. Sigmoids are
-# 3/4 and 1/2 in the first row, 1/2 and 1/4 in the second one.
-MASKS_BY_HAND = (math.log(4 / 3) + math.log(2) + math.log(2) + math.log(4 / 3)) / 4
-
-
-def test_mask_rcnn_of_the_example_by_hand():
-    terms, _ = evaluate(mask_rcnn_loss, masks_by_hand(), (0,))
-    assert terms == pytest.approx({"mask": MASKS_BY_HAND}, rel=1e-5)
-
-
-def test_a_target_between_two_pixels_is_soft():
-    logits, proposals, *rest = masks_by_hand()
-    proposals[0] += [0.5, 0, -0.5, 0]  # centres at x = 1.25 and 2.75: targets 1 and 1/4
-    terms, (slope,) = evaluate(mask_rcnn_loss, (logits, proposals, *rest), (0,))
-    by_hand = (2 * math.log(4 / 3) + 2 * math.log(2) + math.log(3) / 4) / 4
-    assert terms["mask"] == pytest.approx(by_hand, rel=1e-5)
-    expected = np.float32([[3 / 4 - 1, 1 / 2 - 1 / 4], [1 / 2 - 1, 1 / 4 - 1 / 4]]) / 4
-    np.testing.assert_allclose(slope[0, :, :, 1], expected, atol=1e-6)
-    assert not slope[0, :, :, 0].any()
-    assert not slope[1].any()
-
-
-def test_mask_rcnn_equals_the_reference():
-    for seed in range(3):
-        check_reference(mask_rcnn_loss, masks_example(seed), (0,))
-
-
-def test_floats_are_masks_too_and_get_no_gradient():
-    *arrays, masks = masks_example(0)
-    soft = masks.astype("f4")
-    terms, (_, proposals, by_masks) = evaluate(mask_rcnn_loss, (*arrays, soft), (0, 1, 4))
-    assert terms == pytest.approx(evaluate(mask_rcnn_loss, (*arrays, masks), (0,))[0], rel=1e-6)
-    assert not proposals.any()
-    assert not by_masks.any()
-
-
-def test_masks_of_an_image_without_objects_cost_nothing():
-    arrays = list(masks_example(0))
-    arrays[2] = np.where(arrays[2] == IGNORE, IGNORE, NEGATIVE)
-    terms, (slope,) = evaluate(mask_rcnn_loss, arrays, (0,))
-    assert terms == {"mask": 0}
-    assert not slope.any()
-
-
-def test_perfect_masks_cost_nothing():
-    logits, proposals, matches, labels, masks = masks_by_hand()
-    logits[0, :, :, 1] = [[40, -40], [40, -40]]
-    terms, _ = evaluate(mask_rcnn_loss, (logits, proposals, matches, labels, masks), (0,))
-    assert terms == pytest.approx({"mask": 0}, abs=1e-9)
-
-
-@pytest.mark.parity
-def test_mask_rcnn_equals_torchvisions_where_bins_are_no_larger_than_pixels(monkeypatch):
-    torch, roi_heads = import_torchvision("models.detection.roi_heads")
-    _, align = import_torchvision("ops.roi_align")
-    in_python = inspect.unwrap(align._roi_align)  # the compiled form may be missing
-    monkeypatch.setattr(
-        roi_heads,
-        "roi_align",
-        lambda x, rois, size, scale: in_python(x, rois, scale, *size, -1, False),
-    )
-    for seed in range(3):
-        logits, proposals, matches, labels, masks = masks_example(seed, side=32)
-        chosen = matches >= 0
-        background = np.zeros((ROIS, 32, 32, 1), "f4")
-        expected = roi_heads.maskrcnn_loss(
-            torch.tensor(np.concatenate([background, logits], -1)[chosen]).permute(0, 3, 1, 2),
-            [torch.tensor(proposals[chosen])],
-            [torch.tensor(masks)],
-            [torch.tensor(labels + 1)],
-            [torch.tensor(matches[chosen])],
-        )
-        terms, _ = evaluate(mask_rcnn_loss, (logits, proposals, matches, labels, masks), (0,))
-        assert terms["mask"] == pytest.approx(float(expected), rel=1e-5)

@@ -7,7 +7,6 @@ import numpy as np
 from tests.reference.ops import box_coding, matching
 from tests.reference.ops.boxes import area, iou, pairwise
 from tests.reference.ops.keypoints import keypoint_cells
-from tests.reference.ops.roi import multilevel_roi_align
 
 
 def _terms(**totals):
@@ -496,27 +495,6 @@ def faster_rcnn_loss(key, objectness, rpn_deltas, anchors, *second, per="batch")
     first = rpn_loss(key, objectness, rpn_deltas, anchors, boxes, box_mask, per=per)
     second = fast_rcnn_loss(*sampled, boxes, labels, beta=1 / 9, per=per)
     return {**{f"rpn_{name}": pair for name, pair in first.items()}, **second}
-
-
-def mask_rcnn_loss(mask_logits, proposals, matches, labels, masks):
-    total = count = 0.0
-    for n, g in enumerate(matches):
-        if g < 0:
-            continue
-        (inside,) = multilevel_roi_align(
-            [masks[g][..., None]],
-            proposals[n : n + 1],
-            [0],
-            output_size=mask_logits.shape[1:3],
-            spatial_scales=[1.0],
-            sampling_ratio=1,
-            aligned=False,
-        )
-        for place in np.ndindex(mask_logits.shape[1:3]):
-            x = float(mask_logits[(n, *place, labels[g])])
-            total += _binary_cross_entropy(x, float(inside[(*place, 0)]))
-            count += 1
-    return _terms(mask=total / max(count, 1))
 
 
 def keypoint_rcnn_loss(keypoint_logits, proposals, matches, keypoints):

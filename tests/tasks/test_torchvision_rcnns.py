@@ -79,6 +79,8 @@ def theirs(name, images, sides):
         for part in ("box", "mask", "keypoint"):
             if getattr(heads, f"{part}_head", None) is None:
                 continue
+            if part != "box":
+                proposals = [x[:100] for x in proposals]
             pooled = getattr(heads, f"{part}_roi_pool")(maps, proposals, batch.image_sizes)
             head, last = getattr(heads, f"{part}_head"), getattr(heads, f"{part}_predictor")
             head(pooled)
@@ -268,7 +270,7 @@ def stages_of(network, images):
 
 
 def check_stages(model, variables, batch, outputs, expected):
-    """Anchors, RPN and proposals are the same, and so are the heads on the same proposals and boxes."""
+    """Anchors, RPN and proposals are the same; so are the heads on the same proposals and boxes."""
 
     def compare(found, wanted, atol):
         np.testing.assert_allclose(np.reshape(found, wanted.shape), wanted, rtol=0, atol=atol)

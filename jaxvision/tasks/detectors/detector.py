@@ -40,6 +40,7 @@ class Detector:
       freeze: patterns of parameters that are not trained, see `jaxvision.core.patterns`.
       class_agnostic: whether the labels of detections have no meaning, so that evaluation takes all
         objects as one class.
+      masks: whether the loss needs the masks of objects, `example.masks` and `example.mask_frames`.
       num_keypoints: how many keypoints of each object the loss needs, in `example.keypoints`;
         None: it needs none.
       keypoint_sigmas: standard deviations of the keypoints that `decode` gives, if it does, for
@@ -56,5 +57,6 @@ class Detector:
     num_classes: int | None = None
     freeze: tuple[str, ...] = ()
     class_agnostic: bool = False
+    masks: bool = False
     num_keypoints: int | None = None
     keypoint_sigmas: tuple[float, ...] = COCO_KEYPOINT_SIGMAS

@@ -64,6 +64,7 @@ def faster_rcnn(
     trainable_backbone_layers: int | None = None,
     loss: Loss | None = faster_rcnn_loss,
     mask_loss: Loss = mask_rcnn_loss,
+    mask_sampling_ratio: int = -1,
     keypoint_loss: Loss = keypoint_rcnn_loss,
     decode: DetectOptions = FASTER_RCNN_DECODE,
     **options: Any,
@@ -97,6 +98,8 @@ def faster_rcnn(
       loss: with the signature of `jaxvision.losses.faster_rcnn_loss`; None: for evaluation only.
       mask_loss: with the signature of `jaxvision.losses.mask_rcnn_loss`, if the network finds
         masks.
+      mask_sampling_ratio: samples along each side of a bin of the masks that are trained, see
+        `jaxvision.losses.mask_targets`; -1: as many as the bin has pixels, as in torchvision.
       keypoint_loss: with the signature of `jaxvision.losses.keypoint_rcnn_loss`, if it finds
         keypoints.
       decode: which candidates become detections.
@@ -127,7 +130,7 @@ def faster_rcnn(
     maps = maps_of_image(model, (PROBE, PROBE, 3))
     example_loss = checked_loss(loss, 10, {}, options)
     if "mask_logits" in maps:
-        of_masks = checked_loss(mask_loss, 6, {}, {})
+        of_masks = checked_loss(mask_loss, 7, {"sampling_ratio": mask_sampling_ratio}, {})
     num_keypoints = None
     if "keypoint_logits" in maps:
         of_keypoints = checked_loss(keypoint_loss, 4, {}, {})
@@ -191,9 +194,10 @@ def faster_rcnn(
         how = {"key": key, "step": step}
         terms = example_loss(*_first_stage(model, outputs, example), *second, *truth, **how)
         if "mask_logits" in outputs:
-            masks = example.labels, example.masks, example.mask_frames
-            given = _of_heads(outputs, "mask_logits")
-            terms = merge(terms, as_terms(of_masks(*given, *masks, **how), "mask"))
+            masks = example.labels, example.masks, example.mask_frames, extent_of(example)
+            given, sampled = _of_heads(outputs, "mask_logits"), mask_sampling_ratio
+            found = of_masks(*given, *masks, sampling_ratio=sampled, **how)
+            terms = merge(terms, as_terms(found, "mask"))
         if "keypoint_logits" in outputs:
             given = _of_heads(outputs, "keypoint_logits")
             found = of_keypoints(*given, example.keypoints, **how)
@@ -208,13 +212,14 @@ def faster_rcnn(
         **({"keypoint_sigmas": tuple(keypoint_sigmas)} if num_keypoints else {}),
         "decode": decode,
     }
+    of_mask_head = {"mask_loss": mask_loss, "mask_sampling_ratio": mask_sampling_ratio}
     of_training = {
         "rpn_pre_nms_top_n_train": rpn_pre_nms_top_n_train,
         "rpn_post_nms_top_n_train": rpn_post_nms_top_n_train,
         "box_fg_iou_thresh": box_fg_iou_thresh,
         "box_batch_size_per_image": box_batch_size_per_image,
         "box_positive_fraction": box_positive_fraction,
-        **({"mask_loss": mask_loss} if "mask_logits" in maps else {}),
+        **(of_mask_head if "mask_logits" in maps else {}),
         **({"keypoint_loss": keypoint_loss} if num_keypoints else {}),
     }
     return described_detector(
@@ -228,6 +233,7 @@ def faster_rcnn(
         forward=_forward_of(train, evaluate),
         multiple_of=32,
         num_classes=maps["class_logits"].shape[-1] - 1,
+        masks="mask_logits" in maps,
         num_keypoints=num_keypoints,
         keypoint_sigmas=tuple(keypoint_sigmas),
         trainable_backbone_layers=trainable_backbone_layers,

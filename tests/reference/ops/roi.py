@@ -32,14 +32,19 @@ def _align_terms(box, shape, output_size, spatial_scale, sampling_ratio, aligned
     if not aligned:
         width, height = max(width, 1.0), max(height, 1.0)
     bins = _both(output_size)
+    # As many samples as a bin has cells, for a ratio of -1.
+    down, across = (
+        sampling_ratio if sampling_ratio > 0 else math.ceil(side / count)
+        for side, count in zip((height, width), bins, strict=True)
+    )
     terms = {}
     for i, j in np.ndindex(*bins):
         terms[i, j] = []
-        for a, b in np.ndindex(sampling_ratio, sampling_ratio):
-            y = y1 + (i + (a + 0.5) / sampling_ratio) * height / bins[0]
-            x = x1 + (j + (b + 0.5) / sampling_ratio) * width / bins[1]
+        for a, b in np.ndindex(down, across):
+            y = y1 + (i + (a + 0.5) / down) * height / bins[0]
+            x = x1 + (j + (b + 0.5) / across) * width / bins[1]
             terms[i, j] += [
-                (row, column, weight / sampling_ratio**2)
+                (row, column, weight / (down * across))
                 for row, column, weight in _bilinear(x, y, *shape[:2])
             ]
     return terms
