@@ -15,6 +15,7 @@ from jaxvision.data.loading.options import (
     Shard,
     Transform,
 )
+from jaxvision.data.selective_search import selective_search
 from jaxvision.data.sources.annotated import (
     AnnotatedImages,
     Annotation,
@@ -148,6 +149,7 @@ __all__ = [
     "read_voc",
     "read_yolo",
     "resize_image",
+    "selective_search",
     "sort_out",
     "tile_origins",
     "to_input",
