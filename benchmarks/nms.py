@@ -194,7 +194,7 @@ def main():
                     print(f"  {name:>14} {times.pop(name):10.2f} ms   {', '.join(ratios)}")
                 for name, ms in times.items():
                     print(f"  {name:>14} {ms:10.2f} ms", flush=True)
-    print(machine("opencv-python-headless", "torchvision"))
+    print(machine("opencv-contrib-python-headless", "torchvision"))
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
 An example is a `DetectionBatch` without the batch axis: an image [H, W, C] in 0..255, and N rows of
 boxes f32[N, 4] (xyxy, pixels), labels i32[N], box_mask, crowd and difficult bool[N], masks
-u8[N, M, M] with mask_frames f32[N, 4] or None, and keypoints f32[N, K, 3] or None. A pixel's left
-edge is x, its right edge x + 1. The result has the same shapes. A box that leaves the image keeps
-its row, but gets box_mask False and zeros for its box, mask, frame and keypoints (see
-`clip_and_drop`); its label and flags do not change. The content of padded rows has no effect.
-Whether a box is dropped does not depend on its mask, so that a box may stay although no cell of its
-mask is left.
+u8[N, M, M] with mask_frames f32[N, 4] or None, and keypoints f32[N, K, 3] or None; perhaps
+proposals f32[P, 4] with proposal_mask bool[P]. A pixel's left edge is x, its right edge x + 1. The
+result has the same shapes. A box that leaves the image keeps its row, but gets box_mask False and
+zeros for its box, mask, frame and keypoints (see `clip_and_drop`); its label and flags do not
+change. The content of padded rows has no effect. Whether a box is dropped does not depend on its
+mask, so that a box may stay although no cell of its mask is left.
 
 Properties of the original image, such as `area`, `placement` and `size`, are not valid for the
 result, and are None in it.
@@ -138,7 +138,9 @@ def mosaic(
     Boxes, masks and keypoints move with their images. They are clipped and dropped by the rule of
     `clip_and_drop`, with the part in place of the image. The result has N rows again, in descending
     order of area (ties in the order of the images and their rows). If more than N boxes are left,
-    the largest N are kept. The extent of the result is the whole image.
+    the largest N are kept. Proposals move and are dropped as boxes; of all that are left the result
+    has the first of each image, then the second of each, and so on. The extent of the result is the
+    whole image.
 
     Args:
       key: key[].
@@ -193,8 +195,9 @@ def blend(example: DetectionBatch, other: DetectionBatch, share: Array) -> Detec
 
     All boxes and masks have full weight, whatever the share, as in YOLOX (Ge et al. 2021). The
     result has N rows again, in descending order of area (ties in the order of the images and their
-    rows). If there are more than N boxes, the largest N are kept. Its extent is the larger one
-    along each side. Where only one of the images is, the other one counts as grey (127).
+    rows). If there are more than N boxes, the largest N are kept. It has the first proposals of
+    both images, alternately. Its extent is the larger one along each side. Where only one of the
+    images is, the other one counts as grey (127).
 
     Args:
       example: an example, as described above.
@@ -268,6 +271,8 @@ def only_real_rows(example: DetectionBatch) -> DetectionBatch:
     """Sets boxes, masks, frames and keypoints to zeros in padded rows."""
     rows = {name: getattr(example, name) for name in _PLACES}
     rows = {name: only_real(x, example.box_mask) for name, x in rows.items() if x is not None}
+    if example.proposals is not None:
+        rows["proposals"] = only_real(example.proposals, example.proposal_mask)
     return example.replace(**rows)
 
 
@@ -277,6 +282,10 @@ def clip_to(
     """Applies `clip_and_drop` with any window, f32[4], in place of the image."""
     boxes, kept = clip_and_keep(example.boxes, example.box_mask, window, least_visible, least_side)
     example = example.replace(boxes=boxes, box_mask=kept)
+    if example.proposals is not None:
+        given = example.proposals, example.proposal_mask
+        boxes, kept = clip_and_keep(*given, window, least_visible, least_side)
+        example = example.replace(proposals=boxes, proposal_mask=kept)
     if example.keypoints is not None:
         example = example.replace(keypoints=_keypoints_in(window, example.keypoints))
     if example.masks is not None:
@@ -294,13 +303,20 @@ def _keypoints_in(window: Array, keypoints: Array) -> Array:
 
 @jax.jit
 def with_largest(example: DetectionBatch, several: DetectionBatch) -> DetectionBatch:
-    """Returns the example with the largest boxes of several examples [K, ...]."""
+    """Returns the example with the largest boxes and the first proposals of several [K, ...]."""
     rows = {name: getattr(several, name) for name in (*_PLACES, "box_mask", *_FLAGS)}
     rows = {name: jnp.concatenate([*x]) for name, x in rows.items() if x is not None}
     boxes, real = rows["boxes"], rows["box_mask"]
     area = jnp.where(real, box_area(only_real(boxes, real)), -1)
     largest = jnp.argsort(area, descending=True)[: len(example.boxes)]
-    return only_real_rows(example.replace(**{name: x[largest] for name, x in rows.items()}))
+    rows = {name: x[largest] for name, x in rows.items()}
+    if example.proposals is not None:
+        # The first one of each example, then the second one of each, and so on.
+        boxes = several.proposals.swapaxes(0, 1).reshape(-1, 4)
+        real = several.proposal_mask.swapaxes(0, 1).reshape(-1)
+        first = jnp.argsort(~real, stable=True)[: len(example.proposals)]
+        rows |= {"proposals": boxes[first], "proposal_mask": real[first]}
+    return only_real_rows(example.replace(**rows))
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))
@@ -331,6 +347,8 @@ def _parts_of_mosaic(
     )
     corners = jnp.tile(move, 2)[:, None]
     moved = four.replace(boxes=four.boxes + corners)
+    if four.proposals is not None:
+        moved = moved.replace(proposals=four.proposals + corners)
     if four.masks is not None:
         moved = moved.replace(mask_frames=four.mask_frames + corners)
     if four.keypoints is not None:

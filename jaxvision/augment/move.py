@@ -39,6 +39,8 @@ SHAPES: dict[str, tuple[tuple[str, ...], str]] = {
     "image": (("H", "W", "C"), "number"),
     "boxes": (("N", 4), "float"),
     "box_mask": (("N",), "bool"),
+    "proposals": (("P", 4), "float"),
+    "proposal_mask": (("P",), "bool"),
     "masks": (("N", "M", "M"), "int"),
     "mask_frames": (("N", 4), "float"),
     "keypoints": (("N", "K", 3), "float"),
@@ -48,9 +50,9 @@ SHAPES: dict[str, tuple[tuple[str, ...], str]] = {
     "extent": ((2,), "int"),
 }
 """Shape and dtype, for one example, of each kind of annotation with a place in the image."""
-PLACED = ("boxes", "masks", "points", "keypoints")
+PLACED = ("boxes", "proposals", "masks", "points", "keypoints")
 """The kinds that an augmentation moves by `Move.points`."""
-_SHARED = ("H", "W", "N", "K")
+_SHARED = ("H", "W", "N", "K", "P")
 _CORNERS = np.array([0, 1, 2, 1, 0, 3, 2, 3])
 """The coordinates of a box's four corners: the first, right of it, below it, and opposite."""
 
@@ -184,6 +186,7 @@ def apply_move(
       image without its padding and dropped by the rule of `clip_and_drop`: a dropped box keeps its
       row, with "box_mask" False and zeros for its box, mask, frame and keypoints. The same holds
       for boxes without an area and for padded rows, whose content has no effect.
+    - "proposals" are moved and dropped as boxes are, with "proposal_mask".
     - "mask_frames" become the upright frames around their four moved corners, which are not
       clipped. "masks" are changed by `move.cells`, or resampled; then their cells outside the image
       become 0, see `jaxvision.ops.clip_masks`.
@@ -223,6 +226,12 @@ def apply_move(
         changed |= {name: boxes, mask_name: real}
         masks = {name: only_real(x, real) for name, x in masks.items()}
         keypoints = {name: only_real(x, real) for name, x in keypoints.items()}
+    if given["proposals"]:
+        (name, boxes), (mask_name, real) = (
+            _only(given, kind) for kind in ("proposals", "proposal_mask")
+        )
+        boxes, real = _moved_boxes(boxes, real, move.points, size, least_visible, least_side)
+        changed |= {name: boxes, mask_name: real}
     changed |= masks
     for name, x in keypoints.items():
         place, visible = _moved_points(x[..., :2], x[..., 2] > 0, move, size, swap)

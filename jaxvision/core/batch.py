@@ -22,6 +22,8 @@ KINDS = {
     "image": "[H, W, C]: an image; geometric and colour augmentations change it",
     "boxes": "f[N, 4]: boxes, xyxy, pixels of the image",
     "box_mask": "bool[N]: True for boxes, False for padding",
+    "proposals": "f[P, 4]: boxes that may have objects, xyxy, pixels of the image",
+    "proposal_mask": "bool[P]: True for proposals, False for padding",
     "masks": "int[N, M, M]: the share of each cell that each box's object covers, in 0..255",
     "mask_frames": "f[N, 4]: the rectangles that the cells of masks cover, as boxes",
     "keypoints": "f[N, K, 3]: (x, y, visibility) of each box's object, pixels of the image",
@@ -124,6 +126,9 @@ class DetectionBatch:
       keypoints: f32[B, N, K, 3] for each object, (x, y) in pixels of the network's input and
         visibility (0 absent, 1 hidden, 2 visible), or None.
       index: i32[B], index of the record in its source, or None.
+      proposals: f32[B, P, 4], xyxy, pixels of the network's input: regions that may have objects,
+        for detectors that do not propose them, or None.
+      proposal_mask: bool[B, P], False for padding, or None.
     """
 
     image: Array = annotation("image")
@@ -142,6 +147,8 @@ class DetectionBatch:
     area: Any = annotation("placement", default=None)
     keypoints: Any = annotation("keypoints", default=None)
     index: Any = annotation("fixed", default=None)
+    proposals: Any = annotation("proposals", default=None)
+    proposal_mask: Any = annotation("proposal_mask", default=None)
 
 
 IGNORED = 255

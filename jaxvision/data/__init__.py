@@ -15,6 +15,7 @@ from jaxvision.data.loading.options import (
     Shard,
     Transform,
 )
+from jaxvision.data.selective_search import selective_search
 from jaxvision.data.sources.annotated import (
     AnnotatedImages,
     Annotation,
@@ -49,6 +50,7 @@ from jaxvision.data.sources.mask_folders import MaskFolder, VocMasks, read_mask
 from jaxvision.data.sources.npz import Npz
 from jaxvision.data.sources.patches import RandomPatches, Tiles
 from jaxvision.data.sources.photographs import Photographs
+from jaxvision.data.sources.proposals import WithProposals, write_proposals
 from jaxvision.data.sources.skeletons import COCO_SKELETON, Skeleton
 from jaxvision.data.sources.source import Source
 from jaxvision.data.sources.subsets import Cached, Subset, few_of_each, hold_out
@@ -126,6 +128,7 @@ __all__ = [
     "VideoFrames",
     "VocFolder",
     "VocMasks",
+    "WithProposals",
     "YoloFolder",
     "box_windows",
     "check_box_counts",
@@ -148,11 +151,13 @@ __all__ = [
     "read_voc",
     "read_yolo",
     "resize_image",
+    "selective_search",
     "sort_out",
     "tile_origins",
     "to_input",
     "to_original",
     "to_run_lengths",
+    "write_proposals",
 ]
 
 

@@ -61,7 +61,13 @@ from jaxvision.models.backbones.vit import VITS
 from jaxvision.models.backbones.xception import XCEPTIONS
 from jaxvision.models.backbones.zfnet import ZFNETS
 from jaxvision.models.compiling import compiler_options
-from jaxvision.models.detection.faster_rcnn import FASTER_RCNNS, KEYPOINT_RCNNS, MASK_RCNNS, RPNS
+from jaxvision.models.detection.faster_rcnn import (
+    FAST_RCNNS,
+    FASTER_RCNNS,
+    KEYPOINT_RCNNS,
+    MASK_RCNNS,
+    RPNS,
+)
 from jaxvision.models.detection.fcos import FCOSES
 from jaxvision.models.detection.localizer import LOCALIZERS
 from jaxvision.models.detection.rcnn_heads import HEADS
@@ -136,6 +142,7 @@ CLASSIFIERS: dict[str, Callable[..., nn.Module]] = merge(
 """Networks that return `logits` of an image, and the maps before them."""
 
 DETECTORS: dict[str, Callable[..., nn.Module]] = merge(
+    FAST_RCNNS,
     FASTER_RCNNS,
     FCOSES,
     KEYPOINT_RCNNS,

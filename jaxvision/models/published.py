@@ -15,6 +15,7 @@ _RCNNS = (
     *("faster_rcnn", "mask_rcnn", "keypoint_rcnn", "rpn_resnet50_fpn"),
     *("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2", "fasterrcnn_mobilenet_v3_large_fpn"),
     *("fasterrcnn_vgg16", "fasterrcnn_resnet50_c4"),
+    *("fast_rcnn", "fastrcnn_vgg16", "fastrcnn_resnet50_fpn"),
     *("maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2", "keypointrcnn_resnet50_fpn"),
 )
 _INCEPTIONS = (

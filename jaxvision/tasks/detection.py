@@ -342,6 +342,8 @@ def _check(task: Task, detector: Detector, augmentation: Compose) -> Detections:
         masks=jnp.zeros((1, 1, 1), jnp.uint8) if detector.masks else None,
         mask_frames=jnp.zeros((1, 4)) if detector.masks else None,
         keypoints=detector.num_keypoints and jnp.zeros((1, detector.num_keypoints, 3)),
+        proposals=jnp.zeros((1, 4)) if detector.proposals else None,
+        proposal_mask=none if detector.proposals else None,
     )
     check_augment(augmentation, example)
     key = jax.random.key(0)

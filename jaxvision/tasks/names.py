@@ -13,6 +13,7 @@ from jaxvision.core import Inputs
 from jaxvision.layers import NORMS
 from jaxvision.losses import (
     cross_entropy,
+    fast_rcnn_loss,
     faster_rcnn_loss,
     fcos_loss,
     heatmap_l2_loss,
@@ -44,6 +45,7 @@ LOSSES = {
         "softmax_focal_loss": softmax_focal_loss,
     },
     "detection": {
+        "fast_rcnn_loss": fast_rcnn_loss,
         "faster_rcnn_loss": faster_rcnn_loss,
         "fcos_loss": fcos_loss,
         "localization_loss": localization_loss,

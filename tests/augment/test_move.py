@@ -43,6 +43,8 @@ class EverythingBatch:
     classes: Array = annotation("pixels")
     places: Array = annotation("boxes")
     real: Array = annotation("box_mask")
+    regions: Array = annotation("proposals")
+    given: Array = annotation("proposal_mask")
     shapes: Array = annotation("masks")
     frames: Array = annotation("mask_frames")
     joints: Array = annotation("keypoints")
@@ -69,6 +71,8 @@ def arrays(side=SIDE):
         "pixels": blocks,
         "boxes": boxes,
         "box_mask": np.array([True, True, True, False]),
+        "proposals": boxes[[3, 1, 0, 2, 2]],
+        "proposal_mask": np.array([False, True, True, True, False]),
         "masks": np.full((ROWS, 8, 8), 255, np.uint8),
         "mask_frames": boxes,
         "keypoints": keypoints.astype(np.float32),

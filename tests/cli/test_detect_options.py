@@ -26,7 +26,7 @@ def test_each_detector_has_its_own_defaults():
     one = DetectOptions(score_threshold=0.0)  # its only box is a detection
     defaults = {
         "localizer": one,
-        "faster_rcnn": FASTER_RCNN_DECODE,
+        **dict.fromkeys(("fast_rcnn", "faster_rcnn"), FASTER_RCNN_DECODE),
         "fcos": FCOS_DECODE,
         "retinanet": RETINANET_DECODE,
         "ssd": SSD_DECODE,

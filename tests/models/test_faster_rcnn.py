@@ -54,7 +54,7 @@ def images_of(batch=2, height=64, width=96):
 
 # Torchvision's numbers: published, and with batch norms. The others are by hand: VGG-16's trunk has
 # 14,714,688, and the RPN's convolutions 512 (9 512 + 1) and (2 9 / 2 + 4 9) (512 + 1); the head has
-# 4,096 (25,088 + 4,096 + 2), and the last layers (91 + 364) (4,096 + 1).
+# 4,096 (25,088 + 4,096 + 2), and the last layers (91 + 364) (4,096 + 1). Fast R-CNN has no RPN.
 SIZES = {
     "fasterrcnn_resnet50_fpn": (41_755_286, 41_808_406),
     "fasterrcnn_resnet50_fpn_v2": (43_712_278, 43_712_278),
@@ -64,6 +64,7 @@ SIZES = {
     "maskrcnn_resnet50_fpn_v2": (46_359_409, 46_359_409),
     "keypointrcnn_resnet50_fpn": (59_137_258, 59_190_378),
     "fasterrcnn_vgg16": (14_714_688 + 2_359_808 + 45 * 513 + 4096 * 29_186 + 455 * 4097, None),
+    "fastrcnn_vgg16": (14_714_688 + 4096 * 29_186 + 455 * 4097, None),
 }
 
 
@@ -145,6 +146,30 @@ def test_boxes_are_pooled_on_the_map_of_their_size():
         assert np.asarray(pooled(changed)).any(axis=(2, 3, 4))[0].tolist() == [
             n == level for n in range(4)
         ]
+
+
+@pytest.mark.parametrize("fields", [{}, ONE_MAP])
+def test_without_anchors_there_is_no_rpn_and_the_image_is_the_proposal(fields):
+    images = images_of()
+    whole, part = tiny(**fields), tiny(**{**fields, "anchor_sizes": None})
+    variables = random_variables(whole, images)
+    params = {k: x for k, x in variables["params"].items() if not k.startswith("rpn")}
+    assert len(params) < len(variables["params"])
+    shapes = jax.tree.map(lambda x: x.shape, params)
+    assert shapes == jax.tree.map(lambda x: x.shape, shapes_of(part, images)[1]["params"])
+
+    def propose(rpn):
+        box = jnp.float32([0, 0, rpn.image_size[1], rpn.image_size[0]])
+        return {"proposals": jnp.tile(box, (2, 1, 1)), "proposal_mask": jnp.ones((2, 1), bool)}
+
+    run = functools.partial(whole.apply, train=False, propose=propose)
+    wanted = jax.jit(run)(variables, images)
+    found = jax.jit(functools.partial(part.apply, train=False))(
+        {**variables, "params": params}, images
+    )
+    assert not any(name.startswith(("objectness", "rpn")) for name in found)
+    for name, x in found.items():
+        np.testing.assert_allclose(x, wanted[name], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
 def test_mobilenets_maps_of_one_stride():

@@ -25,8 +25,9 @@ def known(names):
 def test_figures_are_known_where_torchvision_or_darknet_has_weights():
     assert len(known(CLASSIFIERS)) == OF_TORCHVISION + OF_DARKNET
     of_any_backbone = {"fcos", "localizer", "retinanet", "ssd", "ssdlite"}
-    of_any_backbone |= {"faster_rcnn", "mask_rcnn", "keypoint_rcnn"}
+    of_any_backbone |= {"fast_rcnn", "faster_rcnn", "mask_rcnn", "keypoint_rcnn"}
     without_weights = {"fasterrcnn_vgg16", "fasterrcnn_resnet50_c4", "rpn_resnet50_fpn"}
+    without_weights |= {"fastrcnn_vgg16", "fastrcnn_resnet50_fpn"}
     assert set(known(DETECTORS)) == DETECTORS.keys() - of_any_backbone - without_weights
     assert known(SEGMENTERS) == ["fcn_resnet50", "fcn_resnet101"]
     for name in known([*CLASSIFIERS, *DETECTORS, *SEGMENTERS]):

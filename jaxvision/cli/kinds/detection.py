@@ -40,7 +40,13 @@ from jaxvision.core import (
     option_errors,
     under,
 )
-from jaxvision.models.detection.faster_rcnn import FASTER_RCNNS, KEYPOINT_RCNNS, MASK_RCNNS, RPNS
+from jaxvision.models.detection.faster_rcnn import (
+    FAST_RCNNS,
+    FASTER_RCNNS,
+    KEYPOINT_RCNNS,
+    MASK_RCNNS,
+    RPNS,
+)
 from jaxvision.models.detection.fcos import FCOSES
 from jaxvision.models.detection.localizer import LOCALIZERS
 from jaxvision.models.detection.retinanet import RETINANETS
@@ -56,6 +62,7 @@ from jaxvision.tasks.names import LOSSES
 
 FAMILIES = {
     **dict.fromkeys((*FASTER_RCNNS, *MASK_RCNNS, *KEYPOINT_RCNNS), "faster_rcnn"),
+    **dict.fromkeys(FAST_RCNNS, "fast_rcnn"),
     **dict.fromkeys(FCOSES, "fcos"),
     **dict.fromkeys(LOCALIZERS, "localizer"),
     **dict.fromkeys(RETINANETS, "retinanet"),
@@ -83,6 +90,9 @@ class DetectionData(ResizedData):
       masks: read the masks of the objects too.
       keypoints: read the keypoints of the objects too (coco and scenes).
       max_boxes: number to which the boxes of an image are padded.
+      proposals: file of region proposals, see jaxvision.data.write_proposals; {split} in its name
+        stands for the split.
+      max_proposals: number to which the proposals of an image are padded; the first ones are taken.
       sizes: multi-scale training: sizes instead of image_size, or of shorter_side where resize is
         that, drawn at random.
       size_every: batches between two draws of the size.
@@ -102,6 +112,8 @@ class DetectionData(ResizedData):
     keypoints: bool = False
     resize: str | None = "letterbox"
     max_boxes: int = 100
+    proposals: str = ""
+    max_proposals: int = 2000
     sizes: tuple[int, ...] = ()
     size_every: int = 10
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
@@ -112,6 +124,7 @@ class DetectionData(ResizedData):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("max_boxes", self.max_boxes, least=1)
+        check_range("max_proposals", self.max_proposals, least=1)
         check_range("size_every", self.size_every, least=1)
         check_range("confusion_score", self.confusion_score, least=0, most=1)
         for name in self.class_names:
@@ -200,8 +213,9 @@ class DetectorOptions:
     """The detector; further keys of this group are options of it, such as best_box_only.
 
     Attributes:
-      name: "faster_rcnn", "fcos", "localizer", "retinanet", "rpn", "ssd", "yolov1", "yolov2",
-        "yolov3" or "file.py:function" of your own; empty: the one that belongs to the model.
+      name: "fast_rcnn", "faster_rcnn", "fcos", "localizer", "retinanet", "rpn", "ssd", "yolov1",
+        "yolov2", "yolov3" or "file.py:function" of your own; empty: the one that belongs to the
+        model.
     """
 
     name: str = ""
@@ -245,6 +259,7 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
             return options.inputs(size, mean=options.mean, std=options.std)
 
     detector = _detector(config, class_names, code, evaluation)
+    _check_proposals(options, detector)
     for name, sizes in (("image_size", [options.image_size]), ("sizes", options.sizes)):
         for size in () if inputs_of().pads else sizes:
             if size < 1 or size % detector.multiple_of:
@@ -267,6 +282,7 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
                 max_boxes=options.max_boxes,
                 masks=options.masks,
                 num_keypoints=detector.num_keypoints if options.keypoints else None,
+                max_proposals=options.max_proposals if options.proposals else None,
             )
 
     transform = train_transform = transform_of()
@@ -289,6 +305,22 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
             "those of the objects: set it to True"
         )
     return Built(task, train_transform, transform)
+
+
+def _check_proposals(options: DetectionData, detector: tasks.Detector) -> None:
+    """Raises OptionError unless the data and the detector agree on proposals."""
+    if detector.proposals and not options.proposals:
+        raise OptionError(
+            "config.data.proposals",
+            "config.data.proposals is not set, but the detector classifies proposals: give a file "
+            "of jaxvision.data.write_proposals, such as 'proposals_{split}.npz'",
+        )
+    if options.proposals and not detector.proposals:
+        raise OptionError(
+            "config.data.proposals",
+            "config.data.proposals has no effect, as the detector proposes regions itself or needs "
+            "none: leave it out",
+        )
 
 
 def _check_keypoints(
@@ -395,8 +427,16 @@ def _model(config: Any, class_names: Sequence[str], code: Code) -> Any:
 def _form(options: DetectionData, split: str) -> data.Source:
     """A folder in a known form."""
     drop_empty = options.drop_empty and split == "train"
-    source = _folder(options, split)
+    source = _with_proposals(_folder(options, split), options, split)
     return data.Subset(source, np.flatnonzero(source.box_counts)) if drop_empty else source
+
+
+def _with_proposals(source: data.Source, options: DetectionData, split: str) -> data.Source:
+    """A source, with the proposals of the file that the options name."""
+    if not options.proposals:
+        return source
+    path = options.proposals.replace("{split}", options.own_split(split))
+    return data.WithProposals(source, path)
 
 
 def _folder(options: DetectionData, split: str) -> data.Source:
@@ -414,6 +454,15 @@ def _folder(options: DetectionData, split: str) -> data.Source:
     return data.YoloFolder(options.folder, own, class_names=names, **how)
 
 
+def _scenes(options: DetectionData, split: str) -> data.Source:
+    kind = "keypoints" if options.keypoints else "detection"
+    return _with_proposals(data.Scenes(split, kind=kind, dir=options.dir), options, split)
+
+
+def _single_scenes(options: DetectionData, split: str) -> data.Source:
+    return _with_proposals(data.Scenes(split, single=True, dir=options.dir), options, split)
+
+
 def _tfds(options: DetectionData, split: str) -> data.Source:
     if not options.name:
         raise OptionError("name", "name is not set: give a TFDS data set, such as voc/2007")
@@ -423,7 +472,9 @@ def _tfds(options: DetectionData, split: str) -> data.Source:
             "drop_bad has no effect on TFDS data sets, whose records are checked as they are read: "
             "leave it out",
         )
-    return data.Tfds(options.name, options.own_split(split), dir=options.dir, kind="detection")
+    own = options.own_split(split)
+    source = data.Tfds(options.name, own, dir=options.dir, kind="detection")
+    return _with_proposals(source, options, split)
 
 
 def pictures(shown: Shown) -> list[dict[str, np.ndarray]]:
@@ -512,10 +563,8 @@ DETECTION = Kind(
     },
     defaults={"best.metric": "AP", "model.name": "yolov2", "loss.name": "", "anchors": ()},
     sources={
-        "scenes": lambda options, split: data.Scenes(
-            split, kind="keypoints" if options.keypoints else "detection", dir=options.dir
-        ),
-        "single_scenes": lambda options, split: data.Scenes(split, single=True, dir=options.dir),
+        "scenes": _scenes,
+        "single_scenes": _single_scenes,
         "voc": _form,
         "coco": _form,
         "yolo": _form,

@@ -41,6 +41,8 @@ class ToDetection:
       mask_size: M, the number of cells along each side of a mask.
       num_keypoints: K, that every object of the records has, labelled or not; None: examples have
         no keypoints.
+      max_proposals: P, to which the proposals of the records are padded, see `WithProposals`; of
+        more than P the first ones are taken. None: examples have no proposals.
 
     Raises:
       OptionError: a number is below 1.
@@ -53,6 +55,7 @@ class ToDetection:
     masks: bool = False
     mask_size: int = 112
     num_keypoints: int | None = None
+    max_proposals: int | None = None
 
     def __post_init__(self) -> None:
         check_range("mask_size", self.mask_size, least=1)
@@ -60,6 +63,8 @@ class ToDetection:
         check_range("max_boxes", self.max_boxes, least=1)
         if self.num_keypoints is not None:
             check_range("num_keypoints", self.num_keypoints, least=1)
+        if self.max_proposals is not None:
+            check_range("max_proposals", self.max_proposals, least=1)
 
     def check_source(self, source: Source) -> None:
         """Raises OptionError if a source has other classes, too many boxes or another number of
@@ -82,12 +87,14 @@ class ToDetection:
         Args:
           record: "image" u8[H, W, C], "boxes" f[G, 4] in its pixels, "labels" int[G], "crowd" and
             "difficult" bool[G], perhaps "area" f[G], G "masks" of the image's size and "keypoints"
-            f[G, K, 3], as from `AnnotatedImages`.
+            f[G, K, 3], as from `AnnotatedImages`, and perhaps "proposals" f[P, 4] in pixels of the
+            image.
           where: names the record in messages.
           size: (height, width) of the network's input; None: that of `inputs.size_of`.
         Raises:
           InputError: the image has another form, a label is out of range, there are too many boxes,
-            no masks where they are asked for, or no keypoints or another number of them.
+            no masks or proposals where they are asked for, or no keypoints or another number of
+            them.
         """
         labels = np.asarray(record["labels"])
         check_box_count(len(labels), self.max_boxes, where)
@@ -101,6 +108,7 @@ class ToDetection:
         original = np.asarray(record["image"]).shape[:2]
         masks = self._masks(record, original, where)
         keypoints = self._keypoints(record, placement, image.shape[:2], where)
+        proposals, proposal_mask = self._proposals(record, placement, where)
         boxes, area = np.asarray(record["boxes"]), record.get("area")
         if area is None and masks is not None:
             area = np.array([mask_area(mask) for mask in masks])
@@ -133,7 +141,26 @@ class ToDetection:
             mask_frames=frames,
             area=padded(area, np.float32),
             keypoints=None if keypoints is None else padded(keypoints, np.float32),
+            proposals=proposals,
+            proposal_mask=proposal_mask,
         )
+
+    def _proposals(
+        self, record: Record, placement: Placement, where: str
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Returns the proposals in a network's input, f32[P, 4], and their mask, bool[P]."""
+        if self.max_proposals is None:
+            return None, None
+        if "proposals" not in record:
+            raise InputError(
+                f"{where}: has no proposals: give a source WithProposals, or set max_proposals=None"
+            )
+        boxes = np.asarray(record["proposals"], np.float64).reshape(-1, 4)
+        boxes, kept = _clip(to_input(boxes, placement), self.inputs)
+        boxes = boxes[kept][: self.max_proposals]
+        padded = np.zeros((self.max_proposals, 4), np.float32)
+        padded[: len(boxes)] = boxes
+        return padded, np.arange(self.max_proposals) < len(boxes)
 
     def _keypoints(
         self, record: Record, placement: Placement, size: tuple[int, int], where: str

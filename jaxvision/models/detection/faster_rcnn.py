@@ -1,6 +1,7 @@
 """Faster R-CNN (Ren, He, Girshick & Sun 2015, "Faster R-CNN: Towards real-time object detection
 with region proposal networks"), on a feature pyramid (Lin et al. 2017, "Feature pyramid networks
-for object detection") or on one map; and Mask R-CNN (He, Gkioxari, Dollár & Girshick 2017)."""
+for object detection") or on one map; Fast R-CNN (Girshick 2015), whose proposals are given; and
+Mask R-CNN (He, Gkioxari, Dollár & Girshick 2017)."""
 
 import inspect
 import math
@@ -78,6 +79,23 @@ def propose_all(
     return dict(zip(("proposals", "proposal_scores", "proposal_mask"), found, strict=True))
 
 
+def propose_image(rpn: RPNOutputs, *, count: int) -> dict[str, Array]:
+    """The function `propose` for inference without an RPN or proposals: the whole image.
+
+    Args:
+      rpn: of which the size of the images is used.
+      count: B, the number of images.
+    Returns:
+      {"proposals": f[B, 1, 4], "proposal_mask": bool[B, 1]}.
+    """
+    height, width = rpn.image_size
+    whole = jnp.array([0, 0, width, height], jnp.float32)
+    return {
+        "proposals": jnp.broadcast_to(whole[None, None], (count, 1, 4)),
+        "proposal_mask": jnp.ones((count, 1), bool),
+    }
+
+
 def detect_all(
     class_logits: Array,
     box_regression: Array,
@@ -111,7 +129,7 @@ def _extent_of(count: int, image_size: tuple[int, int]) -> Array:
 
 
 class FasterRCNN(nn.Module):
-    """Faster R-CNN, the region proposal network alone, and with further heads Mask R-CNN.
+    """Faster R-CNN, either stage alone, and with further heads Mask R-CNN.
 
     The network has two stages. A region proposal network (RPN) predicts for each anchor whether
     there is an object, and its box. The function `propose` selects the boxes for the second stage,
@@ -131,7 +149,8 @@ class FasterRCNN(nn.Module):
       head_norm: norm in the pyramid and in the heads for boxes and masks; None gives convolutions
         with a bias. The RPN, `MLPHead` and `KeypointHead` have no norm.
       anchor_sizes: for each map of the pyramid, with the extra one that is half as large as the
-        last, the scales of its anchors, pixels.
+        last, the scales of its anchors, pixels. None: no RPN but proposals that are given, as for
+        Fast R-CNN, and no extra map.
       aspect_ratios: height / width of the anchors.
       rounded_anchors: whether anchors are rounded to whole pixels, as in torchvision.
       rpn_depth: number of 3x3 convolutions of the RPN.
@@ -148,9 +167,10 @@ class FasterRCNN(nn.Module):
 
     Call:
       images f32[B, H, W, 3], and `propose` and `detect`; None: as for inference with torchvision's
-      options. It returns, for each map i, {"objectness{i}": [B, h, w, A], "rpn_deltas{i}":
-      [B, h, w, A, 4]} and what `propose` returns. `propose` takes `RPNOutputs` and returns arrays
-      by name, of which "proposals" f[B, R, 4] are needed here. With a box head also:
+      options, or without an RPN with the whole image as its only proposal. With an RPN it returns,
+      for each map i, {"objectness{i}": [B, h, w, A], "rpn_deltas{i}": [B, h, w, A, 4]}, and always
+      what `propose` returns. `propose` takes `RPNOutputs`, without maps if there is no RPN, and
+      returns arrays by name, of which "proposals" f[B, R, 4] are needed here. With a box head also:
       "class_logits" [B, R, K + 1], where class 0 is the background, "box_regression"
       [B, R, K + 1, 4], or [B, R, 4] if `class_agnostic`, and what `detect` returns: arrays by name,
       with "boxes" f[B, D, 4] where there are further heads. `detect` takes the last two, what
@@ -166,7 +186,7 @@ class FasterRCNN(nn.Module):
     levels: tuple[str, ...] = ("c2", "c3", "c4", "c5")
     features: int | None = 256
     head_norm: Norm | None = None
-    anchor_sizes: tuple[tuple[float, ...], ...] = ((32,), (64,), (128,), (256,), (512,))
+    anchor_sizes: tuple[tuple[float, ...], ...] | None = ((32,), (64,), (128,), (256,), (512,))
     aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
     rounded_anchors: bool = True
     rpn_depth: int = 1
@@ -224,8 +244,13 @@ class FasterRCNN(nn.Module):
         check_choice("pooling", self.pooling, POOLINGS)
         image_size = images.shape[1:3]
         maps, pooled = self._maps(images, train=train)
-        outputs, rpn = self._rpn(maps, image_size, train=train)
-        regions = (propose_all if propose is None else propose)(rpn)
+        if self.anchor_sizes is None:
+            outputs, rpn = {}, RPNOutputs([], [], [], image_size)
+            default = partial(propose_image, count=len(images))
+        else:
+            outputs, rpn = self._rpn(maps, image_size, train=train)
+            default = propose_all
+        regions = (default if propose is None else propose)(rpn)
         outputs |= regions
         if self.box_head is None:
             return outputs
@@ -335,6 +360,12 @@ _MOBILENET = {
     "norm": frozen_batch_norm,
 }
 _ONE_MAP = {"features": None, "levels": ("c4",), "anchor_sizes": ((128, 256, 512),)}
+_OF_VGG = {
+    "backbone": VGGS["vgg16"],
+    "pooling": "roi_pool",
+    "box_head": partial(MLPHead, hidden=4096, dropout=0.5),
+    "norm": None,
+}
 
 FASTER_RCNNS = {
     "faster_rcnn": FasterRCNN,
@@ -342,14 +373,7 @@ FASTER_RCNNS = {
     "fasterrcnn_resnet50_fpn_v2": partial(FasterRCNN, **_V2),
     "fasterrcnn_mobilenet_v3_large_fpn": partial(FasterRCNN, **_MOBILENET),
     "fasterrcnn_mobilenet_v3_large_320_fpn": partial(FasterRCNN, **_MOBILENET),
-    "fasterrcnn_vgg16": partial(
-        FasterRCNN,
-        backbone=VGGS["vgg16"],
-        pooling="roi_pool",
-        box_head=partial(MLPHead, hidden=4096, dropout=0.5),
-        norm=None,
-        **_ONE_MAP,
-    ),
+    "fasterrcnn_vgg16": partial(FasterRCNN, **_OF_VGG, **_ONE_MAP),
     "fasterrcnn_resnet50_c4": partial(
         FasterRCNN,
         backbone=partial(RESNETS["resnet50"], parts=(0, 3)),
@@ -361,6 +385,13 @@ FASTER_RCNNS = {
     ),
 }
 """Networks that detect objects in two stages."""
+
+FAST_RCNNS = {
+    "fast_rcnn": partial(FasterRCNN, anchor_sizes=None),
+    "fastrcnn_vgg16": partial(FasterRCNN, **{**_ONE_MAP, **_OF_VGG, "anchor_sizes": None}),
+    "fastrcnn_resnet50_fpn": partial(FasterRCNN, anchor_sizes=None, norm=_FROZEN),
+}
+"""Networks that detect objects in given proposals."""
 
 RPNS = {"rpn_resnet50_fpn": partial(FasterRCNN, box_head=None, norm=_FROZEN)}
 """Region proposal networks."""

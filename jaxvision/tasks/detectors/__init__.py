@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from jaxvision.tasks.detectors.detector import Candidates, Detector
+from jaxvision.tasks.detectors.fast_rcnn import fast_rcnn
 from jaxvision.tasks.detectors.faster_rcnn import FASTER_RCNN_DECODE, faster_rcnn, rpn
 from jaxvision.tasks.detectors.fcos import FCOS_DECODE, fcos
 from jaxvision.tasks.detectors.localizer import localizer, localizer_candidates
@@ -19,6 +20,7 @@ from jaxvision.tasks.detectors.yolo import (
 )
 
 DETECTORS: dict[str, Callable[..., Detector]] = {
+    "fast_rcnn": fast_rcnn,
     "faster_rcnn": faster_rcnn,
     "fcos": fcos,
     "localizer": localizer,
@@ -41,6 +43,7 @@ __all__ = [
     "SSD_DECODE",
     "Candidates",
     "Detector",
+    "fast_rcnn",
     "faster_rcnn",
     "fcos",
     "localizer",

@@ -43,6 +43,7 @@ class Detector:
       masks: whether the loss needs the masks of objects, `example.masks` and `example.mask_frames`.
       num_keypoints: how many keypoints of each object the loss needs, in `example.keypoints`;
         None: it needs none.
+      proposals: whether `forward` needs proposals, `batch.proposals` and `batch.proposal_mask`.
       keypoint_sigmas: standard deviations of the keypoints that `decode` gives, if it does, for
         their average precision; see `jaxvision.metrics.coco_average_precision`.
     """
@@ -59,4 +60,5 @@ class Detector:
     class_agnostic: bool = False
     masks: bool = False
     num_keypoints: int | None = None
+    proposals: bool = False
     keypoint_sigmas: tuple[float, ...] = COCO_KEYPOINT_SIGMAS

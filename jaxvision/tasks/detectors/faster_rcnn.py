@@ -23,6 +23,7 @@ from jaxvision.core import (
 from jaxvision.losses import faster_rcnn_loss, keypoint_rcnn_loss, mask_rcnn_loss, rpn_loss
 from jaxvision.metrics import COCO_KEYPOINT_SIGMAS
 from jaxvision.models.detection.faster_rcnn import (
+    Detect,
     FasterRCNN,
     RPNOutputs,
     detect_all,
@@ -118,14 +119,7 @@ def faster_rcnn(
         rpn_nms_thresh,
         rpn_score_thresh,
     )
-    check_range("box_fg_iou_thresh", box_fg_iou_thresh, least=0, most=1)
-    check_range("box_batch_size_per_image", box_batch_size_per_image, least=1)
-    check_range("box_positive_fraction", box_positive_fraction, least=0, most=1)
-    sampling = {
-        "size": box_batch_size_per_image,
-        "positive_fraction": box_positive_fraction,
-        "iou_threshold": box_fg_iou_thresh,
-    }
+    sampling = sampling_of(box_batch_size_per_image, box_positive_fraction, box_fg_iou_thresh)
     network = synchronised(model)
     maps = maps_of_image(model, (PROBE, PROBE, 3))
     example_loss = checked_loss(loss, 10, {}, options)
@@ -145,17 +139,8 @@ def faster_rcnn(
     def evaluate(
         variables: dict[str, Any], batch: DetectionBatch
     ) -> tuple[dict[str, Array], dict[str, Any]]:
-        extent = jax.vmap(extent_of)(batch)
-        propose = partial(propose_all, extent=extent, **proposing.test)
-        detect = partial(
-            detect_all,
-            extent=extent,
-            score_thresh=decode.score_threshold,
-            nms_thresh=decode.iou_threshold,
-            detections_per_img=decode.max_detections,
-            max_candidates=decode.max_candidates,
-        )
-        how = {"propose": propose, "detect": detect}
+        propose = partial(propose_all, extent=jax.vmap(extent_of)(batch), **proposing.test)
+        how = {"propose": propose, "detect": detect_with(decode, batch)}
         return network.apply(variables, batch.image, train=False, **how), {}
 
     def train(
@@ -163,9 +148,7 @@ def faster_rcnn(
     ) -> tuple[dict[str, Array], dict[str, Any]]:
         def propose(rpn: RPNOutputs) -> dict[str, Array]:
             found = propose_all(rpn, extent=jax.vmap(extent_of)(batch), **proposing.train)
-            given = found["proposals"], found["proposal_mask"], batch.boxes, batch.box_mask
-            drawn = jax.vmap(partial(sample_proposals, **sampling))(keys.example, *given)
-            return dict(zip(("proposals", "matches"), drawn, strict=True))
+            return draw_proposals(found, batch, keys, **sampling)
 
         def detect(
             class_logits: Array,
@@ -230,7 +213,7 @@ def faster_rcnn(
         how,
         loss_function=loss,
         loss_options={**options, **of_training},
-        forward=_forward_of(train, evaluate),
+        forward=forward_by_mode(train, evaluate),
         multiple_of=32,
         num_classes=maps["class_logits"].shape[-1] - 1,
         masks="mask_logits" in maps,
@@ -317,11 +300,59 @@ def rpn(
         how,
         loss_function=loss,
         loss_options=options,
-        forward=_forward_of(train, evaluate),
+        forward=forward_by_mode(train, evaluate),
         multiple_of=32,
         num_classes=None,
         class_agnostic=True,
         trainable_backbone_layers=trainable_backbone_layers,
+    )
+
+
+def sampling_of(
+    box_batch_size_per_image: int, box_positive_fraction: float, box_fg_iou_thresh: float
+) -> dict[str, Any]:
+    """Keyword arguments of `jaxvision.ops.sample_proposals`, of the options of `faster_rcnn`.
+
+    Raises:
+      OptionError: an option is out of range.
+    """
+    check_range("box_batch_size_per_image", box_batch_size_per_image, least=1)
+    check_range("box_positive_fraction", box_positive_fraction, least=0, most=1)
+    check_range("box_fg_iou_thresh", box_fg_iou_thresh, least=0, most=1)
+    return {
+        "size": box_batch_size_per_image,
+        "positive_fraction": box_positive_fraction,
+        "iou_threshold": box_fg_iou_thresh,
+    }
+
+
+def draw_proposals(
+    found: Mapping[str, Array], batch: DetectionBatch, keys: Keys, **sampling: Any
+) -> dict[str, Array]:
+    """The sample of proposals that the second stage is trained on.
+
+    Args:
+      found: "proposals" f[B, P, 4] and "proposal_mask" bool[B, P].
+      batch: with the objects.
+      keys: of the step of training.
+      **sampling: see `sampling_of`.
+    Returns:
+      {"proposals": f[B, S, 4], "matches": i32[B, S]}, see `jaxvision.ops.sample_proposals`.
+    """
+    given = found["proposals"], found["proposal_mask"], batch.boxes, batch.box_mask
+    drawn = jax.vmap(partial(sample_proposals, **sampling))(keys.example, *given)
+    return dict(zip(("proposals", "matches"), drawn, strict=True))
+
+
+def detect_with(decode: DetectOptions, batch: DetectionBatch) -> Detect:
+    """The function `detect` for inference, with some options and the extents of a batch."""
+    return partial(
+        detect_all,
+        extent=jax.vmap(extent_of)(batch),
+        score_thresh=decode.score_threshold,
+        nms_thresh=decode.iou_threshold,
+        detections_per_img=decode.max_detections,
+        max_candidates=decode.max_candidates,
     )
 
 
@@ -391,17 +422,22 @@ def _proposing(
 
 
 def _check_network(model: nn.Module, *, second_stage: bool) -> None:
-    """Raises OptionError unless a network has the form of `FasterRCNN`."""
-    if not isinstance(model, FasterRCNN) or (model.box_head is not None) != second_stage:
-        name, wanted = type(model).__name__, "fasterrcnn_resnet50_fpn"
-        if isinstance(model, FasterRCNN):
+    """Raises OptionError unless a network is a `FasterRCNN` with an RPN, and has a second stage or
+    none."""
+    name, wanted = type(model).__name__, "fasterrcnn_resnet50_fpn"
+    if not second_stage:
+        wanted = "rpn_resnet50_fpn"
+    if isinstance(model, FasterRCNN):
+        if model.anchor_sizes is None:
+            name += " without anchor_sizes"
+        elif (model.box_head is not None) == second_stage:
+            return
+        else:
             name += f" with{'out' if second_stage else ''} box_head"
-        if not second_stage:
-            wanted = "rpn_resnet50_fpn"
-        raise OptionError("model", f"model is {name}: give a network like {wanted}")
+    raise OptionError("model", f"model is {name}: give a network like {wanted}")
 
 
-def _forward_of(
+def forward_by_mode(
     run_train: Callable[..., tuple[dict[str, Array], dict[str, Any]]],
     run_test: Callable[..., tuple[dict[str, Array], dict[str, Any]]],
 ) -> Callable[..., tuple[dict[str, Array], dict[str, Any]]]:
