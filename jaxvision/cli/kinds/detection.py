@@ -73,11 +73,11 @@ class DetectionData(ResizedData):
     """The data of detection.
 
     Attributes:
-      source: "scenes" or "single_scenes" (embedded; the latter have one object each), "voc", "coco"
-        or "yolo" (folders in these forms), or "tfds".
+      source: "scenes" or "single_scenes" (embedded; the latter have one object each), "voc",
+        "coco", "yolo" or "instances" (folders in these forms), or "tfds".
       class_names: of the labels, in their order; (): those of the data.
       drop_bad: leave out records with bad boxes or images, and count them.
-      drop_empty: leave out training images without objects (voc, coco and yolo).
+      drop_empty: leave out training images without objects (folders).
       difficult: train on objects that are flagged as difficult too.
       first_pixel: voc: what the files call an image's first pixel.
       masks: read the masks of the objects too.
@@ -402,16 +402,18 @@ def _form(options: DetectionData, split: str) -> data.Source:
 def _folder(options: DetectionData, split: str) -> data.Source:
     names, own = options.class_names or None, options.own_split(split)
     how: dict[str, Any] = {"drop_bad": options.drop_bad}
-    for name in ("masks", "keypoints"):
-        if getattr(options, name) and options.source != "coco":
+    readers = {"masks": ("coco", "yolo", "instances"), "keypoints": ("coco",)}
+    for name, sources in readers.items():
+        if getattr(options, name) and options.source not in sources:
             raise OptionError(name, f"{name} are not read of {options.source}: leave it out")
     if options.source == "voc":
         how |= {"class_names": names, "first_pixel": options.first_pixel}
         return data.VocFolder(options.folder, own, **how)
+    how |= {"masks": options.masks}
     if options.source == "coco":
-        parts = {"masks": options.masks, "keypoints": options.keypoints}
-        return data.CocoFolder(options.folder, own, **parts, **how)
-    return data.YoloFolder(options.folder, own, class_names=names, **how)
+        return data.CocoFolder(options.folder, own, keypoints=options.keypoints, **how)
+    folder = {"yolo": data.YoloFolder, "instances": data.InstanceFolder}[options.source]
+    return folder(options.folder, own, class_names=names, **how)
 
 
 def _tfds(options: DetectionData, split: str) -> data.Source:
@@ -519,6 +521,7 @@ DETECTION = Kind(
         "voc": _form,
         "coco": _form,
         "yolo": _form,
+        "instances": _form,
         "tfds": _tfds,
     },
     build=build,
