@@ -25,7 +25,7 @@ SOURCES = {
     "first_pixel": ("voc",),
     "drop_empty": ("voc", "coco", "yolo", "instances"),
     "drop_bad": ("voc", "coco", "yolo", "instances", "tfds"),
-    "masks": ("voc", "coco", "yolo", "instances"),
+    "masks": ("voc", "coco", "yolo", "instances", "scenes", "single_scenes"),
     "keypoints": ("voc", "coco", "yolo", "scenes"),
     "binary": ("folder", "voc", "tfds"),
 }

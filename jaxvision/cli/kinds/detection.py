@@ -392,6 +392,13 @@ def _model(config: Any, class_names: Sequence[str], code: Code) -> Any:
     return build_model(config, code, num_classes=len(class_names))
 
 
+def _scenes(options: DetectionData, split: str) -> data.Source:
+    if options.masks and options.keypoints:
+        raise OptionError("masks", "masks are not read of scenes with keypoints: leave one out")
+    kind = "instances" if options.masks else "keypoints" if options.keypoints else "detection"
+    return data.Scenes(split, kind=kind, dir=options.dir, single=options.source == "single_scenes")
+
+
 def _form(options: DetectionData, split: str) -> data.Source:
     """A folder in a known form."""
     drop_empty = options.drop_empty and split == "train"
@@ -514,10 +521,8 @@ DETECTION = Kind(
     },
     defaults={"best.metric": "AP", "model.name": "yolov2", "loss.name": "", "anchors": ()},
     sources={
-        "scenes": lambda options, split: data.Scenes(
-            split, kind="keypoints" if options.keypoints else "detection", dir=options.dir
-        ),
-        "single_scenes": lambda options, split: data.Scenes(split, single=True, dir=options.dir),
+        "scenes": _scenes,
+        "single_scenes": _scenes,
         "voc": _form,
         "coco": _form,
         "yolo": _form,
