@@ -81,7 +81,7 @@ class DetectionData(ResizedData):
       difficult: train on objects that are flagged as difficult too.
       first_pixel: voc: what the files call an image's first pixel.
       masks: read the masks of the objects too.
-      keypoints: read the keypoints of the objects too (coco and scenes).
+      keypoints: read the keypoints of the objects too (coco and embedded scenes).
       max_boxes: number to which the boxes of an image are padded.
       sizes: multi-scale training: sizes instead of image_size, or of shorter_side where resize is
         that, drawn at random.
