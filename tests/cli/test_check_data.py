@@ -277,7 +277,7 @@ def test_many_classes_fit_into_the_picture(command, tmp_path):
         (["--data=nowhere"], "--form is not given, and nowhere fits no form for the split 'train'"),
         (["--data=mine", "--split=val"], "no split 'val': mine/ImageSets/Main/val.txt cannot"),
         (["--data=mine", "--form=coco"], "no split 'train' of COCO's form in mine"),
-        (["--data=mine", "--form=xml"], "flag --form=xml: value should be one of <voc|coco|yolo|instances>"),
+        (["--data=mine", "--form=xml"], "flag --form=xml: value should be one of <voc|coco|yolo|"),
         (["--data=mine", "--header_only"], "Unknown command line flag 'header_only'. Did you mean"),
         (["mine"], "unexpected argument 'mine'"),
     ],
