@@ -30,7 +30,7 @@ SHARED = {"timing.py", "versus_torch.py"}
 OF_WEIGHTS = {"transfer.py"}
 OF_PHOTOGRAPHS = {"shapes.py"}
 # Trains detectors on the embedded scenes, for half an hour and more.
-OF_DETECTORS = {"class_imbalance.py"}
+OF_DETECTORS = {"class_imbalance.py", "rcnn_family.py"}
 # Of those on images of CIFAR-10.
 EXPERIMENTS = {
     "batch_norm.py": ["--model=plain20", "--steps=2"],
@@ -75,6 +75,23 @@ def test_an_experiment_prints_its_table_and_draws(script, tmp_path):
     lines = run(f"claims/{script}", *arguments).splitlines()
     assert len([line for line in lines if line.startswith("| ")]) > 3
     assert "jax " in lines[-1]
+    with Image.open(tmp_path / "picture.png") as picture:
+        assert picture.width > 500
+
+
+@pytest.mark.long
+def test_the_family_of_rcnns_is_compared(tmp_path):
+    pytest.importorskip("cv2.ximgproc")
+    arguments = [f"--proposals={tmp_path}", f"--picture={tmp_path / 'picture.png'}"]
+    arguments += ["--steps=2", "--train-images=12", "--test-images=5", "--images=4", "--rounds=2"]
+    lines = run("claims/rcnn_family.py", *arguments).splitlines()
+    names = [line.split(" | ")[0] for line in lines if line.startswith("| ")]
+    assert names == ["| detector", "| R-CNN", "| Fast R-CNN", "| Faster R-CNN"]
+    assert "jax " in lines[-1]
+    assert sorted(x.name for x in tmp_path.glob("*.npz")) == [
+        "scenes_test_5.npz",
+        "scenes_train_12.npz",
+    ]
     with Image.open(tmp_path / "picture.png") as picture:
         assert picture.width > 500
 

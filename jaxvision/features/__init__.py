@@ -1,4 +1,5 @@
-"""Layer 6: features of images: computing and storing them, linear probes, nearest neighbors."""
+"""Layer 6: features of images: computing and storing them, linear probes, nearest neighbors;
+R-CNN, which classifies features of regions."""
 
 from jaxvision.features.feature_files import (
     check_comparable,
@@ -25,25 +26,37 @@ from jaxvision.features.linear_probe import (
     probe_map,
 )
 from jaxvision.features.neighbors import find_neighbors
+from jaxvision.features.rcnn import (
+    RCNN,
+    RegionFeatures,
+    crop_regions,
+    fit_rcnn,
+    region_examples,
+)
 
 __all__ = [
     "L2_GRID",
+    "RCNN",
     "Features",
     "LinearProbe",
     "Probed",
     "RecordBatch",
+    "RegionFeatures",
     "check_comparable",
     "check_features_file",
     "choose_l2",
     "choose_maps",
     "compute_features",
+    "crop_regions",
     "features_of_maps",
     "find_neighbors",
     "fit_linear_probe",
+    "fit_rcnn",
     "image_batches",
     "images_digest",
     "probe_map",
     "read_features",
+    "region_examples",
     "variables_behind_maps",
     "write_features",
 ]

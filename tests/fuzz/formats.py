@@ -533,6 +533,39 @@ def true_npz(folder):
     return [(image, label) for image, label in zip(images, labels, strict=True)]
 
 
+PROPOSALS_OF = data.Arrays(np.zeros((3, 9, 11, 3), np.uint8))
+
+
+def write_proposals(folder):
+    rng = np.random.default_rng(0)
+
+    def propose(image):
+        corner = rng.uniform(0, 4, (rng.integers(4), 2))
+        return np.concatenate([corner, corner + rng.uniform(1, 5, corner.shape)], axis=1)
+
+    data.write_proposals(folder / "proposals.npz", PROPOSALS_OF, propose)
+
+
+def read_proposals(folder):
+    source = data.WithProposals(PROPOSALS_OF, folder / "proposals.npz")
+    return [source[index]["proposals"] for index in range(len(source))]
+
+
+def true_proposals(folder):
+    arrays = arrays_of(folder / "proposals.npz", ["boxes", "counts", "sizes"])
+    boxes, counts, sizes = arrays["boxes"], arrays["counts"], arrays["sizes"]
+    assert boxes.dtype.kind == "f"
+    assert counts.dtype.kind in "iu"
+    assert sizes.tolist() == [[9, 11]] * 3
+    assert boxes.shape == (counts.sum(), 4)
+    assert len(counts) == 3
+    assert (counts >= 0).all()
+    boxes = boxes.astype(np.float32)
+    assert (boxes[:, 2:] > boxes[:, :2]).all()
+    assert ((boxes >= -0.5) & (boxes <= np.array([11.5, 9.5] * 2))).all()
+    return np.split(boxes, np.cumsum(counts)[:-1])
+
+
 def arrays_of(path, names=None):
     """Arrays of an archive, of which no two have the same name and no checksum is wrong."""
     with zipfile.ZipFile(path) as file:
@@ -797,6 +830,7 @@ FORMATS = {
     "yolo": Format("YOLO's texts", write_yolo, read_yolo, true_yolo, 0.08, 1),
     "idx": Format("idx.gz", write_idx, read_idx, true_idx, 0.05),
     "npz": Format("npz of images", write_npz, read_npz, true_npz, 0.06),
+    "proposals": Format("npz of proposals", write_proposals, read_proposals, true_proposals, 0.06),
     "safetensors": Format(
         "safetensors",
         functools.partial(write_weights, ".safetensors"),

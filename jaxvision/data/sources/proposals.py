@@ -150,10 +150,10 @@ def _read(path: pathlib.Path) -> tuple[list[np.ndarray], np.ndarray]:
     fits = fits and boxes.shape[1] == 4 and sizes.shape == (len(counts), 2)
     if not fits or (counts < 0).any() or counts.sum() != len(boxes):
         raise InputError(f"{path} has arrays that do not fit together: {_ADVICE}")
-    each = np.split(boxes.astype(np.float32), np.cumsum(counts)[:-1]) if len(counts) else []
+    each = np.split(boxes, np.cumsum(counts)[:-1]) if len(counts) else []
     for number, (found, size) in enumerate(zip(each, sizes.tolist(), strict=True)):
         _check_boxes(found, size, f"{path}, image {number}")
-    return each, sizes.astype(np.int64)
+    return [found.astype(np.float32) for found in each], sizes.astype(np.int64)
 
 
 def _check_boxes(boxes: np.ndarray, size: Sequence[int], where: str) -> None:
