@@ -53,7 +53,7 @@ SHAPES: dict[str, tuple[tuple[str, ...], str]] = {
 PLACED = ("boxes", "proposals", "masks", "points", "keypoints")
 """The kinds that an augmentation moves by `Move.points`."""
 _SHARED = ("H", "W", "N", "K", "P")
-_CORNERS = np.array([0, 1, 2, 1, 0, 3, 2, 3])
+_CORNERS = np.array([0, 1, 2, 1, 0, 3, 2, 3], np.int32)  # the same with and without 64 bits
 """The coordinates of a box's four corners: the first, right of it, below it, and opposite."""
 
 
