@@ -40,6 +40,10 @@ from jaxvision.augment.compose import (
     partners_of,
     with_probability,
 )
+from jaxvision.augment.copy_paste import (
+    CopyPaste,
+    copy_paste,
+)
 from jaxvision.augment.crops import (
     MEAN_COLOR,
     RandomIoUCrop,
@@ -102,6 +106,7 @@ AUGMENTATIONS = {
     "ClassMixup": ClassMixup,
     "ColorJitter": ColorJitter,
     "Compose": Compose,
+    "CopyPaste": CopyPaste,
     "Elastic": Elastic,
     "JitterCrop": JitterCrop,
     "Mixup": Mixup,
@@ -128,6 +133,7 @@ __all__ = [
     "ClassMixup",
     "ColorJitter",
     "Compose",
+    "CopyPaste",
     "Elastic",
     "Geometric",
     "JitterCrop",
@@ -157,6 +163,7 @@ __all__ = [
     "change_images",
     "clip_and_drop",
     "color_jitter",
+    "copy_paste",
     "detection_preset",
     "downscale",
     "downscale_upscale",

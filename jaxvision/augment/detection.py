@@ -57,7 +57,7 @@ class Mosaic:
         """Applies `mosaic` and removes the first three partners."""
         rule = {"least_visible": self.least_visible, "least_side": self.least_side}
         function = functools.partial(mosaic, margin=self.margin, **rule)
-        result = _sometimes(key, example, function, self.probability)
+        result = sometimes(key, example, function, self.probability)
         return result.replace(partners=take_partners(example, self.partners, "mosaic")[1])
 
 
@@ -82,7 +82,7 @@ class Mixup:
     def __call__(self, key: Array, example: DetectionBatch) -> DetectionBatch:
         """Applies `mixup` and removes the first partner."""
         function = functools.partial(mixup, alpha=self.alpha)
-        result = _sometimes(key, example, function, self.probability)
+        result = sometimes(key, example, function, self.probability)
         return result.replace(partners=take_partners(example, self.partners, "mixup")[1])
 
 
@@ -110,10 +110,10 @@ def clip_and_drop(
       InputError: an option is out of range.
     """
     check_rule(least_visible, least_side)
-    example = _check(example)
+    example = check_example(example)
     height, width, _ = example.image.shape
     window = jnp.array([0, 0, width, height], jnp.float32)
-    return _clip_to(window, example, least_visible, least_side)
+    return clip_to(window, example, least_visible, least_side)
 
 
 def mosaic(
@@ -156,15 +156,15 @@ def mosaic(
     """
     check_range("margin", margin, least=0, most=0.5)
     check_rule(least_visible, least_side)
-    example = _check(example)
-    partners = _partners(example, 3, "mosaic")
+    example = check_example(example)
+    partners = checked_partners(example, 3, "mosaic")
     four = jax.tree.map(
         lambda x, others: jnp.concatenate([x[None], others]),
         example.replace(partners=None),
         partners,
     )
     image, parts = _parts_of_mosaic(key, four, margin, least_visible, least_side)
-    result = _with_largest(example.replace(image=image), parts)
+    result = with_largest(example.replace(image=image), parts)
     if example.extent is None:
         return result
     return result.replace(extent=jnp.array(image.shape[:2], jnp.int32))
@@ -185,8 +185,8 @@ def mixup(key: Array, example: DetectionBatch, *, alpha: float = 1.5) -> Detecti
       section 3.1.
     """
     check_range("alpha", alpha, more_than=0, less_than=math.inf)
-    example = _check(example)
-    other = jax.tree.map(lambda x: x[0], _partners(example, 1, "mixup"))
+    example = check_example(example)
+    other = jax.tree.map(lambda x: x[0], checked_partners(example, 1, "mixup"))
     return blend(example, other, jax.random.beta(key, alpha, alpha))
 
 
@@ -208,14 +208,14 @@ def blend(example: DetectionBatch, other: DetectionBatch, share: Array) -> Detec
     Source: Zhang et al. 2019 ("Bag of freebies for training object detection neural networks"),
       section 3.1.
     """
-    example = _check(example)
-    other = _check(other, "other.", example)
+    example = check_example(example)
+    other = check_example(other, "other.", example)
     share = check_array("share", share, ()).astype(jnp.float32)
     image = share * _with_grey(example) + (1 - share) * _with_grey(other)
     both = jax.tree.map(
         lambda x, y: jnp.stack([x, y]), example.replace(partners=None), other.replace(partners=None)
     )
-    result = _with_largest(example.replace(image=image), both)
+    result = with_largest(example.replace(image=image), both)
     if example.extent is None:
         return result
     return result.replace(extent=jnp.maximum(example.extent, other.extent))
@@ -234,18 +234,19 @@ _PLACES = ("boxes", "masks", "mask_frames", "keypoints")
 """Fields with a row for each box that describe a place in the image."""
 
 
-def _sometimes(
+def sometimes(
     key: Array,
     example: DetectionBatch,
     function: Callable[[Array, DetectionBatch], DetectionBatch],
     probability: float,
 ) -> DetectionBatch:
+    """Applies a function with a probability; see `with_probability`."""
     if probability == 1:
         return function(key, example)
     return with_probability(key, example, function, probability=probability)
 
 
-def _check(
+def check_example(
     example: DetectionBatch, prefix: str = "", like: DetectionBatch | None = None
 ) -> DetectionBatch:
     """Returns the example as JAX arrays, after a check of shapes and dtypes (those of `like`).
@@ -260,13 +261,13 @@ def _check(
     return example.replace(**changed, **dict.fromkeys(given["placement"]))
 
 
-def _partners(example: DetectionBatch, count: int, what: str) -> DetectionBatch:
+def checked_partners(example: DetectionBatch, count: int, what: str) -> DetectionBatch:
     """Returns the first `count` partners of the example, after a check."""
     partners, _ = take_partners(example, count, what)
-    return jax.vmap(lambda other: _check(other, "partners.", example))(partners)
+    return jax.vmap(lambda other: check_example(other, "partners.", example))(partners)
 
 
-def _only_real(example: DetectionBatch) -> DetectionBatch:
+def only_real_rows(example: DetectionBatch) -> DetectionBatch:
     """Sets boxes, masks, frames and keypoints to zeros in padded rows."""
     rows = {name: getattr(example, name) for name in _PLACES}
     rows = {name: only_real(x, example.box_mask) for name, x in rows.items() if x is not None}
@@ -275,7 +276,7 @@ def _only_real(example: DetectionBatch) -> DetectionBatch:
     return example.replace(**rows)
 
 
-def _clip_to(
+def clip_to(
     window: Array, example: DetectionBatch, least_visible: float, least_side: float
 ) -> DetectionBatch:
     """Applies `clip_and_drop` with any window, f32[4], in place of the image."""
@@ -289,7 +290,7 @@ def _clip_to(
         example = example.replace(keypoints=_keypoints_in(window, example.keypoints))
     if example.masks is not None:
         example = example.replace(masks=clip_masks(example.masks, example.mask_frames, window))
-    return _only_real(example)
+    return only_real_rows(example)
 
 
 def _keypoints_in(window: Array, keypoints: Array) -> Array:
@@ -301,7 +302,7 @@ def _keypoints_in(window: Array, keypoints: Array) -> Array:
 
 
 @jax.jit
-def _with_largest(example: DetectionBatch, several: DetectionBatch) -> DetectionBatch:
+def with_largest(example: DetectionBatch, several: DetectionBatch) -> DetectionBatch:
     """Returns the example with the largest boxes and the first proposals of several [K, ...]."""
     rows = {name: getattr(several, name) for name in (*_PLACES, "box_mask", *_FLAGS)}
     rows = {name: jnp.concatenate([*x]) for name, x in rows.items() if x is not None}
@@ -315,7 +316,7 @@ def _with_largest(example: DetectionBatch, several: DetectionBatch) -> Detection
         real = several.proposal_mask.swapaxes(0, 1).reshape(-1)
         first = jnp.argsort(~real, stable=True)[: len(example.proposals)]
         rows |= {"proposals": boxes[first], "proposal_mask": real[first]}
-    return _only_real(example.replace(**rows))
+    return only_real_rows(example.replace(**rows))
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))
@@ -354,7 +355,7 @@ def _parts_of_mosaic(
         shift = jnp.concatenate([move, jnp.zeros_like(move[:, :1])], axis=1)[:, None, None]
         moved = moved.replace(keypoints=four.keypoints + shift)
     windows = jnp.concatenate([begin, end], axis=1).astype(jnp.float32)
-    clip = jax.vmap(lambda window, part: _clip_to(window, part, least_visible, least_side))
+    clip = jax.vmap(lambda window, part: clip_to(window, part, least_visible, least_side))
     return image, clip(windows, moved)
 
 

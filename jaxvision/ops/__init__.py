@@ -58,7 +58,7 @@ from jaxvision.ops.convolution import conv2d, conv_general_dilated, conv_transpo
 from jaxvision.ops.heatmaps import gaussian_heatmaps, heatmap_argmax, soft_argmax
 from jaxvision.ops.keypoints import heatmaps_to_keypoints, keypoint_cells
 from jaxvision.ops.mask_pasting import paste_masks, paste_run_lengths
-from jaxvision.ops.masks import clip_masks, crop_mask, paint_masks
+from jaxvision.ops.masks import clip_masks, crop_mask, mean_in_cells, paint_masks
 from jaxvision.ops.matching import (
     FORCED,
     IGNORE,
@@ -203,6 +203,7 @@ __all__ = [
     "max_pool",
     "max_pool_with_indices",
     "max_unpool",
+    "mean_in_cells",
     "mine_hard_negatives",
     "multiclass_nms",
     "multilevel_roi_align",

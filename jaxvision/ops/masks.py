@@ -71,6 +71,37 @@ def paint_masks(masks: Array, frames: Array, *, size: tuple[int, int]) -> Array:
     return jnp.einsum("nyj,nxj->nyx", rows, along_x, precision=lax.Precision.HIGHEST)
 
 
+def mean_in_cells(x: Array, frames: Array, *, cells: int) -> Array:
+    """Computes the means of an image's pixels over the areas of the cells of frames.
+
+    So it crops a mask to given frames. What is outside the image counts as 0.
+
+    Args:
+      x: float[H, W], numbers of pixels.
+      frames: f32[N, 4], xyxy, pixels.
+      cells: M, the number of cells along each side.
+    Returns:
+      f32[N, M, M]; zeros where a frame has no area.
+    Raises:
+      InputError: cells is less than 1.
+    """
+    check_range("cells", cells, least=1)
+    x = at_least_float32(check_array("x", x, ("H", "W")))
+    frames = at_least_float32(check_array("frames", frames, ("N", 4)))
+
+    def weights(axis: int) -> Array:
+        start, end = frames[:, axis, None, None], frames[:, axis + 2, None, None]
+        step = (end - start) / cells
+        first = start + step * jnp.arange(cells)[None, :, None]
+        pixel = jnp.arange(x.shape[1 - axis])[None, None]
+        # From the pixel's left edge on, so that the numbers are small.
+        overlap = jnp.clip(first + step - pixel, 0, 1) - jnp.clip(first - pixel, 0, 1)
+        return jnp.where(step > 0, overlap / jnp.where(step > 0, step, 1), 0)
+
+    rows = jnp.einsum("niy,yx->nix", weights(1), x, precision=lax.Precision.HIGHEST)
+    return jnp.einsum("nix,njx->nij", rows, weights(0), precision=lax.Precision.HIGHEST)
+
+
 def clip_masks(masks: Array, frames: Array, window: Array) -> Array:
     """Clips masks to a window: cells of which nothing is inside become 0.
 

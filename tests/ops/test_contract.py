@@ -132,6 +132,7 @@ CASES = {
         {"detections_per_img": 5},
     ),
     "paint_masks": ({"masks": whole(3, 4, 4, most=255), "frames": boxes(3)}, {"size": (7, 6)}),
+    "mean_in_cells": ({"x": images(7, 6), "frames": boxes(3)}, {"cells": 4}),
     "clip_masks": (
         {"masks": whole(3, 4, 4, most=255), "frames": boxes(3), "window": numbers(4)},
         {},

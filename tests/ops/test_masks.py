@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxvision.core import InputError
-from jaxvision.ops import clip_masks, crop_mask, paint_masks
+from jaxvision.ops import clip_masks, crop_mask, mean_in_cells, paint_masks
 from jaxvision.testing import check_op
 from tests.reference.ops import masks as reference
 
@@ -78,6 +78,17 @@ def test_a_painted_mask_is_off_by_less_than_half_a_cell():
 def test_painting_equals_the_reference():
     masks, frames = cropped(np.random.default_rng(0))
     check_op(paint_masks, reference.paint_masks, masks, frames, size=SIZE)
+
+
+def test_means_in_cells_equal_the_reference_and_the_cropped_mask():
+    rng = np.random.default_rng(3)
+    _, frames = cropped(rng)
+    x = rng.normal(size=SIZE).astype("f4")
+    check_op(mean_in_cells, reference.mean_in_cells, x, frames, cells=5, atol=1e-5)
+    mask = disc(rng)
+    cells, frame = crop_mask(mask, 5)
+    means = mean_in_cells(mask.astype("f4"), frame[None].astype("f4"), cells=5)
+    np.testing.assert_allclose(means[0], cells / 255, atol=0.501 / 255)
 
 
 def test_clipping_equals_the_reference_and_repeated_changes_nothing():

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from tests.reference.ops.masks import clip_masks
+from tests.reference.ops.masks import clip_masks, mean_in_cells, paint_masks
 from tests.reference.ops.resize import resize_bicubic
 
 
@@ -423,3 +423,25 @@ def iou_crop(boxes, size, rng, *, options, scale=(0.3, 1.0), ratio=(0.5, 2.0), t
             )
             if ratio[0] <= w / h <= ratio[1] and best >= max(option, 0):
                 return option, crop, inside
+
+
+def copy_paste(example, other):
+    """Everything of the other image that is no crowd: (the image, masks, labels dropped).
+
+    Masks [N, M, M] of the example's rows, in 0..255.
+    """
+    height, width, _ = example.image.shape
+    pasted = np.zeros((height, width), bool)
+    painted = paint_masks(other.masks, other.mask_frames, size=(height, width))
+    for n, mask in enumerate(painted):
+        if other.box_mask[n] and not other.crowd[n]:
+            pasted |= mask >= 0.5
+    image = np.where(pasted[..., None], other.image, example.image)
+    seen = mean_in_cells(1.0 - pasted, example.mask_frames, cells=example.masks.shape[1])
+    masks = np.rint(example.masks * seen)
+    gone = {
+        int(label)
+        for label, mask, real in zip(example.labels, masks, example.box_mask, strict=True)
+        if real and not (mask > 127).any()
+    }
+    return image, masks, gone

@@ -187,9 +187,11 @@ def check_detections(name, photographs, sides):
         check_narrow_masks(prediction.result, expected)
 
     tensors = as_tensors(torch, [image], torch.float64)
-    with in_double_precision(torch, network), torch.no_grad():
-        (expected,) = network(tensors)
-        stages = stages_of(network, tensors)
+    with in_double_precision(torch, network), torch.no_grad(), pytest.MonkeyPatch.context() as m:
+        # The keypoints and their scores are of 32 bits whatever the network is.
+        m.setattr(torch, "float32", torch.float64)
+        m.setattr(torch.Tensor, "float", torch.Tensor.double)
+        expected, stages = recorded(network, tensors)
     with jax.enable_x64(True):
         model, task = our_task(name, jnp.float64, sides)
         variables = our_variables(model, state_of(network), jnp.float64)
@@ -223,7 +225,7 @@ def check_masks(torch, found, expected, size):
     theirs = (torch.from_numpy(expected[name].copy()) for name in ("masks", "boxes"))
     wide = heads.paste_masks_in_image(*theirs, (height, width)).numpy()[:, 0]
     pasted = paste_masks(found.masks, found.boxes, (height, width))
-    assert 0.01 < pasted.mean() < 0.99
+    assert pasted.any(axis=(1, 2)).mean() > 0.5
     assert not ((pasted != (wide > 0.5)) & (np.abs(wide - 0.5) > 1e-6)).any()
 
 
@@ -238,34 +240,39 @@ def check_narrow_masks(found, expected):
     assert np.mean(np.array(equal) > 0.95) >= 0.97
 
 
-def stages_of(network, images):
-    """What torchvision computes on the way, as numpy arrays."""
-    batch, _ = network.transform(images)
-    maps = network.backbone(batch.tensors)
-    features = list(maps.values())
-    logits, deltas = network.rpn.head(features)
-    proposals, _ = network.rpn(batch, maps)
-    heads = network.roi_heads
-    pooled = heads.box_roi_pool(maps, proposals, batch.image_sizes)
-    scores, boxes = heads.box_predictor(heads.box_head(pooled))
-    found = {
-        "anchors": network.rpn.anchor_generator(batch, features)[0],
+def recorded(network, images):
+    """(torchvision's detections of an image, what it computes on the way, as numpy arrays)."""
+    found = {}
+    modules = dict(network.named_modules())
+    names = ("rpn.head", "rpn.anchor_generator", "rpn")
+    names += tuple(f"roi_heads.{part}_predictor" for part in ("box", "mask", "keypoint"))
+    handles = [
+        modules[name].register_forward_hook(
+            lambda module, given, result, name=name: found.update({name: result})
+        )
+        for name in names
+        if name in modules
+    ]
+    (detections,) = network(images)
+    for handle in handles:
+        handle.remove()
+    logits, deltas = found["rpn.head"]
+    scores, boxes = found["roi_heads.box_predictor"]
+    stages = {
+        "anchors": found["rpn.anchor_generator"][0],
         "objectness": [x[0].permute(1, 2, 0) for x in logits],
         "rpn_deltas": [x[0].permute(1, 2, 0) for x in deltas],
-        "proposals": proposals[0],
+        "proposals": found["rpn"][0][0],
         "class_logits": scores,
         "box_regression": boxes,
+        "boxes": detections["boxes"],
     }
-    (boxes,), _, _ = heads.postprocess_detections(scores, boxes, proposals, batch.image_sizes)
-    found["boxes"] = boxes
-    for part, name in (("mask", "mask_logits"), ("keypoint", "keypoint_logits")):
-        head = getattr(heads, f"{part}_head", None)
-        if head is not None:
-            pooled = getattr(heads, f"{part}_roi_pool")(maps, [boxes], batch.image_sizes)
-            found[name] = getattr(heads, f"{part}_predictor")(head(pooled)).permute(0, 2, 3, 1)
-    return {
+    for part in ("mask", "keypoint"):
+        if f"roi_heads.{part}_predictor" in found:
+            stages[f"{part}_logits"] = found[f"roi_heads.{part}_predictor"].permute(0, 2, 3, 1)
+    return detections, {
         key: [y.numpy() for y in x] if isinstance(x, list) else x.numpy()
-        for key, x in found.items()
+        for key, x in stages.items()
     }
 
 
@@ -307,7 +314,7 @@ def check_stages(model, variables, batch, outputs, expected):
         compare(on_theirs["keypoint_logits"][0], expected["keypoint_logits"], 1e-9)
 
 
-QUICK = ("maskrcnn_resnet50_fpn_v2", "fasterrcnn_mobilenet_v3_large_fpn")
+QUICK = ("maskrcnn_resnet50_fpn", "fasterrcnn_mobilenet_v3_large_fpn")
 
 
 @pytest.mark.parity

@@ -45,6 +45,21 @@ def paint_masks(masks, frames, *, size):
     return result
 
 
+def mean_in_cells(x, frames, *, cells):
+    result = np.zeros((len(frames), cells, cells))
+    for n, i, j in np.ndindex(result.shape):
+        x1, y1, x2, y2 = map(float, frames[n])
+        height, width = (y2 - y1) / cells, (x2 - x1) / cells
+        if min(height, width) <= 0:
+            continue
+        for row, column in np.ndindex(x.shape):
+            down = min(row + 1, y1 + (i + 1) * height) - max(row, y1 + i * height)
+            across = min(column + 1, x1 + (j + 1) * width) - max(column, x1 + j * width)
+            share = max(down, 0) * max(across, 0) / (height * width)
+            result[n, i, j] += share * float(x[row, column])
+    return result
+
+
 def clip_masks(masks, frames, window):
     result = np.zeros_like(masks)
     for n, i, j in np.ndindex(masks.shape):
