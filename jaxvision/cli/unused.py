@@ -15,7 +15,7 @@ from jaxvision.core.inputs import RESIZE
 EMBEDDED = ("digits", "scenes", "single_scenes")
 """Sources that come with the library. They are prepared in the folder of TFDS."""
 
-_OF_FOLDERS = ("folder", "npz", "voc", "coco", "yolo", "tfds")
+_OF_FOLDERS = ("folder", "npz", "voc", "coco", "yolo", "instances", "tfds")
 SOURCES = {
     "dir": (*_OF_FOLDERS, "idx", *EMBEDDED),
     "name": ("tfds",),
@@ -23,10 +23,10 @@ SOURCES = {
     "test_split": _OF_FOLDERS,
     "mask": ("tfds",),
     "first_pixel": ("voc",),
-    "drop_empty": ("voc", "coco", "yolo"),
-    "drop_bad": ("voc", "coco", "yolo", "tfds"),
-    "masks": ("voc", "coco", "yolo"),
-    "keypoints": ("voc", "coco", "yolo", "scenes"),
+    "drop_empty": ("voc", "coco", "yolo", "instances"),
+    "drop_bad": ("voc", "coco", "yolo", "instances", "tfds"),
+    "masks": ("voc", "coco", "yolo", "instances", "scenes", "single_scenes"),
+    "keypoints": ("voc", "coco", "yolo", "instances", "scenes", "single_scenes"),
     "binary": ("folder", "voc", "tfds"),
 }
 """Key of the data that only some sources read -> those sources."""

@@ -37,6 +37,7 @@ from jaxvision.data.sources.coco import COCO_CLASSES, read_coco
 from jaxvision.data.sources.folders import (
     FORMS,
     CocoFolder,
+    InstanceFolder,
     VocFolder,
     YoloFolder,
     find_form,
@@ -45,6 +46,7 @@ from jaxvision.data.sources.folders import (
 from jaxvision.data.sources.idx import Idx
 from jaxvision.data.sources.image_folders import ImageFolder, Images
 from jaxvision.data.sources.images import IMAGE_SUFFIXES, ImageError, image_size, read_image
+from jaxvision.data.sources.instances import read_instances
 from jaxvision.data.sources.landmark_folders import LandmarkFolder
 from jaxvision.data.sources.mask_folders import MaskFolder, VocMasks, read_mask
 from jaxvision.data.sources.npz import Npz
@@ -99,6 +101,7 @@ __all__ = [
     "ImageError",
     "ImageFolder",
     "Images",
+    "InstanceFolder",
     "LandmarkFolder",
     "Listing",
     "MaskFolder",
@@ -147,6 +150,7 @@ __all__ = [
     "random_window",
     "read_coco",
     "read_image",
+    "read_instances",
     "read_mask",
     "read_voc",
     "read_yolo",

@@ -343,6 +343,9 @@ def test_ids_may_be_texts(tmp_path):
         ("0.5 0.5 0.5 0.1 0.1", "unknown class 0.5"),
         ("0 0.5 0.5 x 0.1", "line 1: is '0 0.5 0.5 x 0.1'"),
         ("0 0.9 0.5 0.3 0.1", "reaches beyond"),
+        ("0 0.9 0.5 -0.3 0.1", "corners in the wrong order"),
+        ("0 0.1 0.1 0.5 0.1 0.5 1.2", "reaches beyond"),
+        ("0 0.1 0.1 0.5 0.1 0.5", "y3 ...' with at least three corners, in numbers"),
         ("0 0.9 0.5 0.0 0.1", "has no area"),
         (None, "the annotation .*a.txt is missing: write an empty file"),
     ],
@@ -567,7 +570,7 @@ def test_what_yolos_files_must_not_repeat_or_hold(yolo, caplog):
     assert "cannot be read (not UTF-8" in problem.reason
     label.write_text("0 0.5 0.5 0.1 nan")
     (problem,) = read_yolo(yolo, "train").problems
-    assert "give 'class x y width height', in numbers" in problem.reason
+    assert "give 'class x y width height', or" in problem.reason
     label.write_text("")
     (yolo / "train.txt").write_text("images/train/a.png\nimages/train/a.png\n")
     assert [x.image.stem for x in read_yolo(yolo, "train").annotations] == ["a", "a"]

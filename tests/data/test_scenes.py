@@ -17,6 +17,7 @@ from jaxvision.data.sources.scenes import (
     extremes,
     scenes,
 )
+from jaxvision.ops import decode_mask, mask_to_box
 
 
 @pytest.fixture(scope="module")
@@ -138,12 +139,24 @@ def test_the_prepared_set_holds_the_scenes(tmp_path, monkeypatch):
                     assert ink[int(y), int(x)]
         assert masked.class_names == ("background", *"0123456789")
         assert with_landmarks.class_names == tuple(f"digit {number}" for number in range(10))
-        for each in (source, masked, with_landmarks, with_keypoints):
+        with_masks = Scenes(split, kind="instances", dir=tmp_path)
+        assert with_masks.class_names == source.class_names
+        for index in range(3):
+            record, labels = with_masks[index], masked[index]["labels"]
+            shapes = [decode_mask(mask) for mask in record["masks"]]
+            whole = sum((1 + label) * x for label, x in zip(record["labels"], shapes, strict=True))
+            np.testing.assert_array_equal(whole, labels)  # so no two of them overlap
+            np.testing.assert_allclose([mask_to_box(x) for x in record["masks"]], record["boxes"])
+            assert len(with_masks.target(index)["masks"]) == len(shapes)
+        for each in (source, masked, with_landmarks, with_keypoints, with_masks):
             assert each.where(2) == f"jaxvision_scenes/1.0.0 {split}, record 2"
             for index in range(count):
                 record, target = each[index], each.target(index)
                 del record["image"]
                 assert record.keys() == target.keys()
+                if each is with_masks:
+                    for x in (record, target):
+                        x["masks"] = [decode_mask(mask) for mask in x["masks"]]
                 for key, value in record.items():
                     np.testing.assert_array_equal(target[key], value)
     single = Scenes("test", dir=tmp_path, single=True)

@@ -460,11 +460,17 @@ def true_yolo(folder):
         boxes, labels = [], []
         for text in text_of(labelled).splitlines():
             if text.strip():
-                label, x, y, w, h = map(number, text.split())
+                label, *place = map(number, text.split())
                 assert label in range(len(lists["classes"]))
                 labels.append(label)
-                (height, width), (x, y) = pixels.shape[:2], (x, y)
-                sides = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
+                height, width = pixels.shape[:2]
+                if len(place) == 4:
+                    x, y, w, h = place
+                    sides = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
+                else:
+                    assert len(place) >= 6
+                    corners = np.reshape(place, (-1, 2))
+                    sides = (*corners.min(axis=0), *corners.max(axis=0))
                 boxes.append(np.array(sides) * (width, height, width, height))
         none = np.zeros(len(boxes), bool)
         found.append([pixels, checked_boxes(boxes, pixels), labels, none, none])

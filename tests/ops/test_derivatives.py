@@ -136,6 +136,12 @@ CASES = {
         (apart(5, 6, 2),),
         {"boxes": ROIS, "output_size": 2, "spatial_scale": 0.25},
     ),
+    "paint_masks": (
+        lambda frames, masks, **options: ops.paint_masks(masks, frames, **options),
+        (boxes(2),),
+        {"masks": np.arange(18).reshape(2, 3, 3) * 7, "size": (9, 11)},
+    ),
+    "mean_in_cells": (ops.mean_in_cells, (normal(7, 6), boxes(2)), {"cells": 3}),
     "batch_norm": (
         lambda *arrays: ops.batch_norm(*arrays)[0],
         (normal(3, 2, 2), positive(2), normal(2)),
@@ -199,6 +205,8 @@ LONG = [
     "adaptive_avg_pool",
     "box_area",
     "box_convert",
+    "paint_masks",
+    "mean_in_cells",
     "channel_shuffle",
     "clip_boxes_to_image",
     "complete_box_iou",
@@ -241,6 +249,9 @@ NOT_BY_DIFFERENCES = {
 EVERY = {**CASES, **NOT_BY_DIFFERENCES}
 # Their results are integers, or constants by definition.
 WITHOUT_DERIVATIVES = {
+    "generate_proposals",
+    "postprocess_detections",
+    "sample_proposals",
     "fcos_points",
     "anchor_shapes",
     "assign_levels",
@@ -249,6 +260,8 @@ WITHOUT_DERIVATIVES = {
     "batched_nms",
     "best_anchor",
     "cell_index",
+    "clip_masks",
+    "crop_mask",
     "grid_anchors",
     "keypoint_cells",
     "kmeans_anchors",
@@ -276,7 +289,7 @@ def test_every_public_operator_is_in_the_table():
     functions = {name for name in ops.__all__ if callable(getattr(ops, name))}
     # Run-lengths and the placement of images are for the host.
     modules = {name: getattr(ops, name).__module__.rpartition(".")[2] for name in functions}
-    host = "run_lengths", "polygons", "placement"
+    host = "run_lengths", "polygons", "placement", "mask_pasting"
     on_device = {name for name, file in modules.items() if file not in host}
     cases = {name.split(",")[0] for name in EVERY}
     assert on_device == cases | WITHOUT_DERIVATIVES

@@ -80,15 +80,15 @@ class DetectionData(ResizedData):
     """The data of detection.
 
     Attributes:
-      source: "scenes" or "single_scenes" (embedded; the latter have one object each), "voc", "coco"
-        or "yolo" (folders in these forms), or "tfds".
+      source: "scenes" or "single_scenes" (embedded; the latter have one object each), "voc",
+        "coco", "yolo" or "instances" (folders in these forms), or "tfds".
       class_names: of the labels, in their order; (): those of the data.
       drop_bad: leave out records with bad boxes or images, and count them.
-      drop_empty: leave out training images without objects (voc, coco and yolo).
+      drop_empty: leave out training images without objects (folders).
       difficult: train on objects that are flagged as difficult too.
       first_pixel: voc: what the files call an image's first pixel.
       masks: read the masks of the objects too.
-      keypoints: read the keypoints of the objects too (coco and scenes).
+      keypoints: read the keypoints of the objects too (coco and embedded scenes).
       max_boxes: number to which the boxes of an image are padded.
       proposals: file of region proposals, see jaxvision.data.write_proposals; {split} in its name
         stands for the split.
@@ -424,6 +424,15 @@ def _model(config: Any, class_names: Sequence[str], code: Code) -> Any:
     return build_model(config, code, num_classes=len(class_names))
 
 
+def _scenes(options: DetectionData, split: str) -> data.Source:
+    if options.masks and options.keypoints:
+        raise OptionError("masks", "masks are not read of scenes with keypoints: leave one out")
+    kind = "instances" if options.masks else "keypoints" if options.keypoints else "detection"
+    single = options.source == "single_scenes"
+    scenes = data.Scenes(split, kind=kind, dir=options.dir, single=single)
+    return _with_proposals(scenes, options, split)
+
+
 def _form(options: DetectionData, split: str) -> data.Source:
     """A folder in a known form."""
     drop_empty = options.drop_empty and split == "train"
@@ -442,25 +451,18 @@ def _with_proposals(source: data.Source, options: DetectionData, split: str) -> 
 def _folder(options: DetectionData, split: str) -> data.Source:
     names, own = options.class_names or None, options.own_split(split)
     how: dict[str, Any] = {"drop_bad": options.drop_bad}
-    for name in ("masks", "keypoints"):
-        if getattr(options, name) and options.source != "coco":
+    readers = {"masks": ("coco", "yolo", "instances"), "keypoints": ("coco",)}
+    for name, sources in readers.items():
+        if getattr(options, name) and options.source not in sources:
             raise OptionError(name, f"{name} are not read of {options.source}: leave it out")
     if options.source == "voc":
         how |= {"class_names": names, "first_pixel": options.first_pixel}
         return data.VocFolder(options.folder, own, **how)
+    how |= {"masks": options.masks}
     if options.source == "coco":
-        parts = {"masks": options.masks, "keypoints": options.keypoints}
-        return data.CocoFolder(options.folder, own, **parts, **how)
-    return data.YoloFolder(options.folder, own, class_names=names, **how)
-
-
-def _scenes(options: DetectionData, split: str) -> data.Source:
-    kind = "keypoints" if options.keypoints else "detection"
-    return _with_proposals(data.Scenes(split, kind=kind, dir=options.dir), options, split)
-
-
-def _single_scenes(options: DetectionData, split: str) -> data.Source:
-    return _with_proposals(data.Scenes(split, single=True, dir=options.dir), options, split)
+        return data.CocoFolder(options.folder, own, keypoints=options.keypoints, **how)
+    folder = {"yolo": data.YoloFolder, "instances": data.InstanceFolder}[options.source]
+    return folder(options.folder, own, class_names=names, **how)
 
 
 def _tfds(options: DetectionData, split: str) -> data.Source:
@@ -564,10 +566,11 @@ DETECTION = Kind(
     defaults={"best.metric": "AP", "model.name": "yolov2", "loss.name": "", "anchors": ()},
     sources={
         "scenes": _scenes,
-        "single_scenes": _single_scenes,
+        "single_scenes": _scenes,
         "voc": _form,
         "coco": _form,
         "yolo": _form,
+        "instances": _form,
         "tfds": _tfds,
     },
     build=build,

@@ -1,8 +1,9 @@
 """Images with boxes: what the readers of annotations give, how it is checked, and its source.
 
-A reader (`read_voc`, `read_coco`, `read_yolo`) goes through the annotations once and gives a
-`Listing`: what it could read, and a `Problem` for each record that it could not. `AnnotatedImages`
-is the source over it; it refuses problems, or drops those records if `drop_bad` is set.
+A reader (`read_voc`, `read_coco`, `read_yolo`, `read_instances`) goes through the annotations once
+and gives a `Listing`: what it could read, and a `Problem` for each record that it could not.
+`AnnotatedImages` is the source over it; it refuses problems, or drops those records if `drop_bad`
+is set.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ from jaxvision.data.sources.boxes import box_problems, clip_boxes
 from jaxvision.data.sources.images import ImageError, image_size, read_image
 from jaxvision.data.sources.skeletons import Skeleton
 from jaxvision.data.sources.source import refuse
-from jaxvision.ops import Polygons, RunLengths, encode_polygons
+from jaxvision.ops import Polygons, RunLengths, encode_polygons, mask_area
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ def find_problems(annotation: Annotation, *, decode: bool = False) -> Iterator[P
 
     A box must have its corners in order and an area, and must lie within the image. Half a pixel
     beyond it is taken for rounding, in every form of annotations, and `AnnotatedImages` cuts it
-    off. Run-lengths must be those of a mask of the image's size.
+    off. Run-lengths must be those of a mask of the image's size, and have a pixel.
 
     Args:
       annotation: of the image.
@@ -124,6 +125,8 @@ def find_problems(annotation: Annotation, *, decode: bool = False) -> Iterator[P
         if isinstance(mask, RunLengths) and mask.size != size:
             said = "{1} x {0}".format(*mask.size)
             yield Problem(annotation.where, f"mask {number} has {said} pixels, but {has}")
+        elif isinstance(mask, RunLengths) and not mask_area(mask):
+            yield Problem(annotation.where, f"mask {number} is empty: give it a pixel at least")
 
 
 def sort_out(

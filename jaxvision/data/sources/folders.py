@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from jaxvision.core import InputError, OptionError, lookup
 from jaxvision.data.sources.annotated import AnnotatedImages, Listing
 from jaxvision.data.sources.coco import read_coco
+from jaxvision.data.sources.instances import read_instances
 from jaxvision.data.sources.source import as_path
 from jaxvision.data.sources.voc import read_voc
 from jaxvision.data.sources.yolo_txt import read_yolo
@@ -76,10 +77,27 @@ def _yolo(
     masks: bool,
     keypoints: bool,
 ) -> Listing:
-    return read_yolo(folder, split, class_names=class_names)
+    return read_yolo(folder, split, class_names=class_names, masks=masks)
 
 
-FORMS: dict[str, Callable[..., Listing]] = {"voc": _voc, "coco": _coco, "yolo": _yolo}
+def _instances(
+    folder: pathlib.Path,
+    split: str,
+    *,
+    class_names: Sequence[str] | None,
+    first_pixel: int,
+    masks: bool,
+    keypoints: bool,
+) -> Listing:
+    return read_instances(folder, split, class_names=class_names, masks=masks)
+
+
+FORMS: dict[str, Callable[..., Listing]] = {
+    "voc": _voc,
+    "coco": _coco,
+    "yolo": _yolo,
+    "instances": _instances,
+}
 """Name -> (folder, split, *, class_names, first_pixel, masks, keypoints) -> Listing."""
 
 
@@ -99,6 +117,7 @@ def find_form(path: str | os.PathLike[str], split: str) -> str:
         "voc": (part / "Annotations").is_dir() and (part / "ImageSets").is_dir(),
         "coco": any(_has_coco(*place) for place in _coco_places(part, name, keypoints=True)),
         "yolo": (part / "labels").is_dir() or (part / f"{name}.txt").is_file(),
+        "instances": (part / "instances").is_dir(),
     }
     found = [form for form, fit in fits.items() if fit]
     if len(found) != 1:
@@ -135,10 +154,10 @@ def list_folder(
       form: a key of `FORMS`; None: the one that `find_form` finds.
       split: its name, or several parts, "VOC2007/trainval+VOC2012/trainval": what is before the
         last slash is a folder below `path`.
-      class_names: of the labels, in their order (voc and yolo; coco has its own); None or (): those
-        that the data names.
+      class_names: of the labels, in their order (all but coco, which has its own); None or ():
+        those that the data names.
       first_pixel: what the files call the first pixel (voc).
-      masks: read the objects' masks too (coco).
+      masks: read the objects' masks too (all but voc).
       keypoints: read the objects' keypoints too (coco).
     Raises:
       InputError: there is no such folder or split.
@@ -236,6 +255,7 @@ class YoloFolder(AnnotatedImages):
       split: "train", "val", ...; or several parts, as for `list_folder`.
       class_names: of the numbers 0, 1, ...; None: the lines of the folder's classes.txt or
         obj.names.
+      masks: read polygons as masks too.
       drop_bad: leave out records with problems, and warn, instead of refusing them.
 
     Attributes and errors are those of `AnnotatedImages` and `list_folder`.
@@ -247,7 +267,35 @@ class YoloFolder(AnnotatedImages):
         split: str,
         *,
         class_names: Sequence[str] | None = None,
+        masks: bool = False,
         drop_bad: bool = False,
     ):
-        listing = list_folder(path, "yolo", split, class_names=class_names)
+        listing = list_folder(path, "yolo", split, class_names=class_names, masks=masks)
+        super().__init__(listing, name=f"{path} {split}", drop_bad=drop_bad)
+
+
+class InstanceFolder(AnnotatedImages):
+    """A source over a folder of images and label images of objects, see `read_instances`.
+
+    Args:
+      path: of the folder.
+      split: "train", "val", ...; or several parts, as for `list_folder`.
+      class_names: of the labels, in their order; None: the lines of the folder's classes.txt, or
+        one class, "object".
+      masks: give the objects' masks, not just their boxes.
+      drop_bad: leave out records with problems, and warn, instead of refusing them.
+
+    Attributes and errors are those of `AnnotatedImages` and `list_folder`.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        split: str,
+        *,
+        class_names: Sequence[str] | None = None,
+        masks: bool = True,
+        drop_bad: bool = False,
+    ):
+        listing = list_folder(path, "instances", split, class_names=class_names, masks=masks)
         super().__init__(listing, name=f"{path} {split}", drop_bad=drop_bad)

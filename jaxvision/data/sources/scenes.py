@@ -14,6 +14,7 @@ from jaxvision.data.sources.digits import encode_png, is_test_digit, prepared
 from jaxvision.data.sources.skeletons import Skeleton
 from jaxvision.data.sources.source import Source, size_of
 from jaxvision.data.sources.tfds_source import TfdsBuilder
+from jaxvision.ops import encode_mask
 
 SIZE = 96  # pixels a side
 COUNTS = {"train": 4000, "test": 500}
@@ -190,11 +191,48 @@ SCENE_SKELETON = Skeleton(
 """The keypoints of a digit."""
 
 
-class SceneKeypoints:
+class _SceneParts:
+    """The embedded scenes with something of each digit that follows from its pixels.
+
+    Args:
+      scenes: with boxes.
+      masks: the same scenes with labels of pixels, 0 for the background.
+
+    Attributes:
+      class_names: of the digits.
+    """
+
+    def __init__(self, scenes: Source, masks: Source):
+        self._scenes, self._masks = scenes, masks
+        self.class_names = scenes.class_names
+
+    def __len__(self) -> int:
+        return len(self._scenes)
+
+    def __getitem__(self, index: int) -> Record:
+        return self._with_parts(index, self._scenes[index])
+
+    def where(self, index: int) -> str:
+        return self._scenes.where(index)
+
+    def target(self, index: int) -> Record:
+        return self._with_parts(index, self._scenes.target(index))
+
+    def _with_parts(self, index: int, record: Record) -> Record:
+        ink, boxes = self._masks.target(index)["labels"] > 0, np.rint(record["boxes"]).astype(int)
+        return {**record, **self._parts(ink, boxes)}
+
+    def _parts(self, ink: np.ndarray, boxes: np.ndarray) -> Record:
+        """Returns what a record gets besides, of bool[H, W] and i64[G, 4]."""
+        raise NotImplementedError
+
+
+class SceneKeypoints(_SceneParts):
     """The embedded scenes with the four outermost pixels of each digit as its keypoints.
 
     These are pixels that the digit covers by more than a half: one of its highest, lowest, leftmost
-    and rightmost. Of several, it is the middle one along the edge.
+    and rightmost. Of several, it is the middle one along the edge. Records are those of the scenes
+    with "keypoints" f64[G, 4, 3], the centres of the pixels and their visibility, 2.
 
     Args:
       scenes: with boxes.
@@ -207,31 +245,33 @@ class SceneKeypoints:
 
     skeleton = SCENE_SKELETON
 
-    def __init__(self, scenes: Source, masks: Source):
-        self._scenes, self._masks = scenes, masks
-        self.class_names = scenes.class_names
-
-    def __len__(self) -> int:
-        return len(self._scenes)
-
-    def __getitem__(self, index: int) -> Record:
-        """Returns a record of the scenes with "keypoints" f64[G, 4, 3], the centres of the pixels
-        and their visibility, 2."""
-        return self._with_keypoints(index, self._scenes[index])
-
-    def where(self, index: int) -> str:
-        return self._scenes.where(index)
-
-    def target(self, index: int) -> Record:
-        return self._with_keypoints(index, self._scenes.target(index))
-
-    def _with_keypoints(self, index: int, record: Record) -> Record:
-        ink = self._masks.target(index)["labels"] > 0
-        boxes = np.rint(record["boxes"]).astype(int)
+    def _parts(self, ink: np.ndarray, boxes: np.ndarray) -> Record:
         keypoints = np.zeros((len(boxes), 4, 3))
         for number, (x1, y1, x2, y2) in enumerate(boxes):
             keypoints[number] = extremes(ink[y1:y2, x1:x2]) + np.array([x1, y1, 0])
-        return {**record, "keypoints": keypoints}
+        return {"keypoints": keypoints}
+
+
+class SceneInstances(_SceneParts):
+    """The embedded scenes with a mask of each digit: the pixels that it covers by more than a half.
+
+    Records are those of the scenes with "masks", a `jaxvision.ops.RunLengths` for each digit.
+
+    Args:
+      scenes: with boxes.
+      masks: the same scenes with labels of pixels, 0 for the background.
+
+    Attributes:
+      class_names: of the digits.
+    """
+
+    def _parts(self, ink: np.ndarray, boxes: np.ndarray) -> Record:
+        masks = []
+        for x1, y1, x2, y2 in boxes:  # no two of them overlap
+            mask = np.zeros(ink.shape, bool)
+            mask[y1:y2, x1:x2] = ink[y1:y2, x1:x2]
+            masks.append(encode_mask(mask))
+        return {"masks": tuple(masks)}
 
 
 def extremes(ink: np.ndarray) -> np.ndarray:
@@ -250,12 +290,12 @@ class Scenes:
     """The embedded scenes of digits on photographs, 96 x 96 RGB; they are prepared on first use.
 
     Records are, by `kind`: as those of `Tfds` for detection and segmentation (the background is 0,
-    the digit d is 1 + d), as those of `SceneLandmarks` for landmarks, and as those of
-    `SceneKeypoints` for keypoints.
+    the digit d is 1 + d), as those of `SceneLandmarks` for landmarks, as those of `SceneKeypoints`
+    for keypoints, and as those of `SceneInstances` for instances.
 
     Args:
       split: "train" or "test".
-      kind: "detection", "segmentation", "landmarks" or "keypoints".
+      kind: "detection", "segmentation", "landmarks", "keypoints" or "instances".
       dir: TFDS's folder; None: TFDS's own.
       single: whether each scene has exactly one digit, instead of 1 to 6; the scenes are others.
 
@@ -319,9 +359,14 @@ def _with_keypoints(builder: tfds.core.DatasetBuilder, split: str) -> SceneKeypo
     return SceneKeypoints(_with_boxes(builder, split), _with_masks(builder, split))
 
 
+def _with_instances(builder: tfds.core.DatasetBuilder, split: str) -> SceneInstances:
+    return SceneInstances(_with_boxes(builder, split), _with_masks(builder, split))
+
+
 _KINDS = {
     "detection": _with_boxes,
     "segmentation": _with_masks,
     "landmarks": _with_landmarks,
     "keypoints": _with_keypoints,
+    "instances": _with_instances,
 }

@@ -12,17 +12,24 @@ from jaxvision.core.files import first_twice, read_text
 from jaxvision.data.sources.annotated import Annotation, Listing, Problem
 from jaxvision.data.sources.images import ImageError, image_size, images_below
 from jaxvision.data.sources.source import lines_of, number_in
+from jaxvision.ops import Polygons
 
 log = logging.getLogger(__name__)
 
 
 def read_yolo(
-    folder: pathlib.Path, split: str, *, class_names: Sequence[str] | None = None
+    folder: pathlib.Path,
+    split: str,
+    *,
+    class_names: Sequence[str] | None = None,
+    masks: bool = False,
 ) -> Listing:
     """Reads the annotations of a split.
 
     A line is "class x y width height": the class's number, and the centre and size of the box as
-    fractions of the upright image's width and height. An image without objects has an empty file.
+    fractions of the upright image's width and height. Or it is "class x1 y1 x2 y2 x3 y3 ...": the
+    corners of a polygon, at least three, around which the box is. An image without objects has an
+    empty file.
 
     Args:
       folder: with {split}.txt, a line with an image's path for each, relative to the folder (given
@@ -30,8 +37,10 @@ def read_yolo(
         in labels/.../NAME.txt.
       split: "train", "val", ...
       class_names: of the numbers; None: the lines of the folder's classes.txt or obj.names.
+      masks: give the polygons as masks too.
     Returns:
-      annotations in the list's order, or sorted by the images' names.
+      annotations in the list's order, or sorted by the images' names. Where a line of an image has
+      a box, the image's masks are None.
     Raises:
       InputError: there are no images; a list cannot be read; or the file of class names has a line
         twice.
@@ -42,7 +51,7 @@ def read_yolo(
     names = tuple(_class_names(folder) if class_names is None else class_names)
     annotations, problems = [], []
     for image in images:
-        read = _read(image, _label_file(folder, image), len(names))
+        read = _read(image, _label_file(folder, image), len(names), masks=masks)
         if isinstance(read, Annotation):
             annotations.append(read)
         else:
@@ -115,7 +124,9 @@ def _label_file(folder: pathlib.Path, image: pathlib.Path) -> pathlib.Path:
     return (folder / path if below else path).with_suffix(".txt")
 
 
-def _read(image: pathlib.Path, file: pathlib.Path, num_classes: int) -> Annotation | list[Problem]:
+def _read(
+    image: pathlib.Path, file: pathlib.Path, num_classes: int, *, masks: bool
+) -> Annotation | list[Problem]:
     """Returns a file's annotation, or all that is wrong with it."""
     if not os.path.isfile(image):
         return [Problem(str(image), "there is no such image")]
@@ -130,18 +141,19 @@ def _read(image: pathlib.Path, file: pathlib.Path, num_classes: int) -> Annotati
         return [Problem(str(image), reason)]
     except (OSError, ValueError) as error:
         return [Problem(str(file), f"the annotation cannot be read ({reason_of(error)})")]
-    problems, labels, shares = [], [], []
+    problems, labels, boxes, polygons = [], [], [], []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         where = f"{file}, line {number}"
         try:
-            label, x, y, w, h = map(number_in, line.split())
+            label, corners = _object(line, (height, width))
         except ValueError:
             problems.append(
                 Problem(
                     where,
-                    f"is {one_line(line, 100)!r}: give 'class x y width height', in numbers",
+                    f"is {one_line(line, 100)!r}: give 'class x y width height', or 'class x1 y1 "
+                    "x2 y2 x3 y3 ...' with at least three corners, in numbers",
                 )
             )
             continue
@@ -151,15 +163,42 @@ def _read(image: pathlib.Path, file: pathlib.Path, num_classes: int) -> Annotati
             )
             continue
         labels.append(int(label))
-        shares.append((x - w / 2, y - h / 2, x + w / 2, y + h / 2))
+        is_box = len(corners) == 2
+        ends = corners if is_box else (corners.min(axis=0), corners.max(axis=0))
+        boxes.append(np.concatenate(ends))
+        if masks and not is_box:
+            try:
+                polygons.append(Polygons((corners,)))
+            except InputError as error:
+                problems.append(Problem(where, f"the polygon cannot be used: {error}"))
     if problems:
         return problems
-    boxes = np.array(shares, np.float64).reshape(-1, 4)
     return Annotation(
         image=image,
         where=str(file),
-        boxes=boxes * np.array([[width, height, width, height]]),
+        boxes=np.array(boxes, np.float64).reshape(-1, 4),
         labels=np.array(labels, np.int64),
         crowd=np.zeros(len(labels), bool),
         difficult=np.zeros(len(labels), bool),
+        masks=tuple(polygons) if masks and len(polygons) == len(labels) else None,
     )
+
+
+def _object(line: str, size: tuple[int, int]) -> tuple[float, np.ndarray]:
+    """Returns the class of a line, and the corners of its polygon, or the two of its box.
+
+    Args:
+      line: of a file.
+      size: (height, width) of the image.
+    Returns:
+      the number of the class, and f64[P, 2], (x, y) in pixels.
+    Raises:
+      ValueError: it has another form.
+    """
+    label, *numbers = map(number_in, line.split())
+    if len(numbers) == 4:
+        x, y, w, h = numbers
+        numbers = [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
+    elif len(numbers) < 6 or len(numbers) % 2:
+        raise ValueError(line)
+    return label, np.array(numbers).reshape(-1, 2) * np.array([size[::-1]])
