@@ -60,7 +60,6 @@ def main():
     options = parser.parse_args()
     size = options.height, options.width
     rng, matches = np.random.default_rng(0), jnp.arange(options.count)
-    print(machine())
     print("cells  side  largest    mean  other side  least IoU")
     targets = jax.jit(mask_targets)
     for side in options.sides:
@@ -87,6 +86,7 @@ def main():
     times = median_ms({name: call(arrays) for name, arrays in calls.items()}, rounds=3, warmup=1)
     for name, time in times.items():
         print(f"{name}: {time:.1f} ms")
+    print(machine())
 
 
 if __name__ == "__main__":

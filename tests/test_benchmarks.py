@@ -21,6 +21,7 @@ SMALLEST = {
     "conv.py": ["--only=pooled", "--rounds=1"],
     "detect.py": ["--models=yolov2_tiny", "--size=64", "--batches=1", "--pairs=9", "--rounds=1"],
     "engine_overhead.py": ["--batch-size=8", "--steps=1", "--pairs=1"],
+    "mask_targets.py": ["--cells", "9", "--sides", "32", "--count=2", "--height=64", "--width=96"],
     "nms.py": ["--sizes", "64", "--batches", "1", "--rounds=1"],
     "roi.py": ["--boxes=20", "--channels=8", "--height=64", "--width=96", "--rounds=1"],
     "segment.py": ["--size=16", "--batch=1", "--widths", "4", "6", "--rounds=1"],

@@ -76,7 +76,7 @@ def test_a_form_that_cannot_be_found_out(command, tmp_path):
     with pytest.raises(InputError, match=r"fits no form for the split 'train': check folder and"):
         find_form(tmp_path, "train")
     message = error_of(command("check-data", f"--data={tmp_path}"))
-    assert message.endswith("check folder and split, or give one of voc, coco, yolo")
+    assert message.endswith("check folder and split, or give one of voc, coco, yolo, instances")
     write_voc(tmp_path / "mine")
     (tmp_path / "mine" / "labels").mkdir()
     message = error_of(command("check-data", f"--data={tmp_path / 'mine'}"))
@@ -277,7 +277,7 @@ def test_many_classes_fit_into_the_picture(command, tmp_path):
         (["--data=nowhere"], "--form is not given, and nowhere fits no form for the split 'train'"),
         (["--data=mine", "--split=val"], "no split 'val': mine/ImageSets/Main/val.txt cannot"),
         (["--data=mine", "--form=coco"], "no split 'train' of COCO's form in mine"),
-        (["--data=mine", "--form=xml"], "flag --form=xml: value should be one of <voc|coco|yolo>"),
+        (["--data=mine", "--form=xml"], "flag --form=xml: value should be one of <voc|coco|yolo|"),
         (["--data=mine", "--header_only"], "Unknown command line flag 'header_only'. Did you mean"),
         (["mine"], "unexpected argument 'mine'"),
     ],
