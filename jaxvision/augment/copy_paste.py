@@ -80,7 +80,8 @@ def copy_paste(
     pasted pixel become hidden. Pasted boxes are clipped to the image and dropped by that rule.
 
     The result has N rows again, in descending order of area (ties in the order of the images and
-    their rows). If more than N boxes are left, the largest N are kept.
+    their rows). If more than N boxes are left, the largest N are kept. It has the first proposals
+    of both images, alternately.
 
     Args:
       key: key[].

@@ -10,8 +10,10 @@ import pytest
 
 from jaxvision import augment
 from jaxvision.core import ImageBatch, InputError, OptionError
+from jaxvision.data import Arrays, WithProposals, write_proposals
 from jaxvision.models import create_model
 from jaxvision.ops import IGNORE, NEGATIVE
+from jaxvision.predict import predict
 from jaxvision.tasks import detection
 from jaxvision.tasks.detection import restore_detection
 from jaxvision.tasks.detectors import FASTER_RCNN_DECODE, fast_rcnn, faster_rcnn, rpn
@@ -161,6 +163,24 @@ def test_proposals_are_augmented_with_the_image():
     x1, y1, x2, y2 = example.proposals[example.proposal_mask].T
     flipped = np.stack([SIZE[1] - x2, y1, SIZE[1] - x1, y2], axis=1)
     np.testing.assert_allclose(result.proposals[example.proposal_mask], flipped, atol=1e-4)
+
+
+def test_a_trained_rpn_writes_a_file_of_proposals(tmp_path):
+    model = create_model("faster_rcnn", **{**TINY, "box_head": None, "num_classes": 3})
+    proposing = rpn(model, rpn_post_nms_top_n_test=10, loss=None)
+    task = detection(proposing, INPUTS, class_names=3)
+    variables = variables_of(task)
+    images = np.random.default_rng(0).integers(0, 255, (2, *SIZE, 3)).astype(np.uint8)
+
+    def propose(image):
+        return next(predict(task, variables, [image])).result.boxes
+
+    write_proposals(tmp_path / "a.npz", Arrays(images), propose)
+    source = WithProposals(Arrays(images), tmp_path / "a.npz")
+    for index in range(2):
+        found = source[index]["proposals"]
+        assert 2 <= len(found) <= 10
+        np.testing.assert_allclose(found, propose(images[index]), rtol=1e-6)
 
 
 def test_examples_without_proposals_are_refused():
