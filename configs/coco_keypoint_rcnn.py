@@ -15,45 +15,27 @@ Torchvision's figures are those of images one by one, each with a shape of its o
 --config.model.dtype=bfloat16. It has not been trained here.
 """
 
-from jaxvision.cli.config import default_config
+import pathlib
+import runpy
+
 from jaxvision.data import COCO_SKELETON
 
 
 def get_config():
-    config = default_config("detection")
+    boxes = pathlib.Path(__file__).with_name("coco_faster_rcnn.py")
+    config = runpy.run_path(str(boxes))["get_config"]()
     config.steps = 182_500
-    config.batch_size = 16
     config.eval_every = 3967
-
     config.model.name = "keypointrcnn_resnet50_fpn"
-    config.model.norm = "frozen_batch_norm"
-    config.detector.trainable_backbone_layers = 3
 
-    config.data.source = "coco"
-    config.data.train_split = "train2017"
-    config.data.test_split = "val2017"
     config.data.class_names = ("person",)
     config.data.keypoints = True
     config.data.drop_empty = True
-    config.data.validation_fraction = 0.01
-    config.data.drop_bad = True  # some boxes have no area, or reach beyond the image
-    config.data.mean = (0.485, 0.456, 0.406)
-    config.data.std = (0.229, 0.224, 0.225)
-    config.data.resize = "shorter_side"
-    config.data.shorter_side = 800
-    config.data.longer_side = 1333
     config.data.sizes = (640, 672, 704, 736, 768, 800)
-    config.data.shapes = "buckets"
-    config.data.workers = 8
 
     config.augment.preset = "multiscale"
     config.augment.swap = COCO_SKELETON.swap
 
-    config.optimizer.name = "sgd"
-    config.optimizer.learning_rate = 0.02
-    config.optimizer.momentum = 0.9
-    config.optimizer.weight_decay = 1e-4
-    config.optimizer.schedule.name = "step"
     config.optimizer.schedule.warmup = 0.0055  # 1,000 updates
     config.optimizer.schedule.milestones = (0.7826, 0.9348)  # epochs 36 and 43
     return config

@@ -14,42 +14,13 @@ Torchvision's figures are those of images one by one, each with a shape of its o
 --config.model.dtype=bfloat16. It has not been trained here.
 """
 
-from jaxvision.cli.config import default_config
-from jaxvision.data import COCO_CLASSES
+import pathlib
+import runpy
 
 
 def get_config():
-    config = default_config("detection")
-    config.steps = 190_500
-    config.batch_size = 16
-    config.eval_every = 7327
-
+    boxes = pathlib.Path(__file__).with_name("coco_faster_rcnn.py")
+    config = runpy.run_path(str(boxes))["get_config"]()
     config.model.name = "maskrcnn_resnet50_fpn"
-    config.model.norm = "frozen_batch_norm"
-    config.detector.trainable_backbone_layers = 3
-
-    config.data.source = "coco"
-    config.data.train_split = "train2017"
-    config.data.test_split = "val2017"
-    config.data.class_names = COCO_CLASSES
     config.data.masks = True
-    config.data.validation_fraction = 0.01
-    config.data.drop_bad = True  # some boxes have no area, or reach beyond the image
-    config.data.mean = (0.485, 0.456, 0.406)
-    config.data.std = (0.229, 0.224, 0.225)
-    config.data.resize = "shorter_side"
-    config.data.shorter_side = 800
-    config.data.longer_side = 1333
-    config.data.shapes = "buckets"
-    config.data.workers = 8
-
-    config.augment.preset = "hflip"
-
-    config.optimizer.name = "sgd"
-    config.optimizer.learning_rate = 0.02
-    config.optimizer.momentum = 0.9
-    config.optimizer.weight_decay = 1e-4
-    config.optimizer.schedule.name = "step"
-    config.optimizer.schedule.warmup = 0.0053  # 1,000 updates
-    config.optimizer.schedule.milestones = (0.6154, 0.8462)  # epochs 16 and 22
     return config

@@ -33,7 +33,7 @@ from jaxvision.cli.folder import (
     picture_file,
     read_listing,
 )
-from jaxvision.cli.kinds.detection import DetectionData
+from jaxvision.cli.kinds.detection_data import DetectionData
 from jaxvision.cli.options import option_paths, read_group
 from jaxvision.cli.report import save_picture
 from jaxvision.core import InputError, Inputs, check_choice

@@ -41,7 +41,7 @@ from jaxvision.cli.folder import (
     checked,
     read_listing,
 )
-from jaxvision.cli.kinds.detection import DetectionData
+from jaxvision.cli.kinds.detection_data import DetectionData
 from jaxvision.cli.options import read_group
 from jaxvision.cli.report import file_name
 from jaxvision.core import InputError, under

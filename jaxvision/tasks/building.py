@@ -70,15 +70,24 @@ def synchronised(model: nn.Module) -> nn.Module:
     return model
 
 
-def forward_of(model: nn.Module) -> Forward:
-    """`forward` of a task whose network sees nothing but the images."""
+def forward_of(
+    model: nn.Module, given: Callable[[Any, Keys | None], dict[str, Any]] | None = None
+) -> Forward:
+    """`forward` of a task.
+
+    Args:
+      model: the network.
+      given: (batch, keys, which are None in evaluation) -> further keyword arguments of the network
+        besides the images; None: there are none.
+    """
 
     def forward(
         variables: dict[str, Any], batch: Any, *, keys: Keys | None, step: Array, train: bool
     ) -> tuple[Any, dict[str, Any]]:
         del step
+        more = {} if given is None else given(batch, keys if train else None)
         if not train:
-            return model.apply(variables, batch.image, train=False), {}
+            return model.apply(variables, batch.image, train=False, **more), {}
         statistics = [name for name in variables if name != "params"]
         return model.apply(
             variables,
@@ -86,6 +95,7 @@ def forward_of(model: nn.Module) -> Forward:
             train=True,
             mutable=statistics,
             rngs={"dropout": keys.device},
+            **more,
         )
 
     return forward

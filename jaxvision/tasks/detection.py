@@ -364,8 +364,10 @@ def _check(task: Task, detector: Detector, augmentation: Compose) -> Detections:
     with option_errors("model"):
         outputs = jax.eval_shape(partial(outputs_of, train=False), key)
     if task.loss is not None:
-        with option_errors("model"):
-            in_training = jax.eval_shape(partial(outputs_of, train=True), key)
+        in_training = outputs
+        if detector.forward is not None:  # may give something else then
+            with option_errors("model"):
+                in_training = jax.eval_shape(partial(outputs_of, train=True), key)
         with option_errors("loss"):
             jax.eval_shape(terms_of, in_training)
     with option_errors("decode"):

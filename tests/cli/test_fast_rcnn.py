@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from jaxvision.cli.config import default_config
-from jaxvision.cli.kinds.detection import DetectionData, _check_proposals, _with_proposals
+from jaxvision.cli.kinds.detection import _check_proposals
+from jaxvision.cli.kinds.detection_data import DetectionData, _with_proposals
 from jaxvision.core import OptionError
 from jaxvision.data import CocoFolder, write_proposals
 from jaxvision.models import create_model

@@ -117,17 +117,16 @@ def our_task(name, dtype, sides):
     return tasks.detection(detector, inputs, class_names=detector.num_classes)
 
 
-def our_variables(model, network, dtype):
+def our_variables(model, state, dtype):
     images = jax.ShapeDtypeStruct((1, 320, 320, 3), jnp.float32)
     like = jax.tree.map(lambda x: x.update(dtype=dtype), shapes_of(model, images)[1])
-    return from_state_dict(state_of(network), like)
+    return from_state_dict(state, like)
 
 
-def wide_detections(task, variables, image):
-    """(boxes in pixels of the input, labels, scores) of a photograph, in double precision."""
+def batch_of(task, image):
     placed, placement = fit_image(image.astype(np.float64), task.inputs)
     size = np.int32(image.shape[:2])
-    batch = ImageBatch(
+    return ImageBatch(
         image=placed[None],
         mask=np.ones(1, bool),
         extent=extent_in(task.inputs, placed, placement, size)[None],
@@ -135,22 +134,23 @@ def wide_detections(task, variables, image):
         size=size[None],
     )
 
-    def run(variables, batch):
-        outputs, _ = task.forward(
-            variables, jax.vmap(task.prepare)(batch), keys=None, step=None, train=False
-        )
-        return jax.vmap(task.decode)(outputs, batch)
 
-    found = jax.device_get(jax.jit(run)(variables, batch))
-    kept = found.valid[0]
-    return found.boxes[0][kept], found.labels[0][kept], found.scores[0][kept]
+def find(task, variables, batch):
+    """(outputs, detections) of a batch of one image."""
+
+    def run(variables, batch):
+        batch = jax.vmap(task.prepare)(batch)
+        outputs, _ = task.forward(variables, batch, keys=None, step=None, train=False)
+        return outputs, jax.vmap(task.decode)(outputs, batch)
+
+    return jax.tree.map(lambda x: x[0], jax.device_get(jax.jit(run)(variables, batch)))
 
 
 def check_detections(name, photographs, sides):
     torch, network = theirs(name, photographs, sides)
     image, first = photographs[0], BUILDERS[name][3]
     task = our_task(name, jnp.float32, sides)
-    variables = our_variables(task_model(name, jnp.float32), network, jnp.float32)
+    variables = our_variables(task_model(name, jnp.float32), state_of(network), jnp.float32)
     with torch.no_grad():
         (expected,) = network(as_tensors(torch, [image], torch.float32))
     most = len(expected["boxes"])
@@ -163,8 +163,10 @@ def check_detections(name, photographs, sides):
         (expected,) = network(as_tensors(torch, [image], torch.float64))
     with jax.enable_x64(True):
         task = our_task(name, jnp.float64, sides)
-        variables = our_variables(task_model(name, jnp.float64), network, jnp.float64)
-        boxes, labels, scores = wide_detections(task, variables, image)
+        model = task_model(name, jnp.float64)
+        variables = our_variables(model, state_of(network), jnp.float64)
+        _, found = find(task, variables, batch_of(task, image))
+    boxes, labels, scores = (x[found.valid] for x in (found.boxes, found.labels, found.scores))
     most = len(expected["boxes"])
     expected = with_area(expected)
     assert len(expected["boxes"]) <= len(boxes) <= most

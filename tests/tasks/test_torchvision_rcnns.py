@@ -7,21 +7,21 @@ import pytest
 
 import jaxvision
 from jaxvision import tasks
-from jaxvision.core import ImageBatch
-from jaxvision.data.transforms.placing import extent_in, fit_image
-from jaxvision.interop import from_state_dict, to_state_dict
+from jaxvision.interop import to_state_dict
 from jaxvision.models import create_model, input_figures
 from jaxvision.models.detection.faster_rcnn import propose_all
 from jaxvision.ops import decode_mask, paste_masks
 from tests.models.parity import check_round_trip, state_of
 from tests.models.test_one_stage import freeze
 from tests.models.torchvision_ops import import_detection
-from tests.models.variables import shapes_of
 from tests.tasks.test_torchvision_detections import (
     NAMES,
     as_tensors,
+    batch_of,
     compare_narrow,
+    find,
     in_double_precision,
+    our_variables,
     photograph,
 )
 
@@ -122,12 +122,6 @@ def our_task(name, dtype, sides):
     return model, tasks.detection(detector, inputs, class_names=detector.num_classes)
 
 
-def our_variables(model, state, dtype):
-    images = jax.ShapeDtypeStruct((1, 320, 320, 3), jnp.float32)
-    like = jax.tree.map(lambda x: x.update(dtype=dtype), shapes_of(model, images)[1])
-    return from_state_dict(state, like)
-
-
 def old_spelling(state):
     """The keys of torchvision's files of 2019 to 2021."""
 
@@ -142,29 +136,6 @@ def old_spelling(state):
         return ".".join(parts)
 
     return {old(key): x for key, x in state.items() if "num_batches" not in key}
-
-
-def batch_of(task, image):
-    placed, placement = fit_image(image.astype(np.float64), task.inputs)
-    size = np.int32(image.shape[:2])
-    return ImageBatch(
-        image=placed[None],
-        mask=np.ones(1, bool),
-        extent=extent_in(task.inputs, placed, placement, size)[None],
-        placement=np.float64(placement)[None],
-        size=size[None],
-    )
-
-
-def find(task, variables, batch):
-    """(outputs, detections) of a batch of one image."""
-
-    def run(variables, batch):
-        batch = jax.vmap(task.prepare)(batch)
-        outputs, _ = task.forward(variables, batch, keys=None, step=None, train=False)
-        return outputs, jax.vmap(task.decode)(outputs, batch)
-
-    return jax.tree.map(lambda x: x[0], jax.device_get(jax.jit(run)(variables, batch)))
 
 
 def check_detections(name, photographs, sides):

@@ -9,14 +9,13 @@ from jax import Array
 from jaxvision.core import DetectionBatch, InputError, Keys, OptionError, Terms
 from jaxvision.losses import fast_rcnn_loss
 from jaxvision.models.detection.faster_rcnn import FasterRCNN
-from jaxvision.tasks.building import maps_of_image, synchronised
+from jaxvision.tasks.building import forward_of, maps_of_image, synchronised
 from jaxvision.tasks.decoding import DetectOptions
 from jaxvision.tasks.detectors.detector import Detector
 from jaxvision.tasks.detectors.faster_rcnn import (
     FASTER_RCNN_DECODE,
     detect_with,
     draw_proposals,
-    forward_by_mode,
     pack_detections,
     sampling_of,
 )
@@ -58,29 +57,15 @@ def fast_rcnn(
     """
     _check_network(model)
     sampling = sampling_of(box_batch_size_per_image, box_positive_fraction, box_fg_iou_thresh)
-    network = synchronised(model)
     maps = maps_of_image(model, (PROBE, PROBE, 3))
     example_loss = checked_loss(loss, 6, {}, options)
 
-    def evaluate(
-        variables: dict[str, Any], batch: DetectionBatch
-    ) -> tuple[dict[str, Array], dict[str, Any]]:
-        how = {"propose": lambda rpn: given_proposals(batch), "detect": detect_with(decode, batch)}
-        return network.apply(variables, batch.image, train=False, **how), {}
-
-    def train(
-        variables: dict[str, Any], batch: DetectionBatch, keys: Keys
-    ) -> tuple[dict[str, Array], dict[str, Any]]:
-        drawn = draw_proposals(given_proposals(batch), batch, keys, **sampling)
-        return network.apply(
-            variables,
-            batch.image,
-            train=True,
-            propose=lambda rpn: drawn,
-            detect=lambda *outputs: {},
-            mutable=[name for name in variables if name != "params"],
-            rngs={"dropout": keys.device},
-        )
+    def between_stages(batch: DetectionBatch, keys: Keys | None) -> dict[str, Any]:
+        proposals = given_proposals(batch)
+        if keys is None:
+            return {"propose": lambda rpn: proposals, "detect": detect_with(decode, batch)}
+        drawn = draw_proposals(proposals, batch, keys, **sampling)
+        return {"propose": lambda rpn: drawn, "detect": lambda *outputs: {}}
 
     def total(outputs: Any, example: DetectionBatch, *, key: Array, step: Array) -> Terms:
         names = "class_logits", "box_regression", "proposals", "matches"
@@ -100,7 +85,7 @@ def fast_rcnn(
         {"decode": decode},
         loss_function=loss,
         loss_options={**options, **of_training},
-        forward=forward_by_mode(train, evaluate),
+        forward=forward_of(synchronised(model), between_stages),
         multiple_of=32,
         num_classes=maps["class_logits"].shape[-1] - 1,
         proposals=True,

@@ -1,6 +1,6 @@
 """Faster R-CNN as a detector: how its proposals are sampled, its losses and its detections."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ from jaxvision.models.detection.faster_rcnn import (
     propose_all,
 )
 from jaxvision.ops import heatmaps_to_keypoints, sample_proposals
-from jaxvision.tasks.building import as_terms, maps_of_image, synchronised
+from jaxvision.tasks.building import as_terms, forward_of, maps_of_image, synchronised
 from jaxvision.tasks.decoding import DetectOptions
 from jaxvision.tasks.detectors.detector import Detector
 from jaxvision.tasks.detectors.parts import (
@@ -120,7 +120,6 @@ def faster_rcnn(
         rpn_score_thresh,
     )
     sampling = sampling_of(box_batch_size_per_image, box_positive_fraction, box_fg_iou_thresh)
-    network = synchronised(model)
     maps = maps_of_image(model, (PROBE, PROBE, 3))
     example_loss = checked_loss(loss, 10, {}, options)
     if "mask_logits" in maps:
@@ -136,17 +135,12 @@ def faster_rcnn(
                 f"{num_keypoints} keypoints: give one for each",
             )
 
-    def evaluate(
-        variables: dict[str, Any], batch: DetectionBatch
-    ) -> tuple[dict[str, Array], dict[str, Any]]:
-        propose = partial(propose_all, extent=jax.vmap(extent_of)(batch), **proposing.test)
-        how = {"propose": propose, "detect": detect_with(decode, batch)}
-        return network.apply(variables, batch.image, train=False, **how), {}
+    def between_stages(batch: DetectionBatch, keys: Keys | None) -> dict[str, Any]:
+        if keys is None:
+            propose = partial(propose_all, extent=jax.vmap(extent_of)(batch), **proposing.test)
+            return {"propose": propose, "detect": detect_with(decode, batch)}
 
-    def train(
-        variables: dict[str, Any], batch: DetectionBatch, keys: Keys
-    ) -> tuple[dict[str, Array], dict[str, Any]]:
-        def propose(rpn: RPNOutputs) -> dict[str, Array]:
+        def draw(rpn: RPNOutputs) -> dict[str, Array]:
             found = propose_all(rpn, extent=jax.vmap(extent_of)(batch), **proposing.train)
             return draw_proposals(found, batch, keys, **sampling)
 
@@ -160,15 +154,7 @@ def faster_rcnn(
             most = int(sampling["size"] * sampling["positive_fraction"])
             return {"boxes": proposals["proposals"][:, :most]}
 
-        return network.apply(
-            variables,
-            batch.image,
-            train=True,
-            propose=propose,
-            detect=detect,
-            mutable=[name for name in variables if name != "params"],
-            rngs={"dropout": keys.device},
-        )
+        return {"propose": draw, "detect": detect}
 
     def total(outputs: Any, example: DetectionBatch, *, key: Array, step: Array) -> Terms:
         names = "class_logits", "box_regression", "proposals", "matches"
@@ -213,7 +199,7 @@ def faster_rcnn(
         how,
         loss_function=loss,
         loss_options={**options, **of_training},
-        forward=forward_by_mode(train, evaluate),
+        forward=forward_of(synchronised(model), between_stages),
         multiple_of=32,
         num_classes=maps["class_logits"].shape[-1] - 1,
         masks="mask_logits" in maps,
@@ -258,22 +244,14 @@ def rpn(
     _check_network(model, second_stage=False)
     top_n = rpn_pre_nms_top_n_test, rpn_post_nms_top_n_test
     proposing = _proposing(top_n[0], *top_n, top_n[1], rpn_nms_thresh, rpn_score_thresh)
-    network = synchronised(model)
     maps_of_image(model, (PROBE, PROBE, 3))
     example_loss = checked_loss(loss, 5, {}, options)
 
-    def evaluate(
-        variables: dict[str, Any], batch: DetectionBatch
-    ) -> tuple[dict[str, Array], dict[str, Any]]:
-        propose = partial(propose_all, extent=jax.vmap(extent_of)(batch), **proposing.test)
-        return network.apply(variables, batch.image, train=False, propose=propose), {}
-
-    def train(
-        variables: dict[str, Any], batch: DetectionBatch, keys: Keys
-    ) -> tuple[dict[str, Array], dict[str, Any]]:
-        statistics = [name for name in variables if name != "params"]
-        how = {"mutable": statistics, "rngs": {"dropout": keys.device}}
-        return network.apply(variables, batch.image, train=True, propose=lambda rpn: {}, **how)
+    def after_rpn(batch: DetectionBatch, keys: Keys | None) -> dict[str, Any]:
+        if keys is not None:
+            return {"propose": lambda rpn: {}}
+        extent = jax.vmap(extent_of)(batch)
+        return {"propose": partial(propose_all, extent=extent, **proposing.test)}
 
     def total(outputs: Any, example: DetectionBatch, *, key: Array, step: Array) -> Terms:
         first = _first_stage(model, outputs, example)
@@ -300,7 +278,7 @@ def rpn(
         how,
         loss_function=loss,
         loss_options=options,
-        forward=forward_by_mode(train, evaluate),
+        forward=forward_of(synchronised(model), after_rpn),
         multiple_of=32,
         num_classes=None,
         class_agnostic=True,
@@ -435,21 +413,6 @@ def _check_network(model: nn.Module, *, second_stage: bool) -> None:
         else:
             name += f" with{'out' if second_stage else ''} box_head"
     raise OptionError("model", f"model is {name}: give a network like {wanted}")
-
-
-def forward_by_mode(
-    run_train: Callable[..., tuple[dict[str, Array], dict[str, Any]]],
-    run_test: Callable[..., tuple[dict[str, Array], dict[str, Any]]],
-) -> Callable[..., tuple[dict[str, Array], dict[str, Any]]]:
-    """`forward` of a detector that runs differently in training and in evaluation."""
-
-    def forward(
-        variables: dict[str, Any], batch: Any, *, keys: Keys | None, step: Array, train: bool
-    ) -> tuple[dict[str, Array], dict[str, Any]]:
-        del step
-        return run_train(variables, batch, keys) if train else run_test(variables, batch)
-
-    return forward
 
 
 def _first_stage(
