@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxvision.cli import setup
+from jaxvision.cli.config import load_config, shipped_configs
 from jaxvision.cli.kinds.detection import pictures, results
 from jaxvision.core import Detections
 from jaxvision.ops import (
@@ -112,6 +114,19 @@ def folder(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_masks_and_keypoints_are_in_batches_of_training_alone():
+    for name in ("coco_mask_rcnn", "coco_keypoint_rcnn"):
+        config = load_config(shipped_configs()[name])
+        config.data.sizes = ()
+        built = setup.build(config)
+        train, evaluation = built.train_transform, built.eval_transform
+        assert train.masks == (name == "coco_mask_rcnn")
+        assert train.num_keypoints == (17 if name == "coco_keypoint_rcnn" else None)
+        assert not evaluation.masks
+        assert evaluation.num_keypoints is None
+
+
 def test_it_is_trained_evaluated_and_predicts(command, folder, tmp_path):
     usual = [f"--config={FILE}", f"--config.data.dir={folder}", f"--workdir={tmp_path / 'run'}"]
     error = error_of(command("train", *usual, "--config.data.masks=False"))
