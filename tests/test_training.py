@@ -42,6 +42,8 @@ def test_digits_lenet5_reaches_its_accuracy(tmp_path, record_property):
 FIGURES = {
     "scenes_yolov2_tiny": {"AP50": 0.92},
     "scenes_faster_rcnn": {"AP50": 0.88},
+    "scenes_mask_rcnn": {"AP50": 0.85, "mask_AP50": 0.75},
+    "scenes_keypoint_rcnn": {"keypoint_AP": 0.50},
     "scenes_retinanet": {"AP50": 0.90},
     "scenes_fcos": {"AP50": 0.90},
     "scenes_ssd": {"AP50": 0.85},

@@ -23,7 +23,8 @@ from tests.ops.parity import import_torchvision
 from tests.tasks.loop import as_json, evaluate, train
 from tests.tasks.one_stage import OneStage, example_of, stacked
 
-SIZE, INPUTS = (64, 96), Inputs((64, 96), mean=(0.5,) * 3, std=(0.25,) * 3)
+NORMALIZED = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
+SIZE, INPUTS = (64, 96), Inputs((64, 96), **NORMALIZED)
 DARKNET = {
     "name": "plain_darknet",
     "stages": ((1, ((8, 3),)), (2, ((8, 3),)), (3, ((8, 3),)), (4, ((8, 3),))),
@@ -60,12 +61,12 @@ def task_of(**options):
     return detection(detector_of(**options), INPUTS, class_names=3)
 
 
-def batch_of(rows=6, objects=OBJECTS):
+def batch_of(rows=6, objects=OBJECTS, size=SIZE):
     rng = np.random.default_rng(0)
     examples = []
     for boxes, labels in objects:
-        example = example_of(SIZE, boxes, labels, rows=rows)
-        image = rng.integers(0, 255, (*SIZE, 3)).astype(np.uint8)
+        example = example_of(size, boxes, labels, rows=rows)
+        image = rng.integers(0, 255, (*size, 3)).astype(np.uint8)
         for (x1, y1, x2, y2), label in zip(np.int64(boxes).reshape(-1, 4), labels, strict=True):
             image[y1:y2, x1:x2] = 80 * label + 40
         boxes = np.float32(example.boxes)
@@ -228,19 +229,85 @@ def test_first_stages_of_the_backbone_are_frozen():
     assert faster_rcnn(model, trainable_backbone_layers=1, loss=None).freeze == ()
 
 
-def their_losses(network, images, objects, torch):
+SQUARE = (96, 96)  # so that a cropped mask of the whole image has its pixels
+BOXES = {
+    "rpn_objectness": "loss_objectness",
+    "rpn_box": "loss_rpn_box_reg",
+    "classification": "loss_classifier",
+    "box": "loss_box_reg",
+}
+SMALL_MASKS = {"name": "mask", "depth": 2, "features": 16}
+SMALL_POINTS = {"name": "keypoint", "outputs": 3, "depth": 2, "features": 16}
+# Of each of torchvision's classes: our further fields, its further heads, the further loss, and the
+# number of arrays that are trained.
+HEADS = {
+    "MaskRCNN": (
+        {"mask_head": SMALL_MASKS},
+        lambda module: {
+            "mask_head": module.MaskRCNNHeads(256, (16, 16), 1),
+            "mask_predictor": module.MaskRCNNPredictor(16, 16, 4),
+        },
+        {"mask": "loss_mask"},
+        108,
+    ),
+    "KeypointRCNN": (
+        {"keypoint_head": SMALL_POINTS},
+        lambda module: {
+            "keypoint_head": module.KeypointRCNNHeads(256, (16, 16)),
+            "keypoint_predictor": module.KeypointRCNNPredictor(16, 3),
+        },
+        {"keypoint": "loss_keypoint"},
+        106,
+    ),
+}
+
+
+def their_network(name):
+    """(torch, torchvision's network on MobileNet v3 with its pyramid, in training, in 64 bits)."""
+    torch, detection_models = import_detection("faster_rcnn")
+    module = import_detection(name.replace("RCNN", "_rcnn").lower())[1]
+    torch.manual_seed(0)
+    base = detection_models.fasterrcnn_mobilenet_v3_large_fpn(
+        weights=None, weights_backbone=None, num_classes=4
+    )
+    freeze(torch, base.backbone.body, 1e-5)
+    network = getattr(module, name)(
+        base.backbone,
+        num_classes=4,
+        rpn_anchor_generator=base.rpn.anchor_generator,
+        rpn_score_thresh=0.05,
+        rpn_post_nms_top_n_train=40,
+        box_batch_size_per_image=120,
+        box_positive_fraction=0.5,
+        rpn_batch_size_per_image=2000,
+    )
+    for part, small in HEADS[name][1](module).items():
+        setattr(network.roi_heads, part, small)
+    # Otherwise nearly all proposals would be the same.
+    with torch.no_grad():
+        for layer in (network.rpn.head.cls_logits, network.rpn.head.bbox_pred):
+            layer.weight *= 30
+    return torch, network.double().train()
+
+
+def their_losses(network, batch, torch):
     """Torchvision's losses, without its resizing and its random samples: all are taken."""
-    targets = [
-        {
-            "boxes": torch.tensor(np.float64(boxes)).reshape(-1, 4),
-            "labels": torch.tensor(np.int64(labels)) + 1,
-        }
-        for boxes, labels in objects
-    ]
+    targets = []
+    for boxes, labels, masks, keypoints, exists in zip(
+        batch.boxes, batch.labels, batch.masks, batch.keypoints, batch.box_mask, strict=True
+    ):
+        targets.append(
+            {
+                "boxes": torch.tensor(np.float64(boxes[exists])),
+                "labels": torch.tensor(np.int64(labels[exists])) + 1,
+                "masks": torch.tensor(masks[exists] // 255),
+                "keypoints": torch.tensor(keypoints[exists]),
+            }
+        )
     _, image_list = import_torchvision("models.detection.image_list")
-    given = torch.tensor(np.float64(images.transpose(0, 3, 1, 2)))
+    given = torch.tensor(np.float64(batch.image.transpose(0, 3, 1, 2)))
     network.transform.forward = lambda images, targets: (
-        image_list.ImageList(given, [SIZE] * len(images)),
+        image_list.ImageList(given, [SQUARE] * len(images)),
         targets,
     )
     of_rpn = network.rpn.compute_loss
@@ -249,39 +316,44 @@ def their_losses(network, images, objects, torch):
         return of_rpn(objectness, deltas, [x.double() for x in labels], targets)
 
     network.rpn.compute_loss = wide  # it makes labels of 32 bits, and so its loss
-    network.train()
     return network(list(given), targets)
+
+
+def with_masks_and_keypoints(batch):
+    """The batch with an ellipse in each box, in all pixels of the image, and three keypoints."""
+    count, rows = batch.labels.shape
+    y, x = np.mgrid[: SQUARE[0], : SQUARE[1]] + 0.5
+    x1, y1, x2, y2 = np.moveaxis(batch.boxes, -1, 0)[..., None, None] + 0.0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        across, down = (2 * x - x1 - x2) / (x2 - x1), (2 * y - y1 - y2) / (y2 - y1)
+    inside = across**2 + down**2 < 1
+    places = np.array([[0.1, 0.7], [0.5, 0.2], [0.9, 1.3]])  # the last one is outside of its box
+    sides = batch.boxes[:, :, None, 2:] - batch.boxes[:, :, None, :2]
+    points = batch.boxes[:, :, None, :2] + places * sides
+    seen = np.broadcast_to([2.0, 1.0, 2.0], (count, rows, 3)).copy()
+    seen[0, 0, 0] = 0  # not labelled
+    return batch.replace(
+        masks=np.uint8(255 * inside),
+        mask_frames=np.tile(np.float32([0, 0, *SQUARE[::-1]]), (count, rows, 1)),
+        keypoints=np.float32(np.concatenate([points, seen[..., None]], axis=-1)),
+    )
 
 
 @pytest.mark.parity
 @pytest.mark.slow
-def test_losses_and_gradients_equal_torchvisions():
+@pytest.mark.parametrize("name", HEADS)
+def test_losses_and_gradients_equal_torchvisions(name):
     """Of whole networks in 64 bits, with samples that have room for all."""
-    torch, detection_models = import_detection("faster_rcnn")
-    torch.manual_seed(0)
-    everything = {"box_positive_fraction": 0.5}
-    network = detection_models.fasterrcnn_mobilenet_v3_large_fpn(
-        weights=None,
-        weights_backbone=None,
-        num_classes=4,
-        rpn_post_nms_top_n_train=40,
-        box_batch_size_per_image=120,
-        rpn_batch_size_per_image=2000,
-        **everything,
-    )
-    freeze(torch, network.backbone.body, 1e-5)
-    network.double()
-    # Otherwise nearly all proposals would be the same.
-    with torch.no_grad():
-        for layer in (network.rpn.head.cls_logits, network.rpn.head.bbox_pred):
-            layer.weight *= 30
-    batch = batch_of()
+    fields, _, further, trained = HEADS[name]
+    torch, network = their_network(name)
+    batch = with_masks_and_keypoints(batch_of(size=SQUARE))
     with jax.enable_x64():
         model = create_model(
             "fasterrcnn_mobilenet_v3_large_fpn",
             num_classes=3,
             dtype=jnp.float64,
             param_dtype=jnp.float64,
+            **fields,
         )
         detector = faster_rcnn(
             model,
@@ -289,12 +361,13 @@ def test_losses_and_gradients_equal_torchvisions():
             box_batch_size_per_image=120,
             rpn_batch_size_per_image=2000,
             rpn_score_thresh=0.05,
-            **everything,
+            box_positive_fraction=0.5,
+            **({"keypoint_sigmas": (0.1,) * 3} if name == "KeypointRCNN" else {}),
         )
-        images = jax.ShapeDtypeStruct((1, *SIZE, 3), jnp.float32)
+        images = jax.ShapeDtypeStruct((1, *SQUARE, 3), jnp.float32)
         like = jax.tree.map(lambda x: x.update(dtype=jnp.float64), shapes_of(model, images)[1])
         variables = from_state_dict(state_of(network), like)
-        task = detection(detector, INPUTS, class_names=3)
+        task = detection(detector, Inputs(SQUARE, **NORMALIZED), class_names=3)
         prepared = jax.vmap(task.prepare)(batch)
         prepared = prepared.replace(image=np.float64(prepared.image))
 
@@ -318,17 +391,13 @@ def test_losses_and_gradients_equal_torchvisions():
         mapped = jax.vmap(run, axis_name=AXIS)
         parts = jax.tree.map(lambda x: x[None], variables["params"])
         gradients, shares = jax.tree.map(lambda x: np.asarray(x[0]), mapped(parts))
-    theirs = their_losses(network, np.asarray(prepared.image), OBJECTS, torch)
-    names = {
-        "rpn_objectness": "loss_objectness",
-        "rpn_box": "loss_rpn_box_reg",
-        "classification": "loss_classifier",
-        "box": "loss_box_reg",
-    }
+    theirs = their_losses(network, jax.tree.map(np.asarray, prepared), torch)
+    names = BOXES | further
     assert shares.keys() == names.keys()
-    for ours, name in names.items():
-        assert theirs[name].item() > 0
-        np.testing.assert_allclose(shares[ours], theirs[name].item(), rtol=1e-9, err_msg=name)
+    assert theirs.keys() == set(names.values())
+    for ours, other in names.items():
+        assert theirs[other].item() > 0
+        np.testing.assert_allclose(shares[ours], theirs[other].item(), rtol=1e-9, err_msg=ours)
     sum(theirs.values()).backward()
     found = to_state_dict({"params": gradients})
     compared = 0
@@ -338,7 +407,7 @@ def test_losses_and_gradients_equal_torchvisions():
             bound = 1e-7 * max(np.abs(wanted).max(), 1e-6)
             np.testing.assert_allclose(found[key], wanted, rtol=1e-6, atol=bound, err_msg=key)
             compared += 1
-    assert compared == 100
+    assert compared == trained
 
 
 @pytest.mark.parametrize(
