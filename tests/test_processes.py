@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from jaxvision.cli.main import run
-from tests.data.folders import write_voc
+from tests.data.folders import write_instances, write_voc
 from tests.marks import long_but
 
 CONFIG = pathlib.Path(__file__).parent / "tiny_config.py"
 DETECTOR = pathlib.Path(__file__).parent / "tiny_detector.py"
+TWO_STAGE = pathlib.Path(__file__).parent / "tiny_two_stage.py"
 TIMEOUT = 300
 
 
@@ -234,6 +235,30 @@ def test_two_processes_train_the_same_losses_as_one(start, data_dir, tmp_path, k
     # What two processes measured together is what one measures of the same checkpoint.
     alone, _ = result_of(capsys, "eval", f"--workdir={tmp_path / 'two'}")
     assert alone["accuracy"] == first["accuracy"]
+
+
+@pytest.mark.slow
+def test_a_two_stage_detector_on_two_processes_and_resumed(start, tmp_path, capsys):
+    """The same losses, with masks and random samples; the same bits after it was killed."""
+    data = write_instances(tmp_path / "data")
+    usual = ["train", f"--config={TWO_STAGE}", f"--config.data.dir={data}"]
+    one, _ = result_of(capsys, *usual, f"--workdir={tmp_path / 'one'}")
+    options = {"config": TWO_STAGE}
+    both = start_two(start, tmp_path / "two", f"--config.data.dir={data}", **options)
+    (two, _), _ = [finish(process) for process in both]
+    losses = losses_of(tmp_path / "one")
+    assert len(losses) == one["steps"] == two["steps"] == 30
+    assert losses[-1] < losses[0]
+    np.testing.assert_allclose(losses_of(tmp_path / "two"), losses, rtol=1e-4)
+
+    killed = start(tmp_path / "killed", f"--config.data.dir={data}", devices=4, **options)
+    wait_for_step([killed], tmp_path / "killed", 5)
+    killed.kill()
+    killed.communicate()
+    resumed, err = result_of(capsys, *usual, f"--workdir={tmp_path / 'killed'}")
+    assert 2 <= int(re.search(r"resuming the run .* after step (\d+)", err)[1]) < 30
+    assert resumed == one
+    assert lines_of(tmp_path / "killed") == lines_of(tmp_path / "one")
 
 
 BUCKETS = [

@@ -113,8 +113,6 @@ def folder(tmp_path):
     return tmp_path / "mine"
 
 
-@pytest.mark.slow
-@pytest.mark.slow
 def test_masks_and_keypoints_are_in_batches_of_training_alone():
     for name in ("coco_mask_rcnn", "coco_keypoint_rcnn"):
         config = load_config(shipped_configs()[name])
@@ -127,6 +125,7 @@ def test_masks_and_keypoints_are_in_batches_of_training_alone():
         assert evaluation.num_keypoints is None
 
 
+@pytest.mark.slow
 def test_it_is_trained_evaluated_and_predicts(command, folder, tmp_path):
     usual = [f"--config={FILE}", f"--config.data.dir={folder}", f"--workdir={tmp_path / 'run'}"]
     error = error_of(command("train", *usual, "--config.data.masks=False"))

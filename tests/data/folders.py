@@ -105,3 +105,15 @@ def write_yolo(folder):
         (folder / "labels" / "train" / f"{name}.txt").write_text("".join(lines))
     (folder / "classes.txt").write_text("cat\ndog\n")
     return folder
+
+
+def write_instances(folder):
+    """Images and label images, in which the pixels of the n-th object are n."""
+    write_images(folder / "images" / "train")
+    (folder / "instances" / "train").mkdir(parents=True)
+    for name, ((width, height), boxes) in IMAGES.items():
+        numbers = np.zeros((height, width), np.uint8)
+        for number, (x1, y1, x2, y2, _) in enumerate(boxes, start=1):
+            numbers[y1:y2, x1:x2] = number
+        Image.fromarray(numbers).save(folder / "instances" / "train" / f"{name}.png")
+    return folder
