@@ -243,35 +243,51 @@ def decode_yolo(
     *,
     stride: float,
     constrained: bool = True,
+    scale_x_y: float = 1.0,
+    squared: bool = False,
+    activated: bool = False,
     max_log_scale: float = MAX_YOLO_LOG_SCALE,
 ) -> Array:
-    """Decodes the boxes that YOLOv2 and YOLOv3 predict on a grid.
+    """Decodes the boxes that YOLOv2 to YOLOv4 predict on a grid.
 
     For the cell (cx, cy) and an anchor of size (pw, ph): bx = (sigmoid(tx) + cx) stride,
     by = (sigmoid(ty) + cy) stride, bw = pw exp(tw), bh = ph exp(th). If the centre is not
     constrained to the cell, bx = (cx + 1/2) stride + pw tx and by = (cy + 1/2) stride + ph ty.
+    YOLOv4 stretches the cell around its middle, so that its borders are within reach:
+    s sigmoid(t) - (s - 1) / 2 in place of sigmoid(t). Scaled-YOLOv4 limits the size:
+    bw = pw (2 sigmoid(tw))^2 and bh likewise.
 
     Args:
       logits: f32[H, W, A, 4], (tx, ty, tw, th) for each cell and anchor.
       anchors: f32[A, 2], (width, height), pixels.
       stride: side of a cell, pixels.
       constrained: whether a centre is constrained to its cell.
-      max_log_scale: upper limit of tw and th. Above it the gradient is 0.
+      scale_x_y: s, for centres that are constrained.
+      squared: whether sizes are those of Scaled-YOLOv4.
+      activated: whether `logits` are the sigmoids already, for sizes only if `squared`.
+      max_log_scale: upper limit of tw and th, unless `squared`. Above it the gradient is 0.
     Returns:
       f32[H, W, A, 4], xyxy, pixels.
     Raises:
-      ValueError: stride is not positive.
-    Source: as for `encode_yolo`.
+      ValueError: stride or scale_x_y is not positive.
+    Source: as for `encode_yolo`; Bochkovskiy et al. 2020 ("YOLOv4"), section 3.4, "eliminate grid
+      sensitivity"; Wang et al. 2021 ("Scaled-YOLOv4").
     """
     check_range("stride", stride, more_than=0)
+    check_range("scale_x_y", scale_x_y, more_than=0)
     x = at_least_float32(check_array("logits", logits, ("H", "W", "A", 4)))
     anchors = at_least_float32(check_array("anchors", anchors, (x.shape[2], 2)))
+    sigmoid = (lambda x: x) if activated else jax.nn.sigmoid
     if constrained:
-        centre = (jax.nn.sigmoid(x[..., :2]) + _cells(x)) * stride
+        place = scale_x_y * sigmoid(x[..., :2]) - (scale_x_y - 1) / 2
+        centre = (place + _cells(x)) * stride
     else:
         centre = (_cells(x) + 0.5) * stride + x[..., :2] * anchors[None, None]
-    size = jnp.exp(jnp.minimum(x[..., 2:], max_log_scale)) * anchors[None, None]
-    return _corners(centre, size)
+    if squared:
+        factor = jnp.square(2 * sigmoid(x[..., 2:]))
+    else:
+        factor = jnp.exp(jnp.minimum(x[..., 2:], max_log_scale))
+    return _corners(centre, factor * anchors[None, None])
 
 
 def _centre_and_size(

@@ -263,7 +263,7 @@ def _generalized_iou(a: Sides, b: Sides) -> Array:
 
 
 def _distance_iou(a: Sides, b: Sides) -> Array:
-    return _iou(a, b) - _centre_distance(a, b)
+    return _iou(a, b) - centre_distance(a, b)
 
 
 def _complete_iou(a: Sides, b: Sides) -> Array:
@@ -273,12 +273,14 @@ def _complete_iou(a: Sides, b: Sides) -> Array:
     v = 4 / math.pi**2 * angle**2
     rest = 1 - iou + v
     alpha = jax.lax.stop_gradient(v / jnp.where(rest > 0, rest, 1))
-    return iou - _centre_distance(a, b) - alpha * v
+    return iou - centre_distance(a, b) - alpha * v
 
 
-def _centre_distance(a: Sides, b: Sides) -> Array:
-    """Computes the squared distance of the centres over the squared diagonal of their hull."""
+def centre_distance(a: Sides, b: Sides) -> Array:
+    """Computes the squared distance of the centres over the squared diagonal of their hull; 0 for
+    two equal points."""
     dx = (a.x1 + a.x2 - b.x1 - b.x2) / 2
     dy = (a.y1 + a.y2 - b.y1 - b.y2) / 2
     hull = a.hull(b)
-    return (dx**2 + dy**2) / (hull.width**2 + hull.height**2)
+    diagonal = hull.width**2 + hull.height**2
+    return (dx**2 + dy**2) / jnp.where(diagonal > 0, diagonal, 1)

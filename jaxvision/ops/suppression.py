@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxvision.core import at_least_float32, check_array, check_range
-from jaxvision.ops.boxes import Sides, iou_and_union, split_sides
+from jaxvision.ops.boxes import Sides, centre_distance, iou_and_union, split_sides
 from jaxvision.ops.primitives import by_platform
 
 # On a CPU the matrix of a tile should fit into the cache; on an accelerator few large steps are
@@ -36,6 +36,7 @@ def nms(
     iou_threshold: float | Array,
     max_detections: int,
     score_threshold: float | Array = -jnp.inf,
+    distance_power: float | None = None,
 ) -> tuple[Array, Array]:
     """Computes greedy non-maximum suppression.
 
@@ -45,15 +46,20 @@ def nms(
       iou_threshold: a box is suppressed if its IoU with a kept box is above this.
       max_detections: size of the result, static.
       score_threshold: boxes are absent unless their score is above this.
+      distance_power: beta: what is compared with the threshold is IoU - (d / c)^beta, with d the
+        squared distance of the centres and c the squared diagonal of the smallest box around both;
+        None: the IoU.
     Returns:
       indices: i32[max_detections], kept boxes in descending order of score; 0 where not valid.
       valid: bool[max_detections].
     Raises:
-      ValueError: max_detections is less than 1.
+      ValueError: max_detections is less than 1, or distance_power is not positive.
+    Source: Zheng et al. 2020 ("Distance-IoU loss"), section 3.4, has `distance_power` 1.
     """
     boxes = check_array("boxes", boxes, ("N", 4))
     scores = check_array("scores", scores, (boxes.shape[0],))
-    return _nms(boxes, scores, None, iou_threshold, max_detections, score_threshold)
+    how = max_detections, distance_power
+    return _nms(boxes, scores, None, iou_threshold, score_threshold, *how)
 
 
 def batched_nms(
@@ -64,6 +70,7 @@ def batched_nms(
     iou_threshold: float | Array,
     max_detections: int,
     score_threshold: float | Array = -jnp.inf,
+    distance_power: float | None = None,
 ) -> tuple[Array, Array]:
     """Computes greedy non-maximum suppression within each class.
 
@@ -77,6 +84,9 @@ def batched_nms(
       iou_threshold: a box is suppressed if its IoU with a kept box of its class is above this.
       max_detections: size of the result, over all classes; static.
       score_threshold: boxes are absent unless their score is above this.
+      distance_power: beta: what is compared with the threshold is IoU - (d / c)^beta, with d the
+        squared distance of the centres and c the squared diagonal of the smallest box around both;
+        None: the IoU.
     Returns:
       indices: i32[max_detections], kept boxes in descending order of score; 0 where not valid.
       valid: bool[max_detections].
@@ -86,7 +96,8 @@ def batched_nms(
     boxes = check_array("boxes", boxes, ("N", 4))
     scores = check_array("scores", scores, (boxes.shape[0],))
     classes = check_array("classes", classes, (boxes.shape[0],), "int")
-    return _nms(boxes, scores, classes, iou_threshold, max_detections, score_threshold)
+    how = max_detections, distance_power
+    return _nms(boxes, scores, classes, iou_threshold, score_threshold, *how)
 
 
 def multiclass_nms(
@@ -97,6 +108,7 @@ def multiclass_nms(
     max_detections: int,
     score_threshold: float | Array = -jnp.inf,
     max_candidates: int | None = None,
+    distance_power: float | None = None,
 ) -> tuple[Array, Array, Array]:
     """Computes `batched_nms` of boxes that have a score for each class.
 
@@ -111,6 +123,9 @@ def multiclass_nms(
       max_candidates: number of the N * C pairs, those of the highest scores, that enter the
         suppression; None takes all. About a thousand are enough in practice, while N * C may be a
         million.
+      distance_power: beta: what is compared with the threshold is IoU - (d / c)^beta, with d the
+        squared distance of the centres and c the squared diagonal of the smallest box around both;
+        None: the IoU.
     Returns:
       indices: i32[max_detections], kept boxes in descending order of score; 0 where not valid.
       classes: i32[max_detections]; 0 where not valid.
@@ -132,7 +147,8 @@ def multiclass_nms(
         flat, pairs = lax.top_k(flat, max_candidates)  # ties by lower index, as it is documented
     box_of, class_of = pairs // num_classes, pairs % num_classes
     candidates = boxes.reshape(-1, 4)[pairs] if per_class else boxes[box_of]
-    kept, valid = _nms(candidates, flat, class_of, iou_threshold, max_detections, -jnp.inf)
+    how = max_detections, distance_power
+    kept, valid = _nms(candidates, flat, class_of, iou_threshold, -jnp.inf, *how)
     if not flat.size:
         return kept, kept, valid
     return jnp.where(valid, box_of[kept], 0), jnp.where(valid, class_of[kept], 0), valid
@@ -201,7 +217,7 @@ def _per_class_nms(
 
     def suppress(flat: Array, pairs: Array) -> tuple[Array, Array]:
         candidates, class_of = boxes[pairs % count], pairs // count
-        kept, valid = _nms(candidates, flat, class_of, iou_threshold, max_detections, -jnp.inf)
+        kept, valid = _nms(candidates, flat, class_of, iou_threshold, -jnp.inf, max_detections)
         return pairs[kept], valid
 
     flat, pairs = lax.top_k(by_class.reshape(-1), min(_FIRST_PAIRS, scores.size))
@@ -324,19 +340,23 @@ def _nms(
     scores: Array,
     classes: Array | None,
     iou_threshold: float | Array,
-    max_detections: int,
     score_threshold: float | Array,
+    max_detections: int,
+    distance_power: float | None = None,
 ) -> tuple[Array, Array]:
     check_range("max_detections", max_detections, least=1)
+    if distance_power is not None:
+        check_range("distance_power", distance_power, more_than=0)
     if not scores.size:
         return jnp.zeros(max_detections, jnp.int32), jnp.zeros(max_detections, bool)
     tiles = tuple(min(tile, scores.size) for tile in (_CPU_TILE, _ACCELERATOR_TILE))
     arrays = boxes, scores, classes, iou_threshold, score_threshold
-    return _choose_tile(*lax.stop_gradient(arrays), max_detections=max_detections, tiles=tiles)
+    how = {"max_detections": max_detections, "distance_power": distance_power, "tiles": tiles}
+    return _choose_tile(*lax.stop_gradient(arrays), **how)
 
 
 # Compiled as a whole, so that an eager call compiles once.
-@partial(jax.jit, static_argnames=("max_detections", "tiles"))
+@partial(jax.jit, static_argnames=("max_detections", "distance_power", "tiles"))
 def _choose_tile(
     boxes: Array,
     scores: Array,
@@ -345,6 +365,7 @@ def _choose_tile(
     score_threshold: Array,
     *,
     max_detections: int,
+    distance_power: float | None,
     tiles: tuple[int, int],
 ) -> tuple[Array, Array]:
     """Runs `_suppress` with the platform's tile and pads the result to `max_detections`."""
@@ -352,7 +373,8 @@ def _choose_tile(
     scores = _absent_as_minus_inf(scores, score_threshold)
     threshold = jnp.asarray(iou_threshold, boxes.dtype)
     limit = min(max_detections, scores.size)
-    cpu, accelerator = (partial(_suppress, limit=limit, tile=tile) for tile in tiles)
+    suppress = partial(_suppress, limit=limit, distance_power=distance_power)
+    cpu, accelerator = (partial(suppress, tile=tile) for tile in tiles)
     indices, valid = by_platform(boxes, scores, classes, threshold, default=accelerator, cpu=cpu)
     rest = (0, max_detections - limit)
     return jnp.pad(indices, rest), jnp.pad(valid, rest)
@@ -374,6 +396,7 @@ def _suppress(
     threshold: Array,
     *,
     limit: int,
+    distance_power: float | None,
     tile: int,
 ) -> tuple[Array, Array]:
     """Returns the first `limit` kept boxes: indices i32[limit] and valid bool[limit]."""
@@ -394,8 +417,11 @@ def _suppress(
 
     def suppresses(a: Array, class_a: Array | None, b: Array, class_b: Array | None) -> Array:
         """Returns bool[tile, tile]: whether each box of a, if kept, suppresses each box of b."""
-        iou, _ = iou_and_union(Sides(*(x[:, None] for x in a)), Sides(*(x[None] for x in b)))
-        suppressed = iou > threshold
+        first, second = Sides(*(x[:, None] for x in a)), Sides(*(x[None] for x in b))
+        overlap, _ = iou_and_union(first, second)
+        if distance_power is not None:
+            overlap -= centre_distance(first, second) ** distance_power
+        suppressed = overlap > threshold
         return suppressed if class_a is None else suppressed & (class_a[:, None] == class_b[None])
 
     earlier = jnp.triu(jnp.ones((tile, tile), bool), 1)

@@ -23,8 +23,8 @@ def darknet_task(
     """Makes a task that predicts with a detector in Darknet's format.
 
     It cannot train: its `loss` is None. Its variables are those of
-    `jaxvision.interop.read_weights`. As in Darknet, images for YOLOv1 are stretched, and those for
-    later versions are letterboxed.
+    `jaxvision.interop.read_weights`. Images are resized and boxes suppressed as the description
+    says, see `Description.resize` and `Description.nms`.
 
     Args:
       description: of a detector.
@@ -42,6 +42,7 @@ def darknet_task(
         score_threshold=score_threshold,
         iou_threshold=iou_threshold,
         max_detections=max_detections,
+        distance_power=description.nms.distance_power,
     )
     network = DarknetNetwork(description)
     size, channels = tuple(description.image[:2]), description.image[2]
@@ -89,7 +90,7 @@ def darknet_task(
         inputs=Inputs(
             size,
             channels,
-            resize="stretch" if heads[0].kind == "detection" else "letterbox",
+            resize=description.resize,
         ),
         class_names=tuple(class_names),
     )

@@ -1,12 +1,14 @@
 """Candidates from the heads of a network that Darknet describes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxvision.core import InputError
 from jaxvision.interop import Head
 from jaxvision.tasks.detectors import Candidates, yolo_candidates, yolov1_candidates
 
@@ -38,6 +40,38 @@ def _of_head(head: Head, maps: Sequence[Array], image_size: tuple[float, float])
             image_size=image_size,
             predicts_roots=head.predicts_roots,
         )
-    return yolo_candidates(
-        *maps, np.array(head.anchors, np.float32), stride=head.stride, softmax=head.softmax
+    if head.tree:
+        raise InputError(
+            f"the classes of the [region] are nodes of the tree {head.tree}: detection in a tree "
+            "is not supported"
+        )
+    (x,) = maps
+    decode = partial(
+        yolo_candidates,
+        anchors=np.array(head.anchors, np.float32),
+        stride=head.stride,
+        softmax=head.softmax,
+        scale_x_y=head.scale_x_y,
+        squared=head.new_coords,
+        activated=head.new_coords,
     )
+    return _gaussian(decode, x, head.point) if head.kind == "Gaussian_yolo" else decode(x)
+
+
+def _gaussian(decode: Callable[[Array], Candidates], x: Array, point: str) -> Candidates:
+    """Decodes a map of Gaussian YOLOv3, whose coordinates are each followed by their uncertainty.
+
+    The scores are multiplied by 1 - u, with u the mean of the four uncertainties. The place is that
+    of the box's centre, or of its left upper or right lower corner.
+
+    Args:
+      decode: takes f32[H, W, A, 5 + C].
+      x: f32[H, W, A, 9 + C].
+      point: "center", "left_top" or "right_bottom".
+    Source: Choi et al. 2019 ("Gaussian YOLOv3"), section 3.2.
+    """
+    uncertainty = jax.nn.sigmoid(x[..., 1:8:2]).mean(axis=-1).reshape(-1, 1)
+    boxes, scores = decode(jnp.concatenate([x[..., 0:8:2], x[..., 8:]], axis=-1))
+    half = (boxes[:, 2:] - boxes[:, :2]) / 2
+    shift = {"center": 0.0, "left_top": 1.0, "right_bottom": -1.0}[point] * half
+    return boxes + jnp.tile(shift, 2), scores * (1 - uncertainty)

@@ -31,6 +31,8 @@ class DetectOptions:
       max_detections: most detections in an image.
       max_candidates: most pairs of a box and a class that enter the suppression, the best ones: of
         all, or, where the detector says so, of each map or of each class.
+      distance_power: None: boxes are compared by their IoU; otherwise see `jaxvision.ops.nms`. It
+        is for detectors of the YOLO family.
     Raises:
       OptionError: an option is out of range.
     """
@@ -39,12 +41,15 @@ class DetectOptions:
     iou_threshold: float = 0.45
     max_detections: int = 100
     max_candidates: int = 1000
+    distance_power: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("score_threshold", "iou_threshold"):
             check_range(name, getattr(self, name), least=0, most=1)
         for name in ("max_detections", "max_candidates"):
             check_range(name, getattr(self, name), least=1)
+        if self.distance_power is not None:
+            check_range("distance_power", self.distance_power, more_than=0)
 
 
 def detect(
@@ -68,6 +73,7 @@ def detect(
         max_detections=options.max_detections,
         score_threshold=options.score_threshold,
         max_candidates=min(options.max_candidates, scores.size),
+        distance_power=options.distance_power,
     )
     return _kept(boxes[indices], scores[indices, labels], labels, valid)
 

@@ -90,6 +90,12 @@ def test_codes_equal_the_reference():
     logits = _some(11, 3, 5, 2, 4, scale=2), np.float32([[10, 20], [50, 30]])
     cases["YOLO, decoded"] = decode(logits, how, atol=1e-3)
     cases["YOLO, clamped"] = decode(logits, {"stride": 8.5, "max_log_scale": 0.1}, atol=1e-4)
+    cases["YOLOv4, decoded"] = decode(logits, {**how, "scale_x_y": 1.2}, atol=1e-3)
+    scaled = {**how, "scale_x_y": 2.0, "squared": True}
+    cases["Scaled-YOLOv4, decoded"] = decode(logits, scaled, atol=1e-3)
+    sigmoids = np.abs(np.tanh(logits[0])), logits[1]
+    scaled = {**scaled, "activated": True}
+    cases["Scaled-YOLOv4, activated"] = decode(sigmoids, scaled, atol=1e-3)
     by_hand = np.zeros((1, 2, 1, 4), "f4")
     by_hand[0, 1, 0] = [0.5, -0.25, math.log(2), 0]
     cases["YOLO without constraint, decoded"] = decode(
@@ -282,6 +288,20 @@ def test_yolo_by_hand():
     logits[0, 1, 0] = [math.log(3), 0, math.log(2), 0]
     boxes = compiled(decode_yolo)(logits, np.float32([[10, 20]]), stride=32)
     np.testing.assert_allclose(boxes[0, 1, 0], [56 - 10, 16 - 10, 56 + 10, 16 + 10], rtol=1e-6)
+
+
+def test_yolov4_by_hand():
+    # Cell (0, 1): 1.2 3 / 4 - 0.1 = 0.8 and 1.2 / 2 - 0.1 = 0.5; 10 exp(log 3) and 20 exp(0), or
+    # 10 (2 3 / 4)^2 and 20 (2 / 2)^2.
+    logits = np.zeros((1, 2, 1, 4), "f4")
+    logits[0, 1, 0] = [math.log(3), 0, math.log(3), 0]
+    how = {"anchors": np.float32([[10, 20]]), "stride": 32, "scale_x_y": 1.2}
+    boxes = decode_yolo(logits, **how)
+    np.testing.assert_allclose(boxes[0, 1, 0], [57.6 - 15, 6, 57.6 + 15, 26], rtol=1e-6)
+    expected = [57.6 - 11.25, 6, 57.6 + 11.25, 26]
+    for values, activated in ((logits, False), (jax.nn.sigmoid(logits), True)):
+        boxes = decode_yolo(values, **how, squared=True, activated=activated)
+        np.testing.assert_allclose(boxes[0, 1, 0], expected, rtol=1e-6)
 
 
 def test_yolo_without_constraint_by_hand():

@@ -50,6 +50,17 @@ def test_by_hand():
         assert valid.sum() == count
 
 
+def test_by_hand_with_the_distance_of_the_centres():
+    # An IoU of 0.6, centres 2.5 apart, and a hull of 10 x 12.5: 0.6 - 6.25 / 256.25 = 0.5756, and
+    # with a power of 0.5, 0.6 - 0.1562 = 0.4438.
+    boxes, scores = np.float32([[0, 0, 10, 10], [0, 2.5, 10, 12.5]]), np.float32([2, 1])
+    for power, threshold, count in ((1.0, 0.57, 1), (1.0, 0.58, 2), (0.5, 0.44, 1), (0.5, 0.45, 2)):
+        how = {"iou_threshold": np.float32(threshold), "max_detections": 2}
+        assert ops.nms(boxes, scores, **how, distance_power=power)[1].sum() == count
+    with pytest.raises(ValueError, match="distance_power is 0: give more than 0"):
+        ops.nms(boxes, scores, iou_threshold=0.5, max_detections=2, distance_power=0)
+
+
 def hard_cases(rng, cases, count):
     """f32[cases, count, 4], f32[cases, count]: crowded boxes; duplicates, empties, ties, NaN."""
     shape = (cases, count)
@@ -204,14 +215,18 @@ def test_each_equals_the_reference(which):
     for threshold in (0.3, 0.5):
         options = {"iou_threshold": threshold, "max_detections": 16, "score_threshold": -0.8}
         add(threshold == 0.5, "nms", (hard, spread), **options)
+        add(threshold == 0.5, "nms", (hard, spread), **options, distance_power=1.0)
     for count in (1, 3):
         classes = np.random.default_rng(count).integers(-1, count - 1, 30)
         options = {"iou_threshold": 0.3, "max_detections": 25}
         add(count == 3, "batched_nms", (boxes, scores, classes), f"of {count} ", **options)
+        options["distance_power"] = 0.6
+        add(count == 1, "batched_nms", (boxes, scores, classes), f"of {count} ", **options)
     options = {"iou_threshold": 0.4, "max_detections": 30, "score_threshold": -1.5}
     for candidates in (None, 7, 1000):
         options = {**options, "max_candidates": candidates}
         add(False, "multiclass_nms", (per_class[:, 1], many), **options)
+    add(False, "multiclass_nms", (per_class[:, 1], many), **options, distance_power=0.6)
     by_class = {**options, "max_candidates": 7}
     add(True, "multiclass_nms", (per_class, many), "by class ", **by_class)
     soft = np.concatenate([HARD, random_boxes(np.random.default_rng(1), 9, size=10)])

@@ -10,11 +10,13 @@ from jaxvision.core import Detections, ImageBatch, InputError
 from jaxvision.interop import DarknetNetwork, parse_cfg
 from jaxvision.ops import clip_boxes_to_image
 from jaxvision.predict import darknet_task, predict
+from jaxvision.tasks.darknet import darknet_candidates
 from jaxvision.tasks.decoding import DetectOptions, detect
 from jaxvision.tasks.detectors import yolov1_candidates, yolov2_candidates, yolov3_candidates
 from jaxvision.tasks.inference import predictions_of
 from tests.marks import long_but, slow_but
 from tests.models.variables import random_variables
+from tests.reference import darknet as reference
 
 NET = "[net]\nheight=32\nwidth=32\nchannels=3\n"
 CONV = "[conv]\nfilters={}\nsize=3\nstride={}\npad=1\nactivation=linear\n"
@@ -91,6 +93,47 @@ def test_classes_of_a_region_without_softmax_do_not_exclude_each_other():
         found = predictions(task, variables, whole(images))
         scores.append(np.sort(found.scores[0]))
     assert scores[0].sum() > scores[1].sum() * 1.05
+
+
+def test_uncertain_boxes_of_gaussian_yolo():
+    """In each form of its place; more uncertain boxes have lower scores."""
+    text = CFGS["yolo"].split("[yolo]")[0].replace("filters=8", "filters=24")
+    rng = np.random.default_rng(0)
+    x, anchors = rng.normal(size=(3, 4, 2, 12)).astype("f4"), [(5.0, 6.0), (12.0, 9.0)]
+    for point in ("center", "left_top", "right_bottom"):
+        head = f"[Gaussian_yolo]\nanchors=5,6,12,9\nnum=2\nclasses=3\nyolo_point={point}\n"
+        (head,) = parse_cfg(text + head + "scale_x_y=1.1\n").heads()
+        boxes, scores = darknet_candidates([head], {"Gaussian_yolo1": x}, image_size=(32, 32))
+        expected = reference.gaussian(x, anchors, head.stride, 1.1, point)
+        np.testing.assert_allclose(boxes, expected[0], rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(scores, expected[1], rtol=1e-5)
+
+
+def test_new_coordinates_are_probabilities_already():
+    """Column 1 of row 0, by hand: 2 x 0.75 - 0.5 = 1, 2 x 0.5 - 0.5 = 0.5; sizes (2 t)^2."""
+    text = CFGS["yolo"].split("[yolo]")[0] + YOLO.format("2") + "scale_x_y=2\nnew_coords=1\n"
+    (head,) = parse_cfg(text).heads()
+    x = np.zeros((4, 4, 1, 8), np.float32)
+    x[0, 1, 0] = [0.75, 0.5, 0.5, 1, 0.5, 0.2, 0.4, 1]
+    boxes, scores = darknet_candidates([head], {"yolo1": x}, image_size=(32, 32))
+    np.testing.assert_allclose(boxes[1], [16 - 8, 4 - 24, 16 + 8, 4 + 24])
+    np.testing.assert_allclose(scores[1], [0.1, 0.2, 0.5], rtol=1e-6)
+    assert not scores[2:].any()
+
+
+def test_boxes_are_suppressed_as_the_description_says():
+    """Of an IoU of 0.6, centres 2.5 apart: greedynms keeps both, as 0.6 - (6.25 / 256.25)^0.6."""
+    logits = np.full((4, 4, 1, 6), -9, np.float32)
+    for row, place in enumerate((0.9, 0.2125)):  # at 8 + 7.2 and 16 + 1.7 pixels
+        logits[1 + row, 1, 0] = [0, np.log(place / (1 - place)), 0, 0, 9 - row, 9]
+    text = CFGS["yolo"].split("[yolo]")[0].replace("filters=8", "filters=6")
+    text += "[yolo]\nanchors=10,10\nclasses=1\n"
+    image = np.zeros((32, 32, 3), np.uint8)
+    for options, count in (("", 1), ("nms_kind=greedynms\n", 2), ("nms_kind=default\n", 1)):
+        task = darknet_task(parse_cfg(text + options), iou_threshold=0.55, score_threshold=0.5)
+        assert task.inputs.resize == ("stretch" if options else "letterbox")
+        found = task.decode({"yolo1": logits}, ImageBatch(image=image, mask=np.True_))
+        assert found.valid.sum() == count
 
 
 def test_a_description_of_a_classifier_finds_nothing():

@@ -65,6 +65,7 @@ ACTIVATIONS = {
     "ramp": lambda x: x * (x > 0) + 0.1 * x,
     "relie": lambda x: x if x > 0 else 0.01 * x,
     "relu": lambda x: x * (x > 0),
+    "relu6": lambda x: min(max(x, 0.0), 6.0),
     "selu": lambda x: 1.0507 * elu(x, 1.6732),
     "stair": stair,
     "swish": lambda x: x * logistic(x),
@@ -77,10 +78,13 @@ def activate(x, name):
 
 
 class Floats:
-    """Those of a weights file, taken from the front."""
+    """Those of a weights file, taken from the front, and the deviations by which norms divide."""
 
-    def __init__(self, values):
+    def __init__(self, values, fork):
         self.values, self.at = np.asarray(values, np.float64), 0
+        self.deviation = (
+            (lambda v: math.sqrt(v + 1e-5)) if fork else (lambda v: math.sqrt(v) + 1e-6)
+        )
 
     def take(self, *shape):
         count = int(np.prod(shape))
@@ -89,33 +93,33 @@ class Floats:
         return self.values[self.at - count : self.at].reshape(shape)
 
 
-def normed(x, biases, scales, means, variances):
+def normed(x, deviation, biases, scales, means, variances):
     """Of x [C, ...], as Darknet does it."""
     out = np.zeros_like(x)
     for c in range(len(x)):
-        out[c] = (x[c] - means[c]) / (math.sqrt(variances[c]) + 1e-6) * scales[c] + biases[c]
+        out[c] = (x[c] - means[c]) / deviation(variances[c]) * scales[c] + biases[c]
     return out
 
 
-def window(x, row, column, size):
+def window(x, row, column, size, dilation=1):
     """[C, size, size] of x at a corner, zeros outside."""
     out = np.zeros((len(x), size, size))
     for i in range(size):
         for j in range(size):
-            if 0 <= row + i < x.shape[1] and 0 <= column + j < x.shape[2]:
-                out[:, i, j] = x[:, row + i, column + j]
+            h, w = row + i * dilation, column + j * dilation
+            if 0 <= h < x.shape[1] and 0 <= w < x.shape[2]:
+                out[:, i, j] = x[:, h, w]
     return out
 
 
-def convolutional(x, options, floats):
+def convolutional(x, options, weights, deviation):
+    """Of the weights (biases, statistics or None, kernel) that `take_convolution` gives."""
     filters, size = int(options["filters"]), int(options.get("size", 1))
     stride, groups = int(options.get("stride", 1)), int(options.get("groups", 1))
     pad = size // 2 if int(options.get("pad", 0)) else int(options.get("padding", 0))
-    norm = int(options.get("batch_normalize", 0))
-    biases = floats.take(filters)
-    statistics = [floats.take(filters) for _ in range(3)] if norm else None
+    dilation = int(options.get("dilation", 1))
+    biases, statistics, kernel = weights
     inputs, outputs = len(x) // groups, filters // groups
-    kernel = floats.take(filters, inputs, size, size)
     rows = (x.shape[1] + 2 * pad - size) // stride + 1
     columns = (x.shape[2] + 2 * pad - size) // stride + 1
     out = np.zeros((filters, rows, columns))
@@ -123,17 +127,28 @@ def convolutional(x, options, floats):
         first = f // outputs * inputs
         for i in range(rows):
             for j in range(columns):
-                seen = window(x[first : first + inputs], i * stride - pad, j * stride - pad, size)
+                corner = i * stride - pad * dilation, j * stride - pad * dilation
+                seen = window(x[first : first + inputs], *corner, size, dilation)
                 out[f, i, j] = (seen * kernel[f]).sum()
-    out = normed(out, biases, *statistics) if norm else out + biases[:, None, None]
+    out = normed(out, deviation, biases, *statistics) if statistics else out + biases[:, None, None]
     return activate(out, options.get("activation", "logistic"))
+
+
+def take_convolution(x, options, floats):
+    filters, size = int(options["filters"]), int(options.get("size", 1))
+    biases = floats.take(filters)
+    norm = int(options.get("batch_normalize", 0))
+    statistics = [floats.take(filters) for _ in range(3)] if norm else None
+    inputs = len(x) // int(options.get("groups", 1))
+    return biases, statistics, floats.take(filters, inputs, size, size)
 
 
 def connected(x, options, floats):
     count, norm = int(options["output"]), int(options.get("batch_normalize", 0))
     biases, matrix = floats.take(count), floats.take(count, x.size)
     out = matrix @ x.ravel()
-    out = normed(out, biases, *(floats.take(count) for _ in range(3))) if norm else out + biases
+    statistics = [floats.take(count) for _ in range(3)] if norm else None
+    out = normed(out, floats.deviation, biases, *statistics) if norm else out + biases
     return activate(out, options.get("activation", "logistic"))[:, None, None]
 
 
@@ -164,6 +179,49 @@ def maxpool(x, options):
                     h, w = i * stride - padding // 2 + di, j * stride - padding // 2 + dj
                     if 0 <= h < x.shape[1] and 0 <= w < x.shape[2]:
                         out[:, i, j] = np.maximum(out[:, i, j], x[:, h, w])
+    return out
+
+
+def local_avgpool(x, options):
+    """The mean of the cells of each window that there are."""
+    stride = int(options.get("stride", 1))
+    size = int(options.get("size", stride))
+    padding = int(options.get("padding", size - 1))
+    rows, columns = ((n + padding - size) // stride + 1 for n in x.shape[1:])
+    out = np.zeros((len(x), rows, columns))
+    for i in range(rows):
+        for j in range(columns):
+            seen = []
+            for di in range(size):
+                for dj in range(size):
+                    h, w = i * stride - padding // 2 + di, j * stride - padding // 2 + dj
+                    if 0 <= h < x.shape[1] and 0 <= w < x.shape[2]:
+                        seen.append(x[:, h, w])
+            out[:, i, j] = sum(seen) / len(seen)
+    return out
+
+
+def product(x, other, options):
+    """x has as many numbers as the other map, one for each of its channels, or for each cell."""
+    out = np.zeros_like(other)
+    for k in range(len(other)):
+        for i in range(other.shape[1]):
+            for j in range(other.shape[2]):
+                channel = k if len(x) > 1 else 0
+                cell = (i, j) if x.shape[1:] != (1, 1) else (0, 0)
+                out[k, i, j] = x[channel][cell] * other[k, i, j]
+    return activate(out, options.get("activation", "linear"))
+
+
+def reorg3d(x, options):
+    c, h, w = x.shape
+    s = int(options.get("stride", 1))
+    out = np.zeros((c * s * s, h // s, w // s))
+    for k in range(len(out)):
+        for j in range(out.shape[1]):
+            for i in range(out.shape[2]):
+                offset, channel = divmod(k, c)
+                out[k, j, i] = x[channel, j * s + offset // s, i * s + offset % s]
     return out
 
 
@@ -225,29 +283,52 @@ def crop(x, options):
 
 def softmax(x, options):
     parts = []
+    x = x / float(options.get("temperature", 1))
     for part in np.split(x.ravel(), int(options.get("groups", 1))):
         shares = [math.exp(value - part.max()) for value in part]
         parts += [share / sum(shares) for share in shares]
     return np.reshape(parts, x.shape)
 
 
-WEIGHTED = {"convolutional": convolutional, "connected": connected, "local": local}
-PLAIN = {"maxpool": maxpool, "upsample": upsample, "reorg": reorg, "crop": crop, "softmax": softmax}
+HEADS = ("Gaussian_yolo", "detection", "region", "yolo")
+WEIGHTED = {"connected": connected, "local": local}
+PLAIN = {
+    "crop": crop,
+    "local_avgpool": local_avgpool,
+    "maxpool": maxpool,
+    "reorg": reorg,
+    "reorg3d": reorg3d,
+    "softmax": softmax,
+    "upsample": upsample,
+}
 
 
-def run(text, image, floats):
+def run(text, image, floats, fork=False):
     """The map [C, H, W] of each layer; of a head its input.
 
     Args:
       text: of the description, without comments and blanks.
       image: [C, H, W].
       floats: of the weights file, after its header.
+      fork: whether norms are those of AlexeyAB's fork.
     """
-    floats = Floats(floats)
-    x, outputs = image.astype(np.float64), []
+    floats = Floats(floats, fork)
+    x, outputs, kernels = image.astype(np.float64), [], []
     for kind, options in read(text)[1:]:
+        kernels.append(None)
         if kind in WEIGHTED:
             x = WEIGHTED[kind](x, options, floats)
+        elif kind == "convolutional":
+            if "share_index" in options:
+                number = int(options["share_index"])
+                kernels[-1] = kernels[number if number >= 0 else len(outputs) + number]
+            else:
+                kernels[-1] = take_convolution(x, options, floats)
+            x = convolutional(x, options, kernels[-1], floats.deviation)
+        elif kind == "batchnorm":
+            x = normed(x, floats.deviation, *(floats.take(len(x)) for _ in range(4)))
+        elif kind in ("sam", "scale_channels"):
+            x = product(x, outputs[int(options["from"])], options)
         elif kind == "route":
             x = route(outputs, options)
         elif kind == "shortcut":
@@ -257,7 +338,7 @@ def run(text, image, floats):
         elif kind in PLAIN:
             x = PLAIN[kind](x, options)
         else:
-            assert kind in ("dropout", "cost", "detection", "region", "yolo")
+            assert kind in ("contrastive", "cost", "dropout") or kind in HEADS
         outputs.append(x)
     assert floats.at == len(floats.values)
     return outputs
@@ -289,3 +370,28 @@ def yolov1(x, side, boxes, classes):
             start = side * side * (classes + boxes) + 4 * number
             coordinates[row, column, b] = x[start : start + 4]
     return coordinates, confidence, scores
+
+
+def gaussian(x, anchors, stride, scale, point):
+    """(boxes, scores) of a [Gaussian_yolo]'s map [H, W, A, 9 + C], cell by cell."""
+    boxes, scores = [], []
+    for row, column, a in np.ndindex(x.shape[:3]):
+        tx, ux, ty, uy, tw, uw, th, uh, objectness, *classes = (float(v) for v in x[row, column, a])
+        centre_x = (column + scale * logistic(tx) - (scale - 1) / 2) * stride
+        centre_y = (row + scale * logistic(ty) - (scale - 1) / 2) * stride
+        width, height = math.exp(tw) * anchors[a][0], math.exp(th) * anchors[a][1]
+        if point == "left_top":
+            centre_x, centre_y = centre_x + width / 2, centre_y + height / 2
+        if point == "right_bottom":
+            centre_x, centre_y = centre_x - width / 2, centre_y - height / 2
+        boxes.append(
+            [
+                centre_x - width / 2,
+                centre_y - height / 2,
+                centre_x + width / 2,
+                centre_y + height / 2,
+            ]
+        )
+        sure = 1 - sum(map(logistic, (ux, uy, uw, uh))) / 4
+        scores.append([logistic(objectness) * logistic(c) * sure for c in classes])
+    return np.array(boxes), np.array(scores)

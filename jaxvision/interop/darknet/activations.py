@@ -51,8 +51,17 @@ ACTIVATIONS = {
     "ramp": _ramp,
     "relie": partial(jax.nn.leaky_relu, negative_slope=0.01),
     "relu": jax.nn.relu,
+    "relu6": jax.nn.relu6,
     "selu": _selu,
     "stair": _stair,
     "swish": jax.nn.silu,
     "tanh": jnp.tanh,
 }
+UNSUPPORTED_ACTIVATIONS = (
+    "gelu",
+    "hard_mish",
+    "normalize_channels",
+    "normalize_channels_softmax",
+    "normalize_channels_softmax_maxval",
+)
+"""Further ones of AlexeyAB's fork."""

@@ -6,10 +6,12 @@ import pathlib
 
 from jaxvision.core import InputError, reason_of
 from jaxvision.core.files import read_text
-from jaxvision.interop.darknet.heads import End, Head
+from jaxvision.interop.darknet.dialects import ALEXEYAB, dialect_of
+from jaxvision.interop.darknet.heads import NMS, End, Head
 from jaxvision.interop.darknet.kinds import read_layers
 from jaxvision.interop.darknet.layers import Layer, Size, Stored
 from jaxvision.interop.darknet.sections import parse_sections
+from jaxvision.interop.darknet.weighted import Convolutional
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,11 +25,33 @@ class Description:
       image: (height, width, channels) of the images. Other heights and widths also work, except
         with connected and local layers.
       layers: the layers, in order.
+      dialect: the program that it is for: "pjreddie", Darknet, or "alexeyab", AlexeyAB's fork.
+      letter_box: whether [net] has letter_box=1, an option of the fork.
     """
 
     source: str
     image: Size
     layers: tuple[Layer, ...]
+    dialect: str
+    letter_box: bool
+
+    @property
+    def resize(self) -> str:
+        """How images are resized: "stretch" or "letterbox", with grey borders.
+
+        Darknet stretches images for YOLOv1 and letterboxes them for later detectors; the fork
+        stretches them for all unless letter_box=1.
+        """
+        if self.dialect == ALEXEYAB:
+            return "letterbox" if self.letter_box else "stretch"
+        ends = [layer.section.kind for layer in self.layers if isinstance(layer, End)]
+        return "letterbox" if ends and "detection" not in ends else "stretch"
+
+    @property
+    def nms(self) -> NMS:
+        """How boxes are suppressed: as the last layer says."""
+        last = self.layers[-1]
+        return last.nms if isinstance(last, End) else NMS()
 
     def sizes(self, height: int | None = None, width: int | None = None) -> tuple[Size, ...]:
         """Computes (height, width, channels) of the map of each layer, as Darknet does.
@@ -63,13 +87,9 @@ class Description:
         Args:
           transposed: whether the matrices of connected layers are [in, out].
         """
-        sizes = self.sizes()
+        sizes, inputs = self.sizes(), _input_sizes(self)
         return tuple(
-            layer.stored(
-                self.image if layer.inputs[0] < 0 else sizes[layer.inputs[0]],
-                sizes[layer.index],
-                transposed=transposed,
-            )
+            layer.stored(inputs[layer.index], sizes[layer.index], transposed=transposed)
             for layer in self.layers
         )
 
@@ -95,7 +115,7 @@ class Description:
         )
 
 
-def parse_cfg(text: str, name: str = "<cfg>") -> Description:
+def parse_cfg(text: str, name: str = "<cfg>", *, dialect: str | None = None) -> Description:
     """Parses the text of a .cfg file.
 
     Options for training are ignored, as Darknet ignores unknown options. If an option is given
@@ -104,11 +124,15 @@ def parse_cfg(text: str, name: str = "<cfg>") -> Description:
     Args:
       text: sections, of which the first is [net].
       name: name of the file, for messages.
+      dialect: the program whose rules count where no option says it: "pjreddie" or "alexeyab". They
+        differ in what is added to the variance of norms and in how images are resized. None: the
+        second one if there is an option or a layer that only this one has.
     Returns:
       the description, whose layers have been checked for images of the described size.
     Raises:
       InputError: a section or an option is wrong, missing or not supported, or layers do not fit
         together. The message names the line.
+      OptionError: there is no such dialect.
     """
     sections = parse_sections(text, name)
     if not sections or sections[0].kind not in ("net", "network"):
@@ -117,22 +141,41 @@ def parse_cfg(text: str, name: str = "<cfg>") -> Description:
     if len(sections) == 1:
         raise InputError(f"{name} has no layers: add some after [net]")
     image = Size(*(sections[0].integer(axis) for axis in Size._fields))
-    description = Description(name, image, read_layers(sections[1:]))
-    description.sizes()
+    description = Description(
+        name,
+        image,
+        read_layers(sections[1:]),
+        dialect_of(sections, dialect),
+        sections[0].flag("letter_box"),
+    )
+    inputs = _input_sizes(description)
+    for layer in description.layers:
+        if isinstance(layer, Convolutional) and layer.shared != layer.index:
+            other = description.layers[layer.shared]
+            layer.check_shared(other, inputs[layer.index], inputs[layer.shared])
     return description
 
 
-def read_cfg(path: str | os.PathLike[str]) -> Description:
+def _input_sizes(description: Description) -> list[Size]:
+    """The size of the first input of each layer."""
+    sizes = description.sizes()
+    firsts = (layer.inputs[0] for layer in description.layers)
+    return [description.image if first < 0 else sizes[first] for first in firsts]
+
+
+def read_cfg(path: str | os.PathLike[str], *, dialect: str | None = None) -> Description:
     """Reads and parses a .cfg file; see `parse_cfg`.
 
     Args:
       path: path of the .cfg file.
+      dialect: as for `parse_cfg`.
     Raises:
       InputError: the file cannot be read, or as for `parse_cfg`.
+      OptionError: as for `parse_cfg`.
     """
     path = pathlib.Path(path)
     try:
         text = read_text(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as a description: {reason_of(error)}") from None
-    return parse_cfg(text, str(path))
+    return parse_cfg(text, str(path), dialect=dialect)

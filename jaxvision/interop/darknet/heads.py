@@ -8,12 +8,31 @@ from typing import Any, ClassVar, NamedTuple
 from jaxvision.interop.darknet.layers import Layer, Size
 from jaxvision.interop.darknet.sections import Section
 
+GREEDY_BETA = 0.6
+
+
+class NMS(NamedTuple):
+    """How boxes of a class are suppressed.
+
+    Attributes:
+      kind: "default", by IoU; "greedynms" or "diounms", by IoU less a measure of the distance.
+      beta: the exponent of this measure for "diounms".
+    """
+
+    kind: str = "default"
+    beta: float = GREEDY_BETA
+
+    @property
+    def distance_power(self) -> float | None:
+        """The option of `jaxvision.ops.nms`. AlexeyAB's "greedynms" has a fixed exponent."""
+        return {"default": None, "greedynms": GREEDY_BETA, "diounms": self.beta}[self.kind]
+
 
 class Head(NamedTuple):
     """The parameters for decoding the maps of a detector.
 
     Attributes:
-      kind: "detection" (YOLOv1), "region" (v2) or "yolo" (v3).
+      kind: "detection" (YOLOv1), "region" (v2), "yolo" (v3 and later) or "Gaussian_yolo".
       maps: names of its maps in the result of the network.
       num_classes: C classes.
       grid_size: (rows, columns).
@@ -22,6 +41,13 @@ class Head(NamedTuple):
       stride: side of a cell, pixels; None in YOLOv1.
       anchors: (width, height) of each anchor, pixels; empty in YOLOv1.
       predicts_roots: in YOLOv1, whether sizes are predicted as square roots.
+      scale_x_y: factor of the place in a cell, see `jaxvision.ops.decode_yolo`.
+      new_coords: whether the maps are probabilities already, see `jaxvision.ops.decode_yolo`.
+      point: of "Gaussian_yolo": what the place in a cell is of the box: "center", "left_top" or
+        "right_bottom".
+      tree: of a hierarchical "region": path of the file of its word tree, as the description has
+        it.
+      map: likewise, of the file with the nodes of the classes; None: all nodes are classes.
     """
 
     kind: str
@@ -32,10 +58,19 @@ class Head(NamedTuple):
     stride: float | None = None
     anchors: tuple[tuple[float, float], ...] = ()
     predicts_roots: bool = False
+    scale_x_y: float = 1.0
+    new_coords: bool = False
+    point: str = "center"
+    tree: str | None = None
+    map: str | None = None
 
 
 class End(Layer, abc.ABC):
     """A layer that ends its branch: it is not the input of another layer."""
+
+    @property
+    def nms(self) -> NMS:
+        return NMS()
 
     @abc.abstractmethod
     def head(self, size: Size, image: Size) -> Head:
@@ -105,6 +140,7 @@ class Anchored(End):
     anchors: tuple[tuple[float, float], ...]
 
     anchors_in_cells: ClassVar[bool]
+    coordinates: ClassVar[int] = 4
 
     @property
     def name(self) -> str:
@@ -112,11 +148,12 @@ class Anchored(End):
 
     def output(self, *sizes: Size) -> Size:
         (size,) = sizes
-        needed = len(self.anchors) * (5 + self.classes)
+        others = self.coordinates + 1
+        needed = len(self.anchors) * (others + self.classes)
         if size.channels != needed:
             raise self.section.error(
-                f"needs {len(self.anchors)} (5 + classes) = {needed} channels, but its input has "
-                f"{size.channels}: change the filters of the layer before"
+                f"needs {len(self.anchors)} ({others} + classes) = {needed} channels, but its "
+                f"input has {size.channels}: change the filters of the layer before"
             )
         return size
 
@@ -140,23 +177,43 @@ class Anchored(End):
         )
 
 
+@dataclasses.dataclass(frozen=True)
 class Region(Anchored):
+    """The head of YOLOv2, and of YOLO9000, whose classes are nodes of a tree."""
+
+    tree: str | None
+    map: str | None
+
     anchors_in_cells = True
-    only: ClassVar[dict[str, float | None]] = {"background": 0, "map": None, "tree": None}
+    only: ClassVar[dict[str, float | None]] = {"background": 0}
 
     @classmethod
     def read_options(cls, section: Section) -> dict[str, Any]:
         _check_coordinates(section, 4)
+        files = {name: section.find(name) for name in ("tree", "map")}
         return {
             "classes": section.integer("classes"),
             "softmax": section.flag("softmax"),
             "anchors": _anchors(section),
+            **{name: option and option.value for name, option in files.items()},
         }
 
+    def head(self, size: Size, image: Size) -> Head:
+        return super().head(size, image)._replace(tree=self.tree, map=self.map)
 
+
+@dataclasses.dataclass(frozen=True)
 class Yolo(Anchored):
+    """The head of YOLOv3 and of later detectors."""
+
+    scale_x_y: float
+    new_coords: bool
+    nms_kind: str
+    beta_nms: float
+
     anchors_in_cells = False
-    only: ClassVar[dict[str, float | None]] = {"map": None, "new_coords": 0, "scale_x_y": 1}
+    only: ClassVar[dict[str, float | None]] = {"map": None}
+    nms_kinds: ClassVar[tuple[str, ...]] = ("default", "greedynms", "diounms")
 
     @classmethod
     def read_options(cls, section: Section) -> dict[str, Any]:
@@ -168,7 +225,45 @@ class Yolo(Anchored):
             "classes": section.integer("classes"),
             "softmax": False,
             "anchors": tuple(anchors[number] for number in mask),
+            "scale_x_y": section.number("scale_x_y", 1.0),
+            "new_coords": section.flag("new_coords"),
+            "nms_kind": _one_of(section, "nms_kind", cls.nms_kinds),
+            "beta_nms": section.number("beta_nms", NMS().beta),
         }
+
+    @property
+    def nms(self) -> NMS:
+        return NMS(self.nms_kind, self.beta_nms)
+
+    def head(self, size: Size, image: Size) -> Head:
+        head = super().head(size, image)
+        return head._replace(scale_x_y=self.scale_x_y, new_coords=self.new_coords)
+
+
+@dataclasses.dataclass(frozen=True)
+class GaussianYolo(Yolo):
+    """The head of Gaussian YOLOv3, which predicts an uncertainty of each coordinate as well."""
+
+    point: str
+
+    coordinates = 8
+    only: ClassVar[dict[str, float | None]] = {"map": None, "new_coords": 0}
+
+    @classmethod
+    def read_options(cls, section: Section) -> dict[str, Any]:
+        point = _one_of(section, "yolo_point", ("center", "left_top", "right_bottom"))
+        return {**super().read_options(section), "point": point}
+
+    def head(self, size: Size, image: Size) -> Head:
+        return super().head(size, image)._replace(point=self.point)
+
+
+def _one_of(section: Section, name: str, choices: tuple[str, ...]) -> str:
+    """A word, the first of the choices by default."""
+    value = section.text(name, choices[0])
+    if value not in choices:
+        raise section.error(f"{name} is {value!r}: only {', '.join(choices)} are supported", name)
+    return value
 
 
 def _check_coordinates(section: Section, default: int) -> None:

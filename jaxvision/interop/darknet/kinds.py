@@ -4,22 +4,29 @@ import dataclasses
 from collections.abc import Sequence
 
 from jaxvision.core import close_names
-from jaxvision.interop.darknet import heads, layers
+from jaxvision.interop.darknet import heads, layers, weighted
 from jaxvision.interop.darknet.sections import Section
 
 LAYERS: dict[str, type[layers.Layer]] = {
+    "Gaussian_yolo": heads.GaussianYolo,
     "avgpool": layers.Avgpool,
-    "connected": layers.Connected,
-    "convolutional": layers.Convolutional,
+    "batchnorm": weighted.Batchnorm,
+    "connected": weighted.Connected,
+    "contrastive": layers.Cost,
+    "convolutional": weighted.Convolutional,
     "cost": layers.Cost,
     "crop": layers.Crop,
     "detection": heads.Detection,
     "dropout": layers.Dropout,
-    "local": layers.Local,
+    "local": weighted.Local,
+    "local_avgpool": layers.LocalAvgpool,
     "maxpool": layers.Maxpool,
     "region": heads.Region,
     "reorg": layers.Reorg,
+    "reorg3d": layers.Reorg3d,
     "route": layers.Route,
+    "sam": layers.Sam,
+    "scale_channels": layers.ScaleChannels,
     "shortcut": layers.Shortcut,
     "softmax": layers.Softmax,
     "upsample": layers.Upsample,
@@ -29,29 +36,24 @@ ALIASES = {
     "avg": "avgpool",
     "conn": "connected",
     "conv": "convolutional",
+    "local_avg": "local_avgpool",
     "max": "maxpool",
     "soft": "softmax",
 }
-# Layers of Darknet or of a fork that are not supported.
+RECURRENT = ("conv_lstm", "crnn", "gru", "history", "lstm", "rnn")
+# Further layers of Darknet or of AlexeyAB's fork that are not supported.
 UNSUPPORTED = (
-    "Gaussian_yolo",
     "activation",
-    "batchnorm",
-    "crnn",
     "deconv",
     "deconvolutional",
-    "gru",
+    "empty",
+    "implicit",
     "iseg",
     "l2norm",
     "logistic",
     "lrn",
-    "local_avgpool",
-    "lstm",
     "normalization",
-    "reorg3d",
-    "rnn",
-    "sam",
-    "scale_channels",
+    "silence",
 )
 
 
@@ -65,6 +67,8 @@ def read_layers(sections: Sequence[Section]) -> tuple[layers.Layer, ...]:
     result: list[layers.Layer] = []
     for index, section in enumerate(sections):
         kind = ALIASES.get(section.kind, section.kind)
+        if kind in RECURRENT:
+            raise section.error("is a recurrent layer: networks with one are not supported")
         if kind in UNSUPPORTED:
             raise section.error("is a layer of Darknet or a fork that is not supported")
         if kind not in LAYERS:

@@ -8,7 +8,7 @@ import math
 from typing import Any, ClassVar, NamedTuple, Self
 
 from jaxvision.core import close_names
-from jaxvision.interop.darknet.activations import ACTIVATIONS
+from jaxvision.interop.darknet.activations import ACTIVATIONS, UNSUPPORTED_ACTIVATIONS
 from jaxvision.interop.darknet.sections import Section
 
 
@@ -69,9 +69,9 @@ class Layer:
             if option.name in cls.only:
                 allowed = cls.only[option.name]
                 if allowed is None or section.number(option.name) != allowed:
-                    fix = "remove it" if allowed is None else f"give {allowed} or remove it"
+                    known = "" if allowed is None else f": only {allowed} is"
                     raise section.error(
-                        f"the option {option.name}={option.value} is not supported: {fix}",
+                        f"the option {option.name}={option.value} is not supported{known}",
                         option.name,
                     )
         inputs = cls.read_inputs(section, index)
@@ -105,15 +105,17 @@ class Layer:
         return ()
 
 
-def _activation(section: Section, default: str) -> str:
+def read_activation(section: Section, default: str) -> str:
     name = section.text("activation", default)
+    if name in UNSUPPORTED_ACTIVATIONS:
+        raise section.error(f"the activation {name} is not supported", "activation")
     if name not in ACTIVATIONS:
         hint = close_names(name, ACTIVATIONS)
         raise section.error(f"activation is {name!r}: {hint}", "activation")
     return name
 
 
-def _layer_index(section: Section, name: str, value: int, index: int) -> int:
+def layer_index(section: Section, name: str, value: int, index: int) -> int:
     """Returns the layer of a number, which if negative is counted back from `index`."""
     found = value + index if value < 0 else value
     if not 0 <= found < index:
@@ -122,7 +124,7 @@ def _layer_index(section: Section, name: str, value: int, index: int) -> int:
     return found
 
 
-def _slide(section: Section, size: Size, window: int, stride: int, padding: int) -> tuple[int, int]:
+def slide(section: Section, size: Size, window: int, stride: int, padding: int) -> tuple[int, int]:
     """Returns the rows and columns of the output of a window.
 
     `padding` is the number of cells added to each axis, on both sides together.
@@ -131,173 +133,6 @@ def _slide(section: Section, size: Size, window: int, stride: int, padding: int)
         raise section.error(f"the window of {window} is larger than its padded input, {size}")
     rows, columns = ((n + padding - window) // stride + 1 for n in size[:2])
     return rows, columns
-
-
-def _vector(name: str, leaf: str, count: int, collection: str = "params") -> Stored:
-    return Stored((collection, name, leaf), (count,), (0,))
-
-
-def _norm_without_bias(name: str, count: int) -> tuple[Stored, ...]:
-    """Returns the arrays of a norm without its bias, which comes first in the file."""
-    return (
-        _vector(name, "scale", count),
-        _vector(name, "mean", count, "batch_stats"),
-        _vector(name, "var", count, "batch_stats"),
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class Convolutional(Layer):
-    filters: int
-    size: int
-    stride: int
-    padding: int
-    groups: int
-    activation: str
-    batch_normalize: bool
-
-    only: ClassVar[dict[str, float | None]] = {
-        "antialiasing": 0,
-        "binary": 0,
-        "dilation": 1,
-        "dontload": 0,
-        "dontloadscales": 0,
-        "flipped": 0,
-        "numload": 0,
-        "share_index": None,
-        "stride_x": None,
-        "stride_y": None,
-        "xnor": 0,
-    }
-
-    @classmethod
-    def read_options(cls, section: Section) -> dict[str, Any]:
-        filters, size = section.integer("filters"), section.integer("size", 1)
-        groups = section.integer("groups", 1)
-        if filters % groups:
-            raise section.error(f"filters is {filters}: give a multiple of groups, {groups}")
-        padding = section.integer("padding", 0, least=0)
-        return {
-            "filters": filters,
-            "size": size,
-            "stride": section.integer("stride", 1),
-            "padding": size // 2 if section.flag("pad") else padding,
-            "groups": groups,
-            "activation": _activation(section, "logistic"),
-            "batch_normalize": section.flag("batch_normalize"),
-        }
-
-    @property
-    def name(self) -> str:
-        return f"conv{self.index}"
-
-    @property
-    def norm_name(self) -> str:
-        return f"bn{self.index}"
-
-    def output(self, *sizes: Size) -> Size:
-        (size,) = sizes
-        if size.channels % self.groups:
-            raise self.section.error(
-                f"groups is {self.groups}: it does not divide the input's {size.channels} channels",
-                "groups",
-            )
-        places = _slide(self.section, size, self.size, self.stride, 2 * self.padding)
-        return Size(*places, self.filters)
-
-    def stored(self, size: Size, output: Size, *, transposed: bool) -> tuple[Stored, ...]:
-        shape = (self.filters, size.channels // self.groups, self.size, self.size)
-        kernel = Stored(("params", self.name, "kernel"), shape, (2, 3, 1, 0))
-        if not self.batch_normalize:
-            return (_vector(self.name, "bias", self.filters), kernel)
-        bias = _vector(self.norm_name, "bias", self.filters)
-        return (bias, *_norm_without_bias(self.norm_name, self.filters), kernel)
-
-
-@dataclasses.dataclass(frozen=True)
-class Connected(Layer):
-    """A fully connected layer of the input flattened channel by channel."""
-
-    outputs: int
-    activation: str
-    batch_normalize: bool
-
-    only: ClassVar[dict[str, float | None]] = {"dontload": 0, "dontloadscales": 0}
-
-    @classmethod
-    def read_options(cls, section: Section) -> dict[str, Any]:
-        return {
-            "outputs": section.integer("output"),
-            "activation": _activation(section, "logistic"),
-            "batch_normalize": section.flag("batch_normalize"),
-        }
-
-    @property
-    def name(self) -> str:
-        return f"connected{self.index}"
-
-    @property
-    def norm_name(self) -> str:
-        return f"bn{self.index}"
-
-    def output(self, *sizes: Size) -> Size:
-        return Size(1, 1, self.outputs)
-
-    def stored(self, size: Size, output: Size, *, transposed: bool) -> tuple[Stored, ...]:
-        path, inputs = ("params", self.name, "kernel"), math.prod(size)
-        if transposed:
-            kernel = Stored(path, (inputs, self.outputs), (0, 1))
-        else:
-            kernel = Stored(path, (self.outputs, inputs), (1, 0))
-        if not self.batch_normalize:
-            return (_vector(self.name, "bias", self.outputs), kernel)
-        bias = _vector(self.norm_name, "bias", self.outputs)
-        return (bias, kernel, *_norm_without_bias(self.norm_name, self.outputs))
-
-
-@dataclasses.dataclass(frozen=True)
-class Local(Layer):
-    """A convolution with a different kernel at each position."""
-
-    filters: int
-    size: int
-    stride: int
-    padding: int
-    activation: str
-
-    only: ClassVar[dict[str, float | None]] = {"dontload": 0}
-
-    @classmethod
-    def read_options(cls, section: Section) -> dict[str, Any]:
-        size, pad = section.integer("size"), section.flag("pad")
-        # Darknet pads by one cell on each side, and assumes that this keeps the size.
-        if pad and size != 3:
-            raise section.error(f"size is {size}: pad=1 needs 3", "size")
-        return {
-            "filters": section.integer("filters"),
-            "size": size,
-            "stride": section.integer("stride", 1),
-            "padding": int(pad),
-            "activation": _activation(section, "logistic"),
-        }
-
-    @property
-    def name(self) -> str:
-        return f"local{self.index}"
-
-    def output(self, *sizes: Size) -> Size:
-        (size,) = sizes
-        places = _slide(self.section, size, self.size, self.stride, 2 * self.padding)
-        return Size(*places, self.filters)
-
-    def stored(self, size: Size, output: Size, *, transposed: bool) -> tuple[Stored, ...]:
-        rows, columns, _ = output
-        bias = (self.filters, rows, columns)
-        kernel = (rows, columns, self.filters, size.channels * self.size**2)
-        return (
-            Stored(("params", self.name, "bias"), bias, (1, 2, 0)),
-            Stored(("params", self.name, "kernel"), kernel, (0, 1, 3, 2)),
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -326,8 +161,14 @@ class Maxpool(Layer):
 
     def output(self, *sizes: Size) -> Size:
         (size,) = sizes
-        places = _slide(self.section, size, self.size, self.stride, self.padding)
+        places = slide(self.section, size, self.size, self.stride, self.padding)
         return Size(*places, size.channels)
+
+
+class LocalAvgpool(Maxpool):
+    """The mean of the cells of each window that are within the map."""
+
+    only: ClassVar[dict[str, float | None]] = {"stride_x": None, "stride_y": None}
 
 
 class Avgpool(Layer):
@@ -347,7 +188,7 @@ class Route(Layer):
     @classmethod
     def read_inputs(cls, section: Section, index: int) -> tuple[int, ...]:
         values = section.integers("layers")
-        return tuple(_layer_index(section, "layers", value, index) for value in values)
+        return tuple(layer_index(section, "layers", value, index) for value in values)
 
     @classmethod
     def read_options(cls, section: Section) -> dict[str, Any]:
@@ -388,11 +229,11 @@ class Shortcut(Layer):
     @classmethod
     def read_inputs(cls, section: Section, index: int) -> tuple[int, ...]:
         other = section.integer("from", least=None)
-        return (index - 1, _layer_index(section, "from", other, index))
+        return (index - 1, layer_index(section, "from", other, index))
 
     @classmethod
     def read_options(cls, section: Section) -> dict[str, Any]:
-        return {"activation": _activation(section, "linear")}
+        return {"activation": read_activation(section, "linear")}
 
     def steps(self, size: Size, other: Size) -> tuple[int, int]:
         """Returns the steps between the cells that are added, of this map and of the other."""
@@ -408,6 +249,53 @@ class Shortcut(Layer):
     def output(self, *sizes: Size) -> Size:
         self.steps(*sizes)
         return sizes[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Product(Layer):
+    """A product of the map before and another map, with an activation."""
+
+    activation: str
+
+    @classmethod
+    def read_inputs(cls, section: Section, index: int) -> tuple[int, ...]:
+        other = section.integer("from", least=None)
+        return (index - 1, layer_index(section, "from", other, index))
+
+    @classmethod
+    def read_options(cls, section: Section) -> dict[str, Any]:
+        return {"activation": read_activation(section, "linear")}
+
+    def scales(self, other: Size) -> Size:
+        """Returns the size that the map before must have, from that of the other map."""
+        return other
+
+    def output(self, *sizes: Size) -> Size:
+        size, other = sizes
+        if size != self.scales(other):
+            raise self.section.error(
+                f"multiplies layer {self.inputs[1]}, {other}, by {size}: it needs "
+                f"{self.scales(other)}"
+            )
+        return other
+
+
+class Sam(Product):
+    """Multiplies each value by that of a map of the same size: spatial attention."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ScaleChannels(Product):
+    """Multiplies another map by a number for each channel or, with scale_wh=1, for each cell."""
+
+    cells: bool
+
+    @classmethod
+    def read_options(cls, section: Section) -> dict[str, Any]:
+        return {**super().read_options(section), "cells": section.flag("scale_wh")}
+
+    def scales(self, other: Size) -> Size:
+        return other._replace(channels=1) if self.cells else Size(1, 1, other.channels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -453,6 +341,15 @@ class Reorg(Layer):
         if self.reverse:
             return Size(size.height * s, size.width * s, size.channels // s**2)
         return Size(size.height // s, size.width // s, size.channels * s**2)
+
+
+class Reorg3d(Reorg):
+    """Rearranges blocks of cells to channels, place in the block before channel.
+
+    It is what [reorg] was meant to be (see `jaxvision.ops.space_to_depth` with "space_first").
+    """
+
+    only: ClassVar[dict[str, float | None]] = {"reverse": 0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -501,15 +398,22 @@ class Dropout(Layer):
 
 @dataclasses.dataclass(frozen=True)
 class Softmax(Layer):
-    """A softmax over the whole input, flattened channel by channel, or over each of its groups."""
+    """A softmax over the whole input, flattened channel by channel, or over each of its groups.
+
+    Before it, the input is divided by the temperature.
+    """
 
     groups: int
+    temperature: float
 
-    only: ClassVar[dict[str, float | None]] = {"spatial": 0, "temperature": 1, "tree": None}
+    only: ClassVar[dict[str, float | None]] = {"spatial": 0, "tree": None}
 
     @classmethod
     def read_options(cls, section: Section) -> dict[str, Any]:
-        return {"groups": section.integer("groups", 1)}
+        temperature = section.number("temperature", 1.0)
+        if temperature <= 0:
+            raise section.error(f"temperature is {temperature}: give more than 0", "temperature")
+        return {"groups": section.integer("groups", 1), "temperature": temperature}
 
     def output(self, *sizes: Size) -> Size:
         (size,) = sizes
@@ -521,4 +425,4 @@ class Softmax(Layer):
 
 
 class Cost(Layer):
-    """The layer where Darknet computes a loss. Here it does not change the map."""
+    """A layer where Darknet computes a loss. Here it does not change the map."""

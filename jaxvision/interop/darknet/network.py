@@ -10,11 +10,13 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxvision.core import at_least_float32, check_array
-from jaxvision.interop.darknet import heads, layers
+from jaxvision.interop.darknet import heads, layers, weighted
 from jaxvision.interop.darknet.activations import ACTIVATIONS
 from jaxvision.interop.darknet.description import Description
+from jaxvision.interop.darknet.dialects import ALEXEYAB
 from jaxvision.layers import Conv, Norm, batch_norm
 from jaxvision.ops import (
+    avg_pool,
     depth_to_space,
     global_avg_pool,
     max_pool,
@@ -31,6 +33,9 @@ rounding errors grow by a factor of 1,000 instead of 1,000,000. The running vari
 one here (see `BatchNorm`).
 """
 
+alexeyab_norm = partial(batch_norm, momentum=0.99, epsilon=1e-5)
+"""Batch norm of AlexeyAB's fork, which divides by sqrt(variance + 1e-5)."""
+
 _he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 _he_normal_local = nn.initializers.variance_scaling(
     2.0, "fan_in", "normal", in_axis=-2, out_axis=-1, batch_axis=(0, 1)
@@ -45,7 +50,8 @@ class DarknetNetwork(nn.Module):
 
     Attributes:
       description: the description of the layers.
-      norm: norm of the layers with batch_normalize=1.
+      norm: norm of the layers with batch_normalize=1; None: that of the description's dialect,
+        `darknet_norm` or `alexeyab_norm`.
       axis_name, dtype, param_dtype: see `jaxvision.models`.
 
     Call:
@@ -54,6 +60,8 @@ class DarknetNetwork(nn.Module):
 
       - "region{n}", "yolo{n}": [B, h, w, A, 5 + C], (tx, ty, tw, th, to, classes) for each anchor,
         with n the number of the layer; strides and anchors are in `description.heads(H, W)`;
+      - "Gaussian_yolo{n}": [B, h, w, A, 9 + C], where tx, ty, tw and th are each followed by their
+        uncertainty;
       - from [detection], YOLOv1: "coordinates" [B, side, side, boxes, 4], "confidence"
         [B, side, side, boxes] and "class_scores" [B, side, side, C];
       - "logits": [B, C], the input of [softmax]; [B, groups, C / groups] with several groups;
@@ -64,7 +72,7 @@ class DarknetNetwork(nn.Module):
     """
 
     description: Description
-    norm: Norm = darknet_norm
+    norm: Norm | None = None
     axis_name: str | None = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
@@ -74,12 +82,16 @@ class DarknetNetwork(nn.Module):
         images = check_array("images", images, ("B", "H", "W", self.description.image.channels))
         self.description.sizes(*images.shape[1:3])  # raises InputError if a layer does not fit
         dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        norm = partial(self.norm, train=train, axis_name=self.axis_name, **dtypes)
+        of_dialect = alexeyab_norm if self.description.dialect == ALEXEYAB else darknet_norm
+        norm = partial(self.norm or of_dialect, train=train, axis_name=self.axis_name, **dtypes)
         how = _How(norm, dtypes, train)
         outputs: dict[int, Array] = {
             -1: images if self.dtype is None else images.astype(self.dtype)
         }
         maps: dict[str, Array] = {}
+        blocks = {number: _Shared() for number in self._shared()}
+        for block in blocks.values():
+            nn.share_scope(self, block)
         for layer in self.description.layers:
             inputs = [outputs[number] for number in layer.inputs]
             if isinstance(layer, heads.End):
@@ -87,9 +99,19 @@ class DarknetNetwork(nn.Module):
                 continue
             if isinstance(layer, layers.Softmax):
                 maps["logits"] = _logits(layer, *inputs)
-            x = outputs[layer.index] = _FORWARD[type(layer)](layer, how, *inputs)
+            forward = _FORWARD[type(layer)]
+            if isinstance(layer, weighted.Convolutional):
+                forward = blocks.get(layer.shared, forward)
+            x = outputs[layer.index] = forward(layer, how, *inputs)
             self.sow("intermediates", f"layer{layer.index}", x)
         return maps or {"features": x}
+
+    def _shared(self) -> set[int]:
+        """The numbers of the convolutions whose weights others have too."""
+        convolutions = (
+            layer for layer in self.description.layers if isinstance(layer, weighted.Convolutional)
+        )
+        return {layer.shared for layer in convolutions if layer.shared != layer.index}
 
 
 class _How(NamedTuple):
@@ -100,25 +122,34 @@ class _How(NamedTuple):
     train: bool
 
 
+class _Shared(nn.Module):
+    """A convolution and its norm that may be applied several times, with the same weights."""
+
+    @nn.compact
+    def __call__(self, layer: weighted.Convolutional, how: _How, x: Array) -> Array:
+        return _convolutional(layer, how, x)
+
+
 def _flat(x: Array) -> Array:
     """[B, H, W, C] -> [B, C H W], channel by channel."""
     return x.transpose(0, 3, 1, 2).reshape(len(x), -1)
 
 
 def _normed_and_activated(
-    layer: layers.Convolutional | layers.Connected, how: _How, x: Array
+    layer: weighted.Convolutional | weighted.Connected, how: _How, x: Array
 ) -> Array:
     if layer.batch_normalize:
         x = how.norm(x, name=layer.norm_name)
     return ACTIVATIONS[layer.activation](x)
 
 
-def _convolutional(layer: layers.Convolutional, how: _How, x: Array) -> Array:
+def _convolutional(layer: weighted.Convolutional, how: _How, x: Array) -> Array:
     x = Conv(
         layer.filters,
         (layer.size, layer.size),
         strides=layer.stride,
-        padding=layer.padding,
+        padding=layer.padding * layer.dilation,
+        kernel_dilation=layer.dilation,
         feature_group_count=layer.groups,
         use_bias=not layer.batch_normalize,
         kernel_init=_he_normal,
@@ -128,7 +159,7 @@ def _convolutional(layer: layers.Convolutional, how: _How, x: Array) -> Array:
     return _normed_and_activated(layer, how, x)
 
 
-def _connected(layer: layers.Connected, how: _How, x: Array) -> Array:
+def _connected(layer: weighted.Connected, how: _How, x: Array) -> Array:
     x = nn.Dense(
         layer.outputs,
         use_bias=not layer.batch_normalize,
@@ -139,7 +170,7 @@ def _connected(layer: layers.Connected, how: _How, x: Array) -> Array:
     return _normed_and_activated(layer, how, x[:, None, None])
 
 
-def _local(layer: layers.Local, how: _How, x: Array) -> Array:
+def _local(layer: weighted.Local, how: _How, x: Array) -> Array:
     x = nn.ConvLocal(
         layer.filters,
         (layer.size, layer.size),
@@ -152,7 +183,12 @@ def _local(layer: layers.Local, how: _How, x: Array) -> Array:
     return ACTIVATIONS[layer.activation](x)
 
 
-def _maxpool(layer: layers.Maxpool, how: _How, x: Array) -> Array:
+def _batchnorm(layer: weighted.Batchnorm, how: _How, x: Array) -> Array:
+    return how.norm(x, name=layer.norm_name)
+
+
+def _padded(layer: layers.Maxpool, x: Array, value: float) -> Array:
+    """x with the cells that its windows reach beyond its borders."""
     pads = []
     before = layer.padding // 2
     for cells, places in zip(
@@ -160,8 +196,16 @@ def _maxpool(layer: layers.Maxpool, how: _How, x: Array) -> Array:
     ):
         reach = (places - 1) * layer.stride + layer.size
         pads.append((before, max(0, reach - before - cells)))
-    x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-jnp.inf)
-    return max_pool(x, layer.size, stride=layer.stride)
+    return jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=value)
+
+
+def _maxpool(layer: layers.Maxpool, how: _How, x: Array) -> Array:
+    return max_pool(_padded(layer, x, -jnp.inf), layer.size, stride=layer.stride)
+
+
+def _local_avgpool(layer: layers.LocalAvgpool, how: _How, x: Array) -> Array:
+    pool = partial(avg_pool, kernel_size=layer.size, stride=layer.stride)
+    return pool(_padded(layer, x, 0)) / pool(_padded(layer, jnp.ones_like(x), 0))
 
 
 def _avgpool(layer: layers.Avgpool, how: _How, x: Array) -> Array:
@@ -191,6 +235,14 @@ def _reorg(layer: layers.Reorg, how: _How, x: Array) -> Array:
     return space_to_depth(x, layer.stride, order="darknet")
 
 
+def _reorg3d(layer: layers.Reorg3d, how: _How, x: Array) -> Array:
+    return space_to_depth(x, layer.stride, order="space_first")
+
+
+def _product(layer: layers.Product, how: _How, x: Array, other: Array) -> Array:
+    return ACTIVATIONS[layer.activation](x * other)
+
+
 def _crop(layer: layers.Crop, how: _How, x: Array) -> Array:
     top, left = (x.shape[1] - layer.height) // 2, (x.shape[2] - layer.width) // 2
     x = x[:, top : top + layer.height, left : left + layer.width]
@@ -202,7 +254,7 @@ def _dropout(layer: layers.Dropout, how: _How, x: Array) -> Array:
 
 
 def _logits(layer: layers.Softmax, x: Array) -> Array:
-    flat = _flat(x)
+    flat = _flat(x) / layer.temperature
     return flat if layer.groups == 1 else flat.reshape(len(x), layer.groups, -1)
 
 
@@ -235,21 +287,27 @@ def _anchored_map(layer: heads.Anchored, x: Array) -> dict[str, Array]:
 
 _FORWARD: dict[type[layers.Layer], Callable[..., Array]] = {
     layers.Avgpool: _avgpool,
-    layers.Connected: _connected,
-    layers.Convolutional: _convolutional,
     layers.Cost: _cost,
     layers.Crop: _crop,
     layers.Dropout: _dropout,
-    layers.Local: _local,
+    layers.LocalAvgpool: _local_avgpool,
     layers.Maxpool: _maxpool,
     layers.Reorg: _reorg,
+    layers.Reorg3d: _reorg3d,
     layers.Route: _route,
+    layers.Sam: _product,
+    layers.ScaleChannels: _product,
     layers.Shortcut: _shortcut,
     layers.Softmax: _softmax,
     layers.Upsample: _upsample,
+    weighted.Batchnorm: _batchnorm,
+    weighted.Connected: _connected,
+    weighted.Convolutional: _convolutional,
+    weighted.Local: _local,
 }
 _MAPS: dict[type[heads.End], Callable[..., dict[str, Array]]] = {
     heads.Detection: _yolov1_maps,
+    heads.GaussianYolo: _anchored_map,
     heads.Region: _anchored_map,
     heads.Yolo: _anchored_map,
 }

@@ -291,7 +291,7 @@ def yolov1_candidates(
 
 
 def yolo_candidates(
-    logits: Array, anchors: Array, *, stride: float, softmax: bool, constrained: bool = True
+    logits: Array, anchors: Array, *, stride: float, softmax: bool, **how: Any
 ) -> Candidates:
     """Decodes a map with anchors: sigmoid of the objectness times the classes' probabilities.
 
@@ -300,14 +300,18 @@ def yolo_candidates(
       anchors: f32[A, 2], (width, height), pixels.
       stride: side of a cell, pixels.
       softmax: whether classes exclude each other; else each has a sigmoid of its own.
-      constrained: see `jaxvision.ops.decode_yolo`.
+      **how: see `jaxvision.ops.decode_yolo`. With activated=True, the objectness and the scores
+        are probabilities as well.
     Returns:
       boxes f32[H W A, 4] and scores f32[H W A, C].
     """
     logits = at_least_float32(check_array("logits", logits, ("H", "W", "A", "5 + C")))
-    boxes = decode_yolo(logits[..., :4], anchors, stride=stride, constrained=constrained)
-    classes = (jax.nn.softmax if softmax else jax.nn.sigmoid)(logits[..., 5:])
-    scores = jax.nn.sigmoid(logits[..., 4:5]) * classes
+    boxes = decode_yolo(logits[..., :4], anchors, stride=stride, **how)
+    objectness, classes = logits[..., 4:5], logits[..., 5:]
+    if not how.get("activated"):
+        objectness = jax.nn.sigmoid(objectness)
+        classes = (jax.nn.softmax if softmax else jax.nn.sigmoid)(classes)
+    scores = objectness * classes
     return boxes.reshape(-1, 4), scores.reshape(-1, scores.shape[-1])
 
 

@@ -192,3 +192,123 @@ VECTORS_SIZES = [
     (1, 1, 44),
     (1, 1, 44),
 ]
+
+FORK = """
+[net]
+height=8
+width=12
+channels=3
+
+[convolutional]
+batch_normalize=1
+filters=4
+size=3
+pad=1
+activation=relu6
+
+[convolutional]
+batch_normalize=1
+filters=4
+size=3
+pad=1
+dilation=2
+activation=linear
+
+[convolutional]
+share_index=1
+batch_normalize=1
+filters=4
+size=3
+stride=2
+pad=1
+activation=mish
+
+[batchnorm]
+
+[local_avgpool]
+size=3
+stride=1
+
+[convolutional]
+filters=4
+activation=logistic
+
+[sam]
+from=-2
+
+[avgpool]
+
+[scale_channels]
+from=4
+activation=leaky
+
+[convolutional]
+filters=1
+
+[scale_channels]
+from=8
+scale_wh=1
+
+[reorg3d]
+stride=2
+
+[convolutional]
+filters=22
+activation=linear
+
+[Gaussian_yolo]
+mask=1,2
+anchors=2,3,4,5,6,7
+num=3
+classes=2
+scale_x_y=1.1
+
+[route]
+layers=11
+
+[convolutional]
+filters=14
+activation=logistic
+
+[yolo]
+anchors=4,5,6,7
+num=2
+classes=2
+scale_x_y=2
+new_coords=1
+nms_kind=diounms
+beta_nms=.8
+
+[route]
+layers=11
+
+[avgpool]
+
+[softmax]
+temperature=2
+
+[contrastive]
+"""
+FORK_SIZES = [
+    (8, 12, 4),
+    (8, 12, 4),
+    (4, 6, 4),
+    (4, 6, 4),
+    (4, 6, 4),
+    (4, 6, 4),
+    (4, 6, 4),
+    (1, 1, 4),
+    (4, 6, 4),
+    (4, 6, 1),
+    (4, 6, 4),
+    (2, 3, 16),
+    (2, 3, 22),
+    (2, 3, 22),
+    (2, 3, 16),
+    (2, 3, 14),
+    (2, 3, 14),
+    (2, 3, 16),
+    (1, 1, 16),
+    (1, 1, 16),
+    (1, 1, 16),
+]

@@ -6,14 +6,23 @@ import pytest
 
 from jaxvision.core import InputError
 from jaxvision.interop import parse_cfg, read_cfg
-from tests.interop.darknet.cfgs import MAPS, MAPS_SIZES, VECTORS, VECTORS_SIZES
+from tests.interop.darknet.cfgs import (
+    FORK,
+    FORK_SIZES,
+    MAPS,
+    MAPS_SIZES,
+    VECTORS,
+    VECTORS_SIZES,
+)
 
 NET = "[net]\nheight=8\nwidth=8\nchannels=3\n"
 CONV = "[convolutional]\nfilters=14\n"
 YOLO = "[yolo]\nclasses=2\nnum=2\nanchors=1,2,3,4\n"
 
 
-@pytest.mark.parametrize(("text", "sizes"), [(MAPS, MAPS_SIZES), (VECTORS, VECTORS_SIZES)])
+@pytest.mark.parametrize(
+    ("text", "sizes"), [(MAPS, MAPS_SIZES), (VECTORS, VECTORS_SIZES), (FORK, FORK_SIZES)]
+)
 def test_sizes_follow_the_formats_arithmetic(text, sizes):
     assert list(parse_cfg(text).sizes()) == sizes
 
@@ -99,7 +108,9 @@ WRONG = {
         NET + CONV + "[convolutionl]\n",
         "line 7: [convolutionl] is an unknown layer: did you mean 'convolutional'",
     ),
-    "section of Darknet": (NET + "[lstm]\n", "line 5: [lstm] is a layer of Darknet or a fork"),
+    "recurrent": (NET + "[lstm]\n", "line 5: [lstm] is a recurrent layer: networks with one are"),
+    "recurrent convolution": (NET + "[crnn]\n", "line 5: [crnn] is a recurrent layer"),
+    "section of Darknet": (NET + "[lrn]\n", "line 5: [lrn] is a layer of Darknet or a fork"),
     "no height": ("[net]\nwidth=8\nchannels=3\n" + CONV, "line 1: [net] has no height: add"),
     "bad number": (
         NET + CONV + "size=3x\n",
@@ -123,9 +134,49 @@ WRONG = {
         NET + CONV + "activation=leeky\n",
         "line 7: [convolutional] activation is 'leeky': did you mean 'leaky'",
     ),
-    "unsupported": (
-        NET + CONV + "dilation=2\n",
-        "line 7: [convolutional] the option dilation=2 is",
+    "binary": (
+        NET + CONV + "xnor=1\n",
+        "line 7: [convolutional] the option xnor=1 is not supported: only 0 is",
+    ),
+    "other activation": (
+        NET + CONV + "activation=normalize_channels\n",
+        "line 7: [convolutional] the activation normalize_channels is not supported",
+    ),
+    "dilation": (
+        NET + CONV + "size=3\ndilation=2\n",
+        "line 8: [convolutional] dilation is 2: it needs pad=1 and an odd size",
+    ),
+    "shares no layer": (
+        NET + CONV + "share_index=0\n",
+        "line 7: [convolutional] share_index has 0, which is no layer before this one",
+    ),
+    "shares a pool": (
+        NET + "[maxpool]\n" + CONV + "share_index=0\n",
+        "line 8: [convolutional] shares the weights of layer 0: that must be a convolution",
+    ),
+    "shares another kernel": (
+        NET + CONV + CONV + "size=3\nshare_index=-1\n",
+        "line 10: [convolutional] shares the weights of layer 0: that must be a convolution with",
+    ),
+    "shares other channels": (
+        NET + CONV + CONV + "share_index=-1\n",
+        "line 9: [convolutional] shares the weights of layer 0, whose input has 3 channels, but",
+    ),
+    "factors": (
+        NET + CONV + "[avgpool]\n[sam]\nfrom=0\n",
+        "line 8: [sam] multiplies layer 0, 8 x 8 x 14, by 1 x 1 x 14: it needs 8 x 8 x 14",
+    ),
+    "scales": (
+        NET + CONV + "[maxpool]\n[scale_channels]\nfrom=0\n",
+        "line 8: [scale_channels] multiplies layer 0, 8 x 8 x 14, by 8 x 8 x 14: it needs 1 x 1",
+    ),
+    "temperature": (
+        NET + "[softmax]\ntemperature=0\n",
+        "line 6: [softmax] temperature is 0.0: give more than 0",
+    ),
+    "suppression": (
+        NET + CONV + YOLO + "nms_kind=cornersnms\n",
+        "line 11: [yolo] nms_kind is 'cornersnms': only default, greedynms, diounms are supported",
     ),
     "window": (
         NET + CONV + "size=9\n",
@@ -195,15 +246,7 @@ WRONG = {
         NET + CONV + YOLO + "mask=0\n",
         "line 7: [yolo] needs 1 (5 + classes) = 7 channels, but its input has 14: change",
     ),
-    "fork of yolo": (
-        NET + CONV + YOLO + "scale_x_y=1.05\n",
-        "line 11: [yolo] the option scale_x_y=1",
-    ),
     "coords": (NET + CONV + "[region]\ncoords=5\n", "line 8: [region] coords must be 4"),
-    "tree": (
-        NET + CONV + "[region]\ntree=9k.tree\n",
-        "line 8: [region] the option tree=9k.tree is",
-    ),
     "detection": (
         NET + "[detection]\nclasses=1\ncoords=4\n",
         "line 5: [detection] needs side^2 (classes",
@@ -241,12 +284,46 @@ def cfgs(real_data):
     return real_data / "darknet" / "cfg"
 
 
-def test_yolo9000_is_refused_by_its_tree_and_read_without_it(cfgs):
-    path = cfgs / "yolo9000.cfg"
-    with pytest.raises(InputError, match=r"line 217: \[region\] the option tree=data/9k.tree"):
-        read_cfg(path)
-    body = path.read_text().split("[region]")[0]
-    assert parse_cfg(body).sizes()[-1] == (17, 17, 3 * (5 + 9418))
+def test_the_dialect_is_found_or_given():
+    plain = NET + CONV + YOLO
+    for text, dialect, resize in (
+        (plain, "pjreddie", "letterbox"),
+        (plain + "scale_x_y=1.05\n", "alexeyab", "stretch"),
+        (plain.replace("channels", "letter_box=1\nchannels"), "alexeyab", "letterbox"),
+        (VECTORS, "pjreddie", "stretch"),
+        (NET + CONV + "activation=mish\n", "alexeyab", "stretch"),
+        (NET + CONV + "[avgpool]\n", "pjreddie", "stretch"),
+    ):
+        description = parse_cfg(text)
+        assert (description.dialect, description.resize) == (dialect, resize)
+    assert parse_cfg(plain, dialect="alexeyab").resize == "stretch"
+    assert parse_cfg(plain + "scale_x_y=1\n", dialect="pjreddie").resize == "letterbox"
+    with pytest.raises(InputError, match="dialect is 'other'"):
+        parse_cfg(plain, dialect="other")
+
+
+def test_boxes_are_suppressed_as_the_last_layer_says():
+    for options, power in (
+        ("", None),
+        ("nms_kind=greedynms\nbeta_nms=.9\n", 0.6),
+        ("nms_kind=diounms\nbeta_nms=.9\n", 0.9),
+        ("nms_kind=diounms\n", 0.6),
+    ):
+        assert parse_cfg(NET + CONV + YOLO + options).nms.distance_power == power
+    assert parse_cfg(NET + CONV + YOLO + "nms_kind=diounms\n[route]\nlayers=0\n").nms.kind == (
+        "default"
+    )
+
+
+def test_yolo9000_names_its_files(cfgs):
+    description = read_cfg(cfgs / "yolo9000.cfg")
+    (head,) = description.heads()
+    assert (head.tree, head.map) == ("data/9k.tree", "data/coco9k.map")
+    assert head.num_classes == 9418
+    assert description.sizes()[-1] == (17, 17, 3 * (5 + 9418))
+    text = NET + CONV + "[region]\nnum=2\nclasses=2\nanchors=1,1,2,2\ntree=a.tree\nmap=b.map\n"
+    (head,) = parse_cfg(text).heads()
+    assert (head.tree, head.map) == ("a.tree", "b.map")
 
 
 # Of the files as they were published, and of their headers: 20 bytes from version 0.2 on, 16
@@ -258,13 +335,17 @@ PUBLISHED_BYTES = {
     "yolov2-tiny": (44_948_600, 20),
     "yolov3": (248_007_048, 20),
     "yolov3-tiny": (35_434_956, 20),
+    "yolov4": (257_717_640, 20),
+    "yolov4-tiny": (24_251_276, 20),
+    "yolo9000": (195_230_024, 20),
 }
 
 
 @pytest.mark.parametrize("name", PUBLISHED_BYTES)
 def test_counts_are_those_of_the_published_files(cfgs, name):
     size, header = PUBLISHED_BYTES[name]
-    description = read_cfg(cfgs / f"{name}.cfg")
+    folder = cfgs.with_name("cfg_alexeyab") if "v4" in name else cfgs
+    description = read_cfg(folder / f"{name}.cfg")
     assert header + 4 * (description.num_parameters + description.num_statistics) == size
 
 

@@ -11,7 +11,7 @@ import pytest
 from jaxvision.core import InputError
 from jaxvision.interop import DarknetNetwork, parse_cfg, read_cfg, write_weights
 from jaxvision.interop.darknet.activations import ACTIVATIONS
-from tests.interop.darknet.cfgs import MAPS, VECTORS
+from tests.interop.darknet.cfgs import FORK, MAPS, VECTORS
 from tests.models.variables import random_variables
 from tests.reference import darknet as reference
 
@@ -37,7 +37,8 @@ def check_against_reference(text, path, *, batch):
 
     maps, updated = run(variables, images)
     floats = floats_of(path, description, variables)
-    expected = [reference.run(text, x.transpose(2, 0, 1), floats) for x in images]
+    fork = description.dialect == "alexeyab"
+    expected = [reference.run(text, x.transpose(2, 0, 1), floats, fork) for x in images]
     expected = [np.stack(x).transpose(0, 2, 3, 1) for x in zip(*expected, strict=True)]
     for layer, (x,) in updated["intermediates"].items():
         number = int(layer.removeprefix("layer"))
@@ -55,6 +56,14 @@ def test_maps_equal_the_reference(tmp_path):
         np.testing.assert_allclose(maps[name], head, rtol=1e-4, atol=1e-5)
     # Before the softmax, and in its groups.
     np.testing.assert_allclose(maps["logits"], expected[22].reshape(2, 2, 3), rtol=1e-4, atol=1e-5)
+
+
+def test_layers_of_the_fork_equal_the_reference(tmp_path):
+    maps, expected = check_against_reference(FORK, tmp_path / "weights", batch=2)
+    assert maps.keys() == {"Gaussian_yolo13", "yolo16", "logits"}
+    for name, x in (("Gaussian_yolo13", expected[13]), ("yolo16", expected[16])):
+        head = np.stack([reference.anchored(one.transpose(2, 0, 1), 2) for one in x])
+        np.testing.assert_allclose(maps[name], head, rtol=1e-4, atol=1e-5)
 
 
 def test_vectors_equal_the_reference(tmp_path):
@@ -148,15 +157,17 @@ def test_wrong_images_are_named():
         init(jnp.zeros((1, 10, 16, 3)))
 
 
+def published(real_data):
+    """The paths of all descriptions."""
+    paths = sorted((real_data / "darknet").glob("cfg*/*.cfg"))
+    assert len(paths) == 30
+    return paths
+
+
 @pytest.mark.slow
 def test_all_published_descriptions_build_with_the_formats_sizes_and_counts(real_data):
-    paths = sorted((real_data / "darknet" / "cfg").glob("*.cfg"))
-    assert len(paths) == 18
-    for path in paths:
-        if path.stem == "yolo9000":
-            description = parse_cfg(path.read_text().split("[region]")[0], path.name)
-        else:
-            description = read_cfg(path)
+    for path in published(real_data):
+        description = read_cfg(path)
         network = DarknetNetwork(description)
 
         def run(images, network=network):
@@ -178,13 +189,30 @@ def test_all_published_descriptions_build_with_the_formats_sizes_and_counts(real
             for name in head.maps:
                 assert maps[name].shape[1:3] == head.grid_size, path.name
             if head.anchors:
-                expected = (len(head.anchors), 5 + head.num_classes)
+                others = 9 if head.kind == "Gaussian_yolo" else 5
+                expected = (len(head.anchors), others + head.num_classes)
                 assert maps[head.maps[0]].shape[3:] == expected, path.name
         counts = [
             sum(x.size for x in jax.tree.leaves(variables.get(collection, {})))
             for collection in ("params", "batch_stats")
         ]
         assert counts == [description.num_parameters, description.num_statistics], path.name
+
+
+@pytest.mark.long
+def test_all_published_descriptions_run(real_data):
+    """At their own size if they have connected or local layers, otherwise at a small one."""
+    for path in published(real_data):
+        description = read_cfg(path)
+        fixed = re.search(r"\[(connected|local|crop)\]", path.read_text())
+        size = description.image if fixed else (128, 128, 3)
+        network = DarknetNetwork(description)
+        images = np.random.default_rng(0).uniform(size=(1, *size)).astype("f4")
+        variables = random_variables(network, images)
+        maps = jax.jit(functools.partial(network.apply, train=False))(variables, images)
+        for name, x in maps.items():
+            assert np.isfinite(x).all(), (path.name, name)
+            assert np.ptp(x) > 0, (path.name, name)
 
 
 @pytest.mark.slow
@@ -207,7 +235,7 @@ def test_yolov3_tiny_equals_the_reference(real_data, tmp_path):
 
 @pytest.mark.slow
 def test_gradients_of_every_layer_are_finite_and_not_zero():
-    for text in (MAPS, VECTORS):
+    for text in (MAPS, VECTORS, FORK):
         description = parse_cfg(text)
         network = DarknetNetwork(description)
         images = np.random.default_rng(0).uniform(size=(2, *description.image)).astype("f4")

@@ -17,7 +17,7 @@ from jaxvision.interop import (
     read_weights,
     write_weights,
 )
-from tests.interop.darknet.cfgs import MAPS, VECTORS
+from tests.interop.darknet.cfgs import FORK, MAPS, VECTORS
 from tests.models.variables import random_variables
 
 SMALL = """
@@ -50,7 +50,7 @@ def write_floats(path, values, header=NEW_HEADER):
 
 
 @pytest.mark.parametrize("version", [(0, 1, 0), (0, 2, 0), (1, 0, 7), (0, 1001, 0)])
-@pytest.mark.parametrize("text", [MAPS, VECTORS])
+@pytest.mark.parametrize("text", [MAPS, VECTORS, FORK])
 def test_a_round_trip_keeps_every_bit(text, version, tmp_path):
     description, variables = variables_of(text)
     path = tmp_path / "net.weights"

@@ -100,19 +100,38 @@ def encode_yolo(boxes, anchors, rows, columns, *, stride, constrained=True):
     return _each(encode, boxes, anchors, rows[..., None], columns[..., None])
 
 
-def decode_yolo(logits, anchors, *, stride, constrained=True, max_log_scale=10.0):
+def decode_yolo(
+    logits,
+    anchors,
+    *,
+    stride,
+    constrained=True,
+    scale_x_y=1.0,
+    squared=False,
+    activated=False,
+    max_log_scale=10.0,
+):
+    def sigmoid(t):
+        return t if activated else 1 / (1 + math.exp(-t))
+
+    def place(t):
+        return scale_x_y * sigmoid(t) - (scale_x_y - 1) / 2
+
+    def factor(t):
+        return (2 * sigmoid(t)) ** 2 if squared else math.exp(min(t, max_log_scale))
+
     boxes = np.zeros(logits.shape)
     for row, column, anchor in np.ndindex(logits.shape[:3]):
         tx, ty, tw, th = (float(v) for v in logits[row, column, anchor])
         pw, ph = (float(p) for p in anchors[anchor])
         if constrained:
-            x, y = 1 / (1 + math.exp(-tx)) + column, 1 / (1 + math.exp(-ty)) + row
+            x, y = place(tx) + column, place(ty) + row
         else:
             x, y = column + 0.5 + tx * pw / stride, row + 0.5 + ty * ph / stride
         boxes[row, column, anchor] = _corners(
             x * stride,
             y * stride,
-            pw * math.exp(min(tw, max_log_scale)),
-            ph * math.exp(min(th, max_log_scale)),
+            pw * factor(tw),
+            ph * factor(th),
         )
     return boxes

@@ -22,6 +22,15 @@ def _iou(box, others):
     return np.where(area(both) > 0, area(both) / np.where(union > 0, union, 1), zero)
 
 
+def _distance(box, others):
+    """Squared distances of the centres over the squared diagonals of the hulls."""
+    quarter, one = box.dtype.type(0.25), box.dtype.type(1)
+    apart = box[:2] + box[2:] - others[:, :2] - others[:, 2:]
+    hull = np.maximum(box[2:], others[:, 2:]) - np.minimum(box[:2], others[:, :2])
+    diagonal = (hull**2).sum(axis=1)
+    return quarter * (apart**2).sum(axis=1) / np.where(diagonal > 0, diagonal, one)
+
+
 def _in_falling_order(scores, score_threshold):
     present = [i for i, s in enumerate(scores) if s > score_threshold]  # false for NaN
     return sorted(present, key=lambda i: (-float(scores[i]), i))
@@ -37,7 +46,7 @@ def _padded(rows, size, dtypes):
     return *columns, np.arange(size) < len(rows)
 
 
-def greedy(boxes, scores, classes, iou_threshold, score_threshold):
+def greedy(boxes, scores, classes, iou_threshold, score_threshold, distance_power=None):
     """Indices kept, in order."""
     boxes = np.asarray(boxes)
     threshold = boxes.dtype.type(iou_threshold)
@@ -47,6 +56,8 @@ def greedy(boxes, scores, classes, iou_threshold, score_threshold):
         best, *left = left
         kept.append(best)
         overlaps = _iou(boxes[best], boxes[left])
+        if distance_power is not None:
+            overlaps = overlaps - _distance(boxes[best], boxes[left]) ** distance_power
         left = [
             i
             for i, overlap in zip(left, overlaps, strict=True)
@@ -55,19 +66,35 @@ def greedy(boxes, scores, classes, iou_threshold, score_threshold):
     return kept
 
 
-def nms(boxes, scores, *, iou_threshold, max_detections, score_threshold=-math.inf):
-    kept = greedy(boxes, scores, np.zeros(len(boxes)), iou_threshold, score_threshold)
+def nms(
+    boxes,
+    scores,
+    *,
+    iou_threshold,
+    max_detections,
+    score_threshold=-math.inf,
+    distance_power=None,
+):
+    how = iou_threshold, score_threshold, distance_power
+    kept = greedy(boxes, scores, np.zeros(len(boxes)), *how)
     return _padded([[i] for i in kept], max_detections, ["i4"])
 
 
 def batched_nms(
-    boxes, scores, classes, *, iou_threshold, max_detections, score_threshold=-math.inf
+    boxes,
+    scores,
+    classes,
+    *,
+    iou_threshold,
+    max_detections,
+    score_threshold=-math.inf,
+    distance_power=None,
 ):
     """Each class by itself, then all by score."""
-    kept = []
+    kept, how = [], (iou_threshold, score_threshold, distance_power)
     for c in set(classes.tolist()):
         own = np.flatnonzero(classes == c)
-        alone = greedy(boxes[own], scores[own], np.zeros(len(own)), iou_threshold, score_threshold)
+        alone = greedy(boxes[own], scores[own], np.zeros(len(own)), *how)
         kept += own[alone].tolist()
     kept.sort(key=lambda i: (-float(scores[i]), i))
     return _padded([[i] for i in kept], max_detections, ["i4"])
@@ -81,6 +108,7 @@ def multiclass_nms(
     max_detections,
     score_threshold=-math.inf,
     max_candidates=None,
+    distance_power=None,
 ):
     n, c = scores.shape
     pairs = [(i, k) for i in range(n) for k in range(c)]
@@ -91,7 +119,8 @@ def multiclass_nms(
     pairs = [pairs[i] for i in candidates]
     own = np.stack([boxes[i, k] if boxes.ndim == 3 else boxes[i] for i, k in pairs])
     classes = [k for _, k in pairs]
-    kept = greedy(own, flat[candidates], classes, iou_threshold, score_threshold)
+    how = iou_threshold, score_threshold, distance_power
+    kept = greedy(own, flat[candidates], classes, *how)
     return _padded([pairs[i] for i in kept], max_detections, ["i4", "i4"])
 
 
