@@ -156,3 +156,25 @@ def test_it_is_trained_evaluated_and_predicts(command, folder, tmp_path):
             assert ((rows >= y - 2) & (rows <= y + height + 2)).all()
             assert ((columns >= x - 2) & (columns <= x + width + 2)).all()
     assert max(areas) > 0
+
+
+def test_an_image_with_300_objects(command, folder, tmp_path, caplog):
+    """More than config.data.max_boxes: refused, or trained on some; an evaluation counts all."""
+    file = folder / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    first = content["annotations"][0]
+    content["annotations"] += [{**first, "id": 1000 + number} for number in range(298)]
+    file.write_text(json.dumps(content))
+    usual = [f"--config={FILE}", f"--config.data.dir={folder}", f"--workdir={tmp_path / 'run'}"]
+    error = error_of(command("train", *usual))
+    assert error.startswith("config.data.max_boxes is 4, but ")
+    assert "has 300 boxes: give 300, or leave out the smallest ones with drop_extra=True" in error
+    result_of(command, "train", *usual, "--config.data.drop_extra")
+    lacking = "examples lack 296 of 301 objects, the smallest ones, in 1 of 3 images"
+    assert caplog.text.count(lacking) == 2  # to train, and to test
+    how = [f"--trust-code={FILE}", f"--out={tmp_path / 'out'}"]
+    result_of(command, "eval", f"--workdir={tmp_path / 'run'}", *how)
+    assert caplog.text.count(lacking) == 3
+    with next((tmp_path / "out").glob("classes_*.csv")).open() as table:
+        rows = list(csv.DictReader(table))
+    assert sum(int(row["objects"]) for row in rows) == 301

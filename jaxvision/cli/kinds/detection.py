@@ -220,6 +220,7 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
                 inputs,
                 len(class_names),
                 max_boxes=options.max_boxes,
+                drop_extra=options.drop_extra or evaluation,
                 # An evaluation takes those of the objects from the records.
                 masks=options.masks and train,
                 num_keypoints=detector.num_keypoints if options.keypoints and train else None,
@@ -452,7 +453,7 @@ DETECTION = Kind(
     defaults={"best.metric": "AP", "model.name": "yolov2", "loss.name": "", "anchors": ()},
     sources=SOURCES,
     build=build,
-    transform=lambda task: data.ToDetection(task.inputs, len(task.class_names)),
+    transform=lambda task: data.ToDetection(task.inputs, len(task.class_names), drop_extra=True),
     table=class_table,
     pictures=pictures,
     csv=detection_files,

@@ -26,6 +26,8 @@ class DetectionData(ResizedData):
       masks: read the masks of the objects too.
       keypoints: read the keypoints of the objects too (coco and embedded scenes).
       max_boxes: number to which the boxes of an image are padded.
+      drop_extra: of an image with more than max_boxes objects train on the largest ones, and say
+        how many are left out, instead of refusing it; an evaluation counts all objects.
       proposals: file of region proposals, see jaxvision.data.write_proposals; {split} in its name
         stands for the split.
       max_proposals: number to which the proposals of an image are padded; the first ones are taken.
@@ -48,6 +50,7 @@ class DetectionData(ResizedData):
     keypoints: bool = False
     resize: str | None = "letterbox"
     max_boxes: int = 100
+    drop_extra: bool = False
     proposals: str = ""
     max_proposals: int = 2000
     sizes: tuple[int, ...] = ()
