@@ -84,7 +84,7 @@ from jaxvision.ops.placement import (
     to_input,
     to_original,
 )
-from jaxvision.ops.polygons import Polygons, encode_polygons
+from jaxvision.ops.polygons import Polygons, encode_polygons, polygons_have_pixels
 from jaxvision.ops.pooling import (
     adaptive_avg_pool,
     avg_pool,
@@ -215,6 +215,7 @@ __all__ = [
     "paste_run_lengths",
     "per_class_nms",
     "place_mask",
+    "polygons_have_pixels",
     "postprocess_detections",
     "resize_bicubic",
     "resize_bilinear",

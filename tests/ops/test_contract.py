@@ -212,6 +212,7 @@ HOST_ONLY = {
     "paired_run_length_iou",
     "paste_masks",
     "paste_run_lengths",
+    "polygons_have_pixels",
     "run_length_iou",
 }
 # Plain arithmetic of where an image lies, which checks nothing: see test_placement.py.

@@ -180,6 +180,28 @@ def test_images_without_proposals_above_the_threshold():
     assert found.metrics["AP"] == 0
 
 
+def test_an_object_with_an_empty_mask_is_trained_on():
+    """Its mask is 0 in all of its box; other images have whole masks, or no objects."""
+    head = {"name": "mask", "depth": 1, "features": 8}
+    detector = detector_of(fields={"mask_head": head})
+    batch = batch_of()
+    assert batch.box_mask[2].sum() == 1
+    there = batch.box_mask & (np.arange(4) != 2)[:, None]
+    cells = np.where(there, 255, 0).astype(np.uint8)[..., None, None]
+    frames = np.where(there[..., None], batch.boxes, 0)
+    batch = batch.replace(masks=np.tile(cells, (1, 1, 4, 4)), mask_frames=frames)
+    task = detection(detector, INPUTS, class_names=3)
+    outputs, terms = training_outputs(task, variables_of(task), batch)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(terms))
+    total, count = terms["mask"]
+    logits, matches = outputs["mask_logits"][2], outputs["matches"][2]
+    rows = np.flatnonzero(matches[: len(logits)] >= 0)
+    of_label = np.float64(logits)[rows, ..., 2]
+    assert count[2] == of_label.size > 0
+    np.testing.assert_allclose(total[2], np.log1p(np.exp(of_label)).sum(), rtol=1e-5)
+    assert count[1] == total[1] == 0
+
+
 def test_detections_lie_in_the_image_and_end_where_it_ends():
     task = task_of(decode=dataclasses.replace(FASTER_RCNN_DECODE, score_threshold=0.0))
     batch = placed(batch_of()).replace(extent=np.tile(np.int32([40, 50]), (4, 1)))
