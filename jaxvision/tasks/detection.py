@@ -329,7 +329,7 @@ def _check(task: Task, detector: Detector, augmentation: Compose) -> Detections:
     Raises:
       OptionError: an option is out of range, or of another kind.
     """
-    none = jnp.zeros(1, bool)
+    none, with_masks = jnp.zeros(1, bool), detector.masks or augmentation.needs_masks
     example = DetectionBatch(
         image=jnp.zeros(task.inputs.shape, jnp.uint8),
         boxes=jnp.zeros((1, 4)),
@@ -339,8 +339,8 @@ def _check(task: Task, detector: Detector, augmentation: Compose) -> Detections:
         difficult=none,
         mask=jnp.bool_(True),
         extent=jnp.array(task.inputs.shape[:2], jnp.int32),
-        masks=jnp.zeros((1, 1, 1), jnp.uint8) if detector.masks else None,
-        mask_frames=jnp.zeros((1, 4)) if detector.masks else None,
+        masks=jnp.zeros((1, 1, 1), jnp.uint8) if with_masks else None,
+        mask_frames=jnp.zeros((1, 4)) if with_masks else None,
         keypoints=detector.num_keypoints and jnp.zeros((1, detector.num_keypoints, 3)),
         proposals=jnp.zeros((1, 4)) if detector.proposals else None,
         proposal_mask=none if detector.proposals else None,

@@ -125,6 +125,26 @@ def test_masks_and_keypoints_are_in_batches_of_training_alone():
         assert evaluation.num_keypoints is None
 
 
+def test_masks_of_another_size_are_pasted_in_training(command, folder, tmp_path):
+    usual = [f"--config={FILE}", f"--config.data.dir={folder}", f"--workdir={tmp_path / 'run'}"]
+    paste = "--config.augment.copy_paste=1"
+    error = error_of(command("train", *usual, "--config.data.masks=False", paste))
+    assert error == (
+        "config.augment.copy_paste pastes objects along their masks, but config.data.masks is "
+        "False: set it to True, or leave copy_paste out"
+    )
+    error = error_of(command("train", *usual, "--config.data.mask_size=0"))
+    assert error == "config.data.mask_size is 0: give at least 1"
+    result_of(command, "train", *usual, paste, "--config.data.mask_size=9")
+    config = tiny_mask_detector.get_config()
+    config.data.dir, config.data.class_names = str(folder), NAMES
+    config.data.mask_size, config.augment.copy_paste = 9, 1.0
+    built = setup.build(config)
+    assert (built.task.partners, built.train_transform.mask_size) == (1, 9)
+    data = setup.train_data(config, built, setup.Splits(config).open("train"))
+    assert next(data).masks.shape == (4, 4, 9, 9)
+
+
 @pytest.mark.slow
 def test_it_is_trained_evaluated_and_predicts(command, folder, tmp_path):
     usual = [f"--config={FILE}", f"--config.data.dir={folder}", f"--workdir={tmp_path / 'run'}"]
