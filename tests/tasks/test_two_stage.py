@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvision.core import AXIS, Inputs, Keys, OptionError, divide, sum_terms
+from jaxvision.core import AXIS, Detections, Inputs, Keys, OptionError, divide, sum_terms
 from jaxvision.interop import from_state_dict, to_state_dict
 from jaxvision.models import create_model
 from jaxvision.ops import IGNORE, NEGATIVE
 from jaxvision.tasks import detection
+from jaxvision.tasks.decoding import DetectOptions
 from jaxvision.tasks.detection import restore_detection
 from jaxvision.tasks.detectors import FASTER_RCNN_DECODE, faster_rcnn, rpn
 from tests.models.parity import state_of
@@ -241,6 +242,34 @@ def test_proposals_alone_are_measured_without_classes():
     assert again.decode is not task.decode
     parts = evaluate(again, result.variables, [placed(batch)], records_of())
     assert parts.metrics == found.metrics
+
+
+@pytest.mark.parametrize("most", [50, 100, 150])
+def test_recall_is_measured_of_all_proposals_of_an_image(most):
+    """One object is the 20th proposal of an image, another one the 120th."""
+    model = create_model("faster_rcnn", **{**TINY, "box_head": None, "num_classes": 3})
+    decode = DetectOptions(max_detections=most)
+    task = detection(rpn(model, loss=None, decode=decode), INPUTS, class_names=3)
+    restored = restore_detection(as_json(task), decode={"max_detections": 150})
+    boxes, count = np.tile(np.float32([0, 0, 5, 5]), (1, most, 1)), max(most, 100)
+    objects = [[10, 20, 50, 60], [40, 10, 80, 50]]
+    boxes[0, 19] = objects[0]
+    boxes[0, 119:120] = objects[1]
+    found = Detections(
+        boxes=boxes,
+        scores=np.linspace(1, 0.5, most, dtype=np.float32)[None],
+        labels=np.zeros((1, most), np.int32),
+        valid=np.ones((1, most), bool),
+    )
+    records = records_of([(objects, [1, 2])])
+    numbers, _ = task.dataset_metric.summarize(found, records)
+    recalls = {name: x for name, x in numbers.items() if name.removeprefix("AR").isdigit()}
+    expected = {"AR1": 0, "AR10": 0, "AR100": 0.5}
+    assert recalls == {**expected, f"AR{count}": 1.0 if most == 150 else 0.5}
+    assert f"AR{count}" in task.dataset_metric.names
+    assert "AR150" in restored.dataset_metric.names
+    nothing = found.replace(valid=np.zeros((1, most), bool))
+    assert task.dataset_metric.summarize(nothing, records_of([([], [])]))[0][f"AR{count}"] == 0
 
 
 def test_first_stages_of_the_backbone_are_frozen():
