@@ -113,6 +113,7 @@ def folder(tmp_path):
     return tmp_path / "mine"
 
 
+@pytest.mark.slow
 def test_masks_and_keypoints_are_in_batches_of_training_alone():
     for name in ("coco_mask_rcnn", "coco_keypoint_rcnn"):
         config = load_config(shipped_configs()[name])
