@@ -83,6 +83,10 @@ CASES = {
         {"iou": numbers(7, 3, least=0, most=1), "gt_mask": mask(3)},
         {"high_threshold": 0.7, "low_threshold": 0.3, "forced": "bipartite"},
     ),
+    "match_boxes": (
+        {"anchors": boxes(9), "boxes": boxes(11), "gt_mask": mask(11)},
+        {"high_threshold": 0.5, "low_threshold": 0.3, "forced": "all_ties"},
+    ),
     "match_points": (
         {"points": sides(7), "sides": numbers(7, least=1), "boxes": boxes(3), "gt_mask": mask(3)},
         {},
