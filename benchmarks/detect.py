@@ -12,12 +12,18 @@ suppression as a separate function, which reads its candidates from memory.
 
 --torchvision compares one photograph's detection with torchvision's networks, at the sizes of its
 published weights: "whole / convolutions" is our time from normalised images to detections, divided
-by the time of torchvision's backbone and heads alone, without its post-processing. The share is
-that of our post-processing (decoding and suppression) in the whole.
+by the time of torchvision's convolutions and matrix products alone, those of the backbone and the
+heads. In two-stage networks these are the head of the proposals and, on random features of 1,000
+boxes and of 100 detections, the heads of boxes and of masks. Torchvision's time has no anchors,
+RoIAlign, decoding or suppression in it. Ours has all of this, and masks of 28 x 28 cells. "rest" is
+the share of decoding and suppression in our whole: of all but the network, which is measured with
+the same proposals and detections. "RoIAlign", which is a part of the network, is its time alone,
+for all heads, divided by the whole.
 """
 
 import argparse
 import dataclasses
+import functools
 import inspect
 
 import jax
@@ -29,6 +35,7 @@ from versus_torch import torch
 
 from jaxvision.core import ImageBatch
 from jaxvision.models import create_model
+from jaxvision.ops import multilevel_roi_align
 from jaxvision.tasks import DetectOptions, detect, detectors
 from jaxvision.tasks.detectors import yolov2_candidates, yolov3_candidates
 
@@ -88,68 +95,124 @@ def measure(name, size, batch, pairs, rounds):
 
 
 # Height and width of a padded photograph.
-ONE_STAGE = {
+COMPARED = {
     "retinanet_resnet50_fpn": (800, 1088),
     "ssd300_vgg16": (300, 300),
     "ssdlite320_mobilenet_v3_large": (320, 320),
+    "fasterrcnn_resnet50_fpn": (800, 1088),
+    "maskrcnn_resnet50_fpn": (800, 1088),
 }
+# Of the maps of which boxes are pooled, strides of 2^level.
+LEVELS = (2, 3, 4, 5)
+FAMILIES = {"retinanet": "retinanet", "ssd": "ssd", "rcnn": "faster_rcnn"}
 
 
-def compare(theirs, name, size, pairs, rounds):
-    """Measures milliseconds of our whole, of ours without decoding, and of torchvision's maps."""
-    family = getattr(detectors, "retinanet" if "retinanet" in name else "ssd")
+def ready(function, *arrays):
+    """Returns a call that computes a compiled function and waits for it."""
+    compiled = jax.jit(function)
+    return lambda: jax.block_until_ready(compiled(*arrays))
+
+
+def scores_of(name, outputs):
+    """Returns the scores of all pairs of a box and a class."""
+    logits = [x for key, x in outputs.items() if key.startswith(("cls_logits", "class_logits"))]
+    rows = jnp.concatenate([x.reshape(-1, x.shape[-1]) for x in logits])
+    return jax.nn.sigmoid(rows) if "retinanet" in name else jax.nn.softmax(rows)[:, 1:]
+
+
+def ours(name, size, pairs):
+    """Returns the calls to measure: our whole, the network, and RoIAlign if it has two stages."""
+    family = getattr(detectors, next(x for key, x in FAMILIES.items() if key in name))
     model, images = create_model(name), jnp.zeros((1, *size, 3))
     variables = jax.jit(lambda: model.init(jax.random.key(0), images, train=False))()
+    if family is detectors.faster_rcnn:
+        # Proposals are near their anchors, as those of trained networks.
+        variables["params"]["rpn_head"]["bbox_pred"]["kernel"] *= 0.1
     images = jax.random.normal(jax.random.key(1), images.shape)
 
-    def maps_of(variables, images):
-        return model.apply(variables, images, train=False)
+    def network(variables, images, **between_stages):
+        return model.apply(variables, images, train=False, **between_stages)
 
-    def scores_of(maps):
-        logits = [x for key, x in maps.items() if key.startswith("cls_logits")]
-        rows = jnp.concatenate([x.reshape(-1, x.shape[-1]) for x in logits])
-        return jax.nn.sigmoid(rows) if "retinanet" in name else jax.nn.softmax(rows)[:, 1:]
-
-    scores = np.asarray(jax.jit(lambda v, x: scores_of(maps_of(v, x)))(variables, images))
-    threshold = float(np.sort(scores.ravel())[-pairs])
+    found = jax.jit(network)(variables, images)
+    threshold = float(jnp.sort(scores_of(name, found).ravel())[-pairs])
     default = inspect.signature(family).parameters["decode"].default
     options = dataclasses.replace(default, score_threshold=threshold)
-    decode = family(model, loss=None, decode=options).decode
+    detector = family(model, loss=None, decode=options)
     extent = jnp.array([size], jnp.int32)
 
     def whole(variables, images):
         batch = ImageBatch(image=images, mask=jnp.ones(1, bool), extent=extent)
-        return jax.vmap(decode)(maps_of(variables, images), batch)
+        if detector.forward is None:
+            outputs = network(variables, images)
+        else:
+            how = {"keys": None, "step": jnp.int32(0), "train": False}
+            outputs, _ = detector.forward(variables, batch, **how)
+        return jax.vmap(detector.decode)(outputs, batch)
 
+    calls = {"whole": ready(whole, variables, images)}
+    detections = calls["whole"]()
+    if not detections.valid.all():
+        raise SystemExit(f"{name}: {int(detections.valid.sum())} detections: give more --pairs")
+    if family is not detectors.faster_rcnn:
+        return calls | {"network": ready(network, variables, images)}
+    proposals, boxes = found["proposals"], detections.boxes
+
+    def with_given(variables, images, proposals, boxes):
+        given = {"propose": lambda rpn: {"proposals": proposals}}
+        return network(variables, images, detect=lambda *_: {"boxes": boxes}, **given)
+
+    def features(maps, proposals, boxes):
+        pool = functools.partial(multilevel_roi_align, aligned=model.aligned)
+        pool = functools.partial(pool, spatial_scales=[2.0**-level for level in LEVELS])
+        of_proposals = pool(maps, proposals[0], output_size=model.box_size)
+        if model.mask_head is None:
+            return of_proposals
+        return of_proposals, pool(maps, boxes[0], output_size=model.region_size)
+
+    maps = [jnp.ones((*(-(-side // 2**n) for side in size), model.features)) for n in LEVELS]
+    return calls | {
+        "network": ready(with_given, variables, images, proposals, boxes),
+        "RoIAlign": ready(features, maps, proposals, boxes),
+    }
+
+
+def torchvisions(theirs, name, size):
+    """Returns the call of torchvision's convolutions and matrix products."""
     network = getattr(theirs, name)(weights=None, weights_backbone=None).eval()
-    given = torch.from_numpy(np.array(images).transpose(0, 3, 1, 2).copy())
+    images = torch.randn(1, 3, *size)
+    of_boxes, of_masks = torch.rand(1000, 256, 7, 7), torch.rand(100, 256, 14, 14)
 
-    def maps_of_torch():
+    def call():
         with torch.no_grad():
-            maps = network.backbone(given)
-            network.head(list(maps.values()))
+            maps = list(network.backbone(images).values())
+            if "rcnn" not in name:
+                network.head(maps)
+                return
+            network.rpn.head(maps)
+            heads = network.roi_heads
+            heads.box_predictor(heads.box_head(of_boxes))
+            if heads.has_mask():
+                heads.mask_predictor(heads.mask_head(of_masks))
 
-    both, without = jax.jit(whole), jax.jit(maps_of)
-    return median_ms(
-        {
-            "whole": lambda: jax.block_until_ready(both(variables, images)),
-            "without": lambda: jax.block_until_ready(without(variables, images)),
-            "theirs": maps_of_torch,
-        },
-        rounds=rounds,
-    )
+    return call
 
 
-def versus_torchvision(names, rounds, pairs):
+def versus_torchvision(names, size, rounds, pairs):
     models = torchvision_models()
     if models is None:
         raise SystemExit("torchvision is not installed: pip install torch torchvision")
-    print("network                         ms, ours   whole / convolutions   share of the rest")
+    print("network                         ms, ours   whole / convolutions    rest   RoIAlign")
     for name in names:
-        ms = compare(models.detection, name, ONE_STAGE[name], pairs, rounds)
-        rest = 1 - ms["without"] / ms["whole"]
+        shape = (size, size) if size else COMPARED[name]
+        calls = ours(name, shape, pairs)
+        ms = median_ms(
+            {**calls, "theirs": torchvisions(models.detection, name, shape)}, rounds=rounds
+        )
+        whole = ms["whole"]
+        align = f"{ms['RoIAlign'] / whole:.1%}" if "RoIAlign" in ms else "-"
         print(
-            f"{name:<30} {ms['whole']:>9.1f} {ms['whole'] / ms['theirs']:>22.2f} {rest:>19.1%}",
+            f"{name:<30} {whole:>9.1f} {whole / ms['theirs']:>22.2f} "
+            f"{1 - ms['network'] / whole:>7.1%} {align:>10}",
             flush=True,
         )
     print(f"{pairs} pairs of a box and a class above the threshold, {rounds} rounds; {machine()}")
@@ -160,27 +223,29 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--models", nargs="+", help="networks; default: all of the table")
-    parser.add_argument("--size", type=int, default=416)
+    parser.add_argument("--size", type=int, help="default: 416, or that of torchvision's weights")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--pairs", type=int, nargs="+", default=[50, 5000])
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--torchvision", action="store_true", help="compare with torchvision")
     options = parser.parse_args()
     if options.torchvision:
-        versus_torchvision(options.models or ONE_STAGE, options.rounds, max(options.pairs))
+        names = options.models or COMPARED
+        versus_torchvision(names, options.size, options.rounds, max(options.pairs))
         return
+    size = options.size or 416
     print("model         batch   pairs   images/s   ms an image   share of suppression   alone ms")
     for name in options.models or ("yolov2_tiny", "yolov2", "yolov3"):
         for batch in options.batches:
             for pairs in options.pairs:
-                ms = measure(name, options.size, batch, pairs, options.rounds)
+                ms = measure(name, size, batch, pairs, options.rounds)
                 share = 1 - ms["without"] / ms["whole"]
                 print(
                     f"{name:<12} {batch:>6} {pairs:>7} {1e3 * batch / ms['whole']:>10.1f} "
                     f"{ms['whole'] / batch:>13.2f} {share:>22.1%} {ms['alone']:>10.2f}",
                     flush=True,
                 )
-    print(f"{options.size} x {options.size}, 80 classes, {options.rounds} rounds; {machine()}")
+    print(f"{size} x {size}, 80 classes, {options.rounds} rounds; {machine()}")
 
 
 if __name__ == "__main__":

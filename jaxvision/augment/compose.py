@@ -25,9 +25,11 @@ class Augmentation(Protocol):
     Attributes:
       partners: number of further examples that it takes from the field `partners` of each example;
         0 if there is no such attribute.
+      needs_masks: whether it fails for examples without masks; False if there is no such attribute.
     """
 
     partners: int
+    needs_masks: bool
 
     def __call__(self, key: Array, example: E) -> E:
         """Changes an example.
@@ -67,6 +69,11 @@ class Compose:
     def partners(self) -> int:
         """The number of further examples that all steps together take."""
         return sum(map(partners_of, self.steps))
+
+    @property
+    def needs_masks(self) -> bool:
+        """Whether a step fails for examples without masks."""
+        return any(getattr(step, "needs_masks", False) for step in self.steps)
 
     def __call__(self, key: Array, example: E) -> E:
         """Applies all steps to an example.

@@ -47,6 +47,7 @@ class CopyPaste:
     least_visible: float = 0.0
     least_side: float = 1.0
     partners: ClassVar[int] = 1
+    needs_masks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_range("probability", self.probability, least=0, most=1)

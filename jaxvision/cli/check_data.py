@@ -130,7 +130,7 @@ def _summary(result: dict[str, Any]) -> str:
             "sound images  {images}, {empty_images} without objects",
             "image sizes   {sizes}",
             "objects       {objects}, {crowd} crowd, {difficult} difficult; {most_objects} in an "
-            "image at most (config.data.max_boxes must not be less)",
+            "image at most (if config.data.max_boxes is less, set config.data.drop_extra)",
             "box sizes     {small} small, {medium} medium, {large} large (COCO's: below 32^2, "
             "below 96^2 and from 96^2 pixels)",
             "",

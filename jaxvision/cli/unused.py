@@ -64,6 +64,7 @@ _SWITCHES = {
     "head_warmup.only": ("head_warmup.steps",),
     "head_warmup.learning_rate": ("head_warmup.steps",),
     "data.method": ("data.resize",),
+    "data.mask_size": ("data.masks",),
     "data.size_every": ("data.sizes",),
     "augment.crop_on_device": ("augment.crop_scale",),
     "augment.rand_augment_magnitude": ("augment.rand_augment",),

@@ -27,9 +27,8 @@ from jaxvision.ops import (
     FAST_RCNN_WEIGHTS,
     IGNORE,
     NEGATIVE,
-    box_iou,
     encode_boxes,
-    match_anchors,
+    match_boxes,
     sample_balanced,
 )
 
@@ -147,8 +146,9 @@ def _rpn_totals(
     """The sums of an image, and how many anchors are sampled."""
     # Boxes without area overlap nothing, so no object takes a masked anchor as its best one.
     anchors = jnp.where(anchor_mask[:, None], anchors, 0)
-    matches = match_anchors(
-        box_iou(anchors, boxes),
+    matches = match_boxes(
+        anchors,
+        boxes,
         objects,
         high_threshold=high_threshold,
         low_threshold=low_threshold,

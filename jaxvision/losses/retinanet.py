@@ -18,7 +18,7 @@ from jaxvision.losses.detection import (
     of_match,
 )
 from jaxvision.losses.reduction import sum_counted
-from jaxvision.ops import IGNORE, box_iou, decode_boxes, encode_boxes, match_anchors
+from jaxvision.ops import IGNORE, decode_boxes, encode_boxes, match_boxes
 
 BOX_LOSSES = ("l1", "giou")
 
@@ -120,8 +120,9 @@ def _totals(
     box_loss: str,
 ) -> tuple[dict[str, Array], Array]:
     """The sums of an image, and how many of its anchors are positive."""
-    matches = match_anchors(
-        box_iou(anchors, boxes),
+    matches = match_boxes(
+        anchors,
+        boxes,
         objects,
         high_threshold=high_threshold,
         low_threshold=low_threshold,

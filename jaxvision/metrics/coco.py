@@ -63,38 +63,44 @@ class CocoResult:
 
     The axes are T IoU thresholds, R recall thresholds, K classes, A sizes and M numbers of
     detections. T and R are `IOU_THRESHOLDS` and `RECALL_THRESHOLDS` of this module, A and M the
-    `areas` and `max_detections` of `LIMITS[iou_type]`. Values are NaN for a class without objects
-    of that size that count.
+    `areas` and `max_detections` of `LIMITS[iou_type]`, with the `max_detections` here at the end if
+    that is another number. Values are NaN for a class without objects of that size that count.
+    Properties and methods are of COCO's most detections, whatever that number is.
 
     Attributes:
       precision: f64[T, R, K, A, M], the highest precision at this recall or above.
       recall: f64[T, K, A, M], the highest recall.
       iou_type: "bbox", "segm" or "keypoints".
+      max_detections: as for `coco_average_precision`.
     """
 
     precision: np.ndarray
     recall: np.ndarray
     iou_type: str = "bbox"
+    max_detections: int | None = None
 
     @property
     def stats(self) -> dict[str, float]:
         """The numbers of COCO, in its order: means over the values that are not NaN.
 
-        There are twelve of boxes and masks, and ten of keypoints.
+        There are twelve of boxes and masks, and ten of keypoints; and, if `max_detections` is
+        1000, "AR1000" after the other recalls.
         """
         sizes, most = list(LIMITS[self.iou_type].areas), LIMITS[self.iou_type].max_detections
         at50, at75 = _threshold_index(0.5), _threshold_index(0.75)
 
         def precision(iou_thresholds=slice(None), size="all"):
-            return _mean(self.precision[iou_thresholds, :, :, sizes.index(size), -1])
+            return _mean(self.precision[iou_thresholds, :, :, sizes.index(size), self._most])
 
-        def recall(iou_thresholds=slice(None), size="all", detections=most[-1]):
-            return _mean(self.recall[iou_thresholds, :, sizes.index(size), most.index(detections)])
+        def recall(iou_thresholds=slice(None), size="all", number=self._most):
+            return _mean(self.recall[iou_thresholds, :, sizes.index(size), number])
 
         if self.iou_type == "keypoints":
             recalls = {"AR": recall(), "AR50": recall(at50), "AR75": recall(at75)}
         else:
-            recalls = {f"AR{count}": recall(detections=count) for count in most}
+            recalls = {f"AR{count}": recall(number=number) for number, count in enumerate(most)}
+        if self.max_detections not in (None, most[-1]):
+            recalls[f"AR{self.max_detections}"] = recall(number=len(most))
         return {
             "AP": precision(),
             "AP50": precision(at50),
@@ -105,9 +111,14 @@ class CocoResult:
         }
 
     @property
+    def _most(self) -> int:
+        """The index of COCO's most detections."""
+        return len(LIMITS[self.iou_type].max_detections) - 1
+
+    @property
     def class_ap(self) -> np.ndarray:
         """f64[K], AP of each class for all sizes and most detections, mean over IoU thresholds."""
-        return self.precision[:, :, :, 0, -1].mean(axis=(0, 1))
+        return self.precision[:, :, :, 0, self._most].mean(axis=(0, 1))
 
     @property
     def class_ap50(self) -> np.ndarray:
@@ -124,7 +135,7 @@ class CocoResult:
         Raises:
           InputError: the threshold is not one of `IOU_THRESHOLDS`.
         """
-        return self.precision[_threshold_index(iou_threshold), :, :, 0, -1].T.copy()
+        return self.precision[_threshold_index(iou_threshold), :, :, 0, self._most].T.copy()
 
     def curve(self, label: int, *, iou_threshold: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
         """Returns the precision-recall curve of a class, for all sizes and most detections.
@@ -148,18 +159,19 @@ def coco_average_precision(
     num_classes: int,
     iou_type: str = "bbox",
     sigmas: Sequence[float] = COCO_KEYPOINT_SIGMAS,
+    max_detections: int | None = None,
 ) -> CocoResult:
     """Computes the average precision and recall of COCO.
 
-    In each image and class, the 100 detections (20 for keypoints) of highest score are matched one
-    after the other, from the highest score to the lowest (of equal scores, the first row comes
-    first). Each takes the free object of highest IoU (of equal ones, the last row), if the IoU is
-    at least the threshold. A crowd stays free when it is taken. Crowds and objects of another size
-    are only taken if no other object can be, and such a match does not count. A detection of
-    another size that has no match does not count either. (A box with x2 < x1 or y2 < y1, but not
-    both, belongs to no size, so it never counts, as in pycocotools.) Precision and recall are then
-    computed over the detections of a class from the highest score to the lowest (equal scores by
-    image id, then row).
+    In each image and class, the 100 detections (20 for keypoints; `max_detections` if that is
+    given) of highest score are matched one after the other, from the highest score to the lowest
+    (of equal scores, the first row comes first). Each takes the free object of highest IoU (of
+    equal ones, the last row), if the IoU is at least the threshold. A crowd stays free when it is
+    taken. Crowds and objects of another size are only taken if no other object can be, and such a
+    match does not count. A detection of another size that has no match does not count either. (A
+    box with x2 < x1 or y2 < y1, but not both, belongs to no size, so it never counts, as in
+    pycocotools.) Precision and recall are then computed over the detections of a class from the
+    highest score to the lowest (equal scores by image id, then row).
 
     For keypoints, the IoU of a pair is its object keypoint similarity (see
     `paired_keypoint_similarity`), and the size of a detection is the area of the box around its
@@ -173,17 +185,28 @@ def coco_average_precision(
         "keypoints".
       sigmas: standard deviations of the keypoints, used for keypoints only; the default has those
         of COCO's 17.
+      max_detections: compute precision and recall of so many detections of one class in an image
+        too, at least 100, for boxes and masks alone: 1000 is usual for region proposals, of which
+        "AR1000" is reported. COCO's own numbers do not depend on it.
     Returns:
       precision and recall.
     Raises:
       InputError: a label is outside 0..K - 1, iou_type is unknown, masks or keypoints are missing,
-        masks have different sizes in one image, or there is not one sigma for each keypoint.
+        masks have different sizes in one image, there is not one sigma for each keypoint, or
+        max_detections is too small or given for keypoints.
     Source: Lin et al., Microsoft COCO: Common Objects in Context, 2014; cocodataset.org, detection
       evaluation and keypoint evaluation.
     """
     check_choice("iou_type", iou_type, tuple(LIMITS))
-    areas, max_detections = LIMITS[iou_type]
-    groups = _first_ranks(group(detections, objects, num_classes), max_detections[-1])
+    areas, most = LIMITS[iou_type]
+    if max_detections is not None:
+        if iou_type == "keypoints":  # of which "AR50" is the recall at an IoU of 0.5
+            raise InputError(
+                f"max_detections is {max_detections}, but iou_type is 'keypoints': leave it out"
+            )
+        check_range("max_detections", max_detections, least=most[-1])
+        most = tuple(dict.fromkeys((*most, max_detections)))
+    groups = _first_ranks(group(detections, objects, num_classes), most[-1])
     ignored = objects.crowd
     if iou_type == "segm":
         _check_given("masks", detections, objects)
@@ -214,9 +237,9 @@ def coco_average_precision(
         ranks=groups.ranks()[order],
         of_size=_of_size(detection_areas[groups.detections[order]], areas),
         totals=_objects_per_class(objects.labels, counts, num_classes),
-        max_detections=max_detections,
+        max_detections=most,
     )
-    return CocoResult(precision, recall, iou_type)
+    return CocoResult(precision, recall, iou_type, max_detections)
 
 
 def _first_ranks(groups: Groups, most: int) -> Groups:

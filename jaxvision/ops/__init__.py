@@ -61,12 +61,14 @@ from jaxvision.ops.mask_pasting import paste_masks, paste_run_lengths
 from jaxvision.ops.masks import clip_masks, crop_mask, mean_in_cells, paint_masks
 from jaxvision.ops.matching import (
     FORCED,
+    FORCED_BY_TIES,
     IGNORE,
     NEGATIVE,
     assign_to_grid,
     best_anchor,
     mask_to_indices,
     match_anchors,
+    match_boxes,
     match_points,
     mine_hard_negatives,
     sample_balanced,
@@ -84,7 +86,7 @@ from jaxvision.ops.placement import (
     to_input,
     to_original,
 )
-from jaxvision.ops.polygons import Polygons, encode_polygons
+from jaxvision.ops.polygons import Polygons, encode_polygons, polygons_have_pixels
 from jaxvision.ops.pooling import (
     adaptive_avg_pool,
     avg_pool,
@@ -121,6 +123,7 @@ __all__ = [
     "DISTANCES",
     "FAST_RCNN_WEIGHTS",
     "FORCED",
+    "FORCED_BY_TIES",
     "FORMATS",
     "IGNORE",
     "MAX_LOG_SCALE",
@@ -199,6 +202,7 @@ __all__ = [
     "mask_to_box",
     "mask_to_indices",
     "match_anchors",
+    "match_boxes",
     "match_points",
     "max_pool",
     "max_pool_with_indices",
@@ -215,6 +219,7 @@ __all__ = [
     "paste_run_lengths",
     "per_class_nms",
     "place_mask",
+    "polygons_have_pixels",
     "postprocess_detections",
     "resize_bicubic",
     "resize_bilinear",

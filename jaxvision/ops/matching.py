@@ -4,6 +4,8 @@ Ground truth is padded; rows that a mask marks as padding have no effect. Result
 masks, and no gradient flows through them.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -11,7 +13,7 @@ from jax import Array, lax
 from jaxvision.core import at_least_float32, check_array, check_choice, check_range
 from jaxvision.ops.anchors import shape_iou
 from jaxvision.ops.box_coding import encode_distances
-from jaxvision.ops.boxes import box_area, box_convert, elementwise_box_iou
+from jaxvision.ops.boxes import box_area, box_convert, box_iou, elementwise_box_iou
 from jaxvision.ops.static import check_positive, pair
 
 NEGATIVE = -1
@@ -22,6 +24,9 @@ IGNORE = -2
 
 FORCED = ("none", "ties", "all_ties", "bipartite", "best")
 """Rules that match ground truth with anchors below the thresholds, see `match_anchors`."""
+
+FORCED_BY_TIES = ("none", "ties", "all_ties")
+"""Those of `match_boxes`."""
 
 
 def match_anchors(
@@ -66,8 +71,7 @@ def match_anchors(
       "Matching strategy".
     """
     check_choice("forced", forced, FORCED)
-    check_range("low_threshold", low_threshold, least=0, most=high_threshold)
-    check_range("high_threshold", high_threshold, most=1)
+    _check_thresholds(low_threshold, high_threshold)
     iou = at_least_float32(check_array("iou", iou, ("N", "G")))
     gt_mask = check_array("gt_mask", gt_mask, (iou.shape[1],), "bool")
     if not iou.size:
@@ -76,8 +80,7 @@ def match_anchors(
     iou = lax.stop_gradient(jnp.where(gt_mask[None], iou, -1))
     best = iou.max(axis=1)
     nearest = iou.argmax(axis=1).astype(jnp.int32)
-    matches = jnp.where(best < high_threshold, IGNORE, nearest)
-    matches = jnp.where(best < low_threshold, NEGATIVE, matches)
+    matches = _between_thresholds(best, nearest, low_threshold, high_threshold)
     if forced == "ties":
         highest = iou.max(axis=0, keepdims=True)
         return jnp.where(((iou == highest) & (highest > 0)).any(axis=1), nearest, matches)
@@ -98,6 +101,97 @@ def match_anchors(
         index = jnp.arange(len(anchor), dtype=jnp.int32)
         return matches.at[jnp.where(found, anchor, beyond)].set(index, mode="drop")
     return matches
+
+
+# Number of objects that are compared with all anchors at once by `match_boxes`.
+_OBJECTS = 8
+
+
+def match_boxes(
+    anchors: Array,
+    boxes: Array,
+    gt_mask: Array,
+    *,
+    high_threshold: float,
+    low_threshold: float,
+    forced: str = "none",
+) -> Array:
+    """Computes `match_anchors` of the IoU of anchors with boxes, without the matrix of all IoUs.
+
+    An image of 800 x 1,333 pixels has a quarter of a million anchors, which with room for 100
+    objects is a matrix of 107 MB. Here a few objects are compared with all anchors at a time.
+
+    Args:
+      anchors: f32[N, 4], xyxy.
+      boxes: f32[G, 4], xyxy, of the ground truth.
+      gt_mask: bool[G], False for padding.
+      high_threshold: see `match_anchors`.
+      low_threshold: see `match_anchors`.
+      forced: "none", "ties" or "all_ties", see `match_anchors`.
+    Returns:
+      i32[N]: an index of ground truth, `NEGATIVE` or `IGNORE`.
+    Raises:
+      ValueError: as for `match_anchors`.
+    Source: as for `match_anchors`.
+    """
+    check_choice("forced", forced, FORCED_BY_TIES)
+    _check_thresholds(low_threshold, high_threshold)
+    anchors = at_least_float32(check_array("anchors", anchors, ("N", 4)))
+    boxes = at_least_float32(check_array("boxes", boxes, ("G", 4)))
+    gt_mask = check_array("gt_mask", gt_mask, boxes.shape[:1], "bool")
+    if not len(anchors) or not len(boxes):
+        return jnp.full(len(anchors), NEGATIVE, jnp.int32)
+    return _match_boxes(
+        *lax.stop_gradient((anchors, boxes, gt_mask)),
+        thresholds=(low_threshold, high_threshold),
+        forced=forced,
+    )
+
+
+# Compiled as a whole, so that an eager call compiles once.
+@partial(jax.jit, static_argnames=("thresholds", "forced"))
+def _match_boxes(
+    anchors: Array, boxes: Array, gt_mask: Array, *, thresholds: tuple[float, float], forced: str
+) -> Array:
+    rest = -len(boxes) % _OBJECTS
+    boxes = jnp.pad(boxes, ((0, rest), (0, 0))).reshape(-1, _OBJECTS, 4)
+    masks = jnp.pad(gt_mask, (0, rest)).reshape(-1, _OBJECTS)
+
+    def compare(
+        carry: tuple[Array, Array, Array], some: tuple[Array, Array, Array]
+    ) -> tuple[tuple[Array, Array, Array], None]:
+        best, nearest, tied = carry
+        first, boxes, mask = some
+        iou = jnp.where(mask[None], box_iou(anchors, boxes), -1)
+        better = iou.max(axis=1) > best  # of equal ones the first stays
+        nearest = jnp.where(better, first + iou.argmax(axis=1).astype(jnp.int32), nearest)
+        highest = iou.max(axis=0)
+        counts = mask & ((highest > 0) | (forced == "all_ties"))
+        tied |= ((iou == highest[None]) & counts[None]).any(axis=1)
+        return (jnp.maximum(best, iou.max(axis=1)), nearest, tied), None
+
+    count = len(anchors)
+    # Padding is below every threshold, even one of 0.
+    start = (
+        jnp.full(count, -1, anchors.dtype),
+        jnp.zeros(count, jnp.int32),
+        jnp.zeros(count, bool),
+    )
+    firsts = jnp.arange(0, boxes.shape[0] * _OBJECTS, _OBJECTS, dtype=jnp.int32)
+    (best, nearest, tied), _ = lax.scan(compare, start, (firsts, boxes, masks))
+    matches = _between_thresholds(best, nearest, *thresholds)
+    return matches if forced == "none" else jnp.where(tied, nearest, matches)
+
+
+def _check_thresholds(low: float, high: float) -> None:
+    check_range("low_threshold", low, least=0, most=high)
+    check_range("high_threshold", high, most=1)
+
+
+def _between_thresholds(best: Array, nearest: Array, low: float, high: float) -> Array:
+    """The matches by the thresholds alone, from the highest IoU of each anchor and whose it is."""
+    matches = jnp.where(best < high, IGNORE, nearest)
+    return jnp.where(best < low, NEGATIVE, matches)
 
 
 @jax.jit

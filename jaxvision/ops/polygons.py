@@ -1,11 +1,12 @@
 """Polygons in COCO's form, and their masks, computed on the host with numpy."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
 from jaxvision.core import InputError
-from jaxvision.ops.run_lengths import RunLengths, checked, concatenated_ranges
+from jaxvision.ops.run_lengths import RunLengths, checked, concatenated_ranges, mask_area
 
 _FINE = 5  # points of a polygon's boundary along the side of a pixel
 _FARTHEST = 2**16  # pixels; bounds the number of points of a boundary, each of which is a step
@@ -66,14 +67,7 @@ def encode_polygons(polygons: Polygons, size: tuple[int, int]) -> RunLengths:
     if not isinstance(polygons, Polygons):
         raise AssertionError(f"polygons is {type(polygons).__name__}: give Polygons")
     height, width = size
-    # Each polygon has its own line of pixels, with one extra position, where its last run may end.
-    line = height * width + 1
-    polygon, u, v = _middles_crossed(polygons)
-    column, row = u // _FINE, np.clip((v + _FINE // 2) // _FINE, 0, height)
-    seen = (column >= 0) & (column < width)
-    place = (polygon * line + column * height + row)[seen]
-    changes, times = np.unique(place, return_counts=True)
-    changes = changes[times % 2 == 1] % line
+    _, changes = _changes(polygons.corners, size)
     # The runs of all polygons on one line: a pixel is in the mask if more runs began than ended.
     begins = changes[0::2]
     ends = np.concatenate([begins, changes[1::2]])
@@ -84,18 +78,84 @@ def encode_polygons(polygons: Polygons, size: tuple[int, int]) -> RunLengths:
     return RunLengths(size, np.diff(ends, prepend=0, append=height * width))
 
 
-def _middles_crossed(polygons: Polygons) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns all steps that cross the middle of a column, also outside the image.
+def polygons_have_pixels(masks: Sequence[Polygons], size: tuple[int, int]) -> np.ndarray:
+    """Tells which masks have a pixel in an image.
 
+    Polygons that are thinner than a pixel may have none. This is faster than `encode_polygons`, as
+    it first looks at one column of each polygon, the middle one.
+
+    Args:
+      masks: the polygons of each mask.
+      size: (height, width) of the image.
+    Returns:
+      bool[N], False for masks of which `encode_polygons` gives no pixel.
+    """
+    have = np.zeros(len(masks), bool)
+    if not len(masks) or not all(size):
+        return have
+    corners = [part for mask in masks for part in mask.corners]
+    mask_of = np.repeat(np.arange(len(masks)), [len(mask.corners) for mask in masks])
+    starts = np.cumsum([0, *(len(part) for part in corners[:-1])])
+    x = np.concatenate(corners)[:, 0]
+    ends = np.stack([ufunc.reduceat(x, starts) for ufunc in (np.minimum, np.maximum)])
+    middle = np.clip(ends, 0, size[1]).mean(axis=0).astype(np.int64)
+    polygon, _ = _changes(corners, size, np.minimum(middle, size[1] - 1))
+    have[mask_of[polygon]] = True
+    for row in np.flatnonzero(~have):
+        have[row] = mask_area(encode_polygons(masks[row], size)) > 0
+    return have
+
+
+def _changes(
+    corners: Sequence[np.ndarray], size: tuple[int, int], columns: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Finds where inside and outside of polygons are exchanged, column by column.
+
+    Args:
+      corners: f64[P, 2] of each polygon.
+      size: (height, width) of the image.
+      columns: i64[N], the only column to look at for each polygon; None: all of them.
+    Returns:
+      i64[C], i64[C]: the polygon of each change, and the pixel column * height + row from which on
+      it holds, height * width at the end; ascending for each polygon. A polygon without changes
+      has no pixel.
+    """
+    height, width = size
+    # Each polygon has its own line of pixels, with one extra position, where its last run may end.
+    line = height * width + 1
+    polygon, u, v = _middles_crossed(corners, columns)
+    column, row = u // _FINE, np.clip((v + _FINE // 2) // _FINE, 0, height)
+    seen = (column >= 0) & (column < width)
+    if columns is not None:
+        seen &= column == columns[polygon]
+    place = (polygon * line + column * height + row)[seen]
+    changes, times = np.unique(place, return_counts=True)
+    return np.divmod(changes[times % 2 == 1], line)
+
+
+def _middles_crossed(
+    corners: Sequence[np.ndarray], columns: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the steps that cross the middle of a column, also outside the image.
+
+    Args:
+      corners: f64[P, 2] of each polygon.
+      columns: i64[N], leave out the edges of each polygon that do not cross the middle of its
+        column; None: take all.
     Returns:
       i64[S], i64[S], i64[S]: the polygon of each step, and its least u and v.
     """
-    counts = np.array([len(corners) for corners in polygons.corners])
+    counts = np.array([len(part) for part in corners])
     stops = np.cumsum(counts)
     following = np.arange(1, stops[-1] + 1)
     following[stops - 1] = stops - counts
-    first = (_FINE * np.concatenate(polygons.corners) + 0.5).astype(np.int64)
+    first = (_FINE * np.concatenate(corners) + 0.5).astype(np.int64)
     last = first[following]
+    owner = np.repeat(np.arange(counts.size), counts)
+    if columns is not None:
+        middle = _FINE * columns[owner] + _FINE // 2
+        crossing = (first[:, 0] <= middle) != (last[:, 0] <= middle)
+        first, last, owner = (x[crossing] for x in (first, last, owner))
     width, height = np.abs(last - first).T
     steep = height > width
     # From here on an edge's ends are (along its longer side, across it).
@@ -113,5 +173,4 @@ def _middles_crossed(polygons: Polygons) -> tuple[np.ndarray, np.ndarray, np.nda
     steep = steep[edge]
     u, v = np.where(steep, across, along), np.where(steep, along, across)
     crossed = (u % _FINE == _FINE // 2) & ~(steep & (before == after))
-    polygon = np.repeat(np.arange(counts.size), counts)[edge]
-    return polygon[crossed], u[crossed], v[crossed]
+    return owner[edge][crossed], u[crossed], v[crossed]

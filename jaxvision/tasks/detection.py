@@ -39,6 +39,7 @@ from jaxvision.metrics import (
     matched_classes,
     voc_average_precision,
 )
+from jaxvision.metrics.coco import MAX_DETECTIONS
 from jaxvision.ops import box_area, clip_boxes_to_image, mask_area, to_original
 from jaxvision.tasks.building import (
     as_terms,
@@ -215,13 +216,19 @@ def detection(
     decoded = _check(task, detector, augmentation)
     masks, keypoints = has_masks(decoded), decoded.keypoints is not None
     measured = {"voc_inclusive": voc_inclusive, "confusion_score": confusion_score}
+    names = NUMBERS + masks * MASK_NUMBERS + keypoints * KEYPOINT_NUMBERS
+    if detector.recall_detections is not None:
+        check_range("recall_detections", detector.recall_detections, least=MAX_DETECTIONS[-1])
+        names += (f"AR{detector.recall_detections}",)
     dataset_metric = DatasetMetric(
-        NUMBERS + masks * MASK_NUMBERS + keypoints * KEYPOINT_NUMBERS,
+        names,
         collect,
         partial(
             _summarize,
+            names=names,
             num_classes=len(class_names),
             class_agnostic=detector.class_agnostic,
+            recall_detections=detector.recall_detections,
             keypoint_sigmas=detector.keypoint_sigmas,
             **measured,
         ),
@@ -329,7 +336,7 @@ def _check(task: Task, detector: Detector, augmentation: Compose) -> Detections:
     Raises:
       OptionError: an option is out of range, or of another kind.
     """
-    none = jnp.zeros(1, bool)
+    none, with_masks = jnp.zeros(1, bool), detector.masks or augmentation.needs_masks
     example = DetectionBatch(
         image=jnp.zeros(task.inputs.shape, jnp.uint8),
         boxes=jnp.zeros((1, 4)),
@@ -339,8 +346,8 @@ def _check(task: Task, detector: Detector, augmentation: Compose) -> Detections:
         difficult=none,
         mask=jnp.bool_(True),
         extent=jnp.array(task.inputs.shape[:2], jnp.int32),
-        masks=jnp.zeros((1, 1, 1), jnp.uint8) if detector.masks else None,
-        mask_frames=jnp.zeros((1, 4)) if detector.masks else None,
+        masks=jnp.zeros((1, 1, 1), jnp.uint8) if with_masks else None,
+        mask_frames=jnp.zeros((1, 4)) if with_masks else None,
         keypoints=detector.num_keypoints and jnp.zeros((1, detector.num_keypoints, 3)),
         proposals=jnp.zeros((1, 4)) if detector.proposals else None,
         proposal_mask=none if detector.proposals else None,
@@ -378,19 +385,25 @@ def _summarize(
     found: Detections,
     records: Sequence[Record],
     *,
+    names: Sequence[str] = NUMBERS,
     num_classes: int,
     voc_inclusive: bool,
     confusion_score: float,
     class_agnostic: bool = False,
+    recall_detections: int | None = None,
     keypoint_sigmas: Sequence[float] = COCO_KEYPOINT_SIGMAS,
 ) -> Summary:
-    """COCO's and VOC's average precision of all examples, and what class was found for which."""
+    """COCO's and VOC's average precision of all examples, and what class was found for which.
+
+    The numbers have all names, with 0 for those that no object defines.
+    """
     masks, keypoints = found.masks is not None, found.keypoints is not None
     tables = detection_table(found), object_table(records, masks=masks, keypoints=keypoints)
     if class_agnostic:
         one_class = (dataclasses.replace(x, labels=np.zeros_like(x.labels)) for x in tables)
         tables, num_classes = tuple(one_class), 1
-    results = {"": coco_average_precision(*tables, num_classes=num_classes)}
+    more = {"max_detections": recall_detections}
+    results = {"": coco_average_precision(*tables, num_classes=num_classes, **more)}
     if masks:
         results["mask_"] = coco_average_precision(*tables, num_classes=num_classes, iou_type="segm")
     if keypoints:
@@ -412,9 +425,8 @@ def _summarize(
             of_classes[f"class_{prefix}ap{percent}"] = curves.mean(axis=1)
             of_classes[f"{prefix}precision{percent}"] = curves
     existing = {name: x for name, x in numbers.items() if not np.isnan(x)}
-    always = NUMBERS + masks * MASK_NUMBERS + keypoints * KEYPOINT_NUMBERS
     return Summary(
-        {**dict.fromkeys(always, 0.0), **existing},
+        {**dict.fromkeys(names, 0.0), **existing},
         {
             **of_classes,
             "class_objects": np.bincount(tables[1].labels, minlength=num_classes),

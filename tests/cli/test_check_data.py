@@ -184,6 +184,34 @@ def test_what_is_wrong_in_a_json(command, tmp_path):
     assert (result["problems"], result["images"], result["objects"]) == (5, 2, 2)
 
 
+@pytest.mark.parametrize("form", ["yolo", "coco 0"])
+@pytest.mark.usefixtures("without_figures")
+def test_polygons_of_two_points_or_without_a_pixel(command, tmp_path, form):
+    """Of image b, 40x20, and a, 16x16; the box of a has an area, but the polygon is too thin."""
+    folder = WRITERS[form](tmp_path / "mine")
+    thin = [4.6, 3, 5.4, 3, 5.4, 9, 4.6, 9]
+    if form == "yolo":
+        labels = folder / "labels" / "train"
+        (labels / "a.txt").write_text(f"0 {' '.join(str(x / 16) for x in thin)}\n")
+        (labels / "b.txt").write_text("0 0.1 0.1 0.5 0.1 0.5\n")  # four numbers are a box
+        first = f"{labels}/a.txt: mask 1 is empty, as its polygons are"
+        second = (
+            f"{labels}/b.txt, line 1: is '0 0.1 0.1 0.5 0.1 0.5': give 'class x y width height'"
+        )
+    else:
+        file, content = folder / "annotations" / "instances_train.json", coco_content()
+        of_b, _, of_a = content["annotations"]
+        of_a |= {"segmentation": [thin], "bbox": [4.6, 3, 0.8, 6]}
+        of_b |= {"segmentation": [[1, 2, 3, 4]]}
+        file.write_text(json.dumps(content))
+        first = f"{file}, image 8 (a.png): mask 1 is empty, as its polygons are"
+        second = f"{file}, annotation 100: segmentation: corners[0] has 2 corners: give at least 3"
+    result, err = result_of(command, f"--data={folder}", code=1)
+    assert (result["problems"], result["images"]) == (2, 1)
+    assert f"\n{first}" in err
+    assert f"\n{second}" in err
+
+
 @pytest.mark.usefixtures("without_figures")
 def test_more_bad_records_than_an_error_shows_are_listed(command, tmp_path):
     twice = voc_object(0, 0, 4, 4, "cat") + 2 * voc_object(9, 9, 8, 10, "cat")

@@ -113,6 +113,7 @@ def folder(tmp_path):
     return tmp_path / "mine"
 
 
+@pytest.mark.slow
 def test_masks_and_keypoints_are_in_batches_of_training_alone():
     for name in ("coco_mask_rcnn", "coco_keypoint_rcnn"):
         config = load_config(shipped_configs()[name])
@@ -123,6 +124,26 @@ def test_masks_and_keypoints_are_in_batches_of_training_alone():
         assert train.num_keypoints == (17 if name == "coco_keypoint_rcnn" else None)
         assert not evaluation.masks
         assert evaluation.num_keypoints is None
+
+
+def test_masks_of_another_size_are_pasted_in_training(command, folder, tmp_path):
+    usual = [f"--config={FILE}", f"--config.data.dir={folder}", f"--workdir={tmp_path / 'run'}"]
+    paste = "--config.augment.copy_paste=1"
+    error = error_of(command("train", *usual, "--config.data.masks=False", paste))
+    assert error == (
+        "config.augment.copy_paste pastes objects along their masks, but config.data.masks is "
+        "False: set it to True, or leave copy_paste out"
+    )
+    error = error_of(command("train", *usual, "--config.data.mask_size=0"))
+    assert error == "config.data.mask_size is 0: give at least 1"
+    result_of(command, "train", *usual, paste, "--config.data.mask_size=9")
+    config = tiny_mask_detector.get_config()
+    config.data.dir, config.data.class_names = str(folder), NAMES
+    config.data.mask_size, config.augment.copy_paste = 9, 1.0
+    built = setup.build(config)
+    assert (built.task.partners, built.train_transform.mask_size) == (1, 9)
+    data = setup.train_data(config, built, setup.Splits(config).open("train"))
+    assert next(data).masks.shape == (4, 4, 9, 9)
 
 
 @pytest.mark.slow
@@ -156,3 +177,25 @@ def test_it_is_trained_evaluated_and_predicts(command, folder, tmp_path):
             assert ((rows >= y - 2) & (rows <= y + height + 2)).all()
             assert ((columns >= x - 2) & (columns <= x + width + 2)).all()
     assert max(areas) > 0
+
+
+def test_an_image_with_300_objects(command, folder, tmp_path, caplog):
+    """More than config.data.max_boxes: refused, or trained on some; an evaluation counts all."""
+    file = folder / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    first = content["annotations"][0]
+    content["annotations"] += [{**first, "id": 1000 + number} for number in range(298)]
+    file.write_text(json.dumps(content))
+    usual = [f"--config={FILE}", f"--config.data.dir={folder}", f"--workdir={tmp_path / 'run'}"]
+    error = error_of(command("train", *usual))
+    assert error.startswith("config.data.max_boxes is 4, but ")
+    assert "has 300 boxes: give 300, or leave out the smallest ones with drop_extra=True" in error
+    result_of(command, "train", *usual, "--config.data.drop_extra")
+    lacking = "examples lack 296 of 301 objects, the smallest ones, in 1 of 3 images"
+    assert caplog.text.count(lacking) == 2  # to train, and to test
+    how = [f"--trust-code={FILE}", f"--out={tmp_path / 'out'}"]
+    result_of(command, "eval", f"--workdir={tmp_path / 'run'}", *how)
+    assert caplog.text.count(lacking) == 3
+    with next((tmp_path / "out").glob("classes_*.csv")).open() as table:
+        rows = list(csv.DictReader(table))
+    assert sum(int(row["objects"]) for row in rows) == 301

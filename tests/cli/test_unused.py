@@ -59,6 +59,7 @@ def check(config, *arguments):
             ["augment.jitter=0", "augment.least_side=3"],
             ".* config.augment.mosaic or ",
         ),
+        ("coco_faster_rcnn", ["data.mask_size=56"], "data.mask_size is set, .* config.data.masks:"),
         ("transfer_cifar10_last_layer", [], "reinit is set, but has no effect without config.init"),
     ],
 )
@@ -75,6 +76,7 @@ def test_a_setting_without_effect_is_named(config, arguments, message):
         ("digits_lenet5", ["augment.mixup=0.5", "augment.mixup_alpha=0.5"]),
         ("digits_resnet20", ["optimizer.name=adam"]),  # the file's nesterov is no one's wish
         ("tfds_mnist", ["data.source=folder"]),
+        ("coco_faster_rcnn", ["data.masks", "data.mask_size=56"]),
         ("transfer_cifar10_last_layer", ["init_from=x"]),
     ],
 )

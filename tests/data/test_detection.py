@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 
 from jaxvision.core import InputError, Inputs, OptionError
-from jaxvision.data import EvalLoader, Subset, ToDetection, TrainLoader, check_box_counts
+from jaxvision.data import (
+    EvalLoader,
+    MultiScale,
+    Subset,
+    ToDetection,
+    TrainLoader,
+    check_box_counts,
+)
 from jaxvision.data.sources.annotated import AnnotatedImages
 from jaxvision.data.sources.coco import read_coco
 from jaxvision.data.sources.voc import read_voc
@@ -133,17 +140,108 @@ def test_a_record_that_cannot_be_used(changes, message):
         ToDetection(boxed(8, 8), 2)({**RECORD, **changes}, "x")
 
 
-def test_too_many_boxes_are_never_cut_off():
-    with pytest.raises(OptionError, match=r"^max_boxes is 1, but x has 2 boxes: give 2$") as error:
+def test_too_many_boxes_are_not_cut_off_unless_that_is_asked_for():
+    message = r"^max_boxes is 1, but x has 2 boxes: give 2, or leave out .* with drop_extra=True$"
+    with pytest.raises(OptionError, match=message) as error:
         ToDetection(boxed(8, 8), 2, max_boxes=1)(RECORD, "x")
     assert error.value.option == "max_boxes"
+    kept = ToDetection(boxed(30, 32), 2, max_boxes=1, drop_extra=True)(RECORD, "x")
+    np.testing.assert_array_equal(kept.boxes, [[0, 7, 32, 23]])
+    with pytest.raises(InputError, match="x: label 2 of box 2"):
+        ToDetection(boxed(8, 8), 2, max_boxes=1, drop_extra=True)(
+            {**RECORD, "labels": np.array([1, 2])}, "x"
+        )
+
+
+class Crowded:
+    """Two images of 40 x 20 pixels, the second of which has 300 objects of 1 to 300 pixels."""
+
+    class_names = ("cat", "dog")
+
+    def __init__(self, counted=True):
+        self._records = [self._record(1), self._record(300)]
+        if counted:
+            self.box_counts = [1, 300]
+
+    def _record(self, count):
+        side = np.random.default_rng(count).permutation(count) + 1.0
+        masks = [np.zeros((20, 40), bool) for _ in side]
+        for row, mask in enumerate(masks):
+            mask.flat[: row + 1] = True
+        return {
+            "image": RECORD["image"],
+            "boxes": np.stack([0 * side, 0 * side, 0.1 * side, 10 + 0 * side], axis=1),
+            "labels": np.arange(count) % 2,
+            "crowd": np.arange(count) % 3 == 1,
+            "difficult": np.arange(count) % 3 == 2,
+            "area": np.arange(count) + 1.0,
+            "masks": tuple(map(encode_mask, masks)),
+            "keypoints": np.tile(np.arange(count)[:, None, None] % 16 + 1.0, (1, 1, 3)),
+            "size": (20, 40),
+        }
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return self._records[index]
+
+    def where(self, index):
+        return f"image {index}"
+
+    def target(self, index):
+        return {name: x for name, x in self._records[index].items() if name != "image"}
+
+
+def test_of_300_objects_the_largest_are_kept_with_all_that_belongs_to_them():
+    record = Crowded()[1]
+    how = {"masks": True, "mask_size": 3, "num_keypoints": 1}
+
+    def example_of(most, **more):
+        return ToDetection(Inputs((20, 40)), 2, max_boxes=most, **how, **more)(record, "x")
+
+    everything = example_of(300)
+    for most in (7, 150, 250, 300):
+        kept = example_of(most, drop_extra=True)
+        # First those that are neither difficult nor crowds, then the difficult ones.
+        rank = record["difficult"] + 2 * record["crowd"] - record["boxes"][:, 2] / 100
+        rows = np.sort(np.argsort(rank)[:most])
+        assert kept.box_mask.all()
+        assert kept.crowd.sum() == max(0, most - 200)
+        for name in ("boxes", "labels", "crowd", "difficult", "area", "masks", "mask_frames"):
+            np.testing.assert_array_equal(getattr(kept, name), getattr(everything, name)[rows])
+        np.testing.assert_array_equal(kept.keypoints, everything.keypoints[rows])
+    assert len(np.unique(everything.area)) == 300
+    assert len(record["labels"]) == 300
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_loaders_say_how_many_objects_examples_lack(caplog, counted):
+    source, inputs = Crowded(counted), Inputs((20, 40))
+    transform = ToDetection(inputs, 2, max_boxes=100, drop_extra=True)
+    sizes = MultiScale((transform, transform), every=1, seed=0)
+    expected = (
+        "max_boxes is 100: examples lack 200 of 301 objects, the smallest ones, in 1 of 2 images "
+        "(image 1 has 300); the average precision counts all objects"
+    )
+    batch = next(TrainLoader(source, sizes, batch_size=2, seed=0))
+    assert sorted(batch.box_mask.sum(axis=1)) == [1, 100]
+    assert caplog.messages == [expected]
+    loader = EvalLoader(source, transform, batch_size=2)
+    assert caplog.messages == [expected] * 2
+    assert [len(target["labels"]) for target in loader.targets()] == [1, 300]
+    EvalLoader(source, ToDetection(inputs, 2, max_boxes=300, drop_extra=True), batch_size=2)
+    assert caplog.messages == [expected] * 2
+    if counted:
+        with pytest.raises(OptionError, match=r"^max_boxes is 100, but image 1 has 300 boxes"):
+            TrainLoader(source, ToDetection(inputs, 2), batch_size=2, seed=0)
 
 
 def test_a_crowded_image_is_named_when_a_loader_is_made(tmp_path):
     source = AnnotatedImages(read_voc(write_voc(tmp_path / "voc"), "train"), name="voc")
     assert source.box_counts == [2, 1, 0]
     check_box_counts(source, 2)
-    message = r"^max_boxes is 1, but .*Annotations/b.xml has 2 boxes: give 2$"
+    message = r"^max_boxes is 1, but .*Annotations/b.xml has 2 boxes: give 2, or leave out"
     with pytest.raises(OptionError, match=message):
         check_box_counts(source, 1)
     transform = ToDetection(boxed(8, 8), 2, max_boxes=1)

@@ -15,7 +15,7 @@ from jaxvision.data.sources.annotated import AnnotatedImages, find_problems, to_
 from jaxvision.data.sources.coco import read_coco
 from jaxvision.data.sources.voc import VOC_CLASSES, read_voc
 from jaxvision.data.sources.yolo_txt import read_yolo
-from jaxvision.ops import compress_counts, decode_mask, encode_mask
+from jaxvision.ops import compress_counts, decode_mask, encode_mask, mask_area
 from tests.data.folders import (
     CLASSES,
     IMAGES,
@@ -274,6 +274,26 @@ def test_what_is_wrong_in_a_segmentation(tmp_path, segmentation, reason):
     for problem in listing.problems:
         assert re.match(reason, problem.reason), problem.reason
     assert len(AnnotatedImages(listing, name="coco", drop_bad=True)) == 2
+
+
+# Between the middles of two columns, and of two rows; and the same outline twice.
+THIN = [[4.6, 3, 5.4, 3, 5.4, 9, 4.6, 9], [4, 3.6, 9, 3.6, 9, 4.4, 4, 4.4], [4, 4, 9, 4, 9, 9] * 2]
+
+
+@pytest.mark.parametrize("polygon", THIN)
+def test_a_polygon_without_a_pixel_is_a_problem(tmp_path, polygon):
+    whole = {"segmentation": [[0, 0, 10, 0, 10, 20, 0, 20], polygon]}  # one of the two is enough
+    listing = coco_with(tmp_path, whole, {"segmentation": [polygon, polygon]})
+    reason = (
+        "mask 2 is empty, as its polygons are outside the image or thinner than a pixel: correct "
+        "them, or leave the object out"
+    )
+    with pytest.raises(InputError, match=rf"instances.json, image 9 \(b.png\): {reason}"):
+        AnnotatedImages(listing, name="coco")
+    assert len(AnnotatedImages(listing, name="coco", drop_bad=True)) == 2
+    (problem,) = find_problems(b_of(listing))
+    assert problem.reason == reason
+    assert mask_area(to_run_lengths(b_of(listing).masks[1], (20, 40))) == 0
 
 
 def test_run_lengths_of_another_size_than_the_image(tmp_path):

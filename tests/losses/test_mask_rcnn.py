@@ -177,6 +177,22 @@ def test_an_image_without_objects_costs_nothing():
     assert not slope.any()
 
 
+@pytest.mark.parametrize("form", ["whole", "cropped"])
+def test_an_empty_mask_is_background_everywhere(form):
+    logits, proposals, matches, labels, masks = masks_example(0)
+    masks[:] = False
+    given = [masks]
+    if form == "cropped":
+        given = [*cropped(masks, 9), np.array([HEIGHT, WIDTH])]
+        assert not given[1].any()
+    terms, (slope,) = evaluate(mask_rcnn_loss, (logits, proposals, matches, labels, *given), (0,))
+    real = matches >= 0
+    of_label = logits[np.arange(ROIS), :, :, labels[matches]][real].astype("f8")
+    assert terms == pytest.approx({"mask": np.log1p(np.exp(of_label)).mean()}, rel=1e-5)
+    assert np.isfinite(slope).all()
+    assert (slope[real] != 0).any(axis=(1, 2, 3)).all()
+
+
 @pytest.mark.parametrize("match", [5, 100])
 def test_a_match_that_is_none_gives_nan(match):
     arrays = list(masks_example(0))

@@ -145,8 +145,13 @@ def permuted(detections, objects, rng):
     return reordered(detections), reordered(objects)
 
 
-def pycocotools_results(detections, objects, *, num_classes, iou_type, sigmas=None):
-    """(precision, recall, the numbers of COCO), NaN in place of -1."""
+def pycocotools_results(
+    detections, objects, *, num_classes, iou_type, sigmas=None, max_detections=None
+):
+    """(precision, recall, the numbers of COCO), NaN in place of -1.
+
+    With `max_detections` the arrays have this number of detections too; the numbers are the same.
+    """
 
     def xywh(boxes):
         return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).tolist()
@@ -213,6 +218,8 @@ def pycocotools_results(detections, objects, *, num_classes, iou_type, sigmas=No
         evaluation = COCOeval(truth, found, iou_type)
         if sigmas is not None:
             evaluation.params.kpt_oks_sigmas = np.array(sigmas)
+        if max_detections is not None:
+            evaluation.params.maxDets = [*evaluation.params.maxDets, max_detections]
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

@@ -281,6 +281,68 @@ def test_class_ap_counts_a_hundred_detections():
         np.testing.assert_allclose(precision, ap)
 
 
+def test_recall_of_a_thousand_detections_by_hand():
+    """The objects are the first, the 101st and the 1000th of the detections of one image."""
+    boxes = [[0, 20 * n, 10, 20 * n + 10] for n in range(4)]
+    found = [(1, FAR, 1 - n / 2000, 0) for n in range(1002)]
+    for box, place in zip(boxes, (0, 100, 999, 1000), strict=True):
+        found[place] = (1, box, *found[place][2:])
+    tables = detection_table(found), object_table([(1, box, 0) for box in boxes])
+    usual = coco_average_precision(*tables, num_classes=1)
+    for count, recall in ((101, 1 / 2), (999, 1 / 2), (1000, 3 / 4), (1001, 1)):
+        result = coco_average_precision(*tables, num_classes=1, max_detections=count)
+        assert result.recall.shape == (10, 1, 4, 4)
+        names = [*usual.stats]
+        names.insert(names.index("AR_small"), f"AR{count}")
+        assert [*result.stats] == names
+        assert result.stats[f"AR{count}"] == recall
+        np.testing.assert_equal({**result.stats, f"AR{count}": 0}, {**usual.stats, f"AR{count}": 0})
+        np.testing.assert_array_equal(result.precision[..., :-1], usual.precision)
+        np.testing.assert_array_equal(result.class_ap, usual.class_ap)
+        np.testing.assert_array_equal(result.curves(0.5), usual.curves(0.5))
+    assert usual.stats["AR100"] == 1 / 4
+    same = coco_average_precision(*tables, num_classes=1, max_detections=100)
+    assert same.recall.shape == usual.recall.shape
+    np.testing.assert_equal(same.stats, usual.stats)
+    with pytest.raises(InputError, match=r"^max_detections is 99: give at least 100$"):
+        coco_average_precision(*tables, num_classes=1, max_detections=99)
+    how = {"iou_type": "keypoints", "max_detections": 100}
+    with pytest.raises(InputError, match=r"^max_detections is 100, but iou_type is 'keypoints'"):
+        coco_average_precision(*tables, num_classes=1, **how)
+
+
+def proposal_tables(rng):
+    """(detections, objects, num_classes): many of both in two images, with ties and crowds."""
+    corner = rng.integers(0, 40, (200, 2))
+    truth = np.concatenate([corner, corner + rng.integers(1, 7, (200, 2))], axis=1)
+    images, labels = rng.integers(0, 2, (2, 200))
+    rows = rng.integers(0, 200, 900)
+    found = truth[rows] + rng.integers(-1, 2, (900, 4)) * (rng.random((900, 1)) < 0.7)
+    scores = rng.integers(0, 300, 900) / 300
+    objects = object_table(
+        [*zip(images, truth, labels, strict=True)], crowd=np.flatnonzero(rng.random(200) < 0.1)
+    )
+    columns = images[rows], found, scores, labels[rows]
+    return detection_table([*zip(*columns, strict=True)]), objects, 2
+
+
+@pytest.mark.parametrize("seeds", [1, pytest.param(12, marks=pytest.mark.slow)])
+def test_recall_of_more_than_a_hundred_detections_equals_pycocotools(seeds):
+    for seed in range(seeds):
+        *tables, num_classes = proposal_tables(np.random.default_rng([7, seed]))
+        for count in (101, 150, 1000):
+            how = {"num_classes": num_classes, "max_detections": count}
+            result = coco_average_precision(*tables, **how)
+            precision, recall, stats = pycocotools_results(*tables, iou_type="bbox", **how)
+            np.testing.assert_allclose(result.precision, precision, **ROUNDING)
+            np.testing.assert_array_equal(result.recall, recall)
+            ours = result.stats
+            of_count = ours.pop(f"AR{count}")
+            assert of_count == pytest.approx(recall[:, :, 0, 3].mean(), abs=1e-15)
+            assert of_count >= ours["AR100"] + 0.01 * (count == 1000)
+            np.testing.assert_allclose(list(ours.values()), stats, **ROUNDING)
+
+
 def test_a_curve_is_a_copy():
     result = coco_average_precision(detection_table(SOME), object_table(TRUTH), num_classes=3)
     for part in (0, 1):

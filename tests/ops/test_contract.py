@@ -83,6 +83,10 @@ CASES = {
         {"iou": numbers(7, 3, least=0, most=1), "gt_mask": mask(3)},
         {"high_threshold": 0.7, "low_threshold": 0.3, "forced": "bipartite"},
     ),
+    "match_boxes": (
+        {"anchors": boxes(9), "boxes": boxes(11), "gt_mask": mask(11)},
+        {"high_threshold": 0.5, "low_threshold": 0.3, "forced": "all_ties"},
+    ),
     "match_points": (
         {"points": sides(7), "sides": numbers(7, least=1), "boxes": boxes(3), "gt_mask": mask(3)},
         {},
@@ -212,6 +216,7 @@ HOST_ONLY = {
     "paired_run_length_iou",
     "paste_masks",
     "paste_run_lengths",
+    "polygons_have_pixels",
     "run_length_iou",
 }
 # Plain arithmetic of where an image lies, which checks nothing: see test_placement.py.

@@ -269,6 +269,7 @@ WITHOUT_DERIVATIVES = {
     "majority_vote",
     "mask_to_indices",
     "match_anchors",
+    "match_boxes",
     "mine_hard_negatives",
     "map_strides",
     "match_points",

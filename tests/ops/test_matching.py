@@ -14,12 +14,14 @@ from hypothesis.extra.numpy import arrays
 from jaxvision.ops import matching
 from jaxvision.ops.matching import (
     FORCED,
+    FORCED_BY_TIES,
     IGNORE,
     NEGATIVE,
     assign_to_grid,
     best_anchor,
     mask_to_indices,
     match_anchors,
+    match_boxes,
     match_points,
     mine_hard_negatives,
     sample_balanced,
@@ -219,6 +221,17 @@ def test_all_but_the_random_ones_equal_the_reference():
         options = {"high_threshold": 0.5, "low_threshold": 0.4, "forced": forced}
         pair = match_anchors, reference.match_anchors
         cases[f"matches, {forced}"] = Case(*pair, (iou, np.arange(6) != 2), options)
+    # Coordinates of a lattice give ties; more boxes than are compared at once, or none.
+    rng = np.random.default_rng(12)
+    anchors, objects = (np.round(random_boxes(rng, n, size=30)) for n in (40, 19))
+    for forced in FORCED_BY_TIES:
+        options = {"high_threshold": 0.5, "low_threshold": 0.25, "forced": forced}
+        for name, count in (("19", 19), ("3", 3), ("0", 0)):
+            arrays = anchors, objects[:count], np.arange(count) % 5 != 2
+            pair = match_boxes, reference.match_boxes
+            cases[f"{name} boxes, {forced}"] = Case(*pair, arrays, options)
+    arrays = anchors, np.float32([[200, 200, 300, 300]] * 2), np.array([False, True])
+    cases["far boxes"] = Case(match_boxes, reference.match_boxes, arrays, options)
     places = np.random.default_rng(5).integers(-1, 4, (3, 30)).astype("i4")
     arrays = *places, np.arange(30) % 4 > 0
     cases["grid"] = Case(assign_to_grid, reference.assign_to_grid, arrays, GRID)
@@ -547,6 +560,12 @@ def test_wrong_candidates_of_a_sample_are_named():
     ("call", "message"),
     [
         (lambda: match_anchors(IOU, MASK, **THRESHOLDS, forced="all"), "forced is 'all'"),
+        (
+            lambda: match_boxes(
+                IOU[:, :1] * np.ones(4), IOU[:3, :1] * np.ones(4), MASK, **THRESHOLDS, forced="best"
+            ),
+            "forced is 'best'",
+        ),
         (
             lambda: match_anchors(IOU, MASK, high_threshold=0.3, low_threshold=0.7),
             "low_threshold is 0.7: give at least 0 and at most 0.3",

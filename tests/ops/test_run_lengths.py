@@ -22,6 +22,7 @@ from jaxvision.ops import (
     mask_area,
     mask_to_box,
     paired_run_length_iou,
+    polygons_have_pixels,
     run_length_iou,
     run_lengths,
 )
@@ -184,6 +185,26 @@ def random_polygons(rng):
     height, width = rng.integers(1, 40, 2).tolist()
     number = rng.integers(1, 4)
     return [random_polygon(rng, height, width) for _ in range(number)], (height, width)
+
+
+@pytest.mark.parametrize("count", [30, pytest.param(2000, marks=pytest.mark.slow)])
+def test_masks_without_a_pixel_are_found(count):
+    rng, empty = np.random.default_rng(5), 0
+    for _ in range(count):
+        size = tuple(rng.integers(1, 40, 2).tolist())
+        masks = [
+            Polygons(tuple(random_polygon(rng, *size) for _ in range(rng.integers(1, 3))))
+            for _ in range(rng.integers(1, 5))
+        ]
+        # The same outline twice leaves nothing, and a middle column may be empty.
+        twice = random_polygon(rng, *size)
+        masks.append(Polygons((np.concatenate([twice, twice]),)))
+        expected = [mask_area(encode_polygons(mask, size)) > 0 for mask in masks]
+        np.testing.assert_array_equal(polygons_have_pixels(masks, size), expected)
+        empty += len(expected) - sum(expected)
+    assert empty > count
+    assert polygons_have_pixels([], (4, 4)).shape == (0,)
+    assert not polygons_have_pixels(masks, (0, 4)).any()
 
 
 @pytest.mark.slow

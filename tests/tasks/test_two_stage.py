@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvision.core import AXIS, Inputs, Keys, OptionError, divide, sum_terms
+from jaxvision.core import AXIS, Detections, Inputs, Keys, OptionError, divide, sum_terms
 from jaxvision.interop import from_state_dict, to_state_dict
 from jaxvision.models import create_model
 from jaxvision.ops import IGNORE, NEGATIVE
 from jaxvision.tasks import detection
+from jaxvision.tasks.decoding import DetectOptions
 from jaxvision.tasks.detection import restore_detection
 from jaxvision.tasks.detectors import FASTER_RCNN_DECODE, faster_rcnn, rpn
 from tests.models.parity import state_of
@@ -180,6 +181,28 @@ def test_images_without_proposals_above_the_threshold():
     assert found.metrics["AP"] == 0
 
 
+def test_an_object_with_an_empty_mask_is_trained_on():
+    """Its mask is 0 in all of its box; other images have whole masks, or no objects."""
+    head = {"name": "mask", "depth": 1, "features": 8}
+    detector = detector_of(fields={"mask_head": head})
+    batch = batch_of()
+    assert batch.box_mask[2].sum() == 1
+    there = batch.box_mask & (np.arange(4) != 2)[:, None]
+    cells = np.where(there, 255, 0).astype(np.uint8)[..., None, None]
+    frames = np.where(there[..., None], batch.boxes, 0)
+    batch = batch.replace(masks=np.tile(cells, (1, 1, 4, 4)), mask_frames=frames)
+    task = detection(detector, INPUTS, class_names=3)
+    outputs, terms = training_outputs(task, variables_of(task), batch)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(terms))
+    total, count = terms["mask"]
+    logits, matches = outputs["mask_logits"][2], outputs["matches"][2]
+    rows = np.flatnonzero(matches[: len(logits)] >= 0)
+    of_label = np.float64(logits)[rows, ..., 2]
+    assert count[2] == of_label.size > 0
+    np.testing.assert_allclose(total[2], np.log1p(np.exp(of_label)).sum(), rtol=1e-5)
+    assert count[1] == total[1] == 0
+
+
 def test_detections_lie_in_the_image_and_end_where_it_ends():
     task = task_of(decode=dataclasses.replace(FASTER_RCNN_DECODE, score_threshold=0.0))
     batch = placed(batch_of()).replace(extent=np.tile(np.int32([40, 50]), (4, 1)))
@@ -219,6 +242,34 @@ def test_proposals_alone_are_measured_without_classes():
     assert again.decode is not task.decode
     parts = evaluate(again, result.variables, [placed(batch)], records_of())
     assert parts.metrics == found.metrics
+
+
+@pytest.mark.parametrize("most", [50, 100, 150])
+def test_recall_is_measured_of_all_proposals_of_an_image(most):
+    """One object is the 20th proposal of an image, another one the 120th."""
+    model = create_model("faster_rcnn", **{**TINY, "box_head": None, "num_classes": 3})
+    decode = DetectOptions(max_detections=most)
+    task = detection(rpn(model, loss=None, decode=decode), INPUTS, class_names=3)
+    restored = restore_detection(as_json(task), decode={"max_detections": 150})
+    boxes, count = np.tile(np.float32([0, 0, 5, 5]), (1, most, 1)), max(most, 100)
+    objects = [[10, 20, 50, 60], [40, 10, 80, 50]]
+    boxes[0, 19] = objects[0]
+    boxes[0, 119:120] = objects[1]
+    found = Detections(
+        boxes=boxes,
+        scores=np.linspace(1, 0.5, most, dtype=np.float32)[None],
+        labels=np.zeros((1, most), np.int32),
+        valid=np.ones((1, most), bool),
+    )
+    records = records_of([(objects, [1, 2])])
+    numbers, _ = task.dataset_metric.summarize(found, records)
+    recalls = {name: x for name, x in numbers.items() if name.removeprefix("AR").isdigit()}
+    expected = {"AR1": 0, "AR10": 0, "AR100": 0.5}
+    assert recalls == {**expected, f"AR{count}": 1.0 if most == 150 else 0.5}
+    assert f"AR{count}" in task.dataset_metric.names
+    assert "AR150" in restored.dataset_metric.names
+    nothing = found.replace(valid=np.zeros((1, most), bool))
+    assert task.dataset_metric.summarize(nothing, records_of([([], [])]))[0][f"AR{count}"] == 0
 
 
 def test_first_stages_of_the_backbone_are_frozen():

@@ -81,10 +81,13 @@ class DetectionAugment(GeometryAndColor):
 
     Attributes:
       preset: all augmentations of a recipe: "hflip", "ssd", "ssdlite", "lsj" or "multiscale", which
-        belongs to data.sizes; "": the single options.
+        belongs to data.sizes; "": the single options. copy_paste may come after it.
       mosaic: probability that four images are put together around a random centre.
       mixup: probability that two images are blended.
       mixup_alpha: of mixup's beta distribution.
+      copy_paste: probability that objects of another image are pasted along their masks, after both
+        images were moved and mirrored; needs data.masks. Objects beneath stay as far as they are
+        seen: least_visible and least_side are not applied.
       jitter: Darknet's crop: share of the side by which each border moves at most.
       scale_jitter: large-scale jitter: least and largest factor, such as (0.1, 2.0); (): none.
       zoom_out: SSD's zoom-out: probability that the image is shown on a larger canvas.
@@ -100,6 +103,7 @@ class DetectionAugment(GeometryAndColor):
     mosaic: float = 0.0
     mixup: float = 0.0
     mixup_alpha: float = 1.5
+    copy_paste: float = 0.0
     jitter: float = 0.0
     scale_jitter: tuple[float, ...] = ()
     zoom_out: float = 0.0
@@ -111,12 +115,13 @@ class DetectionAugment(GeometryAndColor):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("mosaic", "mixup", "zoom_out", "distort"):
+        for name in ("mosaic", "mixup", "copy_paste", "zoom_out", "distort"):
             check_range(name, getattr(self, name), least=0, most=1)
         changed = [
             field.name
             for field in fields(self)
-            if field.name not in ("preset", "swap") and getattr(self, field.name) != field.default
+            if field.name not in ("preset", "swap", "copy_paste")
+            and getattr(self, field.name) != field.default
         ]
         if self.preset and changed:
             raise OptionError(
@@ -127,9 +132,11 @@ class DetectionAugment(GeometryAndColor):
 
     def steps(self) -> tuple[Any, ...]:
         """The augmentations, in their order."""
+        copy_paste = self.copy_paste, partial(aug.CopyPaste, self.copy_paste)
         if self.preset:
             with option_errors("preset"):
-                return aug.detection_preset(self.preset, swap=self.swap)
+                preset = aug.detection_preset(self.preset, swap=self.swap)
+            return (*preset, *wanted_of(copy_paste))
         rule = {"least_visible": self.least_visible, "least_side": self.least_side}
         zoom_out = None
         if self.zoom_out:
@@ -144,6 +151,7 @@ class DetectionAugment(GeometryAndColor):
             (self.iou_crop, partial(aug.RandomIoUCrop, zoom_out=zoom_out)),
             self.move(**rule),
             self.mirror(swap=self.swap),
+            copy_paste,
             self.color(),
         )
 
@@ -211,6 +219,12 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
         augment = read_group(DetectionAugment, config.augment, "config.augment")
         with under("config.augment"):
             steps = augment.steps()
+        if augment.copy_paste and not options.masks:
+            raise OptionError(
+                "config.augment.copy_paste",
+                "config.augment.copy_paste pastes objects along their masks, but config.data.masks "
+                "is False: set it to True, or leave copy_paste out",
+            )
         _check_keypoints(options, augment, detector)
 
     def transform_of(size: int | None = None, *, train: bool = True) -> data.ToDetection:
@@ -220,8 +234,10 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
                 inputs,
                 len(class_names),
                 max_boxes=options.max_boxes,
+                drop_extra=options.drop_extra or evaluation,
                 # An evaluation takes those of the objects from the records.
                 masks=options.masks and train,
+                mask_size=options.mask_size,
                 num_keypoints=detector.num_keypoints if options.keypoints and train else None,
                 max_proposals=options.max_proposals if options.proposals else None,
             )
@@ -452,7 +468,7 @@ DETECTION = Kind(
     defaults={"best.metric": "AP", "model.name": "yolov2", "loss.name": "", "anchors": ()},
     sources=SOURCES,
     build=build,
-    transform=lambda task: data.ToDetection(task.inputs, len(task.class_names)),
+    transform=lambda task: data.ToDetection(task.inputs, len(task.class_names), drop_extra=True),
     table=class_table,
     pictures=pictures,
     csv=detection_files,

@@ -24,8 +24,11 @@ class DetectionData(ResizedData):
       difficult: train on objects that are flagged as difficult too.
       first_pixel: voc: what the files call an image's first pixel.
       masks: read the masks of the objects too.
+      mask_size: cells along each side of a mask, which is cropped to its object, in training.
       keypoints: read the keypoints of the objects too (coco and embedded scenes).
       max_boxes: number to which the boxes of an image are padded.
+      drop_extra: of an image with more than max_boxes objects train on the largest ones, and say
+        how many are left out, instead of refusing it; an evaluation counts all objects.
       proposals: file of region proposals, see jaxvision.data.write_proposals; {split} in its name
         stands for the split.
       max_proposals: number to which the proposals of an image are padded; the first ones are taken.
@@ -45,9 +48,11 @@ class DetectionData(ResizedData):
     difficult: bool = False
     first_pixel: int = 1
     masks: bool = False
+    mask_size: int = 112
     keypoints: bool = False
     resize: str | None = "letterbox"
     max_boxes: int = 100
+    drop_extra: bool = False
     proposals: str = ""
     max_proposals: int = 2000
     sizes: tuple[int, ...] = ()
@@ -59,6 +64,7 @@ class DetectionData(ResizedData):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_range("mask_size", self.mask_size, least=1)
         check_range("max_boxes", self.max_boxes, least=1)
         check_range("max_proposals", self.max_proposals, least=1)
         check_range("size_every", self.size_every, least=1)

@@ -5,6 +5,7 @@ nothing else is state. So the position in the data is one integer, the same for 
 threads, workers, processes and devices.
 """
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -40,6 +41,8 @@ from jaxvision.data.loading.order import (
     size_in,
 )
 from jaxvision.data.sources.source import Source
+
+log = logging.getLogger(__name__)
 
 _READ = ReadOptions()
 
@@ -181,11 +184,11 @@ def _shard(shard: Shard | None, batch_size: int) -> Shard:
 
 
 def _check(transform: Transform | MultiScale | RandomTransform, source: Source) -> None:
-    """Calls `check_source` of each transform that has it."""
-    for part in parts_of(transform):
-        check = getattr(part, "check_source", None)
-        if check is not None:
-            check(source)
+    """Calls `check_source` of each transform that has it, and warns of what that tells."""
+    checks = (getattr(part, "check_source", None) for part in parts_of(transform))
+    told = (check(source) for check in checks if check is not None)
+    for warning in dict.fromkeys(filter(None, told)):  # of several sizes it is the same
+        log.warning("%s", warning)
 
 
 class TrainLoader:

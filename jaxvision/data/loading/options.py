@@ -11,9 +11,10 @@ from jaxvision.core import OptionError, Record, check_divisible, check_range
 Transform = Callable[[Record, str], Any]
 """(record, where) -> one example, a struct of numpy arrays.
 
-It may have a method `check_source(source)`, which raises InputError if the source does not fit;
-a loader calls it once, before it reads a record. It may have an attribute `inputs`; if these have
-several shapes, it also takes `size`, the (height, width) that the example's image gets."""
+It may have a method `check_source(source)`, which raises InputError if the source does not fit, and
+returns what to warn of, or None; a loader calls it once, before it reads a record. It may have an
+attribute `inputs`; if these have several shapes, it also takes `size`, the (height, width) that the
+example's image gets."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,13 @@ from jaxvision.data.sources.boxes import box_problems, clip_boxes
 from jaxvision.data.sources.images import ImageError, image_size, read_image
 from jaxvision.data.sources.skeletons import Skeleton
 from jaxvision.data.sources.source import refuse
-from jaxvision.ops import Polygons, RunLengths, encode_polygons, mask_area
+from jaxvision.ops import (
+    Polygons,
+    RunLengths,
+    encode_polygons,
+    mask_area,
+    polygons_have_pixels,
+)
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +107,7 @@ def find_problems(annotation: Annotation, *, decode: bool = False) -> Iterator[P
 
     A box must have its corners in order and an area, and must lie within the image. Half a pixel
     beyond it is taken for rounding, in every form of annotations, and `AnnotatedImages` cuts it
-    off. Run-lengths must be those of a mask of the image's size, and have a pixel.
+    off. Run-lengths must be those of a mask of the image's size, and every mask must have a pixel.
 
     Args:
       annotation: of the image.
@@ -127,6 +133,20 @@ def find_problems(annotation: Annotation, *, decode: bool = False) -> Iterator[P
             yield Problem(annotation.where, f"mask {number} has {said} pixels, but {has}")
         elif isinstance(mask, RunLengths) and not mask_area(mask):
             yield Problem(annotation.where, f"mask {number} is empty: give it a pixel at least")
+    yield from _empty_polygons(annotation, size)
+
+
+def _empty_polygons(annotation: Annotation, size: tuple[int, int]) -> Iterator[Problem]:
+    masks = enumerate(annotation.masks or (), start=1)
+    polygons = {number: mask for number, mask in masks if isinstance(mask, Polygons)}
+    have = polygons_have_pixels([*polygons.values()], size)
+    for number, has_pixel in zip(polygons, have, strict=True):
+        if not has_pixel:
+            yield Problem(
+                annotation.where,
+                f"mask {number} is empty, as its polygons are outside the image or thinner than a "
+                "pixel: correct them, or leave the object out",
+            )
 
 
 def sort_out(

@@ -85,7 +85,9 @@ def check_box_count(count: int, max_boxes: int, where: str) -> None:
     """
     if count > max_boxes:
         raise OptionError(
-            "max_boxes", f"max_boxes is {max_boxes}, but {where} has {count} boxes: give {count}"
+            "max_boxes",
+            f"max_boxes is {max_boxes}, but {where} has {count} boxes: give {count}, or leave out "
+            "the smallest ones with drop_extra=True",
         )
 
 
@@ -102,3 +104,27 @@ def check_box_counts(source: Source, max_boxes: int) -> None:
     if counts:
         most = max(counts)
         check_box_count(most, max_boxes, source.where(counts.index(most)))
+
+
+def extra_boxes(source: Source, max_boxes: int) -> str | None:
+    """Tells how many boxes of a source are more than `max_boxes` of their records, as a sentence.
+
+    Args:
+      source: if it has no `box_counts`, the target of each record is read.
+      max_boxes: how many boxes of a record are kept.
+    Returns:
+      the numbers of boxes and records, and the record with the most boxes; None: there are none.
+    """
+    counts = getattr(source, "box_counts", None)
+    if counts is None:
+        counts = [len(source.target(index)["labels"]) for index in range(len(source))]
+    counts = np.asarray(counts, np.int64)
+    extra = np.maximum(counts - max_boxes, 0)
+    if not extra.any():
+        return None
+    most = int(counts.argmax())
+    return (
+        f"max_boxes is {max_boxes}: examples lack {extra.sum()} of {counts.sum()} objects, the "
+        f"smallest ones, in {(extra > 0).sum()} of {len(counts)} images ({source.where(most)} has "
+        f"{counts[most]}); the average precision counts all objects"
+    )

@@ -15,7 +15,12 @@ from jaxvision.core import (
     listed,
 )
 from jaxvision.data.sources.annotated import to_run_lengths
-from jaxvision.data.sources.checks import check_box_count, check_box_counts, check_class_count
+from jaxvision.data.sources.checks import (
+    check_box_count,
+    check_box_counts,
+    check_class_count,
+    extra_boxes,
+)
 from jaxvision.data.sources.source import Source
 from jaxvision.data.transforms.placing import extent_in, place_image, points_inside
 from jaxvision.ops import RunLengths, crop_mask, decode_mask, mask_area
@@ -37,6 +42,10 @@ class ToDetection:
       inputs: of the network.
       num_classes: labels run from 0 to one below.
       max_boxes: N, to which the boxes are padded.
+      drop_extra: take max_boxes of a record's objects where it has more, instead of refusing it:
+        the largest boxes, in the record's order; objects that are flagged as difficult only if
+        there is room after the others, and regions of many objects ("crowd") after these. Loaders
+        warn how many objects examples lack.
       masks: give examples masks, cropped to frames of their own, which take N M^2 bytes.
       mask_size: M, the number of cells along each side of a mask.
       num_keypoints: K, that every object of the records has, labelled or not; None: examples have
@@ -52,6 +61,7 @@ class ToDetection:
     num_classes: int
     _: KW_ONLY
     max_boxes: int = 100
+    drop_extra: bool = False
     masks: bool = False
     mask_size: int = 112
     num_keypoints: int | None = None
@@ -66,11 +76,16 @@ class ToDetection:
         if self.max_proposals is not None:
             check_range("max_proposals", self.max_proposals, least=1)
 
-    def check_source(self, source: Source) -> None:
+    def check_source(self, source: Source) -> str | None:
         """Raises OptionError if a source has other classes, too many boxes or another number of
-        keypoints, before any image is read."""
+        keypoints, before any image is read.
+
+        Returns:
+          with `drop_extra`, how many objects the examples lack; None: they lack none.
+        """
         check_class_count(source, self.num_classes)
-        check_box_counts(source, self.max_boxes)
+        if not self.drop_extra:
+            check_box_counts(source, self.max_boxes)
         skeleton = getattr(source, "skeleton", None)
         if None not in (skeleton, self.num_keypoints) and len(skeleton) != self.num_keypoints:
             raise OptionError(
@@ -78,6 +93,7 @@ class ToDetection:
                 f"num_keypoints is {self.num_keypoints}, but the objects of the data have "
                 f"{len(skeleton)} keypoints: {listed(skeleton.names)}",
             )
+        return extra_boxes(source, self.max_boxes) if self.drop_extra else None
 
     def __call__(
         self, record: Record, where: str, *, size: tuple[int, int] | None = None
@@ -92,18 +108,20 @@ class ToDetection:
           where: names the record in messages.
           size: (height, width) of the network's input; None: that of `inputs.size_of`.
         Raises:
-          InputError: the image has another form, a label is out of range, there are too many boxes,
-            no masks or proposals where they are asked for, or no keypoints or another number of
-            them.
+          InputError: the image has another form, a label is out of range, there are too many boxes
+            without `drop_extra`, no masks or proposals where they are asked for, or no keypoints
+            or another number of them.
         """
         labels = np.asarray(record["labels"])
-        check_box_count(len(labels), self.max_boxes, where)
+        if not self.drop_extra:
+            check_box_count(len(labels), self.max_boxes, where)
         wrong = np.flatnonzero((labels < 0) | (labels >= self.num_classes))
         if wrong.size:
             raise InputError(
                 f"{where}: label {labels[wrong[0]]} of box {wrong[0] + 1} is out of range "
                 f"0..{self.num_classes - 1}: correct the record or add to class_names"
             )
+        record = _largest(record, self.max_boxes)
         image, placement = place_image(record, where, self.inputs, size)
         original = np.asarray(record["image"]).shape[:2]
         masks = self._masks(record, original, where)
@@ -129,7 +147,7 @@ class ToDetection:
         return DetectionBatch(
             image=image,
             boxes=padded(boxes, np.float32),
-            labels=padded(labels, np.int32),
+            labels=padded(record["labels"], np.int32),
             box_mask=np.arange(self.max_boxes) < count,
             crowd=padded(record["crowd"], bool),
             difficult=padded(record["difficult"], bool),
@@ -220,6 +238,27 @@ class ToDetection:
         some = (frames > 0).any(axis=1)
         frames[some] = to_input(frames[some] + [left, top, left, top], placement)
         return cells, frames
+
+
+_OF_OBJECTS = ("boxes", "labels", "crowd", "difficult", "area", "masks", "keypoints")
+"""Entries of a record with an element for each object."""
+
+
+def _largest(record: Record, most: int) -> Record:
+    """Returns a record with at most so many of its objects, see `ToDetection.drop_extra`."""
+    boxes = np.asarray(record["boxes"], np.float64).reshape(-1, 4)
+    if len(boxes) <= most:
+        return record
+    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    # The last key is the first one to sort by.
+    order = np.lexsort((-area, np.asarray(record["difficult"]), np.asarray(record["crowd"])))
+    kept = np.sort(order[:most]).tolist()
+    given = {name: record[name] for name in _OF_OBJECTS if record.get(name) is not None}
+    parts = {
+        name: x[kept] if isinstance(x, np.ndarray) else tuple(x[row] for row in kept)
+        for name, x in given.items()
+    }
+    return {**record, **parts}
 
 
 def _clip(boxes: np.ndarray, inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:

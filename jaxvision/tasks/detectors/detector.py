@@ -40,6 +40,8 @@ class Detector:
       freeze: patterns of parameters that are not trained, see `jaxvision.core.patterns`.
       class_agnostic: whether the labels of detections have no meaning, so that evaluation takes all
         objects as one class.
+      recall_detections: of how many detections of an image evaluation always gives the average
+        recall, "AR1000" of 1000, at least COCO's 100; None: as other numbers of COCO.
       masks: whether the loss needs the masks of objects, `example.masks` and `example.mask_frames`.
       num_keypoints: how many keypoints of each object the loss needs, in `example.keypoints`;
         None: it needs none.
@@ -58,6 +60,7 @@ class Detector:
     num_classes: int | None = None
     freeze: tuple[str, ...] = ()
     class_agnostic: bool = False
+    recall_detections: int | None = None
     masks: bool = False
     num_keypoints: int | None = None
     proposals: bool = False

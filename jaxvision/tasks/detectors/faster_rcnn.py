@@ -22,6 +22,7 @@ from jaxvision.core import (
 )
 from jaxvision.losses import faster_rcnn_loss, keypoint_rcnn_loss, mask_rcnn_loss, rpn_loss
 from jaxvision.metrics import COCO_KEYPOINT_SIGMAS
+from jaxvision.metrics.coco import MAX_DETECTIONS
 from jaxvision.models.detection.faster_rcnn import (
     Detect,
     FasterRCNN,
@@ -224,8 +225,9 @@ def rpn(
     """A region proposal network alone, whose detections are its proposals.
 
     All objects count as one class: the labels of detections have no meaning, and evaluation leaves
-    out the classes. Its figure of merit is the average recall of so many proposals, "AR1", "AR10"
-    and "AR100", or of more with `max_detections`.
+    out the classes. Its figures of merit are the average recalls of so many proposals of an image,
+    "AR1", "AR10" and "AR100", and, with `DetectOptions(max_detections=1000)`, "AR1000" as well. The
+    last of them may choose the best checkpoint.
 
     Args:
       model: a network like `jaxvision.models.create_model("rpn_resnet50_fpn")`.
@@ -282,6 +284,7 @@ def rpn(
         multiple_of=32,
         num_classes=None,
         class_agnostic=True,
+        recall_detections=max(decode.max_detections, MAX_DETECTIONS[-1]),
         trainable_backbone_layers=trainable_backbone_layers,
     )
 

@@ -42,6 +42,11 @@ def match_anchors(iou, gt_mask, *, high_threshold, low_threshold, forced="none")
     return matches
 
 
+def match_boxes(anchors, boxes, gt_mask, **options):
+    iou = np.array([[box_iou(anchor, box) for box in boxes] for anchor in anchors])
+    return match_anchors(iou.reshape(len(anchors), len(boxes)), gt_mask, **options)
+
+
 def match_points(points, sides, boxes, gt_mask, *, radius=1.5, range_factors=(4, 8)):
     matches = np.full(len(points), NEGATIVE, np.int32)
     for n, ((x, y), side) in enumerate(zip(points.astype(float), sides, strict=True)):
