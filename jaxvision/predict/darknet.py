@@ -1,15 +1,11 @@
 """Makes a task of a detector that a Darknet description describes."""
 
 from collections.abc import Sequence
-from typing import Any
 
-import jax.numpy as jnp
-from jax import Array
-
-from jaxvision.core import Detections, InputError, Inputs, OptionError, Task, extent_of
+from jaxvision.core import Inputs, OptionError, Task
 from jaxvision.interop import DarknetNetwork, Description
-from jaxvision.tasks.darknet import darknet_candidates
-from jaxvision.tasks.decoding import DetectOptions, detect
+from jaxvision.tasks import DetectOptions, detection
+from jaxvision.tasks.detectors import darknet
 
 
 def darknet_task(
@@ -28,7 +24,7 @@ def darknet_task(
 
     Args:
       description: of a detector.
-      class_names: of its classes; (): unknown.
+      class_names: of its classes; (): they are numbered.
       score_threshold: least score of what is found, 0 to 1; see `jaxvision.tasks.DetectOptions`.
       iou_threshold: IoU with a better box of its class above which a box is suppressed, 0 to 1.
       max_detections: objects in an image at most.
@@ -42,55 +38,15 @@ def darknet_task(
         score_threshold=score_threshold,
         iou_threshold=iou_threshold,
         max_detections=max_detections,
-        distance_power=description.nms.distance_power,
     )
-    network = DarknetNetwork(description)
-    size, channels = tuple(description.image[:2]), description.image[2]
-    heads = description.heads(*size)
-    if not heads:
-        raise InputError(
-            f"{description.source} does not describe a detector: it has no [detection], [region] "
-            "or [yolo] section"
-        )
-    if class_names and len(class_names) != heads[0].num_classes:
+    detector = darknet(DarknetNetwork(description), loss=None, decode=options)
+    count = detector.num_classes
+    if class_names and len(class_names) != count:
         raise OptionError(
             "class_names",
-            f"class_names has {len(class_names)} names, but the detector has "
-            f"{heads[0].num_classes} classes: give a name for each class",
+            f"class_names has {len(class_names)} names, but the detector has {count} classes: give "
+            "a name for each class",
         )
-
-    def init(key: Array) -> dict[str, Any]:
-        return network.init(key, jnp.zeros((1, *size, channels)), train=False)
-
-    def prepare(example: Any) -> Any:
-        return example.replace(image=example.image / 255)
-
-    def forward(
-        variables: Any, batch: Any, *, keys: Any, step: Any, train: bool
-    ) -> tuple[dict[str, Array], dict[str, Any]]:
-        del keys, step
-        return network.apply(variables, batch.image, train=train), {}
-
-    def decode(maps: dict[str, Array], example: Any) -> Detections:
-        return detect(
-            *darknet_candidates(heads, maps, image_size=size),
-            image_size=extent_of(example),
-            options=options,
-        )
-
-    return Task(
-        init=init,
-        augment=lambda key, example: example,
-        prepare=prepare,
-        forward=forward,
-        loss=None,
-        metrics=lambda outputs, example: {},
-        decode=decode,
-        kind="detection",
-        inputs=Inputs(
-            size,
-            channels,
-            resize=description.resize,
-        ),
-        class_names=tuple(class_names),
-    )
+    size, channels = tuple(description.image[:2]), description.image[2]
+    inputs = Inputs(size, channels, resize=description.resize)
+    return detection(detector, inputs, class_names=class_names or count)

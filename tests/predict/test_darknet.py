@@ -10,9 +10,13 @@ from jaxvision.core import Detections, ImageBatch, InputError
 from jaxvision.interop import DarknetNetwork, parse_cfg
 from jaxvision.ops import clip_boxes_to_image
 from jaxvision.predict import darknet_task, predict
-from jaxvision.tasks.darknet import darknet_candidates
 from jaxvision.tasks.decoding import DetectOptions, detect
-from jaxvision.tasks.detectors import yolov1_candidates, yolov2_candidates, yolov3_candidates
+from jaxvision.tasks.detectors import (
+    darknet_candidates,
+    yolov1_candidates,
+    yolov2_candidates,
+    yolov3_candidates,
+)
 from jaxvision.tasks.inference import predictions_of
 from tests.marks import long_but, slow_but
 from tests.models.variables import random_variables

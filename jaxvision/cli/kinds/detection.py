@@ -14,6 +14,7 @@ from jaxvision import augment as aug
 from jaxvision import data, tasks
 from jaxvision.cli.code import Code, is_own
 from jaxvision.cli.kinds.augmentation import GeometryAndColor, wanted_of
+from jaxvision.cli.kinds.darknet import DARKNET, darknet_network
 from jaxvision.cli.kinds.detection_data import SOURCES, DetectionData
 from jaxvision.cli.kinds.detection_report import (
     class_table,
@@ -28,6 +29,7 @@ from jaxvision.cli.kinds.kind import (
     Result,
     Shown,
     build_model,
+    check_options,
     to_look_at,
 )
 from jaxvision.cli.options import option_paths, plain, read_group
@@ -61,6 +63,7 @@ from jaxvision.tasks.detection import MASK_NUMBERS
 from jaxvision.tasks.names import LOSSES
 
 FAMILIES = {
+    DARKNET: "darknet",
     **dict.fromkeys((*FASTER_RCNNS, *MASK_RCNNS, *KEYPOINT_RCNNS), "faster_rcnn"),
     **dict.fromkeys(FAST_RCNNS, "fast_rcnn"),
     **dict.fromkeys(FCOSES, "fcos"),
@@ -161,9 +164,9 @@ class DetectorOptions:
     """The detector; further keys of this group are options of it, such as best_box_only.
 
     Attributes:
-      name: "fast_rcnn", "faster_rcnn", "fcos", "localizer", "retinanet", "rpn", "ssd", "yolov1",
-        "yolov2", "yolov3" or "file.py:function" of your own; empty: the one that belongs to the
-        model.
+      name: "darknet", "fast_rcnn", "faster_rcnn", "fcos", "localizer", "retinanet", "rpn", "ssd",
+        "yolov1", "yolov2", "yolov3" or "file.py:function" of your own; empty: the one that belongs
+        to the model.
     """
 
     name: str = ""
@@ -378,6 +381,12 @@ def _model(config: Any, class_names: Sequence[str], code: Code) -> Any:
             "config.model.num_anchors follows from the anchors, config.anchors or those of "
             "config.detector: leave it out"
         )
+    if config.model.name == DARKNET:
+        fields = plain(config.model)
+        fields.pop("name")
+        check_options("config.model", darknet_network, fields)
+        with under("config.model"):
+            return darknet_network(**{"num_classes": len(class_names), **fields})
     return build_model(config, code, num_classes=len(class_names))
 
 

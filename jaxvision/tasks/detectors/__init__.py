@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from jaxvision.tasks.detectors.darknet import darknet, darknet_candidates, darknet_loss
 from jaxvision.tasks.detectors.detector import Candidates, Detector
 from jaxvision.tasks.detectors.fast_rcnn import fast_rcnn
 from jaxvision.tasks.detectors.faster_rcnn import FASTER_RCNN_DECODE, faster_rcnn, rpn
@@ -20,6 +21,7 @@ from jaxvision.tasks.detectors.yolo import (
 )
 
 DETECTORS: dict[str, Callable[..., Detector]] = {
+    "darknet": darknet,
     "fast_rcnn": fast_rcnn,
     "faster_rcnn": faster_rcnn,
     "fcos": fcos,
@@ -43,6 +45,9 @@ __all__ = [
     "SSD_DECODE",
     "Candidates",
     "Detector",
+    "darknet",
+    "darknet_candidates",
+    "darknet_loss",
     "fast_rcnn",
     "faster_rcnn",
     "fcos",
