@@ -104,6 +104,18 @@ def test_it_runs(script):
     assert "jax " in run(script, *SMALLEST[script]).splitlines()[-1]
 
 
+@pytest.mark.parity
+@pytest.mark.long
+def test_detectors_are_compared_with_torchvisions():
+    names = ["ssdlite320_mobilenet_v3_large", "maskrcnn_resnet50_fpn"]
+    options = ["--torchvision", "--size=160", "--rounds=1", "--models", *names]
+    header, *rows, last = run("detect.py", *options).splitlines()
+    assert header.split()[-1] == "RoIAlign"
+    assert [row.split()[0] for row in rows[:2]] == names
+    assert [row.endswith("%") for row in rows[:2]] == [False, True]
+    assert "jax " in last
+
+
 @pytest.mark.long
 def test_images_of_mixed_shapes_are_compared(real_data):
     lines = run("shapes.py", f"--data={real_data / 'bccd'}", "--steps=2", "--side=64").splitlines()
