@@ -1,16 +1,64 @@
-"""Candidates from the heads of a network that Darknet describes."""
+"""Detections from the heads of a network that Darknet describes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxvision.core import InputError
+from jaxvision.core import Detections, InputError
 from jaxvision.interop import Head
-from jaxvision.tasks.detectors import Candidates, yolo_candidates, yolov1_candidates
+from jaxvision.ops import WordTree
+from jaxvision.tasks.decoding import DetectOptions, detect
+from jaxvision.tasks.detectors import (
+    Candidates,
+    yolo9000_detections,
+    yolo_candidates,
+    yolov1_candidates,
+)
+
+
+def darknet_detections(
+    heads: Sequence[Head],
+    maps: Mapping[str, Array],
+    *,
+    image_size: tuple[float, float],
+    extent: Any,
+    tree: WordTree | None = None,
+    nodes: tuple[int, ...] | None = None,
+    tree_threshold: float = 0.5,
+    options: DetectOptions = DetectOptions(),
+) -> Detections:
+    """Decodes the maps of the heads and takes the best boxes.
+
+    Args:
+      heads: from `Description.heads`, at least one; all of the same classes.
+      maps: of one image, from `DarknetNetwork`.
+      image_size: (height, width), pixels.
+      extent: (height, width) to which boxes are clipped, pixels: numbers, or an array i32[2].
+      tree: of a head whose classes are the nodes of a tree.
+      nodes: likewise, of its classes; None: the labels are nodes. See
+        `jaxvision.tasks.detectors.yolo9000_detections`.
+      tree_threshold: likewise, without `nodes`.
+      options: which candidates become detections.
+    """
+    if tree is None:
+        found = darknet_candidates(heads, maps, image_size=image_size)
+        return detect(*found, image_size=extent, options=options)
+    (head,) = heads
+    return yolo9000_detections(
+        maps[head.maps[0]],
+        np.array(head.anchors, np.float32),
+        stride=head.stride,
+        tree=tree,
+        nodes=nodes,
+        tree_threshold=tree_threshold,
+        image_size=extent,
+        options=options,
+    )
 
 
 def darknet_candidates(
@@ -19,7 +67,7 @@ def darknet_candidates(
     """Decodes the maps of the heads: the box and the scores of each prediction.
 
     Args:
-      heads: from `Description.heads`, at least one; all of the same classes.
+      heads: from `Description.heads`, at least one; all of the same classes, which are no tree.
       maps: of one image, from `DarknetNetwork`.
       image_size: (height, width), pixels.
     Returns:
@@ -42,8 +90,8 @@ def _of_head(head: Head, maps: Sequence[Array], image_size: tuple[float, float])
         )
     if head.tree:
         raise InputError(
-            f"the classes of the [region] are nodes of the tree {head.tree}: detection in a tree "
-            "is not supported"
+            f"the classes of the [region] are nodes of the tree {head.tree}: give it to "
+            "darknet_detections"
         )
     (x,) = maps
     decode = partial(

@@ -18,6 +18,7 @@ from jaxvision.tasks.detectors.yolo import (
     yolov3,
     yolov3_candidates,
 )
+from jaxvision.tasks.detectors.yolo9000 import yolo9000, yolo9000_detections
 
 DETECTORS: dict[str, Callable[..., Detector]] = {
     "fast_rcnn": fast_rcnn,
@@ -27,6 +28,7 @@ DETECTORS: dict[str, Callable[..., Detector]] = {
     "retinanet": retinanet,
     "rpn": rpn,
     "ssd": ssd,
+    "yolo9000": yolo9000,
     "yolov1": yolov1,
     "yolov2": yolov2,
     "yolov3": yolov3,
@@ -51,6 +53,8 @@ __all__ = [
     "retinanet",
     "rpn",
     "ssd",
+    "yolo9000",
+    "yolo9000_detections",
     "yolo_candidates",
     "yolov1",
     "yolov1_candidates",
