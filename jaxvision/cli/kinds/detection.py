@@ -402,7 +402,14 @@ def _tree_options(own: dict[str, Any], class_names: Sequence[str]) -> dict[str, 
                 tree = WordTree.from_parents({name: x or None for name, x in tree.items()})
         if isinstance(nodes, str):
             nodes = read_class_map(pathlib.Path(nodes).expanduser(), tree)
-    if nodes is None and tuple(class_names) != tree.names and {*class_names} <= {*tree.names}:
+        others = [name for name in class_names if name not in tree.index]
+        if nodes is None and others and len(class_names) != len(tree):
+            raise OptionError(
+                "tree",
+                f"tree has no node {others[0]!r}: give a tree that has all data.class_names, or "
+                "set nodes",
+            )
+    if nodes is None and not others and tuple(class_names) != tree.names:
         nodes = tuple(tree.index[name] for name in class_names)
     return {"tree": tree, "nodes": nodes}
 
