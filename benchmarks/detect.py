@@ -102,7 +102,7 @@ COMPARED = {
     "fasterrcnn_resnet50_fpn": (800, 1088),
     "maskrcnn_resnet50_fpn": (800, 1088),
 }
-# Of the maps of which boxes are pooled, strides of 2^level.
+# Boxes are pooled from maps with strides of 2^level.
 LEVELS = (2, 3, 4, 5)
 FAMILIES = {"retinanet": "retinanet", "ssd": "ssd", "rcnn": "faster_rcnn"}
 
@@ -126,7 +126,7 @@ def ours(name, size, pairs):
     model, images = create_model(name), jnp.zeros((1, *size, 3))
     variables = jax.jit(lambda: model.init(jax.random.key(0), images, train=False))()
     if family is detectors.faster_rcnn:
-        # Proposals are near their anchors, as those of trained networks.
+        # So that proposals are near their anchors, as those of trained networks.
         variables["params"]["rpn_head"]["bbox_pred"]["kernel"] *= 0.1
     images = jax.random.normal(jax.random.key(1), images.shape)
 
@@ -158,12 +158,12 @@ def ours(name, size, pairs):
     proposals, boxes = found["proposals"], detections.boxes
 
     def with_given(variables, images, proposals, boxes):
-        given = {"propose": lambda rpn: {"proposals": proposals}}
-        return network(variables, images, detect=lambda *_: {"boxes": boxes}, **given)
+        propose, detect = (lambda _: {"proposals": proposals}), (lambda *_: {"boxes": boxes})
+        return network(variables, images, propose=propose, detect=detect)
 
     def features(maps, proposals, boxes):
-        pool = functools.partial(multilevel_roi_align, aligned=model.aligned)
-        pool = functools.partial(pool, spatial_scales=[2.0**-level for level in LEVELS])
+        how = {"spatial_scales": [2.0**-n for n in LEVELS], "aligned": model.aligned}
+        pool = functools.partial(multilevel_roi_align, **how)
         of_proposals = pool(maps, proposals[0], output_size=model.box_size)
         if model.mask_head is None:
             return of_proposals

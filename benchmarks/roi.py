@@ -21,18 +21,16 @@ The forms, each with several numbers of boxes at a time (chunk), are
 """
 
 import argparse
-import ctypes
 import functools
-import gc
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from resident import memory_of_process, reset_peak
 from timing import machine, median_ms
 
 from jaxvision.ops import roi
@@ -313,17 +311,7 @@ def allocated():
     statistics = jax.devices()[0].memory_stats()
     if statistics:
         return statistics["bytes_in_use"], statistics["peak_bytes_in_use"]
-    lines = Path("/proc/self/status").read_text().splitlines()
-    lines = dict(line.split(":", 1) for line in lines)
-    return tuple(1024 * int(lines[name].split()[0]) for name in ("VmRSS", "VmHWM"))
-
-
-def reset_peak():
-    gc.collect()
-    if jax.default_backend() == "cpu":
-        # Return freed memory to the system; its reuse would not be seen in the resident memory.
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")
+    return memory_of_process()
 
 
 def difference(actual, expected):
@@ -349,7 +337,8 @@ def measure(form, chunk, options):
 
     rows = {}
     for direction, (call, temporary, output) in steps.items():
-        reset_peak()
+        if jax.default_backend() == "cpu":
+            reset_peak()
         before, _ = allocated()
         result = call()
         rows[direction] = {

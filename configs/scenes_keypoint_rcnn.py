@@ -14,8 +14,8 @@ import runpy
 def get_config():
     boxes = pathlib.Path(__file__).with_name("scenes_faster_rcnn.py")
     config = runpy.run_path(str(boxes))["get_config"]()
-    config.steps = 2400
-    config.eval_every = 2400
+    config.steps = 1600
+    config.eval_every = 1600
     config.best.metric = "keypoint_AP"
 
     config.model.name = "keypoint_rcnn"

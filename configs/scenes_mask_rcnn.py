@@ -13,8 +13,8 @@ import runpy
 def get_config():
     boxes = pathlib.Path(__file__).with_name("scenes_faster_rcnn.py")
     config = runpy.run_path(str(boxes))["get_config"]()
-    config.steps = 2400
-    config.eval_every = 2400
+    config.steps = 1600
+    config.eval_every = 1600
 
     config.model.name = "mask_rcnn"
     config.model.levels = ("c2", "c3")

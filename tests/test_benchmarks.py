@@ -22,12 +22,13 @@ SMALLEST = {
     "detect.py": ["--models=yolov2_tiny", "--size=64", "--batches=1", "--pairs=9", "--rounds=1"],
     "engine_overhead.py": ["--batch-size=8", "--steps=1", "--pairs=1"],
     "mask_targets.py": ["--cells", "9", "--sides", "32", "--count=2", "--height=64", "--width=96"],
+    "memory.py": ["--height=64", "--width=96", "--objects=2", "--max-boxes=3", "--steps=1"],
     "nms.py": ["--sizes", "64", "--batches", "1", "--rounds=1"],
     "roi.py": ["--boxes=20", "--channels=8", "--height=64", "--width=96", "--rounds=1"],
     "segment.py": ["--size=16", "--batch=1", "--widths", "4", "6", "--rounds=1"],
     "word_tree.py": ["--nodes=99", "--grid=2", "--rounds=1"],
 }
-SHARED = {"timing.py", "versus_torch.py"}
+SHARED = {"resident.py", "timing.py", "versus_torch.py"}
 OF_WEIGHTS = {"transfer.py"}
 OF_PHOTOGRAPHS = {"shapes.py"}
 # Trains detectors on the embedded scenes, for half an hour and more.
@@ -102,6 +103,18 @@ def test_it_runs(script):
     if script not in QUICKEST:
         assert "usage:" in run(script, "--help")
     assert "jax " in run(script, *SMALLEST[script]).splitlines()[-1]
+
+
+@pytest.mark.parity
+@pytest.mark.long
+def test_detectors_are_compared_with_torchvisions():
+    names = ["ssdlite320_mobilenet_v3_large", "maskrcnn_resnet50_fpn"]
+    options = ["--torchvision", "--size=160", "--rounds=1", "--models", *names]
+    header, *rows, last = run("detect.py", *options).splitlines()
+    assert header.split()[-1] == "RoIAlign"
+    assert [row.split()[0] for row in rows[:2]] == names
+    assert [row.endswith("%") for row in rows[:2]] == [False, True]
+    assert "jax " in last
 
 
 @pytest.mark.long

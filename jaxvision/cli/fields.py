@@ -10,6 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict, config_dict
 
 from jaxvision.cli.code import Code
+from jaxvision.cli.kinds.darknet import DARKNET, darknet_network
 from jaxvision.cli.kinds.detection import FAMILIES
 from jaxvision.cli.options import documentation, plain_type
 from jaxvision.models import MODELS
@@ -84,7 +85,7 @@ def meaning_of(config: ConfigDict, group: str, name: str) -> dict[str, str]:
 
 def _tables(config: ConfigDict) -> Mapping[str, Mapping[str, Callable[..., Any]]]:
     return {
-        "model": MODELS,
+        "model": {**MODELS, DARKNET: darknet_network},
         "loss": LOSSES.get(config.task, {}),
         "auxiliary": LOSSES.get(config.task, {}),
         "degradation": DEGRADATIONS,

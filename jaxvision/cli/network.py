@@ -3,10 +3,11 @@
   --workdir=DIR                   the best checkpoint of a run, prepared and decoded as in the run
   --model=NAME --weights=FILE     third-party weights, with no training
   --config=NAME --weights=FILE    likewise; the config says the task, the model and the data
+  --cfg=FILE --weights=FILE       a detector in Darknet's format, with its .weights
 
 The fields of the model and how images are prepared are keys of the config: --config.model.KEY and
 --config.data.KEY, with --model too. Without --config they are those that the model was published
-with, as far as these are known.
+with, as far as these are known; those of a --cfg are what it says.
 """
 
 import contextlib
@@ -25,6 +26,7 @@ from ml_collections import ConfigDict
 from jaxvision.cli import arguments, setup
 from jaxvision.cli.code import Code
 from jaxvision.cli.config import default_config, find_config, load_config
+from jaxvision.cli.kinds.darknet import DARKNET, description_of
 from jaxvision.cli.kinds.kind import build_model
 from jaxvision.cli.options import flag_errors, option_paths, read_group
 from jaxvision.cli.pretrained import (
@@ -37,7 +39,7 @@ from jaxvision.cli.pretrained import (
 from jaxvision.core import InputError, Task, listed, lookup
 from jaxvision.data.sources.source import lines_of
 from jaxvision.engine import log
-from jaxvision.interop import class_count, from_state_dict, load_weights
+from jaxvision.interop import class_count, from_state_dict, load_weights, read_cfg
 from jaxvision.models import (
     CLASSIFIERS,
     DETECTORS,
@@ -50,7 +52,7 @@ from jaxvision.models import (
 )
 from jaxvision.models.restoration.dncnn import DNCNNS
 from jaxvision.models.restoration.srcnn import ESPCNS, SRCNNS
-from jaxvision.tasks.detectors import SSDLITE_DECODE
+from jaxvision.tasks.detectors import SSDLITE_DECODE, darknet_classes
 
 _KINDS = {
     **dict.fromkeys(CLASSIFIERS, "classification"),
@@ -98,6 +100,7 @@ def parse(values: flags.FlagValues, argv: list[str], usage: str, *, runs: bool =
     for name, meaning in (
         ("workdir", "folder of a run, whose best checkpoint is used"),
         ("model", "name of a network, with its --weights; `jaxvision models` lists them"),
+        ("cfg", "Darknet's description of a detector, with its --weights"),
         (
             "weights",
             "file in torch's layout, folder of `jaxvision convert` or of a run, or hub:OWNER/NAME",
@@ -116,9 +119,14 @@ def parse(values: flags.FlagValues, argv: list[str], usage: str, *, runs: bool =
         flag_values=values,
     )
     name, rest = arguments.take_config(argv, "")
-    model = arguments.value_of(rest, "model")
-    if name or model:
-        config = load_config(find_config(name)) if name else config_of_model(model)
+    model, cfg = (arguments.value_of(rest, flag) for flag in ("model", "cfg"))
+    if cfg and (name or model):
+        raise InputError(
+            f"--{'config' if name else 'model'} does not go with --cfg: leave one of them out"
+        )
+    if name or model or cfg:
+        config = load_config(find_config(name)) if name else None
+        config = config or (config_of_cfg(cfg) if cfg else config_of_model(model))
         if model:
             config.model.name = model
         arguments.define_keys(values, config, rest)
@@ -153,6 +161,28 @@ def config_of_model(name: str) -> ConfigDict:
         config.detect.update(dataclasses.asdict(_DETECT[name]))
     if name in _DETECTOR:
         config.detector.update(_DETECTOR[name])
+    return config
+
+
+def config_of_cfg(file: str) -> ConfigDict:
+    """The default config of detection with the network that a Darknet description has.
+
+    Its data are unknown: `data.source` is empty.
+
+    Raises:
+      InputError: the file cannot be read, or its images are not square.
+    """
+    description = read_cfg(pathlib.Path(file).expanduser())
+    height, width, channels = description.image
+    if height != width:
+        raise InputError(f"{file} has images of {height} x {width}: only square ones are supported")
+    config = default_config("detection")
+    config.model.name = DARKNET
+    with config.unlocked():
+        config.model.cfg = os.path.abspath(os.path.expanduser(file))
+    known = {"source": "", "image_size": height, "channels": channels}
+    known |= {"resize": description.resize}
+    config.data.update({key: value for key, value in known.items() if key in config.data})
     return config
 
 
@@ -278,7 +308,7 @@ class _Renamed(NamedTuple):
 def _read_weights(values: flags.FlagValues) -> _Renamed:
     config = values.config
     prefix = values.prefix or config.init_prefix
-    weights = read_pretrained(values.weights or config.init_from)
+    weights = read_pretrained(values.weights or config.init_from, cfg=config.model.get("cfg"))
     with flag_errors(init_prefix="prefix", init_key_map="key-map"):
         check_prefix(prefix, weights)
         rules = _pairs(values.key_map) or config.init_key_map
@@ -366,7 +396,9 @@ def _set_class_names(
             raise InputError(f"--names: {config.task} has no classes, leave it out")
         return None
     count, usual = None, None
-    if config.task != "detection":
+    if config.model.name == DARKNET:
+        count = darknet_classes(description_of(config.model.cfg))
+    elif config.task != "detection":
         model = build_model(config, Code())
         how = {**weights.how, "input_size": _input_shape(config)}
         count = class_count(model, weights.state_dict, **how)

@@ -53,17 +53,14 @@ from tqdm import tqdm
 
 from jaxvision.cli import arguments, network
 from jaxvision.cli.kinds import KINDS, Kind, Result
-from jaxvision.cli.options import flag_errors
 from jaxvision.cli.predictions import Predictions
 from jaxvision.core import InputError, Task, check_range, listed, lookup
 from jaxvision.data import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoFrames
 from jaxvision.data.video import import_av
-from jaxvision.interop import read_cfg, read_weights
 from jaxvision.predict import (
     Failed,
     Prediction,
     VideoWriter,
-    darknet_task,
     find_images,
     output_names,
     predict,
@@ -89,7 +86,6 @@ def main(argv: list[str]) -> int:
     if any(map(_is_video, paths)):
         import_av()  # before anything is predicted
     model = _model(values)
-    _check_used(values, model.kind)
     out = pathlib.Path(values.out).expanduser()
     places = {
         path: [out / pattern.format(name) for pattern in _patterns(path, model.kind)]
@@ -114,7 +110,6 @@ def main(argv: list[str]) -> int:
 def _flags() -> flags.FlagValues:
     values = flags.FlagValues()
     for name, meaning in (
-        ("cfg", "instead: Darknet's description of a detector; with its --weights and --names"),
         ("out", "folder for the pictures, predictions.json and predictions.csv; made if needed"),
     ):
         flags.DEFINE_string(name, None, meaning, flag_values=values)
@@ -272,27 +267,8 @@ def _decoding(values: flags.FlagValues, kind: Kind) -> dict[str, Any]:
 
 def _model(values: flags.FlagValues) -> _Model:
     """What the flags say predicts."""
-    if values.cfg:
-        return _of_darknet(values)
     opened = network.open_network(values, decode=_decoding(values, KINDS["detection"]))
+    kind = lookup(KINDS, opened.task.kind, "task")
+    _check_used(values, kind)
     network.log_network(values, opened)
-    return _Model(lookup(KINDS, opened.task.kind, "task"), opened.task, opened.variables)
-
-
-def _of_darknet(values: flags.FlagValues) -> _Model:
-    lacking = [f"--{name}" for name in ("weights", "names") if not values[name].value]
-    if lacking:
-        raise InputError(f"--cfg needs {' and '.join(lacking)} too")
-    for name in ("workdir", "model", "config", "prefix", "key_map", "trust_code"):
-        if name in values and values[name].value:
-            raise InputError(f"--{name} does not go with --cfg: leave one of them out")
-    kind = KINDS["detection"]
-    description = read_cfg(pathlib.Path(values.cfg).expanduser())
-    with flag_errors(class_names="names"):
-        task = darknet_task(
-            description,
-            class_names=network.read_names(values.names),
-            **_decoding(values, kind),
-        )
-    variables = read_weights(pathlib.Path(values.weights).expanduser(), description)
-    return _Model(kind, task, variables)
+    return _Model(kind, opened.task, opened.variables)

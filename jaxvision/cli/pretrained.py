@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxvision.cli.kinds.darknet import description_of
 from jaxvision.core import InputError, OptionError, Task, listed, name_matches
 from jaxvision.engine import RUN, restore_weights
 from jaxvision.interop import (
@@ -16,6 +17,7 @@ from jaxvision.interop import (
     is_variables,
     named_alike,
     read_state_dict,
+    read_weights,
     restore_variables,
     to_state_dict,
     transfer,
@@ -40,17 +42,25 @@ class Pretrained(NamedTuple):
 _HUB = "hub:"
 
 
-def read_pretrained(origin: str) -> Pretrained:
+def read_pretrained(origin: str, *, cfg: str | None = None) -> Pretrained:
     """Reads pretrained weights. No code of a run is imported.
 
     Args:
       origin: folder of a run, whose best weights are taken; or of variables, as `jaxvision convert`
         writes them; or a file of weights in torch's layout; or "hub:OWNER/NAME" for one of the
-        Hugging Face hub.
+        Hugging Face hub; or a .weights file of Darknet.
+      cfg: path of the description of a .weights file, or its text.
     Raises:
       InputError: there are no such weights, or they cannot be read.
     """
     path = _path(origin)
+    if path.suffix == ".weights":
+        if not cfg:
+            raise InputError(
+                f"{path} has no names of arrays, so its description is needed: give --cfg=FILE"
+            )
+        variables = read_weights(path, description_of(cfg))
+        return Pretrained(str(path), to_state_dict(variables), variables)
     if is_variables(path):
         variables = restore_variables(path)
         return Pretrained(str(path), to_state_dict(variables), variables)

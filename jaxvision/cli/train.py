@@ -24,6 +24,7 @@ import optax
 
 from jaxvision.cli import arguments, setup
 from jaxvision.cli.config import check_complete, default_config, find_config
+from jaxvision.cli.kinds.darknet import DARKNET, description_of
 from jaxvision.cli.optimizers import phases_of_config
 from jaxvision.cli.options import option_paths, read_group
 from jaxvision.cli.pretrained import key_map_of, pretrained_variables, read_pretrained
@@ -70,6 +71,9 @@ def main(argv: list[str]) -> int:
     config = flags.config
     check_complete(config)
     check_used(config, file)
+    if config.model.name == DARKNET and config.model.get("cfg"):
+        # The run keeps the description itself, so that it does not need the file.
+        config.model.cfg = description_of(config.model.cfg, config.model.get("dialect")).text
     workdir = pathlib.Path(flags.workdir or f"runs/{find_config(name).stem}").expanduser()
 
     options = read_group(RunOptions, config, "config")
@@ -108,7 +112,7 @@ def main(argv: list[str]) -> int:
             steps=options.steps,
             seed=options.seed,
             workdir=workdir,
-            variables=_pretrained(task, options, workdir, log_line),
+            variables=_pretrained(task, options, config.model.get("cfg"), workdir, log_line),
             best=None if validation is None else Best(best.metric, best.mode, best.patience),
             ema_decay=ema_decay,
             eval_every=options.eval_every,
@@ -138,8 +142,13 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _pretrained(task: Task, options: RunOptions, workdir: pathlib.Path, log_line: Any) -> Any:
-    """The variables to start from; None where training starts at random or resumes."""
+def _pretrained(
+    task: Task, options: RunOptions, cfg: str | None, workdir: pathlib.Path, log_line: Any
+) -> Any:
+    """The variables to start from; None where training starts at random or resumes.
+
+    `cfg` is the path of the description of a network in Darknet's format, if it is one.
+    """
     if not options.init_from:
         for key in ("freeze", "freeze_statistics"):
             if getattr(options, key):
@@ -154,7 +163,7 @@ def _pretrained(task: Task, options: RunOptions, workdir: pathlib.Path, log_line
         return None
     if has_checkpoints(workdir / CHECKPOINTS):
         return None
-    weights = read_pretrained(options.init_from)
+    weights = read_pretrained(options.init_from, cfg=cfg)
     with under("config"):
         key_map = key_map_of(options.init_key_map, weights, options.init_prefix)
     return pretrained_variables(

@@ -9,6 +9,7 @@ gives. These arguments and fields mean the same everywhere:
   kernel_init, bias_init: initialisation of kernels and biases.
 """
 
+from jaxvision.layers.activations import relu
 from jaxvision.layers.attention import (
     attention,
     feed_forward,
@@ -70,6 +71,7 @@ __all__ = [
     "make_divisible",
     "norm_of",
     "relative_position_index",
+    "relu",
     "run_block",
     "self_attention",
     "squeeze_excite",

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxvision.core import at_least_float32
+from jaxvision.ops.primitives import stored_together
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 """Of images, kernels and results."""
@@ -86,6 +87,7 @@ def on_cpu_dx(
     kernel: Array, y: Array, *, geometry: Geometry, size: tuple[int, int], taps: tuple[int, int]
 ) -> Array:
     """`library_dx`, likewise."""
+    kernel, y = stored_together(kernel, y)  # transposed copies are made when they are needed
     form = _fastest_to_transpose(kernel, geometry)
     if form is _depthwise:
         return _depthwise_dx(kernel, y, geometry, size)
@@ -96,6 +98,7 @@ def on_cpu_dk(
     x: Array, y: Array, *, geometry: Geometry, size: tuple[int, int], taps: tuple[int, int]
 ) -> Array:
     """`library_dk`, likewise."""
+    x, y = stored_together(x, y)
     form = _fastest_to_transpose(_kernel_like(x, y, geometry, taps), geometry)
     if form is _depthwise:
         return _depthwise_dk(x, y, geometry, taps)

@@ -18,7 +18,7 @@ def keypoint_cells(keypoints: Array, boxes: Array, *, size: int) -> tuple[Array,
 
     The cell of a point (x, y) in the box (x1, y1, x2, y2) is in column floor((x - x1) S / (x2 -
     x1)), and likewise its row. Points exactly on the right or lower edge are in the last column or
-    row.
+    row. On the edge between two cells, rounding decides, as in torchvision.
 
     Args:
       keypoints: f32[R, K, 3], xy, pixels, and visibility: more than 0 for labelled keypoints.
@@ -38,7 +38,8 @@ def keypoint_cells(keypoints: Array, boxes: Array, *, size: int) -> tuple[Array,
     sides = high - low
     has_area = sides > 0
     points = keypoints[..., :2]
-    place = jnp.floor((points - low) * (size / jnp.where(has_area, sides, 1)))
+    # Torch divides a number by an array as here, which rounds twice.
+    place = jnp.floor((points - low) * (size * (1 / jnp.where(has_area, sides, 1))))
     place = jnp.where(points == high, size - 1, place)
     valid = (has_area & (place >= 0) & (place < size)).all(axis=-1) & (keypoints[..., 2] > 0)
     column, row = jnp.moveaxis(jnp.where(valid[..., None], place, 0).astype(jnp.int32), -1, 0)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import Jaxpr, Primitive, jaxprs_in_params
 from jax.interpreters import ad, batching, mlir, xla
 from jax.interpreters.partial_eval import dce_jaxpr
@@ -27,6 +28,8 @@ __all__ = [
     "jaxprs_in_params",
     "library_forms",
     "multilinear",
+    "stored",
+    "stored_together",
 ]
 
 _library_forms = jax.make_user_context(False)
@@ -65,6 +68,49 @@ def by_platform(
     options = _static(forms=(default, cpu), tree=tree, options=tuple(static.items()))
     flat = _by_platform.bind(*leaves, static=options, mapped=())
     return jax.tree.unflatten(result, flat)
+
+
+@jax.custom_jvp
+def stored(x: Array) -> Array:
+    """x itself, which a CPU computes once and keeps in memory until its last use.
+
+    XLA otherwise computes cheap operations again wherever their result is used, for which it keeps
+    what they are computed from. Where the result is in memory anyway, that is a second array of its
+    size. On other platforms, and under `library_forms`, it has no effect.
+
+    Args:
+      x: an array.
+    Returns:
+      x. Its derivatives are those of x.
+    """
+    return by_platform(x, default=_unchanged, cpu=_stored_on_cpu)
+
+
+stored.defjvp(lambda arrays, tangents: (stored(*arrays), *tangents))
+
+
+def _unchanged(x: Array) -> Array:
+    return x
+
+
+def _stored_on_cpu(x: Array) -> Array:
+    return stored_together(x)[0]
+
+
+def stored_together(*arrays: Array) -> tuple[Array, ...]:
+    """The arrays, each of which is in memory before anything is computed of one of them.
+
+    So a copy of one array is not made before the others exist. For programs on a CPU.
+    """
+    # XLA removes its optimization barrier on CPUs before it fuses operations, but not a call that
+    # must not be inlined. The call does nothing: its results are its arguments.
+    with set_xla_metadata(inlineable="false"):
+        return _call(*arrays)
+
+
+@functools.partial(jax.jit, inline=False)
+def _call(*arrays: Array) -> tuple[Array, ...]:
+    return arrays
 
 
 class Form(NamedTuple):

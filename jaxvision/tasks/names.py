@@ -10,6 +10,7 @@ import flax.linen as nn
 
 from jaxvision.augment import AUGMENTATIONS
 from jaxvision.core import Inputs
+from jaxvision.interop import DarknetNetwork, Description
 from jaxvision.layers import NORMS
 from jaxvision.losses import (
     cross_entropy,
@@ -80,6 +81,7 @@ LOSSES = {
 
 NAMES = {
     "model": MODELS,
+    "darknet": {"DarknetNetwork": DarknetNetwork, "Description": Description},
     "backbone": BACKBONES,
     "head": HEADS,
     "norm": NORMS,

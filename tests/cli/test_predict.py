@@ -236,11 +236,13 @@ def test_wrong_arguments_are_one_line(darknet, detector, data, command, tmp_path
     cases = [
         ([*darknet, image], "no --out: give the folder"),
         ([*darknet, "--out=x"], "no images: give files, folders or patterns"),
-        ([*darknet[:2], "--out=x", image], "--cfg needs --names too"),
+        ([darknet[0], "--out=x", image], "no --weights: give the file or folder"),
         (
             [*darknet, f"--workdir={detector.folder}", "--out=x", image],
-            "--workdir does not go with --cfg",
+            "give either --workdir=DIR, or --model=NAME or --config=NAME with",
         ),
+        ([*darknet, "--model=yolov2", "--out=x", image], "--model does not go with --cfg"),
+        (["--model=yolov2", darknet[1], "--out=x", image], "its description is needed: give --cfg"),
         (["--out=x", image], "give either --workdir=DIR, or --model=NAME or --config=NAME with"),
         ([*darknet, "--out=x", "--score=1.5", image], "--score is 1.5"),
         ([*darknet, "--out=x", "--batch_size=0", image], "--batch_size is 0"),
@@ -248,7 +250,7 @@ def test_wrong_arguments_are_one_line(darknet, detector, data, command, tmp_path
         ([*darknet[:2], f"--names={image}", "--out=x", image], f"--names={image} cannot be read"),
         (
             [*darknet[:2], f"--names={darknet[0][6:]}", "--out=x", image],
-            "--names has 16 names, but the detector",
+            "the weights are for 2 classes, but there are 16",
         ),
         ([*darknet, "--out=x", "--top-k=0", image], "--top_k is 0"),
         (

@@ -21,8 +21,9 @@ def _with_operators(torch):
     _, boxes = import_torchvision("ops.boxes")
     _, roi_align = import_torchvision("ops.roi_align")
     torch.library.impl("torchvision::nms", "CPU", functools.partial(_nms, torch))
-    for device in ("CPU", "AutogradCPU"):
-        torch.library.impl("torchvision::roi_align", device, functools.partial(_roi_align, torch))
+    torch.library.impl("torchvision::roi_align", "CPU", functools.partial(_roi_align, torch))
+    pool = _roi_align_with_gradient(torch)
+    torch.library.impl("torchvision::roi_align", "AutogradCPU", pool)
     extension._has_ops = roi_align._has_ops = lambda: True
     extension._assert_has_ops = boxes._assert_has_ops = lambda: None
     roi_align._assert_has_ops = lambda: None
@@ -46,29 +47,55 @@ def _nms(torch, boxes, scores, iou_threshold):
     return order[kept]
 
 
-def _roi_align(torch, maps, rois, spatial_scale, height, width, sampling_ratio, aligned):
-    """RoIAlign of its C++ code, as two products with matrices of bilinear weights.
+def _roi_align(torch, maps, rois, *options):
+    """RoIAlign of its C++ code, as two products with matrices of bilinear weights for each RoI.
 
     Args:
       maps: [B, C, H, W].
       rois: [N, 5], the index of a map and a box, xyxy.
-      sampling_ratio: samples along each side of a bin; -1: as many as it has cells, rounded up.
+      *options: spatial_scale, height and width in bins, sampling_ratio (samples along each side of
+        a bin; -1: as many as it has cells, rounded up) and aligned.
     """
+    pooled = maps.new_zeros(len(rois), maps.shape[1], *options[1:3])
+    for place, index, down, right in _products(torch, maps, rois, *options):
+        pooled[place] = down @ maps[index] @ right.T
+    return pooled
+
+
+@functools.cache
+def _roi_align_with_gradient(torch):
+    """The function with a gradient, for which it keeps the RoIs alone, as the C++ code does."""
+
+    class RoIAlign(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, maps, rois, *options):
+            ctx.save_for_backward(rois)
+            ctx.shape, ctx.options = maps.shape, options
+            return _roi_align(torch, maps, rois, *options)
+
+        @staticmethod
+        def backward(ctx, gradient):
+            (rois,) = ctx.saved_tensors
+            maps = gradient.new_zeros(ctx.shape)
+            for place, index, down, right in _products(torch, maps, rois, *ctx.options):
+                maps[index] += down.T @ gradient[place] @ right
+            return maps, *[None] * (1 + len(ctx.options))
+
+    return RoIAlign.apply
+
+
+def _products(torch, maps, rois, spatial_scale, height, width, sampling_ratio, aligned):
+    """Of each RoI on a map: its place, the index of its cells in the maps, and the two matrices."""
     shift = 0.5 if aligned else 0.0
-    pooled = []
-    for index, *box in rois.tolist():
+    for place, (index, *box) in enumerate(rois.tolist()):
         x1, y1, x2, y2 = (value * spatial_scale - shift for value in box)
         down = _weights(torch, y1, y2, maps.shape[2], height, sampling_ratio, aligned)
         right = _weights(torch, x1, x2, maps.shape[3], width, sampling_ratio, aligned)
         rows, columns = down.any(dim=0).nonzero()[:, 0], right.any(dim=0).nonzero()[:, 0]
-        if not (len(rows) and len(columns)):
-            pooled.append(maps.new_zeros(maps.shape[1], height, width))
-            continue
-        rows, columns = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-        down, right = down[:, rows].to(maps), right[:, columns].to(maps)
-        pooled.append(down @ maps[int(index), :, rows, columns] @ right.T)
-    empty = maps.new_zeros(0, maps.shape[1], height, width)
-    return torch.stack(pooled) if pooled else empty
+        if len(rows) and len(columns):
+            rows, columns = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+            cells = int(index), slice(None), rows, columns
+            yield place, cells, down[:, rows].to(maps), right[:, columns].to(maps)
 
 
 def _weights(torch, start, end, cells, bins, sampling_ratio, aligned):

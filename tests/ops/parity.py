@@ -33,6 +33,8 @@ _OPERATORS = {  # the two that tests/models/torchvision_ops.py implements have t
 def import_torchvision(module):
     """(torch, a module of torchvision); skips the test where they are missing."""
     torch = pytest.importorskip("torch")
+    # As tests run in a process for each core, threads would mostly wait for each other.
+    torch.set_num_threads(1)
     try:
         pytest.importorskip("torchvision")
     except RuntimeError:  # It came without its compiled operators, and asks what they are like.

@@ -164,6 +164,23 @@ def test_cells_equal_torchvisions():
 
 
 @pytest.mark.parity
+def test_cells_of_points_on_the_edges_of_cells_equal_torchvisions():
+    """Of whole pixels, where rounding decides: x S / w, in one division, gives other cells."""
+    torch, roi_heads = import_torchvision("models.detection.roi_heads")
+    sides = np.arange(1, 131)[:, None]
+    boxes = np.float32(np.concatenate([0 * sides, 0 * sides, sides, sides], axis=1))
+    keypoints = np.tile(np.arange(130, dtype="f4")[None, :, None], (130, 1, 3))
+    keypoints[..., 2] = 2
+    for dtype in ("f4", "f8"):
+        given = keypoints.astype(dtype), boxes.astype(dtype)
+        expected = roi_heads.keypoints_to_heatmap(*map(torch.tensor, given), 56)
+        with jax.enable_x64(dtype == "f8"):
+            cells, valid = compiled(keypoint_cells)(*given, size=56)
+        np.testing.assert_array_equal(cells, expected[0].numpy())
+        np.testing.assert_array_equal(valid, expected[1].numpy())
+
+
+@pytest.mark.parity
 @pytest.mark.parametrize("side", [56, 13])
 def test_keypoints_of_maps_equal_torchvisions(side, monkeypatch):
     torch, roi_heads = import_torchvision("models.detection.roi_heads")

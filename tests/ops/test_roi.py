@@ -165,6 +165,26 @@ def test_pyramid_equals_the_reference_in_value_and_gradient():
         np.testing.assert_allclose(actual, wanted, rtol=1e-5, atol=1e-5)
 
 
+def test_memory_is_that_of_the_maps_and_of_the_outputs():
+    """Of 512 boxes on the maps of 800 x 1344 pixels; [512, 200, 336] would be ten times as much."""
+    channels, count, bins = 8, 512, 7
+    scales = [1 / stride for stride in (4, 8, 16, 32)]
+    features = [
+        jax.ShapeDtypeStruct((int(800 * scale), int(1344 * scale), channels), jnp.float32)
+        for scale in scales
+    ]
+    boxes = jax.ShapeDtypeStruct((count, 4), jnp.float32)
+
+    def run(features, boxes):
+        align = functools.partial(roi.multilevel_roi_align, output_size=bins, spatial_scales=scales)
+        value, back = jax.vjp(lambda x: align(x, boxes), features)
+        return back(value)[0]
+
+    needed = jax.jit(run).lower(features, boxes).compile().memory_analysis().temp_size_in_bytes
+    # The maps of all levels in one table, a table of their gradients, and the outputs.
+    assert needed < 4 * channels * (2 * sum(x.size // channels for x in features) + count * bins**2)
+
+
 def test_pyramid_finds_the_levels_itself_and_takes_the_nearest():
     boxes = np.float32([[0, 0, s, s] for s in (5, 111, 112, 223, 224, 900)])
     options = {"output_size": 2, "spatial_scales": SCALES}

@@ -6,17 +6,26 @@ import jax
 import numpy as np
 import pytest
 
-from jaxvision.core import Detections, ImageBatch, InputError
+from jaxvision.core import DetectionBatch, Detections, ImageBatch, InputError, Inputs
 from jaxvision.interop import DarknetNetwork, parse_cfg, read_cfg
+from jaxvision.losses import yolo9000_loss
 from jaxvision.ops import WordTree, clip_boxes_to_image
 from jaxvision.predict import darknet_task, predict
-from jaxvision.tasks.darknet import darknet_candidates
+from jaxvision.tasks import detection
 from jaxvision.tasks.decoding import DetectOptions, detect
-from jaxvision.tasks.detectors import yolov1_candidates, yolov2_candidates, yolov3_candidates
+from jaxvision.tasks.detection import restore_detection
+from jaxvision.tasks.detectors import (
+    darknet,
+    darknet_candidates,
+    yolov1_candidates,
+    yolov2_candidates,
+    yolov3_candidates,
+)
 from jaxvision.tasks.inference import predictions_of
 from tests.marks import long_but, slow_but
 from tests.models.variables import random_variables
 from tests.reference import darknet as reference
+from tests.tasks.loop import as_json
 
 NET = "[net]\nheight=32\nwidth=32\nchannels=3\n"
 CONV = "[conv]\nfilters={}\nsize=3\nstride={}\npad=1\nactivation=linear\n"
@@ -189,6 +198,35 @@ def test_trees_and_maps_are_found_beside_the_description(tmp_path, monkeypatch):
             darknet_task(read_cfg(cfg))
         (folder / "a.tree").unlink()
         (folder / "a.map").unlink()
+
+
+def test_a_region_in_a_tree_is_trained_as_yolo9000():
+    network = DarknetNetwork(parse_cfg(HIERARCHICAL))
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(4, 4, 2, 9)).astype("f4")
+    truth = np.float32([[3, 4, 14, 20], [9, 9, 30, 21]]), np.int32([1, 0]), np.bool_([True, True])
+    example = DetectionBatch(
+        np.zeros((32, 32, 3), np.float32), *truth, ~truth[2], ~truth[2], np.True_
+    )
+    anchors, step = np.float32([[8, 8], [16, 12]]), np.int32(7)
+    for nodes, labels in ((), truth[1]), ((2, 3), truth[1] + 2):
+        detector = darknet(network, tree=TREE, nodes=nodes, label_objectness="none")
+        for alone in (None, np.False_, np.True_):
+            given = example.replace(labels_only=alone)
+            terms = detector.loss({"region1": logits}, given, key=None, step=step)
+            arrays = logits, truth[0], labels, truth[2], anchors, step, np.bool_(bool(alone))
+            expected = yolo9000_loss(*arrays, tree=TREE, stride=8, label_objectness="none")
+            assert terms == expected
+
+
+def test_a_run_in_a_tree_needs_no_file():
+    """Its description holds the tree and the nodes."""
+    network = DarknetNetwork(parse_cfg(HIERARCHICAL + "map=data/a.map\n"))
+    for nodes, found in ((), [3]), ((2, 3), [1, 0]):
+        detector = darknet(network, tree=TREE, nodes=nodes)
+        task = detection(detector, Inputs((32, 32)), class_names=len(nodes) or 4)
+        again = restore_detection(as_json(task), decode={"score_threshold": 0.01})
+        assert in_tree(again)[0] == found
 
 
 @pytest.mark.parametrize(

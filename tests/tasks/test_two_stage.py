@@ -16,7 +16,7 @@ from jaxvision.tasks import detection
 from jaxvision.tasks.decoding import DetectOptions
 from jaxvision.tasks.detection import restore_detection
 from jaxvision.tasks.detectors import FASTER_RCNN_DECODE, faster_rcnn, rpn
-from tests.models.parity import state_of
+from tests.models.parity import settle, state_of
 from tests.models.test_one_stage import freeze
 from tests.models.torchvision_ops import import_detection
 from tests.models.variables import random_values, shapes_of
@@ -24,8 +24,7 @@ from tests.ops.parity import import_torchvision
 from tests.tasks.loop import as_json, evaluate, train
 from tests.tasks.one_stage import OneStage, example_of, stacked
 
-NORMALIZED = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
-SIZE, INPUTS = (64, 96), Inputs((64, 96), **NORMALIZED)
+SIZE, INPUTS = (64, 96), Inputs((64, 96), mean=(0.5,) * 3, std=(0.25,) * 3)
 DARKNET = {
     "name": "plain_darknet",
     "stages": ((1, ((8, 3),)), (2, ((8, 3),)), (3, ((8, 3),)), (4, ((8, 3),))),
@@ -289,55 +288,68 @@ BOXES = {
 }
 SMALL_MASKS = {"name": "mask", "depth": 2, "features": 16}
 SMALL_POINTS = {"name": "keypoint", "outputs": 3, "depth": 2, "features": 16}
-# Of each of torchvision's classes: our further fields, its further heads, the further loss, and the
-# number of arrays that are trained.
+# Of each of torchvision's classes: our further fields and options, its further heads, and the
+# further loss.
 HEADS = {
     "MaskRCNN": (
         {"mask_head": SMALL_MASKS},
+        {},
         lambda module: {
             "mask_head": module.MaskRCNNHeads(256, (16, 16), 1),
             "mask_predictor": module.MaskRCNNPredictor(16, 16, 4),
         },
         {"mask": "loss_mask"},
-        108,
     ),
     "KeypointRCNN": (
         {"keypoint_head": SMALL_POINTS},
+        {"keypoint_sigmas": (0.1,) * 3},
         lambda module: {
             "keypoint_head": module.KeypointRCNNHeads(256, (16, 16)),
             "keypoint_predictor": module.KeypointRCNNPredictor(16, 3),
         },
         {"keypoint": "loss_keypoint"},
-        106,
     ),
 }
 
 
-def their_network(name):
-    """(torch, torchvision's network on MobileNet v3 with its pyramid, in training, in 64 bits)."""
+# Of ours and of theirs. With so low a threshold many proposals have an object, but lie far off.
+SAMPLING = {
+    "rpn_post_nms_top_n_train": 40,
+    "rpn_score_thresh": 0.05,
+    "box_fg_iou_thresh": 0.3,
+    "box_batch_size_per_image": 48,
+    "box_positive_fraction": 0.5,
+    "rpn_batch_size_per_image": 2000,
+}
+
+
+def their_network(name, images):
+    """(torch, torchvision's network on MobileNet v3 with its pyramid, in training, in 64 bits).
+
+    The statistics of its norms are near those of the images: otherwise the maps would be of 1e-8,
+    and no loss would depend on them.
+    """
     torch, detection_models = import_detection("faster_rcnn")
     module = import_detection(name.replace("RCNN", "_rcnn").lower())[1]
     torch.manual_seed(0)
     base = detection_models.fasterrcnn_mobilenet_v3_large_fpn(
         weights=None, weights_backbone=None, num_classes=4
     )
+    settle(torch, base.backbone, images)
     freeze(torch, base.backbone.body, 1e-5)
     network = getattr(module, name)(
         base.backbone,
         num_classes=4,
         rpn_anchor_generator=base.rpn.anchor_generator,
-        rpn_score_thresh=0.05,
-        rpn_post_nms_top_n_train=40,
-        box_batch_size_per_image=120,
-        box_positive_fraction=0.5,
-        rpn_batch_size_per_image=2000,
+        box_bg_iou_thresh=SAMPLING["box_fg_iou_thresh"],
+        **SAMPLING,
     )
-    for part, small in HEADS[name][1](module).items():
+    for part, small in HEADS[name][2](module).items():
         setattr(network.roi_heads, part, small)
     # Otherwise nearly all proposals would be the same.
     with torch.no_grad():
         for layer in (network.rpn.head.cls_logits, network.rpn.head.bbox_pred):
-            layer.weight *= 30
+            layer.weight *= 10
     return torch, network.double().train()
 
 
@@ -356,7 +368,7 @@ def their_losses(network, batch, torch):
             }
         )
     _, image_list = import_torchvision("models.detection.image_list")
-    given = torch.tensor(np.float64(batch.image.transpose(0, 3, 1, 2)))
+    given = torch.tensor(batch.image.transpose(0, 3, 1, 2))
     network.transform.forward = lambda images, targets: (
         image_list.ImageList(given, [SQUARE] * len(images)),
         targets,
@@ -393,11 +405,15 @@ def with_masks_and_keypoints(batch):
 @pytest.mark.parity
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HEADS)
-def test_losses_and_gradients_equal_torchvisions(name):
+def test_losses_and_gradients_equal_torchvisions(name, monkeypatch):
     """Of whole networks in 64 bits, with samples that have room for all."""
-    fields, _, further, trained = HEADS[name]
-    torch, network = their_network(name)
+    fields, options, _, further = HEADS[name]
     batch = with_masks_and_keypoints(batch_of(size=SQUARE))
+    batch = batch.replace(image=batch.image / 64.0 - 2)
+    torch, network = their_network(name, np.float32(batch.image))
+    # Torch's own one has the slope 1/6 in 32 bits.
+    relu6 = torch.nn.functional.relu6
+    monkeypatch.setattr(torch.nn.functional, "hardsigmoid", lambda x, _: relu6(x + 3) / 6)
     with jax.enable_x64():
         model = create_model(
             "fasterrcnn_mobilenet_v3_large_fpn",
@@ -406,33 +422,22 @@ def test_losses_and_gradients_equal_torchvisions(name):
             param_dtype=jnp.float64,
             **fields,
         )
-        detector = faster_rcnn(
-            model,
-            rpn_post_nms_top_n_train=40,
-            box_batch_size_per_image=120,
-            rpn_batch_size_per_image=2000,
-            rpn_score_thresh=0.05,
-            box_positive_fraction=0.5,
-            **({"keypoint_sigmas": (0.1,) * 3} if name == "KeypointRCNN" else {}),
-        )
+        detector = faster_rcnn(model, **SAMPLING, **options)
         images = jax.ShapeDtypeStruct((1, *SQUARE, 3), jnp.float32)
         like = jax.tree.map(lambda x: x.update(dtype=jnp.float64), shapes_of(model, images)[1])
         variables = from_state_dict(state_of(network), like)
-        task = detection(detector, Inputs(SQUARE, **NORMALIZED), class_names=3)
-        prepared = jax.vmap(task.prepare)(batch)
-        prepared = prepared.replace(image=np.float64(prepared.image))
 
         @jax.jit
         def run(params):
             def total(params):
                 keys = jax.random.split(jax.random.key(0), 4)
                 how = {"keys": Keys(keys, keys[0]), "step": 0, "train": True}
-                outputs, _ = detector.forward({**variables, "params": params}, prepared, **how)
+                outputs, _ = detector.forward({**variables, "params": params}, batch, **how)
 
                 def terms_of(outputs, example, key):
                     return detector.loss(outputs, example, key=key, step=0)
 
-                terms = sum_terms(jax.vmap(terms_of)(outputs, prepared, keys), prepared.mask)
+                terms = sum_terms(jax.vmap(terms_of)(outputs, batch, keys), batch.mask)
                 shares = {name: divide(*pair) for name, pair in terms.items()}
                 return sum(shares.values()), shares
 
@@ -442,7 +447,7 @@ def test_losses_and_gradients_equal_torchvisions(name):
         mapped = jax.vmap(run, axis_name=AXIS)
         parts = jax.tree.map(lambda x: x[None], variables["params"])
         gradients, shares = jax.tree.map(lambda x: np.asarray(x[0]), mapped(parts))
-    theirs = their_losses(network, jax.tree.map(np.asarray, prepared), torch)
+    theirs = their_losses(network, batch, torch)
     names = BOXES | further
     assert shares.keys() == names.keys()
     assert theirs.keys() == set(names.values())
@@ -451,14 +456,14 @@ def test_losses_and_gradients_equal_torchvisions(name):
         np.testing.assert_allclose(shares[ours], theirs[other].item(), rtol=1e-9, err_msg=ours)
     sum(theirs.values()).backward()
     found = to_state_dict({"params": gradients})
-    compared = 0
-    for key, values in network.named_parameters():
-        if values.grad is not None:
-            wanted = values.grad.numpy()
-            bound = 1e-7 * max(np.abs(wanted).max(), 1e-6)
-            np.testing.assert_allclose(found[key], wanted, rtol=1e-6, atol=bound, err_msg=key)
-            compared += 1
-    assert compared == trained
+    wanted = {key: values.grad.numpy() for key, values in network.named_parameters()}
+    assert found.keys() == wanted.keys()
+    for key, expected in wanted.items():
+        # The loss of keypoints does not depend on the bias of all cells of a map.
+        largest = np.abs(expected).max()
+        assert largest > 1e-3 or key == "roi_heads.keypoint_predictor.kps_score_lowres.bias"
+        bound = 1e-9 * max(largest, 1e-3)
+        np.testing.assert_allclose(found[key], expected, rtol=0, atol=bound, err_msg=key)
 
 
 @pytest.mark.parametrize(

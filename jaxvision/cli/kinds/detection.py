@@ -15,6 +15,7 @@ from jaxvision import augment as aug
 from jaxvision import data, tasks
 from jaxvision.cli.code import Code, is_own
 from jaxvision.cli.kinds.augmentation import GeometryAndColor, wanted_of
+from jaxvision.cli.kinds.darknet import DARKNET, darknet_network
 from jaxvision.cli.kinds.detection_data import SOURCES, DetectionData
 from jaxvision.cli.kinds.detection_report import (
     class_table,
@@ -29,6 +30,7 @@ from jaxvision.cli.kinds.kind import (
     Result,
     Shown,
     build_model,
+    check_options,
     to_look_at,
 )
 from jaxvision.cli.options import option_paths, plain, read_group
@@ -63,6 +65,7 @@ from jaxvision.tasks.detection import MASK_NUMBERS
 from jaxvision.tasks.names import LOSSES
 
 FAMILIES = {
+    DARKNET: "darknet",
     **dict.fromkeys((*FASTER_RCNNS, *MASK_RCNNS, *KEYPOINT_RCNNS), "faster_rcnn"),
     **dict.fromkeys(FAST_RCNNS, "fast_rcnn"),
     **dict.fromkeys(FCOSES, "fcos"),
@@ -164,7 +167,7 @@ class DetectorOptions:
     """The detector; further keys of this group are options of it, such as best_box_only.
 
     Attributes:
-      name: "fast_rcnn", "faster_rcnn", "fcos", "localizer", "retinanet", "rpn", "ssd",
+      name: "darknet", "fast_rcnn", "faster_rcnn", "fcos", "localizer", "retinanet", "rpn", "ssd",
         "yolo9000", "yolov1", "yolov2", "yolov3" or "file.py:function" of your own; empty: the one
         that belongs to the model.
     """
@@ -332,11 +335,12 @@ def _detector(
                 "of its loss belong to config.loss",
             )
     decode = decode_options(config, constructor)
-    if "tree" in known and not is_own(name):
+    # A description names the file of its tree itself.
+    if "tree" in known and not is_own(name) and (own.get("tree") or name != DARKNET):
         own |= _tree_options(own, class_names)
     given: dict[str, Any] = {"num_classes": len(class_names), "decode": decode}
     if "model" in known:
-        given["model"] = _model(config, len(own.get("tree", class_names)), code)
+        given["model"] = _model(config, len(own.get("tree") or class_names), code)
     if "anchors" in known:
         given["anchors"] = plain({"anchors": config.anchors})["anchors"]
     elif config.anchors:
@@ -420,6 +424,12 @@ def _model(config: Any, num_classes: int, code: Code) -> Any:
             "config.model.num_anchors follows from the anchors, config.anchors or those of "
             "config.detector: leave it out"
         )
+    if config.model.name == DARKNET:
+        fields = plain(config.model)
+        fields.pop("name")
+        check_options("config.model", darknet_network, fields)
+        with under("config.model"):
+            return darknet_network(**{"num_classes": num_classes, **fields})
     return build_model(config, code, num_classes=num_classes)
 
 

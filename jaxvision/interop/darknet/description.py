@@ -1,6 +1,7 @@
 """The description of a Darknet network: its layers, their sizes and their arrays of weights."""
 
 import dataclasses
+import functools
 import os
 import pathlib
 
@@ -10,7 +11,7 @@ from jaxvision.interop.darknet.dialects import ALEXEYAB, dialect_of
 from jaxvision.interop.darknet.heads import NMS, End, Head
 from jaxvision.interop.darknet.kinds import read_layers
 from jaxvision.interop.darknet.layers import Layer, Size, Stored
-from jaxvision.interop.darknet.sections import parse_sections
+from jaxvision.interop.darknet.sections import Section, parse_sections
 from jaxvision.interop.darknet.weighted import Convolutional
 
 
@@ -18,22 +19,87 @@ from jaxvision.interop.darknet.weighted import Convolutional
 class Description:
     """A network as a .cfg file describes it.
 
-    It is frozen and hashable, so that it can be a field of a module.
+    It is frozen and hashable, so that it can be a field of a module. Options for training are
+    ignored, as Darknet ignores unknown options. If an option is given twice in a section, the first
+    one counts.
 
     Attributes:
-      source: the name of the file.
-      image: (height, width, channels) of the images. Other heights and widths also work, except
-        with connected and local layers.
-      layers: the layers, in order.
-      dialect: the program that it is for: "pjreddie", Darknet, or "alexeyab", AlexeyAB's fork.
-      letter_box: whether [net] has letter_box=1, an option of the fork.
+      text: sections, of which the first is [net].
+      source: name of the file, for messages.
+      dialect: the program whose rules count where no option says it: "pjreddie", Darknet, or
+        "alexeyab", AlexeyAB's fork. They differ in what is added to the variance of norms and in
+        how images are resized. If None is given, it is the second one if there is an option or a
+        layer that only this one has.
+
+    Raises:
+      InputError: a section or an option is wrong, missing or not supported, or layers do not fit
+        together. The message names the line.
+      OptionError: there is no such dialect.
     """
 
-    source: str
-    image: Size
-    layers: tuple[Layer, ...]
-    dialect: str
-    letter_box: bool
+    text: str
+    source: str = "<cfg>"
+    dialect: str | None = None
+
+    def __post_init__(self) -> None:
+        sections = self._sections
+        if not sections or sections[0].kind not in ("net", "network"):
+            line = sections[0].line if sections else 1
+            raise InputError(f"{self.source}, line {line}: the first section must be [net]")
+        if len(sections) == 1:
+            raise InputError(f"{self.source} has no layers: add some after [net]")
+        object.__setattr__(self, "dialect", dialect_of(sections, self.dialect))
+        inputs = self._input_sizes()
+        for layer in self.layers:
+            if isinstance(layer, Convolutional) and layer.shared != layer.index:
+                other = self.layers[layer.shared]
+                layer.check_shared(other, inputs[layer.index], inputs[layer.shared])
+
+    @functools.cached_property
+    def _sections(self) -> tuple[Section, ...]:
+        return parse_sections(self.text, self.source)
+
+    @functools.cached_property
+    def image(self) -> Size:
+        """(height, width, channels) of the images. Other heights and widths also work, except with
+        connected and local layers."""
+        return Size(*(self._sections[0].integer(axis) for axis in Size._fields))
+
+    @functools.cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers, in order."""
+        return read_layers(self._sections[1:])
+
+    @property
+    def letter_box(self) -> bool:
+        """Whether [net] has letter_box=1, an option of the fork."""
+        return self._sections[0].flag("letter_box")
+
+    def with_classes(self, num_classes: int) -> "Description":
+        """The description of the same detector for another number of classes.
+
+        The classes of the heads change, and the filters, or the outputs, of the layers before them.
+
+        Args:
+          num_classes: how many.
+        Raises:
+          InputError: the input of a head is no layer with weights, or the classes are nodes of a
+            tree.
+        """
+        changes: dict[int, dict[str, int]] = {}
+        for end in self.layers:
+            if isinstance(end, End) and end.classes != num_classes:
+                before = end.inputs[0]
+                changes[end.index] = {"classes": num_classes}
+                changes[before] = end.sized(num_classes, self.layers[before])
+        sections = [
+            section.with_options(changes.get(number - 1, {}))
+            for number, section in enumerate(self._sections)
+        ]
+        if not changes:
+            return self
+        text = "\n".join(section.text_of() for section in sections)
+        return dataclasses.replace(self, text=text)
 
     @property
     def resize(self) -> str:
@@ -87,7 +153,7 @@ class Description:
         Args:
           transposed: whether the matrices of connected layers are [in, out].
         """
-        sizes, inputs = self.sizes(), _input_sizes(self)
+        sizes, inputs = self.sizes(), self._input_sizes()
         return tuple(
             layer.stored(inputs[layer.index], sizes[layer.index], transposed=transposed)
             for layer in self.layers
@@ -102,6 +168,12 @@ class Description:
     def num_statistics(self) -> int:
         """How many running means and variances there are; a weights file also contains them."""
         return self._count("batch_stats")
+
+    def _input_sizes(self) -> list[Size]:
+        """The size of the first input of each layer."""
+        sizes = self.sizes()
+        firsts = (layer.inputs[0] for layer in self.layers)
+        return [self.image if first < 0 else sizes[first] for first in firsts]
 
     def _count(self, collection: str) -> int:
         arrays = [array for layer in self.stored() for array in layer]
@@ -118,49 +190,17 @@ class Description:
 def parse_cfg(text: str, name: str = "<cfg>", *, dialect: str | None = None) -> Description:
     """Parses the text of a .cfg file.
 
-    Options for training are ignored, as Darknet ignores unknown options. If an option is given
-    twice in a section, the first one counts.
-
     Args:
-      text: sections, of which the first is [net].
+      text: see `Description`.
       name: name of the file, for messages.
-      dialect: the program whose rules count where no option says it: "pjreddie" or "alexeyab". They
-        differ in what is added to the variance of norms and in how images are resized. None: the
-        second one if there is an option or a layer that only this one has.
+      dialect: see `Description`.
     Returns:
       the description, whose layers have been checked for images of the described size.
     Raises:
-      InputError: a section or an option is wrong, missing or not supported, or layers do not fit
-        together. The message names the line.
-      OptionError: there is no such dialect.
+      InputError: as for `Description`.
+      OptionError: as for `Description`.
     """
-    sections = parse_sections(text, name)
-    if not sections or sections[0].kind not in ("net", "network"):
-        line = sections[0].line if sections else 1
-        raise InputError(f"{name}, line {line}: the first section must be [net]")
-    if len(sections) == 1:
-        raise InputError(f"{name} has no layers: add some after [net]")
-    image = Size(*(sections[0].integer(axis) for axis in Size._fields))
-    description = Description(
-        name,
-        image,
-        read_layers(sections[1:]),
-        dialect_of(sections, dialect),
-        sections[0].flag("letter_box"),
-    )
-    inputs = _input_sizes(description)
-    for layer in description.layers:
-        if isinstance(layer, Convolutional) and layer.shared != layer.index:
-            other = description.layers[layer.shared]
-            layer.check_shared(other, inputs[layer.index], inputs[layer.shared])
-    return description
-
-
-def _input_sizes(description: Description) -> list[Size]:
-    """The size of the first input of each layer."""
-    sizes = description.sizes()
-    firsts = (layer.inputs[0] for layer in description.layers)
-    return [description.image if first < 0 else sizes[first] for first in firsts]
+    return Description(text, name, dialect)
 
 
 def read_cfg(path: str | os.PathLike[str], *, dialect: str | None = None) -> Description:

@@ -72,6 +72,27 @@ class End(Layer, abc.ABC):
     def nms(self) -> NMS:
         return NMS()
 
+    @property
+    @abc.abstractmethod
+    def per_class(self) -> int:
+        """How many numbers of its input there are for each class: channels, or of the vector."""
+
+    def sized(self, num_classes: int, before: Layer) -> dict[str, int]:
+        """The options of the layer before it for another number of classes.
+
+        Raises:
+          InputError: that layer is no convolution and not connected.
+        """
+        names = {"convolutional": "filters", "connected": "output"}
+        name = names.get(before.section.kind)
+        if name is None:
+            raise self.section.error(
+                f"cannot have {num_classes} classes: the [{before.section.kind}] before it has no "
+                "number of outputs"
+            )
+        now = before.section.integer(name)
+        return {name: now + (num_classes - self.classes) * self.per_class}
+
     @abc.abstractmethod
     def head(self, size: Size, image: Size) -> Head:
         """Returns the parameters for decoding its maps.
@@ -93,6 +114,10 @@ class Detection(End):
     roots: bool
 
     maps: ClassVar[tuple[str, ...]] = ("coordinates", "confidence", "class_scores")
+
+    @property
+    def per_class(self) -> int:
+        return self.side**2
 
     @classmethod
     def read_options(cls, section: Section) -> dict[str, Any]:
@@ -145,6 +170,10 @@ class Anchored(End):
     @property
     def name(self) -> str:
         return f"{self.section.kind}{self.index}"
+
+    @property
+    def per_class(self) -> int:
+        return len(self.anchors)
 
     def output(self, *sizes: Size) -> Size:
         (size,) = sizes

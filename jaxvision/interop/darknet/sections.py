@@ -3,8 +3,8 @@
 import dataclasses
 import math
 import re
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Self, TypeVar
 
 from jaxvision.core import InputError, one_line
 
@@ -40,6 +40,17 @@ class Section:
 
     def find(self, name: str) -> Option | None:
         return next((option for option in self.options if option.name == name), None)
+
+    def with_options(self, values: Mapping[str, int]) -> Self:
+        """The section with other values of some options."""
+        others = (option for option in self.options if option.name not in values)
+        new = (Option(name, str(value), self.line) for name, value in values.items())
+        return dataclasses.replace(self, options=(*others, *new)) if values else self
+
+    def text_of(self) -> str:
+        """The section as lines of text."""
+        lines = (f"{option.name}={option.value}\n" for option in self.options)
+        return f"[{self.kind}]\n{''.join(lines)}"
 
     def error(self, message: str, name: str | None = None) -> InputError:
         """Returns an error with the line of the option, if it is given, or of the section."""

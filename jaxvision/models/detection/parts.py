@@ -19,6 +19,7 @@ from jaxvision.layers import (
     conv_in_sequence,
     dtypes_of,
     norm_of,
+    relu,
     run_block,
 )
 
@@ -36,7 +37,8 @@ def backbone_maps(
 
     Args:
       module: a detector with the fields `backbone`, `levels`, `remat` and those of
-        `jaxvision.layers.as_backbone`. The backbone recomputes its blocks too, if it can.
+        `jaxvision.layers.as_backbone`. The backbone recomputes its blocks too, if it can. If its
+        activation is a ReLU, it is `jaxvision.layers.relu`, as its norms are mostly frozen.
       images: f32[B, H, W, C].
       train: whether norms use the statistics of the batch.
       name: name of the backbone.
@@ -46,8 +48,11 @@ def backbone_maps(
       InputError: the backbone has no such map.
     """
     fields = as_backbone(module, name=name)
-    if module.remat and "remat" in inspect.signature(module.backbone).parameters:
+    known = inspect.signature(module.backbone).parameters
+    if module.remat and "remat" in known:
         fields["remat"] = True
+    if "act" in known and known["act"].default is nn.relu:
+        fields["act"] = relu
     maps = module.backbone(**fields)(images, train=train)
     return [_map_of(maps, level) for level in module.levels]
 
@@ -123,7 +128,8 @@ class TowerHead(nn.Module):
     def __call__(self, x: Array, *, train: bool) -> dict[str, Array]:
         initialised = {"kernel_init": nn.initializers.normal(0.01), **dtypes_of(self)}
         norm = norm_of(self, train=train)
-        conv = partial(conv_in_sequence, norm=norm, use_bias=self.use_bias, **initialised)
+        how = {"use_bias": self.use_bias, "act": relu}
+        conv = partial(conv_in_sequence, norm=norm, **how, **initialised)
 
         def tower(x: Array) -> Array:
             for number in range(self.depth):

@@ -20,6 +20,7 @@ from jaxvision.layers import (
     conv_in_sequence,
     dtypes_of,
     norm_of,
+    relu,
 )
 from jaxvision.models.backbones.resnet import RESNETS
 from jaxvision.ops import resize_bilinear
@@ -49,7 +50,7 @@ class MLPHead(nn.Module):
     def __call__(self, x: Array, *, train: bool) -> Array:
         x = _flat(x)
         for name in ("fc6", "fc7"):
-            x = nn.relu(nn.Dense(self.hidden, name=name, **dtypes_of(self))(x))
+            x = relu(nn.Dense(self.hidden, name=name, **dtypes_of(self))(x))
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return x
 
@@ -79,10 +80,10 @@ class ConvHead(nn.Module):
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
         dtypes = dtypes_of(self)
-        conv = partial(conv_in_sequence, norm=norm_of(self, train=train), **dtypes)
+        conv = partial(conv_in_sequence, norm=norm_of(self, train=train), act=relu, **dtypes)
         for number in range(self.depth):
             x = conv(x, self.features, 3, str(number))
-        return nn.relu(nn.Dense(self.hidden, name=str(self.depth + 1), **dtypes)(_flat(x)))
+        return relu(nn.Dense(self.hidden, name=str(self.depth + 1), **dtypes)(_flat(x)))
 
 
 class StageHead(nn.Module):
@@ -136,13 +137,11 @@ class MaskHead(nn.Module):
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
         dtypes = dtypes_of(self)
-        conv = partial(conv_in_sequence, norm=norm_of(self, train=train), **dtypes)
+        conv = partial(conv_in_sequence, norm=norm_of(self, train=train), act=relu, **dtypes)
         for number in range(self.depth):
             x = conv(x, self.features, 3, f"head_{number}")
         up = ConvTranspose(self.features, (2, 2), stride=2, name="predictor_conv5_mask", **dtypes)
-        return Conv(self.outputs, (1, 1), name="predictor_mask_fcn_logits", **dtypes)(
-            nn.relu(up(x))
-        )
+        return Conv(self.outputs, (1, 1), name="predictor_mask_fcn_logits", **dtypes)(relu(up(x)))
 
 
 class KeypointHead(nn.Module):
@@ -172,7 +171,8 @@ class KeypointHead(nn.Module):
         del train
         dtypes = dtypes_of(self)
         for number in range(self.depth):
-            x = conv_in_sequence(x, self.features, 3, "head", 2 * number, norm=None, **dtypes)
+            place = "head", 2 * number
+            x = conv_in_sequence(x, self.features, 3, *place, norm=None, act=relu, **dtypes)
         how = {"stride": 2, "padding": 1, "name": "predictor_kps_score_lowres", **dtypes}
         x = ConvTranspose(self.outputs, (4, 4), **how)(x)
         return resize_bilinear(x, (2 * x.shape[1], 2 * x.shape[2]))

@@ -2,6 +2,12 @@
 
 from collections.abc import Callable
 
+from jaxvision.tasks.detectors.darknet import (
+    darknet,
+    darknet_candidates,
+    darknet_classes,
+    darknet_loss,
+)
 from jaxvision.tasks.detectors.detector import Candidates, Detector
 from jaxvision.tasks.detectors.fast_rcnn import fast_rcnn
 from jaxvision.tasks.detectors.faster_rcnn import FASTER_RCNN_DECODE, faster_rcnn, rpn
@@ -21,6 +27,7 @@ from jaxvision.tasks.detectors.yolo import (
 from jaxvision.tasks.detectors.yolo9000 import yolo9000, yolo9000_detections
 
 DETECTORS: dict[str, Callable[..., Detector]] = {
+    "darknet": darknet,
     "fast_rcnn": fast_rcnn,
     "faster_rcnn": faster_rcnn,
     "fcos": fcos,
@@ -45,6 +52,10 @@ __all__ = [
     "SSD_DECODE",
     "Candidates",
     "Detector",
+    "darknet",
+    "darknet_candidates",
+    "darknet_classes",
+    "darknet_loss",
     "fast_rcnn",
     "faster_rcnn",
     "fcos",

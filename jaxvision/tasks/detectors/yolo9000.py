@@ -99,7 +99,7 @@ def yolo9000(
         labels_only = example.labels_only
         if labels_only is None:
             labels_only = jnp.zeros((), bool)
-        labels = example.labels if nodes is None else _nodes_of(example.labels, nodes)
+        labels = example.labels if nodes is None else nodes_of_labels(example.labels, nodes)
         return example_loss(
             *(maps["logits"], example.boxes, labels, example.box_mask, sizes),
             **{**given, "labels_only": labels_only},
@@ -139,8 +139,8 @@ def yolo9000(
     )
 
 
-def _nodes_of(labels: Array, nodes: tuple[int, ...]) -> Array:
-    """The node of each class; -1 for what is no class, of which the loss makes NaN."""
+def nodes_of_labels(labels: Array, nodes: tuple[int, ...]) -> Array:
+    """Returns the node of each class; -1 for what is no class, of which the loss makes NaN."""
     exists = (labels >= 0) & (labels < len(nodes))
     return jnp.where(exists, jnp.array(nodes, jnp.int32)[jnp.where(exists, labels, 0)], -1)
 

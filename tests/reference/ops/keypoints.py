@@ -13,8 +13,8 @@ def keypoint_cells(keypoints, boxes, *, size):
         x1, y1, x2, y2 = boxes[r]
         if not (visibility > 0 and x1 <= x <= x2 and y1 <= y <= y2 and x1 < x2 and y1 < y2):
             continue
-        column = size - 1 if x == x2 else math.floor((x - x1) * (size / (x2 - x1)))
-        row = size - 1 if y == y2 else math.floor((y - y1) * (size / (y2 - y1)))
+        column = size - 1 if x == x2 else math.floor((x - x1) * (size * (1 / (x2 - x1))))
+        row = size - 1 if y == y2 else math.floor((y - y1) * (size * (1 / (y2 - y1))))
         if column < size and row < size:
             cells[r, k], valid[r, k] = row * size + column, True
     return cells, valid
