@@ -26,6 +26,7 @@ SMALLEST = {
     "nms.py": ["--sizes", "64", "--batches", "1", "--rounds=1"],
     "roi.py": ["--boxes=20", "--channels=8", "--height=64", "--width=96", "--rounds=1"],
     "segment.py": ["--size=16", "--batch=1", "--widths", "4", "6", "--rounds=1"],
+    "word_tree.py": ["--nodes=99", "--grid=2", "--rounds=1"],
 }
 SHARED = {"resident.py", "timing.py", "versus_torch.py"}
 OF_WEIGHTS = {"transfer.py"}

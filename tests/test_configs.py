@@ -61,6 +61,7 @@ def test_the_configs_are_there():
         "scenes_retinanet",
         "scenes_ssd",
         "scenes_unet",
+        "scenes_yolo9000",
         "scenes_yolov1_tiny",
         "scenes_yolov2_tiny",
         "scenes_yolov3_tiny",

@@ -27,7 +27,7 @@ from jaxvision.augment.compose import take_partners, with_probability
 from jaxvision.augment.move import SHAPES, clip_and_keep, fields_of, only_real
 from jaxvision.augment.options import check_rule
 from jaxvision.augment.sampling import GREY, inside_extent
-from jaxvision.core import DetectionBatch, check_array, check_range
+from jaxvision.core import DetectionBatch, InputError, check_array, check_range
 from jaxvision.ops import box_area, clip_masks
 
 
@@ -263,6 +263,8 @@ def check_example(
 
 def checked_partners(example: DetectionBatch, count: int, what: str) -> DetectionBatch:
     """Returns the first `count` partners of the example, after a check."""
+    if example.labels_only is not None:
+        raise InputError(f"{what} needs the boxes of all images: leave out those of labels alone")
     partners, _ = take_partners(example, count, what)
     return jax.vmap(lambda other: check_example(other, "partners.", example))(partners)
 

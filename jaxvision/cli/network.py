@@ -52,7 +52,7 @@ from jaxvision.models import (
 )
 from jaxvision.models.restoration.dncnn import DNCNNS
 from jaxvision.models.restoration.srcnn import ESPCNS, SRCNNS
-from jaxvision.tasks.detectors import SSDLITE_DECODE
+from jaxvision.tasks.detectors import SSDLITE_DECODE, darknet_classes
 
 _KINDS = {
     **dict.fromkeys(CLASSIFIERS, "classification"),
@@ -397,8 +397,7 @@ def _set_class_names(
         return None
     count, usual = None, None
     if config.model.name == DARKNET:
-        heads = description_of(config.model.cfg).heads()
-        count = heads[0].num_classes if heads else None
+        count = darknet_classes(description_of(config.model.cfg))
     elif config.task != "detection":
         model = build_model(config, Code())
         how = {**weights.how, "input_size": _input_shape(config)}

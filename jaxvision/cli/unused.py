@@ -27,6 +27,7 @@ SOURCES = {
     "drop_bad": ("voc", "coco", "yolo", "instances", "tfds"),
     "masks": ("voc", "coco", "yolo", "instances", "scenes", "single_scenes"),
     "keypoints": ("voc", "coco", "yolo", "instances", "scenes", "single_scenes"),
+    "labels_only": ("scenes", "single_scenes"),
     "binary": ("folder", "voc", "tfds"),
 }
 """Key of the data that only some sources read -> those sources."""

@@ -129,6 +129,9 @@ class DetectionBatch:
       proposals: f32[B, P, 4], xyxy, pixels of the network's input: regions that may have objects,
         for detectors that do not propose them, or None.
       proposal_mask: bool[B, P], False for padding, or None.
+      labels_only: bool[B], True for images whose objects have labels but no boxes: the box of each
+        is the whole image; None: all objects have boxes. Only some detectors are trained on such
+        images.
     """
 
     image: Array = annotation("image")
@@ -149,6 +152,7 @@ class DetectionBatch:
     index: Any = annotation("fixed", default=None)
     proposals: Any = annotation("proposals", default=None)
     proposal_mask: Any = annotation("proposal_mask", default=None)
+    labels_only: Any = annotation("fixed", default=None)
 
 
 IGNORED = 255

@@ -47,6 +47,7 @@ from jaxvision.data.sources.idx import Idx
 from jaxvision.data.sources.image_folders import ImageFolder, Images
 from jaxvision.data.sources.images import IMAGE_SUFFIXES, ImageError, image_size, read_image
 from jaxvision.data.sources.instances import read_instances
+from jaxvision.data.sources.joint import Joined, LabelsOnly
 from jaxvision.data.sources.landmark_folders import LandmarkFolder
 from jaxvision.data.sources.mask_folders import MaskFolder, VocMasks, read_mask
 from jaxvision.data.sources.npz import Npz
@@ -102,6 +103,8 @@ __all__ = [
     "ImageFolder",
     "Images",
     "InstanceFolder",
+    "Joined",
+    "LabelsOnly",
     "LandmarkFolder",
     "Listing",
     "MaskFolder",

@@ -32,7 +32,9 @@ from jaxvision.losses.segmentation import (
     tversky_loss,
 )
 from jaxvision.losses.ssd import ssd_multibox_loss
+from jaxvision.losses.word_tree import word_tree_cross_entropy
 from jaxvision.losses.yolo import yolov1_loss, yolov2_loss, yolov3_loss
+from jaxvision.losses.yolo9000 import yolo9000_loss
 
 __all__ = [
     "binary_cross_entropy",
@@ -62,6 +64,8 @@ __all__ = [
     "softmax_focal_loss",
     "ssd_multibox_loss",
     "tversky_loss",
+    "word_tree_cross_entropy",
+    "yolo9000_loss",
     "yolov1_loss",
     "yolov2_loss",
     "yolov3_loss",

@@ -74,7 +74,7 @@ from jaxvision.models.detection.rcnn_heads import HEADS
 from jaxvision.models.detection.retinanet import RETINANETS
 from jaxvision.models.detection.ssd import SSDS
 from jaxvision.models.detection.yolov1 import YOLOS_V1
-from jaxvision.models.detection.yolov2 import YOLOS_V2
+from jaxvision.models.detection.yolov2 import YOLO9000S, YOLOS_V2
 from jaxvision.models.detection.yolov3 import YOLOS_V3
 from jaxvision.models.feature_info import FeatureInfo, feature_info
 from jaxvision.models.fusing import fuse_conv_bn
@@ -153,6 +153,7 @@ DETECTORS: dict[str, Callable[..., nn.Module]] = merge(
     SSDS,
     YOLOS_V1,
     YOLOS_V2,
+    YOLO9000S,
     YOLOS_V3,
 )
 """Networks that return the arguments of the losses of detectors."""

@@ -60,6 +60,7 @@ _OTHERS = {
     "nasnet_a_large": (331, 331, 3),
     "ssd512_vgg16": (512, 512, 3),
     "unet_valid": (572, 572, 1),
+    "yolo9000": (544, 544, 3),
     "yolov3_spp": (608, 608, 3),
 }
 
@@ -89,7 +90,7 @@ _IMAGENET = (
 )
 _DARKNET = (
     *("darknet19", "darknet53", "extraction", "yolov1", "fast_yolov1", "yolov2", "yolov2_tiny"),
-    *("yolov3", "yolov3_spp", "yolov3_tiny"),
+    *("yolo9000", "yolov3", "yolov3_spp", "yolov3_tiny"),
 )
 _FIGURES = {
     **dict.fromkeys(_IMAGENET, (IMAGENET_MEAN, IMAGENET_STD)),

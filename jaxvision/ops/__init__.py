@@ -1,10 +1,10 @@
 """Operators: pure functions of arrays, for use under jit, vmap, pmap and grad (layer 1).
 
-Shapes are static. Only `crop_mask`, and the functions for masks as run-lengths and for pasting,
-work on the host, in numpy. Every function raises AssertionError, naming the argument, if an array
-has another shape or dtype, except the arithmetic of placements (`letterbox`, `to_input` and the
-like), which checks nothing, and `conv_general_dilated`, which leaves the checks to JAX. "Raises:"
-in a docstring lists what else a function raises.
+Shapes are static. Only `crop_mask`, `WordTree`, and the functions for masks as run-lengths and for
+pasting, work on the host, in numpy. Every function raises AssertionError, naming the argument, if
+an array has another shape or dtype, except the arithmetic of placements (`letterbox`, `to_input`
+and the like), which checks nothing, and `conv_general_dilated`, which leaves the checks to JAX.
+"Raises:" in a docstring lists what else a function raises.
 """
 
 from jaxvision.ops.anchors import (
@@ -118,6 +118,13 @@ from jaxvision.ops.run_lengths import (
     run_length_iou,
 )
 from jaxvision.ops.suppression import batched_nms, multiclass_nms, nms, per_class_nms, soft_nms
+from jaxvision.ops.word_tree import (
+    WordTree,
+    word_tree_log_probabilities,
+    word_tree_log_probability,
+    word_tree_log_softmax,
+    word_tree_top_node,
+)
 
 __all__ = [
     "DISTANCES",
@@ -141,6 +148,7 @@ __all__ = [
     "Placement",
     "Polygons",
     "RunLengths",
+    "WordTree",
     "adaptive_avg_pool",
     "anchor_shapes",
     "assign_levels",
@@ -240,5 +248,9 @@ __all__ = [
     "stretch",
     "to_input",
     "to_original",
+    "word_tree_log_probabilities",
+    "word_tree_log_probability",
+    "word_tree_log_softmax",
+    "word_tree_top_node",
     "yolov1_responsible",
 ]

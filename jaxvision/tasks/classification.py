@@ -1,6 +1,7 @@
 """Classification: one class an image."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -22,12 +23,13 @@ from jaxvision.core import (
     describe,
     restore,
 )
-from jaxvision.losses import cross_entropy
+from jaxvision.losses import cross_entropy, word_tree_cross_entropy
 from jaxvision.metrics import (
     calibration,
     class_scores,
     top_k_accuracy,
 )
+from jaxvision.ops import WordTree, word_tree_log_probabilities
 from jaxvision.tasks.building import (
     as_terms,
     augment_of,
@@ -55,6 +57,7 @@ def classification(
     loss: Callable[..., Any] | None = cross_entropy,
     augment: Sequence[Any] = (),
     top_k: Sequence[int] | None = None,
+    tree: WordTree | None = None,
 ) -> Task:
     """Creates the task of telling which of several classes an image shows.
 
@@ -75,10 +78,19 @@ def classification(
       augment: augmentations, see `jaxvision.augment`, one after the other.
       top_k: numbers of guesses, of which one must be right. None: 1, and 5 if there are more than
         5 classes.
+      tree: of N nodes, the classes among them by their names. The network gives "logits",
+        f32[B, N], whose hierarchical softmax has the probabilities of the nodes, see
+        `jaxvision.ops.word_tree_log_probabilities`. The loss gets logits f32[N], and a node as
+        target; in place of `cross_entropy` it is `jaxvision.losses.word_tree_cross_entropy`.
+        None: the classes exclude each other.
     Raises:
       OptionError: an option is out of range, or does not fit the others.
     """
     class_names = names_of(class_names)
+    nodes = None if tree is None else _nodes_of(tree, class_names)
+    num_logits = len(class_names) if tree is None else len(tree)
+    if tree is not None and loss is cross_entropy:
+        loss = partial(word_tree_cross_entropy, tree=tree)
     num_classes = len(class_names)
     if top_k is None:
         top_k = (1, 5) if num_classes > 5 else (1,)
@@ -86,17 +98,32 @@ def classification(
     for k in top_k:
         check_range("top_k", k, least=1, most=num_classes)
     maps = maps_of_image(model, inputs.shape)
-    check_map(maps, "logits", num_classes, "classes")
+    check_map(maps, "logits", num_logits, "classes" if tree is None else "nodes of the tree")
     network, augmentation = synchronised(model), augment_of(augment)
     task_loss = None
     if loss is not None:
-        _check_loss(loss, num_classes, soft=_mixes(augmentation, inputs, num_classes))
-        task_loss = _loss_of(loss)
+        _check_loss(loss, num_logits, soft=_mixes(augmentation, inputs, num_classes))
+        task_loss = _loss_of(loss, nodes)
+
+    def of_classes(outputs: Any) -> Array:
+        """The logits of the classes; in a tree, the logarithms of their probabilities."""
+        if tree is None:
+            return outputs["logits"]
+        return word_tree_log_probabilities(outputs["logits"], tree=tree, nodes=nodes)
+
+    def decode(outputs: Any, example: Any) -> dict[str, Array]:
+        del example
+        probabilities = jax.nn.softmax(of_classes(outputs))
+        return {"label": jnp.argmax(probabilities), "probabilities": probabilities}
+
+    def collect(outputs: Any, example: ClassificationBatch) -> dict[str, Array]:
+        return _collect(of_classes(outputs), example)
 
     def metrics(outputs: Any, example: ClassificationBatch) -> Terms:
         names = {k: "accuracy" if k == 1 else f"top{k}_accuracy" for k in top_k}
         return {
-            name: top_k_accuracy(outputs["logits"], example.label, k=k) for k, name in names.items()
+            name: top_k_accuracy(of_classes(outputs), example.label, k=k)
+            for k, name in names.items()
         }
 
     def summarize(collected: Any, records: Sequence[Record]) -> Summary:
@@ -111,11 +138,11 @@ def classification(
         forward=forward,
         loss=task_loss,
         metrics=metrics,
-        decode=_decode,
+        decode=decode,
         kind="classification",
         inputs=inputs,
         class_names=class_names,
-        dataset_metric=DatasetMetric(("ece",), _collect, summarize, needs_records=False),
+        dataset_metric=DatasetMetric(("ece",), collect, summarize, needs_records=False),
         partners=augmentation.partners,
         origin={
             "inputs": (inputs, describe(inputs, NAMES)),
@@ -123,7 +150,7 @@ def classification(
             "loss": (task_loss, described(loss=loss)),
             "augment": (augmentation, described(augment=tuple(augment))),
             "metrics": (metrics, {"top_k": list(top_k)}),
-            "decode": (_decode, {}),
+            "decode": (decode, described(tree=tree)),
         },
     )
 
@@ -142,18 +169,27 @@ def restore_classification(parts: Mapping[str, Any]) -> Task:
         class_names=parts["class_names"],
         loss=None,
         top_k=parts["metrics"]["top_k"],
+        tree=restore(parts.get("decode", {}).get("tree"), NAMES),
     )
 
 
-def _decode(outputs: Any, example: Any) -> dict[str, Array]:
-    del example
-    probabilities = jax.nn.softmax(outputs["logits"])
-    return {"label": jnp.argmax(probabilities), "probabilities": probabilities}
+def _nodes_of(tree: WordTree, class_names: Sequence[str]) -> tuple[int, ...]:
+    """The nodes that have the names of the classes.
+
+    Raises:
+      OptionError: a class is no node.
+    """
+    for name in class_names:
+        if name not in tree.index:
+            raise OptionError(
+                "tree", f"tree has no node {name!r}: give a tree that has all class_names"
+            )
+    return tuple(tree.index[name] for name in class_names)
 
 
-def _collect(outputs: Any, example: ClassificationBatch) -> dict[str, Array]:
+def _collect(logits: Array, example: ClassificationBatch) -> dict[str, Array]:
     """The true class, the predicted one and its probability."""
-    logits = outputs["logits"].astype(jnp.float32)
+    logits = logits.astype(jnp.float32)
     label = example.label if jnp.ndim(example.label) == 0 else jnp.argmax(example.label)
     return {
         "label": label,
@@ -178,11 +214,16 @@ def _summarize(collected: Mapping[str, np.ndarray] | None, num_classes: int) -> 
     return Summary({"ece": bins.error}, tables)
 
 
-def _loss_of(function: Callable[..., Any]) -> Callable[..., Terms]:
+def _loss_of(function: Callable[..., Any], nodes: tuple[int, ...] | None) -> Callable[..., Terms]:
+    """The loss of the task; `nodes`: of the classes, where the loss gets nodes."""
     example_loss = with_key_and_step(function)
 
+    def target_of(label: Array) -> Array:
+        return label if nodes is None else jnp.array(nodes, jnp.int32)[label]
+
     def loss(outputs: Any, example: ClassificationBatch, *, key: Array, step: Array) -> Terms:
-        result = example_loss(outputs["logits"], example.label, key=key, step=step)
+        target = target_of(example.label)
+        result = example_loss(outputs["logits"], target, key=key, step=step)
         return {
             name: (example.weight * total, example.weight * weight)
             for name, (total, weight) in as_terms(result, "classification_loss").items()

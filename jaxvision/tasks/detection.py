@@ -261,6 +261,7 @@ def restore_detection(
     constructor = lookup(DETECTORS, options.pop("detector"), "detector")
     settings = restore({**options.pop("decode"), **(decode or {})}, NAMES)
     with option_errors("detector"):
+        options = {name: restore(option, NAMES) for name, option in options.items()}
         detector = constructor(model, **options, loss=None, decode=settings)
     measured = parts.get("dataset_metric", {})
     return detection(

@@ -27,11 +27,14 @@ from jaxvision.losses import (
     smooth_l1_loss,
     softmax_focal_loss,
     ssd_multibox_loss,
+    word_tree_cross_entropy,
+    yolo9000_loss,
     yolov1_loss,
     yolov2_loss,
     yolov3_loss,
 )
 from jaxvision.models import BACKBONES, HEADS, MODELS
+from jaxvision.ops import WordTree
 from jaxvision.tasks.composite_losses import (
     binary_segmentation_loss,
     gaussian_loss,
@@ -44,6 +47,7 @@ LOSSES = {
     "classification": {
         "cross_entropy": cross_entropy,
         "softmax_focal_loss": softmax_focal_loss,
+        "word_tree_cross_entropy": word_tree_cross_entropy,
     },
     "detection": {
         "fast_rcnn_loss": fast_rcnn_loss,
@@ -53,6 +57,7 @@ LOSSES = {
         "retinanet_loss": retinanet_loss,
         "rpn_loss": rpn_loss,
         "ssd_multibox_loss": ssd_multibox_loss,
+        "yolo9000_loss": yolo9000_loss,
         "yolov1_loss": yolov1_loss,
         "yolov2_loss": yolov2_loss,
         "yolov3_loss": yolov3_loss,
@@ -91,6 +96,11 @@ NAMES = {
     **{f"{kind}_loss": losses for kind, losses in LOSSES.items()},
     "augmentation": AUGMENTATIONS,
     "degradation": DEGRADATIONS,
-    "options": {"DetectOptions": DetectOptions, "HeatmapDecode": HeatmapDecode, "Inputs": Inputs},
+    "options": {
+        "DetectOptions": DetectOptions,
+        "HeatmapDecode": HeatmapDecode,
+        "Inputs": Inputs,
+        "WordTree": WordTree,
+    },
 }
 """Slot -> name -> object; see `jaxvision.core.describe`."""

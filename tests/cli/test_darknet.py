@@ -123,3 +123,22 @@ def test_descriptions_are_changed_for_other_classes(tmp_path):
         for d in (description, changed)
     )
     assert sum(x.size for x in before) - sum(x.size for x in after) == 6 * (8 * 9 + 1)
+
+
+def test_a_detector_in_a_tree_finds_its_files(command, tmp_path):
+    """Classes of its map, or all nodes; read from the folder of the description."""
+    data = write_voc(tmp_path / "data")
+    (tmp_path / "a.tree").write_text("animal -1\nthing -1\ncat 0\ndog 0\n")
+    (tmp_path / "a.map").write_text("2\n3\n")
+    cfg, weights = write(tmp_path, 4, "tree=a.tree\nmap=a.map\n")
+    flags = [f"--cfg={cfg}", f"--weights={weights}", f"--data={data}", "--split=train"]
+    found, _ = result_of(command, "eval", *flags)
+    description = read_cfg(cfg)
+    inputs = Inputs((32, 32), resize="letterbox")
+    task = detection(darknet(DarknetNetwork(description)), inputs, class_names=("cat", "dog"))
+    loader = EvalLoader(VocFolder(data, "train"), ToDetection(inputs, 2), batch_size=4)
+    expected = evaluate(task, read_weights(weights, description), loader).metrics
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+    (tmp_path / "a.map").unlink()
+    message = error_of(command("eval", *flags))
+    assert "names the file a.map, which is not there" in message

@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 
 from jaxvision import losses
+from jaxvision.ops import WordTree
 from tests import contract
 from tests.contract import Case
 from tests.makers import boxes, mask, normal, uniform, whole
 from tests.marks import long_but, slow_but
 from tests.reference import losses as reference
 from tests.reference import losses_detection as detection
-from tests.reference import losses_masks
+from tests.reference import losses_masks, losses_tree
 
 NOTHING = {"mask": False}
+TREE = WordTree(tuple("abcdefg"), (-1, -1, 0, 0, 1, 2, 2))
 ROWS = {"padded": ("predicted", "target"), "mask": "mask", "empty": NOTHING}
 
 
@@ -169,6 +171,17 @@ CASES = {
         empty={"weight": 0},
         ignored=lambda x: {"logits": x["weight"] == 0, "target": x["weight"] == 0},
     ),
+    "word_tree_cross_entropy": Case(
+        losses.word_tree_cross_entropy,
+        losses_tree.word_tree_cross_entropy,
+        {"logits": normal(7), "target": whole(most=6), "weight": uniform()},
+        "7,,",
+        {"tree": TREE},
+        predicted=("logits",),
+        accepts={"weight": ("int32",)},
+        empty={"weight": 0},
+        ignored=lambda x: {"logits": x["weight"] == 0, "target": x["weight"] == 0},
+    ),
     "binary_cross_entropy": yes_or_no("binary_cross_entropy", positive_weight=3.0),
     "sigmoid_focal_loss": yes_or_no("sigmoid_focal_loss", alpha=0.3, gamma=0.5),
     "softmax_focal_loss": _case(
@@ -240,6 +253,22 @@ CASES |= {
             "anchors": uniform(2, 2, least=5, most=30),
             "step": whole(least=198, most=201),
         },
+    ),
+    "yolo9000_loss": dataclasses.replace(
+        detector(
+            "yolov2_loss",
+            {"logits": normal(4, 4, 2, 12)},
+            "H W A 12, G 4, G, G, A 2,,",
+            {"stride": 16, "ignore_threshold": 0.3, "tree": TREE},
+            predicted=("logits",),
+            after={
+                "anchors": uniform(2, 2, least=5, most=30),
+                "step": whole(least=198, most=201),
+                "labels_only": mask(),
+            },
+        ),
+        function=losses.yolo9000_loss,
+        reference=losses_tree.yolo9000_loss,
     ),
     "yolov3_loss": detector(
         "yolov3_loss",
@@ -475,6 +504,15 @@ OUT_OF_RANGE = {
         "ignore_threshold": NO_FRACTION,
         "prior_weight": NEGATIVE,
     },
+    "yolo9000_loss": {
+        "stride": (0,),
+        "object_weight": NEGATIVE,
+        "no_object_weight": NEGATIVE,
+        "coordinate_weight": NEGATIVE,
+        "class_weight": NEGATIVE,
+        "ignore_threshold": NO_FRACTION,
+        "prior_weight": NEGATIVE,
+    },
     "yolov3_loss": {"strides": [(32, 0)], "ignore_threshold": NO_FRACTION},
     "ssd_multibox_loss": {
         "iou_threshold": NO_FRACTION,
@@ -521,10 +559,12 @@ UNLIMITED = {
     "constrained",
     "forced",
     "ignore_label",
+    "label_objectness",
     "match",
     "per",
     "predicts_roots",
     "prior_steps",
+    "tree",
 }
 
 

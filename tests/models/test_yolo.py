@@ -46,18 +46,19 @@ def tiny(name, **fields):
 
 # Of v2 and v3 the floats of the published .weights files: of yolov2-voc 202,704,260 bytes with
 # a header of 16, of yolov2-tiny-voc 63,471,556, of yolov3 248,007,048 with a header of 20, of
-# yolov3-spp 252,209,544, of yolov3-tiny 35,434,956.
+# yolov3-spp 252,209,544, of yolov3-tiny 35,434,956, of yolo9000 195,230,024 with a header of 20.
 PUBLISHED = [
     ("yolov1", 271_703_550, 0),
     ("fast_yolov1", 45_089_374, 0),
     ("yolov2", 50_655_389, 20_672),
     ("yolov2_tiny", 15_861_773, 6_112),
+    ("yolo9000", 48_793_101, 14_400),
     ("yolov3", 61_949_149, 52_608),
     ("yolov3_spp", 62_998_749, 53_632),
     ("yolov3_tiny", 8_852_366, 6_368),
 ]
 SMALL = ("fast_yolov1", "yolov2_tiny", "yolov3_tiny")
-LARGE = ("yolov1", "yolov2", "yolov3")
+LARGE = ("yolov1", "yolov2", "yolo9000", "yolov3")
 
 
 def small_and_large(rows):
@@ -85,6 +86,7 @@ SHAPES = [
     ),
     ("yolov2", {}, {"logits": (14, 14, 5, 25)}),
     ("yolov2_tiny", {"num_anchors": 3}, {"logits": (14, 14, 3, 25)}),
+    ("yolo9000", {}, {"logits": (14, 14, 3, 9423)}),
     ("yolov3", {}, {f"logits{i}": (s, s, 3, 85) for i, s in SIDES}),
     ("yolov3_spp", {"num_classes": 2}, {f"logits{i}": (s, s, 3, 7) for i, s in SIDES}),
     ("yolov3_tiny", {}, {f"logits{i}": (s, s, 3, 85) for i, s in SIDES[:2]}),

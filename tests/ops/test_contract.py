@@ -26,6 +26,7 @@ def images(*shape):
 TWO_BOXES = {"boxes1": boxes(6), "boxes2": boxes(5)}
 COUNTERPARTS = {"boxes1": boxes(6), "boxes2": boxes(6)}
 SCORED = {"boxes": boxes(12), "scores": numbers(12)}
+WORD_TREE = ops.WordTree(tuple("abcdefghi"), (-1, -1, 0, 0, 0, 1, 3, 3, 7))
 # Function -> (makers of its arrays, by name and in order; its options).
 CASES = {
     "box_area": ({"boxes": boxes(6)}, {}),
@@ -194,16 +195,24 @@ CASES = {
         {"x": images(2, 7, 6, 4), "kernel": images(2, 2, 4, 3)},
         {"stride": 2},
     ),
+    "word_tree_log_softmax": ({"logits": numbers(4, 9)}, {"tree": WORD_TREE}),
+    "word_tree_log_probabilities": ({"logits": numbers(4, 9)}, {"tree": WORD_TREE}),
+    "word_tree_log_probability": (
+        {"logits": numbers(4, 9), "labels": whole(4, most=8)},
+        {"tree": WORD_TREE},
+    ),
+    "word_tree_top_node": ({"logits": numbers(4, 9)}, {"tree": WORD_TREE, "threshold": 0.3}),
 }
 # Takes what JAX's function of that name takes, and leaves the checks to it.
 LIBRARY_SIGNATURES = {"conv_general_dilated"}
 # Changes how functions are traced, and takes no arguments: see test_derivatives.py.
 CONTEXTS = {"library_forms"}
-# On the host, of masks: see test_masks.py, test_mask_pasting.py and test_run_lengths.py.
+# On the host: see test_masks.py, test_mask_pasting.py, test_run_lengths.py and test_word_tree.py.
 HOST_ONLY = {
     "MaskTable",
     "Polygons",
     "RunLengths",
+    "WordTree",
     "compress_counts",
     "crop_mask",
     "decode_mask",

@@ -52,8 +52,30 @@ PAIRS = (boxes(3), boxes(3))
 ROIS = np.array([[1.2, 2.3, 20.1, 17.7], [-6.1, 3.3, 9.4, 26.2], [8.3, 8.9, 12.6, 11.4]])
 SAME = {"window_strides": (2, 1), "padding": "SAME"}
 NHWC = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+TREE = ops.WordTree(tuple("abcdefg"), (-1, -1, 0, 0, 1, 2, 2))
 # Case -> (function, makers of the arrays to differentiate by, options).
 CASES = {
+    "word_tree_log_softmax": (ops.word_tree_log_softmax, (normal(2, 7),), {"tree": TREE}),
+    "word_tree_log_probabilities": (
+        ops.word_tree_log_probabilities,
+        (normal(2, 7),),
+        {"tree": TREE},
+    ),
+    "word_tree_log_probabilities, some": (
+        ops.word_tree_log_probabilities,
+        (normal(2, 7),),
+        {"tree": TREE, "nodes": (6, 1)},
+    ),
+    "word_tree_log_probability": (
+        ops.word_tree_log_probability,
+        (normal(2, 7),),
+        {"labels": np.array([6, 1]), "tree": TREE},
+    ),
+    "word_tree_top_node": (
+        lambda x: ops.word_tree_top_node(x, tree=TREE, threshold=0.1)[1],
+        (normal(2, 7),),
+        {},
+    ),
     "conv2d": (ops.conv2d, (normal(1, 5, 4, 2), normal(3, 3, 2, 3)), {"padding": 1}),
     "conv2d, strips": (
         ops.conv2d,
@@ -288,10 +310,10 @@ WITHOUT_DERIVATIVES = {
 
 def test_every_public_operator_is_in_the_table():
     functions = {name for name in ops.__all__ if callable(getattr(ops, name))}
-    # Run-lengths and the placement of images are for the host.
+    # Run-lengths, the placement of images and trees themselves are for the host.
     modules = {name: getattr(ops, name).__module__.rpartition(".")[2] for name in functions}
     host = "run_lengths", "polygons", "placement", "mask_pasting"
-    on_device = {name for name, file in modules.items() if file not in host}
+    on_device = {name for name, file in modules.items() if file not in host} - {"WordTree"}
     cases = {name.split(",")[0] for name in EVERY}
     assert on_device == cases | WITHOUT_DERIVATIVES
 

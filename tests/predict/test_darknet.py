@@ -6,12 +6,16 @@ import jax
 import numpy as np
 import pytest
 
-from jaxvision.core import Detections, ImageBatch, InputError
-from jaxvision.interop import DarknetNetwork, parse_cfg
-from jaxvision.ops import clip_boxes_to_image
+from jaxvision.core import DetectionBatch, Detections, ImageBatch, InputError, Inputs
+from jaxvision.interop import DarknetNetwork, parse_cfg, read_cfg
+from jaxvision.losses import yolo9000_loss
+from jaxvision.ops import WordTree, clip_boxes_to_image
 from jaxvision.predict import darknet_task, predict
+from jaxvision.tasks import detection
 from jaxvision.tasks.decoding import DetectOptions, detect
+from jaxvision.tasks.detection import restore_detection
 from jaxvision.tasks.detectors import (
+    darknet,
     darknet_candidates,
     yolov1_candidates,
     yolov2_candidates,
@@ -21,6 +25,7 @@ from jaxvision.tasks.inference import predictions_of
 from tests.marks import long_but, slow_but
 from tests.models.variables import random_variables
 from tests.reference import darknet as reference
+from tests.tasks.loop import as_json
 
 NET = "[net]\nheight=32\nwidth=32\nchannels=3\n"
 CONV = "[conv]\nfilters={}\nsize=3\nstride={}\npad=1\nactivation=linear\n"
@@ -138,6 +143,114 @@ def test_boxes_are_suppressed_as_the_description_says():
         assert task.inputs.resize == ("stretch" if options else "letterbox")
         found = task.decode({"yolo1": logits}, ImageBatch(image=image, mask=np.True_))
         assert found.valid.sum() == count
+
+
+TREE = WordTree(("animal", "thing", "cat", "dog"), (-1, -1, 0, 0))
+IN_TREE = (NET + CONV.format(18, 8) + REGION.format(1)).replace("classes=3", "classes=4")
+HIERARCHICAL = IN_TREE + "tree=data/a.tree\n"
+
+
+def in_tree(task):
+    """What is found in a map of one sure object, a dog for which cats are no match."""
+    logits = np.full((4, 4, 2, 9), -9, np.float32)
+    logits[1, 2, 1] = [0, 0, 0, 0, 2, *np.log([0.9, 0.1, 0.2, 0.8])]
+    image = ImageBatch(image=np.zeros((32, 32, 3), np.uint8), mask=np.True_)
+    found = jax.device_get(jax.jit(task.decode)({"region1": logits}, image))
+    return found.labels[found.valid].tolist(), found.scores[found.valid]
+
+
+def test_a_region_in_a_tree_finds_nodes_or_mapped_classes():
+    description, sure = parse_cfg(HIERARCHICAL), 1 / (1 + np.exp(-2))
+    options = {"tree": TREE, "score_threshold": 0.01}
+    labels, scores = in_tree(darknet_task(description, class_names=TREE.names, **options))
+    assert labels == [3]
+    np.testing.assert_allclose(scores, [sure], rtol=1e-5)
+    task = darknet_task(description, tree_threshold=0.8, **options)
+    assert in_tree(task)[0] == [0]
+    task = darknet_task(description, nodes=(2, 3), class_names=("cat", "dog"), **options)
+    labels, scores = in_tree(task)
+    assert labels == [1, 0]
+    np.testing.assert_allclose(scores, [0.72 * sure, 0.18 * sure], rtol=1e-5)
+    mapped = parse_cfg(HIERARCHICAL + "map=data/a.map\n")
+    assert in_tree(darknet_task(mapped, nodes=(), **options))[0] == [3]
+
+
+def test_trees_and_maps_are_found_beside_the_description(tmp_path, monkeypatch):
+    tree = "".join(
+        f"{name} {above}\n" for name, above in zip(TREE.names, TREE.parents, strict=True)
+    )
+    (tmp_path / "cfg").mkdir()
+    (tmp_path / "away").mkdir()
+    monkeypatch.chdir(tmp_path / "away")
+    cfg = tmp_path / "cfg" / "net.cfg"
+    cfg.write_text(HIERARCHICAL + "map=data/a.map\n")
+    with pytest.raises(InputError, match=r"net.cfg names the file data/a.tree, which is not there"):
+        darknet_task(read_cfg(cfg))
+    places = ("cfg/data", "data", "away/data", "cfg", "away", ".")
+    for place in places:
+        folder = tmp_path / place
+        folder.mkdir(exist_ok=True)
+        (folder / "a.tree").write_text(tree)
+        (folder / "a.map").write_text("3\n")
+        assert in_tree(darknet_task(read_cfg(cfg)))[0] == [0]
+        (folder / "a.map").write_text("4\n")
+        with pytest.raises(InputError, match=r"a.map, line 1: is the node 4"):
+            darknet_task(read_cfg(cfg))
+        (folder / "a.tree").unlink()
+        (folder / "a.map").unlink()
+
+
+def test_a_region_in_a_tree_is_trained_as_yolo9000():
+    network = DarknetNetwork(parse_cfg(HIERARCHICAL))
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(4, 4, 2, 9)).astype("f4")
+    truth = np.float32([[3, 4, 14, 20], [9, 9, 30, 21]]), np.int32([1, 0]), np.bool_([True, True])
+    example = DetectionBatch(
+        np.zeros((32, 32, 3), np.float32), *truth, ~truth[2], ~truth[2], np.True_
+    )
+    anchors, step = np.float32([[8, 8], [16, 12]]), np.int32(7)
+    for nodes, labels in ((), truth[1]), ((2, 3), truth[1] + 2):
+        detector = darknet(network, tree=TREE, nodes=nodes, label_objectness="none")
+        for alone in (None, np.False_, np.True_):
+            given = example.replace(labels_only=alone)
+            terms = detector.loss({"region1": logits}, given, key=None, step=step)
+            arrays = logits, truth[0], labels, truth[2], anchors, step, np.bool_(bool(alone))
+            expected = yolo9000_loss(*arrays, tree=TREE, stride=8, label_objectness="none")
+            assert terms == expected
+
+
+def test_a_run_in_a_tree_needs_no_file():
+    """Its description holds the tree and the nodes."""
+    network = DarknetNetwork(parse_cfg(HIERARCHICAL + "map=data/a.map\n"))
+    for nodes, found in ((), [3]), ((2, 3), [1, 0]):
+        detector = darknet(network, tree=TREE, nodes=nodes)
+        task = detection(detector, Inputs((32, 32)), class_names=len(nodes) or 4)
+        again = restore_detection(as_json(task), decode={"score_threshold": 0.01})
+        assert in_tree(again)[0] == found
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        (IN_TREE, {"tree": TREE}, "^tree is given, but the classes of <cfg> are no tree: leave it"),
+        (IN_TREE, {"nodes": (0,)}, "^nodes is given, but"),
+        (
+            HIERARCHICAL,
+            {"tree": WordTree(("a",), (-1,))},
+            "^tree has 1 nodes, but the .region. of <cfg> has 4 classes: give a tree with a node",
+        ),
+        (HIERARCHICAL, {"tree": TREE, "nodes": (4,)}, "^nodes: there is no node 4"),
+        (HIERARCHICAL, {"tree": TREE, "tree_threshold": 2}, "^tree_threshold is 2: give at least"),
+        (
+            HIERARCHICAL,
+            {"tree": TREE, "nodes": (1, 2, 3), "class_names": TREE.names},
+            "^class_names has 4 names, but the detector has 3 classes",
+        ),
+    ],
+)
+def test_wrong_trees_are_refused(text, options, message):
+    with pytest.raises(InputError, match=message):
+        darknet_task(parse_cfg(text), **options)
 
 
 def test_a_description_of_a_classifier_finds_nothing():

@@ -18,7 +18,8 @@ def darknet_network(
       cfg: path of the .cfg file, or its text.
       dialect: "pjreddie" or "alexeyab", the program that the file is for; None: found by its
         options.
-      num_classes: for which the last layers are changed; None: as described.
+      num_classes: for which the last layers are changed, except where the classes are the nodes of
+        a tree; None: as described.
     Raises:
       OptionError: cfg is empty.
       InputError: the file cannot be read, or what it has is not supported.
@@ -26,7 +27,8 @@ def darknet_network(
     if not cfg:
         raise OptionError("cfg", "cfg is not set: give a .cfg file")
     description = description_of(cfg, dialect)
-    if num_classes is not None:
+    in_tree = any(head.tree for head in description.heads())
+    if num_classes is not None and not in_tree:
         description = description.with_classes(num_classes)
     return DarknetNetwork(description)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -42,6 +43,7 @@ from jaxvision.core import (
     option_errors,
     under,
 )
+from jaxvision.interop import read_class_map, read_word_tree
 from jaxvision.models.detection.faster_rcnn import (
     FAST_RCNNS,
     FASTER_RCNNS,
@@ -54,9 +56,9 @@ from jaxvision.models.detection.localizer import LOCALIZERS
 from jaxvision.models.detection.retinanet import RETINANETS
 from jaxvision.models.detection.ssd import SSDS
 from jaxvision.models.detection.yolov1 import YOLOS_V1
-from jaxvision.models.detection.yolov2 import YOLOS_V2
+from jaxvision.models.detection.yolov2 import YOLO9000S, YOLOS_V2
 from jaxvision.models.detection.yolov3 import YOLOS_V3
-from jaxvision.ops import RunLengths, compress_counts, decode_mask
+from jaxvision.ops import RunLengths, WordTree, compress_counts, decode_mask
 from jaxvision.predict import Prediction, draw_detections, draw_prediction
 from jaxvision.tasks import DETECTORS, DetectOptions
 from jaxvision.tasks.detection import MASK_NUMBERS
@@ -74,6 +76,7 @@ FAMILIES = {
     **dict.fromkeys(YOLOS_V1, "yolov1"),
     **dict.fromkeys(YOLOS_V2, "yolov2"),
     **dict.fromkeys(YOLOS_V3, "yolov3"),
+    **dict.fromkeys(YOLO9000S, "yolo9000"),
 }
 """Network -> its detector."""
 
@@ -165,8 +168,8 @@ class DetectorOptions:
 
     Attributes:
       name: "darknet", "fast_rcnn", "faster_rcnn", "fcos", "localizer", "retinanet", "rpn", "ssd",
-        "yolov1", "yolov2", "yolov3" or "file.py:function" of your own; empty: the one that belongs
-        to the model.
+        "yolo9000", "yolov1", "yolov2", "yolov3" or "file.py:function" of your own; empty: the one
+        that belongs to the model.
     """
 
     name: str = ""
@@ -243,6 +246,7 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
                 mask_size=options.mask_size,
                 num_keypoints=detector.num_keypoints if options.keypoints and train else None,
                 max_proposals=options.max_proposals if options.proposals else None,
+                labels_only=bool(options.labels_only) and train,
             )
 
     train_transform, transform = transform_of(), transform_of(train=False)
@@ -331,9 +335,12 @@ def _detector(
                 "of its loss belong to config.loss",
             )
     decode = decode_options(config, constructor)
+    # A description names the file of its tree itself.
+    if "tree" in known and not is_own(name) and (own.get("tree") or name != DARKNET):
+        own |= _tree_options(own, class_names)
     given: dict[str, Any] = {"num_classes": len(class_names), "decode": decode}
     if "model" in known:
-        given["model"] = _model(config, class_names, code)
+        given["model"] = _model(config, len(own.get("tree") or class_names), code)
     if "anchors" in known:
         given["anchors"] = plain({"anchors": config.anchors})["anchors"]
     elif config.anchors:
@@ -375,7 +382,43 @@ def _family(model: str) -> str:
     return FAMILIES[model]
 
 
-def _model(config: Any, class_names: Sequence[str], code: Code) -> Any:
+def _tree_options(own: dict[str, Any], class_names: Sequence[str]) -> dict[str, Any]:
+    """The tree of the classes, and the nodes of those that the labels are, for a detector.
+
+    Args:
+      own: options of the detector: "tree", a file in Darknet's form or the name of each node's
+        parent, "" for roots; and perhaps "nodes", a file in Darknet's form or numbers.
+      class_names: of the labels. Without "nodes" they are nodes of their names, where the tree has
+        all of them; otherwise the labels are nodes.
+    """
+    tree, nodes = own.get("tree"), own.get("nodes")
+    with under("config.detector"):
+        if not tree:
+            raise OptionError(
+                "tree",
+                "tree is not set: give a file in the form of Darknet's 9k.tree, or the name of "
+                "each node's parent",
+            )
+        if isinstance(tree, str):
+            tree = read_word_tree(pathlib.Path(tree).expanduser())
+        else:
+            with option_errors("tree"):
+                tree = WordTree.from_parents({name: x or None for name, x in tree.items()})
+        if isinstance(nodes, str):
+            nodes = read_class_map(pathlib.Path(nodes).expanduser(), tree)
+        others = [name for name in class_names if name not in tree.index]
+        if nodes is None and others and len(class_names) != len(tree):
+            raise OptionError(
+                "tree",
+                f"tree has no node {others[0]!r}: give a tree that has all data.class_names, or "
+                "set nodes",
+            )
+    if nodes is None and not others and tuple(class_names) != tree.names:
+        nodes = tuple(tree.index[name] for name in class_names)
+    return {"tree": tree, "nodes": nodes}
+
+
+def _model(config: Any, num_classes: int, code: Code) -> Any:
     if "num_anchors" in config.model:
         raise InputError(
             "config.model.num_anchors follows from the anchors, config.anchors or those of "
@@ -386,8 +429,8 @@ def _model(config: Any, class_names: Sequence[str], code: Code) -> Any:
         fields.pop("name")
         check_options("config.model", darknet_network, fields)
         with under("config.model"):
-            return darknet_network(**{"num_classes": len(class_names), **fields})
-    return build_model(config, code, num_classes=len(class_names))
+            return darknet_network(**{"num_classes": num_classes, **fields})
+    return build_model(config, code, num_classes=num_classes)
 
 
 def pictures(shown: Shown) -> list[dict[str, np.ndarray]]:

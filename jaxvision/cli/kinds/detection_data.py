@@ -26,6 +26,9 @@ class DetectionData(ResizedData):
       masks: read the masks of the objects too.
       mask_size: cells along each side of a mask, which is cropped to its object, in training.
       keypoints: read the keypoints of the objects too (coco and embedded scenes).
+      labels_only: scenes: names of classes that have no boxes in training. Training scenes with
+        them are left out; instead there are scenes with one object each, of these classes, as
+        images with labels alone.
       max_boxes: number to which the boxes of an image are padded.
       drop_extra: of an image with more than max_boxes objects train on the largest ones, and say
         how many are left out, instead of refusing it; an evaluation counts all objects.
@@ -51,6 +54,7 @@ class DetectionData(ResizedData):
     mask_size: int = 112
     keypoints: bool = False
     resize: str | None = "letterbox"
+    labels_only: tuple[str, ...] = ()
     max_boxes: int = 100
     drop_extra: bool = False
     proposals: str = ""
@@ -69,6 +73,12 @@ class DetectionData(ResizedData):
         check_range("max_proposals", self.max_proposals, least=1)
         check_range("size_every", self.size_every, least=1)
         check_range("confusion_score", self.confusion_score, least=0, most=1)
+        if self.labels_only and self.validation_fraction:
+            raise OptionError(
+                "validation_fraction",
+                f"validation_fraction is {self.validation_fraction}, but some training images have "
+                "labels alone, which average precision cannot be measured by: set it to 0",
+            )
         for name in self.class_names:
             if "," in name:
                 parts = tuple(part.strip() for part in name.split(","))
@@ -82,8 +92,31 @@ def _scenes(options: DetectionData, split: str) -> data.Source:
         raise OptionError("masks", "masks are not read of scenes with keypoints: leave one out")
     kind = "instances" if options.masks else "keypoints" if options.keypoints else "detection"
     single = options.source == "single_scenes"
-    scenes = data.Scenes(split, kind=kind, dir=options.dir, single=single)
+    scenes: data.Source = data.Scenes(split, kind=kind, dir=options.dir, single=single)
+    if options.labels_only and split == "train":
+        scenes = _with_labels_only(scenes, options)
     return _with_proposals(scenes, options, split)
+
+
+def _with_labels_only(scenes: data.Source, options: DetectionData) -> data.Source:
+    """Scenes without objects of some classes, and scenes of one such object without its box."""
+    names = scenes.class_names
+    for name in options.labels_only:
+        if name not in names:
+            raise OptionError(
+                "labels_only", f"labels_only has {name!r}: give some of {', '.join(names)}"
+            )
+    without = [names.index(name) for name in options.labels_only]
+
+    def having(source: data.Source) -> np.ndarray:
+        """bool[N]: the records with an object of these classes."""
+        targets = (source.target(index) for index in range(len(source)))
+        return np.array([np.isin(target["labels"], without).any() for target in targets])
+
+    single = data.Scenes("train", dir=options.dir, single=True)
+    located = data.Subset(scenes, np.flatnonzero(~having(scenes)))
+    labelled = data.Subset(single, np.flatnonzero(having(single)))
+    return data.Joined([located, data.LabelsOnly(labelled)])
 
 
 def _form(options: DetectionData, split: str) -> data.Source:

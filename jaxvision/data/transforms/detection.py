@@ -52,6 +52,8 @@ class ToDetection:
         no keypoints.
       max_proposals: P, to which the proposals of the records are padded, see `WithProposals`; of
         more than P the first ones are taken. None: examples have no proposals.
+      labels_only: give examples `labels_only`, True for those of records from `LabelsOnly`; without
+        it such records are refused.
 
     Raises:
       OptionError: a number is below 1.
@@ -66,6 +68,7 @@ class ToDetection:
     mask_size: int = 112
     num_keypoints: int | None = None
     max_proposals: int | None = None
+    labels_only: bool = False
 
     def __post_init__(self) -> None:
         check_range("mask_size", self.mask_size, least=1)
@@ -109,9 +112,15 @@ class ToDetection:
           size: (height, width) of the network's input; None: that of `inputs.size_of`.
         Raises:
           InputError: the image has another form, a label is out of range, there are too many boxes
-            without `drop_extra`, no masks or proposals where they are asked for, or no keypoints
-            or another number of them.
+            without `drop_extra`, no masks or proposals where they are asked for, no keypoints or
+            another number of them, or objects without boxes where they are not expected.
         """
+        labels_only = bool(record.get("labels_only", False))
+        if labels_only and not self.labels_only:
+            raise InputError(
+                f"{where}: its objects have labels but no boxes: set labels_only=True, for a "
+                "detector that is trained on such images"
+            )
         labels = np.asarray(record["labels"])
         if not self.drop_extra:
             check_box_count(len(labels), self.max_boxes, where)
@@ -161,6 +170,7 @@ class ToDetection:
             keypoints=None if keypoints is None else padded(keypoints, np.float32),
             proposals=proposals,
             proposal_mask=proposal_mask,
+            labels_only=np.bool_(labels_only) if self.labels_only else None,
         )
 
     def _proposals(

@@ -11,6 +11,7 @@ from jaxvision.interop.darknet.weights import (
     read_weights,
     write_weights,
 )
+from jaxvision.interop.darknet.word_tree import find_beside, read_class_map, read_word_tree
 
 __all__ = [
     "DarknetNetwork",
@@ -19,11 +20,14 @@ __all__ = [
     "Size",
     "WeightsHeader",
     "darknet_norm",
+    "find_beside",
     "from_module",
     "parse_cfg",
     "read_cfg",
+    "read_class_map",
     "read_header",
     "read_weights",
+    "read_word_tree",
     "to_module",
     "write_weights",
 ]

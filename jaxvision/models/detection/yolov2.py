@@ -27,7 +27,8 @@ class YOLOv2(nn.Module):
       backbone: builds the module "backbone". Its map c{level} is used, and its map c{level - 1} by
         the passthrough.
       level: level of the predictions; their map is 2^level times smaller than the image.
-      convolutions: channels of the 3x3 convolutions conv1, conv2, ... after the backbone.
+      convolutions: channels of the 3x3 convolutions conv1, conv2, ... after the backbone; (): there
+        are none.
       passthrough: channels to which a 1x1 convolution reduces the map of level - 1. Its 2x2 blocks
         then become channels, which are concatenated with the others before the last of
         `convolutions`. None builds no passthrough.
@@ -66,7 +67,8 @@ class YOLOv2(nn.Module):
         if self.passthrough is not None:
             fine = conv(maps[f"c{self.level - 1}"], self.passthrough, 1)
             x = jnp.concatenate([space_to_depth(fine, 2, order=self.reorg_order), x], axis=-1)
-        x = conv(x, self.convolutions[-1], 3)
+        for features in self.convolutions[-1:]:
+            x = conv(x, features, 3)
         x = conv.linear(x, self.num_anchors * (5 + self.num_classes))
         return {"logits": x.reshape(*x.shape[:3], self.num_anchors, 5 + self.num_classes)}
 
@@ -77,3 +79,8 @@ YOLOS_V2 = {
         YOLOv2, backbone=partial(PlainDarknet, TINY), convolutions=(1024,), passthrough=None
     ),
 }
+
+YOLO9000S = {
+    "yolo9000": partial(YOLOv2, convolutions=(), passthrough=None, num_classes=9418, num_anchors=3),
+}
+"""Section 4 of the paper: a class for each node of a tree."""

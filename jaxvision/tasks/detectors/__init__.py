@@ -2,7 +2,12 @@
 
 from collections.abc import Callable
 
-from jaxvision.tasks.detectors.darknet import darknet, darknet_candidates, darknet_loss
+from jaxvision.tasks.detectors.darknet import (
+    darknet,
+    darknet_candidates,
+    darknet_classes,
+    darknet_loss,
+)
 from jaxvision.tasks.detectors.detector import Candidates, Detector
 from jaxvision.tasks.detectors.fast_rcnn import fast_rcnn
 from jaxvision.tasks.detectors.faster_rcnn import FASTER_RCNN_DECODE, faster_rcnn, rpn
@@ -19,6 +24,7 @@ from jaxvision.tasks.detectors.yolo import (
     yolov3,
     yolov3_candidates,
 )
+from jaxvision.tasks.detectors.yolo9000 import yolo9000, yolo9000_detections
 
 DETECTORS: dict[str, Callable[..., Detector]] = {
     "darknet": darknet,
@@ -29,6 +35,7 @@ DETECTORS: dict[str, Callable[..., Detector]] = {
     "retinanet": retinanet,
     "rpn": rpn,
     "ssd": ssd,
+    "yolo9000": yolo9000,
     "yolov1": yolov1,
     "yolov2": yolov2,
     "yolov3": yolov3,
@@ -47,6 +54,7 @@ __all__ = [
     "Detector",
     "darknet",
     "darknet_candidates",
+    "darknet_classes",
     "darknet_loss",
     "fast_rcnn",
     "faster_rcnn",
@@ -56,6 +64,8 @@ __all__ = [
     "retinanet",
     "rpn",
     "ssd",
+    "yolo9000",
+    "yolo9000_detections",
     "yolo_candidates",
     "yolov1",
     "yolov1_candidates",

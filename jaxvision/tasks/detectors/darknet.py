@@ -17,18 +17,29 @@ from jaxvision.core import (
     InputError,
     OptionError,
     Terms,
+    check_range,
     close_names,
     extent_of,
+    option_errors,
 )
-from jaxvision.interop import DarknetNetwork, Head
-from jaxvision.losses import yolov1_loss, yolov2_loss, yolov3_loss
+from jaxvision.interop import (
+    DarknetNetwork,
+    Description,
+    Head,
+    find_beside,
+    read_class_map,
+    read_word_tree,
+)
+from jaxvision.losses import yolo9000_loss, yolov1_loss, yolov2_loss, yolov3_loss
+from jaxvision.ops import WordTree
 from jaxvision.tasks.decoding import DetectOptions, detect
 from jaxvision.tasks.detectors.detector import Candidates, Detector
 from jaxvision.tasks.detectors.parts import Loss, checked_loss, described_detector
 from jaxvision.tasks.detectors.yolo import yolo_candidates, yolov1_candidates
+from jaxvision.tasks.detectors.yolo9000 import nodes_of_labels, yolo9000_detections
 
 _LOSSES = {"detection": yolov1_loss, "region": yolov2_loss, "yolo": yolov3_loss}
-"""Kind of a head -> its loss."""
+"""Kind of a head -> its loss; that of a region in a tree is `yolo9000_loss`."""
 
 
 def darknet_loss(
@@ -40,9 +51,11 @@ def darknet_loss(
     *,
     image_size: tuple[int, int],
     step: Array | int = 0,
+    tree: WordTree | None = None,
+    labels_only: Array | bool = False,
     **options: Any,
 ) -> Terms:
-    """The loss of the heads of a description: that of YOLOv1, v2 or v3.
+    """The loss of the heads of a description: that of YOLOv1, v2, YOLO9000 or v3.
 
     Args:
       maps: of one image, from `DarknetNetwork`.
@@ -52,7 +65,9 @@ def darknet_loss(
       heads: from `Description.heads`, all of one kind.
       image_size: (height, width), pixels.
       step: number of updates so far.
-      **options: of `jaxvision.losses.yolov1_loss`, `yolov2_loss` or `yolov3_loss`.
+      tree: of a head whose classes are nodes, which the labels are; None: it has none.
+      labels_only: in a tree: whether the objects have labels but no boxes.
+      **options: of `jaxvision.losses.yolov1_loss`, `yolov2_loss`, `yolo9000_loss` or `yolov3_loss`.
     Returns:
       the terms of that loss.
     """
@@ -63,6 +78,9 @@ def darknet_loss(
         return yolov1_loss(*(maps[name] for name in head.maps), *truth, **how, **options)
     logits = [maps[name] for each in heads for name in each.maps]
     anchors = [np.array(each.anchors, np.float32) for each in heads]
+    if tree is not None:
+        given = *truth, anchors[0], step, labels_only
+        return yolo9000_loss(logits[0], *given, tree=tree, stride=head.stride, **options)
     if head.kind == "region":
         how = {"stride": head.stride, "step": step}
         return yolov2_loss(logits[0], *truth, anchors[0], **how, **options)
@@ -73,6 +91,9 @@ def darknet_loss(
 def darknet(
     model: DarknetNetwork,
     *,
+    tree: WordTree | None = None,
+    nodes: Sequence[int] | None = None,
+    tree_threshold: float = 0.5,
     loss: Loss | None = darknet_loss,
     decode: DetectOptions = DetectOptions(),
     **options: Any,
@@ -81,14 +102,21 @@ def darknet(
 
     Args:
       model: `jaxvision.interop.DarknetNetwork` of a description with heads.
+      tree: of a detector whose classes are the nodes of a tree; None: it is read from the file
+        that the description names, see `jaxvision.interop.find_beside`.
+      nodes: likewise, the node of each class, whose score is the objectness times the probability
+        of the node; (): the labels are nodes, the most specific one that is probable enough is
+        found, and its score is the objectness. None: the map that the description names, or ().
+      tree_threshold: likewise, without `nodes`, see `jaxvision.ops.word_tree_top_node`.
       loss: with the signature of `darknet_loss`; None: for evaluation only. YOLOv4's heads and
-        those of Gaussian YOLOv3 and of YOLO9000 have no loss here.
+        those of Gaussian YOLOv3 have no loss here.
       decode: which candidates become detections. Where its `distance_power` is None, boxes are
         suppressed as the description says.
       **options: keyword arguments of the loss, such as `prior_steps` of YOLOv2's.
     Raises:
       OptionError: an option that the loss does not have, or the network is not of a detector.
-      InputError: there is no loss for the heads.
+      InputError: there is no loss for the heads, or the file of a tree or of a map is not there or
+        does not fit.
     """
     if not isinstance(model, DarknetNetwork):
         raise OptionError(
@@ -102,49 +130,120 @@ def darknet(
             f"{description.source} does not describe a detector: it has no [detection], [region], "
             "[yolo] or [Gaussian_yolo] section"
         )
+    check_range("tree_threshold", tree_threshold, least=0, less_than=1)
+    tree, nodes = darknet_tree(description, tree, nodes)
     if loss is darknet_loss:
         _check_loss(description.source, heads, options)
-    example_loss = checked_loss(loss, 5, {"image_size": (height, width)}, options)
+    given: dict[str, Any] = {"image_size": (height, width)}
+    given |= {} if tree is None else {"tree": tree, "labels_only": False}
+    example_loss = checked_loss(loss, 5, given, options)
     power = decode.distance_power or description.nms.distance_power
     suppress = dataclasses.replace(decode, distance_power=power)
 
     def total(maps: Any, example: DetectionBatch, *, key: Array, step: Array) -> Terms:
         size = example.image.shape[:2]
-        truth = example.boxes, example.labels, example.box_mask
+        labels = nodes_of_labels(example.labels, nodes) if nodes else example.labels
+        truth = example.boxes, labels, example.box_mask
         of_size = description.heads(*size)
-        return example_loss(maps, *truth, of_size, image_size=size, key=key, step=step)
+        of_image = {**given, "image_size": size}
+        if example.labels_only is not None and tree is not None:
+            of_image["labels_only"] = example.labels_only
+        return example_loss(maps, *truth, of_size, **of_image, key=key, step=step)
 
     def found(maps: Any, example: DetectionBatch) -> Detections:
         size = example.image.shape[:2]
-        candidates = darknet_candidates(description.heads(*size), maps, image_size=size)
-        return detect(*candidates, image_size=extent_of(example), options=suppress)
+        of_size, how = description.heads(*size), {"image_size": extent_of(example)}
+        if tree is None:
+            candidates = darknet_candidates(of_size, maps, image_size=size)
+            return detect(*candidates, **how, options=suppress)
+        (head,) = of_size
+        return yolo9000_detections(
+            maps[head.maps[0]],
+            np.array(head.anchors, np.float32),
+            stride=head.stride,
+            tree=tree,
+            nodes=nodes or None,
+            tree_threshold=tree_threshold,
+            options=suppress,
+            **how,
+        )
 
+    how_in_tree: dict[str, Any] = {}
+    if tree is not None:
+        how_in_tree = {"tree": tree, "nodes": nodes, "tree_threshold": tree_threshold}
     strides = [head.stride for head in heads if head.stride]
     return described_detector(
         "darknet",
         model,
         loss and total,
         found,
-        {"decode": decode},
+        {**how_in_tree, "decode": decode},
         loss_function=loss,
         loss_options=options,
         # With connected layers only images of the described size fit.
         multiple_of=int(max(strides)) if strides else height,
-        num_classes=heads[0].num_classes,
+        num_classes=len(nodes) or heads[0].num_classes,
     )
+
+
+def darknet_tree(
+    description: Description, tree: WordTree | None = None, nodes: Sequence[int] | None = None
+) -> tuple[WordTree | None, tuple[int, ...]]:
+    """The tree of the classes of a description, and the nodes of the classes that are mapped.
+
+    Args:
+      description: of a detector.
+      tree: as for `darknet`.
+      nodes: as for `darknet`.
+    Returns:
+      (tree, nodes); None if the classes are no tree, and () if all nodes are classes.
+    Raises:
+      OptionError: the tree or the nodes do not fit the description.
+      InputError: a file is not there, or does not fit.
+    """
+    source, heads = description.source, description.heads()
+    head = heads[0]
+    if not head.tree:
+        for name, given in (("tree", tree), ("nodes", nodes)):
+            if given is not None:
+                raise OptionError(
+                    name,
+                    f"{name} is given, but the classes of {source} are no tree: leave it out",
+                )
+        return None, ()
+    if len(heads) > 1:
+        raise InputError(f"{source} has {len(heads)} heads: a detector in a tree has one [region]")
+    if tree is None:
+        tree = read_word_tree(find_beside(head.tree, source))
+    if len(tree) != head.num_classes:
+        raise OptionError(
+            "tree",
+            f"tree has {len(tree)} nodes, but the [region] of {source} has {head.num_classes} "
+            "classes: give a tree with a node for each",
+        )
+    if nodes is None and head.map:
+        return tree, read_class_map(find_beside(head.map, source), tree)
+    with option_errors("nodes"):
+        return tree, tuple(tree.checked_nodes(nodes).tolist()) if nodes else ()
+
+
+def darknet_classes(description: Description) -> int | None:
+    """How many classes a description has, those of its map included; None if it is no detector."""
+    heads = description.heads()
+    if not heads:
+        return None
+    return len(darknet_tree(description)[1]) or heads[0].num_classes
 
 
 def _check_loss(source: str, heads: Sequence[Head], options: Mapping[str, Any]) -> None:
     """Raises an error unless there is a loss for the heads, and it has the options."""
     head = heads[0]
-    new = head.scale_x_y != 1 or head.new_coords or head.tree
+    new = head.scale_x_y != 1 or head.new_coords
     if head.kind not in _LOSSES or new:
         kind = "[yolo] with scale_x_y or new_coords" if head.kind == "yolo" else f"[{head.kind}]"
-        raise InputError(
-            f"{source}: there is no loss for a {'[region] with a tree' if head.tree else kind}, so "
-            "it cannot be trained"
-        )
-    known = inspect.signature(_LOSSES[head.kind]).parameters
+        raise InputError(f"{source}: there is no loss for a {kind}, so it cannot be trained")
+    function = yolo9000_loss if head.tree else _LOSSES[head.kind]
+    known = inspect.signature(function).parameters
     for name in options:
         if name not in known:
             raise OptionError(name, f"{name} is no option of the loss: {close_names(name, known)}")
@@ -179,8 +278,8 @@ def _of_head(head: Head, maps: Sequence[Array], image_size: tuple[float, float])
         )
     if head.tree:
         raise InputError(
-            f"the classes of the [region] are nodes of the tree {head.tree}: detection in a tree "
-            "is not supported"
+            f"the classes of the [region] are nodes of the tree {head.tree}: yolo9000_detections "
+            "decodes them"
         )
     (x,) = maps
     decode = partial(

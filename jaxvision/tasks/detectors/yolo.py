@@ -119,7 +119,7 @@ def yolov2(
         another form.
     Source: Redmon and Farhadi 2017 ("YOLO9000"), section 2.
     """
-    sizes = _sizes(anchors)
+    sizes = sizes_of(anchors)
     model = with_anchors(model, len(sizes))
     maps_of = _maps_of(model, ("logits",))
     strides = _strides(maps_of)
@@ -171,7 +171,7 @@ def yolov3(
         not have, or a network of another form.
     Source: Redmon and Farhadi 2018 ("YOLOv3").
     """
-    by_size = sorted(_sizes(anchors), key=np.prod)
+    by_size = sorted(sizes_of(anchors), key=np.prod)
     scales = len(getattr(model, "scales", ()))
     if not scales:
         raise OptionError("model", "model has no scales: give a network like yolov3")
@@ -198,7 +198,7 @@ def yolov3(
     def candidates(maps: Any) -> Candidates:
         return yolov3_candidates([maps[name] for name in names], sizes, **given)
 
-    how = {"anchors": _sizes(anchors).tolist()}
+    how = {"anchors": sizes_of(anchors).tolist()}
     return described_detector(
         "yolov3",
         model,
@@ -223,8 +223,12 @@ def _decode_of(
     return decode
 
 
-def _sizes(anchors: Anchors) -> np.ndarray:
-    """f32[A, 2]."""
+def sizes_of(anchors: Anchors) -> np.ndarray:
+    """Returns (width, height) of each anchor, f32[A, 2].
+
+    Raises:
+      OptionError: they are no sizes.
+    """
     try:
         sizes = np.array(anchors, np.float32)
     except (TypeError, ValueError):

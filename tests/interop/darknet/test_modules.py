@@ -139,6 +139,7 @@ def test_other_networks_are_refused(fields, message):
 PUBLISHED = {
     "yolov2": ("yolov2", {"num_classes": 80, "reorg_order": "darknet"}, {"logits": "region31"}),
     "yolov2-tiny-voc": ("yolov2_tiny", {}, {"logits": "region15"}),
+    "yolo9000": ("yolo9000", {}, {"logits": "region24"}),
     "yolov3": (
         "yolov3",
         {},
