@@ -33,6 +33,7 @@ from jaxvision.losses.segmentation import (
 )
 from jaxvision.losses.ssd import ssd_multibox_loss
 from jaxvision.losses.yolo import yolov1_loss, yolov2_loss, yolov3_loss
+from jaxvision.losses.yolov4 import yolov4_loss
 
 __all__ = [
     "binary_cross_entropy",
@@ -65,4 +66,5 @@ __all__ = [
     "yolov1_loss",
     "yolov2_loss",
     "yolov3_loss",
+    "yolov4_loss",
 ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from jaxvision.tasks.detectors.detector import Candidates, Detector
+from jaxvision.tasks.detectors.detector import Adversarial, Candidates, Detector
 from jaxvision.tasks.detectors.fast_rcnn import fast_rcnn
 from jaxvision.tasks.detectors.faster_rcnn import FASTER_RCNN_DECODE, faster_rcnn, rpn
 from jaxvision.tasks.detectors.fcos import FCOS_DECODE, fcos
@@ -18,6 +18,13 @@ from jaxvision.tasks.detectors.yolo import (
     yolov3,
     yolov3_candidates,
 )
+from jaxvision.tasks.detectors.yolov4 import (
+    YOLOV4_DECODE,
+    yolov4,
+    yolov4_candidates,
+    yolov4_csp,
+    yolov4_tiny,
+)
 
 DETECTORS: dict[str, Callable[..., Detector]] = {
     "fast_rcnn": fast_rcnn,
@@ -30,6 +37,9 @@ DETECTORS: dict[str, Callable[..., Detector]] = {
     "yolov1": yolov1,
     "yolov2": yolov2,
     "yolov3": yolov3,
+    "yolov4": yolov4,
+    "yolov4_csp": yolov4_csp,
+    "yolov4_tiny": yolov4_tiny,
 }
 """Name -> constructor: (model, its own arguments, *, loss, decode, options of the loss)."""
 
@@ -41,6 +51,8 @@ __all__ = [
     "RETINANET_DECODE",
     "SSDLITE_DECODE",
     "SSD_DECODE",
+    "YOLOV4_DECODE",
+    "Adversarial",
     "Candidates",
     "Detector",
     "fast_rcnn",
@@ -58,4 +70,8 @@ __all__ = [
     "yolov2_candidates",
     "yolov3",
     "yolov3_candidates",
+    "yolov4",
+    "yolov4_candidates",
+    "yolov4_csp",
+    "yolov4_tiny",
 ]
