@@ -65,6 +65,7 @@ def test_the_configs_are_there():
         "scenes_yolov1_tiny",
         "scenes_yolov2_tiny",
         "scenes_yolov3_tiny",
+        "scenes_yolov4_tiny",
         "voc_faster_rcnn",
         "voc_fcn8s",
         "voc_ssd300",
@@ -79,6 +80,7 @@ def test_the_configs_are_there():
         "coco_ssd300",
         "coco_ssdlite320",
         "coco_yolov3",
+        "coco_yolov4",
         "bccd_retinanet",
         "bccd_yolov2",
     }

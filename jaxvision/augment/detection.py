@@ -27,8 +27,10 @@ from jaxvision.augment.compose import take_partners, with_probability
 from jaxvision.augment.move import SHAPES, clip_and_keep, fields_of, only_real
 from jaxvision.augment.options import check_rule
 from jaxvision.augment.sampling import GREY, inside_extent
-from jaxvision.core import DetectionBatch, InputError, check_array, check_range
+from jaxvision.core import DetectionBatch, InputError, check_array, check_choice, check_range
 from jaxvision.ops import box_area, clip_masks
+
+MOSAIC_OFFSETS = ("uniform", "cut")
 
 
 @dataclass(frozen=True)
@@ -40,23 +42,29 @@ class Mosaic:
       least_visible: see `clip_and_drop`.
       least_side: see `clip_and_drop`.
       margin: least distance of the centre from the borders, as a fraction of the side, in [0, 1/2].
+      offset: see `mosaic`.
+      bound: see `mosaic`.
     """
 
     probability: float = 1.0
     least_visible: float = 0.25
     least_side: float = 1.0
     margin: float = 0.2
+    offset: str = "uniform"
+    bound: bool = True
     partners: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
         check_range("probability", self.probability, least=0, most=1)
         check_rule(self.least_visible, self.least_side)
         check_range("margin", self.margin, least=0, most=0.5)
+        check_choice("offset", self.offset, MOSAIC_OFFSETS)
 
     def __call__(self, key: Array, example: DetectionBatch) -> DetectionBatch:
         """Applies `mosaic` and removes the first three partners."""
         rule = {"least_visible": self.least_visible, "least_side": self.least_side}
-        function = functools.partial(mosaic, margin=self.margin, **rule)
+        how = {"margin": self.margin, "offset": self.offset, "bound": self.bound}
+        function = functools.partial(mosaic, **how, **rule)
         result = sometimes(key, example, function, self.probability)
         return result.replace(partners=take_partners(example, self.partners, "mosaic")[1])
 
@@ -123,6 +131,8 @@ def mosaic(
     margin: float = 0.2,
     least_visible: float = 0.25,
     least_side: float = 1.0,
+    offset: str = "uniform",
+    bound: bool = True,
 ) -> DetectionBatch:
     """Combines four images around a random centre: the example and its first three partners.
 
@@ -148,6 +158,10 @@ def mosaic(
       margin: least distance of the centre from the borders, as a fraction of the side, in [0, 1/2].
       least_visible: see `clip_and_drop`.
       least_side: see `clip_and_drop`.
+      offset: where in its image a part is: "uniform", as above; or "cut", at the corner that
+        touches the centre, such as the lower right one of the upper left image, as in Darknet.
+      bound: whether boxes, masks and keypoints are clipped to their part; False: to the whole
+        result, as in Darknet, where a box may reach into another part that hides its object.
     Returns:
       the example. The image keeps its dtype; mask, index and partners do not change.
     Raises:
@@ -155,6 +169,7 @@ def mosaic(
     Source: Bochkovskiy et al. 2020 ("YOLOv4"), section 3.3, figure 3.
     """
     check_range("margin", margin, least=0, most=0.5)
+    check_choice("offset", offset, MOSAIC_OFFSETS)
     check_rule(least_visible, least_side)
     example = check_example(example)
     partners = checked_partners(example, 3, "mosaic")
@@ -163,7 +178,9 @@ def mosaic(
         example.replace(partners=None),
         partners,
     )
-    image, parts = _parts_of_mosaic(key, four, margin, least_visible, least_side)
+    image, parts = _parts_of_mosaic(
+        key, four, margin, (least_visible, least_side), offset=offset, bound=bound
+    )
     result = with_largest(example.replace(image=image), parts)
     if example.extent is None:
         return result
@@ -321,9 +338,15 @@ def with_largest(example: DetectionBatch, several: DetectionBatch) -> DetectionB
     return only_real_rows(example.replace(**rows))
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+@functools.partial(jax.jit, static_argnames=("margin", "rule", "offset", "bound"))
 def _parts_of_mosaic(
-    key: Array, four: DetectionBatch, margin: float, least_visible: float, least_side: float
+    key: Array,
+    four: DetectionBatch,
+    margin: float,
+    rule: tuple[float, float],
+    *,
+    offset: str,
+    bound: bool,
 ) -> tuple[Array, DetectionBatch]:
     """Computes the image of a mosaic, [H, W, C], and the rows of its four parts."""
     # From here on x comes first, as in boxes: [2], or [4, 2] for the four parts.
@@ -336,9 +359,12 @@ def _parts_of_mosaic(
     end = jnp.where(after, size[None], centre[None])
     extents = size[None] if four.extent is None else four.extent[:, ::-1]
     spare = extents - (end - begin)
-    least, most = jnp.minimum(spare, 0), jnp.maximum(spare, 0)
-    offset = jax.random.randint(offset_key, (4, 2), least, most + 1)
-    move = begin - offset
+    if offset == "cut":
+        start = jnp.where(after, 0, spare)
+    else:
+        least, most = jnp.minimum(spare, 0), jnp.maximum(spare, 0)
+        start = jax.random.randint(offset_key, (4, 2), least, most + 1)
+    move = begin - start
     # Four separate slices: one batched slice under vmap takes ten times as long on a CPU.
     parts = [jax.tree.map(lambda x, k=k: x[k], four) for k in range(4)]
     images = [_translate(_with_grey(part), move[k], fill=GREY) for k, part in enumerate(parts)]
@@ -356,8 +382,10 @@ def _parts_of_mosaic(
     if four.keypoints is not None:
         shift = jnp.concatenate([move, jnp.zeros_like(move[:, :1])], axis=1)[:, None, None]
         moved = moved.replace(keypoints=four.keypoints + shift)
+    if not bound:
+        begin, end = jnp.zeros_like(begin), jnp.broadcast_to(size[None], end.shape)
     windows = jnp.concatenate([begin, end], axis=1).astype(jnp.float32)
-    clip = jax.vmap(lambda window, part: clip_to(window, part, least_visible, least_side))
+    clip = jax.vmap(lambda window, part: clip_to(window, part, *rule))
     return image, clip(windows, moved)
 
 

@@ -98,6 +98,9 @@ class Task:
         each class; see `jaxvision.core.mean_ratio`.
       decode: (outputs, example) -> predictions for one example. It may use only the fields of the
         example that are known without annotations: `image`, `extent`, `placement` and `size`.
+      perturb: (variables, batch, *, keys, step) -> batch, or None. It runs in training after
+        `prepare`, on a whole local batch, and sees the variables before the step, as adversarial
+        training needs; no gradient of the step flows through it.
       kind: "classification", "detection", ...; a custom task may have any kind.
       inputs: the conversion of images to the network's input; None if the task reads no images.
       class_names: names of the classes, or of the landmarks; () if there are none.
@@ -117,6 +120,7 @@ class Task:
     loss: Callable[..., Terms]
     metrics: Callable[[Any, Any], Terms]
     decode: Callable[[Any, Any], Any]
+    perturb: Callable[..., Any] | None = None
     kind: str = ""
     inputs: Inputs | None = None
     class_names: tuple[str, ...] = ()

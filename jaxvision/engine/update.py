@@ -31,7 +31,7 @@ from jaxvision.engine.phases import Phase, Stage, stage_after
 from jaxvision.engine.selection import join
 
 # Streams of the run's seed: nothing that is drawn in one is drawn in another.
-_INIT, _AUGMENT, _FORWARD, _LOSS, _DEVICE = range(5)
+_INIT, _AUGMENT, _FORWARD, _LOSS, _DEVICE, _PERTURB = range(6)
 
 Record = dict[str, Array]
 """What a step reports: name -> f32[]."""
@@ -180,6 +180,9 @@ def device_update(
             return task.prepare(task.augment(key, example))
 
         batch = jax.vmap(augment)(augment_keys, batch)
+        if task.perturb is not None:
+            keys = Keys(keys_of(_PERTURB), jax.random.fold_in(device_key, _PERTURB))
+            batch = task.perturb(state.variables, batch, keys=keys, step=state.step)
 
         def example_loss(outputs: Any, example: Any, key: Array) -> Terms:
             return task.loss(outputs, example, key=key, step=state.step)

@@ -28,6 +28,7 @@ from jaxvision.layers.conv import (
     conv_norm_act,
     he_normal,
 )
+from jaxvision.layers.drop_block import DropBlock
 from jaxvision.layers.fields import as_backbone, dtypes_of, norm_of
 from jaxvision.layers.fpn import FPN
 from jaxvision.layers.norm import (
@@ -50,6 +51,7 @@ __all__ = [
     "BatchNorm",
     "Conv",
     "ConvTranspose",
+    "DropBlock",
     "FrozenBatchNorm",
     "Norm",
     "as_backbone",

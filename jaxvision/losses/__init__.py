@@ -35,6 +35,7 @@ from jaxvision.losses.ssd import ssd_multibox_loss
 from jaxvision.losses.word_tree import word_tree_cross_entropy
 from jaxvision.losses.yolo import yolov1_loss, yolov2_loss, yolov3_loss
 from jaxvision.losses.yolo9000 import yolo9000_loss
+from jaxvision.losses.yolov4 import yolov4_loss
 
 __all__ = [
     "binary_cross_entropy",
@@ -69,4 +70,5 @@ __all__ = [
     "yolov1_loss",
     "yolov2_loss",
     "yolov3_loss",
+    "yolov4_loss",
 ]

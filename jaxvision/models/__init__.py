@@ -33,6 +33,7 @@ from jaxvision.layers import NORMS
 from jaxvision.models.backbones.alexnet import ALEXNETS
 from jaxvision.models.backbones.alexnet_2012 import ALEXNETS_2012
 from jaxvision.models.backbones.convnext import CONVNEXTS
+from jaxvision.models.backbones.cspdarknet import CSP_DARKNETS, TINY_CSP_DARKNETS
 from jaxvision.models.backbones.darknet import DARKNETS, PLAIN_DARKNETS
 from jaxvision.models.backbones.densenet import DENSENETS
 from jaxvision.models.backbones.efficientnet import EFFICIENTNETS
@@ -76,6 +77,7 @@ from jaxvision.models.detection.ssd import SSDS
 from jaxvision.models.detection.yolov1 import YOLOS_V1
 from jaxvision.models.detection.yolov2 import YOLO9000S, YOLOS_V2
 from jaxvision.models.detection.yolov3 import YOLOS_V3
+from jaxvision.models.detection.yolov4 import YOLOS_V4
 from jaxvision.models.feature_info import FeatureInfo, feature_info
 from jaxvision.models.fusing import fuse_conv_bn
 from jaxvision.models.published import input_figures, input_resizing, input_size
@@ -111,6 +113,7 @@ CLASSIFIERS: dict[str, Callable[..., nn.Module]] = merge(
     ALEXNETS,
     ALEXNETS_2012,
     CONVNEXTS,
+    CSP_DARKNETS,
     DARKNETS,
     DENSENETS,
     EFFICIENTNETS,
@@ -155,6 +158,7 @@ DETECTORS: dict[str, Callable[..., nn.Module]] = merge(
     YOLOS_V2,
     YOLO9000S,
     YOLOS_V3,
+    YOLOS_V4,
 )
 """Networks that return the arguments of the losses of detectors."""
 
@@ -168,7 +172,7 @@ MODELS = merge(CLASSIFIERS, DETECTORS, RESTORERS, SEGMENTERS)
 """Name -> function that builds the module. Every network has the fields `norm`, `axis_name`,
 `dtype` and `param_dtype`. All except the restorers, which have no classes, have `num_classes`."""
 
-BACKBONES = merge(CLASSIFIERS, PLAIN_DARKNETS)
+BACKBONES = merge(CLASSIFIERS, PLAIN_DARKNETS, TINY_CSP_DARKNETS)
 """Values of the field `backbone` of a detector or a U-Net by name."""
 
 _PARTS = {"backbone": BACKBONES, **dict.fromkeys(("box_head", "keypoint_head", "mask_head"), HEADS)}

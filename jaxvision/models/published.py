@@ -41,9 +41,11 @@ _OTHERS = {
     **dict.fromkeys(("ssd", "ssd300_vgg16"), (300, 300, 3)),
     **dict.fromkeys(("ssdlite", "ssdlite320_mobilenet_v3_large"), (320, 320, 3)),
     **dict.fromkeys(("yolov1", "fast_yolov1"), (448, 448, 3)),
-    **dict.fromkeys(("yolov2", "yolov2_tiny", "yolov3", "yolov3_tiny"), (416, 416, 3)),
+    **dict.fromkeys(
+        ("yolov2", "yolov2_tiny", "yolov3", "yolov3_tiny", "yolov4_tiny"), (416, 416, 3)
+    ),
     "alexnet_2012": (227, 227, 3),
-    "darknet53": (256, 256, 3),
+    **dict.fromkeys(("cspdarknet53", "darknet53"), (256, 256, 3)),
     "dncnn_b": (50, 50, 1),
     "dncnn_s": (40, 40, 1),
     "efficientnet_b1": (240, 240, 3),
@@ -61,7 +63,8 @@ _OTHERS = {
     "ssd512_vgg16": (512, 512, 3),
     "unet_valid": (572, 572, 1),
     "yolo9000": (544, 544, 3),
-    "yolov3_spp": (608, 608, 3),
+    **dict.fromkeys(("yolov3_spp", "yolov4", "yolov4_tiny_3l"), (608, 608, 3)),
+    "yolov4_csp": (512, 512, 3),
 }
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -90,7 +93,8 @@ _IMAGENET = (
 )
 _DARKNET = (
     *("darknet19", "darknet53", "extraction", "yolov1", "fast_yolov1", "yolov2", "yolov2_tiny"),
-    *("yolo9000", "yolov3", "yolov3_spp", "yolov3_tiny"),
+    *("yolo9000", "yolov3", "yolov3_spp", "yolov3_tiny", "cspdarknet53"),
+    *("yolov4", "yolov4_tiny", "yolov4_tiny_3l", "yolov4_csp"),
 )
 _FIGURES = {
     **dict.fromkeys(_IMAGENET, (IMAGENET_MEAN, IMAGENET_STD)),

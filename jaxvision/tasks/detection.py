@@ -41,6 +41,7 @@ from jaxvision.metrics import (
 )
 from jaxvision.metrics.coco import MAX_DETECTIONS
 from jaxvision.ops import box_area, clip_boxes_to_image, mask_area, to_original
+from jaxvision.tasks.adversarial import perturbation
 from jaxvision.tasks.building import (
     as_terms,
     augment_of,
@@ -192,6 +193,15 @@ def detection(
             found = found.replace(keypoints=points)
         return found if found.masks is None else FramedDetections(found, frames, example.size)
 
+    perturb, of_perturb = None, {}
+    if detector.adversarial is not None and loss is not None:
+        perturb = perturbation(forward, detector.adversarial, inputs)
+        of_perturb = described(
+            **{
+                f"adversarial_{name}": getattr(detector.adversarial, name)
+                for name in ("rate", "probability", "start")
+            }
+        )
     task = Task(
         init=init_of(network, inputs.shape),
         augment=augment_example,
@@ -200,6 +210,7 @@ def detection(
         loss=loss,
         metrics=metrics,
         decode=detector.decode,
+        perturb=perturb,
         kind="detection",
         inputs=inputs,
         class_names=class_names,
@@ -211,6 +222,7 @@ def detection(
             "loss": (loss, {**_part(detector, "loss"), "train_difficult": train_difficult}),
             "augment": (augment_example, described(augment=tuple(augment))),
             "decode": (detector.decode, _part(detector, "decode")),
+            **({} if perturb is None else {"perturb": (perturb, of_perturb)}),
         },
     )
     decoded = _check(task, detector, augmentation)

@@ -32,6 +32,7 @@ from jaxvision.losses import (
     yolov1_loss,
     yolov2_loss,
     yolov3_loss,
+    yolov4_loss,
 )
 from jaxvision.models import BACKBONES, HEADS, MODELS
 from jaxvision.ops import WordTree
@@ -61,6 +62,7 @@ LOSSES = {
         "yolov1_loss": yolov1_loss,
         "yolov2_loss": yolov2_loss,
         "yolov3_loss": yolov3_loss,
+        "yolov4_loss": yolov4_loss,
     },
     "landmarks": {
         "heatmap_cross_entropy": gaussian_loss,

@@ -697,6 +697,30 @@ def test_mosaic_moves_boxes_with_what_is_in_them():
 
 
 @pytest.mark.slow
+def test_mosaic_shows_what_is_next_to_the_cut():
+    size = np.array([WIDTH, HEIGHT])
+    for result in mosaics(20, offset="cut"):
+        centre, moves = decoded(result.image)
+        # Each image has a corner at the centre.
+        for move, after in zip(moves, [(0, 0), (1, 0), (0, 1), (1, 1)], strict=True):
+            np.testing.assert_array_equal(move, np.where(after, centre, centre - size))
+        check_close(result, reference.mosaic(four_examples(), centre, moves))
+
+
+@pytest.mark.slow
+def test_boxes_that_are_not_bound_reach_into_other_parts_of_a_mosaic():
+    for bound in (True, False):
+        reaching = 0
+        for result in mosaics(20, bound=bound):
+            centre, moves = decoded(result.image)
+            check_close(result, reference.mosaic(four_examples(), centre, moves, bound=bound))
+            boxes = result.boxes[result.box_mask]
+            over = (boxes[:, :2] < np.array(centre)) & (boxes[:, 2:] > np.array(centre))
+            reaching += over.any(axis=1).sum()
+        assert (reaching > 0) != bound
+
+
+@pytest.mark.slow
 def test_mosaic_with_its_centre_in_the_middle_has_equal_parts():
     result = mosaics(3, margin=0.5)[2]
     assert decoded(result.image)[0] == (WIDTH // 2, HEIGHT // 2)

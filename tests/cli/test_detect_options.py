@@ -13,6 +13,7 @@ from jaxvision.tasks.detectors import (
     FCOS_DECODE,
     RETINANET_DECODE,
     SSD_DECODE,
+    YOLOV4_DECODE,
 )
 
 
@@ -30,6 +31,7 @@ def test_each_detector_has_its_own_defaults():
         "fcos": FCOS_DECODE,
         "retinanet": RETINANET_DECODE,
         "ssd": SSD_DECODE,
+        **dict.fromkeys(("yolov4", "yolov4_csp", "yolov4_tiny"), YOLOV4_DECODE),
     }
     for name, constructor in DETECTORS.items():
         expected = defaults.get(name, DetectOptions())

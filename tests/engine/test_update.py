@@ -316,6 +316,35 @@ def test_the_step_is_compiled_once_for_each_form_of_batch(kind):
         assert update.compilations == [1, 2, 2, 2, 2, 3, 3][number - 1]
 
 
+def test_what_changes_the_batch_sees_the_variables_before_the_step_and_takes_no_gradient():
+    plain, batches = small_task(), small_batches(3)
+
+    def shifted(scale):
+        def perturb(variables, batch, *, keys, step):
+            assert keys.example.shape == batch.mask.shape
+            bias = variables["params"]["head"]["bias"].sum()
+            shift = scale * (bias + step + variables["count"]["steps"])
+            return batch.replace(total=batch.total + shift)
+
+        return dataclasses.replace(plain, perturb=perturb)
+
+    records, state = train(plain, batches, 2)
+    for task, same in ((shifted(0.0), True), (shifted(0.1), False)):
+        others, other = train(task, batches, 2)
+        assert (others["loss"] == records["loss"]).all() == same
+        if same:
+            jax.tree.map(np.testing.assert_array_equal, other, state)
+
+    # By hand: the shifted batch is given.
+    variables = plain.init(None)
+    shift = 0.1 * float(variables["params"]["head"]["bias"].sum())
+    given = batches[0].replace(total=batches[0].total + np.float32(shift))
+    expected, after = train(plain, [given], 1)
+    found, before = train(shifted(0.1), batches[:1], 1)
+    np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), before, after)
+
+
 @pytest.mark.parametrize("kind", slow_but(KINDS, ["pmap"]))
 def test_the_seed_is_an_input_of_the_step(kind):
     """Another seed draws other numbers and compiles nothing; the same seed draws the same."""

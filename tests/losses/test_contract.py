@@ -19,6 +19,7 @@ from tests.marks import long_but, slow_but
 from tests.reference import losses as reference
 from tests.reference import losses_detection as detection
 from tests.reference import losses_masks, losses_tree
+from tests.reference.losses_yolov4 import yolov4_loss as yolov4_reference
 
 NOTHING = {"mask": False}
 TREE = WordTree(tuple("abcdefg"), (-1, -1, 0, 0, 1, 2, 2))
@@ -64,12 +65,12 @@ def overlap(name):
     )
 
 
-def detector(name, arrays, axes, options=None, *, predicted, after=None):
+def detector(name, arrays, axes, options=None, *, predicted, after=None, expected=None):
     """A loss that takes padded ground truth, G objects, after its predictions."""
     truth = {"boxes": boxes(6), "labels": whole(6, most=2), "box_mask": mask(6)}
     return Case(
         getattr(losses, name),
-        getattr(detection, name),
+        expected or getattr(detection, name),
         {**arrays, **truth, **(after or {})},
         axes,
         options or {},
@@ -277,6 +278,20 @@ CASES |= {
         {"strides": (32, 16), "ignore_threshold": 0.3},
         predicted=("logits",),
         after={"anchors": lambda rng: [np.float32([[40, 30]]), np.float32([[20, 10], [8, 16]])]},
+    ),
+    "yolov4_loss": detector(
+        "yolov4_loss",
+        {"logits": lambda rng: [normal(2, 2, 1, 8)(rng), normal(4, 4, 2, 8)(rng)]},
+        "H W A C, G 4, G, G, T 2",
+        {
+            "strides": (32, 16),
+            "masks": ((2,), (0, 1)),
+            "scale_x_y": (1.05, 1.2),
+            "ignore_threshold": 0.3,
+        },
+        predicted=("logits",),
+        after={"anchors": uniform(3, 2, least=8, most=40)},
+        expected=yolov4_reference,
     ),
     "ssd_multibox_loss": detector(
         "ssd_multibox_loss",
@@ -514,6 +529,18 @@ OUT_OF_RANGE = {
         "prior_weight": NEGATIVE,
     },
     "yolov3_loss": {"strides": [(32, 0)], "ignore_threshold": NO_FRACTION},
+    "yolov4_loss": {
+        "strides": [(32, 0)],
+        "scale_x_y": [(1.0, 0.0)],
+        "iou_threshold": NO_FRACTION,
+        "ignore_threshold": NO_FRACTION,
+        "ignore_score": NO_FRACTION,
+        "box_weight": NEGATIVE,
+        "objectness_weight": (-0.01, (1.0, -0.01)),
+        "class_weight": NEGATIVE,
+        "label_smoothing": (-0.01, 1.0),
+        "max_delta": (0.0,),
+    },
     "ssd_multibox_loss": {
         "iou_threshold": NO_FRACTION,
         "negative_ratio": NEGATIVE,
@@ -555,15 +582,18 @@ OUT_OF_RANGE = {
     },
 }
 UNLIMITED = {
+    "box_gradient",
     "box_loss",
     "constrained",
     "forced",
     "ignore_label",
     "label_objectness",
+    "masks",
     "match",
     "per",
     "predicts_roots",
     "prior_steps",
+    "squared",
     "tree",
 }
 
@@ -646,6 +676,7 @@ def test_options_out_of_range_are_refused(name):
         ("yolov1_loss", "class_scores", 1),
         pytest.param("yolov2_loss", "logits", 6, marks=pytest.mark.slow),
         pytest.param("yolov3_loss", "logits", 6, marks=pytest.mark.slow),
+        pytest.param("yolov4_loss", "logits", 6, marks=pytest.mark.slow),
     ],
 )
 def test_too_few_classes_are_refused(name, argument, least):
@@ -672,6 +703,7 @@ LABELLED = {
     "yolov1_loss": ("class", "class_scores", 0),
     "yolov2_loss": ("class", "logits", 5),
     "yolov3_loss": ("class", "logits", 5),
+    "yolov4_loss": ("class", "logits", 5),
     "ssd_multibox_loss": ("classification", "logits", 1),
     "retinanet_loss": ("classification", "logits", 0),
     "fast_rcnn_loss of whatever class": ("classification", "logits", 1),

@@ -72,6 +72,7 @@ SAID = {
     "densenet_cifar_bc_190_40": 25.6,
     "darknet19": 20.8,
     "darknet53": 41.6,
+    "cspdarknet53": 27.6,
     "extraction": None,
 }
 

@@ -1,4 +1,4 @@
-"""Extraction, Darknet-19 and Darknet-53: published sizes, every map."""
+"""Extraction, Darknet-19, Darknet-53 and CSPDarknet-53: published sizes, every map."""
 
 from functools import partial
 
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxvision.models import create_model
+from jaxvision.models.backbones.cspdarknet import TinyCSPDarknet
 from jaxvision.models.backbones.darknet import PlainDarknet, Stage
 from tests.marks import long_but
 from tests.models.structure import size_of
@@ -18,6 +19,8 @@ TINY = {
     "conv": PlainDarknet(PLAIN, num_classes=3),
     "fc": PlainDarknet((Stage(1, ((4, 7),)), *PLAIN[1:]), classifier="fc", num_classes=3),
     "residual": create_model("darknet53", blocks=(1, 2), widths=(4, 6, 8), num_classes=3),
+    "partial": create_model("cspdarknet53", blocks=(1, 2), widths=(4, 6, 8), num_classes=3),
+    "tiny partial": TinyCSPDarknet((4, 6, 8), num_classes=3),
 }
 
 
@@ -48,6 +51,7 @@ def test_published_sizes(name, parameters, statistics):
 
 WIDTHS = [
     ("darknet19", (32, 64, 128, 256, 512, 1024)),
+    ("cspdarknet53", (None, 64, 128, 256, 512, 1024)),
     ("darknet53", (None, 64, 128, 256, 512, 1024)),
     ("extraction", (None, 64, 192, 512, 1024, 1024)),
 ]

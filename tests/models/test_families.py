@@ -116,6 +116,20 @@ NETWORKS = {
         classifier((8, 12, 6), (4, 6, 8), pooled=8),
         set(),
     ),
+    "cspdarknet53": (
+        partial(darknet, "partial"),
+        (16, 24, 3),
+        {},
+        classifier((8, 12, 6), (4, 6, 8), pooled=8),
+        set(),
+    ),
+    "tiny_cspdarknet": (
+        partial(darknet, "tiny partial"),
+        (16, 24, 3),
+        {},
+        classifier((8, 12, 4), (4, 6, 6), (2, 3, 8), pooled=8),
+        set(),
+    ),
     **{
         name: (
             test_deconvnet.tiny,

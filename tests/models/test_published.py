@@ -15,7 +15,7 @@ from jaxvision.models import (
 from jaxvision.models.published import IMAGENET_MEAN, IMAGENET_STD
 from tests.ops.parity import import_torchvision
 
-OF_TORCHVISION, OF_DARKNET = 80, 3
+OF_TORCHVISION, OF_DARKNET = 80, 4
 
 
 def known(names):

@@ -26,7 +26,7 @@ FIELDS = {"norm", "axis_name", "dtype", "param_dtype"}
 
 # Quick to trace; of others it takes seconds.
 QUICK = ["alexnet", "lenet5_1998", "nin_cifar", "resnet20", "vgg11"]
-QUICK_OTHERS = ["dncnn_s", "espcn", "fast_yolov1", "unet", "yolov3_tiny"]
+QUICK_OTHERS = ["dncnn_s", "espcn", "fast_yolov1", "unet", "yolov3_tiny", "yolov4_tiny"]
 OTHERS = [name for name in MODELS if name not in CLASSIFIERS]
 SIZES = {
     **dict.fromkeys(DETECTORS, 64),

@@ -1,4 +1,4 @@
-"""YOLOv1 to v3: published sizes, shapes that the losses take, gradients, the order of parts."""
+"""YOLOv1 to v4: published sizes, shapes that the losses take, gradients, the order of parts."""
 
 from functools import partial
 
@@ -9,6 +9,7 @@ import pytest
 from jaxvision.layers import batch_norm
 from jaxvision.losses import yolov1_loss, yolov2_loss, yolov3_loss
 from jaxvision.models import create_model
+from jaxvision.models.backbones.cspdarknet import CSPDarknet53, TinyCSPDarknet
 from jaxvision.models.backbones.darknet import Darknet53, PlainDarknet, Stage
 from jaxvision.models.detection.yolov3 import Scale, spatial_pyramid
 from jaxvision.ops import max_pool
@@ -34,6 +35,17 @@ TINY = {
             Scale(3, 2, (), 6),
         ),
     },
+    **{
+        name: {
+            "backbone": partial(CSPDarknet53, blocks=(0, 0, 0, 0, 1), widths=(4,) * 6),
+            "scales": ((5, 6), (4, 4), (3, 2)),
+        }
+        for name in ("yolov4", "yolov4_csp")
+    },
+    "yolov4_tiny_3l": {
+        "backbone": partial(TinyCSPDarknet, widths=(4,) * 5),
+        "scales": (Scale(5, None, ((4, 1),), 6), Scale(4, 2, ((4, 3),), None), Scale(3, 2, (), 4)),
+    },
 }
 SIDES = ((5, 14), (4, 28), (3, 56))  # of the maps of 448 x 448
 BOXES = np.float32([[3, 5, 60, 40], [70, 70, 120, 100]])
@@ -56,9 +68,13 @@ PUBLISHED = [
     ("yolov3", 61_949_149, 52_608),
     ("yolov3_spp", 62_998_749, 53_632),
     ("yolov3_tiny", 8_852_366, 6_368),
+    ("yolov4", 64_363_101, 66_304),
+    ("yolov4_csp", 52_921_437, 64_768),
+    ("yolov4_tiny", 6_056_606, 6_208),
+    ("yolov4_tiny_3l", 6_327_453, 6_592),
 ]
-SMALL = ("fast_yolov1", "yolov2_tiny", "yolov3_tiny")
-LARGE = ("yolov1", "yolov2", "yolo9000", "yolov3")
+SMALL = ("fast_yolov1", "yolov2_tiny", "yolov3_tiny", "yolov4_tiny", "yolov4_tiny_3l")
+LARGE = ("yolov1", "yolov2", "yolo9000", "yolov3", "yolov4", "yolov4_csp")
 
 
 def small_and_large(rows):
@@ -90,6 +106,9 @@ SHAPES = [
     ("yolov3", {}, {f"logits{i}": (s, s, 3, 85) for i, s in SIDES}),
     ("yolov3_spp", {"num_classes": 2}, {f"logits{i}": (s, s, 3, 7) for i, s in SIDES}),
     ("yolov3_tiny", {}, {f"logits{i}": (s, s, 3, 85) for i, s in SIDES[:2]}),
+    ("yolov4", {}, {f"logits{i}": (s, s, 3, 85) for i, s in SIDES}),
+    ("yolov4_tiny", {}, {f"logits{i}": (s, s, 3, 85) for i, s in SIDES[:2]}),
+    ("yolov4_tiny_3l", {"num_classes": 2}, {f"logits{i}": (s, s, 3, 7) for i, s in SIDES}),
 ]
 
 
@@ -107,6 +126,7 @@ def loss_of(name, maps):
     anchors = np.float32([[20, 30], [60, 40], [30, 70]])
     if "v2" in name:
         return yolov2_loss(*outputs, *TRUTH, anchors, np.int32(0), stride=32)
+    outputs = [maps[key][0] for key in sorted(maps, reverse=True)]  # coarse to fine
     return yolov3_loss(
         outputs, *TRUTH, [anchors * s for s in (2, 1, 0.5)], strides=(32, 16, 8), ignore_threshold=1
     )

@@ -231,8 +231,11 @@ def with_rows(example, rows):
     )
 
 
-def mosaic(examples, centre, moves):
-    """Four examples around a centre, (x, y); each moved by its (x, y)."""
+def mosaic(examples, centre, moves, bound=True):
+    """Four examples around a centre, (x, y); each moved by its (x, y).
+
+    Boxes are clipped to their part if `bound`, else to the whole.
+    """
     height, width, _ = examples[0].image.shape
     image, rows = np.empty_like(examples[0].image), []
     for number, (example, (dx, dy)) in enumerate(zip(examples, moves, strict=True)):
@@ -244,6 +247,8 @@ def mosaic(examples, centre, moves):
                 assert 0 <= x - dx < width
                 image[y, x] = example.image[y - dy, x - dx]
         move, window = np.array([dx, dy, dx, dy]), (left, top, right, bottom)
+        if not bound:
+            window = (0, 0, width, height)
         boxes, real = clip(np.float64(example.boxes) + move, example.box_mask, window)
         example = example.replace(boxes=boxes, box_mask=real)
         if example.masks is not None:

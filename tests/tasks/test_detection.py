@@ -16,6 +16,7 @@ from jaxvision.core import (
     ImageBatch,
     InputError,
     Inputs,
+    Keys,
     OptionError,
 )
 from jaxvision.losses import yolov2_loss
@@ -58,13 +59,16 @@ def model_of(version, **fields):
         given["backbone"] = BACKBONE
     if version == "yolov2":
         given |= {"level": 3, "convolutions": (4,), "passthrough": 4}
-    if version == "yolov3":
+    if version in ("yolov3", "yolov4"):
         given["scales"] = ((3, None, ((4, 1),), 4), (2, 4, (), 4))
-    return create_model(version, **{**given, **fields})
+    name = "yolov3" if version == "yolov4" else version
+    return create_model(name, **{**given, **fields})
 
 
 def detector_of(version="yolov2", *, fields=(), anchors=ANCHORS, **options):
     model = model_of(version, **dict(fields))
+    if version == "yolov4":
+        options = {"scale_x_y": (1.05, 1.2), **options}
     arguments = (model,) if version == "yolov1" else (model, anchors)
     return getattr(detectors, version)(*arguments, **options)
 
@@ -79,7 +83,7 @@ def make(version="yolov2", *augment, inputs=INPUTS, train_difficult=False, **opt
     )
 
 
-VERSIONS = ("yolov1", "yolov2", "yolov3")
+VERSIONS = ("yolov1", "yolov2", "yolov3", "yolov4")
 every_version = pytest.mark.parametrize("version", slow_but(VERSIONS, ["yolov2"]))
 task_of = functools.cache(make)  # as compiling takes longer than all the rest
 
@@ -257,6 +261,65 @@ def test_the_anchors_of_yolov3_go_by_size_the_largest_to_the_coarsest_map():
         sides = found.boxes[:2, 2:] - found.boxes[:2, :2]
         np.testing.assert_allclose(sides, [[24, 24], [4, 4]], rtol=1e-5)
         np.testing.assert_allclose(found.boxes[1], [12, 12, 16, 16], rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_self_adversarial_training_makes_what_is_found_vanish():
+    """A step of the images lowers the scores of confident predictions, in some of the images."""
+    options = {"adversarial_rate": 0.05, "adversarial_start": 3}
+    task = make("yolov4", **options)
+    sure = make("yolov4", **options, adversarial_probability=1.0)
+    batch, variables = batch_of(16), variables_of("yolov4")
+    keys = Keys(jax.random.split(jax.random.key(0), 16), jax.random.key(1))
+
+    @jax.jit
+    def run(variables, batch):
+        batch = jax.vmap(task.prepare)(batch)
+
+        def scores_of(batch):
+            outputs, _ = task.forward(variables, batch, keys=None, step=0, train=False)
+            boxes = [outputs[name].reshape(16, -1, 8) for name in ("logits3", "logits2")]
+            x = jax.nn.sigmoid(jnp.concatenate(boxes, axis=1)[..., 4:])
+            return x[..., :1] * x[..., 1:]
+
+        changed = {
+            (step, name): each.perturb(variables, batch, keys=keys, step=jnp.int32(step))
+            for name, each in (("some", task), ("all", sure))
+            for step in (2, 3)
+        }
+        images = {name: x.image for name, x in changed.items()}
+        return batch.image, images, scores_of(batch), scores_of(changed[3, "all"])
+
+    image, images, before, after = jax.device_get(run(variables, batch))
+    for name in ("some", "all"):
+        np.testing.assert_array_equal(images[2, name], image)
+    moved = (images[3, "all"] != image).any(axis=(1, 2, 3))
+    confident = (before > 0.25).any(axis=(1, 2))
+    np.testing.assert_array_equal(moved, confident)
+    some = (images[3, "some"] != image).any(axis=(1, 2, 3))
+    assert 0 < some.sum() < moved.sum()
+    np.testing.assert_array_equal(images[3, "some"][some], images[3, "all"][some])
+    assert images[3, "all"].min() >= 0
+    assert images[3, "all"].max() <= 1
+    assert after[before > 0.25].mean() < before[before > 0.25].mean()
+    assert make("yolov4").perturb is None
+
+
+def test_the_anchors_of_yolov4_are_those_of_its_masks():
+    maps = {
+        "logits3": np.full((4, 4, 2, 8), -9.0, "f4"),
+        "logits2": np.full((8, 8, 2, 8), -9, "f4"),
+    }
+    maps["logits3"][1, 2, 1] = [0, 0, 0, 0, 9, 9, -9, -9]
+    maps["logits2"][3, 3, 0] = [9, -9, 0, 0, 8, 9, -9, -9]
+    expected = {(): [(24, 24), (4, 4)], ((3, 0), (2, 1)): [(4, 4), (16, 16)]}
+    for masks, sides in expected.items():
+        detector = detector_of("yolov4", masks=masks)
+        found = jax.jit(detector.decode)(maps, first(batch_of()))
+        places = [(20, 12), (14 + 2 * 1.2, 14 - 2 * 1.2)]
+        for box, (x, y), (w, h) in zip(found.boxes, places, sides, strict=False):
+            corners = [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
+            np.testing.assert_allclose(box, corners, atol=2e-3)
 
 
 def first(batch):
@@ -739,6 +802,7 @@ DESCRIBED = {
     "yolov1": {"predicts_roots": False, "best_box_only": True, "lambda_coord": 3.0},
     "yolov2": {"constrained": False, "prior_steps": 7},
     "yolov3": {"ignore_threshold": 0.7},
+    "yolov4": {"masks": ((3, 2), (1, 2)), "iou_threshold": 0.5, "adversarial_rate": 0.1},
 }
 
 
@@ -800,8 +864,8 @@ def test_a_description_of_what_has_no_name_says_what_to_give():
     with pytest.raises(InputError, match="centre_decode, which has no name"):
         RESTORE["detection"](parts)
     parts = as_json(task_of("yolov2"))
-    parts["decode"]["detector"] = "yolov4"
-    with pytest.raises(InputError, match="unknown detector 'yolov4': did you mean 'yolov"):
+    parts["decode"]["detector"] = "yolov0"
+    with pytest.raises(InputError, match="unknown detector 'yolov0': did you mean 'yolov"):
         RESTORE["detection"](parts)
 
 
@@ -866,6 +930,13 @@ def detection_of_two_maps(detector):
             r"^model gives no map 'coordinates', but c1, c2, .*logits",
         ),
         (lambda: detectors.yolov3(model_of("yolov2"), ANCHORS), "^model has no scales: give a"),
+        (lambda: detectors.yolov4(model_of("yolov2"), ANCHORS), "^model has no scales: give a"),
+        (lambda: make("yolov4", scale_x_y=(1.1,)), "^scale_x_y has 1 entries, and the network"),
+        (lambda: make("yolov4", scale_x_y=0.0), "^scale_x_y is 0.0: give more than 0"),
+        (lambda: make("yolov4", masks=((0, 1),)), "^masks has 1 entries, and the network"),
+        (lambda: make("yolov4", masks=((0, 1), (2,))), "^masks is .*as many anchors for each map"),
+        (lambda: make("yolov4", masks=((0, 1), (2, 4))), "^masks is .*the anchors are 0 to 3"),
+        (lambda: make("yolov4", adversarial_rate=-1.0), "^adversarial_rate is -1.0: give more"),
         (lambda: make(fields={"reorg_order": "dark"}), "^model.reorg_order is 'dark': choose one"),
         (lambda: make(gamma=1.0), "^loss: yolov2_loss cannot be called as it is: .*'gamma'"),
         (lambda: make(stride=4), "^stride follows from the network: leave it out"),

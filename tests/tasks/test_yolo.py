@@ -24,7 +24,12 @@ from jaxvision.ops import (
     shape_iou,
 )
 from jaxvision.tasks import DetectOptions, detect, detection, detectors
-from jaxvision.tasks.detectors import yolov1_candidates, yolov2_candidates, yolov3_candidates
+from jaxvision.tasks.detectors import (
+    yolov1_candidates,
+    yolov2_candidates,
+    yolov3_candidates,
+    yolov4_candidates,
+)
 from tests.marks import long_but
 from tests.reference.ops.boxes import box_iou as reference_iou
 from tests.tasks.loop import as_json, train
@@ -71,6 +76,26 @@ def test_yolov2_and_v3_by_hand():
     boxes, scores = of_v3
     np.testing.assert_allclose(boxes, [[3, 2, 7, 8], [1, 1, 3, 3]])
     np.testing.assert_allclose(scores, [[0.5 * 0.75, 0.25]] * 2, rtol=1e-6)
+
+
+def test_yolov4_by_hand():
+    logits = np.zeros((1, 2, 1, 7), np.float32)
+    logits[0, 1, 0] = [np.log(3), 0, np.log(3), 0, 0, np.log(3), 0]
+    anchors = np.float32([[4, 6]])
+    find = functools.partial(yolov4_candidates, strides=(10,))
+
+    @jax.jit
+    def run(logits):
+        exponential = find([logits], [anchors], scale_x_y=(1.2,))
+        return exponential, find([logits], [anchors], scale_x_y=(2.0,), squared=True)
+
+    (boxes, scores), (squared, others) = run(logits)
+    # In the second cell 1.2 * 0.75 - 0.1 = 0.8 and a width of 3 * 4; 2 * 0.75 - 0.5 = 1 and
+    # (2 * 0.75)^2 * 4 = 9.
+    np.testing.assert_allclose(boxes, [[3, 2, 7, 8], [12, 2, 24, 8]], rtol=1e-5)
+    np.testing.assert_allclose(squared, [[3, 2, 7, 8], [15.5, 2, 24.5, 8]], rtol=1e-5)
+    np.testing.assert_allclose(scores, [[0.25, 0.25], [0.5 * 0.75, 0.25]], rtol=1e-6)
+    np.testing.assert_array_equal(others, scores)
 
 
 def test_detections_by_hand():

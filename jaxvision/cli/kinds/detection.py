@@ -58,6 +58,7 @@ from jaxvision.models.detection.ssd import SSDS
 from jaxvision.models.detection.yolov1 import YOLOS_V1
 from jaxvision.models.detection.yolov2 import YOLO9000S, YOLOS_V2
 from jaxvision.models.detection.yolov3 import YOLOS_V3
+from jaxvision.models.detection.yolov4 import YOLOS_V4
 from jaxvision.ops import RunLengths, WordTree, compress_counts, decode_mask
 from jaxvision.predict import Prediction, draw_detections, draw_prediction
 from jaxvision.tasks import DETECTORS, DetectOptions
@@ -77,6 +78,9 @@ FAMILIES = {
     **dict.fromkeys(YOLOS_V2, "yolov2"),
     **dict.fromkeys(YOLOS_V3, "yolov3"),
     **dict.fromkeys(YOLO9000S, "yolo9000"),
+    **dict.fromkeys(YOLOS_V4, "yolov4"),
+    **dict.fromkeys(("yolov4_tiny", "yolov4_tiny_3l"), "yolov4_tiny"),
+    "yolov4_csp": "yolov4_csp",
 }
 """Network -> its detector."""
 
@@ -89,6 +93,12 @@ class DetectionAugment(GeometryAndColor):
       preset: all augmentations of a recipe: "hflip", "ssd", "ssdlite", "lsj" or "multiscale", which
         belongs to data.sizes; "": the single options. copy_paste may come after it.
       mosaic: probability that four images are put together around a random centre.
+      mosaic_offset: where in its image each of them is cut: "uniform", anywhere, or "cut", at the
+        corner that touches the centre, as in Darknet.
+      mosaic_bound: whether boxes end at the border of their image in a mosaic; in Darknet they do
+        not.
+      jitter_first: whether jitter comes before mosaic and mixup, on each of the images, as in
+        Darknet.
       mixup: probability that two images are blended.
       mixup_alpha: of mixup's beta distribution.
       copy_paste: probability that objects of another image are pasted along their masks, after both
@@ -107,6 +117,9 @@ class DetectionAugment(GeometryAndColor):
 
     preset: str = ""
     mosaic: float = 0.0
+    mosaic_offset: str = "uniform"
+    mosaic_bound: bool = True
+    jitter_first: bool = False
     mixup: float = 0.0
     mixup_alpha: float = 1.5
     copy_paste: float = 0.0
@@ -147,11 +160,20 @@ class DetectionAugment(GeometryAndColor):
         zoom_out = None
         if self.zoom_out:
             zoom_out = aug.RandomZoomOut(self.zoom_out, fill=aug.MEAN_COLOR)
+        jitter = partial(aug.JitterCrop, jitter=self.jitter, **rule)
+        mosaic = partial(
+            aug.Mosaic,
+            probability=self.mosaic,
+            offset=self.mosaic_offset,
+            bound=self.mosaic_bound,
+            **rule,
+        )
         return wanted_of(
             (self.distort, partial(aug.RandomPhotometricDistort, probability=self.distort)),
-            (self.mosaic, partial(aug.Mosaic, probability=self.mosaic, **rule)),
+            (self.jitter_first and self.jitter, jitter),
+            (self.mosaic, mosaic),
             (self.mixup, partial(aug.Mixup, probability=self.mixup, alpha=self.mixup_alpha)),
-            (self.jitter, partial(aug.JitterCrop, jitter=self.jitter, **rule)),
+            (not self.jitter_first and self.jitter, jitter),
             (self.scale_jitter, partial(aug.ScaleJitter, self.scale_jitter, **rule)),
             (self.zoom_out and not self.iou_crop, lambda: zoom_out),
             (self.iou_crop, partial(aug.RandomIoUCrop, zoom_out=zoom_out)),
@@ -168,8 +190,8 @@ class DetectorOptions:
 
     Attributes:
       name: "darknet", "fast_rcnn", "faster_rcnn", "fcos", "localizer", "retinanet", "rpn", "ssd",
-        "yolo9000", "yolov1", "yolov2", "yolov3" or "file.py:function" of your own; empty: the one
-        that belongs to the model.
+        "yolo9000", "yolov1", "yolov2", "yolov3", "yolov4", "yolov4_csp", "yolov4_tiny" or
+        "file.py:function" of your own; empty: the one that belongs to the model.
     """
 
     name: str = ""
@@ -185,12 +207,15 @@ class DetectGroup:
       max_detections: most detections in an image.
       max_candidates: most pairs of a box and a class that enter the suppression, the best ones: of
         all, or, for retinanet and fcos, of each map, or, for ssd, of each class.
+      distance_power: for YOLOs: by which power of the distance between their centres boxes suppress
+        each other less; see `jaxvision.ops.nms`.
     """
 
     score_threshold: float | None = None
     iou_threshold: float | None = None
     max_detections: int | None = None
     max_candidates: int | None = None
+    distance_power: float | None = None
 
 
 def decode_options(config: Any, constructor: Any) -> DetectOptions:

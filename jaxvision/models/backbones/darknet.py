@@ -3,6 +3,7 @@ Darknet-19 (Redmon & Farhadi 2017, "YOLO9000", table 6) and Darknet-53 (Redmon &
 "YOLOv3", table 1)."""
 
 import itertools
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -162,14 +163,16 @@ class NumberedConvs:
     Args:
       module: a module with the fields `norm`, `axis_name`, `dtype` and `param_dtype`.
       train: whether norms use the statistics of the batch.
+      act: activation after each norm.
     """
 
-    def __init__(self, module: Any, *, train: bool):
+    def __init__(self, module: Any, *, train: bool, act: Callable[[Array], Array] = leaky_relu):
         self._dtypes, self._norm = dtypes_of(module), norm_of(module, train=train)
+        self._act = act
         self._numbers = itertools.count(1)
 
     def __call__(self, x: Array, features: int, kernel_size: int, *, stride: int = 1) -> Array:
-        """Applies convolution, norm and leaky ReLU: [B, H, W, C] -> [B, H/stride, W/stride, D]."""
+        """Applies convolution, norm and activation: [B, H, W, C] -> [B, H/stride, W/stride, D]."""
         number = next(self._numbers)
         return conv_norm_act(
             x,
@@ -179,7 +182,7 @@ class NumberedConvs:
             norm_name=f"bn{number}",
             norm=self._norm,
             stride=stride,
-            act=leaky_relu,
+            act=self._act,
             **self._dtypes,
         )
 

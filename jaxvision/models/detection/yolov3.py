@@ -25,7 +25,7 @@ class Scale(NamedTuple):
     level: int  # the map is 2^level times smaller than the image
     lateral: int | None  # channels taken from the coarser scale; None for the coarsest scale
     convolutions: tuple[tuple[int, int], ...]  # (channels, side of the kernel)
-    head: int  # channels of the 3x3 convolution before the predictions
+    head: int | None  # channels of the 3x3 convolution before the predictions; None: there is none
 
 
 def _scale(level: int, lateral: int | None, width: int) -> Scale:
@@ -86,7 +86,8 @@ class YOLOv3(nn.Module):
                 x = conv(x, features, kernel_size)
                 if self.pooling and lateral is None and number == 3:
                     x = conv(spatial_pyramid(x, self.pooling), features, 1)
-            y = conv.linear(conv(x, head, 3), self.num_anchors * depth)
+            y = x if head is None else conv(x, head, 3)
+            y = conv.linear(y, self.num_anchors * depth)
             outputs[f"logits{level}"] = y.reshape(*y.shape[:3], self.num_anchors, depth)
         return outputs
 

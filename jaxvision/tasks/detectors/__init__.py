@@ -8,7 +8,7 @@ from jaxvision.tasks.detectors.darknet import (
     darknet_classes,
     darknet_loss,
 )
-from jaxvision.tasks.detectors.detector import Candidates, Detector
+from jaxvision.tasks.detectors.detector import Adversarial, Candidates, Detector
 from jaxvision.tasks.detectors.fast_rcnn import fast_rcnn
 from jaxvision.tasks.detectors.faster_rcnn import FASTER_RCNN_DECODE, faster_rcnn, rpn
 from jaxvision.tasks.detectors.fcos import FCOS_DECODE, fcos
@@ -25,6 +25,13 @@ from jaxvision.tasks.detectors.yolo import (
     yolov3_candidates,
 )
 from jaxvision.tasks.detectors.yolo9000 import yolo9000, yolo9000_detections
+from jaxvision.tasks.detectors.yolov4 import (
+    YOLOV4_DECODE,
+    yolov4,
+    yolov4_candidates,
+    yolov4_csp,
+    yolov4_tiny,
+)
 
 DETECTORS: dict[str, Callable[..., Detector]] = {
     "darknet": darknet,
@@ -39,6 +46,9 @@ DETECTORS: dict[str, Callable[..., Detector]] = {
     "yolov1": yolov1,
     "yolov2": yolov2,
     "yolov3": yolov3,
+    "yolov4": yolov4,
+    "yolov4_csp": yolov4_csp,
+    "yolov4_tiny": yolov4_tiny,
 }
 """Name -> constructor: (model, its own arguments, *, loss, decode, options of the loss)."""
 
@@ -50,6 +60,8 @@ __all__ = [
     "RETINANET_DECODE",
     "SSDLITE_DECODE",
     "SSD_DECODE",
+    "YOLOV4_DECODE",
+    "Adversarial",
     "Candidates",
     "Detector",
     "darknet",
@@ -73,4 +85,8 @@ __all__ = [
     "yolov2_candidates",
     "yolov3",
     "yolov3_candidates",
+    "yolov4",
+    "yolov4_candidates",
+    "yolov4_csp",
+    "yolov4_tiny",
 ]

@@ -7,11 +7,38 @@ from typing import Any
 from flax import linen as nn
 from jax import Array
 
-from jaxvision.core import DetectionBatch, Detections, Terms
+from jaxvision.core import DetectionBatch, Detections, Terms, check_range
 from jaxvision.metrics import COCO_KEYPOINT_SIGMAS
 
 Candidates = tuple[Array, Array]
 """Boxes f32[N, 4], xyxy, pixels, and scores f32[N, C], of every prediction of a network."""
+
+
+@dataclass(frozen=True)
+class Adversarial:
+    """Self-adversarial training: images are changed first, so that less is found in them.
+
+    The step begins with a forward and a backward pass that change the images, and not the network:
+    they take one step down the gradient of a cost. The training step on the changed images follows,
+    with the true objects.
+
+    Attributes:
+      cost: (outputs) -> f32[]: of one image; what is to vanish.
+      rate: by what the gradient is multiplied.
+      probability: of each image to be changed.
+      start: steps of the training before the first image is changed.
+    Source: Bochkovskiy et al. 2020 ("YOLOv4"), section 3.3.
+    """
+
+    cost: Callable[[Any], Array]
+    rate: float
+    probability: float = 0.5
+    start: int = 1000
+
+    def __post_init__(self) -> None:
+        check_range("adversarial_rate", self.rate, more_than=0)
+        check_range("adversarial_probability", self.probability, least=0, most=1)
+        check_range("adversarial_start", self.start, least=0)
 
 
 @dataclass(frozen=True)
@@ -46,6 +73,7 @@ class Detector:
       num_keypoints: how many keypoints of each object the loss needs, in `example.keypoints`;
         None: it needs none.
       proposals: whether `forward` needs proposals, `batch.proposals` and `batch.proposal_mask`.
+      adversarial: of self-adversarial training, see `Adversarial`; None: there is none.
       keypoint_sigmas: standard deviations of the keypoints that `decode` gives, if it does, for
         their average precision; see `jaxvision.metrics.coco_average_precision`.
     """
@@ -64,4 +92,5 @@ class Detector:
     masks: bool = False
     num_keypoints: int | None = None
     proposals: bool = False
+    adversarial: Adversarial | None = None
     keypoint_sigmas: tuple[float, ...] = COCO_KEYPOINT_SIGMAS

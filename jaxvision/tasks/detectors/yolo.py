@@ -56,8 +56,8 @@ def yolov1(
       OptionError: an option that the loss does not have, or a network of another form.
     Source: Redmon et al. 2016 ("You only look once").
     """
-    maps_of = _maps_of(model, ("coordinates", "confidence", "class_scores"))
-    strides = _strides(maps_of)
+    maps_of = probed_maps(model, ("coordinates", "confidence", "class_scores"))
+    strides = strides_of(maps_of)
     stride = strides["coordinates"]
     given = {"image_size": (1, 1), "predicts_roots": predicts_roots}
     example_loss = checked_loss(loss, 6, given, options)
@@ -85,7 +85,7 @@ def yolov1(
         "yolov1",
         model,
         loss and total,
-        _decode_of(candidates, decode),
+        decode_of(candidates, decode),
         {**how, "decode": decode},
         loss_function=loss,
         loss_options=options,
@@ -121,8 +121,8 @@ def yolov2(
     """
     sizes = sizes_of(anchors)
     model = with_anchors(model, len(sizes))
-    maps_of = _maps_of(model, ("logits",))
-    strides = _strides(maps_of)
+    maps_of = probed_maps(model, ("logits",))
+    strides = strides_of(maps_of)
     given = {"stride": strides["logits"], "constrained": constrained}
     example_loss = checked_loss(loss, 5, given, options)
 
@@ -138,7 +138,7 @@ def yolov2(
         "yolov2",
         model,
         loss and total,
-        _decode_of(candidates, decode),
+        decode_of(candidates, decode),
         {**how, "decode": decode},
         loss_function=loss,
         loss_options=options,
@@ -185,8 +185,8 @@ def yolov3(
     sizes = list(np.array(by_size, np.float32).reshape(scales, -1, 2)[::-1])
     model = with_anchors(model, len(sizes[0]))
     names = tuple(f"logits{level}" for level, *_ in model.scales)
-    maps_of = _maps_of(model, names)
-    strides = _strides(maps_of)
+    maps_of = probed_maps(model, names)
+    strides = strides_of(maps_of)
     given = {"strides": tuple(strides.values())}
     example_loss = checked_loss(loss, 5, given, options)
 
@@ -203,7 +203,7 @@ def yolov3(
         "yolov3",
         model,
         loss and total,
-        _decode_of(candidates, decode),
+        decode_of(candidates, decode),
         {**how, "decode": decode},
         loss_function=loss,
         loss_options=options,
@@ -212,7 +212,7 @@ def yolov3(
     )
 
 
-def _decode_of(
+def decode_of(
     candidates: Callable[[Any], Candidates], options: DetectOptions
 ) -> Callable[[Any, DetectionBatch], Detections]:
     """The decoding of a record: of candidates, those that the options choose."""
@@ -246,13 +246,13 @@ def sizes_of(anchors: Anchors) -> np.ndarray:
 _PROBE = 256  # pixels: a multiple of every network's stride
 
 
-def _maps_of(model: nn.Module, names: Sequence[str]) -> dict[str, Any]:
+def probed_maps(model: nn.Module, names: Sequence[str]) -> dict[str, Any]:
     """The shapes of a network's maps of these names, for one image of `_PROBE` pixels a side."""
     return maps_named(model, names, side=_PROBE)
 
 
-def _strides(maps: dict[str, Any]) -> dict[str, int]:
-    """Sides of the cells of the maps that `_maps_of` gives, pixels."""
+def strides_of(maps: dict[str, Any]) -> dict[str, int]:
+    """Sides of the cells of the maps that `probed_maps` gives, pixels."""
     return {name: _PROBE // x.shape[0] for name, x in maps.items()}
 
 

@@ -1,5 +1,6 @@
 """Our modules are the networks of the published descriptions: the same weights, the same maps."""
 
+import dataclasses
 import re
 from functools import partial
 
@@ -17,6 +18,7 @@ from jaxvision.interop import (
     read_cfg,
     to_module,
 )
+from jaxvision.interop.darknet.network import alexeyab_norm
 from jaxvision.models import create_model
 from jaxvision.predict import darknet_task
 from jaxvision.tasks import DetectOptions, detection
@@ -62,24 +64,28 @@ def small_v2(**fields):
     )
 
 
-def check_same(description, model, names, size=SIZE):
-    """Random weights of the description give the same maps in the module, and come back."""
+def check_same(description, model, names, size=SIZE, activation=None, dtype="f4", tolerance=2e-4):
+    """Random weights of the description give the same maps in the module, and come back.
+
+    `activation` is applied to the maps of the module before.
+    """
     network = DarknetNetwork(description)
-    images = np.random.default_rng(0).uniform(size=(1, size, size, 3)).astype("f4")
-    variables = random_variables(network, images)
-    like = random_variables(model, images)
+    images = np.random.default_rng(0).uniform(size=(1, size, size, 3)).astype(dtype)
+    of_dtype = partial(jax.tree.map, lambda x: np.asarray(x, dtype))
+    variables = of_dtype(random_variables(network, images))
+    like = of_dtype(random_variables(model, images))
     ours = to_module(variables, like)
 
     @jax.jit
     def run(variables, ours):
-        return (
-            network.apply(variables, images, train=False),
-            model.apply(ours, images, train=False),
-        )
+        maps = model.apply(ours, images, train=False)
+        if activation is not None:
+            maps = jax.tree.map(activation, maps)
+        return network.apply(variables, images, train=False), maps
 
     expected, maps = run(variables, ours)
     for name, other in names.items():
-        np.testing.assert_allclose(maps[name], expected[other], rtol=2e-4, atol=2e-4)
+        np.testing.assert_allclose(maps[name], expected[other], rtol=tolerance, atol=tolerance)
     back = from_module(ours, jax.tree.map(np.zeros_like, variables))
     back = flax.traverse_util.flatten_dict(back)
     for path, value in flax.traverse_util.flatten_dict(variables).items():
@@ -151,44 +157,110 @@ PUBLISHED = {
         {"logits5": "yolo89", "logits4": "yolo101", "logits3": "yolo113"},
     ),
     "yolov3-tiny": ("yolov3_tiny", {}, {"logits5": "yolo16", "logits4": "yolo23"}),
+    "yolov4": (
+        "yolov4",
+        {},
+        {"logits3": "yolo139", "logits4": "yolo150", "logits5": "yolo161"},
+    ),
+    "yolov4-tiny": ("yolov4_tiny", {}, {"logits5": "yolo30", "logits4": "yolo37"}),
+    "yolov4-tiny-3l": (
+        "yolov4_tiny_3l",
+        {},
+        {"logits5": "yolo30", "logits4": "yolo37", "logits3": "yolo44"},
+    ),
     "darknet19": ("darknet19", {}, {"logits": "logits"}),
     "darknet53": ("darknet53", {}, {"logits": "logits"}),
 }
 
 
-@pytest.mark.parametrize("name", long_but(PUBLISHED, [], ["yolov3-tiny"]))
+QUICK = ["yolov3-tiny", "yolov4-tiny", "yolov4-tiny-3l"]
+
+
+def described(name, real_data):
+    """The path of a published description, and the norm of the program that it is for."""
+    if name.startswith("yolov4"):
+        return real_data / "darknet" / "cfg_alexeyab" / f"{name}.cfg", alexeyab_norm
+    return real_data / "darknet" / "cfg" / f"{name}.cfg", darknet_norm
+
+
+@pytest.mark.parametrize("name", long_but(PUBLISHED, [], QUICK))
 def test_a_published_description_and_our_module_give_the_same(name, real_data):
     model, fields, names = PUBLISHED[name]
-    description = read_cfg(real_data / "darknet" / "cfg" / f"{name}.cfg")
-    check_same(description, create_model(model, norm=darknet_norm, **fields), names)
+    path, norm = described(name, real_data)
+    check_same(read_cfg(path), create_model(model, norm=norm, **fields), names)
 
 
-@pytest.mark.parametrize("name", long_but(["yolov2", "yolov3", "yolov3-tiny"], [], ["yolov3-tiny"]))
+@pytest.mark.long
+def test_yolov4_csp_gives_the_logits_of_what_its_description_gives(real_data):
+    path, norm = described("yolov4-csp", real_data)
+    names = {"logits3": "yolo144", "logits4": "yolo159", "logits5": "yolo174"}
+    model = create_model("yolov4_csp", norm=norm)
+    check_same(read_cfg(path), model, names, activation=jax.nn.sigmoid)
+
+
+@pytest.mark.slow
+def test_yolov4_tiny_equals_its_description_in_float64(real_data):
+    path, norm = described("yolov4-tiny", real_data)
+    model, _, names = PUBLISHED["yolov4-tiny"]
+    with jax.enable_x64(True):
+        check_same(
+            read_cfg(path), create_model(model, norm=norm), names, dtype="f8", tolerance=1e-9
+        )
+
+
+@pytest.mark.long
+def test_yolov4_and_csp_equal_their_descriptions_in_float64(real_data):
+    for name in ("yolov4", "yolov4-csp"):
+        path, norm = described(name, real_data)
+        description = read_cfg(path)
+        heads = [name for head in description.heads() for name in head.maps]
+        names = {f"logits{level}": head for level, head in zip((3, 4, 5), heads, strict=True)}
+        model = create_model(name.replace("-", "_"), norm=norm)
+        activation = jax.nn.sigmoid if name == "yolov4-csp" else None
+        how = {"activation": activation, "dtype": "f8", "tolerance": 1e-9}
+        with jax.enable_x64(True):
+            check_same(description, model, names, **how)
+
+
+DETECTING = ["yolov2", "yolov3", "yolov3-tiny", "yolov4", "yolov4-csp", "yolov4-tiny"]
+
+
+@pytest.mark.parametrize("name", long_but(DETECTING, [], ["yolov3-tiny", "yolov4-tiny"]))
 def test_darknets_weights_find_the_same_in_our_task(name, real_data):
     """Maps, anchors, decoding and suppression: what `jaxvision predict` finds with either."""
-    model, fields, _ = PUBLISHED[name]
-    text = (real_data / "darknet" / "cfg" / f"{name}.cfg").read_text()
+    model, fields, _ = PUBLISHED.get(name, (name.replace("-", "_"), {}, {}))
+    path, norm = described(name, real_data)
+    text = path.read_text()
     text = re.sub(r"(?m)^(width|height)=\d+", rf"\1={SIZE}", text)
     description = parse_cfg(text)
-    (first, *_) = heads = description.heads()
+    (first, *_) = heads = sorted(description.heads(), key=lambda head: -head.stride)
     options = {"score_threshold": 0.005, "iou_threshold": 0.45, "max_detections": 100}
     fields = {**fields, "num_classes": first.num_classes}
-    detector = DETECTORS[model[:6]](
-        create_model(model, norm=darknet_norm, **fields),
-        tuple(anchor for head in heads for anchor in head.anchors),
-        decode=DetectOptions(**options),
+    anchors, masks, decode = [], [], DetectOptions(**options)
+    for head in heads:
+        masks.append(range(len(anchors), len(anchors) + len(head.anchors)))
+        anchors += head.anchors
+    more = {"decode": decode}
+    if norm is alexeyab_norm:
+        more = {"masks": masks, "decode": dataclasses.replace(decode, distance_power=0.6)}
+    detector = DETECTORS[model if model in DETECTORS else model[:6]](
+        create_model(model, norm=norm, **fields), anchors, **more
     )
     task = detection(detector, Inputs((SIZE, SIZE)), class_names=first.num_classes)
     images = np.random.default_rng(0).integers(0, 256, (1, SIZE, SIZE, 3), np.uint8)
     network = DarknetNetwork(description)
     variables = random_variables(network, images / np.float32(255))
+    if name in ("yolov4", "yolov4-csp"):  # where it would grow until all scores are 1
+        variables["params"] = jax.tree.map_with_path(
+            lambda path, x: 0.8 * x if path[-1].key == "kernel" else x, variables["params"]
+        )
     like = random_values(jax.eval_shape(task.init, jax.random.key(0)))
     batch = ImageBatch(image=images, mask=np.ones(1, bool))
     expected = jax.jit(partial(predictions_of, darknet_task(description, **options)))(
         variables, batch
     )
     found = jax.jit(partial(predictions_of, task))(to_module(variables, like), batch)
-    assert expected.valid.sum() > 10
+    assert len(np.unique(expected.scores[expected.valid])) > 10
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-3, atol=1e-4)
     same = (np.asarray(found.labels) == np.asarray(expected.labels)).mean()
     assert same > 0.95, "but for ties"
