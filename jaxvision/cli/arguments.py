@@ -81,6 +81,31 @@ def define_data(values: flags.FlagValues) -> None:
     )
 
 
+def define_resize(values: flags.FlagValues) -> None:
+    """Defines --resize, of the commands that choose a detector with third-party weights."""
+    flags.DEFINE_enum(
+        "resize",
+        None,
+        ["stretch", "letterbox"],
+        "how images get the size of a detector's input, as config.data.resize; as its description "
+        "or its config says if left out",
+        flag_values=values,
+    )
+
+
+def set_resize(config: ConfigDict, resize: str | None) -> None:
+    """Makes the resizing of a config that of --resize, if it is given.
+
+    Raises:
+      InputError: the task of the config resizes otherwise.
+    """
+    if not resize:
+        return
+    if config.task != "detection":
+        raise InputError(f"--resize is for detection, but the config is for {config.task}")
+    config.data.resize = resize
+
+
 def join_processes(values: flags.FlagValues) -> None:
     """Starts JAX's distributed service if the flags ask for it.
 

@@ -4,10 +4,13 @@
   --model=NAME --weights=FILE     third-party weights, with no training
   --config=NAME --weights=FILE    likewise; the config says the task, the model and the data
   --cfg=FILE --weights=FILE       a detector in Darknet's format, with its .weights
+  --model=NAME --cfg=FILE --weights=FILE  a network of the library with the .weights of Darknet's
+                                  network that FILE describes: the same layers in the same order
 
 The fields of the model and how images are prepared are keys of the config: --config.model.KEY and
 --config.data.KEY, with --model too. Without --config they are those that the model was published
-with, as far as these are known; those of a --cfg are what it says.
+with, as far as these are known; those of a --cfg are what it says. --resize=stretch or letterbox
+says how a detector's images get the size of its input.
 """
 
 import contextlib
@@ -16,14 +19,17 @@ import os
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from absl import flags
+from flax import linen as nn
 from ml_collections import ConfigDict
 
 from jaxvision.cli import arguments, setup
+from jaxvision.cli.cfg import config_of_cfg, set_cfg
 from jaxvision.cli.code import Code
 from jaxvision.cli.config import default_config, find_config, load_config
 from jaxvision.cli.kinds.darknet import DARKNET, description_of
@@ -39,7 +45,13 @@ from jaxvision.cli.pretrained import (
 from jaxvision.core import InputError, Task, listed, lookup
 from jaxvision.data.sources.source import lines_of
 from jaxvision.engine import log
-from jaxvision.interop import class_count, from_state_dict, load_weights, read_cfg
+from jaxvision.interop import (
+    DarknetNetwork,
+    class_count,
+    from_state_dict,
+    load_weights,
+    named_alike,
+)
 from jaxvision.models import (
     CLASSIFIERS,
     DETECTORS,
@@ -100,10 +112,11 @@ def parse(values: flags.FlagValues, argv: list[str], usage: str, *, runs: bool =
     for name, meaning in (
         ("workdir", "folder of a run, whose best checkpoint is used"),
         ("model", "name of a network, with its --weights; `jaxvision models` lists them"),
-        ("cfg", "Darknet's description of a detector, with its --weights"),
+        ("cfg", "Darknet's description of a detector, with its --weights; with --model: of these"),
         (
             "weights",
-            "file in torch's layout, folder of `jaxvision convert` or of a run, or hub:OWNER/NAME",
+            "file in torch's layout, folder of `jaxvision convert` or of a run, hub:OWNER/NAME, or "
+            "Darknet's .weights",
         ),
         ("prefix", "taken off the keys of --weights where they have it, such as module."),
         ("names", "file with the names of the classes, a line each"),
@@ -118,19 +131,26 @@ def parse(values: flags.FlagValues, argv: list[str], usage: str, *, runs: bool =
         "dot; old= ignores keys",
         flag_values=values,
     )
+    if runs:
+        arguments.define_resize(values)
     name, rest = arguments.take_config(argv, "")
     model, cfg = (arguments.value_of(rest, flag) for flag in ("model", "cfg"))
-    if cfg and (name or model):
-        raise InputError(
-            f"--{'config' if name else 'model'} does not go with --cfg: leave one of them out"
-        )
     if name or model or cfg:
         config = load_config(find_config(name)) if name else None
-        config = config or (config_of_cfg(cfg) if cfg else config_of_model(model))
+        config = config or (config_of_model(model) if model else config_of_cfg(cfg))
         if model:
             config.model.name = model
+            config.init_cfg = cfg or config.init_cfg
+        elif name and cfg:
+            set_cfg(config, cfg)
         arguments.define_keys(values, config, rest)
-    return arguments.parse_with_rest(values, rest, usage)
+    given = arguments.parse_with_rest(values, rest, usage)
+    resize = values.resize if runs else None
+    if "config" in values:
+        arguments.set_resize(values.config, resize)
+    elif resize:
+        raise InputError("--resize goes with --model, --config or --cfg: a run has its own")
+    return given
 
 
 def config_of_model(name: str) -> ConfigDict:
@@ -161,28 +181,6 @@ def config_of_model(name: str) -> ConfigDict:
         config.detect.update(dataclasses.asdict(_DETECT[name]))
     if name in _DETECTOR:
         config.detector.update(_DETECTOR[name])
-    return config
-
-
-def config_of_cfg(file: str) -> ConfigDict:
-    """The default config of detection with the network that a Darknet description has.
-
-    Its data are unknown: `data.source` is empty.
-
-    Raises:
-      InputError: the file cannot be read, or its images are not square.
-    """
-    description = read_cfg(pathlib.Path(file).expanduser())
-    height, width, channels = description.image
-    if height != width:
-        raise InputError(f"{file} has images of {height} x {width}: only square ones are supported")
-    config = default_config("detection")
-    config.model.name = DARKNET
-    with config.unlocked():
-        config.model.cfg = os.path.abspath(os.path.expanduser(file))
-    known = {"source": "", "image_size": height, "channels": channels}
-    known |= {"resize": description.resize}
-    config.data.update({key: value for key, value in known.items() if key in config.data})
     return config
 
 
@@ -272,10 +270,23 @@ def open_weights(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
     _check(values)
     config, weights = values.config, _read_weights(values)
     how = {**weights.how, "input_size": _input_shape(config)}
-    count = class_count(build_model(config, Code()), weights.state_dict, **how)
-    model = build_model(config, Code(), **({} if count is None else {"num_classes": count}))
+    if config.model.name == DARKNET:
+        model = DarknetNetwork(description_of(config.model.cfg, config.model.get("dialect")))
+        found, _ = named_alike(weights.state_dict, _shapes(model, config), **weights.how)
+        count = model.description.count_classes(found)
+        if count is not None:
+            model = DarknetNetwork(model.description.with_classes(count))
+    else:
+        count = class_count(build_model(config, Code()), weights.state_dict, **how)
+        model = build_model(config, Code(), **({} if count is None else {"num_classes": count}))
     with _prefix_as_flag():
         return model, load_weights(model, weights.state_dict, **how)
+
+
+def _shapes(model: nn.Module, config: Any) -> dict[str, Any]:
+    """The shapes of the variables of a network, without those of a task."""
+    images = jax.ShapeDtypeStruct((1, *_input_shape(config)), np.float32)
+    return jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
 
 
 @contextlib.contextmanager
@@ -308,7 +319,12 @@ class _Renamed(NamedTuple):
 def _read_weights(values: flags.FlagValues) -> _Renamed:
     config = values.config
     prefix = values.prefix or config.init_prefix
-    weights = read_pretrained(values.weights or config.init_from, cfg=config.model.get("cfg"))
+    of_darknet = config.model.name == DARKNET
+    weights = read_pretrained(
+        values.weights or config.init_from,
+        cfg=config.init_cfg or config.model.get("cfg"),
+        like=None if of_darknet else lambda: _shapes(build_model(config, Code()), config),
+    )
     with flag_errors(init_prefix="prefix", init_key_map="key-map"):
         check_prefix(prefix, weights)
         rules = _pairs(values.key_map) or config.init_key_map

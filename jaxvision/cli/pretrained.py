@@ -1,6 +1,7 @@
 """Initialisation from pretrained weights (config.init_from)."""
 
 import pathlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from jaxvision.interop import (
     read_state_dict,
     read_weights,
     restore_variables,
+    to_module,
     to_state_dict,
     transfer,
 )
@@ -42,24 +44,35 @@ class Pretrained(NamedTuple):
 _HUB = "hub:"
 
 
-def read_pretrained(origin: str, *, cfg: str | None = None) -> Pretrained:
+def read_pretrained(
+    origin: str,
+    *,
+    cfg: str | None = None,
+    like: Callable[[], dict[str, Any]] | None = None,
+) -> Pretrained:
     """Reads pretrained weights. No code of a run is imported.
 
     Args:
       origin: folder of a run, whose best weights are taken; or of variables, as `jaxvision convert`
         writes them; or a file of weights in torch's layout; or "hub:OWNER/NAME" for one of the
-        Hugging Face hub; or a .weights file of Darknet.
-      cfg: path of the description of a .weights file, or its text.
+        Hugging Face hub; or a file of Darknet, .weights, or .conv.15 with the first 15 layers.
+      cfg: path of the description of a file of Darknet, or its text.
+      like: gives the shapes of the variables of the library's network whose names the arrays of a
+        file of Darknet get; None: they get those of `jaxvision.interop.DarknetNetwork`.
     Raises:
       InputError: there are no such weights, or they cannot be read.
     """
     path = _path(origin)
-    if path.suffix == ".weights":
+    first = re.search(r"\.conv\.(\d+)$", path.name)
+    if path.suffix == ".weights" or first:
         if not cfg:
             raise InputError(
-                f"{path} has no names of arrays, so its description is needed: give --cfg=FILE"
+                f"{path} has no names of arrays, so its description is needed: give --cfg=FILE, or "
+                "config.init_cfg in training"
             )
-        variables = read_weights(path, description_of(cfg))
+        variables = read_weights(path, description_of(cfg), until=first and int(first[1]))
+        if like is not None:
+            variables = to_module(variables, like(), keep_shapes=True)
         return Pretrained(str(path), to_state_dict(variables), variables)
     if is_variables(path):
         variables = restore_variables(path)

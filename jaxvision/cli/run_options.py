@@ -15,7 +15,8 @@ class RunOptions:
       steps: updates in all.
       batch_size: of the global batch, over all devices and processes.
       init_from: fine-tune: pretrained weights to start from: a run's folder, a folder of `jaxvision
-        convert`, or a file in torch's layout.
+        convert`, a file in torch's layout, or a .weights file of Darknet.
+      init_cfg: the .cfg file that describes such a .weights file; not needed if model.cfg does.
       init_prefix: taken off the keys of such a file where they have it, such as "module."
       init_key_map: renames the keys of such a file, as (("encoder.stem", "conv1"), ("head", "")): *
         stands for any part of a key, an empty name ignores what it finds.
@@ -36,6 +37,7 @@ class RunOptions:
     steps: int = 1000
     batch_size: int = 64
     init_from: str | None = None
+    init_cfg: str = ""
     init_prefix: str = ""
     init_key_map: Sequence[tuple[str, str]] = ()
     reinit: tuple[str, ...] = ()

@@ -4,6 +4,13 @@
   python train.py --config=configs/digits_resnet20.py --workdir=runs/mine \\
       --config.batch_size=128 --config.optimizer.learning_rate=0.05
   python train.py --config=configs/bccd_yolov2.py --config.init_from=runs/other   # fine-tune
+  python train.py --cfg=yolov4.cfg --weights=yolov4.weights --data=FOLDER --workdir=runs/mine
+
+With --cfg the network, its loss and the size of images are those of a detector in Darknet's format,
+for the classes of the data. Without --config the other settings are those of default_config and
+2,000 steps of AdamW, a batch of 16, flips, shifts and changes of color, and a tenth of the training
+images for validation. --weights, --data, --source, --names and --resize are short for the keys
+init_from, data.dir, data.source, data.class_names and data.resize, with --config as well.
 
 The workdir gets run.json, checkpoints, metrics.jsonl, TensorBoard events, curves.png, and the
 tables and pictures of the evaluation on the test split, which `eval --help` lists. The same command
@@ -21,17 +28,21 @@ from typing import Any
 
 import jax
 import optax
+from absl import flags
+from ml_collections import ConfigDict
 
 from jaxvision.cli import arguments, setup
-from jaxvision.cli.config import check_complete, default_config, find_config
+from jaxvision.cli.cfg import fine_tuning_config, set_cfg
+from jaxvision.cli.config import check_complete, default_config, find_config, load_config
 from jaxvision.cli.kinds.darknet import DARKNET, description_of
+from jaxvision.cli.network import read_names
 from jaxvision.cli.optimizers import phases_of_config
 from jaxvision.cli.options import option_paths, read_group
 from jaxvision.cli.pretrained import key_map_of, pretrained_variables, read_pretrained
 from jaxvision.cli.report import report
 from jaxvision.cli.run_options import BestOptions, RunOptions
 from jaxvision.cli.unused import check_used
-from jaxvision.core import Task, under
+from jaxvision.core import InputError, Task, under
 from jaxvision.engine import (
     CHECKPOINTS,
     Best,
@@ -64,21 +75,18 @@ def main(argv: list[str]) -> int:
     Returns:
       The exit code: 0, or 143 if SIGTERM stopped the training.
     """
-    name, rest = arguments.take_config(argv, DEFAULT_CONFIG)
-    flags = arguments.common_flags()
-    file = arguments.define_config(flags, name, rest)
-    arguments.parse(flags, rest, __doc__)
-    config = flags.config
+    values, name, file = _parse(argv)
+    config = values.config
     check_complete(config)
     check_used(config, file)
     if config.model.name == DARKNET and config.model.get("cfg"):
         # The run keeps the description itself, so that it does not need the file.
         config.model.cfg = description_of(config.model.cfg, config.model.get("dialect")).text
-    workdir = pathlib.Path(flags.workdir or f"runs/{find_config(name).stem}").expanduser()
+    workdir = pathlib.Path(values.workdir or f"runs/{name}").expanduser()
 
     options = read_group(RunOptions, config, "config")
     setup.set_determinism(config)
-    arguments.join_processes(flags)
+    arguments.join_processes(values)
     splits = setup.open_data(config)
     first_process = jax.process_index() == 0
     log_line = log if first_process else lambda line: None
@@ -112,7 +120,7 @@ def main(argv: list[str]) -> int:
             steps=options.steps,
             seed=options.seed,
             workdir=workdir,
-            variables=_pretrained(task, options, config.model.get("cfg"), workdir, log_line),
+            variables=_pretrained(task, options, config, workdir, log_line),
             best=None if validation is None else Best(best.metric, best.mode, best.patience),
             ema_decay=ema_decay,
             eval_every=options.eval_every,
@@ -142,13 +150,47 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _pretrained(
-    task: Task, options: RunOptions, cfg: str | None, workdir: pathlib.Path, log_line: Any
-) -> Any:
-    """The variables to start from; None where training starts at random or resumes.
+def _parse(argv: list[str]) -> tuple[flags.FlagValues, str, ConfigDict]:
+    """Parses the arguments: (the flags, the name of the run, the config as its file gives it)."""
+    values = arguments.common_flags()
+    for name, meaning in (
+        ("cfg", "Darknet's description of a detector, which is trained"),
+        ("weights", "as config.init_from: what to start from"),
+        ("names", "file with the names of the classes, a line each, as config.data.class_names"),
+    ):
+        flags.DEFINE_string(name, None, meaning, flag_values=values)
+    arguments.define_data(values)
+    arguments.define_resize(values)
+    cfg = arguments.value_of(argv, "cfg")
+    name, rest = arguments.take_config(argv, "" if cfg else DEFAULT_CONFIG)
+    if name:
+        config = load_config(find_config(name))
+        if cfg:
+            set_cfg(config, cfg)
+    else:
+        config = fine_tuning_config(cfg)
+    file = arguments.define_keys(values, config, rest)
+    arguments.parse(values, rest, __doc__)
+    config = values.config
+    if values.weights:
+        config.init_from = values.weights
+    if values.names:
+        if "class_names" not in config.data:
+            raise InputError(f"--names: {config.task} has no classes, leave it out")
+        config.data.class_names = read_names(values.names)
+    if values.data or values.source or not config.data.source:
+        unknown = "" if config.data.source else "--cfg says nothing of data"
+        how = {"folder": values.data, "source": values.source, "unknown": unknown}
+        setup.set_data(config, config.data.train_split, **how)
+    arguments.set_resize(config, values.resize)
+    run = find_config(name).stem if name else pathlib.Path(cfg).stem
+    return values, run, file
 
-    `cfg` is the path of the description of a network in Darknet's format, if it is one.
-    """
+
+def _pretrained(
+    task: Task, options: RunOptions, config: ConfigDict, workdir: pathlib.Path, log_line: Any
+) -> Any:
+    """The variables to start from; None where training starts at random or resumes."""
     if not options.init_from:
         for key in ("freeze", "freeze_statistics"):
             if getattr(options, key):
@@ -163,7 +205,12 @@ def _pretrained(
         return None
     if has_checkpoints(workdir / CHECKPOINTS):
         return None
-    weights = read_pretrained(options.init_from, cfg=cfg)
+    of_darknet = config.model.name == DARKNET
+    weights = read_pretrained(
+        options.init_from,
+        cfg=options.init_cfg or config.model.get("cfg"),
+        like=None if of_darknet else lambda: jax.eval_shape(task.init, jax.random.key(0)),
+    )
     with under("config"):
         key_map = key_map_of(options.init_key_map, weights, options.init_prefix)
     return pretrained_variables(

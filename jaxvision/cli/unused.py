@@ -60,6 +60,7 @@ _MOVES = tuple(
 )
 _SWITCHES = {
     "reinit": ("init_from",),
+    "init_cfg": ("init_from",),
     "init_prefix": ("init_from",),
     "init_key_map": ("init_from",),
     "head_warmup.only": ("head_warmup.steps",),

@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import os
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 from jaxvision.core import InputError, reason_of
 from jaxvision.core.files import read_text
@@ -100,6 +102,34 @@ class Description:
             return self
         text = "\n".join(section.text_of() for section in sections)
         return dataclasses.replace(self, text=text)
+
+    def count_classes(self, variables: Mapping[str, Any]) -> int | None:
+        """For how many classes variables are: those of `with_classes` of this number.
+
+        Args:
+          variables: of `DarknetNetwork`.
+        Returns:
+          the number; None if the description has no head, or the layer before it has no weights.
+        Raises:
+          InputError: no number of classes fits.
+        """
+        for end in self.layers:
+            if not isinstance(end, End):
+                continue
+            before = self.layers[end.inputs[0]]
+            kernel = variables.get("params", {}).get(getattr(before, "name", ""), {}).get("kernel")
+            if kernel is None:
+                return None
+            (now,) = end.sized(end.classes, before).values()
+            more, rest = divmod(kernel.shape[-1] - now, end.per_class)
+            if rest or end.classes + more < 1:
+                raise InputError(
+                    f"{before.name} of the weights has {kernel.shape[-1]} outputs, but with the "
+                    f"{end.classes} classes of {self.source} it has {now}: no number of classes "
+                    "gives that, so the weights are of another network"
+                )
+            return end.classes + more
+        return None
 
     @property
     def resize(self) -> str:

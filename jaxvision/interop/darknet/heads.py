@@ -28,8 +28,31 @@ class NMS(NamedTuple):
         return {"default": None, "greedynms": GREEDY_BETA, "diounms": self.beta}[self.kind]
 
 
+class YoloLoss(NamedTuple):
+    """The settings of the loss of a [yolo] of AlexeyAB's fork.
+
+    Attributes:
+      kind: "ciou", "diou", "giou", "iou" or "mse", the loss of boxes.
+      anchors: (width, height) of each anchor that competes, those of other heads included.
+      mask: which of them the head has.
+      iou_threshold, ignore_threshold, box_weight, objectness_weight, class_weight, label_smoothing,
+        max_delta: see `jaxvision.losses.yolov4_loss`.
+    """
+
+    kind: str
+    anchors: tuple[tuple[float, float], ...]
+    mask: tuple[int, ...]
+    iou_threshold: float
+    ignore_threshold: float
+    box_weight: float
+    objectness_weight: float
+    class_weight: float
+    label_smoothing: float
+    max_delta: float
+
+
 class Head(NamedTuple):
-    """The parameters for decoding the maps of a detector.
+    """The parameters of the maps of a detector, for decoding and for losses.
 
     Attributes:
       kind: "detection" (YOLOv1), "region" (v2), "yolo" (v3 and later) or "Gaussian_yolo".
@@ -42,7 +65,9 @@ class Head(NamedTuple):
       anchors: (width, height) of each anchor, pixels; empty in YOLOv1.
       predicts_roots: in YOLOv1, whether sizes are predicted as square roots.
       scale_x_y: factor of the place in a cell, see `jaxvision.ops.decode_yolo`.
-      new_coords: whether the maps are probabilities already, see `jaxvision.ops.decode_yolo`.
+      squared: whether sizes are those of Scaled-YOLOv4, see `jaxvision.ops.decode_yolo`.
+      activated: whether the maps are probabilities already, see `jaxvision.ops.decode_yolo`.
+      loss: of "yolo": settings of its loss.
       point: of "Gaussian_yolo": what the place in a cell is of the box: "center", "left_top" or
         "right_bottom".
       tree: of a hierarchical "region": path of the file of its word tree, as the description has
@@ -59,7 +84,9 @@ class Head(NamedTuple):
     anchors: tuple[tuple[float, float], ...] = ()
     predicts_roots: bool = False
     scale_x_y: float = 1.0
-    new_coords: bool = False
+    squared: bool = False
+    activated: bool = False
+    loss: YoloLoss | None = None
     point: str = "center"
     tree: str | None = None
     map: str | None = None
@@ -233,10 +260,21 @@ class Region(Anchored):
 
 @dataclasses.dataclass(frozen=True)
 class Yolo(Anchored):
-    """The head of YOLOv3 and of later detectors."""
+    """The head of YOLOv3 and of later detectors.
+
+    Attributes:
+      scale_x_y: see `Head`.
+      new_coords: whether its input are probabilities, and sizes are squared.
+      logistic_before: whether the sigmoid of the layer before is left out of it, so that its input
+        are logits all the same.
+      nms_kind, beta_nms: see `NMS`.
+      loss: see `Head`.
+    """
 
     scale_x_y: float
     new_coords: bool
+    logistic_before: bool
+    loss: YoloLoss
     nms_kind: str
     beta_nms: float
 
@@ -256,6 +294,8 @@ class Yolo(Anchored):
             "anchors": tuple(anchors[number] for number in mask),
             "scale_x_y": section.number("scale_x_y", 1.0),
             "new_coords": section.flag("new_coords"),
+            "logistic_before": False,
+            "loss": _yolo_loss(section, anchors, mask),
             "nms_kind": _one_of(section, "nms_kind", cls.nms_kinds),
             "beta_nms": section.number("beta_nms", NMS().beta),
         }
@@ -266,7 +306,12 @@ class Yolo(Anchored):
 
     def head(self, size: Size, image: Size) -> Head:
         head = super().head(size, image)
-        return head._replace(scale_x_y=self.scale_x_y, new_coords=self.new_coords)
+        return head._replace(
+            scale_x_y=self.scale_x_y,
+            squared=self.new_coords,
+            activated=self.new_coords and not self.logistic_before,
+            loss=self.loss,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -285,6 +330,23 @@ class GaussianYolo(Yolo):
 
     def head(self, size: Size, image: Size) -> Head:
         return super().head(size, image)._replace(point=self.point)
+
+
+def _yolo_loss(
+    section: Section, anchors: tuple[tuple[float, float], ...], mask: tuple[int, ...]
+) -> YoloLoss:
+    return YoloLoss(
+        kind=_one_of(section, "iou_loss", ("mse", "ciou", "diou", "giou", "iou")),
+        anchors=anchors,
+        mask=mask,
+        iou_threshold=section.number("iou_thresh", 1.0),
+        ignore_threshold=section.number("ignore_thresh", 0.5),
+        box_weight=section.number("iou_normalizer", 0.75),
+        objectness_weight=section.number("obj_normalizer", 1.0),
+        class_weight=section.number("cls_normalizer", 1.0),
+        label_smoothing=section.number("label_smooth_eps", 0.0),
+        max_delta=section.number("max_delta", math.inf),
+    )
 
 
 def _one_of(section: Section, name: str, choices: tuple[str, ...]) -> str:

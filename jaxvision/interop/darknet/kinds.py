@@ -1,5 +1,6 @@
 """The kinds of layers that a Darknet description may have, by name."""
 
+import collections
 import dataclasses
 from collections.abc import Sequence
 
@@ -86,4 +87,21 @@ def read_layers(sections: Sequence[Section]) -> tuple[layers.Layer, ...]:
             if isinstance(layer, once) and any(isinstance(other, once) for other in result):
                 raise section.error("occurs twice: only one is supported")
         result.append(layer)
+    _leave_out_sigmoids(result)
     return tuple(result)
+
+
+def _leave_out_sigmoids(layers_: list[layers.Layer]) -> None:
+    """Makes the input of each [yolo] with new_coords logits, where nothing else needs it.
+
+    The head of the module takes the sigmoid itself, so that a loss has the logits.
+    """
+    used = collections.Counter(number for layer in layers_ for number in layer.inputs)
+    for index, layer in enumerate(layers_):
+        if not (isinstance(layer, heads.Yolo) and layer.new_coords):
+            continue
+        (number,) = layer.inputs
+        before = layers_[number]
+        if used[number] == 1 and getattr(before, "activation", None) == "logistic":
+            layers_[number] = dataclasses.replace(before, activation="linear")
+            layers_[index] = dataclasses.replace(layer, logistic_before=True)

@@ -382,9 +382,17 @@ class Crop(Layer):
 
 @dataclasses.dataclass(frozen=True)
 class Dropout(Layer):
-    probability: float
+    """Dropout or, of the fork, DropBlock.
 
-    only: ClassVar[dict[str, float | None]] = {"dropblock": 0}
+    Attributes:
+      probability: of an element to be dropped. It does not grow in the course of a training, as
+        that of DropBlock does in the fork.
+      block: side of the blocks of DropBlock: pixels, or, if it is no integer, a share of the sides
+        of the map; None: single elements are dropped.
+    """
+
+    probability: float
+    block: int | float | None
 
     @classmethod
     def read_options(cls, section: Section) -> dict[str, Any]:
@@ -393,7 +401,16 @@ class Dropout(Layer):
             raise section.error(
                 f"probability is {probability}: give at least 0 and less than 1", "probability"
             )
-        return {"probability": probability}
+        block = None
+        if section.flag("dropblock"):
+            share = section.number("dropblock_size_rel", 0.0)
+            if not 0 <= share <= 1:
+                raise section.error(
+                    f"dropblock_size_rel is {share}: give at least 0 and at most 1",
+                    "dropblock_size_rel",
+                )
+            block = share or section.integer("dropblock_size_abs", 7)
+        return {"probability": probability, "block": block}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,9 @@ from jaxvision.core import InputError
 _Path = tuple[str, ...]
 
 
-def to_module(variables: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
+def to_module(
+    variables: Mapping[str, Any], like: Mapping[str, Any], *, keep_shapes: bool = False
+) -> dict[str, Any]:
     """Converts variables of a `DarknetNetwork` to variables of a module for the same network.
 
     Both have the same layers in the same order; only the names differ. For the same results, YOLOv2
@@ -22,7 +24,9 @@ def to_module(variables: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str
     Args:
       variables: variables from `read_weights`. Those of the first layers of a network are enough.
       like: variables of the module, as from `init`: Extraction, Darknet-19, Darknet-53 or YOLOv1 to
-        v3, with the norm that the description has. Layers that `variables` lacks keep these values.
+        v4, with the norm that the description has. Layers that `variables` lacks keep these values.
+      keep_shapes: leave out layers that `variables` lacks, and keep arrays of another shape as they
+        are, such as those of heads for other classes: `jaxvision.interop.transfer` takes the rest.
     Returns:
       variables of the module, in the dtypes of `like`.
     Raises:
@@ -30,7 +34,15 @@ def to_module(variables: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str
         has.
     """
     given, result = _flat(variables), _flat(like)
-    return _moved(given, result, _pairs(given, result))
+    pairs = _pairs(given, result, any_shape=keep_shapes)
+    if not keep_shapes:
+        return _moved(given, result, pairs)
+    moved = {}
+    for source, target in pairs:
+        value, shape = np.asarray(given[source]), result[target].shape
+        alike = _squeezed(value.shape) == _squeezed(shape)
+        moved[target] = value.reshape(shape) if alike else value
+    return flax.traverse_util.unflatten_dict(moved)
 
 
 def from_module(variables: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,7 +83,7 @@ def _moved(
 
 
 def _pairs(
-    of_darknet: Mapping[_Path, Any], of_module: Mapping[_Path, Any]
+    of_darknet: Mapping[_Path, Any], of_module: Mapping[_Path, Any], *, any_shape: bool = False
 ) -> list[tuple[_Path, _Path]]:
     """Returns the pairs of paths of arrays that correspond to each other."""
     layers, others = _layers(of_darknet, _darknet_place), _layers(of_module, _module_place)
@@ -89,7 +101,7 @@ def _pairs(
         for part, path in layer.items():
             shape, wanted = of_darknet[path].shape, of_module[other[part]].shape
             # A 1x1 convolution after an average pooling may be a fully connected layer.
-            if _squeezed(shape) != _squeezed(wanted):
+            if not any_shape and _squeezed(shape) != _squeezed(wanted):
                 raise InputError(
                     f"{name}: {part[1]} has the shape {shape}, but the module's "
                     f"{'/'.join(other[part][1:])} is {wanted}"

@@ -14,7 +14,7 @@ from jaxvision.interop.darknet import heads, layers, weighted
 from jaxvision.interop.darknet.activations import ACTIVATIONS
 from jaxvision.interop.darknet.description import Description
 from jaxvision.interop.darknet.dialects import ALEXEYAB
-from jaxvision.layers import Conv, Norm, batch_norm
+from jaxvision.layers import Conv, DropBlock, Norm, batch_norm
 from jaxvision.ops import (
     avg_pool,
     depth_to_space,
@@ -250,6 +250,11 @@ def _crop(layer: layers.Crop, how: _How, x: Array) -> Array:
 
 
 def _dropout(layer: layers.Dropout, how: _How, x: Array) -> Array:
+    if layer.block is not None:
+        size = layer.block
+        if isinstance(size, float):
+            size = max(1, int(size * min(x.shape[1:3])))
+        return DropBlock(layer.probability, size)(x, train=how.train)
     return nn.Dropout(layer.probability, deterministic=not how.train)(x)
 
 

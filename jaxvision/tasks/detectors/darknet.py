@@ -30,7 +30,13 @@ from jaxvision.interop import (
     read_class_map,
     read_word_tree,
 )
-from jaxvision.losses import yolo9000_loss, yolov1_loss, yolov2_loss, yolov3_loss
+from jaxvision.losses import (
+    yolo9000_loss,
+    yolov1_loss,
+    yolov2_loss,
+    yolov3_loss,
+    yolov4_loss,
+)
 from jaxvision.ops import WordTree
 from jaxvision.tasks.decoding import DetectOptions, detect
 from jaxvision.tasks.detectors.detector import Candidates, Detector
@@ -39,7 +45,9 @@ from jaxvision.tasks.detectors.yolo import yolo_candidates, yolov1_candidates
 from jaxvision.tasks.detectors.yolo9000 import nodes_of_labels, yolo9000_detections
 
 _LOSSES = {"detection": yolov1_loss, "region": yolov2_loss, "yolo": yolov3_loss}
-"""Kind of a head -> its loss; that of a region in a tree is `yolo9000_loss`."""
+"""Kind of a head -> its loss; that of a region in a tree is `yolo9000_loss`, and that of a yolo
+with iou_loss=ciou `yolov4_loss`."""
+_YOLOV4 = "ciou"
 
 
 def darknet_loss(
@@ -55,7 +63,11 @@ def darknet_loss(
     labels_only: Array | bool = False,
     **options: Any,
 ) -> Terms:
-    """The loss of the heads of a description: that of YOLOv1, v2, YOLO9000 or v3.
+    """The loss of the heads of a description: that of YOLOv1, v2, YOLO9000, v3 or v4.
+
+    That of YOLOv4 is for a [yolo] with iou_loss=ciou. Its weights and thresholds are those of the
+    description; with new_coords, the target of the objectness is 1 as without. The other losses
+    have their own defaults.
 
     Args:
       maps: of one image, from `DarknetNetwork`.
@@ -67,7 +79,8 @@ def darknet_loss(
       step: number of updates so far.
       tree: of a head whose classes are nodes, which the labels are; None: it has none.
       labels_only: in a tree: whether the objects have labels but no boxes.
-      **options: of `jaxvision.losses.yolov1_loss`, `yolov2_loss`, `yolo9000_loss` or `yolov3_loss`.
+      **options: of `jaxvision.losses.yolov1_loss`, `yolov2_loss`, `yolo9000_loss`, `yolov3_loss` or
+        `yolov4_loss`.
     Returns:
       the terms of that loss.
     """
@@ -85,6 +98,9 @@ def darknet_loss(
         how = {"stride": head.stride, "step": step}
         return yolov2_loss(logits[0], *truth, anchors[0], **how, **options)
     strides = tuple(each.stride for each in heads)
+    if head.loss is not None and head.loss.kind == _YOLOV4:
+        given = {**_yolov4_options(heads), "strides": strides, **options}
+        return yolov4_loss(logits, *truth, np.array(head.loss.anchors, np.float32), **given)
     return yolov3_loss(logits, *truth, anchors, strides=strides, **options)
 
 
@@ -108,8 +124,8 @@ def darknet(
         of the node; (): the labels are nodes, the most specific one that is probable enough is
         found, and its score is the objectness. None: the map that the description names, or ().
       tree_threshold: likewise, without `nodes`, see `jaxvision.ops.word_tree_top_node`.
-      loss: with the signature of `darknet_loss`; None: for evaluation only. YOLOv4's heads and
-        those of Gaussian YOLOv3 have no loss here.
+      loss: with the signature of `darknet_loss`; None: for evaluation only. The heads of Gaussian
+        YOLOv3, and those of YOLOv3 with an iou_loss other than ciou, have no loss here.
       decode: which candidates become detections. Where its `distance_power` is None, boxes are
         suppressed as the description says.
       **options: keyword arguments of the loss, such as `prior_steps` of YOLOv2's.
@@ -237,16 +253,61 @@ def darknet_classes(description: Description) -> int | None:
 
 def _check_loss(source: str, heads: Sequence[Head], options: Mapping[str, Any]) -> None:
     """Raises an error unless there is a loss for the heads, and it has the options."""
-    head = heads[0]
-    new = head.scale_x_y != 1 or head.new_coords
-    if head.kind not in _LOSSES or new:
-        kind = "[yolo] with scale_x_y or new_coords" if head.kind == "yolo" else f"[{head.kind}]"
-        raise InputError(f"{source}: there is no loss for a {kind}, so it cannot be trained")
-    function = yolo9000_loss if head.tree else _LOSSES[head.kind]
+    function = yolo9000_loss if heads[0].tree else _LOSSES.get(heads[0].kind)
+    unknown = f"[{heads[0].kind}]" if function is None else ""
+    for head in heads:
+        kind = "mse" if head.loss is None else head.loss.kind
+        if head.kind != "yolo" or kind == _YOLOV4:
+            continue
+        if kind != "mse":
+            unknown = f"[yolo] with iou_loss={kind}"
+        elif head.scale_x_y != 1 or head.squared:
+            unknown = "[yolo] with scale_x_y or new_coords and iou_loss=mse"
+    if any(head.activated for head in heads):
+        unknown = "[yolo] with new_coords whose input is no sigmoid of its own"
+    if unknown:
+        raise InputError(f"{source}: there is no loss for a {unknown}, so it cannot be trained")
+    kinds = {head.loss and head.loss.kind for head in heads}
+    if _YOLOV4 in kinds:
+        function = yolov4_loss
+        for name in ("kind", "anchors", *_ONE_FOR_ALL):
+            if len({getattr(head.loss, name) for head in heads}) > 1:
+                raise InputError(
+                    f"{source}: the sections [yolo] have different {_OF_YOLO.get(name, name)}, so "
+                    "it cannot be trained: give all of them the same"
+                )
     known = inspect.signature(function).parameters
     for name in options:
         if name not in known:
             raise OptionError(name, f"{name} is no option of the loss: {close_names(name, known)}")
+
+
+_OF_YOLO = {
+    "kind": "iou_loss",
+    "iou_threshold": "iou_thresh",
+    "ignore_threshold": "ignore_thresh",
+    "box_weight": "iou_normalizer",
+    "class_weight": "cls_normalizer",
+    "label_smoothing": "label_smooth_eps",
+}
+"""Name in `YoloLoss` -> option of a [yolo], where they differ."""
+_ONE_FOR_ALL = (
+    *("iou_threshold", "ignore_threshold", "box_weight", "class_weight", "label_smoothing"),
+    "max_delta",
+)
+"""Options of `yolov4_loss` that all maps have in common."""
+
+
+def _yolov4_options(heads: Sequence[Head]) -> dict[str, Any]:
+    """The options of `yolov4_loss` that descriptions have, but for the strides."""
+    settings = [head.loss for head in heads]
+    return {
+        "masks": tuple(each.mask for each in settings),
+        "scale_x_y": tuple(head.scale_x_y for head in heads),
+        "squared": heads[0].squared,
+        "objectness_weight": tuple(each.objectness_weight for each in settings),
+        **{name: getattr(settings[0], name) for name in _ONE_FOR_ALL},
+    }
 
 
 def darknet_candidates(
@@ -288,8 +349,8 @@ def _of_head(head: Head, maps: Sequence[Array], image_size: tuple[float, float])
         stride=head.stride,
         softmax=head.softmax,
         scale_x_y=head.scale_x_y,
-        squared=head.new_coords,
-        activated=head.new_coords,
+        squared=head.squared,
+        activated=head.activated,
     )
     return _gaussian(decode, x, head.point) if head.kind == "Gaussian_yolo" else decode(x)
 
