@@ -1,5 +1,6 @@
 """The shipped configs on real data, as far as a CPU goes."""
 
+import csv
 import json
 import pathlib
 import subprocess
@@ -41,6 +42,7 @@ def test_digits_lenet5_reaches_its_accuracy(tmp_path, record_property):
 
 FIGURES = {
     "scenes_yolov2_tiny": {"AP50": 0.92},
+    "scenes_yolov4_tiny": {"AP50": 0.90},
     "scenes_faster_rcnn": {"AP50": 0.88},
     "scenes_mask_rcnn": {"AP50": 0.85, "mask_AP50": 0.75},
     "scenes_keypoint_rcnn": {"keypoint_AP": 0.50},
@@ -61,6 +63,17 @@ def test_a_config_reaches_its_figure(name, tmp_path, record_property):
         record_property(metric, round(result[metric], 4))
     for metric, least in FIGURES[name].items():
         assert result[metric] >= least, metric
+
+
+@pytest.mark.long
+def test_yolo9000_finds_classes_without_boxes_in_training(tmp_path, record_property):
+    command("train.py", "--config=scenes_yolo9000", f"--workdir={tmp_path}")
+    with (tmp_path / "classes_test.csv").open() as file:
+        figures = {row["class"]: float(row["AP50"]) for row in csv.DictReader(file)}
+    for name, classes in {"with boxes": "0123456", "without boxes": "789"}.items():
+        figures[name] = float(np.mean([figures[each] for each in classes]))
+        record_property(f"AP50 of classes {name}", round(figures[name], 4))
+    assert figures["without boxes"] >= 0.5
 
 
 @pytest.mark.long

@@ -1,15 +1,25 @@
 """Detectors in Darknet's format on the command line: evaluated, fine-tuned, and predicting."""
 
 import json
+import signal
 
 import jax
 import numpy as np
 import pytest
 
+from jaxvision.cli import train
 from jaxvision.core import Inputs
 from jaxvision.data import EvalLoader, ToDetection, VocFolder
 from jaxvision.engine import evaluate
-from jaxvision.interop import DarknetNetwork, read_cfg, read_weights, write_weights
+from jaxvision.interop import (
+    DarknetNetwork,
+    load_weights,
+    read_cfg,
+    read_weights,
+    to_module,
+    write_weights,
+)
+from jaxvision.models import create_model
 from jaxvision.tasks import detection
 from jaxvision.tasks.detectors import darknet
 from tests.cli.conftest import result_of
@@ -51,7 +61,7 @@ def test_an_evaluation_has_the_numbers_of_the_python_metrics(command, tmp_path):
     loader = EvalLoader(source, ToDetection(inputs, 2), batch_size=4)
     expected = evaluate(task, read_weights(weights, description), loader).metrics
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-6)
-    stretched, err = result_of(command, "eval", *flags, "--config.data.resize=stretch")
+    stretched, err = result_of(command, "eval", *flags, "--resize=stretch")
     assert "by stretch" in err
     assert stretched.keys() == found.keys()
 
@@ -89,6 +99,97 @@ def test_it_is_fine_tuned_for_other_classes_and_predicts(command, tmp_path):
     entries = json.loads((tmp_path / "out" / "predictions.json").read_text())["images"]
     labels = {each["label"] for entry in entries for each in entry["detections"]}
     assert labels <= {"cat", "dog"}
+
+
+def test_a_folder_and_flags_alone_fine_tune(command, tmp_path, monkeypatch, real_data):
+    """Photographs of blood: three classes from the weights for five, stopped and resumed."""
+    cfg, weights = write(tmp_path, 5)
+    (tmp_path / "names.txt").write_text("Platelets\nRBC\nWBC\n")
+    flags = [
+        *(f"--cfg={cfg}", f"--weights={weights}", f"--data={real_data / 'bccd'}"),
+        *("--names=names.txt", "--resize=stretch", "--config.steps=30", "--config.eval_every=15"),
+        *(
+            "--config.log_every=10",
+            "--config.batch_size=4",
+            "--config.data.train_split=val",
+            "--config.data.test_split=val",
+        ),
+    ]
+    whole, err = result_of(command, "train", *flags, "--workdir=whole")
+    assert "new: conv1/bias, conv1/kernel" in err
+
+    def stopping(line):
+        if line.startswith("step 20/30"):
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "log", stopping)
+        code, out, _ = command("train", *flags, "--workdir=stopped")
+    assert (code, out) == (143, "")
+    resumed, _ = result_of(command, "train", *flags, "--workdir=stopped")
+    assert resumed == whole
+    found, _ = result_of(command, "eval", "--workdir=stopped", "--out=out")
+    assert {name: found[name] for name in whole if name in found} == {
+        name: x for name, x in whole.items() if name in found
+    }
+    # For Darknet, with a description for three classes.
+    result_of(command, "convert", f"--cfg={cfg}", "--weights=stopped", "mine.weights")
+    mine = read_cfg("mine.cfg")
+    assert mine.heads()[0].num_classes == 3
+    read_weights("mine.weights", mine)
+    flags = [
+        "--cfg=mine.cfg",
+        "--weights=mine.weights",
+        "--resize=stretch",
+        flags[2],
+        "--split=val",
+    ]
+    again, _ = result_of(command, "eval", *flags)
+    assert {name: again[name] for name in ("AP", "AP50")} == {
+        name: whole[name] for name in ("AP", "AP50")
+    }
+
+
+def test_files_of_darknet_fill_a_network_of_the_library_and_come_back(command, tmp_path, real_data):
+    cfg = real_data / "darknet" / "cfg_alexeyab" / "yolov4-tiny.cfg"
+    description = read_cfg(cfg)
+    variables = random_variables(DarknetNetwork(description), np.zeros((1, 64, 64, 3), "f4"))
+    write_weights(tmp_path / "tiny.weights", description, variables)
+    chosen = ["--model=yolov4_tiny", f"--cfg={cfg}"]
+    result_of(command, "convert", *chosen, "--weights=tiny.weights", "tiny.safetensors")
+    model = create_model("yolov4_tiny", num_classes=80)
+    ours = load_weights(model, tmp_path / "tiny.safetensors")
+    expected = to_module(variables, jax.tree.map(np.zeros_like, ours))
+    jax.tree.map(np.testing.assert_array_equal, ours, expected)
+    result_of(command, "convert", *chosen, "--weights=tiny.safetensors", "back.weights")
+    assert (tmp_path / "back.weights").read_bytes() == (tmp_path / "tiny.weights").read_bytes()
+    message = error_of(
+        command("convert", "--model=yolov4_tiny", "--weights=tiny.safetensors", "no.weights")
+    )
+    assert "no.weights is a file of Darknet: give the description by --cfg=FILE" in message
+    # For two classes.
+    data = write_voc(tmp_path / "data")
+    flags = [f"--config.init_cfg={cfg}", "--weights=tiny.weights", f"--data={data}"]
+    config = tmp_path / "config.py"
+    config.write_text(FINE_TUNE)
+    _, err = result_of(command, "train", f"--config={config}", *flags, "--workdir=run")
+    assert "new: conv18/bias, conv18/kernel, conv21/bias, conv21/kernel" in err
+    message = error_of(command("train", f"--config={config}", *flags[1:], "--workdir=other"))
+    assert "give --cfg=FILE, or config.init_cfg in training" in message
+
+
+FINE_TUNE = """
+from jaxvision.cli.config import default_config
+
+
+def get_config():
+    config = default_config("detection")
+    config.model.name = "yolov4_tiny"
+    config.anchors = ((4, 4), (6, 6), (8, 8), (10, 10), (16, 16), (20, 20))
+    config.steps, config.batch_size, config.eval_every = 1, 2, 1
+    config.data.update(source="voc", test_split="train", validation_fraction=0.0, image_size=32)
+    return config
+"""
 
 
 def test_what_does_not_fit_is_said(command, tmp_path):

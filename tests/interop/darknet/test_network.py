@@ -11,6 +11,7 @@ import pytest
 from jaxvision.core import InputError
 from jaxvision.interop import DarknetNetwork, parse_cfg, read_cfg, write_weights
 from jaxvision.interop.darknet.activations import ACTIVATIONS
+from jaxvision.tasks.detectors import darknet
 from tests.interop.darknet.cfgs import FORK, MAPS, VECTORS
 from tests.models.variables import random_variables
 from tests.reference import darknet as reference
@@ -36,12 +37,17 @@ def check_against_reference(text, path, *, batch):
         return network.apply(variables, images, train=False, mutable=["intermediates"])
 
     maps, updated = run(variables, images)
+    without_sigmoid = {
+        layer.inputs[0] for layer in description.layers if getattr(layer, "logistic_before", False)
+    }
     floats = floats_of(path, description, variables)
     fork = description.dialect == "alexeyab"
     expected = [reference.run(text, x.transpose(2, 0, 1), floats, fork) for x in images]
     expected = [np.stack(x).transpose(0, 2, 3, 1) for x in zip(*expected, strict=True)]
     for layer, (x,) in updated["intermediates"].items():
         number = int(layer.removeprefix("layer"))
+        if number in without_sigmoid:
+            x = jax.nn.sigmoid(x)
         np.testing.assert_allclose(x, expected[number], rtol=1e-4, atol=1e-5, err_msg=layer)
     assert len(updated["intermediates"]) + len(description.heads()) == len(description.layers)
     return maps, expected
@@ -61,9 +67,49 @@ def test_maps_equal_the_reference(tmp_path):
 def test_layers_of_the_fork_equal_the_reference(tmp_path):
     maps, expected = check_against_reference(FORK, tmp_path / "weights", batch=2)
     assert maps.keys() == {"Gaussian_yolo13", "yolo16", "logits"}
-    for name, x in (("Gaussian_yolo13", expected[13]), ("yolo16", expected[16])):
+    probabilities = jax.nn.sigmoid(maps["yolo16"])  # the network gives their logits
+    pairs = (maps["Gaussian_yolo13"], expected[13]), (probabilities, expected[16])
+    for found, x in pairs:
         head = np.stack([reference.anchored(one.transpose(2, 0, 1), 2) for one in x])
-        np.testing.assert_allclose(maps[name], head, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found, head, rtol=1e-4, atol=1e-5)
+
+
+def test_a_sigmoid_that_others_need_stays():
+    """So that the maps of [yolo] are probabilities, which have no loss."""
+    conv = "[convolutional]\nfilters=6\nactivation=logistic\n"
+    yolo = "[yolo]\nanchors=4,5\nclasses=1\nnew_coords=1\n"
+    text = "[net]\nheight=8\nwidth=8\nchannels=3\n" + conv + yolo
+    alone, needed = parse_cfg(text), parse_cfg(text + "[route]\nlayers=-2\n")
+    assert [layer.activation for layer in (alone.layers[0], needed.layers[0])] == [
+        "linear",
+        "logistic",
+    ]
+    assert [x.heads()[0].activated for x in (alone, needed)] == [False, True]
+    assert all(x.heads()[0].squared for x in (alone, needed))
+    with pytest.raises(InputError, match=r"no loss for a .yolo. with new_coords whose input is no"):
+        darknet(DarknetNetwork(needed))
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [("", 7), ("dropblock_size_abs=3\n", 3), ("dropblock_size_rel=.25\n", 2)],
+)
+def test_dropblock_drops_blocks_in_training(options, size):
+    text = "[net]\nheight=8\nwidth=10\nchannels=2\n[dropout]\ndropblock=1\nprobability=.2\n"
+    network = DarknetNetwork(parse_cfg(text + options))
+    images = np.ones((3, 8, 10, 2), "f4")
+    same = network.apply({}, images, train=False)["features"]
+    np.testing.assert_array_equal(same, images)
+    key = jax.random.key(0)
+    dropped = network.apply({}, images, train=True, rngs={"dropout": key})["features"] == 0
+    assert 0 < dropped.mean() < 0.6
+    # Each dropped pixel lies in a whole block.
+    for one in np.moveaxis(np.asarray(dropped), -1, 1).reshape(-1, 8, 10):
+        blocks = np.lib.stride_tricks.sliding_window_view(one, (size, size)).all(axis=(2, 3))
+        covered = np.zeros_like(one)
+        for row, column in np.argwhere(blocks):
+            covered[row : row + size, column : column + size] = True
+        np.testing.assert_array_equal(covered, one)
 
 
 def test_vectors_equal_the_reference(tmp_path):
