@@ -72,7 +72,13 @@ def read_pretrained(
             )
         variables = read_weights(path, description_of(cfg), until=first and int(first[1]))
         if like is not None:
-            variables = to_module(variables, like(), keep_shapes=True)
+            try:
+                variables = to_module(variables, like(), keep_shapes=True)
+            except InputError as error:
+                raise InputError(
+                    f"the network that the .cfg file of {path} describes has other layers than the "
+                    f"model: {error}"
+                ) from error
         return Pretrained(str(path), to_state_dict(variables), variables)
     if is_variables(path):
         variables = restore_variables(path)

@@ -163,12 +163,12 @@ def _parse(argv: list[str]) -> tuple[flags.FlagValues, str, ConfigDict]:
     arguments.define_resize(values)
     cfg = arguments.value_of(argv, "cfg")
     name, rest = arguments.take_config(argv, "" if cfg else DEFAULT_CONFIG)
-    if name:
+    if cfg and not name:
+        config = fine_tuning_config(cfg)
+    else:
         config = load_config(find_config(name))
         if cfg:
             set_cfg(config, cfg)
-    else:
-        config = fine_tuning_config(cfg)
     file = arguments.define_keys(values, config, rest)
     arguments.parse(values, rest, __doc__)
     config = values.config

@@ -162,10 +162,10 @@ def test_a_file_that_does_not_fit_says_what_it_has(command, tmp_path, digits, sm
     theirs, ours = (keys.split(", ") for keys in found.groups())
     assert theirs == [f"module.{key}" for key in list(small)[:3]]
     assert set(ours) < small.keys()
-    (tmp_path / "given.npz").rename(tmp_path / "given.weights")
-    code, _, err = command(*usual, "--config.init_from=given.weights")
+    (tmp_path / "given.npz").rename(tmp_path / "given.weight")
+    code, _, err = command(*usual, "--config.init_from=given.weight")
     assert code == 2
-    assert "given.weights is not a file of weights: they end in .safetensors, .npz" in err
+    assert "given.weight is not a file of weights: they end in .safetensors, .npz" in err
 
 
 @pytest.mark.long

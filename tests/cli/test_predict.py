@@ -241,7 +241,10 @@ def test_wrong_arguments_are_one_line(darknet, detector, data, command, tmp_path
             [*darknet, f"--workdir={detector.folder}", "--out=x", image],
             "give either --workdir=DIR, or --model=NAME or --config=NAME with",
         ),
-        ([*darknet, "--model=yolov2", "--out=x", image], "--model does not go with --cfg"),
+        (
+            [*darknet, "--model=yolov2", "--out=x", image],
+            "mine.weights describes has other layers than the model: conv0",
+        ),
         (["--model=yolov2", darknet[1], "--out=x", image], "its description is needed: give --cfg"),
         (["--out=x", image], "give either --workdir=DIR, or --model=NAME or --config=NAME with"),
         ([*darknet, "--out=x", "--score=1.5", image], "--score is 1.5"),
