@@ -27,7 +27,7 @@ from training import machine
 import jaxvision
 from jaxvision import augment, data, features, metrics, tasks
 from jaxvision.ops import box_iou
-from jaxvision.tasks.detection import detection_table, object_table
+from jaxvision.tasks.detection_metrics import detection_table, object_table
 from jaxvision.tasks.inference import predictions_of
 
 SIDE, CLASSES, MOST = 96, 10, 500  # pixels, digits, proposals of an image

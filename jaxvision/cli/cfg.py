@@ -21,7 +21,7 @@ def config_of_cfg(file: str) -> ConfigDict:
       InputError: the file cannot be read, or its images are not square.
     """
     config = default_config("detection")
-    config.data.source = ""
+    config.data.update(source="", validation_fraction=0.0)  # nothing is trained
     set_cfg(config, file)
     return config
 

@@ -1,10 +1,12 @@
-"""Evaluates the best checkpoint of a run, or third-party weights.
+"""Evaluates the best checkpoint of a run, third-party weights, or what another program found.
 
   python eval.py --workdir=runs/digits_lenet5
   python eval.py --workdir=runs/digits_lenet5 --split=validation
   python eval.py --workdir=runs/mine --data=FOLDER          # also for a run made in Python
   python eval.py --model=resnet50 --weights=FILE --data=photos --split=val
   python eval.py --config=imagenet_resnet50 --weights=FILE --config.data.dir=photos
+  python eval.py --cfg=yolov4.cfg --weights=yolov4.weights --data=coco --split=val2017
+  python eval.py --predictions=results.json --data=coco --split=val2017 --out=report
 
 With --model or --config the weights are a file in torch's layout, a folder of `jaxvision convert`
 or of a run, or hub:OWNER/NAME; nothing is trained. --prefix and --key-map rename the keys of third
@@ -32,9 +34,17 @@ of a detector
                          objects and false detections; drawn in confusions_SPLIT.png. Detections
                          count whose score is at least config.data.confusion_score
 
+  detections_SPLIT.json  all detections in COCO's form of results, for other tools
+
 and, of a detector as of the other tasks, predictions_SPLIT.png, predictions beside the truth. The
 numbers of a classifier are accuracy, top5_accuracy if there are more than 5 classes, and ece, the
 expected calibration error: how far confidence and accuracy are apart, on average.
+
+--predictions is a file in COCO's form of results, of any tool, whose detections are measured by the
+objects of --data, a folder in the form of VOC, COCO or YOLO. An image_id is COCO's, or the name of
+the image's file. Where the file numbers the classes from 0 or 1, and not by COCO's category ids,
+--category_ids says so. Keys of the data may be set: --config.data.masks and
+--config.data.keypoints measure these too.
 
 No code that a run names is imported. If its network, detector or decoding is your own code, give
 its file by --trust-code. Its loss, augmentation and optimizer are not needed. The last line on
@@ -47,22 +57,25 @@ import pathlib
 import jax
 from absl import flags
 
-from jaxvision.cli import arguments, network, setup
+from jaxvision.cli import arguments, network, predicted, setup
 from jaxvision.cli.report import report
+from jaxvision.core import InputError
 from jaxvision.engine import Parallel, evaluate, state_digest
 
 
 def main(argv: list[str]) -> None:
     """The command; its result goes to stdout."""
+    if arguments.value_of(argv, "predictions") is not None:
+        predicted.evaluate_predictions(argv, __doc__)
+        return
     values = flags.FlagValues()
+    predicted.define_flags(values)
     arguments.define_processes(values)
     arguments.define_trust(values)
-    flags.DEFINE_string("split", "test", "test, validation or train", flag_values=values)
-    flags.DEFINE_string(
-        "out", None, "folder for the files; that of the run if left out", flag_values=values
-    )
     arguments.define_data(values)
     arguments.refuse_rest(network.parse(values, argv, __doc__))
+    if values["category_ids"].present:
+        raise InputError("--category_ids goes with --predictions: leave it out")
     arguments.join_processes(values)
     opened = network.open_network(values, split=values.split)
     config = opened.config

@@ -166,6 +166,7 @@ def config_of_model(name: str) -> ConfigDict:
     config.model.name = name
     height, _, channels = input_size(name)
     known: dict[str, Any] = {"source": "", "image_size": height, "channels": channels}
+    known |= {"validation_fraction": 0.0}  # nothing is trained
     published = input_figures(name)
     if config.task == "classification":
         known |= {"resize": "crop", "mean": (), "std": ()}

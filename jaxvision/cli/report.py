@@ -37,9 +37,39 @@ def report(
       folder: for the files, made if it is not there; None: there are none.
       split: of the records.
     """
-    kind = kind_of(config)
+
+    def shown() -> Shown:
+        measured = measured_on(config, records)
+        examples = spread_examples(measured, built.eval_transform, PICTURES)
+        return Shown(
+            built.task.class_names, evaluation, records, built.task, variables, examples=examples
+        )
+
+    names = built.task.class_names
+    report_of(kind_of(config), names, evaluation, shown, folder=folder, split=split)
+
+
+def report_of(
+    kind: Kind,
+    class_names: Sequence[str],
+    evaluation: Evaluation,
+    shown: Callable[[], Shown],
+    *,
+    folder: pathlib.Path | None,
+    split: str,
+) -> None:
+    """As `report`, of a kind and what was found.
+
+    Args:
+      kind: of the task.
+      class_names: of what was evaluated.
+      evaluation: of all records.
+      shown: gives what pictures are made from; called if there are any.
+      folder: as for `report`.
+      split: of the records.
+    """
     if kind.table is not None:
-        log(kind.table(evaluation.tables, built.task.class_names))
+        log(kind.table(evaluation.tables, class_names))
     if folder is None:
         log("give --out=FOLDER for tables and pictures")
         return
@@ -49,15 +79,17 @@ def report(
         return folder / f"{name}_{file_name(split)}.{suffix}"
 
     if kind.figures is not None:
-        draw_figures(kind, evaluation, built.task.class_names, file)
+        draw_figures(kind, evaluation, class_names, file)
     if kind.pictures is None:
         return
-    examples = spread_examples(measured_on(config, records), built.eval_transform, PICTURES)
-    shown = Shown(built.task, variables, evaluation, records, examples)
-    for name, rows in (kind.csv(shown) if kind.csv is not None else {}).items():
+    what = shown()
+    for name, rows in (kind.csv(what) if kind.csv is not None else {}).items():
         write_csv(file(name, "csv"), rows)
         log(f"table: {file(name, 'csv')}")
-    _write_page(file(kind.page, "png"), kind.pictures(shown), kind.page)
+    if kind.write is not None and what.task is not None:
+        kind.write(what, file(kind.written, "json"))
+        log(f"{kind.written}: {file(kind.written, 'json')}")
+    _write_page(file(kind.page, "png"), kind.pictures(what), kind.page)
 
 
 def draw_figures(

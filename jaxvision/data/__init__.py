@@ -34,6 +34,7 @@ from jaxvision.data.sources.checks import (
     check_labels,
 )
 from jaxvision.data.sources.coco import COCO_CLASSES, read_coco
+from jaxvision.data.sources.coco_results import read_coco_results, write_coco_results
 from jaxvision.data.sources.folders import (
     FORMS,
     CocoFolder,
@@ -152,6 +153,7 @@ __all__ = [
     "place_image",
     "random_window",
     "read_coco",
+    "read_coco_results",
     "read_image",
     "read_instances",
     "read_mask",
@@ -164,6 +166,7 @@ __all__ = [
     "to_input",
     "to_original",
     "to_run_lengths",
+    "write_coco_results",
     "write_proposals",
 ]
 

@@ -21,6 +21,7 @@ from jaxvision.tasks.degradations import (
     protocol,
 )
 from jaxvision.tasks.detection import detection, restore_detection
+from jaxvision.tasks.detection_metrics import measure_detections
 from jaxvision.tasks.detectors import DETECTORS, Detector
 from jaxvision.tasks.freezing import with_frozen_statistics
 from jaxvision.tasks.landmarks import landmarks, restore_landmarks
@@ -62,6 +63,7 @@ __all__ = [
     "detectors",
     "gaussian_loss",
     "landmarks",
+    "measure_detections",
     "protocol",
     "restoration",
     "segmentation",

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from jaxvision import augment
-from jaxvision.cli.kinds.detection import DetectionAugment
+from jaxvision.cli.kinds.detection_augment import DetectionAugment
 from jaxvision.core import OptionError
 
 

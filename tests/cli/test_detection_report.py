@@ -9,7 +9,7 @@ from jaxvision.cli.kinds.detection_report import class_table, detection_figures,
 from jaxvision.core import Detections
 from jaxvision.engine import Evaluation
 from jaxvision.ops import MaskTable, encode_mask
-from jaxvision.tasks.detection import _summarize
+from jaxvision.tasks.detection_metrics import summarize_detections
 
 NAMES = ("cat", "dog", "cow")
 
@@ -42,7 +42,7 @@ def tables_of(names=NAMES, *, masks=False):
         for label, box in enumerate(boxes)
     ]
     options = {"voc_inclusive": False, "confusion_score": 0.3}
-    return _summarize(found, records, num_classes=len(names), **options).tables
+    return summarize_detections(found, records, num_classes=len(names), **options).tables
 
 
 def mask_of(columns):

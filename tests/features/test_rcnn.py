@@ -11,7 +11,7 @@ from jaxvision.features import RegionFeatures, crop_regions, fit_rcnn, region_ex
 from jaxvision.metrics import coco_average_precision
 from jaxvision.ops import box_iou
 from jaxvision.tasks import classification
-from jaxvision.tasks.detection import detection_table, object_table
+from jaxvision.tasks.detection_metrics import detection_table, object_table
 
 SIDE, CLASSES = 48, 2
 COLORS = np.array([[230, 40, 40], [40, 60, 230]])

@@ -37,7 +37,7 @@ from jaxvision.tasks import (
     detectors,
     with_frozen_statistics,
 )
-from jaxvision.tasks.detection import detection_table, object_table
+from jaxvision.tasks.detection_metrics import detection_table, object_table
 from jaxvision.tasks.inference import predictions_of
 from tests.marks import long_but, slow_but
 from tests.models.variables import random_values

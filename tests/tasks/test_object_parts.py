@@ -10,7 +10,7 @@ from jaxvision import engine
 from jaxvision.core import DetectionBatch, Detections, InputError, Inputs, OptionError
 from jaxvision.ops import Polygons, compress_counts, decode_mask, encode_mask, paste_masks
 from jaxvision.tasks import Detector, detection
-from jaxvision.tasks.detection import MASK_NUMBERS, NUMBERS
+from jaxvision.tasks.detection_metrics import MASK_NUMBERS, NUMBERS
 from tests.models.torchvision_ops import import_detection
 from tests.models.variables import random_values
 

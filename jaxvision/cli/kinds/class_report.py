@@ -53,7 +53,7 @@ def class_files(shown: Shown) -> dict[str, Iterable[Sequence[Any]]]:
 
     They are made as they are written. Too many classes have no matrix of confusions.
     """
-    tables, class_names = shown.evaluation.tables, shown.task.class_names
+    tables, class_names = shown.evaluation.tables, shown.class_names
     columns = ("support", "precision", "recall", "f1")
     of_classes = zip(class_names, *(tables[f"class_{x}"].tolist() for x in columns), strict=True)
     bins = len(tables["bin_count"])
@@ -120,7 +120,7 @@ def _mistakes(shown: Shown) -> list[tuple[int, str, str, float]]:
     labels, predicted, confidence = (
         np.asarray(shown.evaluation.collected[x]) for x in ("label", "predicted", "confidence")
     )
-    names = shown.task.class_names
+    names = shown.class_names
     wrong = np.flatnonzero(labels != predicted)
     order = wrong[np.argsort(-confidence[wrong], kind="stable")].tolist()
     return [(i, names[labels[i]], names[predicted[i]], float(confidence[i])) for i in order]

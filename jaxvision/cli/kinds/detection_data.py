@@ -8,7 +8,7 @@ import numpy as np
 from jaxvision import data
 from jaxvision.cli.kinds.kind import ResizedData
 from jaxvision.core import OptionError, check_range
-from jaxvision.tasks.detection import CONFUSION_SCORE
+from jaxvision.tasks.detection_metrics import CONFUSION_SCORE
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,17 @@
 """What an evaluation of a detector shows: tables, precision-recall curves, confusions."""
 
+import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
+from jaxvision import data
 from jaxvision.cli.kinds.confusions import confusion_file, draw_confusions, short_names
 from jaxvision.cli.kinds.kind import Shown
 from jaxvision.metrics.coco import RECALL_THRESHOLDS
-from jaxvision.tasks.detection import CURVES
+from jaxvision.tasks.detection_metrics import CURVES
 
 _LEGEND = 12  # classes that a legend has at most
 
@@ -52,7 +54,7 @@ def detection_files(shown: Shown) -> dict[str, Iterable[Sequence[Any]]]:
 
     A number that no object defines is empty.
     """
-    tables, class_names = shown.evaluation.tables, shown.task.class_names
+    tables, class_names = shown.evaluation.tables, shown.class_names
     counts = tables["class_objects"].tolist()
     precisions = _precisions(tables)
     columns = zip(*(_or_empty(tables[name]) for name in precisions.values()), strict=True)
@@ -68,6 +70,11 @@ def detection_files(shown: Shown) -> dict[str, Iterable[Sequence[Any]]]:
         },
         **confusion_file(tables, _with_background(class_names)),
     }
+
+
+def detections_json(shown: Shown, path: pathlib.Path) -> None:
+    """Writes what was found in COCO's form of results."""
+    data.write_coco_results(path, shown.evaluation.collected, shown.records)
 
 
 def _curve_rows(tables: Tables, prefix: str, class_names: Sequence[str]) -> Iterable[Sequence[Any]]:

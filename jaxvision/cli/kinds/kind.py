@@ -168,6 +168,8 @@ class Kind:
       pictures: (run, examples) -> rows of captioned pictures; None: there are none.
       page: name of the page of these pictures, which has the split after it.
       csv: (run, examples) -> name of a CSV file -> its rows, the titles first; None: likewise.
+      write: (run, file) -> None: writes what was found, for other programs; None: likewise.
+      written: name of that file, which has the split after it.
       figures: (evaluation's tables, class names) -> name -> figure of matplotlib; None: likewise.
       results: (prediction, task) -> what prediction leaves; None: predict does not take it.
       options: names of the flags of predict that `results` takes as keywords.
@@ -191,6 +193,8 @@ class Kind:
     pictures: Callable[["Shown"], list[dict[str, np.ndarray]]] | None = None
     page: str = "predictions"
     csv: Callable[["Shown"], Mapping[str, Iterable[Sequence[Any]]]] | None = None
+    write: Callable[["Shown", pathlib.Path], None] | None = None
+    written: str = ""
     figures: Callable[[Mapping[str, np.ndarray], Sequence[str]], Mapping[str, Any]] | None = None
     results: Callable[..., Result] | None = None
     options: tuple[str, ...] = ()
@@ -206,18 +210,20 @@ class Shown(NamedTuple):
     """What pictures of an evaluation are made from.
 
     Attributes:
-      task: that was evaluated.
-      variables: of its network.
+      class_names: of what was evaluated.
       evaluation: of all records.
       records: what was evaluated.
-      examples: some of them as a host batch, before `Task.prepare`.
+      task: that was evaluated; None: what another program found.
+      variables: of its network.
+      examples: some of the records as a host batch, before `Task.prepare`.
     """
 
-    task: Task
-    variables: Any
+    class_names: Sequence[str]
     evaluation: Any
     records: Source
-    examples: Any
+    task: Task | None = None
+    variables: Any = None
+    examples: Any = None
 
 
 PICTURES = 8

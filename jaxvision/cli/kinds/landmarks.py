@@ -112,7 +112,7 @@ def _folder(options: LandmarkData, split: str) -> data.Source:
 
 def pictures(shown: Shown) -> list[dict[str, np.ndarray]]:
     """Of the landmarks that are there: points that were found beside the true ones."""
-    names, rows, batch = shown.task.class_names, [], jax.device_get(shown.examples)
+    names, rows, batch = shown.class_names, [], jax.device_get(shown.examples)
     found = predict(shown.task, shown.variables, list(batch.image))
     for prediction, truth, visible in zip(found, batch.points, batch.visible, strict=True):
         canvas, scale = to_look_at(prediction.image)

@@ -168,7 +168,7 @@ def overlap_table(tables: Mapping[str, np.ndarray], class_names: Sequence[str]) 
 
 def pictures(shown: Shown) -> list[dict[str, np.ndarray]]:
     """Regions that were found beside those that are there."""
-    names, rows, inputs = shown.task.class_names, [], shown.task.inputs
+    names, rows, inputs = shown.class_names, [], shown.task.inputs
     images, truths = list(np.asarray(shown.examples.image)), np.asarray(shown.examples.labels)
     if inputs.pads or inputs.resampling == "float32":
         # Such examples are no images to predict for: the records are.

@@ -10,7 +10,7 @@ import dataclasses
 import logging
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -49,6 +49,7 @@ class Annotation:
         does not give all of them, or they were not read.
       keypoints: f64[G, K, 3], xy, pixels as those of boxes, and visibility: 0 for absent ones (at
         (0, 0)), 1 for hidden ones, 2 for visible ones. None: they were not read.
+      identity: id of the image (COCO); None: it has none.
     """
 
     image: pathlib.Path
@@ -61,6 +62,7 @@ class Annotation:
     size: tuple[int, int] | None = None
     masks: tuple[RunLengths | Polygons, ...] | None = None
     keypoints: np.ndarray | None = None
+    identity: int | str | None = None
 
 
 def to_run_lengths(mask: RunLengths | Polygons, size: tuple[int, int]) -> RunLengths:
@@ -94,12 +96,14 @@ class Listing:
       class_names: of the labels.
       problems: of the records that could not be read.
       skeleton: of the objects' keypoints; None: they have none, or without names.
+      category_ids: of each class (COCO); None: there are none.
     """
 
     annotations: tuple[Annotation, ...]
     class_names: tuple[str, ...]
     problems: tuple[Problem, ...] = ()
     skeleton: Skeleton | None = None
+    category_ids: tuple[int | str, ...] | None = None
 
 
 def find_problems(annotation: Annotation, *, decode: bool = False) -> Iterator[Problem]:
@@ -178,6 +182,7 @@ class AnnotatedImages:
     Attributes:
       class_names: of the labels.
       skeleton: of the objects' keypoints, as in `Listing`.
+      category_ids: of the classes, as in `Listing`.
       dropped: the problems of the records that were left out.
     Raises:
       InputError: there are problems, and they are not to be dropped; lists the first of them.
@@ -199,8 +204,10 @@ class AnnotatedImages:
             )
         self.class_names = listing.class_names
         self.skeleton = listing.skeleton
+        self.category_ids = listing.category_ids
         self.dropped = tuple(problems)
         self._annotations = tuple(kept)
+        self._ids = _image_ids(kept)
 
     def __len__(self) -> int:
         return len(self._annotations)
@@ -223,10 +230,39 @@ class AnnotatedImages:
         annotation = self._annotations[index]
         return _target(annotation, annotation.size or image_size(annotation.image))
 
+    def image_file(self, index: int) -> pathlib.Path:
+        """The file of a record's image."""
+        return self._annotations[index].image
+
+    def image_id(self, index: int) -> int | str:
+        """What an image is called in COCO's form of results, see `image_id_of`.
+
+        It is its id in COCO's form, otherwise the name of its file without the suffix. Where this
+        is not unique, it is preceded by those of the folders.
+        """
+        return self._ids[index]
+
     @property
     def box_counts(self) -> list[int]:
         """How many boxes each record has; no image is read."""
         return [len(annotation.boxes) for annotation in self._annotations]
+
+
+def _image_ids(annotations: Sequence[Annotation]) -> list[int | str]:
+    """Unique names of the images, see `AnnotatedImages.image_id`."""
+    ids = [annotation.identity for annotation in annotations]
+    if None not in ids and len(set(ids)) == len(ids):
+        return ids
+    files = [annotation.image.with_suffix("") for annotation in annotations]
+    ids = [file.name for file in files]
+    if len(set(ids)) == len(ids):
+        return ids
+    above = os.path.commonpath([file.parent for file in files])
+    ids = [file.relative_to(above).as_posix() for file in files]
+    if len(set(ids)) == len(ids):
+        return ids
+    # Of images that differ in their suffix alone, or that are listed twice.
+    return [f"{identity}#{number}" for number, identity in enumerate(ids)]
 
 
 def _target(annotation: Annotation, size: tuple[int, int]) -> Record:

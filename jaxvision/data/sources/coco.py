@@ -92,7 +92,8 @@ def read_coco(
         for entry in sorted(content["images"], key=lambda entry: entry["id"])
         if entry["id"] not in bad
     )
-    return Listing(annotations, tuple(categories.values()), tuple(problems), skeleton)
+    names, ids = tuple(categories.values()), tuple(categories)
+    return Listing(annotations, names, tuple(problems), skeleton, ids)
 
 
 def _categories(file: pathlib.Path, content: dict[str, Any]) -> dict[int | str, str]:
@@ -331,4 +332,5 @@ def _annotation(
         keypoints=None
         if keypoints is None
         else np.array([x.keypoints for x in objects], np.float64).reshape(-1, keypoints, 3),
+        identity=entry["id"],
     )

@@ -185,11 +185,13 @@ def list_folder(
             raise InputError(
                 f"the parts of {split} have different keypoints: use them one at a time"
             )
+    ids = {listing.category_ids for listing in listings}
     return Listing(
         tuple(itertools.chain.from_iterable(listing.annotations for listing in listings)),
         first.class_names,
         tuple(itertools.chain.from_iterable(listing.problems for listing in listings)),
         first.skeleton,
+        first.category_ids if len(ids) == 1 else None,
     )
 
 

@@ -18,7 +18,15 @@ from jaxvision.core import InputError, Record
 from jaxvision.core.files import read_npz, replacing
 from jaxvision.data.sources.boxes import ROUNDING
 from jaxvision.data.sources.skeletons import Skeleton
-from jaxvision.data.sources.source import Source, as_path, image_of, size_of
+from jaxvision.data.sources.source import (
+    Source,
+    as_path,
+    category_ids_of,
+    image_file_of,
+    image_id_of,
+    image_of,
+    size_of,
+)
 
 Propose = Callable[[np.ndarray], np.ndarray]
 """An image u8[H, W, 3] -> proposals f[P, 4], xyxy, pixels, the best first."""
@@ -109,6 +117,19 @@ class WithProposals:
     def box_counts(self) -> list[int]:
         """How many boxes each record has, where the source knows it."""
         return self._source.box_counts
+
+    def image_id(self, index: int) -> int | str:
+        """Returns what an image is called, see `image_id_of`."""
+        return image_id_of(self._source, index)
+
+    def image_file(self, index: int) -> pathlib.Path | None:
+        """The file of a record's image, where the source has them."""
+        return image_file_of(self._source, index)
+
+    @property
+    def category_ids(self) -> tuple[int | str, ...]:
+        """Of the classes, see `category_ids_of`."""
+        return category_ids_of(self._source)
 
     @property
     def skeleton(self) -> Skeleton | None:

@@ -79,6 +79,32 @@ def size_of(source: Source, index: int) -> tuple[int, int]:
     return size or image_of(source[index], source.where(index)).shape[:2]
 
 
+def image_id_of(source: Source, index: int) -> int | str:
+    """Returns what an image is called in COCO's form of results.
+
+    It is what a method `image_id` of the source gives, otherwise its index.
+    """
+    if callable(getattr(source, "image_id", None)):
+        return source.image_id(index)
+    return index
+
+
+def image_file_of(source: Source, index: int) -> pathlib.Path | None:
+    """Returns the file of an image, if a method `image_file` of the source gives it."""
+    if callable(getattr(source, "image_file", None)):
+        return source.image_file(index)
+    return None
+
+
+def category_ids_of(source: Source) -> tuple[int | str, ...]:
+    """Returns the ids of the classes in COCO's form of results.
+
+    They are the `category_ids` of the source, otherwise 1, 2, ...
+    """
+    ids = getattr(source, "category_ids", None)
+    return tuple(range(1, len(source.class_names) + 1)) if ids is None else tuple(ids)
+
+
 def as_path(path: Any, what: str = "folder") -> pathlib.Path:
     """Returns a path, of which ~ is the home folder.
 

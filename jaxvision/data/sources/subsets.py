@@ -1,5 +1,6 @@
 """Parts of sources, and records that are kept in memory."""
 
+import pathlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,7 +8,14 @@ import numpy as np
 from jaxvision.core import OptionError, Record, check_range
 from jaxvision.data.sources.checks import check_labels
 from jaxvision.data.sources.skeletons import Skeleton
-from jaxvision.data.sources.source import Source, size_of, without_image
+from jaxvision.data.sources.source import (
+    Source,
+    category_ids_of,
+    image_file_of,
+    image_id_of,
+    size_of,
+    without_image,
+)
 
 
 class Subset:
@@ -59,6 +67,19 @@ class Subset:
     def skeleton(self) -> Skeleton | None:
         """Of the objects' keypoints, where the source has them."""
         return self._source.skeleton
+
+    def image_id(self, index: int) -> int | str:
+        """Returns what an image is called, see `image_id_of`."""
+        return image_id_of(self._source, int(self._indices[index]))
+
+    def image_file(self, index: int) -> pathlib.Path | None:
+        """The file of a record's image, where the source has them."""
+        return image_file_of(self._source, int(self._indices[index]))
+
+    @property
+    def category_ids(self) -> tuple[int | str, ...]:
+        """Of the classes, see `category_ids_of`."""
+        return category_ids_of(self._source)
 
 
 class Cached:
@@ -116,6 +137,19 @@ class Cached:
     def skeleton(self) -> Skeleton | None:
         """Of the objects' keypoints, where the source has them."""
         return self._source.skeleton
+
+    def image_id(self, index: int) -> int | str:
+        """Returns what an image is called, see `image_id_of`."""
+        return image_id_of(self._source, index)
+
+    def image_file(self, index: int) -> pathlib.Path | None:
+        """The file of a record's image, where the source has them."""
+        return image_file_of(self._source, index)
+
+    @property
+    def category_ids(self) -> tuple[int | str, ...]:
+        """Of the classes, see `category_ids_of`."""
+        return category_ids_of(self._source)
 
 
 def hold_out(source: Source, fraction: float) -> tuple[Subset, Subset]:
