@@ -32,7 +32,7 @@ SHARED = {"resident.py", "timing.py", "versus_torch.py"}
 OF_WEIGHTS = {"transfer.py"}
 OF_PHOTOGRAPHS = {"shapes.py"}
 # Trains detectors on the embedded scenes, for half an hour and more.
-OF_DETECTORS = {"class_imbalance.py", "rcnn_family.py"}
+OF_DETECTORS = {"class_imbalance.py", "rcnn_family.py", "yolov2_ladder.py"}
 # Of those on images of CIFAR-10.
 EXPERIMENTS = {
     "batch_norm.py": ["--model=plain20", "--steps=2"],
@@ -41,15 +41,16 @@ EXPERIMENTS = {
 }
 
 
-def run(script, *arguments):
+def run(script, *arguments, code=0):
+    """What a script prints; its messages if it is to fail."""
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / script), *arguments],
         capture_output=True,
         text=True,
         timeout=600,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert done.returncode == code, done.stderr
+    return done.stderr if code else done.stdout
 
 
 def test_every_benchmark_is_in_the_list():
@@ -96,6 +97,28 @@ def test_the_family_of_rcnns_is_compared(tmp_path):
     ]
     with Image.open(tmp_path / "picture.png") as picture:
         assert picture.width > 500
+
+
+@pytest.mark.long
+def test_the_ladder_of_yolov2_goes_on_where_it_was_stopped(tmp_path):
+    usual = ["--workdir", str(tmp_path), "--steps=2", "--pretrain-steps=4", "--seeds=1"]
+    usual += ["--train-images=12", "--test-images=5"]
+    lines = run("claims/yolov2_ladder.py", *usual, "--rungs", "YOLO", "batch norm").splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:-1]] == ["| YOLO", "| batch norm"]
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
+    assert len(before) == 2
+    picture = tmp_path / "picture.png"
+    rungs = ["--rungs", "YOLO", "batch norm", "multi-scale", f"--picture={picture}"]
+    lines = run("claims/yolov2_ladder.py", *usual, *rungs).splitlines()
+    names = ["| YOLO", "| batch norm", "| multi-scale", "| high-resolution detector"]
+    assert [line.split(" | ")[0] for line in lines if line.startswith("| ")][1:] == names
+    assert "jax " in lines[-1]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    with Image.open(picture) as drawn:
+        assert drawn.width > 500
+    assert "is of other settings" in run(
+        "claims/yolov2_ladder.py", *usual, "--steps=3", "--rungs=YOLO", code=1
+    )
 
 
 @pytest.mark.parametrize("script", long_but(SMALLEST, (), QUICKEST))

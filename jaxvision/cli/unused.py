@@ -69,6 +69,7 @@ _SWITCHES = {
     "data.mask_size": ("data.masks",),
     "data.size_every": ("data.sizes",),
     "augment.crop_on_device": ("augment.crop_scale",),
+    "tree.prune": ("tree.file",),
     "augment.rand_augment_magnitude": ("augment.rand_augment",),
     "augment.mixup_alpha": ("augment.mixup",),
     "augment.cutmix_alpha": ("augment.cutmix",),

@@ -1,5 +1,6 @@
 """Detectors in a tree of classes on the command line: trees, nodes, and classes without boxes."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -40,6 +41,25 @@ def test_a_tree_of_names_or_of_a_file(tmp_path):
     config.data.class_names = ("odd", "even", "1", "2")
     parts = build(config).task.origin["decode"][1]
     assert parts["nodes"] is None
+
+
+def test_a_classifier_in_the_tree_of_its_classes(tmp_path):
+    """What is above the classes; without inner nodes of one child, and without the root."""
+    (tmp_path / "a.tree").write_text("all -1\ndigit 0\nletter 0\nodd 1\neven 1\n1 3\n3 3\n2 4\n")
+    config = load_config(find_config("digits_resnet20"))
+    config.data.class_names = ("1", "2", "3")
+    config.tree.file = str(tmp_path / "a.tree")
+    for prune, names in ((True, ("odd", "2", "1", "3")), (False, ("all", "digit"))):
+        config.tree.prune = prune
+        task = build(config).task
+        tree = task.origin["decode"][1]["tree"]
+        assert set(names) <= set(tree["names"])
+        assert len(tree["names"]) == (4 if prune else 7)
+        params = jax.eval_shape(task.init, jax.random.key(0))["params"]
+        assert params["fc"]["bias"].shape == (len(tree["names"]),)
+    config.data.class_names = ("1", "2", "3", "x")
+    with pytest.raises(OptionError, match=r"config.tree.file is .*, which has no node 'x'"):
+        build(config)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from jaxvision.cli.kinds.class_report import (
     worst_mistakes,
 )
 from jaxvision.cli.kinds.kind import Built, Kind, ResizedData, Result, build_model, find_loss
+from jaxvision.cli.kinds.trees import TreeOptions, tree_of_classes
 from jaxvision.cli.options import option_paths, read_group
 from jaxvision.core import OptionError, check_range, under
 from jaxvision.predict import Prediction, draw_class_tags, draw_classification
@@ -137,7 +138,11 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
         normal = {"mean": options.mean, "std": options.std}
         inputs = options.inputs(channels=options.channels, method=options.method, **normal)
     num_classes = len(class_names)
-    model = build_model(config, code, num_classes=num_classes)
+    tree_options = read_group(TreeOptions, config.tree, "config.tree")
+    with under("config.tree"):
+        tree = tree_of_classes(tree_options, class_names)
+    num_logits = num_classes if tree is None else len(tree)
+    model = build_model(config, code, num_classes=num_logits)
     transform = train_transform = data.ToClassification(inputs, num_classes)
     loss, steps = None, ()
     if not evaluation:
@@ -151,7 +156,7 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
         loss = find_loss(config, code, "classification")
     with under("config"):
         task = tasks.classification(
-            model, inputs, class_names=class_names, loss=loss, augment=steps
+            model, inputs, class_names=class_names, loss=loss, augment=steps, tree=tree
         )
     return Built(task, train_transform, transform)
 
@@ -208,7 +213,7 @@ def frame(prediction: Prediction, result: Result) -> np.ndarray:
 
 CLASSIFICATION = Kind(
     name="classification",
-    groups={"data": ClassificationData, "augment": ClassificationAugment},
+    groups={"data": ClassificationData, "augment": ClassificationAugment, "tree": TreeOptions},
     defaults={"best.metric": "accuracy", "model.name": "lenet5", "loss.name": "cross_entropy"},
     sources={
         "digits": lambda options, split: data.Digits(split, dir=options.dir),

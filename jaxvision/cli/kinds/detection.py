@@ -32,16 +32,16 @@ from jaxvision.cli.kinds.kind import (
     check_options,
     to_look_at,
 )
+from jaxvision.cli.kinds.trees import read_tree
 from jaxvision.cli.options import option_paths, plain, read_group
 from jaxvision.core import (
     InputError,
     Inputs,
     OptionError,
     close_names,
-    option_errors,
     under,
 )
-from jaxvision.interop import read_class_map, read_word_tree
+from jaxvision.interop import read_class_map
 from jaxvision.models.detection.faster_rcnn import (
     FAST_RCNNS,
     FASTER_RCNNS,
@@ -57,7 +57,7 @@ from jaxvision.models.detection.yolov1 import YOLOS_V1
 from jaxvision.models.detection.yolov2 import YOLO9000S, YOLOS_V2
 from jaxvision.models.detection.yolov3 import YOLOS_V3
 from jaxvision.models.detection.yolov4 import YOLOS_V4
-from jaxvision.ops import RunLengths, WordTree, compress_counts, decode_mask
+from jaxvision.ops import RunLengths, compress_counts, decode_mask
 from jaxvision.predict import Prediction, draw_detections, draw_prediction
 from jaxvision.tasks import DETECTORS, DetectOptions
 from jaxvision.tasks.detection_metrics import MASK_NUMBERS
@@ -323,11 +323,7 @@ def _tree_options(own: dict[str, Any], class_names: Sequence[str]) -> dict[str, 
                 "tree is not set: give a file in the form of Darknet's 9k.tree, or the name of "
                 "each node's parent",
             )
-        if isinstance(tree, str):
-            tree = read_word_tree(pathlib.Path(tree).expanduser())
-        else:
-            with option_errors("tree"):
-                tree = WordTree.from_parents({name: x or None for name, x in tree.items()})
+        tree = read_tree(tree)
         if isinstance(nodes, str):
             nodes = read_class_map(pathlib.Path(nodes).expanduser(), tree)
         others = [name for name in class_names if name not in tree.index]
