@@ -48,6 +48,7 @@ def test_the_configs_are_there():
         "transfer_digits_last_layer",
         "transfer_digits_late_layers",
         "folder_unet",
+        "imagenet_darknet19",
         "imagenet_resnet50",
         "imagenet_resnet50_bfloat16",
         "photos_dncnn",
