@@ -64,7 +64,7 @@ def test_of_very_many_classes_there_is_no_matrix(capsys):
     collected = {"label": labels, "predicted": predicted, "confidence": np.full(4, 0.5)}
     shown = types.SimpleNamespace(
         evaluation=Evaluation({}, tables, collected),
-        task=types.SimpleNamespace(class_names=names),
+        class_names=names,
         records=types.SimpleNamespace(where=str),
     )
     files = {name: list(rows) for name, rows in class_files(shown).items()}

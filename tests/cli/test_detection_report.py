@@ -55,7 +55,7 @@ def mask_of(columns):
 def files_of(tables):
     shown = types.SimpleNamespace(
         evaluation=Evaluation({}, tables, None),
-        task=types.SimpleNamespace(class_names=NAMES),
+        class_names=NAMES,
     )
     return {name: list(map(list, rows)) for name, rows in detection_files(shown).items()}
 

@@ -78,7 +78,7 @@ def test_the_pictures_of_an_evaluation_have_the_masks():
     shown = types.SimpleNamespace(
         evaluation=types.SimpleNamespace(collected=found),
         records=[record],
-        task=types.SimpleNamespace(class_names=NAMES),
+        class_names=NAMES,
     )
     ((row),) = pictures(shown)
     size = row["found"].shape[:2]
