@@ -320,7 +320,8 @@ def decompress_masks(sizes: np.ndarray, texts: Sequence[bytes | str]) -> MaskTab
 
 def _decompressed(texts: Sequence[bytes | str]) -> tuple[np.ndarray, np.ndarray]:
     """Decompresses texts: their counts, concatenated, i64[R], and how many each has, i64[N]."""
-    texts = [text.encode() if isinstance(text, str) else text for text in texts]
+    # json may have half a pair of surrogates, which is no character.
+    texts = [x.encode(errors="surrogatepass") if isinstance(x, str) else x for x in texts]
     digits = np.frombuffer(b"".join(texts), np.uint8) - np.uint8(48)
     wrong = np.flatnonzero(digits > 63)
     stops = np.cumsum([len(text) for text in texts])

@@ -30,7 +30,7 @@ def coco(folder, content=None):
     return CocoFolder(folder, "train")
 
 
-def detections(rng, *, parts=False):
+def detections(rng, source, *, parts=False):
     """Of three images: two, none, and three detections."""
     valid = np.arange(3) < np.array([2, 0, 3])[:, None]
     low = rng.uniform(0, 4, (3, 3, 2))
@@ -41,7 +41,7 @@ def detections(rng, *, parts=False):
         return found
     masks = np.empty(3, object)
     for row, count in enumerate(valid.sum(axis=1)):
-        drawn = rng.uniform(size=(count, 8, 8)) > 0.5
+        drawn = rng.uniform(size=(count, *source.target(row)["size"])) > 0.5
         masks[row] = MaskTable.of([encode_mask(mask) for mask in drawn])
     return found.replace(masks=masks, keypoints=rng.uniform(size=(3, 3, 2, 3)).astype("f4"))
 
@@ -69,7 +69,7 @@ def test_there_and_back(tmp_path, form):
     rng = np.random.default_rng(0)
     file = tmp_path / "results.json"
     for parts in (False, True):
-        expected = detections(rng, parts=parts)
+        expected = detections(rng, source, parts=parts)
         write_coco_results(file, expected, source)
         check_same(read_coco_results(file, source, masks=parts, keypoints=parts), expected)
     # The same of wrapped sources, in their order.
@@ -111,7 +111,37 @@ def test_images_are_called_by_id_name_or_number(tmp_path):
         np.testing.assert_array_equal(found.boxes[2, 0], [1.5, 2.25, 5.5, 5.25])
 
 
-def test_names_that_several_images_have(tmp_path):
+@pytest.mark.parametrize(
+    ("names", "ids"),
+    [
+        (["000000000139", "7", "0"], [0, 139, 7]),
+        (["7", "x", "8"], ["7", "8", "x"]),
+        (["7", "07", "8"], ["07", "7", "8"]),  # of which two are the same number
+        (["1" * 16, "2", "3"], ["1" * 16, "2", "3"]),  # json readers may round the first
+        (["²", "2", "3"], ["2", "3", "²"]),  # a digit to Python alone
+    ],
+)
+def test_names_are_ids_as_numbers_if_all_are_numbers(tmp_path, names, ids):
+    folder = write_yolo(tmp_path / "data")
+    for part, suffix in (("images", "png"), ("labels", "txt")):
+        for old, new in zip("abc", names, strict=True):
+            place = folder / part / "train"
+            (place / f"{old}.{suffix}").rename(place / f"{new}.{suffix}")
+    source = YoloFolder(folder, "train")
+    assert sorted(source.image_id(index) for index in range(3)) == sorted(ids)
+    for index in range(3):
+        assert type(source.image_id(index)) is type(ids[0])
+    found, file = detections(np.random.default_rng(0), source), tmp_path / "results.json"
+    write_coco_results(file, found, source)
+    check_same(read_coco_results(file, source), found)
+    name = source.image_file(2).name
+    for called in (name, name.removesuffix(".png")):
+        entry = {"image_id": called, "category_id": 1, "bbox": BOX, "score": 0.5}
+        file.write_text(json.dumps([entry]))
+        assert read_coco_results(file, source).valid.sum(axis=1).tolist() == [0, 0, 1]
+
+
+def test_names_that_several_images_have(tmp_path, monkeypatch):
     """They get the folder before them, and the name alone is refused."""
     content = {
         "images": [
@@ -139,6 +169,11 @@ def test_names_that_several_images_have(tmp_path):
         (folder / "labels" / name / "x.txt").write_text("")
     listed = YoloFolder(folder, "train", class_names=("cat",))
     assert [listed.image_id(index) for index in range(2)] == ["a/x", "b/x"]
+    # A list may name a file by its whole path, also where the folder is named in another way.
+    (folder / "train.txt").write_text(f"images/a/x.png\n{folder}/images/b/x.png\n")
+    monkeypatch.chdir(tmp_path)
+    listed = YoloFolder("data", "train", class_names=("cat",))
+    assert [listed.image_id(index) for index in range(2)] == ["a/x", "b/x"]
 
 
 def test_a_box_around_the_mask_or_the_keypoints(tmp_path):
@@ -163,6 +198,31 @@ def test_an_empty_list_finds_nothing(tmp_path):
     found = read_coco_results(file, source, masks=True)
     assert found.valid.shape == (3, 0)
     assert [len(table) for table in found.masks] == [0, 0, 0]
+    assert found.keypoints is None
+    coco(tmp_path / "pointed", pointed_content())
+    pointed = CocoFolder(tmp_path / "pointed", "train", keypoints=True)
+    found = read_coco_results(file, pointed, keypoints=True)
+    assert found.keypoints.shape == (3, 0, 2, 3)
+
+
+def pointed_content():
+    """Objects with two keypoints each."""
+    content = coco_content()
+    for entry in content["annotations"]:
+        x, y, _, _ = entry["bbox"]
+        entry["keypoints"] = [x, y, 2, x + 1, y + 1, 2]
+    return content
+
+
+def test_as_many_keypoints_as_the_objects_have(tmp_path):
+    coco(tmp_path / "data", pointed_content())
+    source = CocoFolder(tmp_path / "data", "train", keypoints=True)
+    entry = {"image_id": 9, "category_id": 3, "score": 1}
+    good, bad = {**entry, "keypoints": [1, 2, 1] * 2}, {**entry, "keypoints": [1, 2, 1]}
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps([good, bad]))
+    with pytest.raises(InputError, match=r"entry 2: keypoints has 3 numbers.* give 6, x"):
+        read_coco_results(file, source, keypoints=True)
 
 
 GOOD = {"image_id": 9, "category_id": 3, "bbox": BOX, "score": 0.5}
@@ -181,6 +241,9 @@ GOOD = {"image_id": 9, "category_id": 3, "bbox": BOX, "score": 0.5}
         ([{**GOOD, "category_id": [3]}], r"category_id is \[3\]"),
         ([{**GOOD, "bbox": [1, 2, -1, 2]}], r"bbox is \[1, 2, -1, 2\]: give \[x, y, width"),
         ([{**GOOD, "bbox": [1, 2, 3]}], "give .x, y, width, height"),
+        ([{**GOOD, "bbox": [1, 2, 10**400, 2]}], "give .x, y, width, height"),
+        ([{**GOOD, "bbox": [1, 2, 1e200, 2]}], "give .x, y, width, height"),
+        ([{**GOOD, "score": 10**400}], "score is 1000.*: give a number"),
         ([{**GOOD, "score": "high"}], "score is 'high': give a number"),
         ('[{"image_id": 9, "category_id": 3, "bbox": [1, 2, 3, 4], "score": NaN}]', "score is nan"),
         ([{"image_id": 9, "category_id": 3, "score": 1}], "it has no 'bbox': add it"),
@@ -198,13 +261,21 @@ def test_what_cannot_be(tmp_path, text, message):
     [
         ({}, "it has no 'segmentation'"),
         ({"segmentation": [[1, 2, 3, 4, 5, 6]], "keypoints": [1, 2, 3]}, "is no run-lengths: give"),
-        ({"segmentation": {"size": [2, 2], "counts": [3]}, "keypoints": [1, 2, 3]}, "segmentation"),
-        ({"segmentation": {"size": [2, 2], "counts": [4]}, "keypoints": [1, 2]}, "keypoints is"),
+        ({"segmentation": {"size": [20, 40], "counts": [3]}}, "segmentation: "),
+        ({"segmentation": {"size": [20, 40], "counts": "\ud800"}}, "segmentation: character 0 of"),
+        (
+            {"segmentation": {"size": [40, 20], "counts": [800]}},
+            r"the size of segmentation is \[40, 20\], but .*height, width.* is \[20, 40\]",
+        ),
+        (
+            {"segmentation": {"size": [20, 40], "counts": [800]}, "keypoints": [1, 2]},
+            "keypoints is",
+        ),
     ],
 )
 def test_masks_and_keypoints_that_cannot_be(tmp_path, entry, message):
     source, file = coco(tmp_path / "data"), tmp_path / "results.json"
-    file.write_text(json.dumps([{**GOOD, **entry}]))
+    file.write_text(json.dumps([{**GOOD, "keypoints": [1, 2, 3], **entry}]))
     with pytest.raises(InputError, match=f"entry 1: .*{message}"):
         read_coco_results(file, source, masks=True, keypoints=True)
 

@@ -19,7 +19,7 @@ from jaxvision.core import InputError, Record
 from jaxvision.data.sources.boxes import box_problems, clip_boxes
 from jaxvision.data.sources.images import ImageError, image_size, read_image
 from jaxvision.data.sources.skeletons import Skeleton
-from jaxvision.data.sources.source import refuse
+from jaxvision.data.sources.source import number_of, refuse
 from jaxvision.ops import (
     Polygons,
     RunLengths,
@@ -237,8 +237,9 @@ class AnnotatedImages:
     def image_id(self, index: int) -> int | str:
         """What an image is called in COCO's form of results, see `image_id_of`.
 
-        It is its id in COCO's form, otherwise the name of its file without the suffix. Where this
-        is not unique, it is preceded by those of the folders.
+        It is its id in COCO's form, otherwise the name of its file without the suffix: a number if
+        the names of all images are numbers ("000000000139.jpg" is 139). Where the names are not
+        unique, they are preceded by those of the folders.
         """
         return self._ids[index]
 
@@ -255,8 +256,12 @@ def _image_ids(annotations: Sequence[Annotation]) -> list[int | str]:
         return ids
     files = [annotation.image.with_suffix("") for annotation in annotations]
     ids = [file.name for file in files]
+    numbers = [number_of(name) for name in ids]
+    if None not in numbers and len(set(numbers)) == len(numbers):
+        return numbers
     if len(set(ids)) == len(ids):
         return ids
+    files = [pathlib.Path(os.path.abspath(file)) for file in files]
     above = os.path.commonpath([file.parent for file in files])
     ids = [file.relative_to(above).as_posix() for file in files]
     if len(set(ids)) == len(ids):

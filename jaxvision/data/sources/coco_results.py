@@ -1,25 +1,28 @@
 """Detections in COCO's form of results: a json list with an entry for each of them."""
 
+import functools
 import json
-import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxvision.core import Detections, InputError, OptionError, one_line, reason_of
-from jaxvision.core.files import parse_json, read_text, replacing
+from jaxvision.core.files import parse_json, read_text, replace_text
 from jaxvision.data.sources.source import (
     Source,
     category_ids_of,
     image_file_of,
     image_id_of,
+    number_of,
+    size_of,
 )
 from jaxvision.ops import MaskTable, RunLengths, compress_counts, decompress_counts, mask_to_box
 
 _IDS = (int, str)  # no bool
+_LARGEST = 1e150  # its square is finite
 
 
 def write_coco_results(
@@ -41,7 +44,8 @@ def write_coco_results(
         `jaxvision.evaluate(...).collected` has them; masks as `jaxvision.ops.MaskTable` of each
         image.
       source: the images. Those of COCO's form have ids; the others are called by the names of
-        their files, without the suffix, or by their numbers.
+        their files without the suffix, as a number if all are numbers ("000000000139.jpg" is 139),
+        or by their index where there are no files.
       category_ids: of each label; None: those of COCO's form, otherwise 1, 2, ...
     Raises:
       InputError: there are not as many images.
@@ -53,27 +57,28 @@ def write_coco_results(
         )
     entries = []
     for index in range(len(source)):
-        image, masks = image_id_of(source, index), found.masks
-        for number, row in enumerate(np.flatnonzero(found.valid[index])):
-            corners = np.asarray(found.boxes[index][row], np.float64)
-            entry = {
-                "image_id": image,
-                "category_id": ids[int(found.labels[index][row])],
-                "bbox": [*corners[:2].tolist(), *(corners[2:] - corners[:2]).tolist()],
-                "score": float(found.scores[index][row]),
-            }
-            if masks is not None:
-                mask = masks[index][number]
+        image, rows = image_id_of(source, index), np.flatnonzero(found.valid[index])
+        corners = np.asarray(found.boxes[index], np.float64)[rows]
+        boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+        labels, scores = (np.asarray(x[index])[rows] for x in (found.labels, found.scores))
+        of_image = [
+            {"image_id": image, "category_id": ids[label], "bbox": box, "score": score}
+            for label, box, score in zip(
+                labels.tolist(), boxes.tolist(), scores.tolist(), strict=True
+            )
+        ]
+        if found.masks is not None:
+            for entry, mask in zip(of_image, found.masks[index], strict=True):
                 entry["segmentation"] = {
                     "size": [int(side) for side in mask.size],
                     "counts": compress_counts(mask.counts).decode(),
                 }
-            if found.keypoints is not None:
-                points = np.asarray(found.keypoints[index][row], np.float64)
-                entry["keypoints"] = points.ravel().tolist()
-            entries.append(entry)
-    with replacing(pathlib.Path(path)) as file:
-        json.dump(entries, file)
+        if found.keypoints is not None:
+            points = np.asarray(found.keypoints[index], np.float64)[rows]
+            for entry, own in zip(of_image, points, strict=True):
+                entry["keypoints"] = own.ravel().tolist()
+        entries += of_image
+    replace_text(pathlib.Path(path), json.dumps(entries))
 
 
 def read_coco_results(
@@ -89,7 +94,7 @@ def read_coco_results(
     Args:
       path: of the file.
       source: the images. An "image_id" is the id of COCO's form, or the name of the image's file
-        with or without the suffix, also as a number.
+        with or without the suffix, also as a number. Images without an entry have no detections.
       category_ids: of each label; None: those of COCO's form, otherwise 1, 2, ...
       masks: read the "segmentation" of each entry, compressed run-lengths or not. An entry without
         "bbox" has the box around it.
@@ -113,15 +118,20 @@ def read_coco_results(
     labels = {identity: label for label, identity in enumerate(ids)}
     images = _names_of_images(source)
     of_images: list[list[dict[str, Any]]] = [[] for _ in range(len(source))]
-    wanted = {"segmentation": masks, "keypoints": keypoints}
-    parts = [part for part, read in wanted.items() if read]
+    readers: dict[str, Callable[[Any, int], Any]] = {}
+    count = _keypoints_of(source) if keypoints else None
+    if masks:
+        sizes = functools.cache(lambda index: size_of(source, index))
+        readers["segmentation"] = lambda value, index: _mask(value, sizes(index))
+    if keypoints:
+        readers["keypoints"] = lambda value, _: _points(value, count)
     for number, entry in enumerate(entries, start=1):
         try:
-            image, found = _entry(entry, images, labels, parts)
+            image, found = _entry(entry, images, labels, readers)
         except InputError as error:
             raise InputError(f"{path}, entry {number}: {error}") from error
         of_images[image].append(found)
-    return _padded(path, of_images, parts)
+    return _padded(path, of_images, readers, count)
 
 
 def _checked_ids(source: Source, category_ids: Sequence[int | str] | None) -> tuple[int | str, ...]:
@@ -132,6 +142,12 @@ def _checked_ids(source: Source, category_ids: Sequence[int | str] | None) -> tu
             f"category_ids has {len(ids)}, but there are {len(source.class_names)} classes",
         )
     return ids
+
+
+def _keypoints_of(source: Source) -> int | None:
+    """Returns how many keypoints an object of the source has; None: it has none."""
+    given = (source.target(index).get("keypoints") for index in range(len(source)))
+    return next((points.shape[1] for points in given if points is not None), None)
 
 
 def _names_of_images(source: Source) -> dict[int | str, int | None]:
@@ -146,7 +162,7 @@ def _names_of_images(source: Source) -> dict[int | str, int | None]:
         file = image_file_of(source, index)
         if file is not None:
             names |= {file.name, file.stem}
-        names |= {int(name) for name in names if name.isascii() and name.isdecimal()}
+        names |= {number for number in map(number_of, names) if number is not None}
         for name in names:
             others[name] = None if name in others and others[name] != index else index
     return {**others, **images}
@@ -156,13 +172,23 @@ def _entry(
     entry: Any,
     images: Mapping[int | str, int | None],
     labels: Mapping[int | str, int],
-    parts: Sequence[str],
+    readers: Mapping[str, Callable[[Any, int], Any]],
 ) -> tuple[int, dict[str, Any]]:
-    """Returns the image and the detection of an entry; raises InputError if it cannot be used."""
+    """Returns the image and the detection of an entry.
+
+    Args:
+      entry: of the file.
+      images: what an image may be called -> its index; None: several are.
+      labels: id of a category -> label.
+      readers: "segmentation" and "keypoints", where they are read -> (value, index of the image)
+        -> what is read.
+    Raises:
+      InputError: it cannot be used.
+    """
     if not isinstance(entry, dict):
         raise InputError(f"it is {_shown(entry)}: give an object with image_id, category_id, ...")
-    needed = ["image_id", "category_id", "score", *parts]
-    lacking = [key for key in (needed if parts else [*needed, "bbox"]) if key not in entry]
+    needed = ["image_id", "category_id", "score", *(readers or ("bbox",))]
+    lacking = [key for key in needed if key not in entry]
     if lacking:
         raise InputError(f"it has no {lacking[0]!r}: add it")
     identity, category = entry["image_id"], entry["category_id"]
@@ -178,16 +204,16 @@ def _entry(
         )
     if not _are_finite([entry["score"]]):
         raise InputError(f"score is {_shown(entry['score'])}: give a number")
+    image, around = images[identity], None
     found: dict[str, Any] = {"score": float(entry["score"]), "label": labels[category]}
-    around = None
-    if "keypoints" in parts:
-        found["keypoints"] = points = _points(entry["keypoints"])
-        around = [*points[:, :2].min(axis=0), *points[:, :2].max(axis=0)]
-    if "segmentation" in parts:
-        found["mask"] = _mask(entry["segmentation"])
-        around = mask_to_box(found["mask"])
+    found |= {part: read(entry[part], image) for part, read in readers.items()}
+    if "keypoints" in found:
+        points = found["keypoints"][:, :2]
+        around = [*points.min(axis=0), *points.max(axis=0)]
+    if "segmentation" in found:
+        around = mask_to_box(found["segmentation"])
     found["box"] = _box(entry["bbox"]) if "bbox" in entry else around
-    return images[identity], found
+    return image, found
 
 
 def _box(box: Any) -> list[float]:
@@ -198,19 +224,30 @@ def _box(box: Any) -> list[float]:
     return [x, y, x + width, y + height]
 
 
-def _points(points: Any) -> np.ndarray:
+def _points(points: Any, count: int | None) -> np.ndarray:
+    """Returns f64[K, 3]; there have to be as many as the objects have, if that is known."""
     if not _are_finite(points) or not points or len(points) % 3:
         raise InputError(f"keypoints is {_shown(points)}: give x, y and score of each in turn")
+    if count is not None and len(points) != 3 * count:
+        raise InputError(
+            f"keypoints has {len(points)} numbers, but the objects have {count} keypoints: give "
+            f"{3 * count}, x, y and score of each in turn"
+        )
     return np.array(points, np.float64).reshape(-1, 3)
 
 
-def _mask(segmentation: Any) -> RunLengths:
+def _mask(segmentation: Any, image_size: tuple[int, int]) -> RunLengths:
     size = segmentation.get("size") if isinstance(segmentation, dict) else None
     counts = segmentation.get("counts") if isinstance(segmentation, dict) else None
     whole = isinstance(size, list) and all(type(side) is int for side in size)
     listed = isinstance(counts, list) and all(type(count) is int for count in counts)
     if not whole or not (listed or isinstance(counts, str)):
         raise InputError('segmentation is no run-lengths: give {"size": [height, width], "counts"}')
+    if tuple(size) != tuple(image_size):
+        raise InputError(
+            f"the size of segmentation is {_shown(size)}, but [height, width] of the image is "
+            f"{list(image_size)}"
+        )
     try:
         counts = np.array(counts, np.int64) if listed else decompress_counts(counts)
         return RunLengths(tuple(size), counts)
@@ -219,10 +256,14 @@ def _mask(segmentation: Any) -> RunLengths:
 
 
 def _padded(
-    path: pathlib.Path, of_images: Sequence[Sequence[dict[str, Any]]], parts: Sequence[str]
+    path: pathlib.Path,
+    of_images: Sequence[Sequence[dict[str, Any]]],
+    parts: Container[str],
+    num_keypoints: int | None,
 ) -> Detections:
     count, most = len(of_images), max(map(len, of_images), default=0)
     kinds = {len(x["keypoints"]) for found in of_images for x in found if "keypoints" in x}
+    kinds |= set() if num_keypoints is None else {num_keypoints}
     if len(kinds) > 1:
         raise InputError(f"{path} has detections with {sorted(kinds)} keypoints: give all the same")
     boxes, scores = np.zeros((count, most, 4)), np.zeros((count, most))
@@ -238,13 +279,13 @@ def _padded(
             if keypoints is not None:
                 keypoints[index, row] = entry["keypoints"]
         if masks is not None:
-            masks[index] = MaskTable.of([entry["mask"] for entry in found])
+            masks[index] = MaskTable.of([entry["segmentation"] for entry in found])
     return Detections(boxes, scores, labels, valid, masks=masks, keypoints=keypoints)
 
 
 def _are_finite(values: Any) -> bool:
     return isinstance(values, list) and all(
-        type(x) in (int, float) and math.isfinite(x) and abs(x) < 1e300 for x in values
+        type(x) in (int, float) and abs(x) <= _LARGEST for x in values
     )
 
 

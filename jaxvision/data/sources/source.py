@@ -96,6 +96,15 @@ def image_file_of(source: Source, index: int) -> pathlib.Path | None:
     return None
 
 
+def number_of(name: str) -> int | None:
+    """Returns the whole number that the name of an image is, such as "000000000139"; None: none.
+
+    It has at most 15 digits, so that every reader of json gives it back exactly.
+    """
+    digits = name.lstrip("0") or "0"
+    return int(digits) if name.isascii() and name.isdecimal() and len(digits) <= 15 else None
+
+
 def category_ids_of(source: Source) -> tuple[int | str, ...]:
     """Returns the ids of the classes in COCO's form of results.
 
