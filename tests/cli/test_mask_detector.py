@@ -161,6 +161,11 @@ def test_it_is_trained_evaluated_and_predicts(command, folder, tmp_path):
         titles = next(csv.reader(file))
     assert titles[-3:] == ["mask_AP", "mask_AP50", "mask_AP75"]
     assert list((tmp_path / "out").glob("mask_precision_recall_*.csv"))
+    written = tmp_path / "out" / "detections_test.json"
+    data = [f"--data={folder}", "--split=train", "--config.data.masks=True"]
+    again, _ = result_of(command, "eval", f"--predictions={written}", *data)
+    assert again == {**{name: found[name] for name in again}, "split": "train"}
+    assert again.keys() == found.keys() - {"steps", "variables_digest"}
 
     found, _ = result_of(command, "predict", *trust, folder / "train")
     assert (found["images"], found["objects"]) == (3, 6)

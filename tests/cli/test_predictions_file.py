@@ -21,6 +21,7 @@ from jaxvision.data import (
 )
 from jaxvision.engine import evaluate
 from jaxvision.interop import DarknetNetwork, read_cfg, read_weights
+from jaxvision.ops import compress_counts, encode_mask
 from jaxvision.tasks import DetectOptions, detection, measure_detections
 from jaxvision.tasks.detectors import darknet
 from tests.cli.conftest import result_of
@@ -33,30 +34,46 @@ STATS = (
     *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR1", "AR10", "AR100"),
     *("AR_small", "AR_medium", "AR_large"),
 )
+KEYPOINT_STATS = (
+    *("AP", "AP50", "AP75", "AP_medium", "AP_large"),
+    *("AR", "AR50", "AR75", "AR_medium", "AR_large"),
+)
 
 
-def images():
-    """Name -> size and boxes, about as large as the anchors of the detector."""
+SCALES = (1, 1, 4, 4, 8, 8)
+"""Of the images: their objects are small, medium and large."""
+
+
+def images(names="abcdef"):
+    """Name -> size and boxes, in the network's input about as large as the detector's anchors."""
     rng = np.random.default_rng(3)
     made = {}
-    for name in "abcdef":
+    for name, scale in zip(names, SCALES, strict=True):
         boxes = []
         for _ in range(6):
             x, y = rng.integers(0, 16, 2)
             width, height = rng.integers(7, 17, 2)
-            boxes.append((*map(int, (x, y, x + width, y + height)), NAMES[rng.integers(2)]))
-        made[name] = ((34, 33), boxes)
+            corners = (scale * int(side) for side in (x, y, x + width, y + height))
+            boxes.append((*corners, NAMES[rng.integers(2)]))
+        made[name] = ((34 * scale, 33 * scale), boxes)
     return made
 
 
-def write_coco(folder):
+def write_coco(folder, content=None):
     folders.write_images(folder / "images")
+    (folder / "annotations").mkdir()
+    text = json.dumps(coco_content() if content is None else content)
+    (folder / "annotations" / "train.json").write_text(text)
+    return folder
+
+
+def coco_content():
+    """As that of the folders of tests, but with the areas of the boxes, and without crowds."""
     content = folders.coco_content()
     for entry in content["annotations"]:
-        entry["iscrowd"] = 0
-    (folder / "annotations").mkdir()
-    (folder / "annotations" / "train.json").write_text(json.dumps(content))
-    return folder
+        _, _, width, height = entry["bbox"]
+        entry |= {"iscrowd": 0, "area": width * height}
+    return content
 
 
 FORMS = {
@@ -66,48 +83,52 @@ FORMS = {
 }
 
 
-def by_pycocotools(source, file):
-    """COCO's twelve numbers of the detections in a file; images have numbers there."""
-    targets = [source.target(index) for index in range(len(source))]
-    ids = {source.image_id(index): index + 1 for index in range(len(source))}
-    categories = getattr(source, "category_ids", None) or (1, 2)
+def annotation_file(source, file):
+    """Writes the objects of a source in COCO's form, with the ids that its results have."""
     annotations = []
-    for number, target in enumerate(targets, start=1):
-        areas = target["area"]
-        for row, (x1, y1, x2, y2) in enumerate(target["boxes"].tolist()):
+    for index in range(len(source)):
+        target = source.target(index)
+        for label, (x1, y1, x2, y2) in zip(target["labels"], target["boxes"].tolist(), strict=True):
             annotations.append(
                 {
                     "id": len(annotations) + 1,
-                    "image_id": number,
-                    "category_id": categories[target["labels"][row]],
+                    "image_id": source.image_id(index),
+                    "category_id": int(label) + 1,
                     "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "area": (x2 - x1) * (y2 - y1) if areas is None else areas[row],
-                    "iscrowd": int(target["crowd"][row]),
+                    "area": (x2 - x1) * (y2 - y1),
+                    "iscrowd": 0,
                 }
             )
-    results = json.loads(file.read_text())
-    for entry in results:
-        entry["image_id"] = ids[entry["image_id"]]
+    content = {
+        "images": [{"id": source.image_id(index)} for index in range(len(source))],
+        "annotations": annotations,
+        "categories": [{"id": number + 1} for number in range(len(source.class_names))],
+    }
+    file.write_text(json.dumps(content))
+    return file
+
+
+def by_pycocotools(annotations, results, iou_type="bbox"):
+    """COCO's numbers of the results, each a file or, of the latter, what is in one."""
     with contextlib.redirect_stdout(io.StringIO()):
-        data = COCO()
-        data.dataset = {
-            "images": [{"id": number + 1} for number in range(len(targets))],
-            "annotations": annotations,
-            "categories": [{"id": identity} for identity in categories],
-        }
-        data.createIndex()
-        evaluation = COCOeval(data, data.loadRes(results), "bbox")
+        data = COCO(str(annotations))
+        found = data.loadRes(results if isinstance(results, list) else str(results))
+        evaluation = COCOeval(data, found, iou_type)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return dict(zip(STATS, evaluation.stats.tolist(), strict=True))
+    names = KEYPOINT_STATS if iou_type == "keypoints" else STATS
+    stats = dict(zip(names, evaluation.stats.tolist(), strict=True))
+    assert min(stats.values()) >= 0, stats  # -1: there are no such objects
+    return stats
 
 
-@pytest.mark.slow
+@pytest.mark.parity
 @pytest.mark.parametrize("form", FORMS)
 def test_the_same_numbers_by_every_way(command, tmp_path, monkeypatch, form):
     """`eval --cfg`, the metrics in Python, pycocotools, and `eval --predictions`."""
-    monkeypatch.setattr(folders, "IMAGES", images())
+    # The ids of YOLO's images are numbers, those of VOC's are texts.
+    monkeypatch.setattr(folders, "IMAGES", images("123456" if form == "yolo" else "abcdef"))
     writer, reader = FORMS[form]
     folder = writer(tmp_path / "data")
     cfg, weights = write(tmp_path, 2)
@@ -120,10 +141,16 @@ def test_the_same_numbers_by_every_way(command, tmp_path, monkeypatch, form):
     assert sorted(source.class_names) == sorted(NAMES)
 
     written = tmp_path / "out" / "detections_train.json"
-    stats = by_pycocotools(source, written)
-    for name, value in stats.items():
-        if value != -1:  # no object of this size
-            assert of_eval[name] == pytest.approx(value, abs=1e-9), name
+    entries = json.loads(written.read_text())
+    ids = {"coco": {4, 5, 6, 7, 8, 9}, "voc": {*"abcdef"}, "yolo": {1, 2, 3, 4, 5, 6}}[form]
+    assert {entry["image_id"] for entry in entries} == ids
+    assert {entry["category_id"] for entry in entries} == ({3, 17} if form == "coco" else {1, 2})
+    if form == "coco":
+        annotations = folder / "annotations" / "train.json"
+    else:
+        annotations = annotation_file(source, tmp_path / "annotations.json")
+    stats = by_pycocotools(annotations, written)
+    assert {name: of_eval[name] for name in STATS} == pytest.approx(stats, abs=1e-9)
 
     inputs = Inputs((32, 32), resize=description.resize)
     detector = darknet(DarknetNetwork(description), decode=DetectOptions(score_threshold=0.0001))
@@ -140,12 +167,67 @@ def test_the_same_numbers_by_every_way(command, tmp_path, monkeypatch, form):
 
     measured, err = result_of(command, "eval", f"--predictions={written}", *data, "--out=again")
     assert measured == {name: of_eval[name] for name in measured}
-    assert f"{len(json.loads(written.read_text()))} detections in 6 images" in err
+    assert f"{len(entries)} detections in 6 images" in err
     files = {path.name for path in (tmp_path / "out").iterdir()} - {written.name}
     assert {path.name for path in (tmp_path / "again").iterdir()} == files
     for name in ("classes_train.csv", "precision_recall_train.csv"):
         again = (tmp_path / "again" / name).read_text()
         assert (tmp_path / "out" / name).read_text() == again
+
+
+@pytest.mark.parity
+def test_masks_and_keypoints_and_more_than_100_detections(command, tmp_path, monkeypatch):
+    """The numbers of another tool's detections, of which 120 are in one image, by pycocotools."""
+    monkeypatch.setattr(folders, "IMAGES", images())
+    content, rng, results = coco_content(), np.random.default_rng(0), []
+    sizes = {entry["id"]: (entry["height"], entry["width"]) for entry in content["images"]}
+    for entry in content["annotations"]:
+        x, y, width, height = entry["bbox"]
+        corner, size = np.array([x, y]), np.array([width, height])
+        entry["segmentation"] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
+        points = np.concatenate([corner + size * rng.random((17, 2)), np.full((17, 1), 2)], axis=1)
+        entry |= {"keypoints": points.ravel().tolist(), "num_keypoints": 17}
+        for _ in range(20 if entry["image_id"] == 9 else 2):
+            low = np.clip(np.rint(corner + size * rng.normal(0, 0.1, 2)), 0, None).astype(int)
+            high = np.rint(low + size * rng.uniform(0.8, 1.2, 2)).astype(int)
+            mask = np.zeros(sizes[entry["image_id"]], bool)
+            mask[low[1] : high[1], low[0] : high[0]] = True
+            moved = points + [*size, 0] * rng.normal(0, 0.03, (17, 3))
+            results.append(
+                {
+                    "image_id": entry["image_id"],
+                    "category_id": entry["category_id"],
+                    "score": float(rng.random()),
+                    "bbox": [*low.tolist(), *(high - low).tolist()],
+                    "segmentation": {
+                        "size": list(mask.shape),
+                        "counts": compress_counts(encode_mask(mask).counts).decode(),
+                    },
+                    "keypoints": moved.ravel().tolist(),
+                }
+            )
+    assert sum(entry["image_id"] == 9 for entry in results) == 120
+    folder, file = write_coco(tmp_path / "data", content), tmp_path / "results.json"
+    file.write_text(json.dumps(results))
+    # pycocotools takes the areas of the boxes for those of masks and keypoints, where it has them.
+    bare = [{name: x for name, x in entry.items() if name != "bbox"} for entry in results]
+    annotations = folder / "annotations" / "train.json"
+    expected = by_pycocotools(annotations, file)
+    for prefix, iou_type, part in (
+        ("mask_", "segm", "segmentation"),
+        ("keypoint_", "keypoints", "keypoints"),
+    ):
+        others = {"segmentation", "keypoints"} - {part}
+        alone = [{name: x for name, x in entry.items() if name not in others} for entry in bare]
+        stats = by_pycocotools(annotations, alone, iou_type)
+        expected |= {prefix + name: value for name, value in stats.items()}
+    parts = ["--config.data.masks=True", "--config.data.keypoints=True"]
+    flags = [f"--predictions={file}", f"--data={folder}", "--split=train", "--out=out", *parts]
+    found, _ = result_of(command, "eval", *flags)
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-9)
+    assert 0 < found["mask_AP"] < 1
+    assert 0 < found["keypoint_AP"] < 1
+    assert {path.name for path in pathlib.Path("out").iterdir()} >= {"classes_train.csv"}
 
 
 def test_classes_may_be_numbered_from_0_or_1(command, tmp_path):
