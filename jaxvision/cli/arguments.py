@@ -227,7 +227,7 @@ def define_keys(values: flags.FlagValues, config: ConfigDict, argv: list[str]) -
       InputError: an argument names a key that the config does not have.
     """
     copy_of_file = config.copy_and_resolve_references()
-    given = [match.groups() for match in map(_FLAG.match, argv) if match]
+    given = given_keys(argv)
     names = _names(config, given)
     for key, value in given:
         _check_key(config, key, value, names)
@@ -245,6 +245,11 @@ def define_keys(values: flags.FlagValues, config: ConfigDict, argv: list[str]) -
     except flags.Error as error:
         raise InputError(" ".join(str(error).split())) from error
     return copy_of_file
+
+
+def given_keys(argv: list[str]) -> list[tuple[str, str | None]]:
+    """The keys of a config that arguments name, with their values."""
+    return [match.groups() for match in map(_FLAG.match, argv) if match]
 
 
 def _names(config: ConfigDict, given: Sequence[tuple[str, str | None]]) -> dict[str, str]:

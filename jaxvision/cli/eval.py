@@ -33,8 +33,8 @@ of a detector
   confusions_SPLIT.csv   how often each class was found for each, with the background: missed
                          objects and false detections; drawn in confusions_SPLIT.png. Detections
                          count whose score is at least config.data.confusion_score
-
-  detections_SPLIT.json  all detections in COCO's form of results, for other tools
+  detections_SPLIT.json  all detections in COCO's form of results, for other tools, with masks and
+                         keypoints if it finds them; boxes are in pixels of the original images
 
 and, of a detector as of the other tasks, predictions_SPLIT.png, predictions beside the truth. The
 numbers of a classifier are accuracy, top5_accuracy if there are more than 5 classes, and ece, the
@@ -42,9 +42,12 @@ expected calibration error: how far confidence and accuracy are apart, on averag
 
 --predictions is a file in COCO's form of results, of any tool, whose detections are measured by the
 objects of --data, a folder in the form of VOC, COCO or YOLO. An image_id is COCO's, or the name of
-the image's file. Where the file numbers the classes from 0 or 1, and not by COCO's category ids,
---category_ids says so. Keys of the data may be set: --config.data.masks and
---config.data.keypoints measure these too.
+the image's file with or without the suffix, also as a number; the files of this command have the
+name without the suffix, as a number if all are numbers. A category_id is that of COCO's annotation
+file, such as 90 for a toothbrush, or 1 for the first class where there is none. Where the file
+numbers the classes from 0 or 1 in place of the annotation file's ids, --category_ids=from0 or from1
+says so. Keys of the data may be set: --config.data.masks=True and --config.data.keypoints=True
+measure these too, of other keypoints than COCO's with --config.detector.keypoint_sigmas.
 
 No code that a run names is imported. If its network, detector or decoding is your own code, give
 its file by --trust-code. Its loss, augmentation and optimizer are not needed. The last line on

@@ -14,10 +14,14 @@ from jaxvision.cli.report import report_of
 from jaxvision.core import InputError
 from jaxvision.data import read_coco_results
 from jaxvision.engine import Evaluation, log
+from jaxvision.metrics import COCO_KEYPOINT_SIGMAS
 from jaxvision.tasks import measure_detections
 
 CATEGORY_IDS = {"data": None, "from0": 0, "from1": 1}
 """Choice of --category_ids -> the id of the first class; None: those of the data."""
+_SIGMAS = "detector.keypoint_sigmas"
+_PATHS = {"confusion_score": "data.confusion_score", "keypoint_sigmas": _SIGMAS}
+"""Option of `measure_detections` -> key of the config."""
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -63,7 +67,14 @@ def evaluate_predictions(argv: list[str], usage: str) -> None:
         raise InputError(f"--predictions is for detection, but the config is for {config.task}")
     if not name:
         config.data.update(source="", validation_fraction=0.0)
+        config.detector.keypoint_sigmas = COCO_KEYPOINT_SIGMAS
     arguments.define_keys(values, config, rest)
+    for key, _ in arguments.given_keys(rest):
+        if key != _SIGMAS and key.partition(".")[0] != "data":
+            raise InputError(
+                f"config.{key} has no effect on --predictions: give keys of config.data, or "
+                f"config.{_SIGMAS}"
+            )
     arguments.parse(values, rest, usage)
     config, path = values.config, pathlib.Path(values.predictions).expanduser()
     if values.names:
@@ -80,13 +91,14 @@ def evaluate_predictions(argv: list[str], usage: str) -> None:
     parts = {"masks": config.data.masks, "keypoints": config.data.keypoints}
     found = read_coco_results(path, records, category_ids=ids, **parts)
     log(f"{path}: {int(found.valid.sum())} detections in {len(records)} images")
-    with option_paths("config.data"):
+    with option_paths("config", **_PATHS):
         summary = measure_detections(
             found,
             records,
             class_names=class_names,
             voc_inclusive=config.data.voc_inclusive,
             confusion_score=config.data.confusion_score,
+            keypoint_sigmas=config.detector.get("keypoint_sigmas", COCO_KEYPOINT_SIGMAS),
         )
     print(json.dumps({"split": values.split, **summary.numbers}), flush=True)
     evaluation = Evaluation(summary.numbers, summary.tables, found)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxvision.core import Detections, InputError, Record, Summary, check_range
+from jaxvision.core import Detections, InputError, OptionError, Record, Summary, check_range
 from jaxvision.data import Source, to_run_lengths
 from jaxvision.metrics import (
     COCO_KEYPOINT_SIGMAS,
@@ -102,7 +102,8 @@ def measure_detections(
       class_names: of the labels; None: those of the source.
       voc_inclusive: as in `detection`.
       confusion_score: as in `detection`.
-      keypoint_sigmas: see `jaxvision.metrics.coco_average_precision`.
+      keypoint_sigmas: of the keypoints, one for each; see
+        `jaxvision.metrics.coco_average_precision`.
     Returns:
       the numbers and tables of `detection`.
     Raises:
@@ -117,6 +118,12 @@ def measure_detections(
     records = [source.target(index) for index in range(len(source))]
     masks, keypoints = found.masks is not None, found.keypoints is not None
     check_objects(records, masks=masks, keypoints=keypoints)
+    if keypoints and found.keypoints.shape[2] != len(keypoint_sigmas):
+        raise OptionError(
+            "keypoint_sigmas",
+            f"keypoint_sigmas has {len(keypoint_sigmas)} numbers, but the detections have "
+            f"{found.keypoints.shape[2]} keypoints: give one for each",
+        )
     return summarize_detections(
         found,
         records,

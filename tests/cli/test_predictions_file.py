@@ -245,6 +245,32 @@ def test_classes_may_be_numbered_from_0_or_1(command, tmp_path):
     assert found[0]["AP50"] == pytest.approx(0.5 * 51 / 101)  # one of two cats, no dog
 
 
+def test_objects_with_two_keypoints_have_sigmas_of_their_own(command, tmp_path):
+    content, results = coco_content(), []
+    for entry in content["annotations"]:
+        x, y, _, _ = entry["bbox"]
+        about = {name: entry[name] for name in ("image_id", "category_id")}
+        results.append({**about, "score": 1, "keypoints": [x, y + 0.1, 1, x + 4, y, 1]})
+        entry |= {"keypoints": [x, y, 2, x + 4, y, 2], "num_keypoints": 2}
+    pathlib.Path("results.json").write_text(json.dumps(results))
+    folder = write_coco(tmp_path / "data", content)
+    flags = [f"--data={folder}", "--split=train", "--predictions=results.json"]
+    flags.append("--config.data.keypoints=True")
+    code, _, err = command("eval", *flags)
+    assert code == 2
+    assert err.endswith(
+        "error: config.detector.keypoint_sigmas has 17 numbers, but the detections have 2 "
+        "keypoints: give one for each\n"
+    )
+    strict, loose = (
+        result_of(command, "eval", *flags, f"--config.detector.keypoint_sigmas=({x}, {x})")[0]
+        for x in (0.0001, 1.0)
+    )
+    assert (loose["keypoint_AP50"], loose["keypoint_AP75"]) == (1, 1)
+    # One point is found exactly: half of the similarity, and no more.
+    assert (strict["keypoint_AP50"], strict["keypoint_AP75"]) == (1, 0)
+
+
 def test_what_does_not_fit_is_said(command, tmp_path):
     folder = write_coco(tmp_path / "data")
     results = tmp_path / "results.json"
@@ -258,6 +284,10 @@ def test_what_does_not_fit_is_said(command, tmp_path):
     assert "give --data=FOLDER" in error_of(command("eval", flags[0]))
     assert "--predictions is for detection, but the config is for classification" in error_of(
         command("eval", *flags, "--config=digits_lenet5")
+    )
+    assert error_of(command("eval", *flags, "--config.detect.score_threshold=0.5")) == (
+        "config.detect.score_threshold has no effect on --predictions: give keys of config.data, "
+        "or config.detector.keypoint_sigmas"
     )
     assert "--category_ids goes with --predictions" in error_of(
         command("eval", "--workdir=nothing", "--category_ids=from0")
