@@ -6,7 +6,7 @@ The paper of YOLOv2 (Redmon & Farhadi 2017, "YOLO9000", table 2) adds one idea a
 YOLO. Here each of them is a small detector of digits on photographs of 96 x 96 pixels:
 
   YOLO                       YOLOv1 of a plain stack of convolutions and a fully connected layer, on
-                             a grid of 6 x 6; no norms. The stack was trained to classify scenes
+                             a grid of 3 x 3; no norms. The stack was trained to classify scenes
                              with one digit, at half the resolution
   batch norm                 after each convolution
   high-resolution classifier the stack is trained further at the full resolution
@@ -195,7 +195,7 @@ def detector_of(rung, train):
     """The detector of a rung."""
     stages = STACKS[rung.stack]
     if rung.anchors is None:
-        fields = {"convolutions": ((128, 2 if rung.connected else 1),)}
+        fields = {"convolutions": ((128, 2), (128, 2)) if rung.connected else ((128, 1),)}
         fields |= {"hidden": (256,) if rung.connected else (), "dropout": 0.0}
         model = jaxvision.create_model(
             "yolov1", stages=stages, norm=rung.norm, num_classes=CLASSES, **fields

@@ -37,6 +37,7 @@ def yolo9000_loss(
     tree: WordTree,
     stride: float,
     label_objectness: str = "paper",
+    label_start: int = 0,
     object_weight: float = 5.0,
     no_object_weight: float = 1.0,
     coordinate_weight: float = 1.0,
@@ -78,6 +79,8 @@ def yolo9000_loss(
       tree: of N nodes.
       stride: side of a cell, pixels.
       label_objectness: see above.
+      label_start: for how many updates images with labels alone have no loss, so that the network
+        can tell first where objects are.
       object_weight: as in `jaxvision.losses.yolov2_loss`, as all that follow.
       no_object_weight: weight of the objectness of negative predictors.
       coordinate_weight: weight of the boxes.
@@ -94,6 +97,7 @@ def yolo9000_loss(
       Darknet's region layer.
     """
     check_choice("label_objectness", label_objectness, LABEL_OBJECTNESS)
+    check_range("label_start", label_start, least=0)
     check_range("class_weight", class_weight, least=0)
     shape = ("H", "W", "A", 5 + len(tree))
     logits = at_least_float32(check_array("logits", logits, shape))
@@ -121,7 +125,8 @@ def yolo9000_loss(
     )
     totals = {name: jnp.where(labels_only, 0, total) for name, (total, _) in located.items()}
     objects, picked = _responsible(logits, boxes, box_mask & ~labels_only, anchors, stride)
-    best, counted = _best_of_label(logits, labels, box_mask & labels_only, tree)
+    begun = labels_only & (step >= label_start)
+    best, counted = _best_of_label(logits, labels, box_mask & begun, tree)
     # The predictions that have a class loss, one for each object, and that of the only label.
     nodes = jnp.concatenate([picked, logits[best][None]])[:, 5:]
     targets = jnp.append(labels, labels[jnp.argmax(box_mask)])

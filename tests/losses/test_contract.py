@@ -527,6 +527,7 @@ OUT_OF_RANGE = {
         "class_weight": NEGATIVE,
         "ignore_threshold": NO_FRACTION,
         "prior_weight": NEGATIVE,
+        "label_start": (-1,),
     },
     "yolov3_loss": {"strides": [(32, 0)], "ignore_threshold": NO_FRACTION},
     "yolov4_loss": {

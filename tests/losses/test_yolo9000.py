@@ -141,6 +141,18 @@ def test_a_label_alone_trains_one_prediction():
             assert all(place[3] == 4 for place in others)
 
 
+def test_labels_alone_count_from_an_update_on():
+    run = program(label_start=7)
+    for step in (6, 7):
+        *arrays, _, alone = label_alone(2)
+        terms, slope = run(*arrays, np.int32(step), alone)
+        assert (terms["class"] > 0) == (slope.any()) == (step == 7)
+    # Images with boxes count before.
+    *arrays, _, alone = example(0, labels_only=False)
+    expected, _ = program()(*arrays, np.int32(6), alone)
+    assert run(*arrays, np.int32(6), alone)[0] == expected
+
+
 def test_objectness_counts_as_well_as_the_label():
     """A place that is sure of the label, but not of an object, is not the one."""
     terms, slope = program("paper")(*label_alone(2, best=-9, other=2))
