@@ -33,8 +33,9 @@ from jaxvision.losses.segmentation import (
 )
 from jaxvision.losses.ssd import ssd_multibox_loss
 from jaxvision.losses.word_tree import word_tree_cross_entropy
-from jaxvision.losses.yolo import yolov1_loss, yolov2_loss, yolov3_loss
+from jaxvision.losses.yolo import yolov2_loss, yolov3_loss
 from jaxvision.losses.yolo9000 import yolo9000_loss
+from jaxvision.losses.yolov1 import yolov1_loss
 from jaxvision.losses.yolov4 import yolov4_loss
 
 __all__ = [
