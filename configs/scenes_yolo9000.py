@@ -53,11 +53,13 @@ def get_config():
     config.data.max_boxes = 8
     config.data.cache = True
 
+    config.augment.jitter = 0.2
     config.augment.hue = 0.5  # the test scenes are on a photograph of other colours
     config.augment.saturation = 2.0
     config.augment.value = 1.5
 
     config.loss.prior_steps = 50
+    config.loss.label_start = 500  # until then the detector learns where digits are
 
     config.optimizer.name = "adamw"
     config.optimizer.learning_rate = 2e-2
