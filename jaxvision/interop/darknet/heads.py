@@ -32,7 +32,7 @@ class YoloLoss(NamedTuple):
     """The settings of the loss of a [yolo] of AlexeyAB's fork.
 
     Attributes:
-      kind: "ciou", "diou", "giou", "iou" or "mse", the loss of boxes.
+      kind: what the description calls the loss of boxes, such as "ciou" or "mse".
       anchors: (width, height) of each anchor that competes, those of other heads included.
       mask: which of them the head has.
       iou_threshold, ignore_threshold, box_weight, objectness_weight, class_weight, label_smoothing,
@@ -336,7 +336,7 @@ def _yolo_loss(
     section: Section, anchors: tuple[tuple[float, float], ...], mask: tuple[int, ...]
 ) -> YoloLoss:
     return YoloLoss(
-        kind=_one_of(section, "iou_loss", ("mse", "ciou", "diou", "giou", "iou")),
+        kind=section.text("iou_loss", "mse"),
         anchors=anchors,
         mask=mask,
         iou_threshold=section.number("iou_thresh", 1.0),

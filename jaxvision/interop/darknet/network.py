@@ -68,7 +68,8 @@ class DarknetNetwork(nn.Module):
       - "features": the last map, if there is none of these.
 
       Training needs a key for "dropout" if there is a [dropout]. The map of every layer that does
-      not end its branch is in the collection "intermediates", as "layer{n}", if it is mutable.
+      not end its branch is in the collection "intermediates", as "layer{n}", if it is mutable; that
+      of a layer before a [yolo] with new_coords is without the sigmoid.
     """
 
     description: Description
