@@ -103,22 +103,36 @@ def test_the_family_of_rcnns_is_compared(tmp_path):
 def test_the_ladder_of_yolov2_goes_on_where_it_was_stopped(tmp_path):
     usual = ["--workdir", str(tmp_path), "--steps=2", "--pretrain-steps=4", "--seeds=1"]
     usual += ["--train-images=12", "--test-images=5"]
-    lines = run("claims/yolov2_ladder.py", *usual, "--rungs", "YOLO", "batch norm").splitlines()
-    assert [line.split(" | ")[0] for line in lines[2:-1]] == ["| YOLO", "| batch norm"]
+    script = "claims/yolov2_ladder.py"
+
+    def lines_of(*rungs, more=()):
+        return run(script, *usual, *more, "--rungs", *rungs).splitlines()
+
+    def rows_of(lines):
+        return [line for line in lines if line.startswith("| ")][1:]
+
+    first = lines_of("YOLO", "batch norm")
+    assert first[0].startswith("trained 2 of 2")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
     assert len(before) == 2
     picture = tmp_path / "picture.png"
-    rungs = ["--rungs", "YOLO", "batch norm", "multi-scale", f"--picture={picture}"]
-    lines = run("claims/yolov2_ladder.py", *usual, *rungs).splitlines()
+    rungs = "YOLO", "batch norm", "high-resolution detector"
+    lines = lines_of(*rungs, more=[f"--picture={picture}"])
+    assert lines[0].startswith("trained 1 of 3")
+    rows = rows_of(lines)
     names = ["| YOLO", "| batch norm", "| multi-scale", "| high-resolution detector"]
-    assert [line.split(" | ")[0] for line in lines if line.startswith("| ")][1:] == names
+    assert [row.split(" | ")[0] for row in rows] == names
+    assert rows[:2] == rows_of(first)
+    assert [row.split(" | ")[-2:] for row in rows[:2]] == [["63.4", " |"], ["65.8", "+2.4 |"]]
     assert "jax " in lines[-1]
-    assert {path: path.stat().st_mtime_ns for path in before} == before
     with Image.open(picture) as drawn:
         assert drawn.width > 500
-    assert "is of other settings" in run(
-        "claims/yolov2_ladder.py", *usual, "--steps=3", "--rungs=YOLO", code=1
-    )
+    again = lines_of(*rungs)
+    assert again[0].startswith("trained 0 of 3")
+    assert rows_of(again) == rows
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    message = run(script, *usual, "--steps=3", "--rungs=YOLO", code=1)
+    assert f"{tmp_path / 'YOLO_seed0.json'} is of other settings" in message
 
 
 @pytest.mark.parametrize("script", long_but(SMALLEST, (), QUICKEST))

@@ -21,18 +21,20 @@ YOLO. Here each of them is a small detector of digits on photographs of 96 x 96 
 
 Each rung keeps what the ones before it have. A training that is finished has a file in --workdir,
 and is not repeated: the same command goes on where it was stopped. The table has AP50 of the test
-scenes, the mean over the seeds with the least and the largest, beside the mAP of the paper on VOC
-2007. The paper gives one number for "convolutional" and "anchor boxes" together, and one for
-"dimension priors" and "location prediction".
+scenes, the mean over the seeds with the least and the largest, and the average recall with 100
+detections, beside the mAP of the paper on VOC 2007. A step is the difference to the row before, in
+the paper's column to the row before that has a number: the paper gives one number for
+"convolutional" and "anchor boxes" together, and one for "dimension priors" and "location
+prediction".
 """
 
 import argparse
 import dataclasses
 import functools
+import itertools
 import json
 import pathlib
 import time
-from typing import Any
 
 import jax
 import numpy as np
@@ -49,6 +51,7 @@ from jaxvision.core.files import replacing
 SIDE, LARGE, CLASSES = 96, 128, 10
 SIZES = (64, 80, 96, 112, 128)  # pixels, of multi-scale training
 BATCH = 16
+METRICS = "AP50", "AR100"
 SQUARES = ((8.0, 8.0), (16.0, 16.0), (32.0, 32.0))
 COLOR = augment.RandomHsv(hue=0.5, saturation=2.0, value=1.5)
 STACKS = {
@@ -92,6 +95,7 @@ class Rung:
     sizes: tuple[int, ...] = (SIDE,)
 
 
+MULTI, HIGH = "multi-scale", "high-resolution detector"  # one training, measured at two sizes
 ADDED = {
     "YOLO": {},
     "batch norm": {"norm": "batch_norm"},
@@ -102,9 +106,8 @@ ADDED = {
     "dimension priors": {"anchors": "priors"},
     "location prediction": {"constrained": True},
     "passthrough": {"passthrough": True},
-    "multi-scale": {"sizes": SIZES},
+    MULTI: {"sizes": SIZES},
 }
-HIGH = "high-resolution detector"
 PUBLISHED = {
     "YOLO": 63.4,
     "batch norm": 65.8,
@@ -113,7 +116,7 @@ PUBLISHED = {
     "new network": 69.6,
     "location prediction": 74.4,
     "passthrough": 75.4,
-    "multi-scale": 76.8,
+    MULTI: 76.8,
     HIGH: 78.6,
 }
 """mAP on VOC 2007, percent."""
@@ -155,10 +158,15 @@ def fitted(task, train, steps, variables, rung, seed, options):
 
 
 def pretrained(rung, seed, options):
-    """The variables of the stack as a classifier; they are kept in a folder of --workdir."""
+    """The variables of the stack as a classifier.
+
+    They are kept in a folder of --workdir, whose name has all settings.
+    """
     sizes = "-".join(map(str, rung.pretrained_at))
-    folder = options.workdir / f"{rung.stack}_{rung.norm or 'no_norm'}_{sizes}_seed{seed}"
-    folder = folder.with_name(f"{folder.name}_{options.pretrain_steps}")
+    network = f"{rung.stack}_{rung.norm or 'no_norm'}_{sizes}"
+    images = options.train_images or "all"
+    how = f"steps{options.pretrain_steps}_rate{options.learning_rate:g}_images{images}_seed{seed}"
+    folder = options.workdir / "classifiers" / f"{network}_{how}"
     if interop.is_variables(folder):
         return interop.restore_variables(folder)
     *before, size = rung.pretrained_at
@@ -215,7 +223,7 @@ def detector_of(rung, train):
 
 
 def result_of(rung, seed, options):
-    """Side of the test images -> (AP50, AP) after a training."""
+    """Side of the test images -> METRICS after a training."""
     train = scenes("train", options.train_images, options.dir)
     test = scenes("test", options.test_images, options.dir)
     task_of = functools.partial(
@@ -240,37 +248,81 @@ def result_of(rung, seed, options):
         inputs, example = example_of(side)
         loader = data.EvalLoader(test, example, batch_size=50)
         metrics = jaxvision.evaluate(task_of(inputs), variables, loader).metrics
-        found[str(side)] = metrics["AP50"], metrics["AP"]
+        found[str(side)] = {name: metrics[name] for name in METRICS}
     return found
 
 
-def kept(name, rung, seed, options):
-    """The result of a rung with a seed, from its file or by a training.
+def settings_of(rung, options):
+    """What a result depends on, as json has it."""
+    names = "steps", "pretrain_steps", "learning_rate", "train_images", "test_images"
+    settings = {name: getattr(options, name) for name in names}
+    settings |= {"rung": dataclasses.asdict(rung), "batch": BATCH, "metrics": METRICS}
+    return json.loads(json.dumps(settings))
+
+
+def kept(file, settings):
+    """The content of the file of a result, or None if there is none yet.
 
     Raises:
-      SystemExit: the file has a result of other settings.
+      SystemExit: it is of other settings.
     """
-    file = options.workdir / f"{name.replace(' ', '_')}_seed{seed}.json"
-    settings: dict[str, Any] = {
-        name: getattr(options, name)
-        for name in ("steps", "pretrain_steps", "learning_rate", "train_images", "test_images")
-    }
-    settings["rung"] = dataclasses.asdict(rung)
-    settings = json.loads(json.dumps(settings))
-    if file.exists():
-        content = json.loads(file.read_text())
-        if content["settings"] != settings:
-            raise SystemExit(
-                f"{file} is of other settings ({content['settings']}): give another --workdir, or "
-                "delete it"
-            )
-        return content
-    began = time.perf_counter()
-    found = result_of(rung, seed, options)
-    content = {"settings": settings, "found": found, "seconds": time.perf_counter() - began}
-    with replacing(file) as stream:
-        json.dump(content, stream)
+    if not file.exists():
+        return None
+    content = json.loads(file.read_text())
+    if content["settings"] != settings:
+        raise SystemExit(
+            f"{file} is of other settings ({content['settings']}): give another --workdir, or "
+            "remove it"
+        )
     return content
+
+
+def results(rungs, options):
+    """(name, seed) -> content of the file of each result; what is missing is trained.
+
+    Raises:
+      SystemExit: a file has a result of other settings.
+    """
+    contents, missing = {}, {}
+    for seed, name in itertools.product(range(options.seeds), rungs):
+        file = options.workdir / f"{name.replace(' ', '_')}_seed{seed}.json"
+        contents[name, seed] = kept(file, settings_of(rungs[name], options))
+        if contents[name, seed] is None:
+            missing[name, seed] = file
+    for (name, seed), file in tqdm(missing.items(), desc="trainings", disable=None):
+        began = time.perf_counter()
+        found = result_of(rungs[name], seed, options)
+        contents[name, seed] = {
+            "settings": settings_of(rungs[name], options),
+            "found": found,
+            "seconds": time.perf_counter() - began,
+        }
+        with replacing(file) as stream:
+            json.dump(contents[name, seed], stream)
+    print(f"trained {len(missing)} of {len(contents)}; the others are in {options.workdir}\n")
+    return contents
+
+
+def print_table(figures):
+    """Prints a row for each rung.
+
+    Args:
+      figures: name -> METRICS of each seed.
+    """
+    print("| rung | AP50 | least | largest | step | AR | mAP of the paper | its step |")
+    print("|---" * 8 + "|")
+    before = published = None
+    for name, found in figures.items():
+        ap50, recall = (np.array([each[metric] for each in found]) for metric in METRICS)
+        cells = [name, *(f"{x:.3f}" for x in (ap50.mean(), ap50.min(), ap50.max()))]
+        cells.append("" if before is None else f"{ap50.mean() - before:+.3f}")
+        before = ap50.mean()
+        cells.append(f"{recall.mean():.3f}")
+        number = PUBLISHED.get(name)
+        cells.append("" if number is None else f"{number}")
+        cells.append("" if None in (number, published) else f"{number - published:+.1f}")
+        published = number or published
+        print(f"| {' | '.join(cells)} |")
 
 
 def draw(path, figures):
@@ -278,7 +330,7 @@ def draw(path, figures):
 
     Args:
       path: path of the picture, or None.
-      figures: name -> AP50 of each seed.
+      figures: name -> METRICS of each seed.
     """
     if path is None:
         return
@@ -286,8 +338,8 @@ def draw(path, figures):
     left, right = figure.subplots(1, 2, sharey=True)
     names = list(figures)
     places = np.arange(len(names))
-    means = np.array([np.mean(figures[name]) for name in names])
-    ends = np.array([(np.min(figures[name]), np.max(figures[name])) for name in names]).T
+    ap50 = np.array([[each["AP50"] for each in found] for found in figures.values()])
+    means, ends = ap50.mean(axis=1), np.array([ap50.min(axis=1), ap50.max(axis=1)])
     left.barh(places, means, xerr=np.abs(ends - means), capsize=3)
     left.set(title="AP50 on the test scenes", xlim=(0, 1), yticks=places, yticklabels=names)
     left.invert_yaxis()
@@ -309,33 +361,26 @@ def main():
     parser.add_argument("--pretrain-steps", type=int, default=400, help="of each classifier")
     parser.add_argument("--learning-rate", type=float, default=1e-2)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rungs", nargs="+", choices=list(ADDED), help="default: all")
+    parser.add_argument("--rungs", nargs="+", choices=[*ADDED, HIGH], help="default: all")
     parser.add_argument("--train-images", type=int, help="default: all")
     parser.add_argument("--test-images", type=int, help="default: all")
     parser.add_argument("--dir", help="folder of TFDS")
     parser.add_argument("--picture", type=pathlib.Path, help="file to draw to")
     options = parser.parse_args()
+    for name in ("steps", "pretrain_steps", "seeds"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} has to be 1 or more")
     options.workdir.mkdir(parents=True, exist_ok=True)
-    rungs = {name: rung for name, rung in ladder().items() if name in (options.rungs or ADDED)}
-    trainings = [(name, seed) for seed in range(options.seeds) for name in rungs]
-    contents = {
-        (name, seed): kept(name, rungs[name], seed, options)
-        for name, seed in tqdm(trainings, desc="trainings", disable=None)
-    }
+    wanted = {MULTI if name == HIGH else name for name in options.rungs or ADDED}
+    rungs = {name: rung for name, rung in ladder().items() if name in wanted}
+    contents = results(rungs, options)
     figures, seconds = {}, sum(content["seconds"] for content in contents.values())
     for name in rungs:
         found = [contents[name, seed]["found"] for seed in range(options.seeds)]
-        figures[name] = [each[str(SIDE)][0] for each in found]
-        if str(LARGE) in found[0]:
-            figures[HIGH] = [each[str(LARGE)][0] for each in found]
-    print("| rung | AP50 | least | largest | step | mAP of the paper |\n|---|---|---|---|---|---|")
-    before = None
-    for name, found in figures.items():
-        mean = np.mean(found)
-        step = "" if before is None else f"{mean - before:+.3f}"
-        numbers = f"{mean:.3f} | {np.min(found):.3f} | {np.max(found):.3f}"
-        print(f"| {name} | {numbers} | {step} | {PUBLISHED.get(name, '')} |")
-        before = mean
+        figures[name] = [each[str(SIDE)] for each in found]
+        if name == MULTI:
+            figures[HIGH] = [each[str(LARGE)] for each in found]
+    print_table(figures)
     draw(options.picture, figures)
     print(
         f"{options.steps} steps of {BATCH} images, {options.seeds} seeds, {seconds / 60:.0f} "
