@@ -144,15 +144,15 @@ def of_labels(source, size):
     return data.Arrays(np.stack(images), np.array([int(x["labels"][0]) for x in records]))
 
 
-def rate_of(rung, options):
-    """The highest learning rate: without norms a fifth."""
-    return options.learning_rate * (1 if rung.norm else 0.2)
+def rate_of(rung, options, *, detector):
+    """The highest learning rate: a fifth without norms, and for fully connected layers."""
+    slow = rung.norm is None or (detector and rung.connected)
+    return options.learning_rate * (0.2 if slow else 1)
 
 
-def fitted(task, train, steps, variables, rung, seed, options):
+def fitted(task, train, steps, rate, variables, seed):
     """The variables of a task's network after a training."""
-    rate = optax.cosine_onecycle_schedule(steps, rate_of(rung, options), 0.2)
-    optimizer = optax.adamw(rate, weight_decay=0.05)
+    optimizer = optax.adamw(optax.cosine_onecycle_schedule(steps, rate, 0.2), weight_decay=0.05)
     how = {"steps": steps, "seed": seed, "variables": variables}
     return jaxvision.fit(task, optimizer, train=train, **how).variables
 
@@ -186,8 +186,9 @@ def pretrained(rung, seed, options):
     example = data.ToClassification(inputs, CLASSES)
     train = data.TrainLoader(source, example, batch_size=2 * BATCH, seed=seed)
     # The paper trains 160 epochs at the low resolution, and 10 at the high one.
-    steps = options.pretrain_steps // (4 if before else 1)
-    variables = fitted(task, train, max(1, steps), variables, rung, seed, options)
+    steps = max(1, options.pretrain_steps // (4 if before else 1))
+    rate = rate_of(rung, options, detector=False)
+    variables = fitted(task, train, steps, rate, variables, seed)
     interop.save_variables(folder, jax.device_get(variables))
     return variables
 
@@ -203,8 +204,8 @@ def detector_of(rung, train):
     """The detector of a rung."""
     stages = STACKS[rung.stack]
     if rung.anchors is None:
-        fields = {"convolutions": ((128, 2), (128, 2)) if rung.connected else ((128, 1),)}
-        fields |= {"hidden": (256,) if rung.connected else (), "dropout": 0.0}
+        fields = {"convolutions": ((128, 2), (256, 2)) if rung.connected else ((128, 1),)}
+        fields |= {"hidden": (1024,) if rung.connected else (), "dropout": 0.0}
         model = jaxvision.create_model(
             "yolov1", stages=stages, norm=rung.norm, num_classes=CLASSES, **fields
         )
@@ -242,7 +243,8 @@ def result_of(rung, seed, options):
     own = task.init(jax.random.key(seed))
     variables = interop.transfer(own, pretrained(rung, seed, options)).variables
     loader = data.TrainLoader(train, example, batch_size=BATCH, seed=seed)
-    variables = fitted(task, loader, options.steps, variables, rung, seed, options)
+    rate = rate_of(rung, options, detector=True)
+    variables = fitted(task, loader, options.steps, rate, variables, seed)
     found = {}
     for side in (SIDE, LARGE) if len(rung.sizes) > 1 else (SIDE,):
         inputs, example = example_of(side)
@@ -357,7 +359,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--workdir", type=pathlib.Path, required=True, help="a folder")
-    parser.add_argument("--steps", type=int, default=800, help="of each detector")
+    parser.add_argument("--steps", type=int, default=1200, help="of each detector")
     parser.add_argument("--pretrain-steps", type=int, default=400, help="of each classifier")
     parser.add_argument("--learning-rate", type=float, default=1e-2)
     parser.add_argument("--seeds", type=int, default=3)
