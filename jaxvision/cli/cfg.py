@@ -1,15 +1,13 @@
 """Configs of networks that Darknet's .cfg files describe."""
 
-import os
 import pathlib
-from typing import Any
 
 from ml_collections import ConfigDict
 
 from jaxvision.cli.config import default_config
 from jaxvision.cli.kinds.darknet import DARKNET
 from jaxvision.core import InputError
-from jaxvision.interop import Description, read_cfg
+from jaxvision.interop import read_cfg
 
 
 def config_of_cfg(file: str) -> ConfigDict:
@@ -54,25 +52,14 @@ def set_cfg(config: ConfigDict, file: str) -> None:
     """
     if config.task != "detection":
         raise InputError(f"--cfg is for detection, but the config is for {config.task}")
-    description = _read(file)
-    default = default_config("detection")
-    with config.unlocked():
-        config.model = ConfigDict({"name": DARKNET, "cfg": _absolute(file)})
-        config.detector, config.loss = default.detector, default.loss
-    config.anchors = ()
-    height, _, channels = description.image
-    known: dict[str, Any] = {"image_size": height, "channels": channels}
-    known |= {"resize": description.resize}
-    config.data.update({key: value for key, value in known.items() if key in config.data})
-
-
-def _read(file: str) -> Description:
-    description = read_cfg(pathlib.Path(file).expanduser())
+    path = pathlib.Path(file).expanduser()
+    description = read_cfg(path)
     height, width, _ = description.image
     if height != width:
         raise InputError(f"{file} has images of {height} x {width}: only square ones are supported")
-    return description
-
-
-def _absolute(file: str) -> str:
-    return os.path.abspath(os.path.expanduser(file))
+    default = default_config("detection")
+    with config.unlocked():
+        config.model = ConfigDict({"name": DARKNET, "cfg": str(path.absolute())})
+        config.detector, config.loss = default.detector, default.loss
+    config.anchors = ()
+    config.data.update(image_size=height, resize=description.resize)

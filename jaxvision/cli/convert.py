@@ -25,7 +25,6 @@ result, as JSON.
 
 import json
 import pathlib
-from functools import partial
 from typing import Any
 
 import jax
@@ -44,6 +43,7 @@ from jaxvision.interop import (
     read_cfg,
     save_variables,
     to_state_dict,
+    variable_shapes,
     write_state_dict,
     write_weights,
 )
@@ -90,10 +90,7 @@ def _write_darknet(
     else:
         description = given.with_classes(model.num_classes) if given.heads() else given
         images = jax.ShapeDtypeStruct((1, *description.image), np.float32)
-        like = jax.eval_shape(
-            partial(DarknetNetwork(description).init, train=False), jax.random.key(0), images
-        )
-        variables = from_module(variables, like)
+        variables = from_module(variables, variable_shapes(DarknetNetwork(description), images))
     write_weights(out, description, variables)
     if description.text != given.text:
         with replacing(out.with_suffix(".cfg"), "w") as written:

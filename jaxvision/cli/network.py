@@ -19,7 +19,6 @@ import os
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -51,6 +50,7 @@ from jaxvision.interop import (
     from_state_dict,
     load_weights,
     named_alike,
+    variable_shapes,
 )
 from jaxvision.models import (
     CLASSIFIERS,
@@ -272,7 +272,7 @@ def open_weights(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
     config, weights = values.config, _read_weights(values)
     how = {**weights.how, "input_size": _input_shape(config)}
     if config.model.name == DARKNET:
-        model = DarknetNetwork(description_of(config.model.cfg, config.model.get("dialect")))
+        model = build_model(config, Code())
         found, _ = named_alike(weights.state_dict, _shapes(model, config), **weights.how)
         count = model.description.count_classes(found)
         if count is not None:
@@ -286,8 +286,7 @@ def open_weights(values: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
 
 def _shapes(model: nn.Module, config: Any) -> dict[str, Any]:
     """The shapes of the variables of a network, without those of a task."""
-    images = jax.ShapeDtypeStruct((1, *_input_shape(config)), np.float32)
-    return jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
+    return variable_shapes(model, jax.ShapeDtypeStruct((1, *_input_shape(config)), np.float32))
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ from jaxvision.interop.variables import (
     load_weights,
     restore_variables,
     save_variables,
+    variable_shapes,
 )
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "to_module",
     "to_state_dict",
     "transfer",
+    "variable_shapes",
     "write_state_dict",
     "write_weights",
 ]

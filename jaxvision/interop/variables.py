@@ -110,7 +110,7 @@ def head_paths(model: nn.Module, images: jax.ShapeDtypeStruct) -> set[Path]:
       model: the network.
       images: shape [B, H, W, C] and dtype of images that it takes.
     """
-    one, two = (_shapes(model.clone(num_classes=count), images) for count in (1, 2))
+    one, two = (variable_shapes(model.clone(num_classes=count), images) for count in (1, 2))
     one, two = map(flax.traverse_util.flatten_dict, (one, two))
     return {path for path, x in one.items() if x.shape != two[path].shape}
 
@@ -140,7 +140,7 @@ def class_count(
     if "num_classes" not in {field.name for field in dataclasses.fields(model)}:
         return None
     images = jax.ShapeDtypeStruct((1, *input_size), jnp.float32)
-    one, two = (_shapes(model.clone(num_classes=count), images) for count in (1, 2))
+    one, two = (variable_shapes(model.clone(num_classes=count), images) for count in (1, 2))
     found, _ = named_alike(state_dict, one, prefix=prefix, key_map=key_map)
     one, two, found = map(flax.traverse_util.flatten_dict, (one, two, found))
     counts = set()
@@ -154,7 +154,13 @@ def class_count(
     return counts.pop() if len(counts) == 1 else None
 
 
-def _shapes(model: nn.Module, images: jax.ShapeDtypeStruct) -> dict[str, Any]:
+def variable_shapes(model: nn.Module, images: jax.ShapeDtypeStruct) -> dict[str, Any]:
+    """The shapes of a network's variables, without computing them.
+
+    Args:
+      model: the network.
+      images: f32[B, H, W, C], which it takes; their shape is enough.
+    """
     return jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
 
 
@@ -192,7 +198,7 @@ def load_weights(
     if input_size is None:
         input_size = _own_input_size(model)
     images = jax.ShapeDtypeStruct((1, *input_size), jnp.float32)
-    variables, head = _shapes(model, images), set()
+    variables, head = variable_shapes(model, images), set()
     if new_head is not None:
         head = head_paths(model, images)
         init = jax.jit(partial(model.init, train=False))

@@ -12,7 +12,7 @@ from PIL import Image
 
 from jaxvision import data, tasks
 from jaxvision.cli.code import Code, is_own
-from jaxvision.cli.kinds.darknet import DARKNET, darknet_network
+from jaxvision.cli.kinds.darknet import DARKNET
 from jaxvision.cli.kinds.detection_augment import DetectionAugment
 from jaxvision.cli.kinds.detection_data import SOURCES, DetectionData
 from jaxvision.cli.kinds.detection_report import (
@@ -29,7 +29,6 @@ from jaxvision.cli.kinds.kind import (
     Result,
     Shown,
     build_model,
-    check_options,
     to_look_at,
 )
 from jaxvision.cli.kinds.trees import read_tree
@@ -344,12 +343,6 @@ def _model(config: Any, num_classes: int, code: Code) -> Any:
             "config.model.num_anchors follows from the anchors, config.anchors or those of "
             "config.detector: leave it out"
         )
-    if config.model.name == DARKNET:
-        fields = plain(config.model)
-        fields.pop("name")
-        check_options("config.model", darknet_network, fields)
-        with under("config.model"):
-            return darknet_network(**{"num_classes": num_classes, **fields})
     return build_model(config, code, num_classes=num_classes)
 
 

@@ -12,6 +12,7 @@ from flax import linen as nn
 from PIL import Image
 
 from jaxvision.cli.code import Code, is_own
+from jaxvision.cli.kinds.darknet import DARKNET, darknet_network
 from jaxvision.cli.options import plain
 from jaxvision.core import Inputs, OptionError, Record, Task, check_range, close_names, under
 from jaxvision.data import Source
@@ -252,7 +253,11 @@ def build_model(config: Any, code: Code, **fields: Any) -> nn.Module:
     """
     settings = plain(config.model)
     name = settings.pop("name")
+    if name == DARKNET:
+        check_options("config.model", darknet_network, settings)
     with under("config.model"):
+        if name == DARKNET:
+            return darknet_network(**{**fields, **settings})
         if not is_own(name):
             if name in MODELS and name not in _NETWORKS.get(config.task, MODELS):
                 raise OptionError(

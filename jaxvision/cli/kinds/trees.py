@@ -51,14 +51,9 @@ def tree_of_classes(options: TreeOptions, class_names: Sequence[str]) -> WordTre
             raise OptionError(
                 "file", f"file is {options.file}, which has no node {name!r}: classes are nodes"
             )
-
-    def nodes() -> list[int]:
-        return [tree.index[name] for name in class_names]
-
-    tree = tree.subtree(nodes())
+    tree = tree.subtree(tree.index[name] for name in class_names)
     if options.prune:
-        tree = tree.without_single_children(nodes())
-        roots = {node for node, parent in enumerate(tree.parents) if parent < 0}
-        if not roots & set(nodes()):
+        tree = tree.without_single_children(tree.index[name] for name in class_names)
+        if all(tree.parents[tree.index[name]] >= 0 for name in class_names):
             tree = tree.without_roots()
     return tree

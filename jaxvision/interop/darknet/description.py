@@ -22,8 +22,8 @@ class Description:
     """A network as a .cfg file describes it.
 
     It is frozen and hashable, so that it can be a field of a module. Options for training are
-    ignored, as Darknet ignores unknown options. If an option is given twice in a section, the first
-    one counts.
+    ignored, except for those of the loss of a [yolo], as Darknet ignores unknown options. If an
+    option is given twice in a section, the first one counts.
 
     Attributes:
       text: sections, of which the first is [net].
