@@ -46,22 +46,31 @@ def main():
     given.add_argument("--scratch-rate", type=float, default=0.1)
     given.add_argument("rest", nargs="*", help="further arguments of train.py, after --")
     options = given.parse_args()
+    # Of repeated flags of tuples the values would add up, so those of pretrained weights are left
+    # out of the other way.
+    reset = {
+        "init_from": "",
+        "init_cfg": "",
+        "init_prefix": "",
+        "init_key_map": "()",
+        "freeze": "()",
+        "freeze_statistics": "()",
+        "head_warmup.steps": "0",
+        "head_warmup.only": "()",
+        "optimizer.lr_multipliers": "()",
+        "reinit": "()",
+        "optimizer.learning_rate": f"{options.scratch_rate}",
+    }
+    flags = {f"--config.{key}": value for key, value in reset.items()}
+    others = [item for item in options.rest if item.partition("=")[0] not in flags]
     ways = {
-        "pretrained": [f"--config.init_from={options.init_from}"],
-        "random": [
-            "--config.init_from=",
-            "--config.freeze=()",
-            "--config.freeze_statistics=()",
-            "--config.head_warmup.steps=0",
-            "--config.optimizer.lr_multipliers=()",
-            "--config.reinit=()",
-            f"--config.optimizer.learning_rate={options.scratch_rate}",
-        ],
+        "pretrained": [*options.rest, f"--config.init_from={options.init_from}"],
+        "random": [*others, *(f"{flag}={value}" for flag, value in flags.items())],
     }
     found = {way: [] for way in ways}
     turns = [(seed, way) for seed in range(options.seeds) for way in ways]
     for seed, way in tqdm(turns, unit="run", disable=None):
-        arguments = [f"--config={options.config}", *options.rest, *ways[way]]
+        arguments = [f"--config={options.config}", *ways[way]]
         found[way].append(accuracy(*arguments, f"--config.seed={seed}"))
     print("| initial weights | test accuracy | least | largest |\n|---|---|---|---|")
     for way, values in found.items():

@@ -165,10 +165,12 @@ def test_images_of_mixed_shapes_are_compared(real_data):
 def test_training_with_and_without_weights_is_compared(tmp_path):
     model = create_model("resnet20", num_classes=10)
     variables = random_variables(model, np.zeros((1, 8, 8, 1), np.float32))
-    np.savez(tmp_path / "weights.npz", **to_state_dict(variables))
+    state = {f"module.{key}": value for key, value in to_state_dict(variables).items()}
+    np.savez(tmp_path / "weights.npz", **state)
     small = ["--config.steps=2", "--config.batch_size=8", "--config.data.image_size=8"]
     frozen = ["--config.freeze=('conv1',)", "--config.head_warmup.steps=1"]
     weights = [f"--init-from={tmp_path / 'weights.npz'}", "--seeds=1"]
+    small.append("--config.init_prefix=module.")
     head = "--config.head_warmup.only=('fc',)"
     table = run("transfer.py", "--config=digits_resnet20", *weights, "--", *small, *frozen, head)
     lines = table.splitlines()
