@@ -6,8 +6,8 @@ The paper of YOLOv2 (Redmon & Farhadi 2017, "YOLO9000", table 2) adds one idea a
 YOLO. Here each of them is a small detector of digits on photographs of 96 x 96 pixels:
 
   YOLO                       YOLOv1 of a plain stack of convolutions and a fully connected layer, on
-                             a grid of 3 x 3; no norms. The stack was trained to classify scenes
-                             with one digit, at half the resolution
+                             a grid of 3 x 3; no norms. The stack was trained to classify digits,
+                             cut out of the scenes, at half the resolution
   batch norm                 after each convolution
   high-resolution classifier the stack is trained further at the full resolution
   convolutional              a convolution in place of the fully connected layers, on 12 x 12 cells
@@ -49,11 +49,14 @@ from jaxvision import augment, data, interop, ops, tasks
 from jaxvision.core.files import replacing
 
 SIDE, LARGE, CLASSES = 96, 128, 10
+WINDOW = 48  # pixels, of the part around a digit that is classified
+NORMAL = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
 SIZES = (64, 80, 96, 112, 128)  # pixels, of multi-scale training
 BATCH = 16
 METRICS = "AP50", "AR100"
 SQUARES = ((8.0, 8.0), (16.0, 16.0), (32.0, 32.0))
 COLOR = augment.RandomHsv(hue=0.5, saturation=2.0, value=1.5)
+AUGMENT = augment.JitterCrop(0.2), COLOR
 STACKS = {
     "plain": (
         (0, ((16, 3),)),
@@ -76,7 +79,8 @@ class Rung:
 
     Attributes:
       norm: after each convolution, or None.
-      pretrained_at: sizes at which the stack was trained to classify, one after the other.
+      pretrained_at: sides of the windows when the stack was trained to classify, one after the
+        other.
       connected: whether the last layers are fully connected.
       anchors: "squares", "priors", or None for YOLOv1.
       stack: a key of STACKS.
@@ -86,7 +90,7 @@ class Rung:
     """
 
     norm: str | None = None
-    pretrained_at: tuple[int, ...] = (SIDE // 2,)
+    pretrained_at: tuple[int, ...] = (WINDOW // 2,)
     connected: bool = True
     anchors: str | None = None
     stack: str = "plain"
@@ -99,7 +103,7 @@ MULTI, HIGH = "multi-scale", "high-resolution detector"  # one training, measure
 ADDED = {
     "YOLO": {},
     "batch norm": {"norm": "batch_norm"},
-    "high-resolution classifier": {"pretrained_at": (SIDE // 2, SIDE)},
+    "high-resolution classifier": {"pretrained_at": (WINDOW // 2, WINDOW)},
     "convolutional": {"connected": False},
     "anchor boxes": {"anchors": "squares"},
     "new network": {"stack": "darknet"},
@@ -131,17 +135,24 @@ def ladder():
 
 
 @functools.cache
-def scenes(split, count, folder, *, single=False):
+def scenes(split, count, folder):
     """The first scenes of a split, kept in memory."""
-    source = data.Scenes(split, dir=folder, single=single)
+    source = data.Scenes(split, dir=folder)
     return data.Cached(data.Subset(source, range(min(count or len(source), len(source)))))
 
 
-def of_labels(source, size):
-    """Scenes of one digit as images for classification."""
-    records = [source[index] for index in range(len(source))]
-    images = [np.asarray(Image.fromarray(x["image"]).resize((size, size))) for x in records]
-    return data.Arrays(np.stack(images), np.array([int(x["labels"][0]) for x in records]))
+def digits_of(source, side):
+    """The digits of scenes as images for classification: a window around each, resized."""
+    images, labels = [], []
+    for record in map(source.__getitem__, range(len(source))):
+        most = np.array(record["image"].shape[1::-1]) - WINDOW
+        centers = (record["boxes"][:, :2] + record["boxes"][:, 2:]) / 2
+        corners = np.clip((centers - WINDOW / 2).round(), 0, most).astype(int)
+        for left, top in corners.tolist():
+            window = record["image"][top : top + WINDOW, left : left + WINDOW]
+            images.append(np.asarray(Image.fromarray(window).resize((side, side))))
+        labels.extend(record["labels"].tolist())
+    return data.Arrays(np.stack(images), np.array(labels))
 
 
 def rate_of(rung, options, *, detector):
@@ -180,9 +191,9 @@ def pretrained(rung, seed, options):
         norm=rung.norm,
         num_classes=CLASSES,
     )
-    inputs = jaxvision.Inputs((size, size))
+    inputs = jaxvision.Inputs((size, size), **NORMAL)
     task = tasks.classification(classifier, inputs, class_names=CLASSES, augment=(COLOR,))
-    source = of_labels(scenes("train", options.train_images, options.dir, single=True), size)
+    source = digits_of(scenes("train", options.train_images, options.dir), size)
     example = data.ToClassification(inputs, CLASSES)
     train = data.TrainLoader(source, example, batch_size=2 * BATCH, seed=seed)
     # The paper trains 160 epochs at the low resolution, and 10 at the high one.
@@ -228,11 +239,11 @@ def result_of(rung, seed, options):
     train = scenes("train", options.train_images, options.dir)
     test = scenes("test", options.test_images, options.dir)
     task_of = functools.partial(
-        tasks.detection, detector_of(rung, train), class_names=CLASSES, augment=(COLOR,)
+        tasks.detection, detector_of(rung, train), class_names=CLASSES, augment=AUGMENT
     )
 
     def example_of(side):
-        inputs = jaxvision.Inputs((side, side), resize="stretch")
+        inputs = jaxvision.Inputs((side, side), resize="stretch", **NORMAL)
         return inputs, data.ToDetection(inputs, CLASSES, max_boxes=8)
 
     inputs, example = example_of(SIDE)
@@ -359,8 +370,8 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--workdir", type=pathlib.Path, required=True, help="a folder")
-    parser.add_argument("--steps", type=int, default=1200, help="of each detector")
-    parser.add_argument("--pretrain-steps", type=int, default=400, help="of each classifier")
+    parser.add_argument("--steps", type=int, default=1000, help="of each detector")
+    parser.add_argument("--pretrain-steps", type=int, default=1000, help="of each classifier")
     parser.add_argument("--learning-rate", type=float, default=1e-2)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rungs", nargs="+", choices=[*ADDED, HIGH], help="default: all")
