@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from jaxvision.engine import Best, Phase, evaluate, fit
     from jaxvision.interop import load_weights
     from jaxvision.models import MODELS, create_model
+    from jaxvision.planning import plan
     from jaxvision.predict import predict
     from jaxvision.runs import load_run
 
@@ -32,6 +33,7 @@ _EXPORTS = {
     "losses": ("losses", None),
     "metrics": ("metrics", None),
     "ops": ("ops", None),
+    "plan": ("planning", "plan"),
     "predict": ("predict", "predict"),
     "tasks": ("tasks", None),
     "testing": ("testing", None),
@@ -54,6 +56,7 @@ __all__ = [
     "losses",
     "metrics",
     "ops",
+    "plan",
     "predict",
     "tasks",
     "testing",

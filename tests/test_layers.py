@@ -25,6 +25,7 @@ LAYERS = {
     "predict": 6,
     "features": 6,
     "runs": 7,
+    "planning": 7,
     "cli": 8,
 }
 # What a package may import where that is less than everything below it.

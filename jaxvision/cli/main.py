@@ -11,6 +11,7 @@ jaxvision features --workdir=DIR --out=FILE photo.jpg     extract features of im
 jaxvision probe --train=FILE --test=FILE --out=DIR        fit linear classifiers to features
 jaxvision neighbors --index=FILE --queries=FILE --out=DIR find nearest neighbors of features
 jaxvision models                                          list the networks
+jaxvision plan --config=NAME --target=gpu-h200:8           what a training needs of GPUs or TPUs
 jaxvision convert --model=NAME --weights=FILE DIR         convert weights of torch, or back
 jaxvision COMMAND --help                                  help for one command
 """
@@ -33,6 +34,7 @@ from jaxvision.cli import (
     features,
     models,
     neighbors,
+    plan,
     predict,
     probe,
 )
@@ -54,6 +56,7 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "probe": probe.main,
     "neighbors": neighbors.main,
     "models": models.main,
+    "plan": plan.main,
     "convert": convert.main,
 }
 

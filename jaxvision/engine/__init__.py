@@ -10,7 +10,13 @@ from jaxvision.engine.checkpoint import (
     restore_weights,
 )
 from jaxvision.engine.errors import DamagedError, NonFiniteError
-from jaxvision.engine.evaluation import Evaluation, evaluate, make_evaluate, metric_names
+from jaxvision.engine.evaluation import (
+    Evaluation,
+    evaluate,
+    evaluation_step,
+    make_evaluate,
+    metric_names,
+)
 from jaxvision.engine.history import Best, History
 from jaxvision.engine.loop import Fitted, fit, train_steps
 from jaxvision.engine.parallel import Parallel
@@ -39,6 +45,7 @@ __all__ = [
     "abstract_state",
     "decay_mask",
     "evaluate",
+    "evaluation_step",
     "fit",
     "has_checkpoints",
     "init_state",

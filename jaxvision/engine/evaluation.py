@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxvision.core import AXIS, InputError, Summary, Task, Terms, mean_ratio, merge, sum_terms
-from jaxvision.engine.parallel import Parallel
+from jaxvision.engine.parallel import Mapped, Parallel
 from jaxvision.engine.progress import log as show
 from jaxvision.engine.progress import progress_bar
 
@@ -96,6 +96,19 @@ def _summary(task: Task, collected: Any, data: Any) -> Summary:
     return summary
 
 
+def evaluation_step(task: Task, *, parallel: Parallel) -> Mapped:
+    """Makes the evaluation of one batch over all devices.
+
+    Args:
+      task: what is evaluated.
+      parallel: the devices.
+    Returns:
+      (variables, batch) -> (name -> (total, weight) of each metric, summed over all devices; (mask,
+      collected) of all examples for the metric over all examples, or None).
+    """
+    return parallel.map(partial(_evaluate, task))
+
+
 def make_evaluate(
     task: Task, *, parallel: Parallel, log: Callable[[str], None]
 ) -> Callable[..., Evaluation]:
@@ -108,7 +121,7 @@ def make_evaluate(
     Returns:
       (variables from `Parallel.replicate`, data, *, label) -> Evaluation.
     """
-    step = parallel.map(partial(_evaluate, task)).reporting("the evaluation", log)
+    step = evaluation_step(task, parallel=parallel).reporting("the evaluation", log)
 
     def fill(batch: Any) -> Any:
         """The batch with filler at its end, so that the devices of this process divide it."""

@@ -149,7 +149,7 @@ class Parallel:
         Returns:
           The batch, as a mapped function takes it.
         """
-        sharding = NamedSharding(self._mesh, P(AXIS))
+        sharding = self.sharded
 
         def place(x: np.ndarray) -> jax.Array:
             if self.kind == "pmap":
@@ -173,6 +173,11 @@ class Parallel:
     def replicated(self) -> NamedSharding:
         """How the state lies on the devices."""
         return NamedSharding(self._mesh, P())
+
+    @property
+    def sharded(self) -> NamedSharding:
+        """How a batch lies on the devices: cut along its first axis."""
+        return NamedSharding(self._mesh, P(AXIS))
 
     def agree(self, value: bool) -> bool:
         """Whether the value is True in every process."""

@@ -1,0 +1,98 @@
+"""Plans every full-size config for H200s, and some for TPUs; prints the tables of accelerators.md.
+
+  python docs/make_accelerators.py --workdir runs/plans [--only gpu-h200:8]
+
+It takes hours on 2 cores, and needs `pip install 'jaxvision[plan-cuda,plan-tpu]'`. A plan that is
+finished has a file in --workdir and is not made again, so the command goes on where it was stopped.
+No GPU or TPU is needed.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+
+from jaxvision.core.files import replacing
+
+H200, V5E = "gpu-h200:8", "tpu-v5e:2x2"
+BFLOAT16 = "--config.model.dtype=bfloat16"
+FULL_SIZE = (
+    *("imagenet_resnet50_bfloat16", "imagenet_resnet50", "imagenet_darknet19"),
+    *("coco_yolov3", "coco_yolov4", "voc_yolov2", "voc_yolov3"),
+    *("coco_ssd300", "voc_ssd300", "coco_ssdlite320"),
+    *("coco_retinanet", "coco_retinanet_v2", "coco_fcos"),
+    *("coco_faster_rcnn", "coco_mask_rcnn", "coco_keypoint_rcnn", "voc_faster_rcnn"),
+    *("voc_fcn8s", "folder_unet"),
+)
+OF_TPU = ("imagenet_resnet50_bfloat16", "coco_yolov3", "coco_mask_rcnn", "folder_unet")
+PLANS = [
+    *((H200, name, ()) for name in FULL_SIZE),
+    *((V5E, name, ("--nolargest_batch", "--noevaluation")) for name in OF_TPU),
+]
+TITLES = (
+    *("config", "batch", "memory", "temporaries", "TFLOP", "GB moved", "collectives", "compute"),
+    *("traffic", "network", "images/s", "largest batch"),
+)
+
+
+def planned(target, name, more, workdir):
+    """The plan of a config, from its file in the workdir, or made and kept there."""
+    file = workdir / f"{name}_{target.replace(':', '_')}.json"
+    if not file.exists():
+        command = [sys.executable, "-m", "jaxvision", "plan", f"--config={name}"]
+        command += [f"--target={target}", "--json", *more]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            return None
+        with replacing(file) as stream:
+            stream.write(done.stdout)
+    return json.loads(file.read_text())
+
+
+def row(name, plan):
+    """A line of the table: what a training step needs of each device."""
+    step = plan["train"]
+    collectives = [f"{x['count']} {x['kind']}" for x in step["cost"]["collectives"]]
+    largest = plan["largest_batch"]
+    cells = [
+        f"`{name}`",
+        f"{step['batch_size']:,}",
+        f"{step['memory']['total'] / 1e9:.1f}",
+        f"{step['memory']['temporaries'] / 1e9:.1f}",
+        f"{sum(step['flops'].values()) / 1e12:.2f}",
+        f"{sum(step['cost']['traffic'].values()) / 1e9:.1f}",
+        ", ".join(collectives) or "none",
+        *(f"{1e3 * step['seconds'][x]:.1f}" for x in ("compute", "memory", "network")),
+        f"{step['most_images_per_second']:,.0f}",
+        "" if largest is None else f"{largest:,}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--workdir", type=pathlib.Path, required=True, help="a folder")
+    parser.add_argument("--only", help="a target")
+    options = parser.parse_args()
+    options.workdir.mkdir(parents=True, exist_ok=True)
+    failed = []
+    for target in (H200, V5E):
+        if options.only not in (None, target):
+            continue
+        print(f"## {target}\n\n| {' | '.join(TITLES)} |\n{'|---' * len(TITLES)}|", flush=True)
+        for _, name, more in (plan for plan in PLANS if plan[0] == target):
+            plan = planned(target, name, more, options.workdir)
+            if plan is None:
+                failed.append(name)
+            else:
+                print(row(name, plan), flush=True)
+        print()
+    if failed:
+        sys.exit(f"error: no plan of {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()
