@@ -16,7 +16,6 @@ import sys
 from jaxvision.core.files import replacing
 
 H200, V5E = "gpu-h200:8", "tpu-v5e:2x2"
-BFLOAT16 = "--config.model.dtype=bfloat16"
 FULL_SIZE = (
     *("imagenet_resnet50_bfloat16", "imagenet_resnet50", "imagenet_darknet19"),
     *("coco_yolov3", "coco_yolov4", "voc_yolov2", "voc_yolov3"),
@@ -25,10 +24,11 @@ FULL_SIZE = (
     *("coco_faster_rcnn", "coco_mask_rcnn", "coco_keypoint_rcnn", "voc_faster_rcnn"),
     *("voc_fcn8s", "folder_unet"),
 )
-OF_TPU = ("imagenet_resnet50_bfloat16", "coco_yolov3", "coco_mask_rcnn", "folder_unet")
+SOME = ("imagenet_resnet50_bfloat16", "coco_yolov3", "coco_mask_rcnn", "folder_unet")
+"""For which the largest batch is looked for, and that are planned for TPUs too."""
 PLANS = [
-    *((H200, name, ()) for name in FULL_SIZE),
-    *((V5E, name, ("--nolargest_batch", "--noevaluation")) for name in OF_TPU),
+    *((H200, name, () if name in SOME else ("--nolargest_batch",)) for name in FULL_SIZE),
+    *((V5E, name, ("--nolargest_batch",)) for name in SOME),
 ]
 TITLES = (
     *("config", "batch", "memory", "temporaries", "TFLOP", "GB moved", "collectives", "compute"),
@@ -41,7 +41,7 @@ def planned(target, name, more, workdir):
     file = workdir / f"{name}_{target.replace(':', '_')}.json"
     if not file.exists():
         command = [sys.executable, "-m", "jaxvision", "plan", f"--config={name}"]
-        command += [f"--target={target}", "--json", *more]
+        command += [f"--target={target}", "--json", "--noevaluation", *more]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         if done.returncode:
             return None

@@ -48,6 +48,8 @@ OTHER_CONFIGS = {
     "data/sources/tfds_source.py": {"config", "builder_config", "NAME/CONFIG"},
     # The key of run.json that keeps what the command line was given.
     "engine/workdir.py": {"config"},
+    # XLA's description of a GPU, and JAX's own settings.
+    "planning/topology.py": {"GpuTargetConfigProto", "target_config", "jax.config"},
 }
 
 

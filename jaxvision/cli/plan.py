@@ -18,6 +18,7 @@ confirmed by compiling it. Compiling takes seconds for a small network and minut
 for a TPU up to ten. The table goes to stdout; with --json an object instead.
 """
 
+import contextlib
 import dataclasses
 import json
 from typing import Any
@@ -43,10 +44,11 @@ def main(argv: list[str]) -> None:
     """The command; the table goes to stdout, everything else to stderr."""
     values = _parse(argv)
     target = parse_target(values.target)
-    # The device is that of this machine, and there may be none: nothing runs on it.
+    # This machine's own accelerator is not needed, and is left alone.
     jax.config.update("jax_platforms", "cpu")
     if target.hardware.platform == "cpu":
-        jax.config.update("jax_num_cpu_devices", target.devices)
+        with contextlib.suppress(RuntimeError):  # JAX is in use, with the devices that it has
+            jax.config.update("jax_num_cpu_devices", target.devices)
     config = values.config
     check_complete(config)
     options = read_group(RunOptions, config, "config")
