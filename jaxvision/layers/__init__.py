@@ -9,7 +9,7 @@ gives. These arguments and fields mean the same everywhere:
   kernel_init, bias_init: initialisation of kernels and biases.
 """
 
-from jaxvision.layers.activations import relu
+from jaxvision.layers.activations import add_act, relu
 from jaxvision.layers.attention import (
     attention,
     feed_forward,
@@ -54,6 +54,7 @@ __all__ = [
     "DropBlock",
     "FrozenBatchNorm",
     "Norm",
+    "add_act",
     "as_backbone",
     "attention",
     "batch_norm",

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import Jaxpr, Primitive, jaxprs_in_params
 from jax.interpreters import ad, batching, mlir, xla
@@ -47,16 +47,21 @@ def library_forms() -> Iterator[None]:
 
 
 def by_platform(
-    *arrays: Any, default: Callable[..., Any], cpu: Callable[..., Any], **static: Any
+    *arrays: Any,
+    default: Callable[..., Any],
+    cpu: Callable[..., Any],
+    gpu: Callable[..., Any] | None = None,
+    **static: Any,
 ) -> Any:
-    """`cpu(*arrays, **static)` on a CPU, `default(*arrays, **static)` elsewhere.
+    """`cpu(*arrays, **static)` on a CPU, `gpu(...)` on a GPU, `default(...)` elsewhere.
 
     Not differentiable: stop the gradients of the arrays, or give a rule by `jax.custom_jvp`.
 
     Args:
       *arrays: pytrees of arrays.
-      default: the form for every platform but CPUs, hashable.
+      default: the form for all other platforms, hashable.
       cpu: the form for CPUs; its results have the same structure, shapes and dtypes.
+      gpu: likewise, for GPUs; None: the default.
       **static: options of both, hashable.
     Returns:
       What the form returns, a pytree of arrays.
@@ -65,25 +70,27 @@ def by_platform(
         return default(*arrays, **static)
     leaves, tree = jax.tree.flatten(arrays)
     result = jax.tree.structure(jax.eval_shape(functools.partial(default, **static), *arrays))
-    options = _static(forms=(default, cpu), tree=tree, options=tuple(static.items()))
+    options = _static(
+        forms=(default, cpu, gpu or default), tree=tree, options=tuple(static.items())
+    )
     flat = _by_platform.bind(*leaves, static=options, mapped=())
     return jax.tree.unflatten(result, flat)
 
 
 @jax.custom_jvp
 def stored(x: Array) -> Array:
-    """x itself, which a CPU computes once and keeps in memory until its last use.
+    """x itself, which CPUs and GPUs compute once and keep in memory until its last use.
 
     XLA otherwise computes cheap operations again wherever their result is used, for which it keeps
     what they are computed from. Where the result is in memory anyway, that is a second array of its
-    size. On other platforms, and under `library_forms`, it has no effect.
+    size. On TPUs, and under `library_forms`, it has no effect.
 
     Args:
       x: an array.
     Returns:
       x. Its derivatives are those of x.
     """
-    return by_platform(x, default=_unchanged, cpu=_stored_on_cpu)
+    return by_platform(x, default=_unchanged, cpu=_stored_on_cpu, gpu=lax.optimization_barrier)
 
 
 stored.defjvp(lambda arrays, tangents: (stored(*arrays), *tangents))
@@ -114,17 +121,19 @@ def _call(*arrays: Array) -> tuple[Array, ...]:
 
 
 class Form(NamedTuple):
-    """A function in two forms.
+    """A function in a form for each platform.
 
     Attributes:
       name: of the primitive.
-      default: the form for every platform but CPUs, (*arrays, **static) -> array.
+      default: the form for all other platforms, (*arrays, **static) -> array.
       cpu: the form for CPUs.
+      gpu: the form for GPUs; None: the default.
     """
 
     name: str
     default: Callable[..., Array]
     cpu: Callable[..., Array]
+    gpu: Callable[..., Array] | None = None
 
 
 def multilinear(*forms: Form, residuals: int = 0) -> tuple[Callable[..., Array], ...]:
@@ -205,9 +214,14 @@ def _static(**options: Any) -> _Static:
 
 
 def _primitive(
-    name: str, default: Callable[..., Any], cpu: Callable[..., Any], *, multiple: bool = False
+    name: str,
+    default: Callable[..., Any],
+    cpu: Callable[..., Any],
+    gpu: Callable[..., Any] | None = None,
+    *,
+    multiple: bool = False,
 ) -> Primitive:
-    """A primitive with two forms, without derivatives.
+    """A primitive with a form for each platform, without derivatives.
 
     Its parameters are `static`, the forms' options, and `mapped`, for each `jax.vmap` around it,
     the innermost first, the axis (0 or None) of each argument.
@@ -237,7 +251,8 @@ def _primitive(
     primitive.def_impl(functools.partial(xla.apply_primitive, primitive))
     primitive.def_abstract_eval(abstract)
     batching.primitive_batchers[primitive] = batch
-    for platform, form in ((None, default), ("cpu", cpu)):
+    gpu = gpu or default
+    for platform, form in ((None, default), ("cpu", cpu), ("cuda", gpu), ("rocm", gpu)):
         lowering = mlir.lower_fun(functools.partial(run, form), multiple_results=multiple)
         # Not inline: equal calls of a program share one function.
         mlir.register_lowering(primitive, lowering, platform=platform, inline=False)
@@ -252,5 +267,6 @@ _by_platform = _primitive(
     "by_platform",
     functools.partial(_run_form, 0),
     functools.partial(_run_form, 1),
+    functools.partial(_run_form, 2),
     multiple=True,
 )

@@ -13,6 +13,7 @@ from jax import Array
 from jaxvision.core import InputError
 from jaxvision.layers import (
     Norm,
+    add_act,
     batch_norm,
     conv_in_sequence,
     drop_path,
@@ -112,7 +113,7 @@ class RegNet(nn.Module):
             y = conv(y, width, 1, f"{name}_f_c", act=None)
             if stride > 1 or x.shape[-1] != width:
                 x = conv(x, width, 1, f"{name}_proj", stride=stride, act=None)
-            return self.act(x + drop_path(y, drop, train=train))
+            return add_act(x, drop_path(y, drop, train=train), self.act)
 
         x = conv(images, self.stem_channels, 3, "stem", stride=2)
         maps, done, depth = {"c1": x}, 0, sum(blocks for blocks, _, _ in self.stages)

@@ -16,6 +16,7 @@ from jax import Array
 from jaxvision.core import InputError
 from jaxvision.layers import (
     Norm,
+    add_act,
     batch_norm,
     conv_norm_act,
     drop_path,
@@ -149,7 +150,7 @@ class ResNet(nn.Module):
             if stride > 1 or before < dilation or x.shape[-1] != features:
                 names = {"name": f"{name}_downsample_0", "norm_name": f"{name}_downsample_1"}
                 x = conv(x, features, 1, stride=stride, norm=norm, act=None, **names)
-            return self.act(x + drop_path(y, drop, train=train))
+            return add_act(x, drop_path(y, drop, train=train), self.act)
 
         first, last = self.parts
         if not 0 <= first <= last <= len(self.blocks):

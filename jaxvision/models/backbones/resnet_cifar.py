@@ -10,7 +10,15 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.layers import Norm, batch_norm, conv_norm_act, dtypes_of, norm_of, run_block
+from jaxvision.layers import (
+    Norm,
+    add_act,
+    batch_norm,
+    conv_norm_act,
+    dtypes_of,
+    norm_of,
+    run_block,
+)
 from jaxvision.ops import global_avg_pool
 
 
@@ -73,7 +81,9 @@ class ResNetCifar(nn.Module):
             )
             y = conv(x, width, stride=stride, act=self.act, **first)
             y = conv(y, width, act=None, **second)
-            return self.act(y + option_a_shortcut(x, width, stride) if self.shortcuts else y)
+            if not self.shortcuts:
+                return self.act(y)
+            return add_act(y, option_a_shortcut(x, width, stride), self.act)
 
         x = conv(images, self.widths[0], act=self.act, name="conv1", norm_name="bn1")
         maps = {"c1": x}

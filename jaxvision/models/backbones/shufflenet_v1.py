@@ -13,6 +13,7 @@ from jax import Array
 from jaxvision.core import InputError
 from jaxvision.layers import (
     Norm,
+    add_act,
     batch_norm,
     conv_norm_act,
     dtypes_of,
@@ -90,7 +91,7 @@ class ShuffleNetV1(nn.Module):
             y = conv(y, inner, 3, name, 2, stride=stride, groups=inner, act=None)
             y = conv(y, added, 1, name, 3, groups=self.groups, act=None)
             if stride == 1:
-                return self.act(x + y)
+                return add_act(x, y, self.act)
             shortcut = avg_pool(x, 3, stride=stride, padding=1)
             return self.act(jnp.concatenate([shortcut, y], axis=-1))
 
