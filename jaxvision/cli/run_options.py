@@ -29,6 +29,7 @@ class RunOptions:
       checkpoint_every: steps between further checkpoints; 0: none.
       keep: last checkpoints to keep, beside the best one; at least 2.
       log_every: steps between two lines of progress, where there is no progress bar.
+      prefetch: batches that are read and kept ready on the devices before they are needed.
       parallel: "pmap" or "shard_map".
       deterministic: the same bits from run to run on a GPU too, at some cost.
     """
@@ -47,11 +48,12 @@ class RunOptions:
     checkpoint_every: int = 0
     keep: int = 2
     log_every: int = 100
+    prefetch: int = 2
     parallel: str = "pmap"
     deterministic: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "eval_every", "log_every"):
+        for name in ("steps", "batch_size", "eval_every", "log_every", "prefetch"):
             check_range(name, getattr(self, name), least=1)
         check_range("keep", self.keep, least=2)
         check_range("checkpoint_every", self.checkpoint_every, least=0)

@@ -65,7 +65,7 @@ _PATHS = {
     "only": "head_warmup.only",
 }
 """Option of `fit`, of `Best` or of a phase -> its key in a config, where they differ."""
-_NOT_COMPARED = ("log_every", "keep")
+_NOT_COMPARED = ("log_every", "keep", "prefetch")
 _NOT_COMPARED_DATA = ("threads", "workers", "cache")
 
 
@@ -127,6 +127,7 @@ def main(argv: list[str]) -> int:
             checkpoint_every=options.checkpoint_every,
             keep=options.keep,
             log_every=options.log_every,
+            prefetch=options.prefetch,
             parallel=parallel,
             log=log_line,
             options=_compared(config),

@@ -1,6 +1,8 @@
 """What a run writes about its steps: metrics.jsonl, TensorBoard events and the progress shown.
 
-Metrics are fetched from the devices a few steps late, so that training never waits for them.
+Metrics are fetched from the devices a few steps late, so that training never waits for them. Each
+line has a figure `data_wait` besides: the share, in 0..1, of the time since the line before that
+the training waited for data.
 """
 
 import contextlib
@@ -12,7 +14,7 @@ import pathlib
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from tensorboardX.event_file_writer import EventsWriter
@@ -21,12 +23,15 @@ from tensorboardX.summary import scalar
 
 from jaxvision.core.files import parse_json, replace_text, writing
 from jaxvision.engine.errors import NonFiniteError
-from jaxvision.engine.progress import Progress, format_values
+from jaxvision.engine.prefetch import Waiting
+from jaxvision.engine.progress import Moment, Progress, format_values
 
 warnings = logging.getLogger(__name__)
 
 METRICS = "metrics.jsonl"
 BOARD = "tensorboard"
+DATA_WAIT = "data_wait"
+"""Name of the share of the time that the training waited for data."""
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -70,6 +75,22 @@ class _Board:
             self._add(step, summary=scalar(name, value))
 
 
+class _Pending(NamedTuple):
+    """A step that is not written yet.
+
+    Attributes:
+      step: its number.
+      record: still on the devices.
+      moment: at which the step was begun.
+      wait: share of the time since the step before that the training waited for data.
+    """
+
+    step: int
+    record: dict[str, jax.Array]
+    moment: Moment
+    wait: float
+
+
 class Journal:
     """Writes what each step gave, each step once; a context manager.
 
@@ -83,6 +104,7 @@ class Journal:
       log: shows a line to the user.
       visible: whether this process shows the progress; it is the first one that does.
       last_good: gives the last checkpoint, to name it in an error.
+      waiting: how long the training waited for data; None: it did not.
       delay: steps after which metrics are fetched.
     """
 
@@ -98,13 +120,16 @@ class Journal:
         log: Callable[[str], None],
         visible: bool,
         last_good: Callable[[], pathlib.Path | None],
+        waiting: Waiting | None = None,
         delay: int = 4,
     ):
         self._shown = shown
         # Files of TensorBoard grow and load slowly; metrics.jsonl has every step.
         self._board_every = max(1, steps // 1000)
         self._last_good, self._delay = last_good, delay
-        self._pending: deque[tuple[int, dict[str, Any]]] = deque()
+        self._pending: deque[_Pending] = deque()
+        self._waiting = Waiting() if waiting is None else waiting
+        self._before = self._now()
         self._file = self._board = None
         self._workdir = workdir
         self._progress = Progress(
@@ -132,9 +157,10 @@ class Journal:
         Raises:
           NonFiniteError: an earlier record holds NaN or infinity.
         """
-        self._pending.append((step, record))
+        before, self._before = self._before, self._now()
+        self._pending.append(_Pending(step, record, self._before, self._before.wait_since(before)))
         while len(self._pending) > self._delay:
-            self._write(*self._pending.popleft(), {})
+            self._write(self._pending.popleft(), {})
 
     def check(self) -> None:
         """Fetches and checks all records, and writes all but the last one.
@@ -143,15 +169,15 @@ class Journal:
           NonFiniteError: a record holds NaN or infinity.
         """
         while len(self._pending) > 1:
-            self._write(*self._pending.popleft(), {})
+            self._write(self._pending.popleft(), {})
         if self._pending:
-            self._fetch(*self._pending[0])
+            self._fetch(self._pending[0])
 
     def flush(self, extra: dict[str, float]) -> None:
         """Writes everything to disk; the figures of an evaluation go into the last step's line."""
         self.check()
         if self._pending:
-            self._write(*self._pending.popleft(), extra)
+            self._write(self._pending.popleft(), extra)
         if self._file is not None:
             with writing(self._workdir / METRICS):
                 self._file.flush()
@@ -170,17 +196,22 @@ class Journal:
             with contextlib.suppress(NonFiniteError):
                 self.flush({})
 
-    def _fetch(self, step: int, record: dict[str, jax.Array]) -> dict[str, float]:
-        values = {name: float(value) for name, value in jax.device_get(record).items()}
+    def _now(self) -> Moment:
+        return Moment(time.perf_counter(), self._waiting.seconds)
+
+    def _fetch(self, pending: _Pending) -> dict[str, float]:
+        values = {name: float(value) for name, value in jax.device_get(pending.record).items()}
         wrong = {name: value for name, value in values.items() if not math.isfinite(value)}
         if wrong:
             self._pending.clear()
-            raise NonFiniteError(step, wrong, self._last_good())
+            raise NonFiniteError(pending.step, wrong, self._last_good())
         return values
 
-    def _write(self, step: int, record: dict[str, jax.Array], extra: dict[str, float]) -> None:
-        values = {**self._fetch(step, record), **extra}
-        self._progress.update(step, {name: values[name] for name in self._shown if name in values})
+    def _write(self, pending: _Pending, extra: dict[str, float]) -> None:
+        step, values = pending.step, {**self._fetch(pending), **extra}
+        shown = {name: values[name] for name in self._shown if name in values}
+        self._progress.update(step, shown, pending.moment)
+        values[DATA_WAIT] = round(pending.wait, 4)
         if extra:
             self._progress.show(f"step {step} {format_values(extra)}")
         if self._file is not None:

@@ -31,7 +31,7 @@ from jaxvision.engine.parallel import Parallel
 from jaxvision.engine.phases import Phase, Stage, stage_after, stages_of
 from jaxvision.engine.plan import Plan
 from jaxvision.engine.preemption import Preemption
-from jaxvision.engine.prefetch import Peeked, prefetch
+from jaxvision.engine.prefetch import Peeked, Waiting, prefetch
 from jaxvision.engine.progress import log as log_to_stderr
 from jaxvision.engine.traced_step import global_shapes, step_digest
 from jaxvision.engine.update import (
@@ -78,6 +78,8 @@ def train_steps(
     parallel: Parallel,
     start: int = 0,
     stop: int,
+    depth: int = 2,
+    waiting: Waiting | None = None,
 ) -> Steps:
     """Runs the steps start + 1 to stop.
 
@@ -89,11 +91,14 @@ def train_steps(
       parallel: the devices.
       start: steps done before.
       stop: the last step.
+      depth: batches kept ready on the devices.
+      waiting: gets the time that is spent waiting for data.
     Yields:
       (step, state, record, state of the data after it); nothing is fetched from the devices.
     """
     replicated_seed = parallel.replicate(seed_array(seed))
-    batches = prefetch(data if isinstance(data, Peeked) else Peeked(data), parallel)
+    data = data if isinstance(data, Peeked) else Peeked(data)
+    batches = prefetch(data, parallel, depth=depth, waiting=waiting)
     try:
         for step in range(start + 1, stop + 1):
             batch, data_state = next(batches)
@@ -157,6 +162,7 @@ class _Training:
       seed: of all randomness.
       ema_decay: of the moving average.
       log_every: steps between two plain lines.
+      prefetch: batches kept ready on the devices.
       parallel: the devices.
       log: shows a line to the user.
       writes: whether this process is the first one.
@@ -172,6 +178,7 @@ class _Training:
     seed: int
     ema_decay: float
     log_every: int
+    prefetch: int
     parallel: Parallel
     log: Log
     writes: bool
@@ -211,6 +218,7 @@ class _Training:
             log=self.log,
         )
         evaluate = make_evaluate(self.task, parallel=self.parallel, log=self.log)
+        waiting = Waiting()
         steps = train_steps(
             update,
             state,
@@ -219,6 +227,8 @@ class _Training:
             parallel=self.parallel,
             start=start,
             stop=plan.steps,
+            depth=self.prefetch,
+            waiting=waiting,
         )
         journal = Journal(
             workdir if self.writes else None,
@@ -230,6 +240,7 @@ class _Training:
             log=self.log,
             visible=self.writes,
             last_good=lambda: store.last,
+            waiting=waiting,
         )
         with contextlib.closing(steps), journal:
             for step, state, record, data_state in steps:
@@ -305,6 +316,7 @@ def fit(
     checkpoint_every: int = 0,
     keep: int = 2,
     log_every: int = 100,
+    prefetch: int = 2,
     parallel: Parallel | None = None,
     log: Log | None = None,
     options: Mapping[str, JSON] | None = None,
@@ -339,6 +351,8 @@ def fit(
       checkpoint_every: steps between further checkpoints; 0 for none.
       keep: how many of the last checkpoints to keep, beside the best; at least 2.
       log_every: steps between two lines of progress, where there is no progress bar.
+      prefetch: batches that are read and kept ready on the devices before they are needed; at least
+        1. More bridge uneven reading, and take the memory of as many batches.
       parallel: the devices; None for all devices.
       log: shows a line to the user; None prints it on stderr, in the first process.
       options: plain JSON that is recorded and compared besides, as constants of your own or the
@@ -361,6 +375,7 @@ def fit(
     parallel = Parallel() if parallel is None else parallel
     check_range("steps", steps, least=1)
     check_range("log_every", log_every, least=1)
+    check_range("prefetch", prefetch, least=1)
     check_range("keep", keep, least=2)  # of two, one may be damaged
     check_range("ema_decay", ema_decay, least=0, less_than=1)
     if best is not None and validation is None:
@@ -395,6 +410,7 @@ def fit(
         seed=seed,
         ema_decay=ema_decay,
         log_every=log_every,
+        prefetch=prefetch,
         parallel=parallel,
         log=log,
         writes=writes,

@@ -3,6 +3,8 @@
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 from jaxvision.core import DataIterator, InputError
@@ -52,8 +54,19 @@ class Peeked:
         self._data.set_state(state)
 
 
+@dataclass
+class Waiting:
+    """How long a training waited for data.
+
+    Attributes:
+      seconds: in all.
+    """
+
+    seconds: float = 0.0
+
+
 def prefetch(
-    data: DataIterator, parallel: Parallel, *, depth: int = 2
+    data: DataIterator, parallel: Parallel, *, depth: int = 2, waiting: Waiting | None = None
 ) -> Iterator[tuple[Any, dict[str, Any]]]:
     """Reads and transfers batches in a thread.
 
@@ -61,6 +74,7 @@ def prefetch(
       data: host batches.
       parallel: the devices.
       depth: batches kept ready.
+      waiting: gets the time that is spent here on batches that are not ready.
     Yields:
       (batch on the devices, the data's state right after it). The state is what to save once the
       batch is used; the iterator itself is `depth` batches ahead.
@@ -70,11 +84,14 @@ def prefetch(
         batch = parallel.shard(next(data))
         return batch, data.get_state()
 
+    waiting = Waiting() if waiting is None else waiting
     pool = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
     ready: deque[Future] = deque(pool.submit(fetch) for _ in range(depth))
     try:
         while True:
+            began = perf_counter()
             item = ready.popleft().result()
+            waiting.seconds += perf_counter() - began
             ready.append(pool.submit(fetch))
             yield item
     finally:

@@ -4,7 +4,7 @@ import datetime
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from tqdm import tqdm
 
@@ -25,6 +25,23 @@ def progress_bar(batches: Iterable[T], label: str, *, visible: bool) -> Iterator
 def format_values(values: dict[str, float]) -> str:
     """Figures on one line."""
     return " ".join(f"{name} {value:.4g}" for name, value in values.items())
+
+
+class Moment(NamedTuple):
+    """A moment of a training.
+
+    Attributes:
+      time: of a clock, seconds.
+      waited: how long the training waited for data until then, seconds.
+    """
+
+    time: float
+    waited: float
+
+    def wait_since(self, before: "Moment") -> float:
+        """The share of the time since an earlier moment that was spent waiting for data."""
+        passed = self.time - before.time
+        return min((self.waited - before.waited) / passed, 1.0) if passed > 0 else 0.0
 
 
 class Progress:
@@ -51,8 +68,9 @@ class Progress:
     ):
         self._steps, self._batch_size = steps, batch_size
         self._every, self._log, self._visible = every, log, visible
-        # (step, time) of the last line, or of the first step: compiling is no part of the speed.
-        self._mark: tuple[int, float] | None = None
+        # (step, time, moment) of the last line, or of the first step: compiling is no part of the
+        # speed.
+        self._mark: tuple[int, float, Moment] | None = None
         self._bar = None
         if visible and sys.stderr.isatty():
             self._bar = tqdm(
@@ -63,14 +81,21 @@ class Progress:
                 bar_format="{l_bar}{bar}| {n}/{total} [{elapsed}, ETA {remaining}{postfix}]",
             )
 
-    def update(self, step: int, values: dict[str, float]) -> None:
-        """Shows the figures of a step that is done."""
+    def update(self, step: int, values: dict[str, float], moment: Moment) -> None:
+        """Shows the figures of a step that is done, and the share of the time spent on waiting.
+
+        Args:
+          step: its number.
+          values: the figures.
+          moment: at which the step was begun, with its batch there.
+        """
         now = time.monotonic()
         if self._mark is None:
-            self._mark = (step, now)
-        last, then = self._mark
+            self._mark = (step, now, moment)
+        last, then, before = self._mark
         speed = (step - last) * self._batch_size / (now - then) if now > then else 0.0
-        line = f"{format_values(values)} {speed:.0f} images/s"
+        waited = f"{moment.wait_since(before):.0%} waiting for data"
+        line = f"{format_values(values)} {speed:.0f} images/s {waited}"
         due = step % self._every == 0 or step == self._steps
         if self._bar is not None:
             self._bar.set_postfix_str(line, refresh=False)
@@ -80,7 +105,7 @@ class Progress:
             eta = datetime.timedelta(seconds=round(left / speed)) if speed else "?"
             self.show(f"step {step}/{self._steps} {line} ETA {eta}")
         if due:
-            self._mark = (step, now)
+            self._mark = (step, now, moment)
 
     def show(self, line: str) -> None:
         """Shows a line, if anything is shown."""

@@ -4,10 +4,12 @@ import contextlib
 import dataclasses
 import io
 import json
+import re
 import resource
 import shutil
 import signal
 import subprocess
+import time
 from functools import partial
 
 import jax
@@ -83,7 +85,11 @@ def without_progress(lines):
 
 
 def read_lines(workdir):
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    """The lines of a run, without the share of the time that it waited for data."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    waits = [line.pop("data_wait") for line in lines]
+    assert all(0 <= wait <= 1 for wait in waits)
+    return lines
 
 
 @pytest.fixture(scope="module")
@@ -249,6 +255,31 @@ def test_a_run_saved_on_four_devices_between_evaluations_resumes_on_one(whole_sm
         strict=True,
     ):
         np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-5)
+
+
+class Slow(Stream):
+    def __next__(self):
+        time.sleep(0.2)
+        return super().__next__()
+
+
+def test_the_time_spent_waiting_for_data_is_written_and_shown(tmp_path):
+    """Reading takes far longer than a step, but the first batches are read while it is compiled."""
+    said = []
+    run_small(tmp_path, stream=Slow(SMALL_BATCHES), validation=None, steps=7, log_every=7, log=said)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    waits = [line["data_wait"] for line in lines]
+    assert min(waits) >= 0
+    assert 0.5 < max(waits) <= 1, "of one step at least, whatever else the machine does"
+    (line,) = [line for line in said if line.startswith("step 7/7")]
+    assert 0 < int(re.search(r" images/s (\d+)% waiting for data", line)[1]) <= 100
+
+
+def test_the_number_of_batches_kept_ready_does_not_change_the_result(whole_small):
+    fitted = run_small(None, prefetch=1)
+    assert state_digest(fitted.state) == state_digest(whole_small.state)
+    with pytest.raises(InputError, match="prefetch is 0: give at least 1"):
+        run_small(None, prefetch=0)
 
 
 def test_another_run_is_an_error_that_shows_the_differences(whole):
@@ -493,7 +524,7 @@ def test_plain_lines_where_stderr_is_no_terminal(monkeypatch):
     )
     lines = [line for line in stream.getvalue().splitlines() if line.startswith("step ")]
     assert [line.split()[1] for line in lines] == ["4", "6/12", "8", "12/12", "12"]
-    assert "images/s ETA 0:00:0" in lines[1]
+    assert re.search(r"images/s \d+% waiting for data ETA 0:00:0", lines[1])
 
 
 def test_a_run_is_evaluated_ten_times_if_nothing_is_said():

@@ -18,8 +18,8 @@ from jaxvision.core import InputError, Inputs, OptionError
 from jaxvision.engine import Best, Parallel, Phase, decay_mask, read_run
 from jaxvision.engine.journal import read_metrics
 from jaxvision.engine.phases import stage_after, stages_of
-from jaxvision.engine.prefetch import Peeked, prefetch
-from jaxvision.engine.progress import Progress
+from jaxvision.engine.prefetch import Peeked, Waiting, prefetch
+from jaxvision.engine.progress import Moment, Progress
 from jaxvision.engine.workdir import claim, describe_task, lock, versions
 from tests.descriptions import run_description
 from tests.engine.box_task import box_task
@@ -75,6 +75,27 @@ def test_prefetch_gives_batches_with_the_state_after_each():
         assert np.asarray(batch).reshape(-1, 3)[:, 0].tolist() == [n % 3] * 4
     ahead.close()
     assert not [t for t in threading.enumerate() if t.name.startswith("prefetch")]
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_prefetch_keeps_as_many_batches_ready_as_it_is_asked_to(depth):
+    reads, enough = [], threading.Event()
+
+    class Watched(Stream):
+        def __next__(self):
+            reads.append(self._position)
+            if len(reads) == 1 + depth:
+                enough.set()
+            return super().__next__()
+
+    waiting = Waiting()
+    batches = Watched([np.zeros(1, np.float32)])
+    ahead = prefetch(batches, Parallel(devices=jax.devices()[:1]), depth=depth, waiting=waiting)
+    next(ahead)
+    assert enough.wait(60), "they are read although no further batch is asked for"
+    ahead.close()
+    assert len(reads) == 1 + depth
+    assert waiting.seconds > 0
 
 
 def test_the_first_batch_can_be_looked_at():
@@ -220,13 +241,14 @@ def test_a_bar_in_a_terminal(monkeypatch):
     progress = Progress(start=3, steps=10, batch_size=8, every=5, log=print, visible=True)
     for step in range(4, 11):
         time.sleep(0.02)
-        progress.update(step, {"loss": 0.5, "accuracy": step / 10})
+        moment = Moment(time.perf_counter(), waited=0.0)
+        progress.update(step, {"loss": 0.5, "accuracy": step / 10}, moment)
     progress.close()
     last = terminal.getvalue().split("\r")[-1]
     assert last.startswith("100%|")
     assert "10/10 [" in last
     assert "ETA 00:00, loss 0.5 accuracy 1 " in last
-    assert " images/s]" in last
+    assert " images/s 0% waiting for data]" in last
 
 
 def test_a_damaged_line_of_the_metrics_is_left_out_alone(tmp_path, caplog):
