@@ -5,6 +5,10 @@ the optimizer's state), the position in the data, the evaluations so far, the de
 run, shapes and dtypes of all arrays, and a sha256 of each array and of all the rest. When all its
 files are on disk, a sha256 of each file is written beside them, to files.json. Restoring verifies
 all of them. A damaged checkpoint is passed over with a warning, and the one before is used.
+
+Training waits until the state is on the host and finite; threads write and hash it. A checkpoint is
+there when both are done: Orbax gives its folder the name of the step then, so that a process which
+dies before leaves none. A save waits for the one before.
 """
 
 import json
@@ -42,7 +46,60 @@ CHECKPOINTS = "checkpoints"
 """Name of the folder of the checkpoints in that of the run."""
 
 _WEIGHTS, _EMA, _OPTIMIZER, _META, _FILES = "weights", "ema", "optimizer", "meta", "files.json"
+_META_FILE = "metadata"
 _STEP = f"{_OPTIMIZER}/step"
+
+
+class _MetaHandler(ocp.JsonCheckpointHandler):
+    """Writes what a checkpoint has beside its arrays, with their digests.
+
+    The first process computes them, in a thread beside those that write the arrays.
+    """
+
+    def __init__(self):
+        super().__init__(_META_FILE)
+
+    async def async_save(
+        self, directory: Any, item: Any = None, args: "_MetaSave | None" = None
+    ) -> list[ocp.future.Future]:
+        """Starts to write.
+
+        Args:
+          directory: where the file goes; it may be made later.
+          item: not used.
+          args: what is written.
+        Returns:
+          what Orbax waits for before the checkpoint is there.
+        """
+        del item
+
+        async def write() -> None:
+            if jax.process_index() == 0:
+                meta = {**args.meta, "arrays": array_digests(args.arrays)}
+                meta["digest"] = json_digest(meta)
+                (directory / _META_FILE).write_text(json.dumps(meta))
+
+        return [ocp.future.CommitFutureAwaitingContractedSignals(write(), name="digests")]
+
+
+@ocp.args.register_with_handler(_MetaHandler, for_save=True)
+@dataclass
+class _MetaSave(ocp.args.CheckpointArgs):
+    """What `_MetaHandler` writes.
+
+    Attributes:
+      meta: plain JSON.
+      arrays: of the checkpoint, on the host, of which the digests are written.
+    """
+
+    meta: dict[str, Any]
+    arrays: Any
+
+
+@ocp.args.register_with_handler(_MetaHandler, for_restore=True)
+@dataclass
+class _MetaRestore(ocp.args.JsonRestore):
+    """Reads what `_MetaHandler` wrote."""
 
 
 def has_checkpoints(folder: pathlib.Path) -> bool:
@@ -208,7 +265,7 @@ class Checkpoints:
             ),
             item_handlers={
                 **{part: ocp.StandardCheckpointHandler() for part in parts},
-                _META: ocp.JsonCheckpointHandler(),
+                _META: _MetaHandler(),
             },
         )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -252,9 +309,7 @@ class Checkpoints:
             "history": history,
             "run": run or {},
             "shapes": {name: _shapes_of(part) for name, part in parts.items()},
-            "arrays": array_digests(parts),
         }
-        meta["digest"] = json_digest(meta)
         self._wait()
         self._policy.history = list(history)
         with writing(self.folder / str(step)):
@@ -262,7 +317,7 @@ class Checkpoints:
                 step,
                 args=ocp.args.Composite(
                     **{name: ocp.args.StandardSave(part) for name, part in parts.items()},
-                    **{_META: ocp.args.JsonSave(meta)},
+                    **{_META: _MetaSave(meta, parts)},
                 ),
             )
         if not saved:
@@ -416,7 +471,7 @@ class Checkpoints:
         return Weights(variables, step, meta["history"])
 
     def _read_meta(self, step: int) -> dict[str, Any]:
-        args = ocp.args.Composite(**{_META: ocp.args.JsonRestore()})
+        args = ocp.args.Composite(**{_META: _MetaRestore()})
         meta = self._manager.restore(step, args=args)[_META]
         digest = meta.pop("digest")
         if json_digest(meta) != digest:

@@ -4,6 +4,7 @@ import json
 import logging
 import random
 import shutil
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from jaxvision.engine import (
     DamagedError,
     NonFiniteError,
     Parallel,
+    checkpoint,
     restore_weights,
     state_digest,
 )
@@ -89,6 +91,43 @@ def test_the_moving_average_is_kept_and_take_no_place_where_there_are_none(saved
     assert not (saved / "20" / "ema").exists()
     with pytest.raises(DamagedError):
         open_checkpoints(saved, read_only=True).restore_latest(with_ema)
+
+
+def test_arrays_are_hashed_beside_the_training_and_the_next_save_waits_for_it(
+    tmp_path, monkeypatch
+):
+    """No checkpoint is there before its digests are."""
+    begun, go_on, threads = threading.Event(), threading.Event(), []
+    digests = checkpoint.array_digests
+
+    def slowly(tree):
+        threads.append(threading.current_thread())
+        begun.set()
+        assert go_on.wait(60)
+        return digests(tree)
+
+    monkeypatch.setattr(checkpoint, "array_digests", slowly)
+    with open_checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state_at(10), data={}, history=[])
+        assert begun.wait(60)
+        assert not (tmp_path / "10").exists()
+        go_on.set()
+        checkpoints.save(state_at(20), data={}, history=[])
+        assert (tmp_path / "10" / "files.json").exists()
+    assert threading.main_thread() not in threads
+    monkeypatch.undo()
+    restored = open_checkpoints(tmp_path, read_only=True).restore_latest(state_at)
+    assert state_digest(restored.state) == state_digest(state_at(20))
+
+
+def test_an_error_in_hashing_ends_the_training(tmp_path, monkeypatch):
+    def fail(tree):
+        raise MemoryError("no memory")
+
+    monkeypatch.setattr(checkpoint, "array_digests", fail)
+    with pytest.raises(MemoryError, match="no memory"), open_checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state_at(10), data={}, history=[])
+    assert not (tmp_path / "10").exists()
 
 
 def test_digest_sees_path_dtype_shape_and_bytes():
