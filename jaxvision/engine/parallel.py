@@ -5,6 +5,7 @@ Batches are cut along their first axis. Both ways of mapping run the same functi
 same numbers. JAX keeps `pmap` in maintenance mode, on top of `jit` and `shard_map`.
 """
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,7 +17,9 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxvision.core import AXIS, check_choice, check_divisible
+from jaxvision.core import AXIS, check_choice, check_divisible, listed
+
+warnings = logging.getLogger(__name__)
 
 KINDS = ("pmap", "shard_map")
 
@@ -47,17 +50,28 @@ class Mapped:
     def reporting(self, what: str, log: Callable[[str], None]) -> Callable[..., Any]:
         """Returns the function, which logs each compilation: for which images, and how long.
 
+        It is expected to be compiled once for each size of images. A further compilation for images
+        of one size is a warning, which shows what has another shape or dtype than before.
+
         Args:
           what: is compiled, for the message.
           log: shows a line to the user.
         """
+
+        forms: dict[str, dict[str, str]] = {}
 
         def call(state: Any, batch: Any, *more: Any) -> Any:
             before, start = self.compilations, time.perf_counter()
             result = self(state, batch, *more)
             if self.compilations > before:
                 seconds = time.perf_counter() - start
-                log(f"compiled {what}{_of_images(batch)} in {seconds:.1f} s")
+                images = _of_images(batch)
+                log(f"compiled {what}{images} in {seconds:.1f} s")
+                form = _form_of({"state": state, "batch": batch, "more": more})
+                if images in forms:
+                    changes = _changes(forms[images], form)
+                    warnings.warning("%s%s was compiled again: %s", what, images, changes)
+                forms[images] = form
             return result
 
         return call
@@ -70,6 +84,26 @@ class Mapped:
 def _of_images(batch: Any) -> str:
     shape = getattr(getattr(batch, "image", None), "shape", ())
     return " for images of {1} x {0}".format(*shape[-3:]) if len(shape) > 3 else ""
+
+
+def _form_of(tree: Any) -> dict[str, str]:
+    """Path -> dtype and shape of each array; a weak type, which compiles anew too, is marked."""
+    forms = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        x = jax.typeof(leaf)
+        weak = " (weak type)" if x.weak_type else ""
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        forms[name] = f"{x.dtype}{list(x.shape)}{weak}"
+    return forms
+
+
+def _changes(before: dict[str, str], after: dict[str, str]) -> str:
+    changes = [
+        f"{name} was {before.get(name, 'missing')} and is {after.get(name, 'missing')}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
+    return listed(changes) or "all shapes and dtypes are as before, but a setting of JAX is not"
 
 
 class Parallel:

@@ -1,6 +1,7 @@
 """The training step: the same on any number of devices, by pmap and by shard_map."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxvision.core import DatasetMetric, InputError, OptionError, Summary, Task
+from jaxvision.core import DatasetMetric, ImageBatch, InputError, OptionError, Summary, Task
 from jaxvision.engine import (
     Parallel,
     Phase,
@@ -314,6 +315,44 @@ def test_the_step_is_compiled_once_for_each_form_of_batch(kind):
         )
         state, _ = update(state, parallel.shard(batch), number)
         assert update.compilations == [1, 2, 2, 2, 2, 3, 3][number - 1]
+
+
+@pytest.mark.parametrize("kind", slow_but(KINDS, ["shard_map"]))
+def test_an_unexpected_compilation_is_a_warning_with_the_shapes_that_caused_it(kind, caplog):
+    """One for each size of images is expected; another batch size or dtype is not."""
+    parallel, log = Parallel(kind, jax.devices()[:1]), []
+    mean = parallel.map(lambda state, batch: state + batch.image.mean(dtype="float32"))
+    call = mean.reporting("the mean", log.append)
+
+    def run(*shape, dtype=np.uint8):
+        caplog.clear()
+        batch = image_batch_of(np.zeros((*shape, 3), dtype))
+        call(parallel.replicate(np.float32(0)), parallel.shard(batch))
+        return [record.message for record in caplog.records]
+
+    assert run(2, 4, 6) == []
+    assert run(2, 6, 4) == run(2, 4, 6) == []
+    (message,) = run(3, 4, 6)
+    assert message.startswith("the mean for images of 6 x 4 was compiled again: ")
+    assert re.search(r"batch/image was uint8\[.*2, 4, 6, 3\] and is uint8\[.*3, 4, 6, 3\]", message)
+    assert "batch/mask was bool" in message
+    (message,) = run(3, 4, 6, dtype=np.float32)
+    assert re.search(r": batch/image was uint8\[.*\] and is float32\[[\d, ]*\]$", message)
+    assert run(2, 4, 6) == []
+    assert mean.compilations == len(log) == 4
+    assert all(re.fullmatch(r"compiled the mean for images of . x . in \d.* s", x) for x in log)
+
+
+def image_batch_of(images):
+    """Images without filler, that were not resized."""
+    size = np.tile(np.int32(images.shape[1:3]), (len(images), 1))
+    return ImageBatch(
+        image=images,
+        mask=np.ones(len(images), bool),
+        extent=size,
+        placement=np.tile(np.float32([1, 1, 0, 0]), (len(images), 1)),
+        size=size,
+    )
 
 
 def test_what_changes_the_batch_sees_the_variables_before_the_step_and_takes_no_gradient():
