@@ -14,6 +14,10 @@ jaxvision models                                          list the networks
 jaxvision plan --config=NAME --target=gpu-h200:8           what a training needs of GPUs or TPUs
 jaxvision convert --model=NAME --weights=FILE DIR         convert weights of torch, or back
 jaxvision COMMAND --help                                  help for one command
+
+What takes long to compile is kept for the next command: at most 5 GB in ~/.cache/jaxvision/xla, or
+in jaxvision/xla of $XDG_CACHE_HOME, which no other user may write. JAX_COMPILATION_CACHE_DIR=FOLDER
+keeps it elsewhere, and JAX_ENABLE_COMPILATION_CACHE=false keeps nothing.
 """
 
 import contextlib
@@ -41,6 +45,7 @@ from jaxvision.cli import (
 from jaxvision.cli import eval as eval_command
 from jaxvision.cli import train as train_command
 from jaxvision.cli.arguments import HelpAsked
+from jaxvision.cli.compilations import keep_compilations
 from jaxvision.core import InputError, lookup
 from jaxvision.core.files import NoRoomError
 from jaxvision.engine import DamagedError, NonFiniteError
@@ -61,6 +66,7 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
 }
 
 
+_KEEPS_COMPILATIONS = ("train", "eval", "predict", "features", "probe")
 _GOES_ON = {"train": "; the same command resumes from the last checkpoint"}
 _BROKEN_PIPE = 141  # as of a program that the signal of it ends
 
@@ -79,6 +85,8 @@ def run(command: str, argv: list[str]) -> int:
     # Errors are raised too: what Orbax and its event loops log about them is long.
     absl.logging.set_verbosity(absl.logging.FATAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    if command in _KEEPS_COMPILATIONS:
+        keep_compilations()
     with _quiet_threads():
         return _with_output(lambda: _run(command, argv))
 
