@@ -14,15 +14,17 @@ init_from, data.dir, data.source, data.class_names and data.resize, with --confi
 
 The workdir gets run.json, checkpoints, metrics.jsonl, TensorBoard events, curves.png, and the
 tables and pictures of the evaluation on the test split, which `eval --help` lists. The same command
-again resumes the run, or reports its result if it is finished. On SIGTERM, and with one process
-on Ctrl-C, the run is saved after the step, and the exit code is 143 or 130. Several processes that
-Ctrl-C stops resume from their last checkpoint. The last line on stdout is the result, as JSON: the
-metrics of the best checkpoint, `steps` and `state_digest` of the last step, and `variables_digest`
-of the evaluated variables, which eval prints too.
+again resumes the run, or reports its result if it is finished. --profile=10:12 writes a trace of
+steps 10 to 12 by JAX's profiler into the workdir. On SIGTERM, and with one process on Ctrl-C, the
+run is saved after the step, and the exit code is 143 or 130. Several processes that Ctrl-C stops
+resume from their last checkpoint. The last line on stdout is the result, as JSON: the metrics of
+the best checkpoint, `steps` and `state_digest` of the last step, and `variables_digest` of the
+evaluated variables, which eval prints too.
 """
 
 import json
 import pathlib
+import re
 import signal
 from typing import Any
 
@@ -37,7 +39,7 @@ from jaxvision.cli.config import check_complete, default_config, find_config, lo
 from jaxvision.cli.kinds.darknet import DARKNET, description_of
 from jaxvision.cli.network import read_names
 from jaxvision.cli.optimizers import phases_of_config
-from jaxvision.cli.options import option_paths, read_group
+from jaxvision.cli.options import flag_errors, option_paths, read_group
 from jaxvision.cli.pretrained import key_map_of, pretrained_variables, read_pretrained
 from jaxvision.cli.report import report
 from jaxvision.cli.run_options import BestOptions, RunOptions
@@ -47,6 +49,7 @@ from jaxvision.engine import (
     CHECKPOINTS,
     Best,
     Parallel,
+    check_profile,
     evaluate,
     fit,
     has_checkpoints,
@@ -85,6 +88,7 @@ def main(argv: list[str]) -> int:
     workdir = pathlib.Path(values.workdir or f"runs/{name}").expanduser()
 
     options = read_group(RunOptions, config, "config")
+    profile = _profile(values.profile, options.steps)
     setup.set_determinism(config)
     arguments.join_processes(values)
     splits = setup.open_data(config)
@@ -128,6 +132,7 @@ def main(argv: list[str]) -> int:
             keep=options.keep,
             log_every=options.log_every,
             prefetch=options.prefetch,
+            profile=profile,
             parallel=parallel,
             log=log_line,
             options=_compared(config),
@@ -160,6 +165,13 @@ def _parse(argv: list[str]) -> tuple[flags.FlagValues, str, ConfigDict]:
         ("names", "file with the names of the classes, a line each, as config.data.class_names"),
     ):
         flags.DEFINE_string(name, None, meaning, flag_values=values)
+    flags.DEFINE_string(
+        "profile",
+        None,
+        "START:STOP, the first and the last step of which a trace by JAX's profiler is written to "
+        "the folder profile of the workdir",
+        flag_values=values,
+    )
     arguments.define_data(values)
     arguments.define_resize(values)
     cfg = arguments.value_of(argv, "cfg")
@@ -186,6 +198,17 @@ def _parse(argv: list[str]) -> tuple[flags.FlagValues, str, ConfigDict]:
     arguments.set_resize(config, values.resize)
     run = find_config(name).stem if name else pathlib.Path(cfg).stem
     return values, run, file
+
+
+def _profile(given: str | None, steps: int) -> tuple[int, int] | None:
+    """The steps that --profile names."""
+    if given is None:
+        return None
+    found = re.fullmatch(r"(\d{1,18}):(\d{1,18})", given)
+    if found is None:
+        raise InputError(f"--profile is {given!r}: give START:STOP, as 10:12")
+    with flag_errors():
+        return check_profile((int(found[1]), int(found[2])), steps)
 
 
 def _pretrained(

@@ -21,6 +21,7 @@ from jaxvision.engine.history import Best, History
 from jaxvision.engine.loop import Fitted, fit, train_steps
 from jaxvision.engine.parallel import Parallel
 from jaxvision.engine.phases import Phase, decay_mask
+from jaxvision.engine.profile import check_profile
 from jaxvision.engine.progress import log, progress_bar
 from jaxvision.engine.selection import Selection
 from jaxvision.engine.traced_step import step_digest
@@ -43,6 +44,7 @@ __all__ = [
     "Selection",
     "Weights",
     "abstract_state",
+    "check_profile",
     "decay_mask",
     "evaluate",
     "evaluation_step",

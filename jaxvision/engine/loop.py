@@ -32,6 +32,7 @@ from jaxvision.engine.phases import Phase, Stage, stage_after, stages_of
 from jaxvision.engine.plan import Plan
 from jaxvision.engine.preemption import Preemption
 from jaxvision.engine.prefetch import Peeked, Waiting, prefetch
+from jaxvision.engine.profile import PROFILE, Profile, check_profile
 from jaxvision.engine.progress import log as log_to_stderr
 from jaxvision.engine.traced_step import global_shapes, step_digest
 from jaxvision.engine.update import (
@@ -102,7 +103,8 @@ def train_steps(
     try:
         for step in range(start + 1, stop + 1):
             batch, data_state = next(batches)
-            state, record = update(state, batch, replicated_seed)
+            with jax.profiler.StepTraceAnnotation("train", step_num=step):
+                state, record = update(state, batch, replicated_seed)
             yield step, state, record, data_state
     finally:
         batches.close()
@@ -163,6 +165,7 @@ class _Training:
       ema_decay: of the moving average.
       log_every: steps between two plain lines.
       prefetch: batches kept ready on the devices.
+      profile: (the first, the last) step of which a trace is written, or None.
       parallel: the devices.
       log: shows a line to the user.
       writes: whether this process is the first one.
@@ -179,6 +182,7 @@ class _Training:
     ema_decay: float
     log_every: int
     prefetch: int
+    profile: tuple[int, int] | None
     parallel: Parallel
     log: Log
     writes: bool
@@ -242,9 +246,17 @@ class _Training:
             last_good=lambda: store.last,
             waiting=waiting,
         )
-        with contextlib.closing(steps), journal:
+        profile = Profile(
+            self.profile if self.writes else None,
+            (workdir or pathlib.Path()) / PROFILE,
+            start=start,
+            log=self.log,
+        )
+        with contextlib.closing(steps), journal, profile:
+            profile.after(start, state)
             for step, state, record, data_state in steps:
                 journal.add(step, record)
+                profile.after(step, state)
                 stop = stop_requested(step)
                 if not (stop or plan.saves_after(step)):
                     continue
@@ -317,6 +329,7 @@ def fit(
     keep: int = 2,
     log_every: int = 100,
     prefetch: int = 2,
+    profile: tuple[int, int] | None = None,
     parallel: Parallel | None = None,
     log: Log | None = None,
     options: Mapping[str, JSON] | None = None,
@@ -353,6 +366,9 @@ def fit(
       log_every: steps between two lines of progress, where there is no progress bar.
       prefetch: batches that are read and kept ready on the devices before they are needed; at least
         1. More bridge uneven reading, and take the memory of as many batches.
+      profile: (the first, the last) step of which JAX's profiler writes a trace into the folder
+        "profile" of the workdir, in the first process; None for none. In the first steps it has the
+        compilation too.
       parallel: the devices; None for all devices.
       log: shows a line to the user; None prints it on stderr, in the first process.
       options: plain JSON that is recorded and compared besides, as constants of your own or the
@@ -378,6 +394,9 @@ def fit(
     check_range("prefetch", prefetch, least=1)
     check_range("keep", keep, least=2)  # of two, one may be damaged
     check_range("ema_decay", ema_decay, least=0, less_than=1)
+    profile = check_profile(profile, steps)
+    if profile is not None and workdir is None:
+        raise OptionError("profile", "profile is written into the workdir: give a workdir too")
     if best is not None and validation is None:
         raise OptionError("best", "best is given without validation: give both, or neither")
     stages = stages_of(optimizer, steps, freeze=task.freeze)
@@ -411,6 +430,7 @@ def fit(
         ema_decay=ema_decay,
         log_every=log_every,
         prefetch=prefetch,
+        profile=profile,
         parallel=parallel,
         log=log,
         writes=writes,

@@ -61,6 +61,9 @@ SETTINGS = [
     ("--config.checkpoint_every=-1", "config.checkpoint_every is -1: give at least 0"),
     ("--config.keep=0", "config.keep is 0: give at least 2"),
     ("--config.log_every=0", "config.log_every is 0: give at least 1"),
+    ("--config.prefetch=0", "config.prefetch is 0: give at least 1"),
+    ("--profile=3", "--profile is '3': give START:STOP, as 10:12"),
+    ("--profile=1:3", "--profile is (1, 3): give steps of 1 to 2, the first one not after the l"),
     ("--config.seed=-1", "config.seed is -1: give at least 0 and at most 4294967295"),
     ("--config.best.mode=most", "config.best.mode is 'most': choose max or min"),
     (

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gzip
 import io
 import json
 import re
@@ -19,7 +20,7 @@ import optax
 import pytest
 from matplotlib.figure import Figure
 
-from jaxvision.core import InputError
+from jaxvision.core import InputError, OptionError
 from jaxvision.core.files import NoRoomError
 from jaxvision.engine import (
     Best,
@@ -280,6 +281,43 @@ def test_the_number_of_batches_kept_ready_does_not_change_the_result(whole_small
     assert state_digest(fitted.state) == state_digest(whole_small.state)
     with pytest.raises(InputError, match="prefetch is 0: give at least 1"):
         run_small(None, prefetch=0)
+
+
+def test_a_trace_of_some_steps_is_written_and_the_result_is_the_same(whole_small, tmp_path):
+    said = []
+    fitted = run_small(tmp_path, profile=(5, 6), log=said)
+    assert state_digest(fitted.state) == state_digest(whole_small.state)
+    (line,) = [line for line in said if line.startswith("wrote the trace of steps 5 to 6 to ")]
+    (trace,) = (tmp_path / "profile").rglob("*.trace.json.gz")
+    assert f"open {trace} at https://ui.perfetto.dev" in line
+    events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+    steps = [x["args"]["step_num"] for x in events if x.get("name") == "train" and "args" in x]
+    assert steps == ["5", "6"]
+
+
+def test_a_resumed_run_traces_what_is_left(tmp_path):
+    run_small(tmp_path, steps=8)
+    said = []
+    run_small(tmp_path, steps=10, extend=True, profile=(2, 8), log=said)
+    assert "profile: the run is after step 8, so that steps 2 to 8 are over" in said
+    assert not (tmp_path / "profile").exists()
+
+
+@pytest.mark.parametrize(
+    ("profile", "message"),
+    [
+        ((0, 3), r"profile is \(0, 3\): give steps of 1 to 12, the first one not after the last"),
+        ((4, 3), "the first one not after the last"),
+        ((3, 13), "give steps of 1 to 12"),
+        ((3,), r"profile is \(3,\): give the first and the last step"),
+        ("3:4", "profile is '3:4': give the first and the last step"),
+        (3, "profile is 3: give the first and the last step"),
+        ((3, 4), "profile is written into the workdir: give a workdir too"),
+    ],
+)
+def test_steps_that_cannot_be_traced_are_an_error(profile, message):
+    with pytest.raises(OptionError, match=message):
+        run_small(None, profile=profile)
 
 
 def test_another_run_is_an_error_that_shows_the_differences(whole):
