@@ -3,8 +3,8 @@
 import functools
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -12,15 +12,16 @@ import numpy as np
 from jax import Array
 
 from jaxvision.core import ImageBatch, InputError, Task, check_array, check_range
+from jaxvision.core.threads import in_order
 from jaxvision.data import read_image
 from jaxvision.data.sources.photographs import is_grey
 from jaxvision.data.transforms.placing import with_channels
-from jaxvision.predict.restorer import Restorer
+from jaxvision.predict.batches import Parts, run_in_batches
+from jaxvision.predict.restorer import Restorer, Restoring
 from jaxvision.predict.results import CONVERT
-from jaxvision.predict.segmenter import label_tiles, stride_of_maps
+from jaxvision.predict.segmenter import LabelTiles, stride_of_maps
 from jaxvision.tasks.inference import (
     FittedImage,
-    by_shape,
     fit,
     image_batch,
     outputs_of,
@@ -68,8 +69,8 @@ def predict(
     """Predicts for images of any sizes, in their order.
 
     `task.inputs` says how images become the network's input. The network is compiled once for each
-    shape of it, also over several calls with one task: images that follow one another are sorted
-    into batches of one shape, and if each image has its own shape, a batch has one image. An image
+    shape of it, also over several calls with one task: images of one shape share batches, and so do
+    the tiles of several images. Threads read and resize images while the network computes. An image
     that cannot be read, or has another size than the network takes although `inputs.resize` is
     None, gives `Failed`, and the rest goes on. If the iterator over the images itself raises an
     InputError, as that of `jaxvision.data.VideoFrames` does where a video is damaged, the last item
@@ -90,9 +91,10 @@ def predict(
       task: of which `kind`, `inputs`, `class_names`, `prepare`, `forward` and `decode` are used.
       variables: of the network.
       images: files, or arrays u8[H, W, 3], u8[H, W, 1] or u8[H, W]; or the frames of a video,
-        `jaxvision.data.VideoFrames`. They are read when their batch is due.
-      batch_size: images that the network sees at a time, at least 1. It is lowered to the number of
-        images, if that is known. In tiles, one image is predicted at a time.
+        `jaxvision.data.VideoFrames`. They are read ahead, up to two batches more than there are
+        shapes of the network's input.
+      batch_size: images or tiles that the network sees at a time, at least 1. It is lowered to the
+        number of images, if that is known, and is 1 if `inputs.shapes` is "exact".
       compiler_options: of XLA, such as those of `jaxvision.models.compiler_options` for a network;
         None: the defaults.
     Returns:
@@ -110,15 +112,17 @@ def predict(
         batch_size = max(1, min(batch_size, len(images)))
     variables = jax.device_put(variables)
     compiled = _compiled(tuple(sorted((compiler_options or {}).items())))
-    read = _read_all(images)
     if task.kind == "restoration":
-        return _each(read, restorer_of(task, variables, batch_size=batch_size))
+        restorer = restorer_of(task, variables, batch_size=batch_size)
+        return _predicted(images, _Restoration(restorer), batch_size)
     if task.inputs is None:
         raise InputError(
             f"a task of the kind {task.kind!r} has no inputs: set them, so that images can be "
             "brought to the size of its network"
         )
-    return _in_batches(task, variables, read, batch_size, compiled)
+    exact = task.inputs.shapes == "exact"
+    batch_size, shapes = (1, 1) if exact else (batch_size, len(task.inputs.sizes))
+    return _predicted(images, _Fitting(task, variables, batch_size, compiled), batch_size, shapes)
 
 
 def restorer_of(task: Any, variables: Any, *, batch_size: int = 1) -> Restorer:
@@ -196,18 +200,17 @@ class _Read(NamedTuple):
     grey: bool
 
 
-def _read_all(images: Iterable[GivenImage]) -> Iterator[_Read | Failed]:
-    """Reads images until there are no more, or until the iterator says why it cannot go on."""
+def _numbered(images: Iterable[GivenImage]) -> Iterator[tuple[int, GivenImage] | Failed]:
+    """Numbers images until there are no more, or until the iterator says why it cannot go on."""
     items = iter(images)
     for number in itertools.count():
         try:
-            given = next(items)
+            yield number, next(items)
         except StopIteration:
             return
         except InputError as error:
             yield Failed(number, str(error))
             return
-        yield _read(number, given)
 
 
 def _read(number: int, given: GivenImage) -> _Read | Failed:
@@ -226,65 +229,142 @@ def _read(number: int, given: GivenImage) -> _Read | Failed:
         return Failed(number, f"{where}: {error}")
 
 
-def _each(
-    images: Iterable[_Read | Failed], result_of: Callable[[np.ndarray], Any]
+class _Way(Protocol):
+    """How the images of a task are predicted."""
+
+    def prepare(self, read: _Read) -> Any:
+        """What can be done in a thread, for one image; may raise InputError."""
+
+    def parts(self, read: _Read, prepared: Any) -> "_Image":
+        """What the network has to do for an image."""
+
+
+class _Image(Parts, Protocol):
+    def result(self) -> Any:
+        """What is predicted, when the outputs for all inputs are here."""
+
+
+def _predicted(
+    images: Iterable[GivenImage], way: _Way, batch_size: int, shapes: int = 1
 ) -> Iterator[Prediction | Failed]:
-    """Predicts for one image at a time, a grey one as u8[H, W, 1]."""
-    for item in images:
+    """Predicts for images: threads read them, and inputs of several images share a batch.
+
+    Args:
+      images: as of `predict`.
+      way: how they are predicted.
+      batch_size: inputs in a batch.
+      shapes: how many shapes the inputs have.
+    """
+
+    def read(item: tuple[int, GivenImage] | Failed) -> tuple[_Read, Any] | Failed:
+        found = item if isinstance(item, Failed) else _read(*item)
+        if isinstance(found, Failed):
+            return found
+        try:
+            return found, way.prepare(found)
+        except InputError as error:
+            return Failed(found.source, f"{found.where}: {error}")
+
+    def begun() -> Iterator[tuple[tuple[_Read, _Image] | Failed, _Image | None]]:
+        for item in in_order(read, _numbered(images), ahead=batch_size):
+            if isinstance(item, Failed):
+                yield item, None
+            else:
+                image = way.parts(*item)
+                yield (item[0], image), image
+
+    # One batch is computed while the next one, of any of the shapes, is filled.
+    most = batch_size * (shapes + 1)
+    for item in run_in_batches(begun(), batch_size=batch_size, most=most):
         if isinstance(item, Failed):
             yield item
         else:
-            given = item.image[..., :1] if item.grey else item.image
-            yield Prediction(item.source, item.image, result_of(given))
+            found, image = item
+            yield Prediction(found.source, found.image, image.result())
 
 
-def _in_batches(
-    task: Task,
-    variables: Any,
-    images: Iterator[_Read | Failed],
-    batch_size: int,
-    compiled: Callable[..., Any],
-) -> Iterator[Prediction | Failed]:
-    """Predicts for images that are brought to the size of the network's input."""
-    functions = _Functions(task.prepare, task.forward, task.decode)
-    run = functools.partial(compiled, functions, variables)
-    convert = CONVERT.get(task.kind, lambda task, decoded, placement, size: decoded)
-    tiled = None
-    if task.kind == "segmentation" and task.inputs.resize is None:
-        # A task that is made by hand may lack these fields.
-        average = getattr(task, "tile_average", False)
-        of_tiles = functions._replace(decode=task.scores) if average else functions
-        label = functools.partial(compiled, of_tiles, variables)
-        tiled = _Tiled(task, variables, label, batch_size)
+class _Restoration(NamedTuple):
+    """Restores images."""
 
-    exact = task.inputs.shapes == "exact"
-    batch_size, shapes = (1, 1) if exact else (batch_size, len(task.inputs.sizes))
-    while chunk := list(itertools.islice(images, batch_size * shapes)):
-        fitted: dict[int, FittedImage] = {}
-        results: dict[int, Any] = {}
-        for number, item in enumerate(chunk):
-            if isinstance(item, Failed):
-                continue
-            image = with_channels(item.image, task.inputs.channels)
-            if tiled is not None and tiled.applies(image):
-                results[number] = tiled(image)
-                continue
-            try:
-                fitted[number] = fit(image, task.inputs)
-            except InputError as error:
-                chunk[number] = Failed(item.source, f"{item.where}: {error}")
-        for numbers in by_shape(fitted, batch_size):
-            batch = image_batch([fitted[number] for number in numbers], batch_size)
-            decoded = jax.device_get(run(batch))
-            for row, number in enumerate(numbers):
-                of_image = jax.tree.map(lambda x, row=row: x[row], decoded)
-                image = fitted[number]
-                results[number] = convert(task, of_image, image.placement, image.size)
-        for number, item in enumerate(chunk):
-            if isinstance(item, Failed):
-                yield item
-            else:
-                yield Prediction(item.source, item.image, results[number])
+    restorer: Restorer
+
+    def prepare(self, read: _Read) -> np.ndarray:
+        """The image, a grey one as u8[H, W, 1]."""
+        return read.image[..., :1] if read.grey else read.image
+
+    def parts(self, read: _Read, prepared: np.ndarray) -> Restoring:
+        """The tiles of the image."""
+        del read
+        return self.restorer.begin(prepared)
+
+
+class _Fitting:
+    """Predicts for images that are brought to the size of the network's input, or are cut up.
+
+    Args:
+      task: of any kind but restoration.
+      variables: of the network.
+      batch_size: of the network.
+      compiled: `predictions_of`, jitted.
+    """
+
+    def __init__(self, task: Task, variables: Any, batch_size: int, compiled: Callable[..., Any]):
+        functions = _Functions(task.prepare, task.forward, task.decode)
+        self._task, self._batch_size = task, batch_size
+        self._compiled = functools.partial(compiled, functions, variables)
+        self._convert = CONVERT.get(task.kind, lambda task, decoded, placement, size: decoded)
+        self._tiled = None
+        if task.kind == "segmentation" and task.inputs.resize is None:
+            # A task that is made by hand may lack these fields.
+            average = getattr(task, "tile_average", False)
+            of_tiles = functions._replace(decode=task.scores) if average else functions
+            label = functools.partial(compiled, of_tiles, variables)
+            self._tiled = _Tiled(task, variables, label, batch_size)
+
+    def prepare(self, read: _Read) -> FittedImage | np.ndarray:
+        """The input of the network, or the image u8[H, W, C] where that is cut into tiles."""
+        image = with_channels(read.image, self._task.inputs.channels)
+        if self._tiled is not None and self._tiled.applies(image):
+            return image
+        return fit(image, self._task.inputs)
+
+    def parts(self, read: _Read, prepared: FittedImage | np.ndarray) -> _Image:
+        """The one input of the image, or its tiles."""
+        del read
+        if isinstance(prepared, FittedImage):
+            return _Whole(self, prepared)
+        return self._tiled.tiles(prepared)
+
+    def run(self, images: Sequence[FittedImage]) -> Any:
+        """Starts to predict for the inputs of a batch."""
+        return self._compiled(image_batch(images, self._batch_size))
+
+    def convert(self, decoded: Any, image: FittedImage) -> Any:
+        """The result for an image."""
+        return self._convert(self._task, decoded, image.placement, image.size)
+
+
+class _Whole:
+    """An image that is one input of the network."""
+
+    def __init__(self, way: _Fitting, image: FittedImage):
+        self._way, self._image = way, image
+        self._decoded: Any = None
+        self.run, self.shape = way.run, image.image.shape
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, number: int) -> FittedImage:
+        return self._image
+
+    def put(self, number: int, output: Any) -> None:
+        """Takes what was decoded."""
+        self._decoded = output
+
+    def result(self) -> Any:
+        """The result, in pixels of the original image."""
+        return self._way.convert(self._decoded, self._image)
 
 
 class _Tiled:
@@ -300,7 +380,8 @@ class _Tiled:
     def __init__(
         self, task: Task, variables: Any, run: Callable[[ImageBatch], Array], batch_size: int
     ):
-        self._run, self._batch_size, self._size = run, batch_size, task.inputs.size
+        self._batch_size, self._size = batch_size, task.inputs.size
+        self._run = lambda images: run(_whole(images))
         like = _whole(np.zeros((batch_size, *task.inputs.shape), np.uint8))
         outputs = jax.eval_shape(functools.partial(outputs_of, task), variables, like)
         self._labelled = jax.eval_shape(run, like).shape[1:3]
@@ -315,10 +396,10 @@ class _Tiled:
         """Whether the network cannot label the image u8[H, W, C] as a whole."""
         return image.shape[:2] != self._size or self._labelled != self._size
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """The labels int[H, W] of an image u8[H, W, C]."""
-        return label_tiles(
-            lambda images: self._run(_whole(images)),
+    def tiles(self, image: np.ndarray) -> LabelTiles:
+        """The tiles of an image u8[H, W, C]."""
+        return LabelTiles(
+            self._run,
             image,
             tile=self._size,
             labelled=self._labelled,

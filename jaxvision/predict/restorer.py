@@ -1,6 +1,6 @@
 """Restores images of any size."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import jax.numpy as jnp
@@ -9,7 +9,8 @@ from jax import Array
 
 from jaxvision.augment import rgb_to_ycbcr, ycbcr_to_rgb
 from jaxvision.ops import resize_bicubic
-from jaxvision.predict.tiles import predict_in_tiles
+from jaxvision.predict.batches import computed
+from jaxvision.predict.tiles import Tiles
 
 
 @dataclass(frozen=True)
@@ -46,25 +47,40 @@ class Restorer:
         Returns:
           u8[factor H, factor W, 3].
         """
+        return computed(self.begin(image), self.batch_size).result()
+
+    def begin(self, image: np.ndarray) -> "Restoring":
+        """What the network has to do for an image, see `jaxvision.predict.batches`.
+
+        Args:
+          image: as of a call.
+        """
         if image.shape[2] == 1:
             if self.color != "rgb":
                 whole = enlarge(image, self.factor) if self.enlarged else image
-                return to_bytes(self._tiled(whole)).repeat(3, axis=2)
+                tiles = [self._tiles(whole)]
+                return Restoring(tiles, lambda found: to_bytes(found[0]).repeat(3, axis=2))
             image = image.repeat(3, axis=2)
         if self.color == "luminance":
             planes = np.asarray(rgb_to_ycbcr(image))
             enlarged = enlarge(planes, self.factor)
-            light = self._tiled((enlarged if self.enlarged else planes)[..., :1])
-            result = ycbcr_to_rgb(np.concatenate([light, enlarged[..., 1:]], axis=-1))
-        else:
-            whole = enlarge(image, self.factor) if self.enlarged else image.astype(np.float32)
-            parts = np.split(whole, 3, axis=-1) if self.color == "grey" else [whole]
-            result = np.concatenate([self._tiled(part) for part in parts], axis=-1)
-        return to_bytes(result)
 
-    def _tiled(self, image: np.ndarray) -> np.ndarray:
-        """[H, W, C] in 0..255 -> f32[H, W, C], or larger by the factor if the network enlarges."""
-        return predict_in_tiles(
+            def recolored(found: Sequence[np.ndarray]) -> np.ndarray:
+                whole = np.concatenate([found[0], enlarged[..., 1:]], axis=-1)
+                return to_bytes(ycbcr_to_rgb(whole))
+
+            light = (enlarged if self.enlarged else planes)[..., :1]
+            return Restoring([self._tiles(light)], recolored)
+        whole = enlarge(image, self.factor) if self.enlarged else image.astype(np.float32)
+        parts = np.split(whole, 3, axis=-1) if self.color == "grey" else [whole]
+        return Restoring(
+            [self._tiles(part) for part in parts],
+            lambda found: to_bytes(np.concatenate(found, axis=-1)),
+        )
+
+    def _tiles(self, image: np.ndarray) -> Tiles:
+        """Of [H, W, C] in 0..255; they give f32[H, W, C], larger if the network enlarges."""
+        return Tiles(
             self.restore,
             np.asarray(image, np.float32) / 255,
             tile=self.tile,
@@ -73,6 +89,35 @@ class Restorer:
             batch_size=self.batch_size,
             border=self.border,
         )
+
+
+class Restoring:
+    """An image that is being restored, as `run_in_batches` takes it.
+
+    Args:
+      planes: the tiles of each of its planes, which have one size.
+      join: the results of the planes -> u8[H, W, 3].
+    """
+
+    def __init__(self, planes: Sequence[Tiles], join: Callable[[Sequence[np.ndarray]], np.ndarray]):
+        self._planes, self._join = planes, join
+        self.run, self.shape = planes[0].run, planes[0].shape
+
+    def __len__(self) -> int:
+        return sum(map(len, self._planes))
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        plane, tile = divmod(number, len(self._planes[0]))
+        return self._planes[plane][tile]
+
+    def put(self, number: int, output: np.ndarray) -> None:
+        """Takes what the network gives for a tile."""
+        plane, tile = divmod(number, len(self._planes[0]))
+        self._planes[plane].put(tile, output)
+
+    def result(self) -> np.ndarray:
+        """The restored image u8[H, W, 3], when the results of all tiles are here."""
+        return self._join([plane.result() for plane in self._planes])
 
 
 def enlarge(image: np.ndarray, factor: int) -> np.ndarray:

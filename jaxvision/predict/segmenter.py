@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 from jax import Array
 
 from jaxvision.core import IGNORED
 from jaxvision.ops.placement import Placement
-from jaxvision.predict.tiles import predict_in_tiles
+from jaxvision.predict.batches import computed
+from jaxvision.predict.tiles import Tiles
 
 
 def labels_of_original(
@@ -73,11 +75,41 @@ def label_tiles(
     Returns:
       int[H, W].
     """
-    lost = max((side - kept) // 2 for side, kept in zip(tile, labelled, strict=True))
-    margin = max(int(min(tile) * overlap / 2), lost)
-    how = {"tile": tile, "margin": margin, "step": step, "batch_size": batch_size}
-    found = predict_in_tiles(predict, image, average=average, **how)
-    return found.argmax(axis=-1) if average else found
+    tiles = LabelTiles(
+        predict,
+        image,
+        tile=tile,
+        labelled=labelled,
+        step=step,
+        batch_size=batch_size,
+        overlap=overlap,
+        average=average,
+    )
+    return computed(tiles, batch_size).result()
+
+
+class LabelTiles(Tiles):
+    """The tiles of an image, and its labels; the arguments are those of `label_tiles`."""
+
+    def __init__(
+        self,
+        predict: Callable[[Array], Array],
+        image: np.ndarray,
+        *,
+        tile: tuple[int, int],
+        labelled: tuple[int, int],
+        overlap: float = 0.25,
+        **how: Any,
+    ):
+        lost = max((side - kept) // 2 for side, kept in zip(tile, labelled, strict=True))
+        margin = max(int(min(tile) * overlap / 2), lost)
+        super().__init__(predict, image, tile=tile, margin=margin, **how)
+        self._average = how.get("average", False)
+
+    def result(self) -> np.ndarray:
+        """The labels int[H, W], when the results of all tiles are here."""
+        found = super().result()
+        return found.argmax(axis=-1) if self._average else found
 
 
 def stride_of_maps(names: Iterable[str]) -> int:

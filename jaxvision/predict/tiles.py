@@ -1,6 +1,6 @@
 """Runs a function on images of any size, by overlapping tiles of one size."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +10,7 @@ from jax import Array
 from jaxvision.core import InputError, OptionError, check_range, lookup
 from jaxvision.data.sources.tiles import BORDERS, cut_tile, kept_places, tile_origins
 from jaxvision.predict.arrays import check_pixels
+from jaxvision.predict.batches import computed
 
 
 def predict_in_tiles(
@@ -29,7 +30,7 @@ def predict_in_tiles(
     The image is continued beyond its border by its mirror image, and is cut into tiles that
     overlap. Of the result of a tile, what is nearer than `margin` to the tile's border is not used,
     so that every pixel of the result was computed with its surroundings. All batches have one
-    shape, so a jitted function is compiled once for images of all sizes. One batch at a time is on
+    shape, so a jitted function is compiled once for images of all sizes. Two batches at most are on
     the device. With `average`, the results of all tiles that cover a pixel are averaged instead.
 
     If each pixel of a convolutional network's result depends only on pixels within `margin`, then
@@ -70,60 +71,134 @@ def predict_in_tiles(
     Source: Ronneberger, Fischer & Brox, "U-Net: convolutional networks for biomedical image
       segmentation", 2015, section 2 and figure 2.
     """
-    image = check_pixels("image", image, ("H", "W", "C"), np.number)
-    check_range("margin", margin, least=0)
-    sides = (tile, tile) if isinstance(tile, int) else tuple(tile)
-    for side in sides:
-        check_range("tile", side, least=1)
-    for name, value in {"factor": factor, "step": step, "batch_size": batch_size}.items():
-        check_range(name, value, least=1)
-    lookup(BORDERS, border, "border")
-    if border == "zeros":
-        sides = tuple(map(min, sides, image.shape))
-    like = np.broadcast_to(image[:1, :1], (batch_size, *sides, image.shape[2]))
-    output = jax.eval_shape(predict, like)
-    cut = _check_output(output, like.shape, factor)
-    if average and not np.issubdtype(output.dtype, np.floating):
-        raise InputError(f"predict gives {output.dtype}: give floats, which can be averaged")
+    tiles = Tiles(
+        predict,
+        image,
+        tile=tile,
+        margin=margin,
+        factor=factor,
+        step=step,
+        batch_size=batch_size,
+        border=border,
+        average=average,
+    )
+    return computed(tiles, batch_size).result()
 
-    lost = -(-cut // factor)
-    check_range("margin", margin, least=lost)
-    if border == "zeros" and (lost or step > 1):
-        raise OptionError(
-            "border",
-            "border is 'zeros', which is for networks that keep the size of all maps: give "
-            "'reflect' or 'symmetric'",
-        )
-    axes = []
-    for side, of_tile in zip(image.shape, sides, strict=False):
+
+class Tiles:
+    """The tiles of an image, and the result that is put together from theirs.
+
+    The arguments are those of `predict_in_tiles`, as are the errors. It is what `run_in_batches`
+    calls parts, so that the tiles of several images can share batches.
+    """
+
+    def __init__(
+        self,
+        predict: Callable[[Array], Array],
+        image: np.ndarray,
+        *,
+        tile: int | tuple[int, int],
+        margin: int,
+        factor: int = 1,
+        step: int = 1,
+        batch_size: int = 1,
+        border: str = "reflect",
+        average: bool = False,
+    ):
+        image = check_pixels("image", image, ("H", "W", "C"), np.number)
+        check_range("margin", margin, least=0)
+        sides = (tile, tile) if isinstance(tile, int) else tuple(tile)
+        for side in sides:
+            check_range("tile", side, least=1)
+        for name, value in {"factor": factor, "step": step, "batch_size": batch_size}.items():
+            check_range(name, value, least=1)
+        lookup(BORDERS, border, "border")
         if border == "zeros":
-            spans = _ending_inside(side, of_tile, margin)
-        else:
-            spans = _mirrored(side, of_tile, margin, lost=lost, step=step)
-        axes.append([_whole(span, of_tile, side, lost) for span in spans] if average else spans)
-    places = [(rows, columns) for rows in axes[0] for columns in axes[1]]
-    shape = [factor * side for side in image.shape[:2]]
-    result = np.zeros((*shape, *output.shape[3:]), output.dtype)
-    counts = np.zeros((*shape, *(1 for _ in output.shape[3:])), np.int32)
-    for number in range(0, len(places), batch_size):
-        batch = places[number : number + batch_size]
-        filled = batch + batch[-1:] * (batch_size - len(batch))
-        tiles = [
-            _cut(image, (rows.start, columns.start), sides, border) for rows, columns in filled
-        ]
-        found = jax.device_get(predict(np.stack(tiles)))
-        for spans, of_tile in zip(batch, found, strict=False):
-            into = tuple(slice(factor * span.first, factor * span.after) for span in spans)
-            used = tuple(
-                slice(
-                    factor * (span.first - span.start) - cut,
-                    factor * (span.after - span.start) - cut,
-                )
-                for span in spans
+            sides = tuple(map(min, sides, image.shape))
+        like = np.broadcast_to(image[:1, :1], (batch_size, *sides, image.shape[2]))
+        output = jax.eval_shape(predict, like)
+        cut = _check_output(output, like.shape, factor)
+        if average and not np.issubdtype(output.dtype, np.floating):
+            raise InputError(f"predict gives {output.dtype}: give floats, which can be averaged")
+
+        lost = -(-cut // factor)
+        check_range("margin", margin, least=lost)
+        if border == "zeros" and (lost or step > 1):
+            raise OptionError(
+                "border",
+                "border is 'zeros', which is for networks that keep the size of all maps: give "
+                "'reflect' or 'symmetric'",
             )
-            result[into] += of_tile[used]
-            counts[into] += 1
-    return result / counts.astype(result.dtype) if average else result
+        axes = []
+        for side, of_tile in zip(image.shape, sides, strict=False):
+            if border == "zeros":
+                spans = _ending_inside(side, of_tile, margin)
+            else:
+                spans = _mirrored(side, of_tile, margin, lost=lost, step=step)
+            axes.append([_whole(span, of_tile, side, lost) for span in spans] if average else spans)
+        self._places = [(rows, columns) for rows in axes[0] for columns in axes[1]]
+        shape = [factor * side for side in image.shape[:2]]
+        self._result = np.zeros((*shape, *output.shape[3:]), output.dtype)
+        # How many tiles cover each pixel.
+        self._counts = None
+        if average:
+            self._counts = np.zeros((*shape, *(1 for _ in output.shape[3:])), np.int32)
+        self._image, self._sides, self._border = image, sides, border
+        self._factor, self._cut = factor, cut
+        self._predict, self._batch_size = predict, batch_size
+        self.shape = like.shape[1:]
+
+    @property
+    def run(self) -> Callable[[Sequence[np.ndarray]], Array]:
+        """`predict`, of 1 to `batch_size` tiles; see `run_in_batches`."""
+        return _Filled(self._predict, self._batch_size)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        """A tile [h, w, C], cut out of the image, which is continued by its mirror image."""
+        rows, columns = self._places[number]
+        origin, (height, width) = (rows.start, columns.start), self._sides
+        cut = cut_tile(self._image, origin, max(self._sides), border=self._border)
+        return cut[:height, :width]
+
+    def put(self, number: int, output: np.ndarray) -> None:
+        """Takes what `predict` gives for a tile, on the host; for the tiles in their order."""
+        factor, spans = self._factor, self._places[number]
+        into = tuple(slice(factor * span.first, factor * span.after) for span in spans)
+        used = tuple(
+            slice(
+                factor * (span.first - span.start) - self._cut,
+                factor * (span.after - span.start) - self._cut,
+            )
+            for span in spans
+        )
+        self._result[into] += output[used]
+        if self._counts is not None:
+            self._counts[into] += 1
+
+    def result(self) -> np.ndarray:
+        """The result for the image, as of `predict_in_tiles`, when that of all tiles is here."""
+        if self._counts is None:
+            return self._result
+        return self._result / self._counts.astype(self._result.dtype)
+
+
+class _Filled(NamedTuple):
+    """Runs a function on batches of one size; those of one function and size are equal.
+
+    Attributes:
+      function: images [B, h, w, C] -> their results.
+      batch_size: B; the last of fewer images fills the batch up.
+    """
+
+    function: Callable[[Array], Array]
+    batch_size: int
+
+    def __call__(self, images: Sequence[np.ndarray]) -> Array:
+        missing = self.batch_size - len(images)
+        return self.function(np.stack([*images, *[images[-1]] * missing]))
 
 
 class _Span(NamedTuple):
@@ -179,13 +254,6 @@ def _ending_inside(side: int, tile: int, margin: int) -> list[_Span]:
 def _whole(span: _Span, tile: int, side: int, lost: int) -> _Span:
     """The same tile, with all of its result that lies in the image."""
     return _Span(span.start, max(span.start + lost, 0), min(span.start + tile - lost, side))
-
-
-def _cut(
-    image: np.ndarray, origin: tuple[int, int], sides: tuple[int, ...], border: str
-) -> np.ndarray:
-    """Cuts a tile out of the image, which is continued by its mirror image."""
-    return cut_tile(image, origin, max(sides), border=border)[: sides[0], : sides[1]]
 
 
 def _check_output(output: Any, shape: tuple[int, ...], factor: int) -> int:
