@@ -39,6 +39,7 @@ predicted, and the exit code is then 1. Of a video that is damaged, the frames b
 kept. The last line on stdout is a summary, as JSON.
 """
 
+import contextlib
 import itertools
 import json
 import pathlib
@@ -55,6 +56,7 @@ from jaxvision.cli import arguments, network
 from jaxvision.cli.kinds import KINDS, Kind, Result
 from jaxvision.cli.predictions import Predictions
 from jaxvision.core import InputError, Task, check_range, listed, lookup
+from jaxvision.core.threads import in_order
 from jaxvision.data import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoFrames
 from jaxvision.data.video import import_av
 from jaxvision.predict import (
@@ -169,18 +171,29 @@ def _predict_images(
     """Predicts for image files, and writes their files."""
     if not places:
         return
-    predictions = predict(model.task, model.variables, list(places), batch_size=values.batch_size)
-    shown = tqdm(predictions, total=len(places), unit="image", disable=not sys.stderr.isatty())
-    for (path, files), prediction in zip(places.items(), shown, strict=True):
+
+    def write(item: tuple[pathlib.Path, Prediction | Failed]) -> dict[str, Any] | Failed:
+        """The entry of an image, of which the files are written by then."""
+        path, prediction = item
         if isinstance(prediction, Failed):
-            _fail(found, path, prediction.reason)
-            continue
-        result = model.result_of(prediction, values)
+            return prediction
+        files, result = places[path], model.result_of(prediction, values)
         for file, array in zip(files, result.files, strict=True):
             _write(file, array)
         height, width = prediction.image.shape[:2]
         about = {"file": str(path), "picture": str(files[0]), "width": width, "height": height}
-        found.images.append({**about, **result.entry})
+        return {**about, **result.entry}
+
+    predictions = predict(model.task, model.variables, list(places), batch_size=values.batch_size)
+    # Threads draw and write while the network computes; an interrupted one ends its file first.
+    entries = in_order(write, zip(places, predictions, strict=True), ahead=values.batch_size)
+    shown = tqdm(entries, total=len(places), unit="image", disable=not sys.stderr.isatty())
+    with contextlib.closing(entries):
+        for path, entry in zip(places, shown, strict=True):
+            if isinstance(entry, Failed):
+                _fail(found, path, entry.reason)
+            else:
+                found.images.append(entry)
 
 
 def _predict_video(

@@ -91,7 +91,8 @@ def write_png(path: Path | str, image: Image.Image) -> None:
     if path.suffix.lower() != ".png":
         raise InputError(f"{path} is written as a PNG: give a name that ends in .png")
     with replacing(path, "wb") as stream:
-        image.save(stream, format="png")
+        # Of Pillow's default, a quarter of the time or less, and files that are a sixth larger.
+        image.save(stream, format="png", compress_level=1)
 
 
 def _images(argument: str, recursive: bool, suffixes: Sequence[str]) -> list[Path]:
