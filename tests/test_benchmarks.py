@@ -24,6 +24,7 @@ SMALLEST = {
     "mask_targets.py": ["--cells", "9", "--sides", "32", "--count=2", "--height=64", "--width=96"],
     "memory.py": ["--height=64", "--width=96", "--objects=2", "--max-boxes=3", "--steps=1"],
     "nms.py": ["--sizes", "64", "--batches", "1", "--rounds=1"],
+    "predict.py": ["--images=3", "--size", "40", "30", "--rounds=1", "--kinds", "resnet20"],
     "roi.py": ["--boxes=20", "--channels=8", "--height=64", "--width=96", "--rounds=1"],
     "segment.py": ["--size=16", "--batch=1", "--widths", "4", "6", "--rounds=1"],
     "word_tree.py": ["--nodes=99", "--grid=2", "--rounds=1"],
