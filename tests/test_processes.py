@@ -5,6 +5,7 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,8 @@ import numpy as np
 import pytest
 
 from jaxvision.cli.main import run
+from jaxvision.engine import loop
+from tests import joined
 from tests.data.folders import write_instances, write_voc
 from tests.marks import long_but
 
@@ -96,6 +99,28 @@ def free_port():
 def start_two(start, workdir, *arguments, **options):
     options |= {"devices": 2, "port": free_port()}
     return [start(workdir, *arguments, process=i, **options) for i in range(2)]
+
+
+def result_of_two(start, workdir, *arguments, **options):
+    """The result that two processes train to, of which the first one reports."""
+    both = start_two(start, workdir, *arguments, **options)
+    (first, _), (second, err) = [finish(process) for process in both]
+    assert second is None, "only the first process reports"
+    assert "images/s" not in err
+    return first
+
+
+@pytest.fixture(scope="module")
+def reference_of_two(tmp_path_factory):
+    return {"workdir": tmp_path_factory.mktemp("reference_of_two")}
+
+
+@pytest.fixture
+def undisturbed_two(reference_of_two, start):
+    """The result and the folder of a run of two processes with two devices each, by pmap."""
+    if "result" not in reference_of_two:
+        reference_of_two["result"] = result_of_two(start, reference_of_two["workdir"])
+    return reference_of_two
 
 
 @pytest.fixture(scope="module")
@@ -218,22 +243,101 @@ PARTS = [
 ]
 
 
+DIED = r"^error: this process ended before its work was done: .* because another process died"
+
+
+@pytest.mark.slow
+def test_two_processes_of_two_devices_compute_what_one_of_four_does(tmp_path, monkeypatch):
+    """In both ways of mapping; each process reads its part; it ends if the other is killed."""
+    monkeypatch.setattr(loop, "draw_curves", lambda *_: None)
+    port = free_port()
+    both = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "tests.joined", tmp_path / "two"),
+                *(f"--coordinator_address=localhost:{port}", "--num_processes=2"),
+                *(f"--process_id={index}", "--heartbeat_timeout=10"),
+            ],
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=pathlib.Path(__file__).parent.parent,
+            env={**os.environ, "JAX_NUM_CPU_DEVICES": "2"},
+        )
+        for index in range(2)
+    ]
+    expected = {kind: joined.computed(tmp_path / "one", kind) for kind in joined.KINDS}
+    (_, err), (_, other) = [process.communicate(timeout=TIMEOUT) for process in both]
+    assert both[0].returncode == -signal.SIGKILL, err
+    assert both[1].returncode
+    assert re.search(DIED, other, re.MULTILINE), other
+    one, two = [json.loads((tmp_path / "two" / f"{index}.json").read_text()) for index in range(2)]
+    for kind in joined.KINDS:
+        assert one[kind]["state"] == two[kind]["state"]
+        assert one[kind]["best"] == two[kind]["best"] == expected[kind]["best"]
+        assert one[kind]["metrics"] == two[kind]["metrics"]
+        assert one[kind]["metrics"] == pytest.approx(expected[kind]["metrics"], rel=1e-5)
+        losses = losses_of(tmp_path / "two" / kind)
+        assert len(losses) == joined.STEPS
+        np.testing.assert_allclose(losses, losses_of(tmp_path / "one" / kind), rtol=1e-5)
+        # In an epoch each process reads its half of each batch; together every record once.
+        assert len(one[kind]["trained on"]) == len(two[kind]["trained on"])
+        read = [*one[kind]["trained on"], *two[kind]["trained on"]]
+        assert sorted(read) == sorted(expected[kind]["trained on"]) == [*range(joined.TRAINED)]
+        # The last batch is filled up by what is made of its first record.
+        parts = [{*x[kind]["measured on"]} for x in (one, two)]
+        assert parts[0] | parts[1] == {*range(joined.MEASURED)}
+        assert len(parts[0] & parts[1]) <= 1
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_the_other_and_the_run_goes_on(
+    start, data_dir, undisturbed_two, tmp_path, capsys
+):
+    """Started again, two processes end with the same bits, and one with the same losses."""
+    run, alone = tmp_path / "run", tmp_path / "alone"
+    first, second = start_two(start, run, "--heartbeat_timeout=10")
+    wait_for_step([first, second], run, 9)
+    second.kill()
+    second.communicate()
+    _, err = first.communicate(timeout=90)  # JAX's own timeout is 100 s
+    assert first.returncode
+    assert re.search(DIED, err, re.MULTILINE), err
+    assert err.rstrip().endswith("a training goes on from its last checkpoint")
+    assert 9 <= len(lines_of(run)) < 60
+    shutil.copytree(run, alone)
+
+    (result, err), _ = [finish(process) for process in start_two(start, run)]
+    assert int(re.search(r"resuming the run .* after step (\d+)", err)[1]) >= 7
+    assert result == undisturbed_two["result"]
+    assert lines_of(run) == lines_of(undisturbed_two["workdir"])
+
+    usual = ["train", f"--config={CONFIG}", f"--config.data.dir={data_dir}"]
+    other = "--config.parallel=shard_map"
+    result, err = result_of(capsys, *usual, f"--workdir={alone}", other)
+    assert "resuming the run" in err
+    assert result["steps"] == len(lines_of(alone)) == 60
+    np.testing.assert_allclose(losses_of(alone)[:20], losses_of(run)[:20], rtol=1e-5)
+
+
 @pytest.mark.parametrize("kind", long_but(["pmap", "shard_map"], (), ["pmap"]))
-def test_two_processes_train_the_same_losses_as_one(start, data_dir, tmp_path, kind, capsys):
+def test_two_processes_train_the_same_losses_as_one(
+    start, data_dir, undisturbed_two, tmp_path, kind, capsys
+):
     options = [f"--config.parallel={kind}", *(PARTS if kind == "shard_map" else [])]
     usual = ["train", f"--config={CONFIG}", f"--config.data.dir={data_dir}", *options]
     result_of(capsys, *usual, f"--workdir={tmp_path / 'one'}")
-    both = start_two(start, tmp_path / "two", *options)
-    (first, _), (second, err) = [finish(process) for process in both]
-    assert second is None, "only the first process reports"
-    assert "images/s" not in err
-    one, two = losses_of(tmp_path / "one"), losses_of(tmp_path / "two")
+    if kind == "pmap":
+        workdir, first = undisturbed_two["workdir"], undisturbed_two["result"]
+    else:
+        workdir = tmp_path / "two"
+        first = result_of_two(start, workdir, *options)
+    one, two = losses_of(tmp_path / "one"), losses_of(workdir)
     assert len(one) == len(two) == 60
     np.testing.assert_allclose(two[:5], one[:5], rtol=1e-5)
     np.testing.assert_allclose(two[:20], one[:20], rtol=1e-3)
     assert first["steps"] == 60
     # What two processes measured together is what one measures of the same checkpoint.
-    alone, _ = result_of(capsys, "eval", f"--workdir={tmp_path / 'two'}")
+    alone, _ = result_of(capsys, "eval", f"--workdir={workdir}")
     assert alone["accuracy"] == first["accuracy"]
 
 

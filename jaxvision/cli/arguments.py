@@ -2,13 +2,10 @@
 
 import ast
 import contextlib
-import os
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
@@ -20,6 +17,7 @@ from jaxvision.cli.config import (
     summary,
 )
 from jaxvision.cli.fields import chosen_names, default_of, fields_of, meaning_of, shown
+from jaxvision.cli.processes import define_processes
 from jaxvision.core import InputError, close_names
 
 _FLAG = re.compile(r"--?(?:no)?config\.([^=]*)(?:=(.*))?", re.DOTALL)
@@ -37,24 +35,6 @@ def common_flags() -> flags.FlagValues:
     )
     define_processes(values)
     return values
-
-
-def define_processes(values: flags.FlagValues) -> None:
-    """Defines the flags of several processes."""
-    flags.DEFINE_boolean(
-        "distributed",
-        False,
-        "several processes, found from the cluster's environment (TPU pods, SLURM, ...)",
-        flag_values=values,
-    )
-    flags.DEFINE_string(
-        "coordinator_address",
-        None,
-        "several processes by hand: host:port of the first one",
-        flag_values=values,
-    )
-    flags.DEFINE_integer("num_processes", None, "with it: how many", flag_values=values)
-    flags.DEFINE_integer("process_id", None, "with it: which one this is", flag_values=values)
 
 
 def define_trust(values: flags.FlagValues) -> None:
@@ -104,32 +84,6 @@ def set_resize(config: ConfigDict, resize: str | None) -> None:
     if config.task != "detection":
         raise InputError(f"--resize is for detection, but the config is for {config.task}")
     config.data.resize = resize
-
-
-def join_processes(values: flags.FlagValues) -> None:
-    """Starts JAX's distributed service if the flags ask for it.
-
-    Raises:
-      InputError: only some of the three flags of several processes by hand.
-    """
-    by_hand = (values.coordinator_address, values.num_processes, values.process_id)
-    if not values.distributed and 0 < by_hand.count(None) < len(by_hand):
-        raise InputError(
-            "several processes by hand need all of --coordinator_address=HOST:PORT, "
-            "--num_processes and --process_id"
-        )
-    if not (values.coordinator_address or values.distributed):
-        return
-    # The collectives of CPU devices talk on file descriptor 1; stdout is for the result alone.
-    sys.stdout.flush()
-    sys.stdout = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    if values.coordinator_address:
-        jax.distributed.initialize(
-            values.coordinator_address, values.num_processes, values.process_id
-        )
-    else:
-        jax.distributed.initialize()
 
 
 def parse(values: flags.FlagValues, argv: list[str], usage: str) -> None:

@@ -61,6 +61,7 @@ import jax
 from absl import flags
 
 from jaxvision.cli import arguments, network, predicted, setup
+from jaxvision.cli.processes import define_processes, join_processes
 from jaxvision.cli.report import report
 from jaxvision.core import InputError
 from jaxvision.engine import Parallel, evaluate, state_digest
@@ -73,13 +74,13 @@ def main(argv: list[str]) -> None:
         return
     values = flags.FlagValues()
     predicted.define_flags(values)
-    arguments.define_processes(values)
+    define_processes(values)
     arguments.define_trust(values)
     arguments.define_data(values)
     arguments.refuse_rest(network.parse(values, argv, __doc__))
     if values["category_ids"].present:
         raise InputError("--category_ids goes with --predictions: leave it out")
-    arguments.join_processes(values)
+    join_processes(values)
     opened = network.open_network(values, split=values.split)
     config = opened.config
     parallel = Parallel(config.parallel)

@@ -41,6 +41,7 @@ from jaxvision.cli import (
     plan,
     predict,
     probe,
+    processes,
 )
 from jaxvision.cli import eval as eval_command
 from jaxvision.cli import train as train_command
@@ -88,7 +89,15 @@ def run(command: str, argv: list[str]) -> int:
     if command in _KEEPS_COMPILATIONS:
         keep_compilations()
     with _quiet_threads():
-        return _with_output(lambda: _run(command, argv))
+        try:
+            code = _with_output(lambda: _run(command, argv))
+        except Exception as error:
+            if not processes.several():
+                raise
+            processes.explain(error)
+            code = 1
+    processes.leave(code)
+    return code
 
 
 def _with_output(call: Callable[[], int]) -> int:

@@ -41,6 +41,7 @@ from jaxvision.cli.network import read_names
 from jaxvision.cli.optimizers import phases_of_config
 from jaxvision.cli.options import flag_errors, option_paths, read_group
 from jaxvision.cli.pretrained import key_map_of, pretrained_variables, read_pretrained
+from jaxvision.cli.processes import join_processes
 from jaxvision.cli.report import report
 from jaxvision.cli.run_options import BestOptions, RunOptions
 from jaxvision.cli.unused import check_used
@@ -68,7 +69,7 @@ _PATHS = {
     "only": "head_warmup.only",
 }
 """Option of `fit`, of `Best` or of a phase -> its key in a config, where they differ."""
-_NOT_COMPARED = ("log_every", "keep", "prefetch")
+_NOT_COMPARED = ("log_every", "keep", "prefetch", "parallel")
 _NOT_COMPARED_DATA = ("threads", "workers", "cache")
 
 
@@ -90,7 +91,7 @@ def main(argv: list[str]) -> int:
     options = read_group(RunOptions, config, "config")
     profile = _profile(values.profile, options.steps)
     setup.set_determinism(config)
-    arguments.join_processes(values)
+    join_processes(values)
     splits = setup.open_data(config)
     first_process = jax.process_index() == 0
     log_line = log if first_process else lambda line: None

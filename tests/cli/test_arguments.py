@@ -8,7 +8,6 @@ from jaxvision.cli.arguments import (
     HelpAsked,
     common_flags,
     define_config,
-    join_processes,
     parse,
     take_config,
 )
@@ -247,7 +246,7 @@ def test_help_has_the_defaults_that_say_something():
         "--num_processes: with it: how many",
     ):
         assert f"  {line}" in lines
-    assert sum("(default: " in line for line in lines) == 6  # not of --config, nor --distributed
+    assert sum("(default: " in line for line in lines) == 7  # not of --config, nor --distributed
 
 
 def test_one_broken_config_does_not_break_the_others(tmp_path, monkeypatch):
@@ -258,20 +257,6 @@ def test_one_broken_config_does_not_break_the_others(tmp_path, monkeypatch):
     monkeypatch.setattr("jaxvision.cli.config.configs_folder", lambda: tmp_path)
     assert parsed("--config=good").config.steps == 1000
     assert error_of("--config=broken").startswith(f"config {tmp_path}/broken.py, line 1: Syntax")
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--num_processes=2"],
-        ["--process_id=1"],
-        ["--coordinator_address=localhost:1234", "--num_processes=2"],
-    ],
-)
-def test_several_processes_by_hand_need_all_their_flags(arguments):
-    """Else each process would train the same run alone."""
-    with pytest.raises(InputError, match=r"need all of --coordinator_address=HOST:PORT, --num_pr"):
-        join_processes(parsed(*arguments))
 
 
 @pytest.mark.parametrize("task", KINDS)
