@@ -4,6 +4,7 @@ import importlib.util
 import json
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from jaxvision import interop
+from jaxvision.cli.arguments import common_flags, define_config, parse, take_config
 from jaxvision.cli.config import default_config
 from jaxvision.cli.kinds import KINDS
 from jaxvision.cli.main import COMMANDS, run
@@ -87,6 +89,22 @@ def test_the_script_trains_by_name_and_draws_the_hardest_digits(tmp_path):
         assert float(loss) > float(mean[1])
         assert float(norm) > float(mean[2])
     assert (tmp_path / "hardest.png").stat().st_size > 10_000
+
+
+def test_the_commands_for_several_hosts_have_flags_that_exist():
+    """In scripts and descriptions of jobs too, whose lines go on."""
+    text = re.sub(r"\\?\n +(?=--)", " ", (DOCS / "scale.md").read_text())
+    commands = re.findall(r"\bjaxvision train +(--[^\n\"]*)", text)
+    assert len(commands) == 7
+    for command in commands:
+        assert "--config.parallel=shard_map" in command or "--num_processes" not in command
+        words = shlex.split(command.replace("$JOB_COMPLETION_INDEX", "0"))
+        name, rest = take_config(words, "")
+        values = common_flags()
+        define_config(values, name, rest)
+        parse(values, ["train", *rest], "")
+        assert values.workdir.startswith(("/runs", "/shared", "/mnt/shared"))
+        assert (values.distributed or bool(values.num_processes)) == ("shard_map" in command)
 
 
 @pytest.mark.parity
