@@ -142,11 +142,8 @@ def ours(name, size, pairs):
 
     def whole(variables, images):
         batch = ImageBatch(image=images, mask=jnp.ones(1, bool), extent=extent)
-        if detector.forward is None:
-            outputs = network(variables, images)
-        else:
-            how = {"keys": None, "step": jnp.int32(0), "train": False}
-            outputs, _ = detector.forward(variables, batch, **how)
+        given = {} if detector.given is None else detector.given(batch, None)
+        outputs = network(variables, images, **given)
         return jax.vmap(detector.decode)(outputs, batch)
 
     calls = {"whole": ready(whole, variables, images)}

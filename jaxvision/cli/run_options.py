@@ -31,6 +31,8 @@ class RunOptions:
       log_every: steps between two lines of progress, where there is no progress bar.
       prefetch: batches that are read and kept ready on the devices before they are needed.
       parallel: "pmap" or "shard_map".
+      sync_batch_norm: batch norms use the statistics of the batches of all devices; False: each
+        device those of its part, which is faster and depends on the number of devices.
       deterministic: the same bits from run to run on a GPU too, at some cost.
     """
 
@@ -50,6 +52,7 @@ class RunOptions:
     log_every: int = 100
     prefetch: int = 2
     parallel: str = "pmap"
+    sync_batch_norm: bool = True
     deterministic: bool = False
 
     def __post_init__(self) -> None:

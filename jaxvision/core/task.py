@@ -109,6 +109,9 @@ class Task:
         `partners`.
       freeze: patterns of parameters that are not trained, in any phase, see
         `jaxvision.core.patterns`.
+      sync_batch_norm: whether `statistics` are the same on all devices, because norms average over
+        them. False: each device has its own, and the training step takes the mean of their changes,
+        by the sum over the devices that adds up the gradients.
       origin: name of a field of this record -> (its value, the description of the value in JSON),
         for fields that were built from named parts; see `jaxvision.core.describe`.
     """
@@ -127,4 +130,5 @@ class Task:
     dataset_metric: DatasetMetric | None = None
     partners: int = 0
     freeze: tuple[str, ...] = ()
+    sync_batch_norm: bool = True
     origin: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)

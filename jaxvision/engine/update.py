@@ -208,7 +208,15 @@ def device_update(
             return sum(shares.values()), (shares, metrics, statistics)
 
         gradients, (shares, metrics, statistics) = jax.grad(objective, has_aux=True)(trained)
-        gradients, losses, metrics = jax.lax.psum((gradients, shares, metrics), AXIS)
+        before, moved = {name: state.statistics[name] for name in statistics}, {}
+        if not task.sync_batch_norm:
+            moved = jax.tree.map(jnp.subtract, statistics, before)
+        gradients, losses, metrics, moved = jax.lax.psum((gradients, shares, metrics, moved), AXIS)
+        if not task.sync_batch_norm:  # of what is frozen the change is 0 to the bit
+            devices = jax.lax.axis_size(AXIS)
+            statistics = jax.tree.map(
+                lambda x, total: x + (total / devices).astype(x.dtype), before, moved
+            )
         loss = sum(losses.values())
         changes, opt_state = transformation.update(gradients, state.opt_state, trained, value=loss)
         changes = phase.selection.scale(changes)

@@ -62,10 +62,15 @@ def names_of(
     return tuple(names)
 
 
-def synchronised(model: nn.Module) -> nn.Module:
-    """The network with batch norms that use the statistics of all devices, where it has any."""
+def synchronised(model: nn.Module, sync_batch_norm: bool) -> nn.Module:
+    """The network with batch norms that use the statistics of all devices, where it has any.
+
+    Args:
+      model: the network.
+      sync_batch_norm: whether they do; if not, the network is returned as it is.
+    """
     fields = {field.name for field in dataclasses.fields(model)}
-    if "axis_name" in fields and model.axis_name is None:
+    if sync_batch_norm and "axis_name" in fields and model.axis_name is None:
         return model.clone(axis_name=AXIS)
     return model
 

@@ -58,6 +58,7 @@ def classification(
     augment: Sequence[Any] = (),
     top_k: Sequence[int] | None = None,
     tree: WordTree | None = None,
+    sync_batch_norm: bool = True,
 ) -> Task:
     """Creates the task of telling which of several classes an image shows.
 
@@ -83,6 +84,9 @@ def classification(
         `jaxvision.ops.word_tree_log_probabilities`. The loss gets logits f32[N], and a node as
         target; in place of `cross_entropy` it is `jaxvision.losses.word_tree_cross_entropy`.
         None: the classes exclude each other.
+      sync_batch_norm: whether batch norms use the statistics of the batches of all devices, so that
+        losses do not depend on the number of devices. False: those of each device's part, which
+        saves two all-reduces a norm; the running statistics are the means over the devices.
     Raises:
       OptionError: an option is out of range, or does not fit the others.
     """
@@ -99,7 +103,7 @@ def classification(
         check_range("top_k", k, least=1, most=num_classes)
     maps = maps_of_image(model, inputs.shape)
     check_map(maps, "logits", num_logits, "classes" if tree is None else "nodes of the tree")
-    network, augmentation = synchronised(model), augment_of(augment)
+    network, augmentation = synchronised(model, sync_batch_norm), augment_of(augment)
     task_loss = None
     if loss is not None:
         _check_loss(loss, num_logits, soft=_mixes(augmentation, inputs, num_classes))
@@ -144,6 +148,7 @@ def classification(
         class_names=class_names,
         dataset_metric=DatasetMetric(("ece",), collect, summarize, needs_records=False),
         partners=augmentation.partners,
+        sync_batch_norm=sync_batch_norm,
         origin={
             "inputs": (inputs, describe(inputs, NAMES)),
             "forward": (forward, described(model=model)),

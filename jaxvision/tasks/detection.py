@@ -70,6 +70,7 @@ def detection(
     train_difficult: bool = False,
     voc_inclusive: bool = False,
     confusion_score: float = CONFUSION_SCORE,
+    sync_batch_norm: bool = True,
 ) -> Task:
     """Creates the task of finding objects in images, by a detector of any family.
 
@@ -106,14 +107,18 @@ def detection(
         as the VOC development kit and scripts of Darknet's time do: 1 is added to their widths and
         heights. The boxes of the objects have been widened by it already as they were read.
       confusion_score: least score of a detection in the confusion matrix.
+      sync_batch_norm: whether batch norms use the statistics of the batches of all devices, so that
+        losses do not depend on the number of devices. False: those of each device's part, which
+        saves two all-reduces a norm; the running statistics are the means over the devices. A
+        `forward` of the detector's own decides itself.
     Raises:
       OptionError: an option is out of range, or does not fit the others.
     """
     class_names = names_of(class_names)
     _check_multiple(inputs, detector.multiple_of)
     check_range("confusion_score", confusion_score, least=0, most=1)
-    network, augmentation = synchronised(detector.model), augment_of(augment)
-    run = detector.forward or forward_of(network)
+    network, augmentation = synchronised(detector.model, sync_batch_norm), augment_of(augment)
+    run = detector.forward or forward_of(network, detector.given)
 
     def forward(
         variables: dict[str, Any],
@@ -197,6 +202,7 @@ def detection(
         inputs=inputs,
         class_names=class_names,
         partners=augmentation.partners,
+        sync_batch_norm=sync_batch_norm,
         freeze=detector.freeze,
         origin={
             "inputs": (inputs, describe(inputs, NAMES)),
@@ -244,9 +250,10 @@ def restore_detection(
     Raises:
       InputError: the network or the decoding has no name in the library.
     """
-    if "forward" in parts["forward"]:
-        restore(parts["forward"]["forward"], NAMES)  # says which function it is
-        raise InputError("the detector's forward has no name: give the task itself")
+    for name in ("forward", "given"):
+        if name in parts["forward"]:
+            restore(parts["forward"][name], NAMES)  # says which function it is
+            raise InputError(f"the detector's {name} has no name: give the task itself")
     model = restore(parts["forward"]["model"], NAMES)
     options = dict(parts["decode"])
     if "detector" not in options:
@@ -308,10 +315,8 @@ def _check_example(detector: Detector, example: DetectionBatch) -> None:
 
 def _forward_part(detector: Detector) -> dict[str, Any]:
     """The description of how a detector runs."""
-    known, description = detector.origin.get("forward", (None, {}))
-    if known is not detector.forward:
-        description = described(forward=detector.forward)
-    return {"model": _part(detector, "model"), **description}
+    parts = [_part(detector, name) for name in ("forward", "given")]
+    return {"model": _part(detector, "model"), **parts[0], **parts[1]}
 
 
 def _part(detector: Detector, name: str) -> Any:
@@ -367,7 +372,7 @@ def _check(task: Task, detector: Detector, augmentation: Compose) -> Detections:
         outputs = jax.eval_shape(partial(outputs_of, train=False), key)
     if task.loss is not None:
         in_training = outputs
-        if detector.forward is not None:  # may give something else then
+        if detector.forward or detector.given:  # may give something else then
             with option_errors("model"):
                 in_training = jax.eval_shape(partial(outputs_of, train=True), key)
         with option_errors("loss"):

@@ -49,6 +49,7 @@ def landmarks(
     loss: Callable[..., Any] | None = gaussian_loss,
     decode: HeatmapDecode = HeatmapDecode(),
     augment: Sequence[Any] = (),
+    sync_batch_norm: bool = True,
 ) -> Task:
     """Creates the task of finding named points, by a map for each.
 
@@ -67,6 +68,9 @@ def landmarks(
         signature names them. None: a task for evaluation only.
       decode: how maps become points.
       augment: augmentations, see `jaxvision.augment`, one after the other.
+      sync_batch_norm: whether batch norms use the statistics of the batches of all devices, so that
+        losses do not depend on the number of devices. False: those of each device's part, which
+        saves two all-reduces a norm; the running statistics are the means over the devices.
     Raises:
       OptionError: an option is out of range, or does not fit the others.
     """
@@ -80,7 +84,7 @@ def landmarks(
     check_map(maps, "logits", count, "landmarks")
     shape = maps["logits"].shape
     stride = _stride(inputs.shape[:2], shape)
-    network, augmentation = synchronised(model), augment_of(augment)
+    network, augmentation = synchronised(model, sync_batch_norm), augment_of(augment)
     nothing = LandmarkBatch(
         image=jnp.zeros(inputs.shape, jnp.uint8),
         points=jnp.zeros((count, 2)),
@@ -134,6 +138,7 @@ def landmarks(
         inputs=inputs,
         class_names=names,
         partners=augmentation.partners,
+        sync_batch_norm=sync_batch_norm,
         origin={
             "inputs": (inputs, describe(inputs, NAMES)),
             "forward": (forward, described(model=model)),

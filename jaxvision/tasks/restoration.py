@@ -120,6 +120,7 @@ def restoration(
     crop_border: int = 0,
     modcrop: int = 1,
     border: str = "reflect",
+    sync_batch_norm: bool = True,
 ) -> Restoration:
     """Creates the task of restoring images that are degraded on the way.
 
@@ -152,6 +153,9 @@ def restoration(
       modcrop: `Tiles` crops images to sides that are multiples of this number.
       border: what tiles have beyond the border of an image: "reflect", "symmetric" or "zeros", see
         `jaxvision.data.tile_origins`.
+      sync_batch_norm: whether batch norms use the statistics of the batches of all devices, so that
+        losses do not depend on the number of devices. False: those of each device's part, which
+        saves two all-reduces a norm; the running statistics are the means over the devices.
     Raises:
       OptionError: an option is out of range, or does not fit the others.
     """
@@ -162,7 +166,7 @@ def restoration(
             f"channels is {inputs.channels}: give 3, as images are read in RGB; color says what of "
             "them is restored",
         )
-    network, augmentation = synchronised(model), augment_of(augment)
+    network, augmentation = synchronised(model, sync_batch_norm), augment_of(augment)
 
     def prepare(example: RestorationBatch) -> RestorationBatch:
         target = of_color.take(example.image)
@@ -283,6 +287,7 @@ def restoration(
             NUMBERS, collect, partial(_summarize, crop_border=crop_border)
         ),
         partners=augmentation.partners,
+        sync_batch_norm=sync_batch_norm,
         origin={
             "inputs": (inputs, describe(inputs, NAMES)),
             "forward": (forward, described(model=model)),

@@ -76,6 +76,7 @@ def segmentation(
     positive_class: str | None = None,
     tile_overlap: float = 0.25,
     tile_average: bool = False,
+    sync_batch_norm: bool = True,
 ) -> Segmentation:
     """Creates the task of finding the class of each pixel.
 
@@ -105,6 +106,9 @@ def segmentation(
         prediction cuts large images into tiles; at least 0 and less than 1.
       tile_average: whether prediction averages the probabilities of overlapping tiles, instead of
         using of each tile what is far from its border.
+      sync_batch_norm: whether batch norms use the statistics of the batches of all devices, so that
+        losses do not depend on the number of devices. False: those of each device's part, which
+        saves two all-reduces a norm; the running statistics are the means over the devices.
     Raises:
       OptionError: an option is out of range, or does not fit the others.
     """
@@ -120,7 +124,7 @@ def segmentation(
             "positive_class",
             f"positive_class is {positive_class!r}: {close_names(positive_class, class_names)}",
         )
-    network, augmentation = synchronised(model), augment_of(augment)
+    network, augmentation = synchronised(model, sync_batch_norm), augment_of(augment)
     nothing = SegmentationBatch(
         image=jnp.zeros(inputs.shape, jnp.uint8),
         labels=jnp.zeros(inputs.shape[:2], jnp.uint8),
@@ -204,6 +208,7 @@ def segmentation(
             () if positive_class is None else ("f1", "roc_auc"), collect, _summarize
         ),
         partners=augmentation.partners,
+        sync_batch_norm=sync_batch_norm,
         origin={
             "inputs": (inputs, describe(inputs, NAMES)),
             "forward": (forward, described(model=model)),

@@ -13,6 +13,7 @@ from jaxvision.interop import from_state_dict, to_state_dict
 from jaxvision.models import create_model
 from jaxvision.ops import IGNORE, NEGATIVE
 from jaxvision.tasks import detection
+from jaxvision.tasks.building import forward_of
 from jaxvision.tasks.decoding import DetectOptions
 from jaxvision.tasks.detection import restore_detection
 from jaxvision.tasks.detectors import FASTER_RCNN_DECODE, faster_rcnn, rpn
@@ -432,7 +433,8 @@ def test_losses_and_gradients_equal_torchvisions(name, monkeypatch):
             def total(params):
                 keys = jax.random.split(jax.random.key(0), 4)
                 how = {"keys": Keys(keys, keys[0]), "step": 0, "train": True}
-                outputs, _ = detector.forward({**variables, "params": params}, batch, **how)
+                forward = forward_of(model, detector.given)
+                outputs, _ = forward({**variables, "params": params}, batch, **how)
 
                 def terms_of(outputs, example, key):
                     return detector.loss(outputs, example, key=key, step=0)

@@ -156,7 +156,13 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
         loss = find_loss(config, code, "classification")
     with under("config"):
         task = tasks.classification(
-            model, inputs, class_names=class_names, loss=loss, augment=steps, tree=tree
+            model,
+            inputs,
+            class_names=class_names,
+            loss=loss,
+            augment=steps,
+            tree=tree,
+            sync_batch_norm=config.sync_batch_norm,
         )
     return Built(task, train_transform, transform)
 

@@ -185,6 +185,7 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
             train_difficult=options.difficult,
             voc_inclusive=options.voc_inclusive,
             confusion_score=options.confusion_score,
+            sync_batch_norm=config.sync_batch_norm,
         )
     if not evaluation and not options.masks and MASK_NUMBERS[0] in task.dataset_metric.names:
         raise InputError(

@@ -100,7 +100,14 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
         loss = find_loss(config, code, "landmarks")
     with under("config"):
         how = {"landmark_names": class_names, "decode": decode}
-        task = tasks.landmarks(model, inputs, **how, loss=loss, augment=steps)
+        task = tasks.landmarks(
+            model,
+            inputs,
+            **how,
+            loss=loss,
+            augment=steps,
+            sync_batch_norm=config.sync_batch_norm,
+        )
         transform = data.ToLandmarks(inputs, len(class_names))
     return Built(task, transform, transform)
 

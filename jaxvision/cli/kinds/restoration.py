@@ -118,6 +118,7 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
             augment=steps,
             tile=options.tile,
             margin=options.margin,
+            sync_batch_norm=config.sync_batch_norm,
             **how,
         )
     config.data.update({"margin": task.margin, **how})

@@ -133,6 +133,7 @@ def build(config: Any, class_names: Sequence[str], code: Code, evaluation: bool)
             positive_class=options.positive_class,
             tile_overlap=options.tile_overlap,
             tile_average=options.tile_average,
+            sync_batch_norm=config.sync_batch_norm,
         )
         transform = data.ToSegmentation(inputs, len(class_names))
     return Built(task, transform, transform)

@@ -7,7 +7,7 @@ from typing import Any
 from flax import linen as nn
 from jax import Array
 
-from jaxvision.core import DetectionBatch, Detections, Terms, check_range
+from jaxvision.core import DetectionBatch, Detections, Keys, Terms, check_range
 from jaxvision.metrics import COCO_KEYPOINT_SIGMAS
 
 Candidates = tuple[Array, Array]
@@ -57,6 +57,9 @@ class Detector:
       forward: as `jaxvision.core.Task.forward`; None: the network on the images. In training
         `batch.box_mask` is True for the objects that are trained on. What it returns in training is
         given to `loss`, and what it returns in evaluation to `decode` and `metrics`.
+      given: (batch, keys, which are None in evaluation) -> further keyword arguments of the network
+        besides the images, such as functions between its stages, where there is no `forward`; None:
+        there are none.
       metrics: (outputs, example) -> named (total, weight) pairs of one example, measured beside the
         average precision; `example.box_mask` is True for the objects that evaluation counts. None:
         there are none.
@@ -82,6 +85,7 @@ class Detector:
     loss: Callable[..., Terms] | None
     decode: Callable[[Any, DetectionBatch], Detections]
     forward: Callable[..., Any] | None = None
+    given: Callable[[DetectionBatch, Keys | None], dict[str, Any]] | None = None
     metrics: Callable[[Any, DetectionBatch], Terms] | None = None
     multiple_of: int = 1
     origin: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from jax import Array
 from jaxvision.core import DetectionBatch, InputError, Keys, OptionError, Terms
 from jaxvision.losses import fast_rcnn_loss
 from jaxvision.models.detection.faster_rcnn import FasterRCNN
-from jaxvision.tasks.building import forward_of, maps_of_image, synchronised
+from jaxvision.tasks.building import maps_of_image
 from jaxvision.tasks.decoding import DetectOptions
 from jaxvision.tasks.detectors.detector import Detector
 from jaxvision.tasks.detectors.faster_rcnn import (
@@ -85,7 +85,7 @@ def fast_rcnn(
         {"decode": decode},
         loss_function=loss,
         loss_options={**options, **of_training},
-        forward=forward_of(synchronised(model), between_stages),
+        given=between_stages,
         multiple_of=32,
         num_classes=maps["class_logits"].shape[-1] - 1,
         proposals=True,

@@ -31,7 +31,7 @@ from jaxvision.models.detection.faster_rcnn import (
     propose_all,
 )
 from jaxvision.ops import heatmaps_to_keypoints, sample_proposals
-from jaxvision.tasks.building import as_terms, forward_of, maps_of_image, synchronised
+from jaxvision.tasks.building import as_terms, maps_of_image
 from jaxvision.tasks.decoding import DetectOptions
 from jaxvision.tasks.detectors.detector import Detector
 from jaxvision.tasks.detectors.parts import (
@@ -200,7 +200,7 @@ def faster_rcnn(
         how,
         loss_function=loss,
         loss_options={**options, **of_training},
-        forward=forward_of(synchronised(model), between_stages),
+        given=between_stages,
         multiple_of=32,
         num_classes=maps["class_logits"].shape[-1] - 1,
         masks="mask_logits" in maps,
@@ -280,7 +280,7 @@ def rpn(
         how,
         loss_function=loss,
         loss_options=options,
-        forward=forward_of(synchronised(model), after_rpn),
+        given=after_rpn,
         multiple_of=32,
         num_classes=None,
         class_agnostic=True,

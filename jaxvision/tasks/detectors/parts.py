@@ -39,7 +39,7 @@ def described_detector(
     multiple_of: int,
     num_classes: int | None,
     trainable_backbone_layers: int | None = None,
-    forward: Callable[..., Any] | None = None,
+    given: Callable[..., dict[str, Any]] | None = None,
     **fields: Any,
 ) -> Detector:
     """The record of a detector, with its description.
@@ -56,7 +56,7 @@ def described_detector(
       num_classes: of the record.
       trainable_backbone_layers: stages of the backbone that are trained; None: all. The others are
         frozen only where there is a loss.
-      forward: of the record.
+      given: of the record.
       **fields: further fields of the record.
     Raises:
       OptionError: the network has no stages, or fewer.
@@ -72,14 +72,14 @@ def described_detector(
         model=model,
         loss=loss,
         decode=decode,
-        forward=forward,
+        given=given,
         multiple_of=multiple_of,
         num_classes=num_classes,
         freeze=freeze,
         **fields,
         origin={
             "model": (model, describe(model, NAMES)),
-            "forward": (forward, {}),
+            "given": (given, {}),
             "loss": (loss, of_loss if loss is not None else {}),
             "decode": (decode, of_decode),
         },
