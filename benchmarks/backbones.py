@@ -16,13 +16,21 @@ With bfloat16 parameters stay float32, and torch's networks run under its autoca
 """
 
 import argparse
-import importlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from timing import machine, median_ms
-from versus_torch import AGREES, WAYS, Ours, Torchs, check_agreement, same_device, torch
+from versus_torch import (
+    AGREES,
+    WAYS,
+    Ours,
+    Torchs,
+    check_agreement,
+    import_torchvision,
+    same_device,
+    torch,
+)
 
 from jaxvision.models import compiler_options, create_model
 
@@ -36,24 +44,6 @@ MODELS = (
     "resnext50_32x4d",
 )
 CLASSES = 1000
-
-
-def torchvision_models():
-    """Returns torchvision.models, or None."""
-    if torch is None:
-        return None
-    try:
-        return importlib.import_module("torchvision.models")
-    except ImportError:
-        return None
-    except RuntimeError:  # without its compiled operators, it needs their definitions
-        for name in ("nms", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool"):
-            torch.library.define(f"torchvision::{name}", "(Tensor x) -> Tensor")
-            torch.library.define(f"torchvision::_{name}_backward", "(Tensor x) -> Tensor")
-        torch.library.define("torchvision::qnms", "(Tensor x) -> Tensor")
-        torch.library.define("torchvision::deform_conv2d", "(Tensor x) -> Tensor")
-        torch.library.define("torchvision::_deform_conv2d_backward", "(Tensor x) -> Tensor")
-        return importlib.import_module("torchvision.models")
 
 
 def without_chance(name, **fields):
@@ -84,7 +74,7 @@ def main():
     parser.add_argument("--options", nargs="*", help="NAME=VALUE of XLA, instead of the defaults")
     asked = parser.parse_args()
     same_device()
-    models = torchvision_models()
+    models = import_torchvision("models")
     if models is None:
         print("torchvision is not installed: its columns are omitted")
 

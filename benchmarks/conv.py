@@ -13,7 +13,6 @@ training step.
 
 import argparse
 import functools
-import importlib
 import statistics
 import time
 
@@ -23,14 +22,10 @@ import numpy as np
 import optax
 from jax import lax
 from timing import machine
+from versus_torch import import_torchvision, torch
 
 from jaxvision.models import create_model
 from jaxvision.ops import conv2d, conv_transpose2d, max_pool
-
-try:
-    import torch
-except ImportError:
-    torch = None
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 # (batch, size, channels in, channels out, kernel, stride, groups)
@@ -437,22 +432,6 @@ class TrainingStep:
         self._state = jax.block_until_ready(self._compiled(*self._state, *self._batch))
 
 
-def torchvision_mobilenet():
-    """Returns torchvision's network, or None if it is not installed."""
-    try:
-        models = importlib.import_module("torchvision.models")
-    except ImportError:
-        return None
-    except RuntimeError:  # Without its compiled operators, it needs their definitions.
-        for name in ("nms", "qnms", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool"):
-            torch.library.define(f"torchvision::{name}", "(Tensor x) -> Tensor")
-        for name in ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d"):
-            torch.library.define(f"torchvision::_{name}_backward", "(Tensor x) -> Tensor")
-        torch.library.define("torchvision::deform_conv2d", "(Tensor x) -> Tensor")
-        models = importlib.import_module("torchvision.models")
-    return models.mobilenet_v2()
-
-
 def mobilenet(rounds):
     images, labels = random(8, 224, 224, 3), jnp.arange(8) * 100
     model = create_model("mobilenet_v2")
@@ -466,8 +445,9 @@ def mobilenet(rounds):
         "forward": {"ours": Form(evaluate, variables, images)},
         "training step": {"ours": step},
     }
-    theirs = torchvision_mobilenet() if torch is not None else None
-    if theirs is not None:
+    models = import_torchvision("models")
+    if models is not None:
+        theirs = models.mobilenet_v2()
         torch_images, torch_labels = to_torch(images), torch.arange(8) * 100
         optimizer = torch.optim.SGD(theirs.parameters(), 0.01, 0.9)
 

@@ -29,9 +29,8 @@ import inspect
 import jax
 import jax.numpy as jnp
 import numpy as np
-from backbones import torchvision_models
 from timing import machine, median_ms
-from versus_torch import torch
+from versus_torch import import_torchvision, torch
 
 from jaxvision.core import ImageBatch
 from jaxvision.models import create_model
@@ -195,7 +194,7 @@ def torchvisions(theirs, name, size):
 
 
 def versus_torchvision(names, size, rounds, pairs):
-    models = torchvision_models()
+    models = import_torchvision("models")
     if models is None:
         raise SystemExit("torchvision is not installed: pip install torch torchvision")
     print("network                         ms, ours   whole / convolutions    rest   RoIAlign")

@@ -1,6 +1,7 @@
 """Compiles and runs a network of this library and the same one in torch, and compares both."""
 
 import functools
+import importlib
 import time
 
 import jax
@@ -25,6 +26,28 @@ AGREES = {
     "float32": {"logits": 0.01, "loss": 0.01, "step": 0.05},
     "bfloat16": {"logits": 0.1, "loss": 0.1},
 }
+
+
+def import_torchvision(module):
+    """Imports a module of torchvision; None without torch or torchvision.
+
+    Args:
+      module: its name, such as "models".
+    """
+    if torch is None:
+        return None
+    name = f"torchvision.{module}"
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+    except RuntimeError:  # without its compiled operators, it needs their definitions
+        for operator in ("nms", "qnms", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool"):
+            torch.library.define(f"torchvision::{operator}", "(Tensor x) -> Tensor")
+        for operator in ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d"):
+            torch.library.define(f"torchvision::_{operator}_backward", "(Tensor x) -> Tensor")
+        torch.library.define("torchvision::deform_conv2d", "(Tensor x) -> Tensor")
+        return importlib.import_module(name)
 
 
 class Ours:

@@ -21,6 +21,7 @@ SMALLEST = {
     "conv.py": ["--only=pooled", "--rounds=1"],
     "detect.py": ["--models=yolov2_tiny", "--size=64", "--batches=1", "--pairs=9", "--rounds=1"],
     "engine_overhead.py": ["--batch-size=8", "--steps=1", "--pairs=1"],
+    "input.py": ["--images=4", "--batch=2", "--batches=1", "--warmup=1", "--rounds=1"],
     "mask_targets.py": ["--cells", "9", "--sides", "32", "--count=2", "--height=64", "--width=96"],
     "memory.py": ["--height=64", "--width=96", "--objects=2", "--max-boxes=3", "--steps=1"],
     "nms.py": ["--sizes", "64", "--batches", "1", "--rounds=1"],
