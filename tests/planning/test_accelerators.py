@@ -78,10 +78,8 @@ def test_a_step_costs_an_h200_no_more_than_plain_flax(name):
     _, _, most_bytes, most_memory = NETWORKS[name]
     ours = training_step(name, "gpu-h200:1")
     with ops.library_forms():
-        has_norms = name != "vit_b_16"
-        plain = training_step(
-            name, "gpu-h200:1", **({"norm": flax_batch_norm} if has_norms else {})
-        )
+        fields = {} if name == "vit_b_16" else {"norm": flax_batch_norm}
+        plain = training_step(name, "gpu-h200:1", **fields)
     assert ours.cost.nbytes <= most_bytes * plain.cost.nbytes
     assert ours.memory.temporaries <= most_memory * plain.memory.temporaries
     assert set(ours.cost.dtypes["convolutions"]) <= {"bfloat16"}
@@ -97,8 +95,7 @@ def test_norms_of_each_device_need_few_all_reduces():
     found = {}
     for synchronised in (True, False):
         target = planning.parse_target("gpu-h200:8")
-        task, batch = task_and_batch("resnet50", target=target, batch_size=8)
-        del task
+        _, batch = task_and_batch("resnet50", target=target, batch_size=8)
         model = jaxvision.create_model("resnet50", num_classes=CLASSES, dtype=jnp.bfloat16)
         inputs = jaxvision.Inputs((224, 224), resize="stretch")
         task = tasks.classification(
