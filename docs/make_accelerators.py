@@ -1,6 +1,6 @@
 """Plans every full-size config for H200s, and some for TPUs; prints the tables of accelerators.md.
 
-  python docs/make_accelerators.py --workdir runs/plans [--only gpu-h200:8]
+  python docs/make_accelerators.py --workdir runs/plans [--only gpu-h200:8 | tpu-v5e:2x2 | nms]
 
 It takes hours on 2 cores, and needs `pip install 'jaxvision[plan-cuda,plan-tpu]'`. A plan that is
 finished has a file in --workdir and is not made again, so the command goes on where it was stopped.
@@ -13,7 +13,13 @@ import pathlib
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
+from jax.sharding import SingleDeviceSharding
+
+from jaxvision import ops, planning
 from jaxvision.core.files import replacing
+from jaxvision.ops import suppression
 
 H200, V5E = "gpu-h200:8", "tpu-v5e:2x2"
 FULL_SIZE = (
@@ -26,6 +32,7 @@ FULL_SIZE = (
 )
 SOME = ("imagenet_resnet50_bfloat16", "coco_yolov3", "coco_mask_rcnn", "folder_unet")
 """For which the largest batch is looked for, and that are planned for TPUs too."""
+TILES = 1024, 2048, 4096
 PLANS = [
     *((H200, name, () if name in SOME else ("--nolargest_batch",)) for name in FULL_SIZE),
     *((V5E, name, ("--nolargest_batch",)) for name in SOME),
@@ -70,15 +77,49 @@ def row(name, plan):
     return f"| {' | '.join(cells)} |"
 
 
+def print_nms():
+    """The table of non-maximum suppression: what the compiled program holds, by the tile."""
+    target = planning.parse_target("gpu-h200")
+    device = SingleDeviceSharding(planning.devices_of(target)[0])
+    print("## nms\n\n| boxes | tile | steps at most | kernels | loops | temporaries, MB |")
+    print("|---" * 6 + "|")
+    for batch, count in ((), 1024), ((), 4096), ((), 10_000), ((64,), 4700):
+        for tile in TILES:
+            if tile // 2 >= count:
+                continue  # a tile has no more than all boxes
+            jax.clear_caches()
+            suppression._ACCELERATOR_TILE = tile
+
+            def run(boxes, scores):
+                return ops.nms(boxes, scores, iou_threshold=0.5, max_detections=1000)
+
+            arrays = [
+                jax.ShapeDtypeStruct((*batch, count, *last), jnp.float32, sharding=device)
+                for last in ((4,), ())
+            ]
+            lowered = jax.jit(jax.vmap(run) if batch else run).lower(*arrays)
+            compiled = lowered.compile(compiler_options=dict(planning.compiler_options(target)))
+            cost = planning.cost_of(planning.parse_program(compiled.as_text()))
+            megabytes = compiled.memory_analysis().temp_size_in_bytes / 1e6
+            size = " x ".join(f"{side:,}" for side in (*batch, count))
+            cells = size, f"{tile:,}", -(-count // tile), cost.kernels, cost.loops
+            print(f"| {' | '.join(map(str, cells))} | {megabytes:,.1f} |", flush=True)
+    print()
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--workdir", type=pathlib.Path, required=True, help="a folder")
-    parser.add_argument("--only", help="a target")
+    parser.add_argument("--only", choices=[H200, V5E, "nms"], help="one table")
     options = parser.parse_args()
     options.workdir.mkdir(parents=True, exist_ok=True)
+    # A machine's own accelerator is not needed.
+    jax.config.update("jax_platforms", "cpu")
     failed = []
+    if options.only in (None, "nms"):
+        print_nms()
     for target in (H200, V5E):
         if options.only not in (None, target):
             continue

@@ -23,10 +23,11 @@ from jaxvision.core import at_least_float32, check_array, check_range
 from jaxvision.ops.boxes import Sides, centre_distance, iou_and_union, split_sides
 from jaxvision.ops.primitives import by_platform
 
-# On a CPU the matrix of a tile should fit into the cache; on an accelerator few large steps are
-# faster than many small ones.
+# On a CPU the matrix of a tile should fit into the cache. On an accelerator few large steps need
+# fewer kernels than many small ones, but the matrix grows with the square of the tile:
+# docs/accelerators.md has both.
 _CPU_TILE = 256
-_ACCELERATOR_TILE = 4096
+_ACCELERATOR_TILE = 2048
 
 
 def nms(

@@ -354,7 +354,7 @@ def test_the_tiles_follow_the_platform():
     texts = {p: traced.lower(lowering_platforms=(p,)).as_text() for p in ("cpu", "cuda", "tpu")}
     for platform, text in texts.items():
         assert ("256x256x" in text) == (platform == "cpu")
-        assert ("4096x4096x" in text) == (platform != "cpu")
+        assert ("2048x2048x" in text) == (platform != "cpu")
 
 
 def test_wrong_arguments_are_named():
