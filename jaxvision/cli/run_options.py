@@ -14,6 +14,8 @@ class RunOptions:
       seed: of the initialisation, the order of the data and all randomness in training.
       steps: updates in all.
       batch_size: of the global batch, over all devices and processes.
+      accumulate: parts of the batch, one after the other, whose gradients are added before an
+        update; with more parts a step takes less memory.
       init_from: fine-tune: pretrained weights to start from: a run's folder, a folder of `jaxvision
         convert`, a file in torch's layout, or a .weights file of Darknet.
       init_cfg: the .cfg file that describes such a .weights file; not needed if model.cfg does.
@@ -39,6 +41,7 @@ class RunOptions:
     seed: int = 0
     steps: int = 1000
     batch_size: int = 64
+    accumulate: int = 1
     init_from: str | None = None
     init_cfg: str = ""
     init_prefix: str = ""
@@ -56,7 +59,7 @@ class RunOptions:
     deterministic: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "eval_every", "log_every", "prefetch"):
+        for name in ("steps", "batch_size", "accumulate", "eval_every", "log_every", "prefetch"):
             check_range(name, getattr(self, name), least=1)
         check_range("keep", self.keep, least=2)
         check_range("checkpoint_every", self.checkpoint_every, least=0)

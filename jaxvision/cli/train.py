@@ -101,7 +101,7 @@ def main(argv: list[str]) -> int:
         parallel = Parallel(options.parallel)
         phases, ema_decay = phases_of_config(config)
     built = built._replace(task=task)
-    parallel.check_batch_size(options.batch_size)
+    parallel.check_batch_size(options.batch_size, options.accumulate)
     train = setup.train_data(config, built, splits.open("train"))
     validation = None
     if config.data.validation_fraction:
@@ -128,6 +128,7 @@ def main(argv: list[str]) -> int:
             variables=_pretrained(task, options, config, workdir, log_line),
             best=None if validation is None else Best(best.metric, best.mode, best.patience),
             ema_decay=ema_decay,
+            accumulate=options.accumulate,
             eval_every=options.eval_every,
             checkpoint_every=options.checkpoint_every,
             keep=options.keep,

@@ -18,6 +18,7 @@ from jaxvision.engine.evaluation import (
     metric_names,
 )
 from jaxvision.engine.history import Best, History
+from jaxvision.engine.keys import seed_array
 from jaxvision.engine.loop import Fitted, fit, train_steps
 from jaxvision.engine.parallel import Parallel
 from jaxvision.engine.phases import Phase, decay_mask
@@ -25,7 +26,7 @@ from jaxvision.engine.profile import check_profile
 from jaxvision.engine.progress import log, progress_bar
 from jaxvision.engine.selection import Selection
 from jaxvision.engine.traced_step import step_digest
-from jaxvision.engine.update import abstract_state, init_state, make_update, seed_array
+from jaxvision.engine.update import abstract_state, init_state, make_update
 from jaxvision.engine.workdir import RUN, read_run
 
 __all__ = [

@@ -27,6 +27,7 @@ from jaxvision.engine.errors import NonFiniteError
 from jaxvision.engine.evaluation import check_targets, make_evaluate, metric_names
 from jaxvision.engine.history import Best, History, ranked
 from jaxvision.engine.journal import Journal
+from jaxvision.engine.keys import seed_array
 from jaxvision.engine.parallel import Parallel
 from jaxvision.engine.phases import Phase, Stage, stage_after, stages_of
 from jaxvision.engine.plan import Plan
@@ -41,7 +42,6 @@ from jaxvision.engine.update import (
     abstract_state,
     check_state,
     init_state,
-    seed_array,
 )
 from jaxvision.engine.workdir import as_json, claim, describe_fit, describe_run, lock, read_run
 
@@ -163,6 +163,7 @@ class _Training:
       batch_size: of the global batch.
       seed: of all randomness.
       ema_decay: of the moving average.
+      accumulate: number of parts of the batch, one after the other.
       log_every: steps between two plain lines.
       prefetch: batches kept ready on the devices.
       profile: (the first, the last) step of which a trace is written, or None.
@@ -180,6 +181,7 @@ class _Training:
     batch_size: int
     seed: int
     ema_decay: float
+    accumulate: int
     log_every: int
     prefetch: int
     profile: tuple[int, int] | None
@@ -218,6 +220,7 @@ class _Training:
             self.stages,
             parallel=self.parallel,
             ema_decay=self.ema_decay,
+            accumulate=self.accumulate,
             start=start,
             log=self.log,
         )
@@ -324,6 +327,7 @@ def fit(
     variables: Mapping[str, Any] | None = None,
     best: Best | None = None,
     ema_decay: float = 0.0,
+    accumulate: int = 1,
     eval_every: int | None = None,
     checkpoint_every: int = 0,
     keep: int = 2,
@@ -359,6 +363,8 @@ def fit(
       best: which evaluation is best, and when to stop early; None: the last step is the best.
       ema_decay: of the exponential moving average of all variables, which is evaluated instead of
         them; 0: there is none. See `make_update`.
+      accumulate: number of parts of the batch, one after the other, whose gradients are added
+        before an update; with more parts a step takes less memory. See `make_update`.
       eval_every: steps between evaluations, each of which is followed by a checkpoint; None: a
         tenth of the steps.
       checkpoint_every: steps between further checkpoints; 0 for none.
@@ -394,6 +400,7 @@ def fit(
     check_range("prefetch", prefetch, least=1)
     check_range("keep", keep, least=2)  # of two, one may be damaged
     check_range("ema_decay", ema_decay, least=0, less_than=1)
+    check_range("accumulate", accumulate, least=1)
     profile = check_profile(profile, steps)
     if profile is not None and workdir is None:
         raise OptionError("profile", "profile is written into the workdir: give a workdir too")
@@ -428,6 +435,7 @@ def fit(
         batch_size=_batch_size(train, first),
         seed=seed,
         ema_decay=ema_decay,
+        accumulate=accumulate,
         log_every=log_every,
         prefetch=prefetch,
         profile=profile,
@@ -435,7 +443,7 @@ def fit(
         log=log,
         writes=writes,
     )
-    parallel.check_batch_size(training.batch_size)
+    parallel.check_batch_size(training.batch_size, accumulate)
     check_state(training.like(0))
     lines = training.what_is_trained()
     if validation is not None:
@@ -466,6 +474,7 @@ def fit(
             seed=seed,
             best=best,
             ema_decay=ema_decay,
+            accumulate=accumulate,
             eval_every=eval_every,
         ),
         options=options,
@@ -477,6 +486,7 @@ def fit(
                 global_shapes(first, jax.process_count()),
                 ema_decay=ema_decay,
                 start=stage.start,
+                accumulate=accumulate,
             )
             for stage in stages
         ],

@@ -106,6 +106,12 @@ def _changes(before: dict[str, str], after: dict[str, str]) -> str:
     return listed(changes) or "all shapes and dtypes are as before, but a setting of JAX is not"
 
 
+def check_batch_size(batch_size: int, devices: int, accumulate: int) -> None:
+    """See `Parallel.check_batch_size`, for a number of devices."""
+    parts = "devices" if accumulate == 1 else f"parts of {devices} devices, accumulate {accumulate}"
+    check_divisible(batch_size, devices * accumulate, parts)
+
+
 class Parallel:
     """A set of devices and a way to map functions over them.
 
@@ -128,9 +134,14 @@ class Parallel:
         """The number of devices of this process."""
         return self._local
 
-    def check_batch_size(self, batch_size: int) -> None:
-        """Raises InputError, naming the next sizes that fit, if the devices do not divide it."""
-        check_divisible(batch_size, len(self.devices), "devices")
+    def check_batch_size(self, batch_size: int, accumulate: int = 1) -> None:
+        """Raises InputError, naming the next sizes that fit, if it cannot be cut evenly.
+
+        Args:
+          batch_size: of the global batch.
+          accumulate: into how many parts each device cuts its examples.
+        """
+        check_batch_size(batch_size, len(self.devices), accumulate)
 
     def fitting(self, batch_size: int) -> int:
         """The next batch size that the devices divide; for evaluation, where filler is masked."""

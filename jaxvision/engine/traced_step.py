@@ -23,6 +23,7 @@ def step_digest(
     *,
     ema_decay: float = 0.0,
     start: int = 0,
+    accumulate: int = 1,
 ) -> str:
     """sha256 of the traced training step.
 
@@ -37,9 +38,11 @@ def step_digest(
       batch: a global batch, or its shapes and dtypes.
       ema_decay: as in `make_update`.
       start: as in `make_update`.
+      accumulate: as in `make_update`.
     """
     phase = optimizer if isinstance(optimizer, Phase) else Phase(optimizer)
-    update = device_update(task, Stage(phase, start), ema_decay=ema_decay)
+    stage = Stage(phase, start)
+    update = device_update(task, stage, ema_decay=ema_decay, accumulate=accumulate)
     state, batch = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(jnp.shape(x), x.dtype), (state, batch)
     )

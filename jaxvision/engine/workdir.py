@@ -60,6 +60,7 @@ def describe_fit(
     seed: int,
     best: Best | None,
     ema_decay: float,
+    accumulate: int = 1,
     eval_every: int | None,
 ) -> dict[str, JSON]:
     """What of a training's options its results depend on, in plain JSON."""
@@ -81,6 +82,7 @@ def describe_fit(
             "seed": seed,
             "best": None if best is None else dataclasses.asdict(best),
             "ema_decay": ema_decay,
+            "accumulate": None if accumulate == 1 else accumulate,
             "eval_every": eval_every,
             "phases": [] if each == [{}] else each,
         }
@@ -173,7 +175,12 @@ _PARTS: dict[str, tuple[type, ...]] = {
 }
 _FURTHER_PARTS = {"config": (dict, type(None)), "extended": (list,)}
 _NUMBERS = {"steps": (int,), "batch_size": (int,)}
-_FURTHER_NUMBERS = {"seed": (int,), "ema_decay": (int, float), "eval_every": (int,)}
+_FURTHER_NUMBERS = {
+    "seed": (int,),
+    "ema_decay": (int, float),
+    "accumulate": (int,),
+    "eval_every": (int,),
+}
 _MOST_NESTED = 50
 _NOT_RESTORED = ("task.loss", "task.augment")
 

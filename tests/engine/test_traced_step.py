@@ -31,7 +31,7 @@ def test_equal_steps_have_equal_digests(first):
     assert digest(optax.adamw(1e-3), batch=small_batches(1, seed=3)[0]) == first
 
 
-CHANGES = ["rate", "frozen", "batch", "ema", "multiplier", "schedule"]
+CHANGES = ["rate", "frozen", "batch", "ema", "multiplier", "schedule", "parts"]
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,7 @@ def test_another_step_has_another_digest(first, change):
         "ema": lambda: digest(optax.adamw(1e-3), ema_decay=0.9),
         "multiplier": lambda: digest(Phase(optax.adamw(1e-3), lr_multipliers=(("bn", 0.5),))),
         "schedule": lambda: digest(Phase(optax.adamw(1e-3), schedule=lambda step: 1e-3)),
+        "parts": lambda: digest(optax.adamw(1e-3), accumulate=2),
     }[change]()
     assert other != first
 
