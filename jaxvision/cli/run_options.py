@@ -35,6 +35,8 @@ class RunOptions:
       parallel: "pmap" or "shard_map".
       sync_batch_norm: batch norms use the statistics of the batches of all devices; False: each
         device those of its part, which is faster and depends on the number of devices.
+      shard_state: whether the state of the optimizer and the EMA lie in pieces, one on each device;
+        for "shard_map".
       deterministic: the same bits from run to run on a GPU too, at some cost.
     """
 
@@ -56,6 +58,7 @@ class RunOptions:
     prefetch: int = 2
     parallel: str = "pmap"
     sync_batch_norm: bool = True
+    shard_state: bool = False
     deterministic: bool = False
 
     def __post_init__(self) -> None:

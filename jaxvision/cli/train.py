@@ -69,7 +69,7 @@ _PATHS = {
     "only": "head_warmup.only",
 }
 """Option of `fit`, of `Best` or of a phase -> its key in a config, where they differ."""
-_NOT_COMPARED = ("log_every", "keep", "prefetch", "parallel")
+_NOT_COMPARED = ("log_every", "keep", "prefetch", "parallel", "shard_state")
 _NOT_COMPARED_DATA = ("threads", "workers", "cache")
 
 
@@ -102,6 +102,9 @@ def main(argv: list[str]) -> int:
         phases, ema_decay = phases_of_config(config)
     built = built._replace(task=task)
     parallel.check_batch_size(options.batch_size, options.accumulate)
+    if options.shard_state:
+        with option_paths("config"):
+            parallel.check_pieces()
     train = setup.train_data(config, built, splits.open("train"))
     validation = None
     if config.data.validation_fraction:
@@ -129,6 +132,7 @@ def main(argv: list[str]) -> int:
             best=None if validation is None else Best(best.metric, best.mode, best.patience),
             ema_decay=ema_decay,
             accumulate=options.accumulate,
+            shard_state=options.shard_state,
             eval_every=options.eval_every,
             checkpoint_every=options.checkpoint_every,
             keep=options.keep,
@@ -145,12 +149,13 @@ def main(argv: list[str]) -> int:
         log_line(f"asked to stop: saved after step {steps} in {workdir}; the same command resumes")
         return 128 + signal.SIGTERM
     evaluation = evaluate(task, fitted.variables, test, parallel=parallel, label="testing")
+    state = parallel.fetch(fitted.state)  # by all processes together
     if first_process:
         result = {
             "split": "test",
             **evaluation.metrics,
             "steps": steps,
-            "state_digest": state_digest(fitted.state),
+            "state_digest": state_digest(state),
             "variables_digest": state_digest(fitted.variables),
         }
         print(json.dumps(result), flush=True)

@@ -26,7 +26,7 @@ from jaxvision.engine.profile import check_profile
 from jaxvision.engine.progress import log, progress_bar
 from jaxvision.engine.selection import Selection
 from jaxvision.engine.traced_step import step_digest
-from jaxvision.engine.update import abstract_state, init_state, make_update
+from jaxvision.engine.update import abstract_state, init_state, make_update, place_state
 from jaxvision.engine.workdir import RUN, read_run
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "make_evaluate",
     "make_update",
     "metric_names",
+    "place_state",
     "progress_bar",
     "read_run",
     "restore_weights",

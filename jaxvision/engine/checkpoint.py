@@ -299,7 +299,7 @@ class Checkpoints:
         """
         # Host arrays are written by the first process alone: after a step by pmap the state is an
         # array of each process, which Orbax would not write from several.
-        host = jax.device_get(state)
+        host = self._parallel.fetch(state)
         step = int(host.step)
         check_finite(host, self.last)
         parts = _parts(host)
@@ -332,7 +332,8 @@ class Checkpoints:
         that their steps can be saved again.
 
         Args:
-          like: (step) -> a state after it, or its shapes and dtypes (`abstract_state`).
+          like: (step) -> a state after it, or its shapes and dtypes (`abstract_state`), which may
+            have shardings. What has none goes to every device whole.
         Raises:
           DamagedError: there are checkpoints, but none is sound.
         """
@@ -451,12 +452,17 @@ class Checkpoints:
     def _restore(self, step: int, like: Like) -> Restored:
         meta = self._read_meta(step)
         likes = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._parallel.replicated),
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._sharding_of(x)),
             _parts(like(step)),
         )
         parts = self._read(step, likes)
-        _compare(array_digests(parts), meta["arrays"], "arrays")
+        _compare(array_digests(self._parallel.fetch(parts)), meta["arrays"], "arrays")
         return Restored(step, _whole(parts), meta["data"], meta["history"])
+
+    def _sharding_of(self, like: Any) -> jax.sharding.Sharding:
+        """Where an array of which the shape is given is restored to."""
+        given = like.sharding if isinstance(like, jax.ShapeDtypeStruct) else None
+        return self._parallel.replicated if given is None else given
 
     def _restore_weights(self, step: int) -> Weights:
         meta = self._read_meta(step)

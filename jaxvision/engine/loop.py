@@ -42,6 +42,7 @@ from jaxvision.engine.update import (
     abstract_state,
     check_state,
     init_state,
+    place_state,
 )
 from jaxvision.engine.workdir import as_json, claim, describe_fit, describe_run, lock, read_run
 
@@ -55,7 +56,7 @@ class Fitted:
     """The result of a training.
 
     Attributes:
-      state: after the last step, on the devices.
+      state: after the last step, on the devices; `Parallel.fetch` copies it to the host whole.
       variables: those of the best evaluation (of the last step, if there is none), on the devices;
         their exponential moving average, if there is one. None if the training is not finished.
       step: of `variables`; None if the training is not finished.
@@ -133,7 +134,7 @@ class _Memory:
 
     def save(self, state: TrainState, *, data: Any, history: History, run: Any) -> None:
         """Keeps the variables if they are the best so far, or nothing says which are."""
-        host = jax.device_get(state.replace(opt_state=()))
+        host = self.parallel.fetch(state.replace(opt_state=()))
         check_finite(host, None)
         step = int(host.step)
         if (ranked(self.best, history) or [step])[0] == step:
@@ -164,6 +165,7 @@ class _Training:
       seed: of all randomness.
       ema_decay: of the moving average.
       accumulate: number of parts of the batch, one after the other.
+      shard_state: whether the optimizer's state and the EMA lie in pieces.
       log_every: steps between two plain lines.
       prefetch: batches kept ready on the devices.
       profile: (the first, the last) step of which a trace is written, or None.
@@ -182,6 +184,7 @@ class _Training:
     seed: int
     ema_decay: float
     accumulate: int
+    shard_state: bool
     log_every: int
     prefetch: int
     profile: tuple[int, int] | None
@@ -194,6 +197,15 @@ class _Training:
         """Shapes and dtypes of the state after a step."""
         phase = stage_after(self.stages, step).phase
         return abstract_state(self.task, phase, ema_decay=self.ema_decay)
+
+    def placed_like(self, step: int) -> TrainState:
+        """The same, with where each array lies on the devices."""
+        like = self.like(step)
+        return jax.tree.map(
+            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            like,
+            self.parallel.shardings(like, in_pieces=self.shard_state),
+        )
 
     def what_is_trained(self) -> list[str]:
         """A line for each phase."""
@@ -221,6 +233,7 @@ class _Training:
             parallel=self.parallel,
             ema_decay=self.ema_decay,
             accumulate=self.accumulate,
+            shard_state=self.shard_state,
             start=start,
             log=self.log,
         )
@@ -266,7 +279,11 @@ class _Training:
                 metrics = {}
                 if self.validation is not None and plan.evaluates_after(step):
                     journal.check()  # before time is spent on evaluating a broken network
-                    metrics = evaluate(state.eval_variables, self.validation).metrics
+                    variables = state.eval_variables
+                    if self.shard_state:
+                        variables = self.parallel.whole(variables)
+                    metrics = evaluate(variables, self.validation).metrics
+                    del variables
                     wrong = {name: x for name, x in metrics.items() if not math.isfinite(x)}
                     if wrong:
                         raise NonFiniteError(step, wrong, store.last)
@@ -328,6 +345,7 @@ def fit(
     best: Best | None = None,
     ema_decay: float = 0.0,
     accumulate: int = 1,
+    shard_state: bool = False,
     eval_every: int | None = None,
     checkpoint_every: int = 0,
     keep: int = 2,
@@ -365,6 +383,8 @@ def fit(
         them; 0: there is none. See `make_update`.
       accumulate: number of parts of the batch, one after the other, whose gradients are added
         before an update; with more parts a step takes less memory. See `make_update`.
+      shard_state: whether the optimizer's state and the EMA lie in pieces, one on each device, for
+        `Parallel("shard_map")`. The results and the checkpoints are the same. See `make_update`.
       eval_every: steps between evaluations, each of which is followed by a checkpoint; None: a
         tenth of the steps.
       checkpoint_every: steps between further checkpoints; 0 for none.
@@ -395,6 +415,8 @@ def fit(
     if log is None:
         log = log_to_stderr if writes else _ignore
     parallel = Parallel() if parallel is None else parallel
+    if shard_state:
+        parallel.check_pieces()
     check_range("steps", steps, least=1)
     check_range("log_every", log_every, least=1)
     check_range("prefetch", prefetch, least=1)
@@ -436,6 +458,7 @@ def fit(
         seed=seed,
         ema_decay=ema_decay,
         accumulate=accumulate,
+        shard_state=shard_state,
         log_every=log_every,
         prefetch=prefetch,
         profile=profile,
@@ -455,7 +478,7 @@ def fit(
 
     def started() -> TrainState:
         state = init_state(task, stages[0].phase, seed, variables=variables, ema_decay=ema_decay)
-        return parallel.replicate(state)
+        return place_state(state, parallel, shard_state=shard_state)
 
     if folder is None:
         memory = _Memory(best, parallel)
@@ -523,7 +546,7 @@ def _fit_in(
             extend=extend,
             log=log,
         )
-        restored = checkpoints.restore_latest(training.like)
+        restored = checkpoints.restore_latest(training.placed_like)
         if restored is None:
             state, history = initial(), []
         else:

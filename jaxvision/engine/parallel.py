@@ -3,6 +3,10 @@
 State is replicated: it goes into and comes out of a mapped function whole, without a device axis.
 Batches are cut along their first axis. Both ways of mapping run the same function and give the
 same numbers. JAX keeps `pmap` in maintenance mode, on top of `jit` and `shard_map`.
+
+Arrays of the state can also lie in pieces, one on each device, with `shard_map` alone. An array is
+cut along its first axis that the number of devices divides, so its shape remains, and it is whole
+where there is no such axis.
 """
 
 import logging
@@ -17,7 +21,14 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxvision.core import AXIS, check_choice, check_divisible, listed
+from jaxvision.core import (
+    AXIS,
+    OptionError,
+    TrainState,
+    check_choice,
+    check_divisible,
+    listed,
+)
 
 warnings = logging.getLogger(__name__)
 
@@ -186,6 +197,113 @@ class Parallel:
 
         return Mapped(fn, compiling)
 
+    def map_in_pieces(
+        self,
+        fn: Callable[..., Any],
+        then: Callable[..., Any],
+        *,
+        like: Callable[[TrainState], Any],
+        more: int = 0,
+    ) -> Mapped:
+        """Maps a function over the devices, which go on together, each with its pieces.
+
+        Args:
+          fn: (state without `opt_state` and `ema`, batch, ...) -> (added, rest), as in `map`. The
+            arrays of `added` are pieces, by `reduce_scatter`; `rest` is equal on all devices.
+          then: (state, added, rest) -> (state, record), a function of whole arrays, without
+            collectives. Each device computes the pieces of its result that it has; the compiler
+            adds what sums over the pieces need.
+          like: (state) -> a tree with the shapes of `added`, whole.
+          more: as in `map`.
+        Returns:
+          As `map`, with the optimizer's state and the EMA in pieces.
+        """
+
+        def run(state: TrainState, batch: Any, *rest: Any) -> Any:
+            mapped = jax.shard_map(
+                fn,
+                mesh=self._mesh,
+                in_specs=(P(), P(AXIS), *(P(),) * more),
+                out_specs=(jax.tree.map(lambda x: self._piece(x.shape), like(state)), P()),
+                check_vma=False,
+            )
+            summed = mapped(state.replace(opt_state=None, ema=None), batch, *rest)
+            new_state, record = then(state, *summed)
+            placed = self.shardings(new_state, in_pieces=True)
+            return (
+                jax.lax.with_sharding_constraint(new_state, placed),
+                jax.lax.with_sharding_constraint(record, self.replicated),
+            )
+
+        return Mapped(run, partial(jax.jit, donate_argnums=0))
+
+    def check_pieces(self) -> None:
+        """Raises OptionError if the state cannot lie in pieces."""
+        if self.kind != "shard_map":
+            raise OptionError(
+                "shard_state",
+                f"shard_state is True and parallel is {self.kind!r}: use 'shard_map'",
+            )
+
+    def _piece(self, shape: Sequence[int]) -> P:
+        """How an array is cut."""
+        count = len(self.devices)
+        for axis, size in enumerate(shape):
+            if size and size % count == 0:
+                return P(*(None,) * axis, AXIS)
+        return P()
+
+    def reduce_scatter(self, tree: Any) -> Any:
+        """Adds arrays over the devices, within a mapped function; each gets its pieces of them."""
+
+        def add(x: jax.Array) -> jax.Array:
+            piece = self._piece(x.shape)
+            if not len(piece):
+                return jax.lax.psum(x, AXIS)
+            return jax.lax.psum_scatter(x, AXIS, scatter_dimension=len(piece) - 1, tiled=True)
+
+        return jax.tree.map(add, tree)
+
+    def shardings(self, state: TrainState, *, in_pieces: bool) -> TrainState:
+        """How each array of a state, or of its shapes, lies on the devices.
+
+        Args:
+          state: the state.
+          in_pieces: whether the optimizer's state and the EMA are cut.
+        """
+
+        def cut(x: Any) -> NamedSharding:
+            return NamedSharding(self._mesh, self._piece(x.shape) if in_pieces else P())
+
+        whole = jax.tree.map(lambda _: self.replicated, state)
+        return whole.replace(
+            opt_state=jax.tree.map(cut, state.opt_state), ema=jax.tree.map(cut, state.ema)
+        )
+
+    def place(self, tree: Any, shardings: Any) -> Any:
+        """Copies arrays, which every process has whole, to where they lie on the devices."""
+
+        def put(x: Any, sharding: NamedSharding) -> jax.Array:
+            host = np.asarray(x)
+            return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+        return jax.tree.map(put, tree, shardings)
+
+    def whole(self, tree: Any) -> Any:
+        """Copies arrays that lie in pieces to every device whole."""
+        return jax.jit(lambda x: x, out_shardings=self.replicated)(tree)
+
+    def fetch(self, tree: Any) -> Any:
+        """Copies arrays to the host, whole, however they lie; called by all processes together."""
+
+        def near(x: Any) -> Any:
+            there = not isinstance(x, jax.Array) or x.is_fully_addressable
+            if there or x.is_fully_replicated:
+                return x
+            return multihost_utils.process_allgather(x, tiled=True)
+
+        return jax.device_get(jax.tree.map(near, tree))
+
     def shard(self, batch: Any) -> Any:
         """Moves this process's part of a global batch to its devices.
 
@@ -209,10 +327,7 @@ class Parallel:
         A mapped function must start from such copies: a state that is a plain local array is lost
         at the second step when several processes donate it.
         """
-        sharding = self.replicated
-        return jax.tree.map(
-            lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree
-        )
+        return self.place(tree, jax.tree.map(lambda _: self.replicated, tree))
 
     @property
     def replicated(self) -> NamedSharding:

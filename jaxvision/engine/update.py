@@ -124,10 +124,19 @@ def abstract_state(
     return jax.eval_shape(partial(_initial, task, _phase_of(optimizer), ema_decay, None), 0)
 
 
-def _with_fresh_optimizer(state: TrainState, phase: Phase, *, parallel: Parallel) -> TrainState:
+def place_state(state: TrainState, parallel: Parallel, *, shard_state: bool = False) -> TrainState:
+    """Copies a state, which every process has whole, to the devices, as `make_update` takes it."""
+    return parallel.place(state, parallel.shardings(state, in_pieces=shard_state))
+
+
+def _with_fresh_optimizer(
+    state: TrainState, phase: Phase, *, parallel: Parallel, shard_state: bool
+) -> TrainState:
     """The state, on the devices, with the first state of another phase's optimizer."""
     params = jax.device_get(state.params)
-    return state.replace(opt_state=parallel.replicate(jax.jit(phase.init)(params)))
+    state = state.replace(opt_state=jax.jit(phase.init)(params))
+    placed = parallel.shardings(state, in_pieces=shard_state).opt_state
+    return state.replace(opt_state=parallel.place(state.opt_state, placed))
 
 
 def _moved(ema: Any, variables: Any, ema_decay: float, steps: Array) -> Any:
@@ -138,25 +147,44 @@ def _moved(ema: Any, variables: Any, ema_decay: float, steps: Array) -> Any:
     )
 
 
-def device_update(
-    task: Task, stage: Stage, *, ema_decay: float, accumulate: int = 1
-) -> Callable[[TrainState, Any, Array], tuple[TrainState, Record]]:
-    """The training step as one device runs it, within the mapped axis `AXIS`."""
-    phase = stage.phase
-    compute = device_gradients(task, phase.selection, accumulate=accumulate)
-    transformation = optax.with_extra_args_support(phase.optimizer)
+def _all_sums(
+    task: Task, phase: Phase, *, accumulate: int, add: Callable[[Any, Any], Any]
+) -> Callable[[TrainState, Any, Array], tuple[Any, Any]]:
+    """Gradients, and (losses, metrics, statistics), of the examples of all devices.
 
-    def update(state: TrainState, batch: Any, seed: Array) -> tuple[TrainState, Record]:
+    Args:
+      task: what is trained.
+      phase: which parameters are trained.
+      accumulate: as in `make_update`.
+      add: (gradients, anything else) -> both, added over the devices.
+    """
+    compute = device_gradients(task, phase.selection, accumulate=accumulate)
+
+    def sums(state: TrainState, batch: Any, seed: Array) -> tuple[Any, Any]:
         gradients, (shares, metrics, statistics) = compute(state, batch, seed)
         before, moved = {name: state.statistics[name] for name in statistics}, {}
         if not task.sync_batch_norm:
             moved = jax.tree.map(jnp.subtract, statistics, before)
-        gradients, losses, metrics, moved = jax.lax.psum((gradients, shares, metrics, moved), AXIS)
+        gradients, (losses, metrics, moved) = add(gradients, (shares, metrics, moved))
         if not task.sync_batch_norm:  # of what is frozen the change is 0 to the bit
             devices = jax.lax.axis_size(AXIS)
             statistics = jax.tree.map(
                 lambda x, total: x + (total / devices).astype(x.dtype), before, moved
             )
+        return gradients, (losses, metrics, statistics)
+
+    return sums
+
+
+def _change(
+    stage: Stage, *, ema_decay: float
+) -> Callable[[TrainState, Any, Any], tuple[TrainState, Record]]:
+    """What follows the sums over the devices: (state, gradients, others) -> (state, record)."""
+    phase = stage.phase
+    transformation = optax.with_extra_args_support(phase.optimizer)
+
+    def change(state: TrainState, gradients: Any, others: Any) -> tuple[TrainState, Record]:
+        losses, metrics, statistics = others
         loss = sum(losses.values())
         trained, frozen = phase.selection.split(state.params)
         changes, opt_state = transformation.update(gradients, state.opt_state, trained, value=loss)
@@ -182,7 +210,46 @@ def device_update(
         )
         return new_state, record
 
+    return change
+
+
+def device_update(
+    task: Task, stage: Stage, *, ema_decay: float, accumulate: int = 1
+) -> Callable[[TrainState, Any, Array], tuple[TrainState, Record]]:
+    """The training step as one device runs it, within the mapped axis `AXIS`."""
+    sums = _all_sums(
+        task,
+        stage.phase,
+        accumulate=accumulate,
+        add=lambda gradients, others: jax.lax.psum((gradients, others), AXIS),
+    )
+    change = _change(stage, ema_decay=ema_decay)
+
+    def update(state: TrainState, batch: Any, seed: Array) -> tuple[TrainState, Record]:
+        return change(state, *sums(state, batch, seed))
+
     return update
+
+
+def _update_in_pieces(
+    task: Task, stage: Stage, *, parallel: Parallel, ema_decay: float, accumulate: int
+) -> Mapped:
+    """The training step of which each device updates its pieces of the state."""
+    sums = _all_sums(
+        task,
+        stage.phase,
+        accumulate=accumulate,
+        add=lambda gradients, others: (
+            parallel.reduce_scatter(gradients),
+            jax.lax.psum(others, AXIS),
+        ),
+    )
+    return parallel.map_in_pieces(
+        sums,
+        _change(stage, ema_decay=ema_decay),
+        like=lambda state: stage.phase.selection.split(state.params)[0],
+        more=1,
+    )
 
 
 def make_update(
@@ -193,6 +260,7 @@ def make_update(
     ema_decay: float = 0.0,
     start: int = 0,
     accumulate: int = 1,
+    shard_state: bool = False,
 ) -> Mapped:
     """Makes the training step over all devices.
 
@@ -216,19 +284,30 @@ def make_update(
         gradients. It costs next to nothing where they follow from the targets; where they follow
         from the outputs, as of sampled proposals, it is a forward pass: a third more FLOPs. See
         `jaxvision.engine.gradients`.
+      shard_state: whether the optimizer's state and the EMA lie in pieces, one on each device; for
+        `shard_map`. The gradients are then reduced and scattered, each device updates its pieces of
+        the parameters, and all gather them. The result is the same, whatever the optimizer: it is
+        a function of whole arrays, which the compiler divides between the devices, with sums over
+        them for a global norm. An array of which the number of devices divides no axis stays whole.
     Returns:
-      (state, batch, seed) -> (state, record). The state is from `init_state`, replicated, and is
-      donated; the batch is from `Parallel.shard`; the seed, uint32[], is that of all randomness in
-      the step. The record has each loss term, their sum "loss", the task's metrics,
-      "gradient_norm", and "learning_rate" where it is known. It compiles once for each form of
-      batch, as multi-scale training has several, and not again for another seed.
+      (state, batch, seed) -> (state, record). The state is from `init_state`, placed by
+      `place_state`, and is donated; the batch is from `Parallel.shard`; the seed, uint32[], is that
+      of all randomness in the step. The record has each loss term, their sum "loss", the task's
+      metrics, "gradient_norm", and "learning_rate" where it is known. It compiles once for each
+      form of batch, as multi-scale training has several, and not again for another seed.
     Raises:
+      OptionError: accumulate is less than 1, or `shard_state` is not for this kind of `Parallel`.
       ValueError: at the first step, if two of these have the same name.
       InputError: at the first step, if the devices and parts do not divide the batch.
     """
     check_range("accumulate", accumulate, least=1)
+    if shard_state:
+        parallel.check_pieces()
     stage = Stage(_phase_of(optimizer), start)
-    update = device_update(task, stage, ema_decay=ema_decay, accumulate=accumulate)
+    options = {"ema_decay": ema_decay, "accumulate": accumulate}
+    if shard_state:
+        return _update_in_pieces(task, stage, parallel=parallel, **options)
+    update = device_update(task, stage, **options)
     return parallel.map(update, donate_state=True, more=1)
 
 
@@ -243,6 +322,7 @@ class StagedUpdate:
       parallel: the devices.
       ema_decay: as in `make_update`.
       accumulate: as in `make_update`.
+      shard_state: as in `make_update`.
       start: steps of the training before the first call.
       log: shows a line to the user, for each compilation.
     """
@@ -255,10 +335,12 @@ class StagedUpdate:
         parallel: Parallel,
         ema_decay: float,
         accumulate: int = 1,
+        shard_state: bool = False,
         start: int,
         log: Callable[[str], None],
     ):
         self._stages, self._parallel, self._step = stages, parallel, start
+        self._shard_state = shard_state
         self._updates = [
             make_update(
                 task,
@@ -267,6 +349,7 @@ class StagedUpdate:
                 ema_decay=ema_decay,
                 start=begin,
                 accumulate=accumulate,
+                shard_state=shard_state,
             ).reporting("the training step", log)
             for phase, begin in stages
         ]
@@ -275,6 +358,8 @@ class StagedUpdate:
         self._step += 1
         stage = stage_after(self._stages, self._step)
         if self._step - 1 == stage.start > 0:
-            state = _with_fresh_optimizer(state, stage.phase, parallel=self._parallel)
+            state = _with_fresh_optimizer(
+                state, stage.phase, parallel=self._parallel, shard_state=self._shard_state
+            )
         number = [one.start for one in self._stages].index(stage.start)
         return self._updates[number](state, batch, seed)

@@ -52,6 +52,12 @@ SETTINGS = [
     ("--config.parallel=pjit", "config.parallel is 'pjit': choose one of pmap, shard_map"),
     ("--config.batch_size=63", "batch size 63 is not divisible by the 4 devices: use 60 or 64"),
     ("--config.batch_size=2", "batch size 2 is not divisible by the 4 devices: use 4"),
+    (
+        "--config.accumulate=3",
+        "batch size 64 is not divisible by the 12 parts of 4 devices, accumu",
+    ),
+    ("--config.accumulate=0", "config.accumulate is 0: give at least 1"),
+    ("--config.shard_state=True", "config.shard_state is True and parallel is 'pmap': use 'shard_"),
     ("--config.batch_size=0", "config.batch_size is 0: give at least 1"),
     ("--config.batch_size=1e3", "flag --config.batch_size=1e3: invalid literal"),
     ("--config.batch_size=100000000", "config.batch_size is 100000000: the examples of a batch"),

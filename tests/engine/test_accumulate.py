@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxvision.core import InputError, Inputs, OptionError
+from jaxvision.core import AXIS, InputError, Inputs, Keys, OptionError
 from jaxvision.engine import (
     Parallel,
     Phase,
@@ -20,6 +21,7 @@ from jaxvision.engine import (
     read_run,
     seed_array,
 )
+from jaxvision.ops.primitives import dce_jaxpr
 from jaxvision.tasks import detection, detectors, with_frozen_statistics
 from tests.engine.box_task import box_batches, box_task
 from tests.engine.image_task import image_batches, image_task
@@ -31,6 +33,7 @@ from tests.models import test_yolo
 from tests.tasks import (
     test_classification,
     test_landmarks,
+    test_one_stage,
     test_restoration,
     test_segmentation,
     test_two_stage,
@@ -167,6 +170,47 @@ def test_batch_norm_of_parts_does_not_depend_on_the_devices():
     whole = two_steps(task, batch, 1)
     means = [x[0].statistics["batch_stats"]["bn1"]["mean"] for x in (alone, whole)]
     assert np.abs(means[0] - means[1]).max() > 0.1 * np.abs(means[1]).max()
+
+
+def one_stage(family):
+    size, classes = test_one_stage.FAMILIES[family][1], test_one_stage.CLASSES
+    detector = test_one_stage.detector_of(family)
+    return detection(detector, Inputs(size), class_names=classes)
+
+
+LOSSES = {
+    "classification": lambda: test_classification.task_of("resnet20"),
+    "segmentation": test_segmentation.make,
+    "yolov2": yolo,
+    **{name: partial(one_stage, name) for name in ("retinanet", "fcos", "ssd")},
+    "two stages": test_two_stage.task_of,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LOSSES)
+def test_weights_follow_from_the_targets_in_all_but_two_stages(name):
+    """As docs/memory.md says: what is left of the network if the weights alone are wanted."""
+    task = LOSSES[name]()
+    batch = {
+        "classification": lambda: test_classification.batch_of(2),
+        "segmentation": lambda: test_segmentation.batch_of(2),
+    }.get(name, scenes)()
+    image = np.zeros((len(batch.mask), *task.inputs.shape), np.uint8)
+
+    def weights(variables, batch):
+        keys = jax.random.split(jax.random.key(0), len(batch.mask))
+        batch = jax.vmap(task.prepare)(batch)
+        how = {"keys": Keys(keys, keys[0]), "step": jnp.int32(0), "train": True}
+        outputs, _ = task.forward(variables, batch, **how)
+        terms = jax.vmap(lambda *x: task.loss(*x[:2], key=x[2], step=0))(outputs, batch, keys)
+        return [weight for _, weight in terms.values()]
+
+    variables = jax.eval_shape(task.init, jax.random.key(0))
+    trace = jax.make_jaxpr(weights, axis_env=[(AXIS, 1)])
+    program = trace(variables, batch.replace(image=image)).jaxpr
+    _, used = dce_jaxpr(program, [True] * len(program.outvars))
+    assert any(used[: len(jax.tree.leaves(variables))]) == (name == "two stages")
 
 
 def of_outputs(outputs, example, *, key, step):
