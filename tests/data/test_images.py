@@ -9,6 +9,8 @@ from PIL import Image
 
 from jaxvision.core import InputError
 from jaxvision.data import image_size, read_image, read_mask
+from jaxvision.data.sources import images
+from jaxvision.data.sources.images import decode_jpeg as decode
 from jaxvision.data.sources.images import files_below
 
 RNG = np.random.default_rng(0)
@@ -49,6 +51,36 @@ def test_jpeg_and_cmyk(written):
         options = {"quality": 95} if name == "b.jpg" else {}
         pixels = written(image.convert("CMYK"), name, **options)
         assert np.abs(pixels.astype(int) - PIXELS).max() < 12
+
+
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0", "4:1:1"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_simplejpeg_gives_the_pixels_of_pillow(written, monkeypatch, subsampling, progressive):
+    pytest.importorskip("simplejpeg")
+    noise = RNG.integers(0, 256, (27, 35, 3), np.uint8)
+    options = {"quality": 80, "subsampling": subsampling, "progressive": progressive}
+    decoded = []
+    monkeypatch.setattr(images, "decode_jpeg", lambda image: decoded.append(decode(image)))
+    by_pillow = written(Image.fromarray(noise), "a.jpg", **options)
+    np.testing.assert_array_equal(decoded[0], by_pillow)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_simplejpeg_leaves_other_jpegs_to_pillow(tmp_path, mode):
+    path = tmp_path / "a.jpg"
+    Image.fromarray(PIXELS).convert(mode).save(path)
+    with Image.open(path) as image:
+        assert decode(image) is None
+
+
+def test_simplejpeg_leaves_damaged_jpegs_to_pillow(tmp_path):
+    path = tmp_path / "a.jpg"
+    Image.fromarray(PIXELS).save(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with Image.open(path) as image:
+        assert decode(image) is None
+    with pytest.raises(InputError, match="truncated"):
+        read_image(path)
 
 
 def test_grey_and_black_and_white(written):

@@ -20,6 +20,7 @@ from jaxvision.data import (
     ToClassification,
     TrainLoader,
 )
+from jaxvision.data.loading import loader as loading
 from tests.data.test_shapes import Pictures, inputs_of
 
 WHOLE = Shard(0, 1)
@@ -158,9 +159,26 @@ def test_a_loader_is_its_own_iterator():
     assert loader.get_state() == {"batches": 1, "records": 10}
 
 
+@pytest.mark.parametrize("part", [1, 3, 4, 99])
+@pytest.mark.parametrize("count", [1, 2])
+def test_parts_of_batches_make_the_batches(part, count, monkeypatch):
+    """What a worker reads, and what this process joins."""
+    monkeypatch.setattr(loading, "_PART", part)
+    for make in (train_loader, eval_loader):
+        options = {"partners": 1} if make is train_loader else {}
+        batches = make(10, 8, shard=Shard(count - 1, count), **options)._batches
+        parts = loading._parts(batches)
+        assert parts.count == -(-8 // count // part)
+        for number in range(2):
+            read = [parts(number * parts.count + i) for i in range(parts.count)]
+            assert max(len(x.label) for x in read) <= part
+            assert_equal(loading._join(read), batches(number))
+
+
 @pytest.mark.slow
-def test_worker_processes_read_the_same_batches():
-    """Of several sizes and shapes, with partners."""
+def test_worker_processes_read_the_same_batches(monkeypatch):
+    """Of several sizes and shapes, with partners, in parts."""
+    monkeypatch.setattr(loading, "_PART", 3)
 
     def loader(**options):
         parts = (ToClassification(inputs_of(shorter=side), 100) for side in (24, 32))

@@ -6,6 +6,7 @@ from PIL import Image
 
 from jaxvision.core import InputError, Inputs
 from jaxvision.data import place, place_image, resize_image
+from jaxvision.data.transforms import placing
 from jaxvision.data.transforms.placing import METHODS
 from jaxvision.ops.placement import PLACEMENTS, Placement, place_mask, to_input
 
@@ -73,6 +74,33 @@ def test_resizing_is_that_of_pillow_channel_by_channel(method, channels, height,
         np.testing.assert_array_equal(found[:, :, c], np.asarray(expected))
     if (height, width) != (6, 6):
         np.testing.assert_array_equal(resize_image(image, (6, 6), method=method), found)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_windows_are_resized_as_pillow_does(method, channels, monkeypatch):
+    """By cykooz-resizer to values at most 1 off, if it is installed; and without it exactly."""
+    rng = np.random.default_rng(0)
+    for sides in ((90, 120), (5, 300), (200, 7)):
+        image = noise(*sides, channels)
+        # Also black and white: there the filter rounds least often.
+        for pixels in (image, np.where(image < 128, 0, 255).astype(np.uint8)):
+            height, width = (int(rng.integers(1, side + 1)) for side in sides)
+            top, left = int(rng.integers(sides[0] - height + 1)), sides[1] - width
+            box = (left, top, left + width, top + height)
+            options = {"method": method, "window": (top, left, height, width)}
+            found = resize_image(pixels, (40, 30), **options)
+            with monkeypatch.context() as without:
+                without.setattr(placing, "cykooz_resizer", None)
+                exact = resize_image(pixels, (40, 30), **options)
+            expected = [
+                np.asarray(Image.fromarray(pixels[:, :, c]).resize((30, 40), METHODS[method], box))
+                for c in range(channels)
+            ]
+            np.testing.assert_array_equal(exact, np.stack(expected, axis=-1))
+            assert found.dtype == np.uint8
+            off = np.abs(found.astype(int) - exact).max()
+            assert off <= (1 if method == "bilinear" and placing.cykooz_resizer else 0)
 
 
 @pytest.mark.parametrize("method", ["bilinear", "bicubic"])

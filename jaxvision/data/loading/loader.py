@@ -3,6 +3,9 @@
 A batch is a pure function of its number: which records it holds follows from the seed, and
 nothing else is state. So the position in the data is one integer, the same for any number of
 threads, workers, processes and devices.
+
+Worker processes read parts of batches, of a few examples each, and this process joins them: so the
+memory that workers need depends neither on the size of a batch nor on how many of them read it.
 """
 
 import logging
@@ -11,7 +14,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,10 +48,18 @@ from jaxvision.data.sources.source import Source
 log = logging.getLogger(__name__)
 
 _READ = ReadOptions()
+_PART = 16  # examples that a worker hands over at once, at most
+_WHOLE = slice(None)
 
 
 def _batch(examples: Iterator[Any], count: int, batch_size: int) -> Any:
-    """Stacks examples, which are made one by one: the first shows whether all fit into memory."""
+    """Stacks examples, which are made one by one: the first shows whether a batch fits into memory.
+
+    Args:
+      examples: of a batch, or of a part of it.
+      count: of examples in this process's batch.
+      batch_size: of the global batch.
+    """
     first = next(examples)
     size = sum(np.asarray(x).nbytes for x in jax.tree.leaves(first))
     check_memory("batch_size", batch_size, count * size, "the examples of a batch take")
@@ -57,6 +68,21 @@ def _batch(examples: Iterator[Any], count: int, batch_size: int) -> Any:
 
 def _stack(examples: list[Any]) -> Any:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *examples)
+
+
+def _join(parts: Sequence[Any]) -> Any:
+    """Joins the parts of a batch; its arrays are copies, not the shared memory of workers."""
+    return jax.tree.map(lambda *leaves: np.concatenate([np.asarray(x) for x in leaves]), *parts)
+
+
+class _Generator(threading.local):
+    """A generator of random numbers for each thread: seeding one is faster than making one."""
+
+    def __init__(self):
+        self.rng = np.random.RandomState(0)
+
+
+_GENERATOR = _Generator()
 
 
 @dataclass(frozen=True)
@@ -69,14 +95,17 @@ class _Placed:
     def __call__(self, record: Record, where: str, seed: tuple[int, ...]) -> Any:
         placed = {} if self.size is None else {"size": self.size}
         if isinstance(self.transform, RandomTransform):
-            rng = np.random.RandomState(seed)
-            return self.transform.transform(record, where, rng, **placed)
+            _GENERATOR.rng.seed(seed)
+            return self.transform.transform(record, where, _GENERATOR.rng, **placed)
         return self.transform(record, where, **placed)
 
 
 @dataclass(frozen=True, eq=False)
 class _TrainBatches:
-    """Batch number -> this process's part of it. Can be pickled, for worker processes."""
+    """Batch number -> this process's examples of it. Can be pickled, for worker processes.
+
+    Calling it with `part` gives those examples alone: a slice of this process's.
+    """
 
     source: Source
     transform: Transform | MultiScale | RandomTransform
@@ -105,24 +134,29 @@ class _TrainBatches:
             example = example.replace(partners=_stack(others))
         return example
 
-    def __call__(self, number: int) -> Any:
+    @property
+    def places(self) -> range:
+        """The places in the global batch that are this process's."""
+        return self.shard.places(self.batch_size)
+
+    def __call__(self, number: int, part: slice = _WHOLE) -> Any:
         transform = self.transform
         if isinstance(transform, MultiScale):
             transform = transform.of_batch(number)
-        size, places = None, self.shard.places(self.batch_size)
+        size = None
         if self.order is None:
             stream = range(number * self.batch_size, (number + 1) * self.batch_size)
         else:
             group, stream = self.order.batch(number)
             size = size_in(transform, self.groups.sizes[group])
         placed = _Placed(transform, size)
-        examples = (self._at(stream[place], placed) for place in places)
-        return _batch(examples, len(places), self.batch_size)
+        examples = (self._at(stream[place], placed) for place in self.places[part])
+        return _batch(examples, len(self.places), self.batch_size)
 
 
 @dataclass(frozen=True, eq=False)
 class _EvalBatches:
-    """Batch number -> this process's part of it, with filler after the last record of a group."""
+    """Like `_TrainBatches`, with filler after the last record of a group."""
 
     source: Source
     transform: Transform
@@ -137,10 +171,32 @@ class _EvalBatches:
         # Filler: all zeros, and so is its mask.
         return jax.tree.map(np.zeros_like, self._at(indices, 0))
 
+    @property
+    def places(self) -> range:
+        """The places in the global batch that are this process's."""
+        return self.shard.places(self.batch_size)
+
+    def __call__(self, number: int, part: slice = _WHOLE) -> Any:
+        examples = (self._at(self.batches[number], place) for place in self.places[part])
+        return _batch(examples, len(self.places), self.batch_size)
+
+
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """Number of a part -> its examples, where each batch has `count` parts."""
+
+    batches: _TrainBatches | _EvalBatches
+    count: int
+
     def __call__(self, number: int) -> Any:
-        places = self.shard.places(self.batch_size)
-        examples = (self._at(self.batches[number], place) for place in places)
-        return _batch(examples, len(places), self.batch_size)
+        batch, part = divmod(number, self.count)
+        size = -(-len(self.batches.places) // self.count)
+        return self.batches(batch, slice(part * size, (part + 1) * size))
+
+
+def _parts(batches: _TrainBatches | _EvalBatches) -> _Parts:
+    """Cuts batches into parts that workers read."""
+    return _Parts(batches, -(-len(batches.places) // _PART))
 
 
 def _live_as_long_as_the_parent(worker: int, workers: int) -> None:
@@ -159,10 +215,15 @@ def _end_with_the_parent() -> None:
     os._exit(1)
 
 
-def _read(batches: Callable[[int], Any], start: int, stop: int, read: ReadOptions) -> Iterator[Any]:
+def _read(
+    batches: _TrainBatches | _EvalBatches, start: int, stop: int, read: ReadOptions
+) -> Iterator[Any]:
+    """Yields the batches of the numbers from `start` to before `stop`."""
+    parts = _parts(batches) if read.workers else _Parts(batches, 1)
+    stop = min(stop, sys.maxsize // parts.count)
     stream = (
-        grain.MapDataset.range(start, stop)
-        .map(batches)
+        grain.MapDataset.range(start * parts.count, stop * parts.count)
+        .map(parts)
         .to_iter_dataset(
             grain.ReadOptions(num_threads=read.threads, prefetch_buffer_size=read.ahead)
         )
@@ -172,6 +233,7 @@ def _read(batches: Callable[[int], Any], start: int, stop: int, read: ReadOption
             flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags
         options = grain.MultiprocessingOptions(num_workers=read.workers)
         stream = stream.mp_prefetch(options, worker_init_fn=_live_as_long_as_the_parent)
+        stream = stream.batch(parts.count, batch_fn=_join)
     return iter(stream)
 
 

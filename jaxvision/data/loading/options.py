@@ -23,8 +23,8 @@ class ReadOptions:
 
     Attributes:
       threads: that read batches, in this process or in each worker.
-      workers: processes that read batches; 0: this one does.
-      ahead: batches that this process or each worker keeps ready.
+      workers: processes that read parts of batches, of at most 16 examples; 0: this one reads.
+      ahead: batches that this process, or parts of batches that each worker keeps ready.
     Raises:
       OptionError: a number below 0.
     """

@@ -13,6 +13,11 @@ from PIL import ExifTags, Image
 from jaxvision.core import InputError, reason_of
 from jaxvision.core.files import check_regular
 
+try:
+    import simplejpeg
+except ImportError:  # Pillow decodes all JPEGs then
+    simplejpeg = None
+
 IMAGE_SUFFIXES = (
     ".bmp",
     ".gif",
@@ -117,6 +122,9 @@ def read_image(path: Path | str) -> np.ndarray:
     """
     with opened(path) as image:
         turn = _turn(image)
+        pixels = decode_jpeg(image) if turn is None else None
+        if pixels is not None:
+            return pixels
         image.load()
         rgb = _to_rgb(image)
         return np.asarray(rgb if turn is None else rgb.transpose(turn))
@@ -154,6 +162,26 @@ def opened(file: Path | str | IO[bytes], name: str | None = None) -> Iterator[Im
             yield image
     except Exception as error:  # a decoder raises whatever the damage leads it to
         raise ImageError(name or str(file), _reason(error)) from error
+
+
+def decode_jpeg(image: Image.Image) -> np.ndarray | None:
+    """Decodes an RGB JPEG with simplejpeg, in less time than Pillow and to the same pixels.
+
+    Both decode with libjpeg-turbo.
+
+    Args:
+      image: of which only the header was read.
+    Returns:
+      u8[H, W, 3]; None: it is no RGB JPEG, it is damaged (then Pillow says how, or reads what can
+      be read), or simplejpeg is not installed.
+    """
+    if simplejpeg is None or image.format != "JPEG" or image.mode != "RGB":
+        return None
+    image.fp.seek(0)
+    try:
+        return simplejpeg.decode_jpeg(image.fp.read(), strict=True)
+    except ValueError:
+        return None
 
 
 def _reason(error: Exception) -> str:

@@ -17,7 +17,7 @@ from tensorflow_datasets.core.utils import error_utils
 from jaxvision.core import InputError, OptionError, Record, listed, lookup, reason_of
 from jaxvision.core.files import parse_json, read_text
 from jaxvision.data.sources.boxes import box_problems, clip_boxes
-from jaxvision.data.sources.images import opened
+from jaxvision.data.sources.images import decode_jpeg, opened
 from jaxvision.data.sources.mask_folders import find_binary, from_binary
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's, by the channels that a data set declares
@@ -82,7 +82,11 @@ class _Records:
                         continue
                     # A set of RGB images may well hold some grey or palette files.
                     wanted = mode or image.mode
-                    pixels = np.asarray(image if image.mode == wanted else image.convert(wanted))
+                    pixels = decode_jpeg(image) if wanted == "RGB" else None
+                    if pixels is None:
+                        pixels = np.asarray(
+                            image if image.mode == wanted else image.convert(wanted)
+                        )
                 record[key] = pixels if pixels.ndim == 3 else pixels[:, :, None]
         return record
 

@@ -71,7 +71,7 @@ class ToClassification:
       num_classes: labels run from 0 to one below.
       crop_scale: least and largest part of the image's area that a random window shows, which is
         resized instead of the image where a loader passes `rng` (see `RandomTransform` and
-        `random_window`); None: no window.
+        `random_window`), as `resize_image` does; None: no window.
 
     Raises:
       OptionError: `num_classes` is below 1, `crop_scale` is not within 0..1, or it is set and

@@ -16,6 +16,11 @@ from jaxvision.ops.placement import (
     placement_of,
 )
 
+try:
+    import cykooz_resizer
+except ImportError:  # Pillow resizes windows then
+    cykooz_resizer = None
+
 METHODS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -36,14 +41,21 @@ def resize_image(
 ) -> np.ndarray:
     """Resizes an image, or a window of it.
 
+    Pillow resizes it, but for windows with "bilinear", which random crops have: if cykooz-resizer
+    is installed, it resizes these in a quarter of the time, to values at most 1 off Pillow's.
+
     Args:
       image: u8[H, W, C].
       size: (height, width) of the result.
       method: a key of `METHODS`.
-      window: the part that is resized; None: all.
+      window: the part that is resized; pixels around it count too, as far as the filter reaches.
+        None: all.
     Returns:
       u8[height, width, C].
     """
+    fast = cykooz_resizer is not None and method == "bilinear" and image.shape[2] in (1, 3)
+    if window is not None and fast:
+        return _resize_window(image, size, window)
     top, left, height, width = window or (0, 0, *image.shape[:2])
     box = (left, top, left + width, top + height)
     if image.shape[2] == 3:
@@ -53,6 +65,21 @@ def resize_image(
         for c in range(image.shape[2])
     ]
     return np.stack(channels, axis=-1)
+
+
+def _resize_window(image: np.ndarray, size: tuple[int, int], window: Window) -> np.ndarray:
+    """Does the same as `resize_image`, bilinearly and with 1 or 3 channels."""
+    (height, width, channels), (top, left, rows, columns) = image.shape, window
+    kind = {1: cykooz_resizer.PixelType.U8, 3: cykooz_resizer.PixelType.U8x3}[channels]
+    source = cykooz_resizer.ImageData(width, height, kind, image.tobytes())
+    result = cykooz_resizer.ImageData(size[1], size[0], kind)
+    options = cykooz_resizer.ResizeOptions(
+        cykooz_resizer.ResizeAlg.convolution(cykooz_resizer.FilterType.bilinear),
+        crop_box=cykooz_resizer.CropBox(left, top, columns, rows),
+    )
+    # Threads cannot share one: it keeps the rows in between.
+    cykooz_resizer.Resizer().resize(source, result, options)
+    return np.frombuffer(result.get_buffer(), np.uint8).reshape(*size, channels)
 
 
 def interpolate(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
