@@ -6,7 +6,9 @@ Both train ResNet-20 on 32x32 images with the same loss and optimizer. The bare 
 `jax.jit(value_and_grad + optax)` on one batch that is on the device, and nothing else. The engine
 is `train_steps` as `fit` runs it: it loads, transfers and normalises data, makes keys, runs pmap,
 and fetches and writes metrics. Both run alternately, each for some steps. The result is the median
-over the pairs of the ratio of their times.
+over the pairs of the ratio of their times, and the share of the engine's time that it waits for
+data, which come from memory. The first steps of a turn do not count for the latter, because their
+batches were made before it.
 """
 
 import argparse
@@ -33,9 +35,11 @@ from jaxvision.engine import (
     train_steps,
 )
 from jaxvision.engine.journal import Journal
+from jaxvision.engine.prefetch import Waiting
 from jaxvision.models import create_model
 from jaxvision.tasks import classification
 
+DEPTH = 2  # batches kept ready, as by default
 STEPS = 64_000  # length of the run that these steps are part of, as for CIFAR-10
 
 
@@ -94,8 +98,11 @@ def bare_runner(batch_size, steps):
     return run
 
 
-def engine_runner(batch_size, steps, workdir):
-    """Returns a function () -> seconds for `steps` steps of the engine."""
+def engine_runner(batch_size, steps, workdir, waits):
+    """Returns a function () -> seconds for `steps` steps of the engine.
+
+    It appends (seconds that were waited for data, seconds) to `waits`.
+    """
     parallel = Parallel("pmap", jax.devices()[:1])
     phase = Phase(optimizer(), schedule=SCHEDULE)
     inputs = Inputs((32, 32), mean=(0.5,) * 3, std=(0.25,) * 3)
@@ -105,6 +112,7 @@ def engine_runner(batch_size, steps, workdir):
     state = parallel.replicate(init_state(task, phase, seed=0))
     transform = ToClassification(inputs, num_classes=10)
     data = TrainLoader(random_images(), transform, batch_size=batch_size, seed=0)
+    waiting = Waiting()
     journal = Journal(
         workdir,
         start=0,
@@ -115,16 +123,23 @@ def engine_runner(batch_size, steps, workdir):
         log=log,
         visible=True,
         last_good=lambda: None,
+        waiting=waiting,
     )
-    stream = train_steps(update, state, data, seed=0, parallel=parallel, start=0, stop=STEPS)
+    how = {"seed": 0, "parallel": parallel, "stop": STEPS, "depth": DEPTH, "waiting": waiting}
+    stream = train_steps(update, state, data, **how)
 
     def run_steps():
         began = time.perf_counter()
-        for _ in range(steps):
+        for number in range(steps):
+            if number == DEPTH + 1:
+                mark, waited = time.perf_counter(), waiting.seconds
             step, state, record, _ = next(stream)
             journal.add(step, record)
         jax.block_until_ready(state)
-        return time.perf_counter() - began
+        end = time.perf_counter()
+        if steps > DEPTH + 1:
+            waits.append((waiting.seconds - waited, end - mark))
+        return end - began
 
     return run_steps
 
@@ -137,8 +152,10 @@ def main():
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as workdir:
         bare = bare_runner(options.batch_size, options.steps)
-        engine = engine_runner(options.batch_size, options.steps, pathlib.Path(workdir))
+        waits = []
+        engine = engine_runner(options.batch_size, options.steps, pathlib.Path(workdir), waits)
         bare(), engine()  # compile
+        waits.clear()
         ratios = []
         for pair in range(options.pairs):
             # The order alternates, so that neither always comes second.
@@ -152,8 +169,11 @@ def main():
                 flush=True,
             )
     median = statistics.median(ratios)
+    waited, seconds = map(sum, zip(*waits, strict=True)) if waits else (0.0, 0.0)
+    share = f"{waited / seconds:.2%}" if waits else "not measured: give more --steps"
     print(
         f"engine / bare: median {median:.3f} of {len(ratios)} pairs, batch {options.batch_size}\n"
+        f"waiting for data from memory: {share}\n"
         f"{machine()}"
     )
 
