@@ -67,6 +67,8 @@ def main(argv: list[str]) -> None:
         eval_batch=batch_of(config, built, training=False) if values.evaluation else None,
         target=target,
         ema_decay=ema_decay,
+        accumulate=options.accumulate,
+        shard_state=options.shard_state,
         largest_batch=values.largest_batch,
         log=log,
     )

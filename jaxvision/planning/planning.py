@@ -110,6 +110,8 @@ def plan(
     target: str | Target,
     eval_batch: Any = None,
     ema_decay: float = 0.0,
+    accumulate: int = 1,
+    shard_state: bool = False,
     largest_batch: bool = True,
     log: Callable[[str], None] | None = None,
 ) -> Plan:
@@ -126,7 +128,7 @@ def plan(
       target: the devices, see `parse_target`.
       eval_batch: a global batch of the evaluation, or its shapes and dtypes; None: the evaluation
         step is not planned.
-      ema_decay: of the exponential moving average of the weights, as `fit` takes it.
+      ema_decay, accumulate, shard_state: as `fit` takes them.
       largest_batch: whether to look for the largest batch that fits: from the memory of two sizes,
         confirmed by compiling it, which takes two to four more compilations.
       log: shows a line to the user for each compilation; None: nothing.
@@ -139,15 +141,18 @@ def plan(
     log = log or (lambda line: None)
     parallel = Parallel("shard_map", devices=devices_of(target))
     size = len(batch.mask)
-    parallel.check_batch_size(size)
+    parallel.check_batch_size(size, accumulate)
     phase = stages_of(optimizer, getattr(optimizer, "steps", None) or 1, freeze=task.freeze)[
         -1
     ].phase
-    state = _placed(abstract_state(task, phase, ema_decay=ema_decay), parallel)
-    seed = _placed(jax.ShapeDtypeStruct((), jnp.uint32), parallel)
+    state = abstract_state(task, phase, ema_decay=ema_decay)
+    state = jax.tree.map(_on, state, parallel.shardings(state, in_pieces=shard_state))
+    variables = jax.tree.map(lambda x: _on(x, parallel.replicated), state.eval_variables)
+    seed = jax.ShapeDtypeStruct((), jnp.uint32, sharding=parallel.replicated)
+    how = {"ema_decay": ema_decay, "accumulate": accumulate, "shard_state": shard_state}
 
     def training(size: int) -> StepPlan:
-        update = make_update(task, phase, parallel=parallel, ema_decay=ema_decay)
+        update = make_update(task, phase, parallel=parallel, **how)
         arguments = (state, _sized(batch, size, parallel), seed)
         return _compiled("the training step", update, arguments, size, target, log)
 
@@ -155,18 +160,16 @@ def plan(
     measured = None
     if eval_batch is not None:
         size = parallel.fitting(len(eval_batch.mask))
-        arguments = (state.eval_variables, _sized(eval_batch, size, parallel))
+        arguments = (variables, _sized(eval_batch, size, parallel))
         step = evaluation_step(task, parallel=parallel)
         measured = _compiled("the evaluation", step, arguments, size, target, log)
-    largest = _largest(training, train, target) if largest_batch else None
+    largest = _largest(training, train, target, multiple=accumulate) if largest_batch else None
     return Plan(target, train, measured, largest)
 
 
-def _placed(tree: Any, parallel: Parallel) -> Any:
-    """Shapes and dtypes as they lie on the devices: whole on each."""
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=parallel.replicated), tree
-    )
+def _on(x: Any, sharding: Any) -> jax.ShapeDtypeStruct:
+    """The shape and dtype of an array as it lies on the devices."""
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
 
 def _sized(batch: Any, size: int, parallel: Parallel) -> Any:
@@ -228,9 +231,14 @@ def _limits(flops: dict[str, float], cost: Cost, target: Target) -> dict[str, fl
     return seconds
 
 
-def _largest(training: Callable[[int], StepPlan], first: StepPlan, target: Target) -> int | None:
-    """The largest batch that fits, extrapolated and confirmed; None where memory is not known."""
-    devices, available = target.devices, first.memory.available
+def _largest(
+    training: Callable[[int], StepPlan], first: StepPlan, target: Target, *, multiple: int = 1
+) -> int | None:
+    """The largest batch that fits, extrapolated and confirmed; None where memory is not known.
+
+    That of a device is a multiple of a number.
+    """
+    devices, available = target.devices * multiple, first.memory.available
     if available is None:
         return None
     sizes = {first.batch_size // devices: first.memory.total}

@@ -147,3 +147,16 @@ def test_the_phase_that_is_planned_freezes_what_the_task_freezes(lenet):
     layer = jax.eval_shape(task.init, jax.random.key(0))["params"]["c1"]
     size = sum(x.size * jnp.dtype(x.dtype).itemsize for x in jax.tree.leaves(layer))
     assert bytes_of[0] - bytes_of[1] == size
+
+
+def test_parts_of_the_batch_and_pieces_of_the_state(lenet):
+    _, task, batch = lenet
+    how = {"target": "cpu:2", "largest_batch": False}
+    whole = jaxvision.plan(task, optax.adam(1e-3), batch, **how).train
+    parts = jaxvision.plan(task, optax.adam(1e-3), batch, accumulate=4, **how).train
+    pieces = jaxvision.plan(task, optax.adam(1e-3), batch, shard_state=True, **how).train
+    assert parts.memory.temporaries < whole.memory.temporaries
+    # Adam's two moments, nearly all of which are cut in two.
+    saved = whole.memory.arguments - pieces.memory.arguments
+    assert 0.9 * 4 * 61_706 < saved <= 4 * 61_706
+    assert "all-gather" in {x.kind for x in pieces.cost.collectives}
