@@ -43,7 +43,7 @@ def keep_compilations() -> None:
         log.warning(
             "compiled programs are not kept for the next command (%s); JAX_COMPILATION_CACHE_DIR="
             "FOLDER keeps them elsewhere, and JAX_ENABLE_COMPILATION_CACHE=false ends this warning",
-            reason_of(error),
+            str(error) if isinstance(error, InputError) else reason_of(error),
         )
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))

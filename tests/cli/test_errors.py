@@ -397,7 +397,7 @@ def test_help_of_a_command_has_an_example_and_its_flags(command, name):
         assert "\n  --workdir: " in out
     else:
         assert f"\n  jaxvision {name} " in out
-        flag = {"models": "json", "convert": "weights"}.get(name, "out")
+        flag = {"models": "json", "convert": "weights", "plan": "target"}.get(name, "out")
         assert f"\n  --{flag}: " in out
     if name == "train":
         assert all(f" {config}: " in out for config in shipped_configs())

@@ -428,7 +428,8 @@ def test_one_file_knows_how_primitives_are_made():
         for file in PACKAGE.rglob("*.py")
         if inner.search(file.read_text())
     }
-    assert found == {"ops/primitives.py"}
+    # The other one compiles for devices that are not there.
+    assert found == {"ops/primitives.py", "planning/topology.py"}
 
 
 def test_second_derivatives_of_batch_norm_over_a_mapped_axis_are_those_of_the_whole_batch():
