@@ -40,16 +40,33 @@ def attention(
         number of axes; None: D^-0.5.
       bias: an array like `scale`, or None.
     Returns:
-      [..., Q, heads, V], in value's dtype. The softmax is computed in at least float32.
+      [..., Q, heads, V], in value's dtype. The softmax is computed in at least float32; of half
+      precision all products are products of half precision, those of the gradient too.
     Source: Vaswani et al. 2017 ("Attention is all you need"), equation 1.
     """
-    wide = jnp.promote_types(query.dtype, jnp.float32)
-    scores = jnp.einsum("...qhd,...khd->...hqk", query, key, preferred_element_type=wide)
-    scores = scores * (query.shape[-1] ** -0.5 if scale is None else scale)
+    scores = _scores(query, key) * (query.shape[-1] ** -0.5 if scale is None else scale)
     if bias is not None:
         scores = scores + bias
     weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
     return jnp.einsum("...hqk,...khd->...qhd", weights, value)
+
+
+# `jax.nn.dot_product_attention` is not used: on a CPU it compiles neither for float16 nor for small
+# arrays of bfloat16, and its softmax is one of float32 for float64 too.
+@jax.custom_jvp
+def _scores(query: Array, key: Array) -> Array:
+    """The products of all queries and keys, [..., heads, Q, K], in at least float32."""
+    wide = jnp.promote_types(query.dtype, jnp.float32)
+    return jnp.einsum("...qhd,...khd->...hqk", query, key, preferred_element_type=wide)
+
+
+@_scores.defjvp
+def _scores_jvp(arrays: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    """The tangent is one of the arrays' dtype: so its transpose multiplies arrays of that alone."""
+    (query, key), (by_query, by_key) = arrays, tangents
+    scores = _scores(query, key)
+    product = functools.partial(jnp.einsum, "...qhd,...khd->...hqk")
+    return scores, (product(by_query, key) + product(query, by_key)).astype(scores.dtype)
 
 
 def self_attention(

@@ -17,6 +17,7 @@ from jaxvision.layers import (
     self_attention,
     to_windows,
 )
+from tests.jaxprs import equations_of
 
 
 def normal(*shape, seed=0):
@@ -58,6 +59,54 @@ def test_the_softmax_of_half_precision_is_one_of_float32():
     given = jax.jit(attention)(*(x.astype(jnp.bfloat16) for x in arrays))
     assert given.dtype == jnp.bfloat16
     np.testing.assert_allclose(given.item(), 1 / (1 + math.exp(-0.78125)), rtol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_derivatives_of_attention_in_every_mode(dtype):
+    with jax.enable_x64(dtype is jnp.float64):
+        arrays = tuple(normal(2, 5, 2, 4, seed=seed).astype(dtype) for seed in range(3))
+        bias = normal(1, 2, 5, 5, seed=3).astype(dtype)
+        u, v = (tuple(normal(*x.shape, seed=seed).astype(dtype) for x in arrays) for seed in (4, 5))
+
+        def objective(query, key, value):
+            return jnp.sin(attention(query, key, value, bias=bias)).sum()
+
+        @jax.jit
+        def run(arrays, u, v):
+            def product(direction):
+                return jax.jvp(jax.grad(objective, (0, 1, 2)), arrays, direction)[1]
+
+            along = jax.jvp(objective, arrays, u)[1]
+            return along, jax.grad(objective, (0, 1, 2))(*arrays), product(u), product(v)
+
+        along, gradient, of_u, of_v = run(arrays, u, v)
+
+    def dot(one, other):
+        return sum(np.vdot(x, y) for x, y in zip(one, other, strict=True))
+
+    rtol = 1e-9 if dtype is jnp.float64 else 1e-4
+    np.testing.assert_allclose(along, dot(gradient, u), rtol=rtol)
+    assert abs(dot(of_u, v)) > 0.1
+    np.testing.assert_allclose(dot(of_u, v), dot(of_v, u), rtol=rtol)
+
+
+def test_products_of_half_precision_are_so_in_the_gradient_too_and_near_those_of_float32():
+    arrays = tuple(normal(2, 5, 2, 4, seed=seed) for seed in range(3))
+
+    def total(*arrays):
+        return jnp.sin(attention(*arrays).astype(jnp.float32)).sum()
+
+    half = tuple(x.astype(jnp.bfloat16) for x in arrays)
+    gradients = jax.value_and_grad(total, (0, 1, 2))
+    traced = jax.make_jaxpr(gradients)(*half)
+    products = [x for x in equations_of(traced.jaxpr) if x.primitive.name == "dot_general"]
+    assert len(products) == 6
+    assert {x.aval.dtype for product in products for x in product.invars} == {
+        jnp.dtype(jnp.bfloat16)
+    }
+    found, expected = jax.jit(lambda *x: (gradients(*x[:3]), gradients(*x[3:])))(*half, *arrays)
+    for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert np.abs(np.float32(x) - y).max() < 0.02 * np.abs(y).max()
 
 
 class SelfAttention(nn.Module):
