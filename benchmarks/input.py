@@ -10,7 +10,8 @@ uint8 images to batches. "ours" is `TrainLoader` with `ImageFolder` and `ToClass
 `ImageFolder`, `RandomResizedCrop` and `PILToTensor`, NCHW.
 
 The rows are "1 thread" (the reading thread of this process; torch: no workers) and "2 workers" (two
-processes, of one thread each). In each round, every loader in turn is started, gives --warmup
+processes, of one thread each); and the same of ours from a cache, of the pixels that `jaxvision
+cache --shorter_side=256` writes. In each round, every loader in turn is started, gives --warmup
 batches, which are not measured and empty what was read ahead, and then --batches measured ones.
 Numbers are medians over the rounds; "x" is ours divided by torch's: above 1 ours is faster. "CPU
 ms" is the processor time of an image in this process and all its threads; it hardly depends on what
@@ -21,6 +22,7 @@ second of a core in each row.
 
 import argparse
 import contextlib
+import functools
 import gc
 import multiprocessing
 import pathlib
@@ -36,6 +38,7 @@ from versus_torch import import_torchvision, torch
 
 from jaxvision.core import Inputs
 from jaxvision.data import (
+    ImageCache,
     ImageFolder,
     Images,
     Photographs,
@@ -43,6 +46,7 @@ from jaxvision.data import (
     ReadOptions,
     ToClassification,
     TrainLoader,
+    write_image_cache,
 )
 from jaxvision.data.sources.images import images_below
 
@@ -50,6 +54,7 @@ SIZE = 375, 500
 SIDE = 224
 SCALE = 0.08, 1.0
 ROWS = {"1 thread": 0, "2 workers": 2}
+FILES, CACHE = "ours", "ours, from a cache"
 RATES = 3_000, 5_000, 8_000
 
 
@@ -144,43 +149,57 @@ def main():
         compare(pathlib.Path(folder), options)
 
 
-def compare(folder, options):
-    size = write_jpegs(folder, photographs(options.data), options.images, options.quality)
-    source = ImageFolder(folder)
+def loaders_of(folder, options):
+    """(row, side) -> function that starts the loader."""
+    jpegs = ImageFolder(folder / "jpegs")
+    write_image_cache(jpegs, folder / "cache", shorter_side=256)
+    sources = {FILES: jpegs, CACHE: ImageCache(folder / "cache")}
+    compared = import_torchvision("datasets") is not None
+    if compared:
+        torch.set_num_threads(1)
+    else:
+        print("torch or torchvision is not installed: its rows are omitted")
     loaders = {}
     for row in options.rows:
-        workers = ROWS[row]
-        loaders[row, "ours"] = lambda workers=workers: our_loader(source, options, workers)
-        if torch is not None and import_torchvision("datasets") is not None:
-            torch.set_num_threads(1)
-            loaders[row, "torch"] = lambda workers=workers: torch_loader(folder, options, workers)
-        else:
-            print("torch or torchvision is not installed: its columns are omitted")
+        for side, source in sources.items():
+            loaders[row, side] = functools.partial(our_loader, source, options, ROWS[row])
+        if compared:
+            call = functools.partial(torch_loader, folder / "jpegs", options, ROWS[row])
+            loaders[row, "torch"] = call
+    return loaders
+
+
+def compare(folder, options):
+    jpegs = folder / "jpegs"
+    jpegs.mkdir()
+    size = write_jpegs(jpegs, photographs(options.data), options.images, options.quality)
+    loaders = loaders_of(folder, options)
     found = {key: [] for key in loaders}
     for turn in range(options.rounds):
         for key in loaders if turn % 2 else reversed(loaders):
             found[key].append(measure(loaders[key], options))
             print(f"round {turn + 1}: {' '.join(key)} {found[key][-1][0]:.0f}", file=sys.stderr)
 
-    print(f"{'':<24}images/s   CPU ms       x   worker MB   shared MB")
+    print(f"{'':<30}images/s   CPU ms       x   worker MB   shared MB")
     rates = {key: statistics.median(x[0] for x in values) for key, values in found.items()}
     for (row, side), values in found.items():
         x = ""
-        if side == "ours" and (row, "torch") in found:
+        if side != "torch" and (row, "torch") in found:
             ratios = [a[0] / b[0] for a, b in zip(values, found[row, "torch"], strict=True)]
             x = f"{statistics.median(ratios):.2f}"
         cpu = f"{statistics.median(x[1] for x in values):.2f}" if not ROWS[row] else ""
         memory = values[-1][2] or ()
         megabytes = "".join(f"{value:>12,.0f}" for value in memory)
-        print(f"{row + ', ' + side:<22}{rates[row, side]:>10.0f}{cpu:>9}{x:>8}{megabytes}")
-    for row in options.rows:
-        of_core = rates[row, "ours"] / max(1, ROWS[row])
-        cores = ", ".join(f"{rate / of_core:.1f} for {rate:,}" for rate in RATES)
-        print(f"cores by {of_core:.0f} images/s of a core ({row}): {cores} images/s")
+        print(f"{row + ', ' + side:<30}{rates[row, side]:>8.0f}{cpu:>9}{x:>8}{megabytes}")
+    for row, side in found:
+        if side != "torch":
+            of_core = rates[row, side] / max(1, ROWS[row])
+            cores = ", ".join(f"{rate / of_core:.1f} for {rate:,}" for rate in RATES)
+            print(f"{row}, {side}: {of_core:.0f} images/s of a core, cores: {cores} images/s")
     print(
         f"{options.images} JPEGs of {SIZE[1]} x {SIZE[0]}, {size / options.images / 1e3:.0f} kB on "
         f"average, batch {options.batch}, {options.rounds} rounds of {options.batches} batches; "
-        f"{machine('pillow', 'simplejpeg', 'grain', 'torch', 'torchvision')}"
+        f"{machine('pillow', 'simplejpeg', 'cykooz-resizer', 'grain', 'torch', 'torchvision')}"
     )
 
 

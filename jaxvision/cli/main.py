@@ -7,6 +7,7 @@ jaxvision predict --workdir=DIR --out=DIR photo.jpg       predict for images and
 jaxvision check-data --data=DIR                           list the problems of images with boxes
 jaxvision anchors --data=DIR --k=5                        find anchors for a detector by k-means
 jaxvision crop-objects --data=DIR --out=DIR               cut objects out, into class folders
+jaxvision cache --data=DIR --out=DIR                      decode images once, to train faster
 jaxvision features --workdir=DIR --out=FILE photo.jpg     extract features of images
 jaxvision probe --train=FILE --test=FILE --out=DIR        fit linear classifiers to features
 jaxvision neighbors --index=FILE --queries=FILE --out=DIR find nearest neighbors of features
@@ -32,6 +33,7 @@ import absl.logging
 
 from jaxvision.cli import (
     anchors,
+    cache,
     check_data,
     convert,
     crop_objects,
@@ -57,6 +59,7 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "check-data": check_data.main,
     "anchors": anchors.main,
     "crop-objects": crop_objects.main,
+    "cache": cache.main,
     "predict": predict.main,
     "features": features.main,
     "probe": probe.main,

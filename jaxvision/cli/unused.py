@@ -15,7 +15,7 @@ from jaxvision.core.inputs import RESIZE
 EMBEDDED = ("digits", "scenes", "single_scenes")
 """Sources that come with the library. They are prepared in the folder of TFDS."""
 
-_OF_FOLDERS = ("folder", "npz", "voc", "coco", "yolo", "instances", "tfds")
+_OF_FOLDERS = ("folder", "cache", "npz", "voc", "coco", "yolo", "instances", "tfds")
 SOURCES = {
     "dir": (*_OF_FOLDERS, "idx", *EMBEDDED),
     "name": ("tfds",),

@@ -1,7 +1,7 @@
 """From files to padded batches of numpy arrays, on the host.
 
 `sources` has records, `transforms` makes an example of each, `loading` makes batches of them. What
-needs Grain or TFDS is imported when it is first asked for: all else here runs without them.
+needs Grain, TFDS or ArrayRecord is imported when it is first asked for: all else here runs without.
 """
 
 import importlib
@@ -71,19 +71,23 @@ from jaxvision.data.video import VIDEO_SUFFIXES, VideoFrame, VideoFrames
 from jaxvision.ops.placement import Placement, to_input, to_original
 
 if TYPE_CHECKING:
+    from jaxvision.data.caching import write_image_cache
     from jaxvision.data.loading.loader import EvalLoader, TrainLoader
     from jaxvision.data.sources.digits import Digits
+    from jaxvision.data.sources.image_cache import ImageCache
     from jaxvision.data.sources.scenes import Scenes
     from jaxvision.data.sources.tfds_source import Tfds
 
 _LATER = {
     "Digits": "sources.digits",
     "EvalLoader": "loading.loader",
+    "ImageCache": "sources.image_cache",
     "Scenes": "sources.scenes",
     "Tfds": "sources.tfds_source",
     "TrainLoader": "loading.loader",
+    "write_image_cache": "caching",
 }
-"""Name -> the module here that has it, and imports Grain or TFDS."""
+"""Name -> the module here that has it, and imports Grain, TFDS or ArrayRecord."""
 
 __all__ = [
     "COCO_CLASSES",
@@ -100,6 +104,7 @@ __all__ = [
     "Digits",
     "EvalLoader",
     "Idx",
+    "ImageCache",
     "ImageError",
     "ImageFolder",
     "Images",
@@ -167,6 +172,7 @@ __all__ = [
     "to_original",
     "to_run_lengths",
     "write_coco_results",
+    "write_image_cache",
     "write_proposals",
 ]
 

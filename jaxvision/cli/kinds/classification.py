@@ -29,8 +29,8 @@ class ClassificationData(ResizedData):
     """The data of classification.
 
     Attributes:
-      source: "digits" (embedded), "folder" (DIR/SPLIT/CLASS/), "idx" (MNIST's files), "npz" (of
-        arrays) or "tfds".
+      source: "digits" (embedded), "folder" (DIR/SPLIT/CLASS/), "cache" (that `jaxvision cache`
+        wrote), "idx" (MNIST's files), "npz" (of arrays) or "tfds".
       per_class: images of each class to train on, after the validation part is taken off; 0: all.
       method: "nearest", "bilinear" or "bicubic".
       channels: 1: grey, 3: RGB.
@@ -184,6 +184,11 @@ def _folder(options: ClassificationData, split: str) -> data.Source:
     return data.ImageFolder(path, class_names=names or None, **how)
 
 
+def _cache(options: ClassificationData, split: str) -> data.Source:
+    path, grey = options.folder / options.own_split(split), options.channels == 1
+    return data.ImageCache(path, class_names=options.class_names, grey=grey)
+
+
 def _tfds(options: ClassificationData, split: str) -> data.Source:
     if not options.name:
         raise OptionError("name", "name is not set: give a TFDS data set, such as mnist")
@@ -223,6 +228,7 @@ CLASSIFICATION = Kind(
     defaults={"best.metric": "accuracy", "model.name": "lenet5", "loss.name": "cross_entropy"},
     sources={
         "digits": lambda options, split: data.Digits(split, dir=options.dir),
+        "cache": _cache,
         "folder": _folder,
         "idx": _idx,
         "npz": _npz,

@@ -121,12 +121,14 @@ class ImageFolder:
         return image_size(self.paths[index])
 
 
+def to_grey(image: np.ndarray) -> np.ndarray:
+    """Makes u8[H, W, 1] of u8[H, W, 3], by ITU-R BT.601, as Pillow's mode L."""
+    return np.rint(image @ np.float32([0.299, 0.587, 0.114])).astype(np.uint8)[..., None]
+
+
 def _read(path: pathlib.Path, *, grey: bool) -> np.ndarray:
     image = read_image(path)
-    if not grey:
-        return image
-    # ITU-R BT.601, as Pillow's mode L.
-    return np.rint(image @ np.float32([0.299, 0.587, 0.114])).astype(np.uint8)[..., None]
+    return to_grey(image) if grey else image
 
 
 def _check_classes(
