@@ -172,8 +172,10 @@ def _predict_images(
     if not places:
         return
 
-    def write(item: tuple[pathlib.Path, Prediction | Failed]) -> dict[str, Any] | Failed:
-        """The entry of an image, of which the files are written by then."""
+    entries: dict[pathlib.Path, dict[str, Any]] = {}
+
+    def write(item: tuple[pathlib.Path, Prediction | Failed]) -> Failed | None:
+        """Writes the files of an image, and adds its entry when they are there."""
         path, prediction = item
         if isinstance(prediction, Failed):
             return prediction
@@ -182,18 +184,20 @@ def _predict_images(
             _write(file, array)
         height, width = prediction.image.shape[:2]
         about = {"file": str(path), "picture": str(files[0]), "width": width, "height": height}
-        return {**about, **result.entry}
+        entries[path] = {**about, **result.entry}
+        return None
 
     predictions = predict(model.task, model.variables, list(places), batch_size=values.batch_size)
     # Threads draw and write while the network computes; an interrupted one ends its file first.
-    entries = in_order(write, zip(places, predictions, strict=True), ahead=values.batch_size)
-    shown = tqdm(entries, total=len(places), unit="image", disable=not sys.stderr.isatty())
-    with contextlib.closing(entries):
-        for path, entry in zip(places, shown, strict=True):
-            if isinstance(entry, Failed):
-                _fail(found, path, entry.reason)
-            else:
-                found.images.append(entry)
+    done = in_order(write, zip(places, predictions, strict=True), ahead=values.batch_size)
+    shown = tqdm(done, total=len(places), unit="image", disable=not sys.stderr.isatty())
+    try:
+        with contextlib.closing(done):
+            for path, failed in zip(places, shown, strict=True):
+                if failed is not None:
+                    _fail(found, path, failed.reason)
+    finally:
+        found.images += [entries[path] for path in places if path in entries]
 
 
 def _predict_video(

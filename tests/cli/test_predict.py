@@ -156,6 +156,40 @@ def test_darknets_files_predict_and_a_bad_image_does_not_stop_the_rest(
     assert json.loads(out)["objects"] == 0
 
 
+def test_an_interrupted_prediction_keeps_whole_files_alone(
+    darknet, data, command, tmp_path, monkeypatch
+):
+    """Ctrl-C while the third picture is being written."""
+    (tmp_path / "images").mkdir()
+    for number in range(9):
+        source = data / "JPEGImages" / "a.png"
+        (tmp_path / "images" / f"{number}.png").write_bytes(source.read_bytes())
+    write = Image.Image.save
+
+    def interrupted(image, stream, **how):
+        if "2.png" in stream.name:
+            stream.write(b"a part")
+            raise KeyboardInterrupt
+        write(image, stream, **how)
+
+    monkeypatch.setattr(Image.Image, "save", interrupted)
+    code, out, err = command("predict", *darknet, "--out=found", "--batch_size=2", "images")
+    assert code == 130
+    assert err.splitlines()[-1] == "interrupted"
+    assert out == ""
+    left = [path for path in (tmp_path / "found").iterdir() if path.suffix != ".json"]
+    pictures = [path for path in left if path.suffix == ".png"]
+    assert 2 <= len(pictures) < 9
+    assert tmp_path / "found" / "2.png" not in pictures
+    for path in pictures:
+        with Image.open(path) as picture:
+            picture.load()
+    assert [path.name for path in left if path not in pictures] == ["predictions.csv"]
+    found = json.loads((tmp_path / "found" / "predictions.json").read_text())
+    entries = [pathlib.Path(x["picture"]).name for x in found["images"]]
+    assert entries == sorted(path.name for path in pictures)
+
+
 @pytest.mark.slow
 def test_videos_are_predicted_frame_by_frame_up_to_a_damage(darknet, command, tmp_path):
     pytest.importorskip("av")
