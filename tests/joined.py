@@ -22,7 +22,12 @@ from tests.engine.sized_task import WeightedBatch
 from tests.engine.small_task import INPUTS, small_task
 
 TRAINED, MEASURED, BATCH, STEPS = 24, 21, 8, 6
-KINDS = ("pmap", "shard_map")
+# Name -> (how a step is mapped, whether the optimizer's state and the EMA lie in pieces).
+KINDS = {
+    "pmap": ("pmap", False),
+    "shard_map": ("shard_map", False),
+    "shard_state": ("shard_map", True),
+}
 
 
 class Records:
@@ -54,7 +59,8 @@ def computed(folder, kind):
     """What a training and an evaluation on all devices give, and which records were read."""
     trained, measured = Records(TRAINED), Records(MEASURED)
     alone = ReadOptions(threads=1)
-    parallel, task = Parallel(kind), small_task()
+    mapped, shard_state = KINDS[kind]
+    parallel, task = Parallel(mapped), small_task()
     fitted = fit(
         task,
         optax.adamw(0.05),
@@ -67,16 +73,25 @@ def computed(folder, kind):
         ema_decay=0.9,
         workdir=folder / kind,
         parallel=parallel,
+        shard_state=shard_state,
     )
     data = EvalLoader(measured, to_example, batch_size=BATCH, read=alone)
     epoch = TRAINED // BATCH * len(data._batches.shard.places(BATCH))
     return {
-        "state": state_digest(fitted.state),
+        "state": state_digest(parallel.fetch(fitted.state)),
+        "local share": local_share(fitted.state.ema),
         "best": fitted.step,
         "metrics": evaluate(task, fitted.variables, data, parallel=parallel).metrics,
         "trained on": trained.read[:epoch],
         "measured on": measured.read,
     }
+
+
+def local_share(tree):
+    """The share of the elements of a tree that a device of this process has."""
+    leaves = jax.tree.leaves(tree)
+    there = sum(x.addressable_shards[0].data.size for x in leaves)
+    return there / sum(x.size for x in leaves)
 
 
 def main(folder, *arguments):

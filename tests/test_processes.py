@@ -287,6 +287,11 @@ def test_two_processes_of_two_devices_compute_what_one_of_four_does(tmp_path, mo
         parts = [{*x[kind]["measured on"]} for x in (one, two)]
         assert parts[0] | parts[1] == {*range(joined.MEASURED)}
         assert len(parts[0] & parts[1]) <= 1
+        share = one[kind]["local share"]
+        assert share == two[kind]["local share"] == expected[kind]["local share"]
+        assert (share < 0.5) == (kind == "shard_state")
+    # Where the state lies changes nothing.
+    assert one["shard_state"]["metrics"] == pytest.approx(one["shard_map"]["metrics"], rel=1e-5)
 
 
 @pytest.mark.slow
