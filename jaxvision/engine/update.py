@@ -176,6 +176,15 @@ def _all_sums(
     return sums
 
 
+def _sum_over_devices(tree: Any) -> Any:
+    """The sum of each array over the devices, in few all-reduces.
+
+    All arrays are there before any is added: otherwise XLA for GPUs moves the operations that end
+    the computation of a gradient behind its sum, and has dozens of sums that it cannot combine.
+    """
+    return jax.lax.psum(jax.lax.optimization_barrier(tree), AXIS)
+
+
 def _change(
     stage: Stage, *, ema_decay: float
 ) -> Callable[[TrainState, Any, Any], tuple[TrainState, Record]]:
@@ -221,7 +230,7 @@ def device_update(
         task,
         stage.phase,
         accumulate=accumulate,
-        add=lambda gradients, others: jax.lax.psum((gradients, others), AXIS),
+        add=lambda gradients, others: _sum_over_devices((gradients, others)),
     )
     change = _change(stage, ema_decay=ema_decay)
 

@@ -118,7 +118,7 @@ def cost_of(program: Program) -> Cost:
             nbytes[name] += times * _operand_bytes(computation, instruction)
         for what, dtype in _computed(program, computation, instruction):
             dtypes[what][dtype] += times
-        largest = max(largest, _transposed(program, instruction))
+        largest = max(largest, _transposed(program, computation, instruction))
     return Cost(
         traffic=dict(traffic),
         collectives=tuple(Collective(kind, count[kind], nbytes[kind]) for kind in sorted(count)),
@@ -320,11 +320,15 @@ def _widest(shapes: list[Shape]) -> str:
     return min(names, key=lambda x: _WIDTHS.index(x) if x in _WIDTHS else len(_WIDTHS))
 
 
-def _transposed(program: Program, instruction: Instruction) -> int:
-    """Bytes of the largest transposition in a kernel."""
+def _transposed(program: Program, computation: Computation, instruction: Instruction) -> int:
+    """Bytes of the largest transposition in a kernel: of axes, or of the layout by a copy."""
     inside = _inner(program, instruction) if instruction.op == "fusion" else ()
-    found = [instruction, *(inner for _, inner in inside)]
-    return max((x.nbytes for x in found if x.op in ("transpose", "copy")), default=0)
+    found = [0]
+    for body, inner in [(computation, instruction), *inside]:
+        layouts = {shape.layout for shape in (*_operand_shapes(body, inner), *inner.shapes)}
+        if inner.op == "transpose" or (inner.op == "copy" and len(layouts) > 1):
+            found.append(inner.nbytes)
+    return max(found)
 
 
 def _product_flops(instruction: Instruction, shapes: list[Shape]) -> float:

@@ -27,11 +27,13 @@ class Shape:
     Attributes:
       dtype: as XLA writes it, such as "bf16".
       sides: of its axes.
+      layout: the order of its axes in memory, as XLA writes it, such as "3,2,1,0"; "": not known.
       in_memory: whether it is in the device's main memory, and not in a TPU's on-chip memory.
     """
 
     dtype: str
     sides: tuple[int, ...]
+    layout: str = ""
     in_memory: bool = True
 
     @property
@@ -160,7 +162,8 @@ def _names(operands: str) -> tuple[str, ...]:
 def _shape(dtype: str, sides: str, layout: str) -> Shape:
     space = _MEMORY_SPACE.search(layout)
     numbers = tuple(int(side) for side in sides.split(",") if side)
-    return Shape(dtype, numbers, space is None or space[1] == "0")
+    order = layout.strip("{}").partition(":")[0]
+    return Shape(dtype, numbers, order, space is None or space[1] == "0")
 
 
 def _split_type(text: str) -> tuple[str, str]:
