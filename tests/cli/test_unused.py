@@ -35,7 +35,7 @@ def check(config, *arguments):
             "digits_lenet5",
             ["data.train_split=x"],
             "data.train_split is set, but the source digits does not use it: leave it out, or set "
-            "config.data.source to folder or npz or tfds",
+            "config.data.source to folder or cache or npz or tfds",
         ),
         ("digits_lenet5", ["data.name=mnist"], "data.name is set, .* set config.data.source to tf"),
         ("fashion_mnist_resnet20", ["data.test_split=x"], "data.test_split is set, but the source"),

@@ -29,7 +29,7 @@ class DataOptions:
       source: name of the data source.
       name: tfds: name of the data set.
       dir: folder of the data, or the file of an npz; None: TFDS's own folder.
-      train_split: of a folder, npz or TFDS; several parts of a folder as "a/train+b/train".
+      train_split: of a folder, cache, npz or TFDS; several parts of a folder as "a/train+b/train".
       test_split: likewise.
       validation_fraction: share of the training part to choose the best checkpoint by.
       image_size: height and width of the network's input.
