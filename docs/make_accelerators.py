@@ -1,6 +1,7 @@
-"""Plans every full-size config for H200s, and some for TPUs; prints the tables of accelerators.md.
+"""Plans every full-size config for H200s, and some for TPUs; prints the tables of accelerators.md
+and scale.md.
 
-  python docs/make_accelerators.py --workdir runs/plans [--only gpu-h200:8 | tpu-v5e:2x2 | nms]
+  python docs/make_accelerators.py --workdir runs/plans [--only gpu-h200:8|tpu-v5e:2x2|scale|nms]
 
 It takes hours on 2 cores, and needs `pip install 'jaxvision[plan-cuda,plan-tpu]'`. A plan that is
 finished has a file in --workdir and is not made again, so the command goes on where it was stopped.
@@ -32,6 +33,8 @@ FULL_SIZE = (
 )
 SOME = ("imagenet_resnet50_bfloat16", "coco_yolov3", "coco_mask_rcnn", "folder_unet")
 """For which the largest batch is looked for, and that are planned for TPUs too."""
+SCALES = "gpu-h200:8", "gpu-h200:8x8", "gpu-h200:32x8"
+PER_DEVICE = 128  # images, of the table of scales
 TILES = 1024, 2048, 4096
 PLANS = [
     *((H200, name, () if name in SOME else ("--nolargest_batch",)) for name in FULL_SIZE),
@@ -45,7 +48,8 @@ TITLES = (
 
 def planned(target, name, more, workdir):
     """The plan of a config, from its file in the workdir, or made and kept there."""
-    file = workdir / f"{name}_{target.replace(':', '_')}.json"
+    keys = "".join(f"_{key.partition('.')[2]}" for key in more if key.startswith("--config."))
+    file = workdir / f"{name}_{target.replace(':', '_')}{keys}.json"
     if not file.exists():
         command = [sys.executable, "-m", "jaxvision", "plan", f"--config={name}"]
         command += [f"--target={target}", "--json", "--noevaluation", *more]
@@ -75,6 +79,25 @@ def row(name, plan):
         "" if largest is None else f"{largest:,}",
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def print_scale(workdir):
+    """The table of what a step of ResNet-50 sends, by the number of devices."""
+    titles = "devices", "norms", "all-reduces", "MB given", "MB sent", "network, ms", "memory, ms"
+    print(f"## scale\n\n| {' | '.join(titles)} |\n{'|---' * len(titles)}|", flush=True)
+    for target in SCALES:
+        devices = planning.parse_target(target).devices
+        for norms, sync in ("of all devices", True), ("of each device", False):
+            more = f"--config.batch_size={PER_DEVICE * devices}", f"--config.sync_batch_norm={sync}"
+            plan = planned(target, SOME[0], ("--nolargest_batch", *more), workdir)
+            step = plan["train"]
+            (found,) = step["cost"]["collectives"]
+            given, seconds = found["nbytes"] / 1e6, step["seconds"]
+            sent = 2 * given * (devices - 1) / devices
+            cells = f"{devices:,}", norms, found["count"], f"{given:.1f}", f"{sent:.1f}"
+            times = (f"{1e3 * seconds[x]:.2f}" for x in ("network", "memory"))
+            print(f"| {' | '.join(map(str, (*cells, *times)))} |", flush=True)
+    print()
 
 
 def print_nms():
@@ -112,7 +135,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--workdir", type=pathlib.Path, required=True, help="a folder")
-    parser.add_argument("--only", choices=[H200, V5E, "nms"], help="one table")
+    parser.add_argument("--only", choices=[H200, V5E, "scale", "nms"], help="one table")
     options = parser.parse_args()
     options.workdir.mkdir(parents=True, exist_ok=True)
     # A machine's own accelerator is not needed.
@@ -120,6 +143,8 @@ def main():
     failed = []
     if options.only in (None, "nms"):
         print_nms()
+    if options.only in (None, "scale"):
+        print_scale(options.workdir)
     for target in (H200, V5E):
         if options.only not in (None, target):
             continue
