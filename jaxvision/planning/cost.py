@@ -71,7 +71,8 @@ class Cost:
       loops: loops of which the number of rounds is not known; they are counted as one round.
       conditionals: branches that are chosen when the program runs; all are counted.
       host_calls: calls of Python, and transfers with the host within the program.
-      largest_transpose: bytes of the largest array whose axes or layout are changed by a copy.
+      transposed: the arrays whose axes or layout a kernel changes, each form once, the largest
+        first.
     """
 
     traffic: dict[str, int]
@@ -81,7 +82,7 @@ class Cost:
     loops: int
     conditionals: int
     host_calls: int
-    largest_transpose: int
+    transposed: tuple[Shape, ...]
 
     @property
     def nbytes(self) -> int:
@@ -101,7 +102,8 @@ def cost_of(program: Program) -> Cost:
     """
     traffic, count, nbytes = Counter(dict.fromkeys(KINDS, 0)), Counter(), Counter()
     dtypes = {CONVOLUTIONS: Counter(), PRODUCTS: Counter()}
-    kernels = loops = conditionals = host_calls = largest = 0
+    kernels = loops = conditionals = host_calls = 0
+    transposed: set[Shape] = set()
     for computation, instruction, times, known in _runs(program):
         op = instruction.op
         loops += not known
@@ -118,7 +120,7 @@ def cost_of(program: Program) -> Cost:
             nbytes[name] += times * _operand_bytes(computation, instruction)
         for what, dtype in _computed(program, computation, instruction):
             dtypes[what][dtype] += times
-        largest = max(largest, _transposed(program, computation, instruction))
+        transposed.update(_transposed(program, computation, instruction))
     return Cost(
         traffic=dict(traffic),
         collectives=tuple(Collective(kind, count[kind], nbytes[kind]) for kind in sorted(count)),
@@ -127,7 +129,7 @@ def cost_of(program: Program) -> Cost:
         loops=loops,
         conditionals=conditionals,
         host_calls=host_calls,
-        largest_transpose=largest,
+        transposed=tuple(sorted(transposed, key=lambda shape: (-shape.nbytes, str(shape)))),
     )
 
 
@@ -320,15 +322,15 @@ def _widest(shapes: list[Shape]) -> str:
     return min(names, key=lambda x: _WIDTHS.index(x) if x in _WIDTHS else len(_WIDTHS))
 
 
-def _transposed(program: Program, computation: Computation, instruction: Instruction) -> int:
-    """Bytes of the largest transposition in a kernel: of axes, or of the layout by a copy."""
+def _transposed(
+    program: Program, computation: Computation, instruction: Instruction
+) -> Iterator[Shape]:
+    """The results of transpositions in a kernel: of axes, or of the layout by a copy."""
     inside = _inner(program, instruction) if instruction.op == "fusion" else ()
-    found = [0]
     for body, inner in [(computation, instruction), *inside]:
         layouts = {shape.layout for shape in (*_operand_shapes(body, inner), *inner.shapes)}
         if inner.op == "transpose" or (inner.op == "copy" and len(layouts) > 1):
-            found.append(inner.nbytes)
-    return max(found)
+            yield from inner.shapes
 
 
 def _product_flops(instruction: Instruction, shapes: list[Shape]) -> float:

@@ -102,7 +102,7 @@ def test_the_private_calls_of_jax_are_there():
 
 def step_of(batch_size, memory, available):
     dtypes = {"convolutions": {}, "matrix products": {}}
-    cost = planning.Cost(dict.fromkeys(planning.KINDS, 0), (), dtypes, 0, 0, 0, 0, 0)
+    cost = planning.Cost(dict.fromkeys(planning.KINDS, 0), (), dtypes, 0, 0, 0, 0, ())
     return StepPlan(batch_size, 0.0, Memory(memory, 0, 0, 0, available), {}, cost, {})
 
 
