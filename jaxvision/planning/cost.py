@@ -168,7 +168,7 @@ def _runs(program: Program, *, fusions: bool = False) -> Iterator[_Run]:
     def walk(name: str, times: int) -> Iterator[_Run]:
         computation = program.computations[name]
         for instruction in computation.values():
-            rounds = _rounds(instruction)
+            rounds = _rounds(program, computation, instruction)
             yield _Run(computation, instruction, times, rounds is not None)
             if instruction.op in inside:
                 for called in instruction.called:
@@ -177,12 +177,31 @@ def _runs(program: Program, *, fusions: bool = False) -> Iterator[_Run]:
     return walk(program.entry, 1)
 
 
-def _rounds(instruction: Instruction) -> int | None:
+def _rounds(program: Program, computation: Computation, instruction: Instruction) -> int | None:
     """How often an instruction runs what it calls; None: not known."""
     if instruction.op != "while":
         return 1
     found = re.search(r'"known_trip_count":\{"n":"(\d+)"', instruction.attributes)
-    return int(found[1]) if found else None
+    return int(found[1]) if found else _counted(program, computation, instruction)
+
+
+def _counted(program: Program, computation: Computation, loop: Instruction) -> int | None:
+    """The rounds of a loop as JAX lowers a scan: a counter goes from 0 to a constant by ones.
+
+    None of a loop whose condition is another.
+    """
+    condition = program.computations[loop.attribute("condition").lstrip("%")]
+    root = next(instruction for instruction in condition.values() if instruction.is_root)
+    if root.op != "compare" or root.attribute("direction") != "LT":
+        return None
+    counter, limit = (condition[name] for name in root.operands)
+    first = computation.get(loop.operands[0])
+    if counter.op != "get-tuple-element" or first is None or first.op != "tuple":
+        return None
+    start = computation[first.operands[int(counter.attribute("index"))]]
+    if not start.op == limit.op == "constant" or start.attribute("value") != "0":
+        return None
+    return int(limit.attribute("value")) if limit.shapes[0].dtype in ("s32", "s64") else None
 
 
 def _inner(program: Program, instruction: Instruction) -> Iterator[tuple[Computation, Instruction]]:

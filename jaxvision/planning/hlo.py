@@ -148,8 +148,8 @@ def _instruction(line: str) -> Instruction | None:
     shapes = tuple(_shape(*found) for found in _SHAPE.findall(kind))
     # Operands of constants and parameters are values.
     operands = () if op in ("constant", "parameter") else _names(inside)
-    if op == "parameter":
-        attributes = f"number={inside}{attributes}"
+    if op in ("constant", "parameter"):
+        attributes = f"{'value' if op == 'constant' else 'number'}={inside}{attributes}"
     return Instruction(head[2], op, shapes, operands, attributes, bool(head[1]))
 
 

@@ -79,8 +79,7 @@ def test_flops_of_products_by_dtype():
     a, b = jnp.zeros((3, 4, 5), jnp.bfloat16), jnp.zeros((3, 5, 6), jnp.bfloat16)
     lowered = jax.jit(run).lower(a, b, jnp.zeros((7, 7)))
     found = flops_of(parse_program(lowered.as_text("hlo")))
-    # Rounds of a loop are not known before it is compiled.
-    assert found == {"bfloat16": 2 * 3 * 4 * 5 * 6, "float32": 2 * 7**3}
+    assert found == {"bfloat16": 2 * 3 * 4 * 5 * 6, "float32": 5 * 2 * 7**3}
 
 
 def test_loops_of_known_length_count_each_round():
@@ -95,6 +94,17 @@ def test_loops_of_known_length_count_each_round():
     assert (known.loops, unknown.loops) == (0, 1)
     assert known.traffic["others"] >= 6 * 2 * x.nbytes
     assert unknown.traffic["others"] < 6 * 2 * x.nbytes
+
+
+def test_before_it_is_compiled_the_rounds_of_another_loop_than_a_scan_are_not_known():
+    """It counts as one round."""
+    x = jnp.zeros((5, 5))
+
+    def until(x):
+        return lax.while_loop(lambda x: x[0, 0] < 1, lambda x: x @ x, x)
+
+    found = flops_of(parse_program(jax.jit(until).lower(x).as_text("hlo")))
+    assert found == {"float32": 2 * 5**3}
 
 
 def compiled(function, *arguments):
