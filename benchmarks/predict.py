@@ -30,7 +30,7 @@ from timing import machine
 from jaxvision.core import Inputs
 from jaxvision.core.threads import in_order
 from jaxvision.models import create_model
-from jaxvision.predict import draw_prediction, predict, read_image, write_picture
+from jaxvision.predict import Failed, draw_prediction, predict, read_image, write_picture
 from jaxvision.tasks import classification, restoration, segmentation
 
 NAMES = tuple(f"class {number}" for number in range(10))
@@ -43,8 +43,12 @@ def tasks():
     unet = create_model("unet", widths=(8, 16, 32), num_classes=3)
     dncnn = create_model("dncnn_s", depth=5, width=16)
     return {
-        "resnet20 at 32": classification(small, Inputs((32, 32)), class_names=NAMES),
-        "resnet18 at 224": classification(large, Inputs((224, 224)), class_names=NAMES),
+        "resnet20 at 32": classification(
+            small, Inputs((32, 32), resize="stretch"), class_names=NAMES
+        ),
+        "resnet18 at 224": classification(
+            large, Inputs((224, 224), resize="stretch"), class_names=NAMES
+        ),
         "U-Net, tiles of 256": segmentation(
             unet, Inputs((256, 256), resize=None), class_names=NAMES[:3]
         ),
@@ -65,6 +69,8 @@ def write_images(folder, count, size):
 
 def written(prediction, task, out):
     """Draws a prediction and writes the picture."""
+    if isinstance(prediction, Failed):
+        raise SystemExit(prediction.reason)
     picture = draw_prediction(prediction, task.kind, task.class_names or NAMES)
     write_picture(out / f"{pathlib.Path(prediction.source).stem}.png", picture)
 
