@@ -30,7 +30,9 @@ SMALLEST = {
     "segment.py": ["--size=16", "--batch=1", "--widths", "4", "6", "--rounds=1"],
     "word_tree.py": ["--nodes=99", "--grid=2", "--rounds=1"],
 }
-SHARED = {"resident.py", "timing.py", "versus_torch.py"}
+SHARED = {"on_device.py", "resident.py", "timing.py", "versus_torch.py"}
+# tests/test_accelerator.py runs it.
+OF_ACCELERATORS = {"accelerator.py"}
 OF_WEIGHTS = {"transfer.py"}
 OF_PHOTOGRAPHS = {"shapes.py"}
 # Trains detectors on the embedded scenes, for half an hour and more.
@@ -57,7 +59,7 @@ def run(script, *arguments, code=0):
 
 def test_every_benchmark_is_in_the_list():
     found = {path.name for path in BENCHMARKS.glob("*.py")} - SHARED
-    assert found == {*SMALLEST, *OF_WEIGHTS, *OF_PHOTOGRAPHS}
+    assert found == {*SMALLEST, *OF_ACCELERATORS, *OF_WEIGHTS, *OF_PHOTOGRAPHS}
 
 
 def test_every_experiment_is_in_the_list():
