@@ -243,7 +243,8 @@ PARTS = [
 ]
 
 
-DIED = r"^error: this process ended before its work was done: .* because another process died"
+# A sum over the devices fails, or JAX aborts the process because the other one does not answer.
+DIED = r"^error: .* because another process died.* a training goes on from its last checkpoint$"
 
 
 @pytest.mark.slow
@@ -307,7 +308,6 @@ def test_a_process_that_dies_ends_the_other_and_the_run_goes_on(
     _, err = first.communicate(timeout=90)  # JAX's own timeout is 100 s
     assert first.returncode
     assert re.search(DIED, err, re.MULTILINE), err
-    assert err.rstrip().endswith("a training goes on from its last checkpoint")
     assert 9 <= len(lines_of(run)) < 60
     shutil.copytree(run, alone)
 
