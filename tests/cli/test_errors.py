@@ -84,7 +84,7 @@ SETTINGS = [
         "--config.optimizer.schedule.warmup=1",
         "schedule.warmup is 1.0: give at least 0 and less than 1",
     ),
-    ("--config.data.source=table", "unknown data source 'table': known: digits, folder, idx, npz"),
+    ("--config.data.source=table", "unknown data source 'table': known: cache, digits, folder"),
     ("--config.data.source=tfds", "config.data.name is not set: give a TFDS data set"),
     ("--config.data.dir=/nowhere", "dir is /nowhere, which is not there: the source digits is"),
     ("--config.data.test_split=val", "config.data.test_split is set, but the source digits does"),

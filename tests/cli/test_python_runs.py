@@ -79,7 +79,10 @@ def test_predict_and_features_take_it(python_run, colors, command):
     [
         ([], "was made in Python and does not say what its data are: give --data=FOLDER"),
         (["--data=nowhere"], "config.data.dir is nowhere, which is not there: give the data's"),
-        (["--data=.", "--source=table"], "unknown data source 'table': known: digits, folder"),
+        (
+            ["--data=.", "--source=table"],
+            "unknown data source 'table': known: cache, digits, folder",
+        ),
         (["--data=.", "--split=test"], "there is no folder"),
     ],
 )

@@ -34,7 +34,12 @@ def test_a_wrong_name_says_which_are_close():
     assert not hasattr(data, "nothing_like_it")
 
 
-BELOW = {"sources": set(), "transforms": {"sources"}, "loading": {"sources"}}
+BELOW = {
+    "sources": set(),
+    "transforms": {"sources"},
+    "loading": {"sources"},
+    "caching.py": {"sources", "transforms"},
+}
 
 
 def test_sub_packages_import_downward():
