@@ -8,8 +8,6 @@ import chex
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
-from jax.interpreters.partial_eval import dce_jaxpr
 
 from jaxvision.core import (
     AXIS,
@@ -44,11 +42,11 @@ def device_gradients(
     are the activations of one. Part k has the examples whose index in the global batch is k modulo
     `accumulate`, so the parts are the same on any number of devices. A pass over all parts before
     the one with gradients finds the weights of the global batch. It is the forward pass and the
-    loss, of which only the weights are kept, and from which everything is left out that they do not
-    depend on, as dead code. Where they follow from the targets (a weight of 1, a count of pixels,
-    of objects or of matched anchors), that is the whole network, and the pass costs next to
-    nothing. Where they follow from the outputs (proposals that are sampled from them), the network
-    runs forward once more: about a third more FLOPs.
+    loss, of which only the weights are kept: the compiler leaves out whatever they do not depend
+    on, by its elimination of dead code. Where they follow from the targets (a weight of 1, a count
+    of pixels, of objects or of matched anchors), that is the whole network, and the pass costs next
+    to nothing. Where they follow from the outputs (proposals that are sampled from them), the
+    network runs forward once more: about a third more FLOPs.
 
     Args:
       task: what is trained.
@@ -138,10 +136,8 @@ def device_gradients(
             return (gradients, {**statistics, **changed}), (shares, metrics)
 
         numbers = jnp.arange(accumulate)
-        weights = _without_dead_code(
-            lambda: _sum_of(jax.lax.scan(weigh, state.statistics, numbers)[1])
-        )
-        weights = jax.lax.psum(weights, AXIS)
+        _, weights = jax.lax.scan(weigh, state.statistics, numbers)
+        weights = jax.lax.psum(_sum_of(weights), AXIS)
         start = jax.tree.map(jnp.zeros_like, trained), state.statistics
         (gradients, statistics), of_parts = jax.lax.scan(add, start, numbers)
         shares, metrics = _sum_of(of_parts)
@@ -158,18 +154,6 @@ def _part_of(batch: Any, parts: int, number: Array) -> Any:
         return jax.lax.dynamic_index_in_dim(x, number, axis=1, keepdims=False)
 
     return jax.tree.map(part, batch)
-
-
-def _without_dead_code(fn: Callable[[], Any]) -> Any:
-    """The result of a function, traced without the operations that it does not depend on.
-
-    Compilers leave them out as well, but then each has to find them, and what is counted in the
-    program before that has them.
-    """
-    program, shapes = jax.make_jaxpr(fn, return_shape=True)()
-    kept, _ = dce_jaxpr(program.jaxpr, [True] * len(program.out_avals))
-    results = jaxpr_as_fun(ClosedJaxpr(kept, program.consts))()
-    return jax.tree.unflatten(jax.tree.structure(shapes), results)
 
 
 def _sum_of(parts: Any) -> Any:
