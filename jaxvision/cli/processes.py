@@ -81,6 +81,8 @@ def join_processes(values: flags.FlagValues) -> None:
     try:
         jax.distributed.initialize(
             *(by_hand if values.coordinator_address else ()),
+            # By hand, each process has all devices that it sees, within a cluster's job too.
+            cluster_detection_method="deactivate" if values.coordinator_address else None,
             initialization_timeout=_LONGEST_START,
             heartbeat_timeout_seconds=values.heartbeat_timeout,
             shutdown_timeout_seconds=_LONGEST_REPORT,

@@ -63,6 +63,7 @@ def test_the_time_until_a_dead_process_is_noticed_is_an_option(monkeypatch, capf
     monkeypatch.setattr(jax.distributed, "initialize", lambda *who, **more: given.update(more))
     processes.join_processes(flags_of(*BY_HAND, "--process_id=1", "--heartbeat_timeout=17"))
     assert given["heartbeat_timeout_seconds"] == 17
+    assert given["cluster_detection_method"] == "deactivate"  # else SLURM's choice of one GPU
     # It ends without a word: the watcher says what is known.
     processes._watcher.communicate(timeout=60)
     assert "because another process died" in (err := capfd.readouterr().err)
