@@ -19,7 +19,7 @@ from jaxvision.tasks.names import LOSSES
 
 _PLAIN = (bool, int, float, str, tuple)
 _GIVEN = {
-    "model": ("parent", "name", "axis_name", "num_anchors"),
+    "model": ("parent", "name", "axis_name", "num_anchors", "remat"),
     "detector": ("model", "anchors", "loss", "decode"),
     "loss": ("constrained", "predicts_roots"),  # which are options of the detector
 }

@@ -37,6 +37,8 @@ class RunOptions:
         device those of its part, which is faster and depends on the number of devices.
       shard_state: whether the state of the optimizer and the EMA lie in pieces, one on each device;
         for "shard_map".
+      remat: compute the blocks of the network a second time in the backward pass: less memory, more
+        time, the same results.
       deterministic: the same bits from run to run on a GPU too, at some cost.
     """
 
@@ -59,6 +61,7 @@ class RunOptions:
     parallel: str = "pmap"
     sync_batch_norm: bool = True
     shard_state: bool = False
+    remat: bool = False
     deterministic: bool = False
 
     def __post_init__(self) -> None:

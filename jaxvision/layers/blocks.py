@@ -66,14 +66,15 @@ def drop_path(x: Array, rate: float, *, train: bool) -> Array:
     return nn.Dropout(rate, broadcast_dims=range(1, x.ndim), deterministic=not train)(x)
 
 
-def run_block(module: Any, block: Callable[[Any], Array], x: Any) -> Array:
+def run_block(module: Any, block: Callable[[Any], Any], x: Any) -> Any:
     """Computes block(x), and computes it again in the backward pass if `module.remat` is True.
 
     This saves memory: only x is kept for the backward pass, not the intermediate values.
 
     Args:
       module: the module that calls this function; it has the field `remat`.
-      block: a function that returns an array. Its layers become children of the module.
+      block: a function that returns an array or a tree of arrays. Its layers become children of
+        the module.
       x: the argument of block, an array or a tree of arrays.
     """
     if not module.remat:

@@ -1,5 +1,6 @@
 """Functions that pass the fields of a network on to its layers and to its backbone."""
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -26,12 +27,19 @@ def norm_of(module: Any, *, train: bool) -> Callable[..., Array] | None:
     return partial(module.norm, train=train, axis_name=module.axis_name, **dtypes_of(module))
 
 
-def as_backbone(module: Any, *, name: str = "backbone") -> dict[str, Any]:
+def as_backbone(
+    module: Any, build: Callable[..., Any], *, name: str = "backbone"
+) -> dict[str, Any]:
     """Returns the fields for the backbone of a module: its norm and dtypes, and no classifier.
 
+    The backbone computes its blocks a second time too, if it can.
+
     Args:
-      module: a module with the fields `norm`, `axis_name`, `dtype` and `param_dtype`.
+      module: a module with the fields `remat`, `norm`, `axis_name`, `dtype` and `param_dtype`.
+      build: builds the backbone.
       name: name of the backbone.
     """
-    norm = {"norm": module.norm, "axis_name": module.axis_name}
-    return {"num_classes": None, "name": name, **norm, **dtypes_of(module)}
+    fields = {"norm": module.norm, "axis_name": module.axis_name, **dtypes_of(module)}
+    if module.remat and "remat" in inspect.signature(build).parameters:
+        fields["remat"] = True
+    return {"num_classes": None, "name": name, **fields}

@@ -11,7 +11,8 @@ them only if there is more to say:
   act: activation function.
   dropout: dropout rate in training.
   drop_path: rate of stochastic depth in training, see `jaxvision.layers.drop_path`.
-  remat: whether to compute blocks a second time in the backward pass, which saves memory.
+  remat: whether to compute blocks, also those of a backbone, a second time in the backward pass,
+    which saves memory.
   norm: the norm after each convolution, a `jaxvision.layers.Norm`; None gives convolutions with a
     bias instead.
   axis_name: mapped axis over whose devices batch norm averages its statistics; None: no axis.
@@ -169,8 +170,9 @@ SEGMENTERS: dict[str, Callable[..., nn.Module]] = merge(DECONVNETS, FCNS, RESUNE
 """Networks that return `logits` of each pixel."""
 
 MODELS = merge(CLASSIFIERS, DETECTORS, RESTORERS, SEGMENTERS)
-"""Name -> function that builds the module. Every network has the fields `norm`, `axis_name`,
-`dtype` and `param_dtype`. All except the restorers, which have no classes, have `num_classes`."""
+"""Name -> function that builds the module. Every network has the fields `remat`, `norm`,
+`axis_name`, `dtype` and `param_dtype`. All except the restorers, which have no classes, have
+`num_classes`."""
 
 BACKBONES = merge(CLASSIFIERS, PLAIN_DARKNETS, TINY_CSP_DARKNETS)
 """Values of the field `backbone` of a detector or a U-Net by name."""

@@ -11,7 +11,6 @@ from jaxvision.layers import batch_norm
 from jaxvision.models import create_model, input_size, summarize
 from jaxvision.models.backbones.alexnet_2012 import STAGES, Layer
 from tests.models.structure import check_shapes, check_without_classes, size_of
-from tests.models.training import check_remat
 from tests.models.variables import image_maker, random_variables, shapes_of
 from tests.reference import models as reference
 from tests.reference.ops import normalization, pooling
@@ -162,8 +161,3 @@ def test_channels_that_the_towers_cannot_share_are_refused():
     stages = (STAGES[0]._replace(layers=(Layer(7, 11, stride=4),)), *STAGES[1:])
     with pytest.raises(InputError, match="7 channels: give a multiple of the 2 towers"):
         shapes_of(tiny(stages=stages), images_of())
-
-
-@pytest.mark.long
-def test_computing_stages_a_second_time_changes_nothing():
-    check_remat(tiny(), tiny(remat=True), images_of(4))

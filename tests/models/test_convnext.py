@@ -8,7 +8,7 @@ from jaxvision.models import create_model
 from tests.marks import long_but
 from tests.models.parity import check_torchvision_logits
 from tests.models.structure import check_shapes, check_without_classes, size_of
-from tests.models.training import check_dropped_last_block, check_remat
+from tests.models.training import check_dropped_last_block
 from tests.models.variables import image_maker, shapes_of
 
 TINY = {"blocks": (1, 1), "widths": (4, 6), "drop_path": 0.0, "num_classes": 3}
@@ -81,13 +81,6 @@ def test_a_block_that_is_dropped_is_its_shortcut():
     dropping = tiny(blocks=(2,), widths=(4,), drop_path=1.0)
     shallower = tiny(blocks=(1,), widths=(4,))
     check_dropped_last_block(dropping, shallower, images_of(2, 8), "c2")
-
-
-@pytest.mark.long
-def test_recomputed_blocks_are_equal():
-    check_remat(
-        tiny(blocks=(1,), widths=(4,)), tiny(blocks=(1,), widths=(4,), remat=True), images_of(2, 8)
-    )
 
 
 @pytest.mark.parity

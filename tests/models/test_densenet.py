@@ -11,7 +11,7 @@ from jaxvision.testing import check_op
 from tests.marks import long_but
 from tests.models.parity import check_torchvision_logits, torchvision_network
 from tests.models.structure import check_shapes, check_without_classes, check_without_norm, size_of
-from tests.models.training import check_remat, check_training_step
+from tests.models.training import check_training_step
 from tests.models.variables import image_maker, random_variables, shapes_of
 from tests.reference import models as reference
 
@@ -156,11 +156,6 @@ def test_images_that_are_too_small_are_refused(size, message):
 def test_images_that_are_too_small_for_cifars_are_refused():
     with pytest.raises(InputError, match=r"the height of the images is 3: this network takes 4\b"):
         shapes_of(create_model("densenet_cifar_40_12"), images_of(1, 3, 32))
-
-
-@pytest.mark.long
-def test_recomputed_layers_give_the_same():
-    check_remat(tiny(), tiny(remat=True), images_of(4))
 
 
 @pytest.mark.parity

@@ -15,7 +15,6 @@ from tests.models.structure import (
     plain,
     size_of_chain,
 )
-from tests.models.training import check_remat
 from tests.models.variables import image_maker, random_variables, shapes_of
 from tests.reference.models import batch_norm
 from tests.reference.ops import convolution, pooling
@@ -150,9 +149,3 @@ def test_maps_are_those_of_plain_numpy():
     assert maps.keys() == expected.keys()
     for name, x in maps.items():
         np.testing.assert_allclose(x, expected[name], rtol=1e-4, atol=1e-4, err_msg=name)
-
-
-@pytest.mark.long
-def test_recomputed_modules_give_the_same():
-    plain, recomputed = (tiny(stages=STAGES[2:3], remat=remat) for remat in (False, True))
-    check_remat(plain, recomputed, images_of(8))

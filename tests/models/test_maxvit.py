@@ -9,7 +9,6 @@ from jaxvision.models import create_model
 from tests.models.parity import check_torchvision_logits, torchvision_network
 from tests.models.structure import check_shapes, check_without_classes, size_of
 from tests.models.training import (
-    check_remat,
     check_training_step,
     train,
 )
@@ -69,11 +68,6 @@ def test_a_block_that_is_dropped_is_its_shortcuts():
     np.testing.assert_allclose(dropped["c2"], expected["c2"], rtol=1e-5, atol=1e-6)
     kept = jax.jit(lambda: train(tiny(**{**ONE_STAGE, "blocks": (2,)}), variables, images))()[0]
     assert np.abs(kept["c2"] - expected["c2"]).max() > 0.01
-
-
-@pytest.mark.long
-def test_recomputed_blocks_are_equal():
-    check_remat(tiny(**ONE_STAGE), tiny(**ONE_STAGE, remat=True), images_of(2, 8))
 
 
 @pytest.mark.long

@@ -14,7 +14,6 @@ from tests.models.structure import (
 )
 from tests.models.training import (
     check_dropped_block,
-    check_remat,
     check_torchvision_step,
 )
 from tests.models.variables import image_maker, shapes_of
@@ -62,11 +61,6 @@ def test_without_classes_there_is_no_classifier():
 def test_act_is_what_its_docstring_says():
     # The stem's two, two of each block, and the head's.
     assert len(act_channels(tiny(), images_of())) == 7
-
-
-@pytest.mark.long
-def test_recomputed_blocks_give_the_same():
-    check_remat(tiny(), tiny(remat=True), images_of(4))
 
 
 @pytest.mark.long

@@ -17,7 +17,6 @@ from tests.models.structure import (
     check_without_classes,
     check_without_norm,
 )
-from tests.models.training import check_remat
 from tests.models.variables import image_maker, random_variables, shapes_of
 from tests.reference import models as reference
 from tests.reference.ops import convolution
@@ -100,8 +99,3 @@ def test_the_network_equals_the_reference():
 def test_a_config_may_give_rows_as_plain_tuples_and_another_norm():
     model = tiny(stages=tuple(map(tuple, TINY)), norm=functools.partial(batch_norm, epsilon=1e-3))
     assert shapes_of(model, images_of()) == shapes_of(tiny(), images_of())
-
-
-@pytest.mark.long
-def test_recomputed_blocks_give_the_same():
-    check_remat(tiny(), tiny(remat=True), images_of(4))

@@ -10,7 +10,6 @@ from tests.models.parity import check_maps, torchvision_network
 from tests.models.structure import act_channels, check_shapes, check_without_classes, size_of
 from tests.models.training import (
     check_dropped_block,
-    check_remat,
     check_training_step,
 )
 from tests.models.variables import image_maker, shapes_of
@@ -65,11 +64,6 @@ def test_act_follows_every_convolution_but_the_linear_ones():
 )
 def test_scaled_channels_are_multiples_of_8(channels, width, expected):
     assert make_divisible(channels * width) == expected
-
-
-@pytest.mark.long
-def test_recomputed_blocks_give_the_same():
-    check_remat(tiny(), tiny(remat=True), images_of(4))
 
 
 @pytest.mark.long

@@ -13,7 +13,7 @@ from jaxvision.models.backbones import nasnet
 from jaxvision.testing import check_op
 from tests.marks import long_but
 from tests.models.structure import check_shapes, size_of
-from tests.models.training import check_remat, check_training, train
+from tests.models.training import check_training, train
 from tests.models.variables import image_maker, random_variables, shapes_of
 from tests.reference import models as reference
 from tests.reference.ops import convolution, pooling
@@ -234,11 +234,6 @@ def test_an_auxiliary_classifier_lets_smaller_images_be_evaluated():
 def test_what_does_not_fit_is_refused(fields, size, message):
     with pytest.raises(InputError, match=message):
         shapes_of(tiny(**fields), images_of(1, *size))
-
-
-@pytest.mark.long
-def test_recomputed_cells_give_the_same():
-    check_remat(tiny(cells=0), tiny(cells=0, remat=True), images_of(4, 33))
 
 
 def test_steps_are_dropped_more_often_in_later_cells(monkeypatch):

@@ -11,7 +11,6 @@ from jaxvision.layers import batch_norm
 from jaxvision.models import create_model
 from jaxvision.models.backbones.nin import Mlpconv
 from tests.models.structure import check_shapes, check_without_classes, size_of
-from tests.models.training import check_remat
 from tests.models.variables import image_maker, random_variables, shapes_of
 
 # The default tests have each of these kinds of checks, of other networks.
@@ -92,10 +91,6 @@ def test_a_norm_takes_the_place_of_the_bias_but_in_the_classifier():
 def test_images_that_are_too_small_are_refused(name, size, message):
     with pytest.raises(InputError, match=message):
         shapes_of(create_model(name), images_of(1, *size))
-
-
-def test_computing_mlpconvs_a_second_time_changes_nothing():
-    check_remat(tiny(), tiny(remat=True), images_of(4))
 
 
 @pytest.mark.parametrize(

@@ -134,20 +134,6 @@ def test_detectors_learn_in_bfloat16(name):
         assert np.isfinite(x.astype(np.float32)).all(), key
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("name", TINY)
-def test_recomputed_blocks_give_the_same(name):
-    # Their loss is of logits.
-    plain, recomputed = tiny(name), tiny(name, remat=True)
-    images = images_of(2, 96, 128)
-    variables = random_variables(plain, images)
-    apply = functools.partial(plain.apply, train=True, mutable=["batch_stats"])
-    again = functools.partial(recomputed.apply, train=True, mutable=["batch_stats"])
-    assert "remat" in str(jax.make_jaxpr(again)(variables, images))
-    one, two = jax.jit(apply)(variables, images), jax.jit(again)(variables, images)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), one, two)
-
-
 @pytest.mark.parametrize(
     ("name", "fields", "error", "message"),
     [

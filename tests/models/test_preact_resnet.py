@@ -13,7 +13,7 @@ from jaxvision.models import create_model
 from jaxvision.testing import check_op
 from tests.marks import long_but
 from tests.models.structure import check_shapes, check_without_classes, check_without_norm, size_of
-from tests.models.training import check_remat, train
+from tests.models.training import train
 from tests.models.variables import image_maker, random_variables, shapes_of
 from tests.reference import models as reference
 
@@ -254,8 +254,3 @@ def test_dropout_is_before_the_last_convolution(bottleneck, last):
     without = {**variables, "params": params}
     expected, _ = jax.jit(lambda: train(model, without, images))()
     np.testing.assert_allclose(dropped["logits"], expected["logits"], rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.long
-def test_recomputed_blocks_give_the_same():
-    check_remat(tiny(), tiny(remat=True), images_of(4))

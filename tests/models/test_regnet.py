@@ -17,7 +17,7 @@ from tests.models.structure import (
     check_without_norm,
     size_of,
 )
-from tests.models.training import check_remat, check_torchvision_step, train
+from tests.models.training import check_torchvision_step, train
 from tests.models.variables import image_maker, random_variables, shapes_of
 
 # The default tests have each of these kinds of checks, of other networks.
@@ -117,11 +117,6 @@ def test_squeeze_excitation_is_narrower_than_what_its_block_takes():
 def test_groups_that_do_not_divide_a_width():
     with pytest.raises(InputError, match=r"stage 2 has a width of 12: give a multiple of .* 5"):
         shapes_of(tiny(stages=(Stage(1, 8, 4), Stage(1, 12, 5))), images_of())
-
-
-@pytest.mark.long
-def test_recomputed_blocks_give_the_same():
-    check_remat(tiny(se_ratio=1.0), tiny(se_ratio=1.0, remat=True), images_of(4))
 
 
 @pytest.mark.long

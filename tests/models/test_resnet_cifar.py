@@ -14,7 +14,6 @@ from jaxvision.models.backbones.resnet_cifar import option_a_shortcut
 from jaxvision.testing import check_op
 from tests.marks import long_but
 from tests.models.structure import check_without_norm, size_of
-from tests.models.training import check_remat
 from tests.models.variables import random_variables, shapes_of
 from tests.reference import models as reference
 
@@ -136,11 +135,6 @@ def test_convolutions_start_as_in_he_et_al_and_norms_as_the_identity():
             assert abs(deviations) < 4, path
         elif leaf != "kernel":
             np.testing.assert_array_equal(value, start[leaf])
-
-
-@pytest.mark.slow
-def test_recomputed_blocks_give_the_same():
-    check_remat(tiny(), tiny(remat=True), images_of(4))
 
 
 class Normed(nn.Module):

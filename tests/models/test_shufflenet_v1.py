@@ -15,7 +15,6 @@ from tests.models.structure import (
     check_without_classes,
     check_without_norm,
 )
-from tests.models.training import check_remat
 from tests.models.variables import image_maker, random_variables, shapes_of
 from tests.reference import models as reference
 from tests.reference.ops import convolution, pooling, rearrange
@@ -143,8 +142,3 @@ def test_the_network_equals_the_reference():
 def test_widths_that_do_not_fit(widths):
     with pytest.raises(InputError, match="increasing ones for the 1 stages"):
         shapes_of(tiny(widths=widths), images_of())
-
-
-@pytest.mark.long
-def test_recomputed_units_give_the_same():
-    check_remat(tiny(), tiny(remat=True), images_of(4))

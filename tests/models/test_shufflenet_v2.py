@@ -9,7 +9,7 @@ from jaxvision.models import create_model
 from tests.marks import long_but
 from tests.models.parity import check_torchvision_logits
 from tests.models.structure import check_shapes, check_without_classes, check_without_norm, size_of
-from tests.models.training import check_remat, check_torchvision_step
+from tests.models.training import check_torchvision_step
 from tests.models.variables import image_maker, random_variables, shapes_of
 
 # The default tests have each of these kinds of checks, of other networks.
@@ -80,11 +80,6 @@ def test_widths_that_do_not_fit(widths):
     message = "an even one for each of the 1 stages, and one for the last"
     with pytest.raises(InputError, match=message):
         shapes_of(tiny(widths=widths), images_of())
-
-
-@pytest.mark.long
-def test_recomputed_units_give_the_same():
-    check_remat(tiny(blocks=(1,)), tiny(blocks=(1,), remat=True), images_of(4))
 
 
 @pytest.mark.parity

@@ -13,7 +13,6 @@ from jaxvision.models.backbones.squeezenet import Fire
 from tests.marks import long_but
 from tests.models.parity import check_torchvision_logits
 from tests.models.structure import check_shapes, check_without_classes, size_of
-from tests.models.training import check_remat
 from tests.models.variables import image_maker, random_variables, shapes_of
 
 STAGES = ((Fire(4, 6),), (Fire(4, 8),))
@@ -120,11 +119,6 @@ def test_the_classifier_may_be_padded():
 def test_images_that_are_too_small_are_refused(name, size, message):
     with pytest.raises(InputError, match=message):
         shapes_of(create_model(name), images_of(1, *size))
-
-
-@pytest.mark.long
-def test_computing_modules_a_second_time_changes_nothing():
-    check_remat(tiny(), tiny(remat=True), images_of(4))
 
 
 @pytest.mark.parity

@@ -13,7 +13,6 @@ from tests.models.parity import check_maps, torchvision_network
 from tests.models.structure import check_shapes, check_without_classes, size_of
 from tests.models.training import (
     check_dropped_last_block,
-    check_remat,
 )
 from tests.models.variables import shapes_of
 
@@ -118,12 +117,6 @@ def test_offsets_on_a_scale_of_logarithms():
 def test_a_block_that_is_dropped_is_its_shortcuts():
     dropping, shallower = tiny(blocks=(2,), drop_path=1.0), tiny(blocks=(1,))
     check_dropped_last_block(dropping, shallower, images_of(), "c2")
-
-
-@pytest.mark.long
-def test_recomputed_blocks_are_equal():
-    fields = {"blocks": (1,), "version": 2}
-    check_remat(tiny(**fields), tiny(**fields, remat=True), images_of())
 
 
 @pytest.mark.parity

@@ -13,7 +13,6 @@ from jaxvision.models.backbones.vgg import Stage
 from tests.marks import long_but
 from tests.models.parity import check_torchvision_logits
 from tests.models.structure import act_channels, check_shapes, size_of
-from tests.models.training import check_remat
 from tests.models.variables import (
     check_learns,
     image_maker,
@@ -104,11 +103,6 @@ def test_images_that_are_too_small_are_refused(size, message):
     with pytest.raises(InputError, match=message):
         shapes_of(create_model("vgg16"), images_of(1, *size))
     shapes_of(create_model("vgg16"), images_of(1, 32))
-
-
-@pytest.mark.long
-def test_recomputed_stages_give_the_same():
-    check_remat(tiny(norm=batch_norm), tiny(norm=batch_norm, remat=True), images_of(4))
 
 
 def test_act_follows_every_convolution_and_hidden_layer():

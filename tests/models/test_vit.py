@@ -11,7 +11,6 @@ from tests.models.parity import check_maps, torchvision_network
 from tests.models.structure import check_without_classes, size_of
 from tests.models.training import (
     check_dropped_last_block,
-    check_remat,
 )
 from tests.models.variables import image_maker, random_variables, shapes_of
 
@@ -98,11 +97,6 @@ def test_the_pooled_token_is_the_first_and_knows_where_patches_are():
 
 def test_a_block_that_is_dropped_is_its_shortcuts():
     check_dropped_last_block(tiny(drop_path=1.0), tiny(blocks=1), images_of(), "tokens")
-
-
-@pytest.mark.long
-def test_recomputed_blocks_are_equal():
-    check_remat(tiny(blocks=1), tiny(blocks=1, remat=True), images_of())
 
 
 @pytest.mark.parity

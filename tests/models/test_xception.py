@@ -8,7 +8,6 @@ from jaxvision.core import InputError
 from jaxvision.models import create_model, input_size, summarize
 from jaxvision.models.backbones.xception import Block
 from tests.models.structure import act_channels, check_shapes, check_without_classes
-from tests.models.training import check_remat
 from tests.models.variables import image_maker, random_variables, shapes_of
 from tests.reference.models import batch_norm
 from tests.reference.ops import convolution, pooling
@@ -133,9 +132,3 @@ def test_blocks_are_those_of_plain_numpy():
 def test_the_first_block_begins_with_a_map_that_has_been_activated():
     blocks = [8, *(4,) * 4, 4]
     assert act_channels(tiny(), images_of()) == [2, 4, *blocks, 96, 128]
-
-
-@pytest.mark.long
-def test_recomputed_blocks_give_the_same():
-    plain, recomputed = (tiny(stages=STAGES[2:], remat=remat) for remat in (False, True))
-    check_remat(plain, recomputed, images_of(4))

@@ -14,7 +14,6 @@ from tests.models.variables import (
     check_gradients,
     random_variables,
     shapes_of,
-    train_once,
 )
 
 
@@ -119,14 +118,6 @@ def check_dropped_last_block(dropping, shallower, images, name):
     np.testing.assert_allclose(dropped[name], expected[name], rtol=1e-5, atol=1e-6)
     kept = jax.jit(lambda: dropping.apply(variables, images, train=False))()
     assert np.abs(kept[name] - expected[name]).max() > 0.01
-
-
-def check_remat(plain, recomputed, images):
-    """Maps, statistics and gradients are equal, and the second model does recompute."""
-    variables = random_variables(plain, images)
-    assert "remat" in str(jax.make_jaxpr(lambda x: train(recomputed, x, images))(variables))
-    results = [train_once(model, images) for model in (plain, recomputed)]
-    chex.assert_trees_all_close(*results, rtol=1e-3, atol=1e-4)
 
 
 def check_training_step(torch, theirs, ours, images, names=None):

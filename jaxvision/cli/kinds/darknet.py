@@ -10,7 +10,12 @@ DARKNET = "darknet"
 
 
 def darknet_network(
-    *, cfg: str = "", dialect: str | None = None, num_classes: int | None = None
+    *,
+    cfg: str = "",
+    dialect: str | None = None,
+    num_classes: int | None = None,
+    remat: bool = False,
+    dtype: str | None = None,
 ) -> DarknetNetwork:
     """The network of a description.
 
@@ -20,6 +25,8 @@ def darknet_network(
         options.
       num_classes: for which the last layers are changed, except where the classes are the nodes of
         a tree; None: as described.
+      remat: whether convolutions are computed a second time in the backward pass.
+      dtype: of the computation, "float32" or "bfloat16"; None: "float32".
     Raises:
       OptionError: cfg is empty.
       InputError: the file cannot be read, or what it has is not supported.
@@ -30,7 +37,7 @@ def darknet_network(
     in_tree = any(head.tree for head in description.heads())
     if num_classes is not None and not in_tree:
         description = description.with_classes(num_classes)
-    return DarknetNetwork(description)
+    return DarknetNetwork(description, remat=remat, dtype=dtype)
 
 
 def description_of(cfg: str, dialect: str | None = None) -> Description:

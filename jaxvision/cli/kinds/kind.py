@@ -253,6 +253,12 @@ def build_model(config: Any, code: Code, **fields: Any) -> nn.Module:
     """
     settings = plain(config.model)
     name = settings.pop("name")
+    if "remat" in settings:
+        raise OptionError(
+            "config.model.remat", "config.model.remat: set config.remat, which all networks have"
+        )
+    if config.remat:
+        settings["remat"] = True
     if name == DARKNET:
         check_options("config.model", darknet_network, settings)
     with under("config.model"):
@@ -266,7 +272,13 @@ def build_model(config: Any, code: Code, **fields: Any) -> nn.Module:
                     f"{close_names(name, _NETWORKS[config.task])}",
                 )
             return create_model(name, **{**fields, **settings})
-        return code.find(MODELS, name, "model")(**{**fields, **settings})
+        build = code.find(MODELS, name, "model")
+    if config.remat and "remat" not in inspect.signature(build).parameters:
+        raise OptionError(
+            "config.remat", f"config.remat is set, but {name} has no field remat: leave it out"
+        )
+    with under("config.model"):
+        return build(**{**fields, **settings})
 
 
 def find_loss(config: Any, code: Code, kind: str) -> Callable[..., Any]:

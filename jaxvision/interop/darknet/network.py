@@ -14,7 +14,7 @@ from jaxvision.interop.darknet import heads, layers, weighted
 from jaxvision.interop.darknet.activations import ACTIVATIONS
 from jaxvision.interop.darknet.description import Description
 from jaxvision.interop.darknet.dialects import ALEXEYAB
-from jaxvision.layers import Conv, DropBlock, Norm, batch_norm
+from jaxvision.layers import Conv, DropBlock, Norm, batch_norm, run_block
 from jaxvision.ops import (
     avg_pool,
     depth_to_space,
@@ -52,6 +52,8 @@ class DarknetNetwork(nn.Module):
       description: the description of the layers.
       norm: norm of the layers with batch_normalize=1; None: that of the description's dialect,
         `darknet_norm` or `alexeyab_norm`.
+      remat: whether to compute each convolution, with its norm and activation, a second time in the
+        backward pass.
       axis_name, dtype, param_dtype: see `jaxvision.models`.
 
     Call:
@@ -73,6 +75,7 @@ class DarknetNetwork(nn.Module):
     """
 
     description: Description
+    remat: bool = False
     norm: Norm | None = None
     axis_name: str | None = None
     dtype: Any = None
@@ -100,10 +103,13 @@ class DarknetNetwork(nn.Module):
                 continue
             if isinstance(layer, layers.Softmax):
                 maps["logits"] = _logits(layer, *inputs)
-            forward = _FORWARD[type(layer)]
+            forward = partial(_FORWARD[type(layer)], layer, how)
             if isinstance(layer, weighted.Convolutional):
-                forward = blocks.get(layer.shared, forward)
-            x = outputs[layer.index] = forward(layer, how, *inputs)
+                if layer.shared in blocks:
+                    forward = partial(blocks[layer.shared], layer, how)
+                else:
+                    forward = partial(run_block, self, forward)
+            x = outputs[layer.index] = forward(*inputs)
             self.sow("intermediates", f"layer{layer.index}", x)
         return maps or {"features": x}
 

@@ -1,6 +1,7 @@
 """CSPDarknet-53 and its tiny relative, the backbones of YOLOv4 (Bochkovskiy et al. 2020, "YOLOv4";
 cross stage partial networks: Wang et al. 2020, "CSPNet")."""
 
+from functools import partial
 from typing import Any
 
 import chex
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.layers import Norm, batch_norm
+from jaxvision.layers import Norm, batch_norm, run_block
 from jaxvision.models.backbones.darknet import NumberedConvs, dense
 from jaxvision.ops import global_avg_pool, max_pool
 
@@ -38,6 +39,7 @@ class CSPDarknet53(nn.Module):
     widths: tuple[int, ...] = (32, 64, 128, 256, 512, 1024)
     plain_first: bool = False
     num_classes: int | None = 1000
+    remat: bool = False
     norm: Norm | None = batch_norm
     axis_name: str | None = None
     dtype: Any = None
@@ -47,19 +49,23 @@ class CSPDarknet53(nn.Module):
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
         conv = NumberedConvs(self, train=train, act=jax.nn.mish)
+
+        def block(x: Array, *, inner: int, width: int) -> Array:
+            return x + conv(conv(x, inner, 1), width, 3)
+
         x = conv(images, self.widths[0], 3)
         maps = {}
         stages = zip(self.blocks, self.widths[1:], strict=True)
         for level, (blocks, width) in enumerate(stages, start=1):
             x = conv(x, width, 3, stride=2)
-            branch, partial = width if level == 1 else width // 2, None
+            branch, beside = width if level == 1 else width // 2, None
             if level > 1 or not self.plain_first:
-                partial = conv(x, branch, 1)
+                beside = conv(x, branch, 1)
                 x = conv(x, branch, 1)
             for _ in range(blocks):
-                x = x + conv(conv(x, width // 2, 1), branch, 3)
-            if partial is not None:
-                x = jnp.concatenate([conv(x, branch, 1), partial], axis=-1)
+                x = run_block(self, partial(block, inner=width // 2, width=branch), x)
+            if beside is not None:
+                x = jnp.concatenate([conv(x, branch, 1), beside], axis=-1)
                 x = conv(x, width, 1)
             maps[f"c{level}"] = x
         maps["pooled"] = global_avg_pool(x)
@@ -88,6 +94,7 @@ class TinyCSPDarknet(nn.Module):
 
     widths: tuple[int, ...] = (32, 64, 128, 256, 512)
     num_classes: int | None = 1000
+    remat: bool = False
     norm: Norm | None = batch_norm
     axis_name: str | None = None
     dtype: Any = None
@@ -97,14 +104,18 @@ class TinyCSPDarknet(nn.Module):
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
         conv = NumberedConvs(self, train=train)
+
+        def stage(x: Array, *, width: int) -> tuple[Array, Array]:
+            whole = conv(x, width, 3)
+            earlier = conv(whole[..., width // 2 :], width // 2, 3)
+            later = conv(earlier, width // 2, 3)
+            return whole, conv(jnp.concatenate([later, earlier], axis=-1), width, 1)
+
         first, *stages, last = self.widths
         maps = {"c1": conv(images, first, 3, stride=2)}
         x = conv(maps["c1"], stages[0], 3, stride=2)
         for level, width in enumerate(stages, start=2):
-            whole = conv(x, width, 3)
-            earlier = conv(whole[..., width // 2 :], width // 2, 3)
-            later = conv(earlier, width // 2, 3)
-            x = conv(jnp.concatenate([later, earlier], axis=-1), width, 1)
+            whole, x = run_block(self, partial(stage, width=width), x)
             maps[f"c{level}"] = x
             x = max_pool(jnp.concatenate([whole, x], axis=-1), 2)
         x = conv(x, last, 3)

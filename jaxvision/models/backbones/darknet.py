@@ -3,7 +3,7 @@ Darknet-19 (Redmon & Farhadi 2017, "YOLO9000", table 6) and Darknet-53 (Redmon &
 "YOLOv3", table 1)."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,7 +12,15 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.layers import Conv, Norm, batch_norm, conv_norm_act, dtypes_of, norm_of
+from jaxvision.layers import (
+    Conv,
+    Norm,
+    batch_norm,
+    conv_norm_act,
+    dtypes_of,
+    norm_of,
+    run_block,
+)
 from jaxvision.ops import global_avg_pool, max_pool
 
 leaky_relu = partial(nn.leaky_relu, negative_slope=0.1)
@@ -84,6 +92,7 @@ class PlainDarknet(nn.Module):
     stages: tuple[Stage, ...]
     classifier: str = "conv"
     num_classes: int | None = 1000
+    remat: bool = False
     norm: Norm | None = batch_norm
     axis_name: str | None = None
     dtype: Any = None
@@ -93,12 +102,18 @@ class PlainDarknet(nn.Module):
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
         conv = NumberedConvs(self, train=train)
+
+        def convolved(x: Array, *, convolutions: Sequence[tuple[int, int]], stride: int) -> Array:
+            for features, kernel_size in convolutions:
+                x = conv(x, features, kernel_size, stride=stride)
+            return x
+
         maps, x, before = {}, images, None
         for level, convolutions in self.stages:
             if before is not None:
                 x = max_pool(x, 2) if level > before else _same_max_pool(x)
-            for features, kernel_size in convolutions:
-                x = conv(x, features, kernel_size, stride=1 if maps or not level else 2)
+            how = {"convolutions": convolutions, "stride": 1 if maps or not level else 2}
+            x = run_block(self, partial(convolved, **how), x)
             maps[f"c{level}"], before = x, level
         maps["pooled"] = global_avg_pool(x)
         if self.num_classes is not None:
@@ -134,6 +149,7 @@ class Darknet53(nn.Module):
     blocks: tuple[int, ...] = (1, 2, 8, 8, 4)
     widths: tuple[int, ...] = (32, 64, 128, 256, 512, 1024)
     num_classes: int | None = 1000
+    remat: bool = False
     norm: Norm | None = batch_norm
     axis_name: str | None = None
     dtype: Any = None
@@ -143,13 +159,17 @@ class Darknet53(nn.Module):
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
         conv = NumberedConvs(self, train=train)
+
+        def block(x: Array, *, width: int) -> Array:
+            return x + conv(conv(x, width // 2, 1), width, 3)
+
         x = conv(images, self.widths[0], 3)
         maps = {}
         stages = zip(self.blocks, self.widths[1:], strict=True)
         for level, (blocks, width) in enumerate(stages, start=1):
             x = conv(x, width, 3, stride=2)
             for _ in range(blocks):
-                x = x + conv(conv(x, width // 2, 1), width, 3)
+                x = run_block(self, partial(block, width=width), x)
             maps[f"c{level}"] = x
         maps["pooled"] = global_avg_pool(x)
         if self.num_classes is not None:

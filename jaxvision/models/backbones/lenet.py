@@ -2,6 +2,7 @@
 recognition", section II.B), in its usual modern form and as published."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import chex
@@ -13,7 +14,7 @@ from flax.linen.dtypes import promote_dtype
 from jax import Array
 
 from jaxvision.core import InputError, at_least_float32
-from jaxvision.layers import Norm, dtypes_of, norm_of
+from jaxvision.layers import Norm, dtypes_of, norm_of, run_block
 from jaxvision.ops import avg_pool, conv2d
 
 CONNECTIONS = (
@@ -68,6 +69,7 @@ class LeNet5(nn.Module):
 
     num_classes: int | None = 10
     activation: Callable[[Array], Array] = nn.tanh
+    remat: bool = False
     norm: Norm | None = None
     axis_name: str | None = None
     dtype: Any = None
@@ -81,12 +83,13 @@ class LeNet5(nn.Module):
         def conv(x: Array, features: int, name: str) -> Array:
             return nn.Conv(features, (5, 5), padding="VALID", name=name, **dtypes)(x)
 
-        def norm_act(x: Array, name: str) -> Array:
-            return self.activation(x if norm is None else norm(x, name=name))
+        def block(x: Array, *, features: int, number: int) -> Array:
+            x = conv(x, features, f"c{number}")
+            return self.activation(x if norm is None else norm(x, name=f"bn{number}"))
 
-        c1 = norm_act(conv(images, 6, "c1"), "bn1")
+        c1 = run_block(self, partial(block, features=6, number=1), images)
         s2 = nn.avg_pool(c1, (2, 2), strides=(2, 2))
-        c3 = norm_act(conv(s2, 16, "c3"), "bn3")
+        c3 = run_block(self, partial(block, features=16, number=3), s2)
         s4 = nn.avg_pool(c3, (2, 2), strides=(2, 2))
         c5 = self.activation(conv(s4, 120, "c5"))
         f6 = self.activation(nn.Dense(84, name="f6", **dtypes)(c5.reshape(len(c5), 120)))
@@ -185,6 +188,7 @@ class LeNet1998(nn.Module):
 
     num_classes: int | None = 10
     activation: Callable[[Array], Array] = scaled_tanh
+    remat: bool = False
     norm: Norm | None = None
     axis_name: str | None = None
     dtype: Any = None
@@ -210,9 +214,15 @@ class LeNet1998(nn.Module):
         def norm_act(x: Array, name: str) -> Array:
             return self.activation(x if norm is None else norm(x, name=name))
 
-        c1 = norm_act(conv(images, 6, "c1"), "bn1")
+        def first(x: Array) -> Array:
+            return norm_act(conv(x, 6, "c1"), "bn1")
+
+        def second(x: Array) -> Array:
+            return norm_act(PartialConv(CONNECTIONS, name="c3", **dtypes)(x), "bn3")
+
+        c1 = run_block(self, first, images)
         s2 = self.activation(Subsampling(name="s2", **dtypes)(c1))
-        c3 = norm_act(PartialConv(CONNECTIONS, name="c3", **dtypes)(s2), "bn3")
+        c3 = run_block(self, second, s2)
         s4 = self.activation(Subsampling(name="s4", **dtypes)(c3))
         c5 = self.activation(conv(s4, 120, "c5")).reshape(len(images), 120)
         f6 = self.activation(nn.Dense(84, kernel_init=_uniform(120), name="f6", **dtypes)(c5))

@@ -344,7 +344,8 @@ class FasterRCNN(nn.Module):
 
     def _head(self, build: Callable[..., nn.Module], name: str, x: Array, *, train: bool) -> Array:
         """Applies a head to the features of all boxes: [B, R, ...] -> [B, R, ...]."""
-        fields = {"norm": self.head_norm, "axis_name": self.axis_name, **dtypes_of(self)}
+        fields = {"remat": self.remat, "norm": self.head_norm, "axis_name": self.axis_name}
+        fields |= dtypes_of(self)
         known = inspect.signature(build).parameters
         head = build(name=name, **{key: x for key, x in fields.items() if key in known})
         found = head(x.reshape(-1, *x.shape[2:]), train=train)

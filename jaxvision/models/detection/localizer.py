@@ -40,6 +40,7 @@ class Localizer(nn.Module):
     backbone: Callable[..., nn.Module] = RESNETS["resnet18"]
     attention: bool = True
     num_classes: int = 1000
+    remat: bool = False
     norm: Norm | None = batch_norm
     axis_name: str | None = None
     dtype: Any = None
@@ -48,7 +49,7 @@ class Localizer(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
-        maps = self.backbone(**as_backbone(self))(images, train=train)
+        maps = self.backbone(**as_backbone(self, self.backbone))(images, train=train)
         features, place = maps.get("pooled"), jnp.full((len(images), 2), 0.5)
         if self.attention:
             x = _last_map(maps)

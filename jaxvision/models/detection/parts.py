@@ -36,9 +36,9 @@ def backbone_maps(
     """Computes the maps of a detector's backbone that its field `levels` names.
 
     Args:
-      module: a detector with the fields `backbone`, `levels`, `remat` and those of
-        `jaxvision.layers.as_backbone`. The backbone recomputes its blocks too, if it can. If its
-        activation is a ReLU, it is `jaxvision.layers.relu`, as its norms are mostly frozen.
+      module: a detector with the fields `backbone`, `levels` and those of
+        `jaxvision.layers.as_backbone`. If the activation of the backbone is a ReLU, it is
+        `jaxvision.layers.relu`, as its norms are mostly frozen.
       images: f32[B, H, W, C].
       train: whether norms use the statistics of the batch.
       name: name of the backbone.
@@ -47,10 +47,8 @@ def backbone_maps(
     Raises:
       InputError: the backbone has no such map.
     """
-    fields = as_backbone(module, name=name)
+    fields = as_backbone(module, module.backbone, name=name)
     known = inspect.signature(module.backbone).parameters
-    if module.remat and "remat" in known:
-        fields["remat"] = True
     if "act" in known and known["act"].default is nn.relu:
         fields["act"] = relu
     maps = module.backbone(**fields)(images, train=train)

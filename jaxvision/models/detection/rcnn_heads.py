@@ -21,6 +21,7 @@ from jaxvision.layers import (
     dtypes_of,
     norm_of,
     relu,
+    run_block,
 )
 from jaxvision.models.backbones.resnet import RESNETS
 from jaxvision.ops import resize_bilinear
@@ -72,6 +73,7 @@ class ConvHead(nn.Module):
     depth: int = 4
     features: int = 256
     hidden: int = 1024
+    remat: bool = False
     norm: Norm | None = None
     axis_name: str | None = None
     dtype: Any = None
@@ -81,8 +83,13 @@ class ConvHead(nn.Module):
     def __call__(self, x: Array, *, train: bool) -> Array:
         dtypes = dtypes_of(self)
         conv = partial(conv_in_sequence, norm=norm_of(self, train=train), act=relu, **dtypes)
-        for number in range(self.depth):
-            x = conv(x, self.features, 3, str(number))
+
+        def tower(x: Array) -> Array:
+            for number in range(self.depth):
+                x = conv(x, self.features, 3, str(number))
+            return x
+
+        x = run_block(self, tower, x)
         return relu(nn.Dense(self.hidden, name=str(self.depth + 1), **dtypes)(_flat(x)))
 
 
@@ -99,6 +106,7 @@ class StageHead(nn.Module):
     """
 
     stage: Callable[..., nn.Module] = partial(RESNETS["resnet50"], parts=(4, 4))
+    remat: bool = False
     norm: Norm | None = None
     axis_name: str | None = None
     dtype: Any = None
@@ -106,7 +114,8 @@ class StageHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
-        return self.stage(**as_backbone(self, name="stage"))(x, train=train)["pooled"]
+        stage = self.stage(**as_backbone(self, self.stage, name="stage"))
+        return stage(x, train=train)["pooled"]
 
 
 class MaskHead(nn.Module):
@@ -129,6 +138,7 @@ class MaskHead(nn.Module):
     outputs: int
     depth: int = 4
     features: int = 256
+    remat: bool = False
     norm: Norm | None = None
     axis_name: str | None = None
     dtype: Any = None
@@ -138,8 +148,13 @@ class MaskHead(nn.Module):
     def __call__(self, x: Array, *, train: bool) -> Array:
         dtypes = dtypes_of(self)
         conv = partial(conv_in_sequence, norm=norm_of(self, train=train), act=relu, **dtypes)
-        for number in range(self.depth):
-            x = conv(x, self.features, 3, f"head_{number}")
+
+        def tower(x: Array) -> Array:
+            for number in range(self.depth):
+                x = conv(x, self.features, 3, f"head_{number}")
+            return x
+
+        x = run_block(self, tower, x)
         up = ConvTranspose(self.features, (2, 2), stride=2, name="predictor_conv5_mask", **dtypes)
         return Conv(self.outputs, (1, 1), name="predictor_mask_fcn_logits", **dtypes)(relu(up(x)))
 
@@ -163,6 +178,7 @@ class KeypointHead(nn.Module):
     outputs: int = 17
     depth: int = 8
     features: int = 512
+    remat: bool = False
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
@@ -170,9 +186,14 @@ class KeypointHead(nn.Module):
     def __call__(self, x: Array, *, train: bool) -> Array:
         del train
         dtypes = dtypes_of(self)
-        for number in range(self.depth):
-            place = "head", 2 * number
-            x = conv_in_sequence(x, self.features, 3, *place, norm=None, act=relu, **dtypes)
+
+        def tower(x: Array) -> Array:
+            for number in range(self.depth):
+                place = "head", 2 * number
+                x = conv_in_sequence(x, self.features, 3, *place, norm=None, act=relu, **dtypes)
+            return x
+
+        x = run_block(self, tower, x)
         how = {"stride": 2, "padding": 1, "name": "predictor_kps_score_lowres", **dtypes}
         x = ConvTranspose(self.outputs, (4, 4), **how)(x)
         return resize_bilinear(x, (2 * x.shape[1], 2 * x.shape[2]))

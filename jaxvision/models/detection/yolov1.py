@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.layers import Norm, as_backbone
+from jaxvision.layers import Norm, as_backbone, run_block
 from jaxvision.models.backbones.darknet import (
     EXTRACTION,
     NumberedConvs,
@@ -63,6 +63,7 @@ class YOLOv1(nn.Module):
     num_boxes: int = 2
     classes_of_boxes: bool = False
     dropout: float = 0.5
+    remat: bool = False
     norm: Norm | None = None
     axis_name: str | None = None
     dtype: Any = None
@@ -71,12 +72,16 @@ class YOLOv1(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
-        backbone = PlainDarknet(self.stages, **as_backbone(self))
+        backbone = PlainDarknet(self.stages, **as_backbone(self, PlainDarknet))
         x = backbone(images, train=train)[f"c{self.stages[-1][0]}"]
         conv = NumberedConvs(self, train=train)
-        for features, stride in self.convolutions:
-            x = conv(x, features, 3, stride=stride)
 
+        def convolved(x: Array) -> Array:
+            for features, stride in self.convolutions:
+                x = conv(x, features, 3, stride=stride)
+            return x
+
+        x = run_block(self, convolved, x)
         grid, boxes = x.shape[:3], self.num_boxes
         scores = self.num_classes * (boxes if self.classes_of_boxes else 1)
         depth = boxes * 5 + scores

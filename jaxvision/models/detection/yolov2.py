@@ -1,6 +1,6 @@
 """YOLOv2 (Redmon & Farhadi 2017, "YOLO9000: better, faster, stronger", section 2)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxvision.core import check_choice
-from jaxvision.layers import Norm, as_backbone, batch_norm
+from jaxvision.layers import Norm, as_backbone, batch_norm, run_block
 from jaxvision.models.backbones.darknet import (
     DARKNET_19,
     TINY,
@@ -50,6 +50,7 @@ class YOLOv2(nn.Module):
     reorg_order: str = "space_first"
     num_classes: int = 20
     num_anchors: int = 5
+    remat: bool = False
     norm: Norm | None = batch_norm
     axis_name: str | None = None
     dtype: Any = None
@@ -59,16 +60,20 @@ class YOLOv2(nn.Module):
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
         check_choice("reorg_order", self.reorg_order, ORDERS)
-        maps = self.backbone(**as_backbone(self))(images, train=train)
+        maps = self.backbone(**as_backbone(self, self.backbone))(images, train=train)
         conv = NumberedConvs(self, train=train)
+
+        def convolved(x: Array, *, channels: Sequence[int]) -> Array:
+            for features in channels:
+                x = conv(x, features, 3)
+            return x
+
         x = maps[f"c{self.level}"]
-        for features in self.convolutions[:-1]:
-            x = conv(x, features, 3)
+        x = run_block(self, partial(convolved, channels=self.convolutions[:-1]), x)
         if self.passthrough is not None:
             fine = conv(maps[f"c{self.level - 1}"], self.passthrough, 1)
             x = jnp.concatenate([space_to_depth(fine, 2, order=self.reorg_order), x], axis=-1)
-        for features in self.convolutions[-1:]:
-            x = conv(x, features, 3)
+        x = run_block(self, partial(convolved, channels=self.convolutions[-1:]), x)
         x = conv.linear(x, self.num_anchors * (5 + self.num_classes))
         return {"logits": x.reshape(*x.shape[:3], self.num_anchors, 5 + self.num_classes)}
 

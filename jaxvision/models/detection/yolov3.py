@@ -1,6 +1,6 @@
 """YOLOv3 (Redmon & Farhadi 2018, "YOLOv3: an incremental improvement", section 2)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.layers import Norm, as_backbone, batch_norm
+from jaxvision.layers import Norm, as_backbone, batch_norm, run_block
 from jaxvision.models.backbones.darknet import (
     TINY,
     Darknet53,
@@ -63,6 +63,7 @@ class YOLOv3(nn.Module):
     pooling: tuple[int, ...] = ()
     num_classes: int = 80
     num_anchors: int = 3
+    remat: bool = False
     norm: Norm | None = batch_norm
     axis_name: str | None = None
     dtype: Any = None
@@ -71,9 +72,17 @@ class YOLOv3(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
-        maps = self.backbone(**as_backbone(self))(images, train=train)
+        maps = self.backbone(**as_backbone(self, self.backbone))(images, train=train)
         conv = NumberedConvs(self, train=train)
         depth = 5 + self.num_classes
+
+        def convolved(x: Array, *, convolutions: Sequence[tuple[int, int]], coarsest: bool):
+            for number, (features, kernel_size) in enumerate(convolutions, start=1):
+                x = conv(x, features, kernel_size)
+                if self.pooling and coarsest and number == 3:
+                    x = conv(spatial_pyramid(x, self.pooling), features, 1)
+            return x
+
         x, outputs = None, {}
         for level, lateral, convolutions, head in self.scales:
             of_level = maps[f"c{level}"]
@@ -82,10 +91,8 @@ class YOLOv3(nn.Module):
             else:
                 x = resize_nearest(conv(x, lateral, 1), of_level.shape[1:3])
                 x = jnp.concatenate([x, of_level], axis=-1)
-            for number, (features, kernel_size) in enumerate(convolutions, start=1):
-                x = conv(x, features, kernel_size)
-                if self.pooling and lateral is None and number == 3:
-                    x = conv(spatial_pyramid(x, self.pooling), features, 1)
+            how = {"convolutions": convolutions, "coarsest": lateral is None}
+            x = run_block(self, partial(convolved, **how), x)
             y = x if head is None else conv(x, head, 3)
             y = conv.linear(y, self.num_anchors * depth)
             outputs[f"logits{level}"] = y.reshape(*y.shape[:3], self.num_anchors, depth)

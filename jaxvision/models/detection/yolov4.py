@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.layers import DropBlock, Norm, as_backbone, batch_norm
+from jaxvision.layers import DropBlock, Norm, as_backbone, batch_norm, run_block
 from jaxvision.models.backbones.cspdarknet import CSPDarknet53, TinyCSPDarknet
 from jaxvision.models.backbones.darknet import NumberedConvs, leaky_relu
 from jaxvision.models.detection.yolov3 import Scale, YOLOv3, spatial_pyramid
@@ -55,6 +55,7 @@ class YOLOv4(nn.Module):
     drop_block_size: int = 7
     num_classes: int = 80
     num_anchors: int = 3
+    remat: bool = False
     norm: Norm | None = batch_norm
     axis_name: str | None = None
     dtype: Any = None
@@ -63,28 +64,30 @@ class YOLOv4(nn.Module):
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
-        maps = self.backbone(**as_backbone(self))(images, train=train)
+        maps = self.backbone(**as_backbone(self, self.backbone))(images, train=train)
         drop = DropBlock(self.drop_block, self.drop_block_size)
         maps = {level: drop(maps[f"c{level}"], train=train) for level, _ in self.scales}
         conv = NumberedConvs(self, train=train, act=self.act)
-        block = _partial_block if self.csp else _block
+        block = partial(_partial_block if self.csp else _block, conv)
         depth = 5 + self.num_classes
         (level, width), *finer = self.scales
-        pooled = _partial_pooling if self.csp else _pooling
-        x = pooled(conv, maps[level], width, self.pooling)
+        pooled = partial(_partial_pooling if self.csp else _pooling, conv, sides=self.pooling)
+        x = run_block(self, partial(pooled, width=width), maps[level])
         on_the_way_up = [x]
         for level, width in finer:
             above = conv(x, width, 1)
             lateral = conv(maps[level], width, 1)
             above = resize_nearest(above, lateral.shape[1:3])
-            x = block(conv, jnp.concatenate([lateral, above], axis=-1), width)
+            x = jnp.concatenate([lateral, above], axis=-1)
+            x = run_block(self, partial(block, width=width), x)
             on_the_way_up.append(x)
         outputs = {}
         for level, width in reversed(self.scales):
             beside = on_the_way_up.pop()
             if outputs:
                 x = conv(x, width, 3, stride=2)
-                x = block(conv, jnp.concatenate([x, beside], axis=-1), width)
+                x = jnp.concatenate([x, beside], axis=-1)
+                x = run_block(self, partial(block, width=width), x)
             y = conv.linear(conv(x, 2 * width, 3), self.num_anchors * depth)
             outputs[f"logits{level}"] = y.reshape(*y.shape[:3], self.num_anchors, depth)
         return outputs
@@ -100,10 +103,10 @@ def _block(conv: NumberedConvs, x: Array, width: int) -> Array:
 def _partial_block(conv: NumberedConvs, x: Array, width: int) -> Array:
     """Applies 1x1 and 3x3 convolutions in turn to one of two branches."""
     x = conv(x, width, 1)
-    partial = conv(x, width, 1)
+    beside = conv(x, width, 1)
     for _ in range(2):
         x = conv(conv(x, width, 1), width, 3)
-    return conv(jnp.concatenate([x, partial], axis=-1), width, 1)
+    return conv(jnp.concatenate([x, beside], axis=-1), width, 1)
 
 
 def _pooling(conv: NumberedConvs, x: Array, width: int, sides: tuple[int, ...]) -> Array:
@@ -115,10 +118,10 @@ def _pooling(conv: NumberedConvs, x: Array, width: int, sides: tuple[int, ...]) 
 
 def _partial_pooling(conv: NumberedConvs, x: Array, width: int, sides: tuple[int, ...]) -> Array:
     """Applies spatial pyramid pooling in one of two branches."""
-    partial = conv(x, width, 1)
+    beside = conv(x, width, 1)
     x = conv(conv(conv(x, width, 1), width, 3), width, 1)
     x = conv(conv(spatial_pyramid(x, sides), width, 1), width, 3)
-    return conv(jnp.concatenate([x, partial], axis=-1), width, 1)
+    return conv(jnp.concatenate([x, beside], axis=-1), width, 1)
 
 
 TINY_SCALES = (

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from jaxvision.layers import Conv, Norm, batch_norm, conv_norm_act, dtypes_of, norm_of
+from jaxvision.layers import Conv, Norm, batch_norm, conv_norm_act, dtypes_of, norm_of, run_block
 
 
 class DnCNN(nn.Module):
@@ -36,6 +36,7 @@ class DnCNN(nn.Module):
 
     depth: int = 17
     width: int = 64
+    remat: bool = False
     norm: Norm | None = partial(batch_norm, scale_init=nn.initializers.constant(0.06))
     axis_name: str | None = None
     dtype: Any = None
@@ -46,17 +47,11 @@ class DnCNN(nn.Module):
         chex.assert_rank(images, 4)
         dtypes = dtypes_of(self)
         norm = norm_of(self, train=train)
+        conv = partial(conv_norm_act, features=self.width, kernel_size=3, **dtypes)
         x = images
         for number in range(1, self.depth):
-            x = conv_norm_act(
-                x,
-                self.width,
-                3,
-                name=f"conv{number}",
-                norm_name=f"bn{number}",
-                norm=norm if number > 1 else None,
-                **dtypes,
-            )
+            how = {"name": f"conv{number}", "norm_name": f"bn{number}"}
+            x = run_block(self, partial(conv, norm=norm if number > 1 else None, **how), x)
         last = Conv(images.shape[-1], (3, 3), padding=1, name=f"conv{self.depth}", **dtypes)
         residual = last(x)
         return {"residual": residual, "image": images - residual}

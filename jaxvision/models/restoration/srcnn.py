@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxvision.core import check_range, lookup
-from jaxvision.layers import PADDINGS, Conv, Norm, conv_norm_act, dtypes_of, norm_of
+from jaxvision.layers import PADDINGS, Conv, Norm, conv_norm_act, dtypes_of, norm_of, run_block
 from jaxvision.ops import depth_to_space
 
 
@@ -40,6 +40,7 @@ class SRCNN(nn.Module):
     kernel_sizes: tuple[int, ...] = (9, 1, 5)
     widths: tuple[int, ...] = (64, 32)
     padding: str = "same"
+    remat: bool = False
     norm: Norm | None = None
     axis_name: str | None = None
     dtype: Any = None
@@ -78,6 +79,7 @@ class ESPCN(nn.Module):
     kernel_sizes: tuple[int, ...] = (5, 3, 3)
     widths: tuple[int, ...] = (64, 32)
     padding: str = "same"
+    remat: bool = False
     norm: Norm | None = None
     axis_name: str | None = None
     dtype: Any = None
@@ -101,10 +103,10 @@ def _convolutions(
     dtypes = dtypes_of(module)
     *hidden, last = module.kernel_sizes
     for number, (size, width) in enumerate(zip(hidden, module.widths, strict=True), start=1):
-        x = conv_norm_act(
-            x,
-            width,
-            size,
+        conv = partial(
+            conv_norm_act,
+            features=width,
+            kernel_size=size,
             name=f"conv{number}",
             norm_name=f"bn{number}",
             norm=norm_of(module, train=train),
@@ -112,6 +114,7 @@ def _convolutions(
             act=act,
             **dtypes,
         )
+        x = run_block(module, conv, x)
     name = f"conv{len(module.kernel_sizes)}"
     return Conv(depth, (last, last), padding=padding(last), name=name, **dtypes)(x)
 

@@ -1,5 +1,6 @@
 """DeconvNet (Noh, Hong & Han 2015, "Learning deconvolution network for semantic segmentation")."""
 
+from functools import partial
 from typing import Any
 
 import chex
@@ -15,6 +16,7 @@ from jaxvision.layers import (
     conv_norm_act,
     dtypes_of,
     norm_of,
+    run_block,
 )
 from jaxvision.models.backbones.vgg import VGG_16, Stage
 from jaxvision.models.sides import check_sides
@@ -51,6 +53,7 @@ class DeconvNet(nn.Module):
     hidden: int = 4096
     window: int = 7
     num_classes: int | None = 21
+    remat: bool = False
     norm: Norm | None = batch_norm
     axis_name: str | None = None
     dtype: Any = None
@@ -78,11 +81,23 @@ class DeconvNet(nn.Module):
             )(x)
             return nn.relu(x if norm is None else norm(x, name=f"{name}_bn"))
 
-        x, maps, places = images, {}, []
-        for number, (channels, convolutions) in enumerate(self.stages, start=1):
+        def encoded(x: Array, *, number: int) -> Array:
+            channels, convolutions = self.stages[number - 1]
             for layer in range(1, convolutions + 1):
                 x = conv(x, channels, 3, f"conv{number}_{layer}")
-            maps[f"c{number - 1}"] = x
+            return x
+
+        def decoded(x: Array, *, number: int) -> Array:
+            channels, convolutions = self.stages[number - 1]
+            last, _ = self.stages[max(number - 2, 0)]
+            for layer in range(1, convolutions + 1):
+                features = channels if layer < convolutions else last
+                x = deconv(x, features, 3, f"deconv{number}_{layer}", padding=1)
+            return x
+
+        x, maps, places = images, {}, []
+        for level in range(len(self.stages)):
+            x = maps[f"c{level}"] = run_block(self, partial(encoded, number=level + 1), x)
             x, indices = max_pool_with_indices(x, 2)
             places.append(indices)
         channels = x.shape[-1]
@@ -91,12 +106,7 @@ class DeconvNet(nn.Module):
         x = deconv(x, channels, self.window, "fc6_deconv", padding=0)
         for level in reversed(range(len(self.stages))):
             x = max_unpool(x, places[level], output_size=maps[f"c{level}"].shape[1:3])
-            channels, convolutions = self.stages[level]
-            last, _ = self.stages[max(level - 1, 0)]
-            for layer in range(1, convolutions + 1):
-                features = channels if layer < convolutions else last
-                x = deconv(x, features, 3, f"deconv{level + 1}_{layer}", padding=1)
-            maps[f"d{level}"] = x
+            x = maps[f"d{level}"] = run_block(self, partial(decoded, number=level + 1), x)
         if self.num_classes is not None:
             maps["logits"] = Conv(self.num_classes, (1, 1), name="seg_score", **dtypes)(x)
         return maps

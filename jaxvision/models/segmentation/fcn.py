@@ -57,6 +57,7 @@ class FCN(nn.Module):
     aux: bool = False
     dropout: float = 0.1
     num_classes: int | None = 21
+    remat: bool = False
     norm: Norm | None = batch_norm
     axis_name: str | None = None
     dtype: Any = None
@@ -74,7 +75,7 @@ class FCN(nn.Module):
             x = Conv(self.num_classes, (1, 1), name=f"{name}_4", **dtypes)(x)
             return resize_bilinear(x, images.shape[1:3])
 
-        features = self.backbone(**as_backbone(self))(images, train=train)
+        features = self.backbone(**as_backbone(self, self.backbone))(images, train=train)
         maps = _without_pooled(features)
         if self.num_classes is not None:
             maps["logits"] = head(self.level, "classifier")
@@ -133,6 +134,7 @@ class VGGFCN(nn.Module):
     padding: int = 100
     dropout: float = 0.5
     num_classes: int | None = 21
+    remat: bool = False
     norm: Norm | None = None
     axis_name: str | None = None
     dtype: Any = None
@@ -151,7 +153,7 @@ class VGGFCN(nn.Module):
 
         sides = (border, border)
         framed = jnp.pad(images, ((0, 0), sides, sides, (0, 0)))
-        vgg = VGG(self.stages, ceil_mode=True, **as_backbone(self))
+        vgg = VGG(self.stages, ceil_mode=True, **as_backbone(self, VGG))
         maps = _without_pooled(vgg(framed, train=train))
         x = maps[f"c{level}"]
         for name, kernel_size in (("fc6", self.window), ("fc7", 1)):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxvision.core import lookup
-from jaxvision.layers import Conv, Norm, batch_norm, dtypes_of, he_normal, norm_of
+from jaxvision.layers import Conv, Norm, batch_norm, dtypes_of, he_normal, norm_of, run_block
 from jaxvision.models.sides import check_sides
 from jaxvision.ops import resize_bilinear
 
@@ -45,6 +45,7 @@ class ResUNet(nn.Module):
     widths: tuple[int, ...] = (64, 128, 256, 512)
     down: str = "stride"
     num_classes: int | None = 1
+    remat: bool = False
     norm: Norm | None = batch_norm
     axis_name: str | None = None
     dtype: Any = None
@@ -70,7 +71,7 @@ class ResUNet(nn.Module):
             **dtypes,
         )
 
-        def unit(x: Array, features: int, name: str, *, stride: int = 1, first: bool = False):
+        def unit(x: Array, *, features: int, name: str, stride: int = 1, first: bool = False):
             y = x if first else activated(x, f"{name}_norm1")
             y = conv(features, strides=stride, name=f"{name}_conv1")(y)
             y = conv(features, name=f"{name}_conv2")(activated(y, f"{name}_norm2"))
@@ -83,13 +84,14 @@ class ResUNet(nn.Module):
         for level, width in enumerate(self.widths):
             if level > 0 and self.down == "bilinear":
                 x = resize_bilinear(x, [side // 2 for side in x.shape[1:3]])
-            stride = down if level > 0 else 1
-            x = unit(x, width, f"encoder{level}", stride=stride, first=level == 0)
-            maps[f"c{level}"] = x
+            how = {"stride": down if level > 0 else 1, "first": level == 0}
+            how |= {"features": width, "name": f"encoder{level}"}
+            x = maps[f"c{level}"] = run_block(self, partial(unit, **how), x)
         for level in reversed(range(bottom)):
             fine = maps[f"c{level}"]
             x = jnp.concatenate([fine, resize_bilinear(x, fine.shape[1:3])], axis=-1)
-            x = maps[f"d{level}"] = unit(x, self.widths[level], f"decoder{level}")
+            how = {"features": self.widths[level], "name": f"decoder{level}"}
+            x = maps[f"d{level}"] = run_block(self, partial(unit, **how), x)
         if self.num_classes is not None:
             maps["logits"] = Conv(self.num_classes, (1, 1), name="head", **dtypes)(x)
         return maps

@@ -22,6 +22,7 @@ from jaxvision.layers import (
     conv_norm_act,
     dtypes_of,
     norm_of,
+    run_block,
 )
 from jaxvision.models.backbones.darknet import DARKNET_19, PlainDarknet
 from jaxvision.models.sides import check_sides
@@ -112,6 +113,7 @@ class UNet(nn.Module):
     up_first: bool = False
     dropout: float = 0.0
     num_classes: int | None = 2
+    remat: bool = False
     norm: Norm | None = batch_norm
     axis_name: str | None = None
     dtype: Any = None
@@ -180,6 +182,7 @@ class BackboneUNet(nn.Module):
     grow: str = "bilinear"
     aux: bool = False
     num_classes: int | None = 2
+    remat: bool = False
     norm: Norm | None = batch_norm
     axis_name: str | None = None
     dtype: Any = None
@@ -189,7 +192,7 @@ class BackboneUNet(nn.Module):
     def __call__(self, images: Array, *, train: bool) -> dict[str, Array]:
         chex.assert_rank(images, 4)
         size = images.shape[1:3]
-        features = self.backbone(**as_backbone(self))(images, train=train)
+        features = self.backbone(**as_backbone(self, self.backbone))(images, train=train)
         maps = {name: x for name, x in features.items() if re.fullmatch(r"c\d+", name)}
         (_, coarsest), *steps = sorted(
             ((int(name[1:]), x) for name, x in maps.items()), reverse=True
@@ -220,7 +223,7 @@ class _Parts:
     """Creates the named layers of a module.
 
     Args:
-      module: a module with the fields `norm`, `axis_name`, `dtype` and `param_dtype`.
+      module: a module with the fields `remat`, `norm`, `axis_name`, `dtype` and `param_dtype`.
       up: a key of `UPS`.
       train: whether norms use the statistics of the batch.
       padding: zeros around the input of a 3x3 convolution.
@@ -228,23 +231,27 @@ class _Parts:
 
     def __init__(self, module: Any, up: str, *, train: bool, padding: int = 1):
         self._dtypes, self._norm = dtypes_of(module), norm_of(module, train=train)
-        self._padding = padding
+        self._module, self._padding = module, padding
         self._up = lookup(UPS, up, "up")
 
     def pair(self, x: Array, features: int, name: str) -> Array:
-        """Applies a 3x3 convolution, a norm and a ReLU, twice."""
-        for number in (1, 2):
-            x = conv_norm_act(
-                x,
-                features,
-                3,
-                name=f"{name}_conv{number}",
-                norm_name=f"{name}_bn{number}",
-                norm=self._norm,
-                padding=self._padding,
-                **self._dtypes,
-            )
-        return x
+        """Applies a 3x3 convolution, a norm and a ReLU, twice: a block."""
+
+        def both(x: Array) -> Array:
+            for number in (1, 2):
+                x = conv_norm_act(
+                    x,
+                    features,
+                    3,
+                    name=f"{name}_conv{number}",
+                    norm_name=f"{name}_bn{number}",
+                    norm=self._norm,
+                    padding=self._padding,
+                    **self._dtypes,
+                )
+            return x
+
+        return run_block(self._module, both, x)
 
     def grown(self, x: Array, features: int, size: Sequence[int], name: str) -> Array:
         """Upsamples x to a size and changes its channels."""
