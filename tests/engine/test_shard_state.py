@@ -43,10 +43,9 @@ OPTIMIZERS = {
     "sgd": lambda: optax.chain(
         optax.add_decayed_weights(0.1, mask=decay_mask), optax.sgd(0.1, momentum=0.9, nesterov=True)
     ),
-    # A norm of each array; rows and columns of each array; noise.
+    # A norm of each array; rows and columns of each array.
     "lamb": lambda: optax.lamb(0.1, weight_decay=0.1, mask=decay_mask),
     "adafactor": lambda: optax.adafactor(0.1, min_dim_size_to_factor=2),
-    "noise": lambda: optax.chain(optax.add_noise(0.1, 0.5, 0), optax.adam(0.1)),
 }
 
 
