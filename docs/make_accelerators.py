@@ -1,7 +1,7 @@
-"""Plans every full-size config for H200s, and some for TPUs; prints the tables of accelerators.md
-and scale.md.
+"""Plans every full-size config for H200s, and some for TPUs; prints the tables of
+accelerators.md, memory.md and scale.md.
 
-  python docs/make_accelerators.py --workdir runs/plans [--only gpu-h200:8|tpu-v5e:2x2|scale|nms]
+  python docs/make_accelerators.py --workdir runs/plans [--only TABLE]
 
 It takes hours on 2 cores, and needs `pip install 'jaxvision[plan-cuda,plan-tpu]'`. A plan that is
 finished has a file in --workdir and is not made again, so the command goes on where it was stopped.
@@ -81,6 +81,27 @@ def row(name, plan):
     return f"| {' | '.join(cells)} |"
 
 
+def print_remat(workdir):
+    """The table of what recomputation by block makes of a training step."""
+    titles = "config", "images of a device", "memory, GB", "temporaries, GB", "TFLOP", "GB moved"
+    print(f"## remat\n\n| {' | '.join(titles)} |\n{'|---' * len(titles)}|", flush=True)
+    for name in SOME:
+        plain = planned(H200, name, (), workdir)
+        again = planned(H200, name, ("--nolargest_batch", "--config.remat=True"), workdir)
+        steps = [plan["train"] for plan in (plain, again)]
+        devices = planning.parse_target(H200).devices
+        pairs = (
+            [step["memory"]["total"] / 1e9 for step in steps],
+            [step["memory"]["temporaries"] / 1e9 for step in steps],
+            [sum(step["flops"].values()) / 1e12 for step in steps],
+            [sum(step["cost"]["traffic"].values()) / 1e9 for step in steps],
+        )
+        cells = (f"{before:.1f}, {after:.1f}" for before, after in pairs)
+        images = steps[0]["batch_size"] // devices
+        print(f"| {' | '.join((f'`{name}`', str(images), *cells))} |", flush=True)
+    print()
+
+
 def print_scale(workdir):
     """The table of what a step of ResNet-50 sends, by the number of devices."""
     titles = "devices", "norms", "all-reduces", "MB given", "MB sent", "network, ms", "memory, ms"
@@ -135,7 +156,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--workdir", type=pathlib.Path, required=True, help="a folder")
-    parser.add_argument("--only", choices=[H200, V5E, "scale", "nms"], help="one table")
+    parser.add_argument("--only", choices=[H200, V5E, "remat", "scale", "nms"], help="one")
     options = parser.parse_args()
     options.workdir.mkdir(parents=True, exist_ok=True)
     # A machine's own accelerator is not needed.
@@ -145,6 +166,8 @@ def main():
         print_nms()
     if options.only in (None, "scale"):
         print_scale(options.workdir)
+    if options.only in (None, "remat"):
+        print_remat(options.workdir)
     for target in (H200, V5E):
         if options.only not in (None, target):
             continue
