@@ -71,7 +71,7 @@ def training_step(name, target, **fields):
     optimizer = optax.sgd(0.1, momentum=0.9)
     found = planning.plan(task, optimizer, batch, target=target, largest_batch=False)
     step = found.train
-    print(name, fields, f"{step.cost.nbytes:.4g} {step.memory.temporaries:.4g}", step.cost)
+    print(name, fields, f"{step.cost.nbytes:.4g} {step.memory.temporaries:.4g}", step.cost.traffic)
     return step
 
 
