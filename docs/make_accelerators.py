@@ -36,8 +36,18 @@ SOME = ("imagenet_resnet50_bfloat16", "coco_yolov3", "coco_mask_rcnn", "folder_u
 SCALES = "gpu-h200:8", "gpu-h200:8x8", "gpu-h200:32x8"
 PER_DEVICE = 128  # images, of the table of scales
 TILES = 1024, 2048, 4096
+BATCHES = {"voc_faster_rcnn": 16, "voc_fcn8s": 24}
+"""Of the configs with a batch that eight devices do not divide."""
+
+
+def flags_of(name):
+    """The flags of a config's plan for H200s."""
+    batch = (f"--config.batch_size={BATCHES[name]}",) if name in BATCHES else ()
+    return (*batch, *(() if name in SOME else ("--nolargest_batch",)))
+
+
 PLANS = [
-    *((H200, name, () if name in SOME else ("--nolargest_batch",)) for name in FULL_SIZE),
+    *((H200, name, flags_of(name)) for name in FULL_SIZE),
     *((V5E, name, ("--nolargest_batch",)) for name in SOME),
 ]
 TITLES = (

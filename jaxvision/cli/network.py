@@ -211,7 +211,7 @@ def open_network(
         _set_data(opened.config, values, split, unknown if opened.in_python else "")
         return opened
     config = values.config
-    setup.set_determinism(config)
+    setup.set_compiler_flags(config)
     _set_data(config, values, split, "" if config.data.source else "--model says nothing of data")
     if split is not None and config.data.dir:  # which features keep
         config.data.dir = os.path.abspath(os.path.expanduser(config.data.dir))

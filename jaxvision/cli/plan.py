@@ -52,6 +52,7 @@ def main(argv: list[str]) -> None:
     config = values.config
     check_complete(config)
     options = read_group(RunOptions, config, "config")
+    setup.set_compiler_flags(config)
     if not config.data.get("class_names", ()) and "class_names" in config.data:
         _name_classes(config)
     built = setup.build(config)

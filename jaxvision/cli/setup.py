@@ -30,12 +30,21 @@ from jaxvision.data import (
 from jaxvision.engine import RUN, read_run, restore_weights
 from jaxvision.runs import load_run
 
+_FLAGS = {
+    "deterministic": "--xla_gpu_deterministic_ops=true",
+    # Beside asynchronous all-reduces XLA for several GPUs computes all blocks the second time
+    # before the backward pass, and then remat saves no memory.
+    "remat": "--xla_gpu_disable_async_collectives=allreduce",
+}
+"""Key of a config -> the flag of XLA that it needs."""
 
-def set_determinism(config: Any) -> None:
-    """Asks XLA for the same bits from run to run; before JAX's first use of a device."""
-    if config.deterministic:
-        flags = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+
+def set_compiler_flags(config: Any) -> None:
+    """Gives XLA the flags that a config needs; before JAX's first use of a device."""
+    flags = [os.environ.get("XLA_FLAGS", "")]
+    flags += [flag for key, flag in _FLAGS.items() if getattr(config, key) and flag not in flags[0]]
+    if len(flags) > 1:
+        os.environ["XLA_FLAGS"] = " ".join(flags).strip()
 
 
 def kind_of(config: Any) -> Kind:
@@ -278,7 +287,7 @@ def open_run(
     if saved.get("config") is None:
         return _open_python_run(workdir, decode or {})
     config = config_of_run(workdir)
-    set_determinism(config)
+    set_compiler_flags(config)
     if "detect" in config:
         config.detect.update(decode or {})
     code = Code(trust, origin=f"the run in {workdir}")

@@ -90,7 +90,7 @@ def main(argv: list[str]) -> int:
 
     options = read_group(RunOptions, config, "config")
     profile = _profile(values.profile, options.steps)
-    setup.set_determinism(config)
+    setup.set_compiler_flags(config)
     join_processes(values)
     splits = setup.open_data(config)
     first_process = jax.process_index() == 0

@@ -19,17 +19,21 @@ from tests.descriptions import run_description
 @pytest.mark.parametrize(
     ("asked", "before", "after"),
     [
-        (True, None, "--xla_gpu_deterministic_ops=true"),
-        (True, "--xla_a=1", "--xla_a=1 --xla_gpu_deterministic_ops=true"),
-        (False, "--xla_a=1", "--xla_a=1"),
+        ({"deterministic"}, None, "--xla_gpu_deterministic_ops=true"),
+        ({"deterministic"}, "--xla_a=1", "--xla_a=1 --xla_gpu_deterministic_ops=true"),
+        ({"remat"}, "--xla_a=1", "--xla_a=1 --xla_gpu_disable_async_collectives=allreduce"),
+        (set(), "--xla_a=1", "--xla_a=1"),
     ],
 )
-def test_determinism_is_asked_of_xla(monkeypatch, asked, before, after):
+def test_a_config_gives_xla_the_flags_that_it_needs(monkeypatch, asked, before, after):
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     if before is not None:
         monkeypatch.setenv("XLA_FLAGS", before)
-    setup.set_determinism(types.SimpleNamespace(deterministic=asked))
-    assert os.environ["XLA_FLAGS"] == after
+    config = types.SimpleNamespace(deterministic=False, remat=False)
+    vars(config).update(dict.fromkeys(asked, True))
+    for _ in range(2):  # a flag is given once
+        setup.set_compiler_flags(config)
+        assert os.environ["XLA_FLAGS"] == after
 
 
 def test_a_run_without_a_key_gets_its_default(tmp_path):

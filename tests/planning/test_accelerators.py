@@ -1,5 +1,8 @@
 """What compiled programs for H200 and TPU hold. Needs the extras plan-cuda and plan-tpu."""
 
+import json
+import subprocess
+import sys
 from importlib import util
 
 import flax.linen as nn
@@ -119,3 +122,17 @@ def test_norms_of_each_device_need_few_all_reduces(name):
     print(found)
     assert found[True].count > 90
     assert found[False].count <= ALL_REDUCES[name]
+
+
+@for_gpu
+def test_recomputation_saves_memory_on_several_gpus():
+    """In processes of their own, because XLA reads its flags once."""
+    found = []
+    for remat in (False, True):
+        command = [sys.executable, "-m", "jaxvision", "plan", "--config=digits_resnet20", "--json"]
+        command += ["--target=gpu-h200:2", "--noevaluation", "--nolargest_batch"]
+        command += ["--config.batch_size=16384", f"--config.remat={remat}"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        found.append(json.loads(done.stdout)["train"]["memory"]["temporaries"])
+    print(found)
+    assert found[1] < 0.6 * found[0]
