@@ -277,7 +277,7 @@ _COMPOUNDS = (
     r"cpb_mlp|logit_scale|relative_position_bias_table",  # Swin
     r"attn_layer|conv_[abc]|grid_attention|mlp_layer|pre_norm",  # MaxViT
     r"squeeze_excitation|to_qkv|window_attention",
-    r"aux_classifier",  # FCN
+    r"aux_classifier|(?:low|high)_classifier",  # FCN, DeepLabv3, Lite R-ASPP
     r"inner_blocks|layer_blocks|extra_blocks",  # feature pyramid
     r"classification_head|regression_head|cls_logits|bbox_reg|bbox_ctrness",  # detectors
     r"module_list|scale_weight",  # SSD

@@ -13,18 +13,20 @@ def dtypes_of(module: Any) -> dict[str, Any]:
     return {"dtype": module.dtype, "param_dtype": module.param_dtype}
 
 
-def norm_of(module: Any, *, train: bool) -> Callable[..., Array] | None:
+def norm_of(module: Any, *, train: bool, field: str = "norm") -> Callable[..., Array] | None:
     """Returns the norm of a module as a function of x and the name of the layer.
 
     Args:
       module: a module with the fields `norm`, `axis_name`, `dtype` and `param_dtype`.
       train: whether norms use the statistics of the batch.
+      field: the field with the norm, where it is another than `norm`.
     Returns:
       (x, *, name) -> array, or None if the module has no norm.
     """
-    if module.norm is None:
+    norm = getattr(module, field)
+    if norm is None:
         return None
-    return partial(module.norm, train=train, axis_name=module.axis_name, **dtypes_of(module))
+    return partial(norm, train=train, axis_name=module.axis_name, **dtypes_of(module))
 
 
 def as_backbone(

@@ -85,7 +85,9 @@ from jaxvision.models.published import input_figures, input_resizing, input_size
 from jaxvision.models.restoration.dncnn import DNCNNS
 from jaxvision.models.restoration.srcnn import ESPCNS, SRCNNS
 from jaxvision.models.segmentation.deconvnet import DECONVNETS
+from jaxvision.models.segmentation.deeplabv3 import DEEPLABS_V3
 from jaxvision.models.segmentation.fcn import FCNS
+from jaxvision.models.segmentation.lraspp import LRASPPS
 from jaxvision.models.segmentation.resunet import RESUNETS
 from jaxvision.models.segmentation.unet import UNETS
 from jaxvision.models.summary import Summary, summarize
@@ -166,7 +168,9 @@ DETECTORS: dict[str, Callable[..., nn.Module]] = merge(
 RESTORERS: dict[str, Callable[..., nn.Module]] = merge(DNCNNS, ESPCNS, SRCNNS)
 """Networks that return an `image` with the channels of the given one."""
 
-SEGMENTERS: dict[str, Callable[..., nn.Module]] = merge(DECONVNETS, FCNS, RESUNETS, UNETS)
+SEGMENTERS: dict[str, Callable[..., nn.Module]] = merge(
+    DECONVNETS, DEEPLABS_V3, FCNS, LRASPPS, RESUNETS, UNETS
+)
 """Networks that return `logits` of each pixel."""
 
 MODELS = merge(CLASSIFIERS, DETECTORS, RESTORERS, SEGMENTERS)

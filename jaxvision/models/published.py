@@ -18,6 +18,10 @@ _RCNNS = (
     *("fast_rcnn", "fastrcnn_vgg16", "fastrcnn_resnet50_fpn"),
     *("maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2", "keypointrcnn_resnet50_fpn"),
 )
+_SEGMENTERS = (
+    *("deeplabv3_resnet50", "deeplabv3_resnet101", "deeplabv3_mobilenet_v3_large"),
+    *("fcn_resnet50", "fcn_resnet101", "lraspp_mobilenet_v3_large"),
+)
 _INCEPTIONS = (
     "inception_resnet_v1",
     "inception_resnet_v2",
@@ -28,7 +32,7 @@ _INCEPTIONS = (
 _OTHERS = {
     **dict.fromkeys(_CIFAR, (32, 32, 3)),
     **dict.fromkeys(("efficientnet_v2_m", "efficientnet_v2_l"), (480, 480, 3)),
-    **dict.fromkeys(("fcn_resnet50", "fcn_resnet101"), (520, 520, 3)),
+    **dict.fromkeys(_SEGMENTERS, (520, 520, 3)),
     **dict.fromkeys(("fcn32s_vgg16", "fcn16s_vgg16", "fcn8s_vgg16"), (500, 500, 3)),
     **dict.fromkeys(_INCEPTIONS, (299, 299, 3)),
     **dict.fromkeys(("resunet", "unet", "unet_backbone"), (256, 256, 3)),
@@ -75,7 +79,8 @@ _IMAGENET = (
     *("fasterrcnn_mobilenet_v3_large_320_fpn", "maskrcnn_resnet50_fpn"),
     *("maskrcnn_resnet50_fpn_v2", "keypointrcnn_resnet50_fpn"),
     *("retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn"),
-    *("alexnet", "fcn_resnet50", "fcn_resnet101", "maxvit_t", "mobilenet_v2"),
+    *_SEGMENTERS,
+    *("alexnet", "maxvit_t", "mobilenet_v2"),
     *("convnext_tiny", "convnext_small", "convnext_base", "convnext_large"),
     *("densenet121", "densenet161", "densenet169", "densenet201"),
     *(f"efficientnet_{size}" for size in ("b0", "b1", "b2", "b3", "b4", "b5", "b6", "b7")),

@@ -13,7 +13,8 @@ def torchvision_network(name, **fields):
     """(torch, torchvision's network of a name, of the same numbers each time)."""
     torch, models = import_torchvision("models")
     torch.manual_seed(0)
-    return torch, getattr(models, name)(**fields)
+    build = getattr(models, name, None) or getattr(models.segmentation, name)
+    return torch, build(**fields)
 
 
 def to_torch(torch, images):

@@ -16,6 +16,7 @@ from tests.models import (
     test_convnext,
     test_darknet,
     test_deconvnet,
+    test_deeplabv3,
     test_densenet,
     test_dncnn,
     test_efficientnet,
@@ -24,6 +25,7 @@ from tests.models import (
     test_inception_resnet,
     test_inception_v3,
     test_inception_v4,
+    test_lraspp,
     test_maxvit,
     test_mnasnet,
     test_mobilenet_v1,
@@ -147,6 +149,13 @@ NETWORKS = {
         )
         for name, fields in (("deconvnet", {}), ("deconvnet, no norm", {"norm": None}))
     },
+    "deeplabv3": (
+        test_deeplabv3.tiny,
+        (32, 40, 3),
+        {**DROPOUT, "dropout_aux": 0.5},
+        {"c1": (16, 20, 8), "c2": (8, 10, 16), "logits": (32, 40, 3), "aux": (32, 40, 3)},
+        {"logits", "aux"},
+    ),
     "densenet": (
         test_densenet.tiny,
         (17, 22, 3),
@@ -184,6 +193,13 @@ NETWORKS = {
         DROPOUT,
         {"c1": (16, 20, 8), "c2": (8, 10, 16), "logits": (32, 40, 3), "aux": (32, 40, 3)},
         {"logits", "aux"},
+    ),
+    "lraspp": (
+        test_lraspp.tiny,
+        (32, 40, 3),
+        {},
+        {"c1": (16, 20, 8), "c2": (8, 10, 16), "logits": (32, 40, 3)},
+        set(),
     ),
     "fcn8s": (
         partial(test_fcn.tiny, "fcn8s_vgg16"),

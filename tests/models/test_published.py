@@ -16,6 +16,10 @@ from jaxvision.models.published import IMAGENET_MEAN, IMAGENET_STD
 from tests.ops.parity import import_torchvision
 
 OF_TORCHVISION, OF_DARKNET = 80, 4
+SEGMENTERS_OF_TORCHVISION = (
+    *("deeplabv3_resnet50", "deeplabv3_resnet101", "deeplabv3_mobilenet_v3_large"),
+    *("fcn_resnet50", "fcn_resnet101", "lraspp_mobilenet_v3_large"),
+)
 
 
 def known(names):
@@ -29,7 +33,7 @@ def test_figures_are_known_where_torchvision_or_darknet_has_weights():
     without_weights = {"fasterrcnn_vgg16", "fasterrcnn_resnet50_c4", "rpn_resnet50_fpn"}
     without_weights |= {"fastrcnn_vgg16", "fastrcnn_resnet50_fpn"}
     assert set(known(DETECTORS)) == DETECTORS.keys() - of_any_backbone - without_weights
-    assert known(SEGMENTERS) == ["fcn_resnet50", "fcn_resnet101"]
+    assert set(known(SEGMENTERS)) == set(SEGMENTERS_OF_TORCHVISION)
     for name in known([*CLASSIFIERS, *DETECTORS, *SEGMENTERS]):
         mean, std = input_figures(name)
         assert len(mean) == len(std) == input_size(name)[2]
@@ -56,7 +60,9 @@ def test_figures_are_torchvisions():
     _, models = import_torchvision("models")
     names = [name for name in models.list_models() if name in CLASSIFIERS]
     assert len(names) == OF_TORCHVISION
-    for name in [*names, "fcn_resnet50", "fcn_resnet101"]:
+    segmenters = models.list_models(module=models.segmentation)
+    assert sorted(segmenters) == sorted(SEGMENTERS_OF_TORCHVISION)
+    for name in [*names, *segmenters]:
         weights = models.get_model_weights(name).DEFAULT
         theirs = weights.transforms()
         expected = tuple(theirs.mean), tuple(theirs.std)

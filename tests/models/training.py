@@ -3,6 +3,7 @@
 import functools
 
 import chex
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -128,7 +129,8 @@ def check_training_step(torch, theirs, ours, images, names=None):
       theirs: the network in torch; its state dict fits ours.
       ours: the network, without anything dropped.
       images: f32[B, H, W, C].
-      names: of ours -> of theirs, where that gives several logits; None where it gives an array.
+      names: of ours -> of theirs, where that gives several logits, in a tuple or a dict; None where
+        it gives an array.
     """
     settle(torch, theirs, images)
     for module in theirs.modules():
@@ -146,13 +148,22 @@ def check_training_step(torch, theirs, ours, images, names=None):
     after = converted()
     maps, statistics = jax.jit(functools.partial(train, ours))(before, images)
     for name, their_name in (names or {"logits": None}).items():
-        expected = (given if their_name is None else getattr(given, their_name)).numpy()
+        expected = given
+        if their_name is not None:
+            named = given if isinstance(given, dict) else given._asdict()
+            expected = named[their_name]
+        expected = expected.numpy()
+        if expected.ndim == 4:
+            expected = expected.transpose(0, 2, 3, 1)
         assert np.abs(maps[name] - expected).max() <= 1e-4 * np.abs(expected).max(), name
-    for name, norm in after["batch_stats"].items():
-        start = before["batch_stats"][name]["mean"]
-        moved = norm["mean"] - start
-        ours_moved = statistics["batch_stats"][name]["mean"] - start
-        assert np.abs(ours_moved - moved).max() <= 1e-2 * np.abs(moved).max(), name
+    before, after, statistics = (
+        flax.traverse_util.flatten_dict(x["batch_stats"]) for x in (before, after, statistics)
+    )
+    means = [path for path in after if path[-1] == "mean"]
+    assert means
+    for path in means:
+        moved, ours_moved = (x[path] - before[path] for x in (after, statistics))
+        assert np.abs(ours_moved - moved).max() <= 1e-2 * np.abs(moved).max(), path
 
 
 def check_torchvision_step(name, images, **fields):

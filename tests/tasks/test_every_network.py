@@ -30,6 +30,11 @@ SEGMENTATION = {
     "resunet": {"widths": (4, 8)},
     "deconvnet": {"stages": ((4, 1), (8, 1)), "hidden": 8, "window": 3},
     "fcn_resnet50": {"backbone": DARKNET, "level": 2, "aux": True, "dropout": 0.0},
+    "deeplabv3_resnet50": {
+        **{"backbone": DARKNET, "level": 2, "rates": (1, 2), "width": 8, "aux": True},
+        **{"dropout": 0.0, "dropout_aux": 0.0},
+    },
+    "lraspp_mobilenet_v3_large": {"backbone": DARKNET, "low": 1, "high": 2, "width": 8},
     "fcn8s_vgg16": {
         "stages": ((4, 1), (8, 1)),
         "steps": (("upscore2", 1), ("upscore_last", 0)),
@@ -49,6 +54,8 @@ RESTORATION = {
     "espcn": ({"widths": (8, 4)}, Downscale(3)),
 }
 SAME_KIND = {
+    "deeplabv3_resnet101": "deeplabv3_resnet50",
+    "deeplabv3_mobilenet_v3_large": "deeplabv3_resnet50",
     "fcn_resnet101": "fcn_resnet50",
     "fcn16s_vgg16": "fcn8s_vgg16",
     "fcn32s_vgg16": "fcn8s_vgg16",

@@ -75,8 +75,11 @@ SMALL = (
     Block(5, 576, 96, True, True, 1),
     Block(5, 576, 96, True, True, 1),
 )
-LAYOUTS = ("ssdlite", "fpn")
+LAYOUTS = ("ssdlite", "fpn", "segmentation")
 """Values of the field `layout` of `MobileNetV3`, besides None."""
+
+NORM = partial(batch_norm, epsilon=1e-3, momentum=0.99)
+"""The norm of torchvision's networks."""
 
 STEM_CHANNELS, HEAD_EXPANSION, SQUEEZE_REDUCTION = 16, 6, 4
 
@@ -100,7 +103,9 @@ class MobileNetV3(nn.Module):
         network is divided between them: features_0_{place}... and features_1_{place}..., each from
         0. "fpn": that of torchvision's Faster R-CNN. The last two maps, both of stride 32, are the
         output of the last block with a stride, "c5", and the convolution after the blocks, "c6";
-        the names of layers lack "features_".
+        the names of layers lack "features_". "segmentation": that of torchvision's networks for
+        segmentation. Each map is the output of the first block of its size, not of the last one;
+        the last map is the convolution after the blocks. The names lack "features_", too.
       dropout: dropout rate of the hidden features in training.
       drop_path: rate of stochastic depth of the last block in training; block i of n has i / n of
         it.
@@ -125,7 +130,7 @@ class MobileNetV3(nn.Module):
     drop_path: float = 0.0
     act: Callable[[Array], Array] = nn.hard_swish
     remat: bool = False
-    norm: Norm | None = partial(batch_norm, epsilon=1e-3, momentum=0.99)
+    norm: Norm | None = NORM
     axis_name: str | None = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
@@ -147,7 +152,7 @@ class MobileNetV3(nn.Module):
         def name_of(place: int, part: int | None = None) -> str:
             """Returns the name of a layer by its place in the sequence, or of its part."""
             inside = "" if part is None else f"_block_{part}"
-            if self.layout == "fpn":
+            if self.layout in ("fpn", "segmentation"):
                 return f"{place}{inside}"
             if self.layout is None:
                 return f"features_{place}{inside}"
@@ -182,20 +187,20 @@ class MobileNetV3(nn.Module):
             return y, expansion
 
         x = conv(images, scaled(STEM_CHANNELS), 3, name_of(0), stride=2)
-        maps, level, count = {}, 1, len(blocks)
+        maps, level, count = {"c1": x}, 1, len(blocks)
         for place, block in enumerate(blocks, start=1):
             dilation = 2 if self.dilated and place >= last else 1
-            if block.stride > dilation:
-                maps[f"c{level}"] = x
+            starts = block.stride > dilation
+            if starts:
                 level += 1
             how = {"dilation": dilation, "drop": self.drop_path * place / count, "place": place}
             x, expansion = run_block(self, partial(inverted, block=block, **how), x)
+            if starts or self.layout != "segmentation":
+                maps[f"c{level}"] = x
             if self.layout == "ssdlite" and place == last:
                 maps[f"c{level - 1}"] = expansion
             elif self.layout == "fpn" and place == last:
-                maps[f"c{level}"] = x
                 level += 1
-        maps[f"c{level}"] = x
         x = conv(x, HEAD_EXPANSION * x.shape[-1], 1, name_of(count + 1))
         if self.layout is not None:
             maps[f"c{level}"] = x

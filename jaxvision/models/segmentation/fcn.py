@@ -70,18 +70,54 @@ class FCN(nn.Module):
 
         def head(level: int, name: str) -> Array:
             x = lookup(features, f"c{level}", "map of the backbone")
-            x = conv_in_sequence(x, x.shape[-1] // 4, 3, name, norm=norm, **dtypes)
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
-            x = Conv(self.num_classes, (1, 1), name=f"{name}_4", **dtypes)(x)
+            how = {"dropout": self.dropout, "train": train, "norm": norm, **dtypes}
+            x = fcn_head(x, self.num_classes, name=name, **how)
             return resize_bilinear(x, images.shape[1:3])
 
         features = self.backbone(**as_backbone(self, self.backbone))(images, train=train)
-        maps = _without_pooled(features)
+        maps = without_pooled(features)
         if self.num_classes is not None:
             maps["logits"] = head(self.level, "classifier")
             if self.aux:
                 maps["aux"] = head(self.level - 1, "aux_classifier")
         return maps
+
+
+def fcn_head(
+    x: Array,
+    num_classes: int,
+    *,
+    name: str,
+    norm: Callable[..., Array] | None,
+    dropout: float,
+    train: bool,
+    dtype: Any = None,
+    param_dtype: Any = jnp.float32,
+) -> Array:
+    """Computes logits of a map by two convolutions, as torchvision's FCN does.
+
+    The layers are {name}_0, a 3x3 convolution to a quarter of the channels, {name}_1, its norm, and
+    {name}_4, a 1x1 convolution.
+
+    Args:
+      x: [B, H, W, C].
+      num_classes: K classes.
+      name: prefix of the names of the layers.
+      norm: as for `conv_norm_act`.
+      dropout: dropout rate before the last convolution.
+      train: whether to drop.
+    Returns:
+      [B, H, W, K].
+    """
+    dtypes = {"dtype": dtype, "param_dtype": param_dtype}
+    x = conv_in_sequence(x, x.shape[-1] // 4, 3, name, norm=norm, **dtypes)
+    x = nn.Dropout(dropout, deterministic=not train)(x)
+    return Conv(num_classes, (1, 1), name=f"{name}_4", **dtypes)(x)
+
+
+def without_pooled(maps: dict[str, Array]) -> dict[str, Array]:
+    """Returns the maps of a backbone without its pooled features."""
+    return {name: x for name, x in maps.items() if name != "pooled"}
 
 
 class Step(NamedTuple):
@@ -154,7 +190,7 @@ class VGGFCN(nn.Module):
         sides = (border, border)
         framed = jnp.pad(images, ((0, 0), sides, sides, (0, 0)))
         vgg = VGG(self.stages, ceil_mode=True, **as_backbone(self, VGG))
-        maps = _without_pooled(vgg(framed, train=train))
+        maps = without_pooled(vgg(framed, train=train))
         x = maps[f"c{level}"]
         for name, kernel_size in (("fc6", self.window), ("fc7", 1)):
             names = {"name": name, "norm_name": f"{name}_bn"}
@@ -208,10 +244,6 @@ def _window_of(x: Array, first: int, size: Sequence[int]) -> Array:
     """Crops x to a size, from row and column `first` on, with zeros where x has no values."""
     sides = ((-first, first + to - of, 0) for of, to in zip(x.shape[1:3], size, strict=True))
     return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *sides, (0, 0, 0)))
-
-
-def _without_pooled(maps: dict[str, Array]) -> dict[str, Array]:
-    return {name: x for name, x in maps.items() if name != "pooled"}
 
 
 _DILATED = {"replace_stride_with_dilation": (False, True, True)}
