@@ -29,7 +29,7 @@ FULL_SIZE = (
     *("coco_ssd300", "voc_ssd300", "coco_ssdlite320"),
     *("coco_retinanet", "coco_retinanet_v2", "coco_fcos"),
     *("coco_faster_rcnn", "coco_mask_rcnn", "coco_keypoint_rcnn", "voc_faster_rcnn"),
-    *("voc_fcn8s", "folder_unet"),
+    *("voc_fcn8s", "voc_deeplabv3", "folder_unet"),
 )
 SOME = ("imagenet_resnet50_bfloat16", "coco_yolov3", "coco_mask_rcnn", "folder_unet")
 """For which the largest batch is looked for, and that are planned for TPUs too."""

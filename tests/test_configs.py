@@ -67,6 +67,7 @@ def test_the_configs_are_there():
         "scenes_yolov2_tiny",
         "scenes_yolov3_tiny",
         "scenes_yolov4_tiny",
+        "voc_deeplabv3",
         "voc_faster_rcnn",
         "voc_fcn8s",
         "voc_ssd300",

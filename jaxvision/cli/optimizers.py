@@ -20,10 +20,12 @@ class ScheduleOptions:
     """How the learning rate changes.
 
     Attributes:
-      name: "constant", "step", "cosine", "one_cycle" or "plateau".
-      warmup: of step, cosine and one_cycle: share of the steps in which the rate goes up.
+      name: "constant", "step", "cosine", "one_cycle", "polynomial" or "plateau".
+      warmup: of step, cosine, one_cycle and polynomial: share of the steps in which the rate goes
+        up.
       milestones: of step: shares of the steps at which the rate falls.
       factor: of step and plateau: by what the rate is multiplied where it falls.
+      power: of polynomial: exponent of the share of the steps that are left.
       window: of plateau: share of the steps over which training losses are averaged.
       patience: of plateau: windows without a better loss after which the rate falls.
     Raises:
@@ -34,6 +36,7 @@ class ScheduleOptions:
     warmup: float = 0.0
     milestones: Sequence[float] = (0.5, 0.75)
     factor: float = 0.1
+    power: float = 0.9
     window: float = 0.02
     patience: int = 2
 
@@ -41,6 +44,7 @@ class ScheduleOptions:
         lookup(SCHEDULES, self.name, "schedule")
         check_range("warmup", self.warmup, least=0, less_than=1)
         check_range("factor", self.factor, more_than=0, less_than=1)
+        check_range("power", self.power, more_than=0)
         check_range("window", self.window, more_than=0, most=1)
         check_range("patience", self.patience, least=1)
         for share in self.milestones:
@@ -155,11 +159,26 @@ def _one_cycle(options: OptimizerOptions, steps: int) -> Schedule:
     )
 
 
+def _polynomial(options: OptimizerOptions, steps: int) -> Schedule:
+    """Linear warm-up over `warmup` of the steps, then a power of the share of steps that are left.
+
+    Source: Chen et al. 2017 ("Rethinking atrous convolution"), section 4.1: the power is 0.9.
+    """
+    warmup = min(round(options.schedule.warmup * steps), steps - 1)
+    falling = optax.polynomial_schedule(
+        options.learning_rate, 0.0, options.schedule.power, steps - warmup, transition_begin=warmup
+    )
+    if not warmup:
+        return falling
+    return lambda step: falling(step) * jnp.minimum(step / warmup, 1)
+
+
 SCHEDULES: dict[str, Callable[[OptimizerOptions, int], Schedule]] = {
     "constant": _constant,
     "step": _step_decay,
     "cosine": _cosine,
     "one_cycle": _one_cycle,
+    "polynomial": _polynomial,
     # A constant rate that the plateau rule scales down; see `_phase`.
     "plateau": _constant,
 }

@@ -108,6 +108,15 @@ def test_one_cycle():
     assert found[-1] < 1e-4
 
 
+def test_polynomial():
+    found = rates(schedule__name="polynomial", learning_rate=0.5)
+    np.testing.assert_allclose(found, 0.5 * (1 - np.arange(101) / 100) ** 0.9, atol=1e-6)
+    more = {"schedule__warmup": 0.2, "schedule__power": 2.0}
+    found = rates(schedule__name="polynomial", learning_rate=1.0, **more)
+    np.testing.assert_allclose(found[:21], np.arange(21) / 20, atol=1e-6)
+    np.testing.assert_allclose(found[20:], (1 - np.arange(81) / 80) ** 2, atol=1e-6)
+
+
 def test_reduce_on_plateau():
     """Windows of 2 steps; the second window without a better loss cuts the rate."""
     losses = [4, 4, 2, 2, 3, 3, 2, 2, 1, 1, 1, 1]
