@@ -60,6 +60,7 @@ def with_proposals(batch, padding=0, seed=0):
     return batch.replace(proposals=proposals, proposal_mask=mask)
 
 
+@pytest.mark.slow
 def test_it_learns_on_any_number_of_devices_and_all_parameters_are_trained():
     # The objects are too small for the second level of a pyramid.
     backbone = {**DARKNET, "stages": DARKNET["stages"][:3]}
@@ -118,6 +119,7 @@ def test_padding_of_proposals_changes_no_detection_and_none_gives_none():
     assert (outputs["matches"][1] == IGNORE).all()
 
 
+@pytest.mark.slow
 def test_it_is_the_second_stage_of_faster_rcnn():
     """With the same weights and the proposals of its RPN."""
     model = create_model("faster_rcnn", **{**TINY, "num_classes": 3})

@@ -119,6 +119,7 @@ def training_outputs(task, variables, batch, seed=0):
     return jax.tree.map(lambda x: x[0], jax.device_get(found))
 
 
+@pytest.mark.slow
 def test_four_losses_are_trained_jointly_and_the_same_on_any_number_of_devices():
     task, batch = task_of(), batch_of()
     one, two, four = (train(task, [batch] * 4, devices=n) for n in (1, 2, 4))
@@ -132,6 +133,7 @@ def test_four_losses_are_trained_jointly_and_the_same_on_any_number_of_devices()
         assert np.abs(x - after).max() > 0, path
 
 
+@pytest.mark.slow
 def test_padding_changes_nothing_and_an_image_without_objects_learns_background():
     task = task_of()
     variables = variables_of(task)
@@ -227,6 +229,7 @@ def test_a_record_restores_the_detector():
     jax.tree.map(np.testing.assert_array_equal, one, two)
 
 
+@pytest.mark.slow
 def test_proposals_alone_are_measured_without_classes():
     model = create_model("faster_rcnn", **{**TINY, "box_head": None, "num_classes": 3})
     detector = rpn(model, size=24, rpn_post_nms_top_n_test=30)
