@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from jaxvision import augment, data, losses, metrics, ops, tasks, testing
     from jaxvision.core import InputError, Inputs
     from jaxvision.engine import Best, Phase, evaluate, fit
-    from jaxvision.interop import load_weights
+    from jaxvision.interop import load_pretrained, load_weights
     from jaxvision.models import MODELS, create_model
     from jaxvision.planning import plan
     from jaxvision.predict import predict
@@ -28,6 +28,7 @@ _EXPORTS = {
     "data": ("data", None),
     "evaluate": ("engine", "evaluate"),
     "fit": ("engine", "fit"),
+    "load_pretrained": ("interop", "load_pretrained"),
     "load_run": ("runs", "load_run"),
     "load_weights": ("interop", "load_weights"),
     "losses": ("losses", None),
@@ -51,6 +52,7 @@ __all__ = [
     "data",
     "evaluate",
     "fit",
+    "load_pretrained",
     "load_run",
     "load_weights",
     "losses",

@@ -13,6 +13,7 @@ import stat
 import jax
 
 from jaxvision.core import InputError, reason_of
+from jaxvision.core.files import cache_base
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +57,7 @@ def private_folder() -> pathlib.Path:
       InputError: others than this user can write there, or change what the folder is.
       OSError: it cannot be made or written.
     """
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    base = pathlib.Path(given) if os.path.isabs(given) else pathlib.Path.home() / ".cache"
+    base = cache_base()
     base.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = base.resolve() / "jaxvision" / "xla"
     for part in (folder.parent, folder):

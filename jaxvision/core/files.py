@@ -101,6 +101,16 @@ def replace_text(path: pathlib.Path, text: str) -> None:
         file.write(text)
 
 
+def cache_base() -> pathlib.Path:
+    """The user's folder for what programs keep: `$XDG_CACHE_HOME`, or ~/.cache.
+
+    Raises:
+      RuntimeError: there is no home.
+    """
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    return pathlib.Path(given) if os.path.isabs(given) else pathlib.Path.home() / ".cache"
+
+
 def check_regular(path: str | os.PathLike[str]) -> None:
     """Raises OSError unless a path is that of a regular file, or of a link to one."""
     try:

@@ -192,11 +192,12 @@ class Inputs:
           within: (height, width) of a network's input that the image has to fit in, which may be
             smaller than its own; None: its own.
         """
-        scale = self._scale(*size)
-        if within is not None:
-            scale = min(scale, within[0] / size[0], within[1] / size[1])
         whole = round if self.resize == "fit" else math.floor
+        scale = self._scale(*size)
         height, width = (max(1, whole(side * scale)) for side in size)
+        if within is not None and (height > within[0] or width > within[1]):
+            scale = min(within[0] / size[0], within[1] / size[1])
+            height, width = (max(1, whole(side * scale)) for side in size)
         return height, width
 
     def _scale(self, height: float, width: float) -> float:

@@ -19,6 +19,15 @@ from jaxvision.interop.darknet import (
 )
 from jaxvision.interop.hub import download_weights
 from jaxvision.interop.key_rules import KeyRules
+from jaxvision.interop.pretrained import (
+    Pretrained,
+    PublishedWeights,
+    find_published,
+    is_weights_name,
+    load_pretrained,
+    published_state_dict,
+    published_weights,
+)
 from jaxvision.interop.state_files import SUFFIXES, read_state_dict, write_state_dict
 from jaxvision.interop.torchvision import from_state_dict, named_alike, to_state_dict
 from jaxvision.interop.transfer import Transfer, transfer
@@ -37,18 +46,25 @@ __all__ = [
     "Description",
     "Head",
     "KeyRules",
+    "Pretrained",
+    "PublishedWeights",
     "Transfer",
     "WeightsHeader",
     "class_count",
     "darknet_norm",
     "download_weights",
     "find_beside",
+    "find_published",
     "from_module",
     "from_state_dict",
     "is_variables",
+    "is_weights_name",
+    "load_pretrained",
     "load_weights",
     "named_alike",
     "parse_cfg",
+    "published_state_dict",
+    "published_weights",
     "read_cfg",
     "read_class_map",
     "read_header",

@@ -1,4 +1,4 @@
-"""Reads and writes files of torch state dicts: safetensors, npz and, with torch, torch's own."""
+"""Reads and writes files of torch state dicts: safetensors, npz and torch's own."""
 
 import pathlib
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ import safetensors.numpy
 
 from jaxvision.core import InputError, one_line, reason_of
 from jaxvision.core.files import parse_json, read_npz, replacing
+from jaxvision.interop.torch_files import Tensor, read_torch_file
 
 _TORCH = (".pth", ".pt", ".th", ".bin")
 SUFFIXES = (".safetensors", ".npz", *_TORCH)
@@ -29,13 +30,13 @@ def read_state_dict(path: str | pathlib.Path) -> dict[str, np.ndarray]:
 
     Args:
       path: path of a .safetensors or .npz file, or of a file that torch has saved (.pth, .pt, .th,
-        .bin). The latter needs torch, which reads it with `weights_only=True`. It holds a state
-        dict, or a dict with one under "state_dict", "model" or "model_state_dict".
+        .bin). If torch is installed, it reads the latter, with `weights_only=True`; else the file
+        may have nothing but dicts, lists, numbers and dense tensors. It holds a state dict, or a
+        dict with one under "state_dict", "model" or "model_state_dict".
     Returns:
       key -> array, as in the file; of torch's files, floats that numpy lacks become float32.
     Raises:
-      InputError: the file does not exist, has another suffix or is damaged, or torch is needed but
-        not installed.
+      InputError: the file does not exist, has another suffix, is damaged, or has no state dict.
     """
     path = pathlib.Path(path)
     _check_suffix(path)
@@ -107,16 +108,22 @@ def _torch(path: pathlib.Path) -> Any:
         import torch
     except ImportError as error:
         raise InputError(
-            f"{path} needs torch, which is not installed: `pip install torch`, or save the weights "
-            "as .safetensors or .npz on a machine that has it"
+            f"writing {path} needs torch, which is not installed: `pip install torch`, or write "
+            "a .safetensors or .npz file"
         ) from error
     return torch
 
 
 def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
-    torch = _torch(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        import torch
+    except ImportError:
+        torch = None
+    try:
+        if torch is None:
+            content = read_torch_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or unknown pickle may raise anything
         reason = one_line(str(error).strip().partition("\n")[0])
         raise InputError(
@@ -126,8 +133,9 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
     for level in _LEVELS:
         if isinstance(content, dict) and isinstance(content.get(level), dict):
             content = content[level]
+    kind = Tensor if torch is None else torch.Tensor
     if not isinstance(content, dict) or not all(
-        isinstance(key, str) and isinstance(x, torch.Tensor) for key, x in content.items()
+        isinstance(key, str) and isinstance(x, kind) for key, x in content.items()
     ):
         raise InputError(
             f"{path} contains no state dict: save one with `torch.save(model.state_dict(), path)`"
@@ -138,13 +146,15 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
 def _array(torch: Any, value: Any, where: str) -> np.ndarray:
     """Returns the array of a tensor or parameter; floats that numpy lacks as float32."""
     try:
+        if torch is None:
+            return value.array()
         value = value.detach()
         if value.is_sparse or value.is_quantized or value.layout != torch.strided:
             raise TypeError("it is sparse or quantised")
         if value.is_floating_point() and value.dtype.itemsize < 4 and value.dtype != torch.float16:
             value = value.float()
         return value.resolve_conj().resolve_neg().numpy()
-    except (TypeError, RuntimeError, NotImplementedError) as error:
+    except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
         raise InputError(
             f"{one_line(where)} cannot be read ({reason_of(error)}): save it as a dense tensor"
         ) from error

@@ -34,6 +34,8 @@ _LEAVES = {
 }
 # Buffers that torch stores and this library computes.
 _BUFFERS = ("num_batches_tracked", "relative_position_index", "relative_coords_table")
+# In older files of DenseNets there is a "." in "norm1" and "conv1".
+_OLD_DENSE = re.compile(r"(.*_denselayer\d+_(?:norm|conv))_(\d)_([a-z_]+)")
 # What older files of torchvision's detectors have in place of ".{i}.0.": in pyramids there is no
 # ".0", the heads of RetinaNet count ReLUs as well, and those of R-CNNs have names of their own.
 _OLD_PYRAMID = re.compile(r"(.*_(?:inner|layer)_blocks_\d+)_([a-z]+)")
@@ -215,7 +217,8 @@ def _by_joined_key(
 
 
 def _renewed(joined: str) -> str:
-    """Returns the present spelling of a joined key of an older file of torchvision's detectors."""
+    """Returns the present spelling of a joined key of an older file of torchvision."""
+    joined = _OLD_DENSE.sub(r"\1\2_\3", joined)
     joined = _OLD_PYRAMID.sub(r"\1_0_\2", joined)
     joined = _OLD_RPN.sub(r"\1_0_0_\2", joined)
     joined = _OLD_MASKS.sub(lambda old: f"{old[1]}_{int(old[2]) - 1}_0_{old[3]}", joined)

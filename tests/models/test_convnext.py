@@ -6,7 +6,6 @@ import pytest
 from jaxvision.core import InputError
 from jaxvision.models import create_model
 from tests.marks import long_but
-from tests.models.parity import check_torchvision_logits
 from tests.models.structure import check_shapes, check_without_classes, size_of
 from tests.models.training import check_dropped_last_block
 from tests.models.variables import image_maker, shapes_of
@@ -81,8 +80,3 @@ def test_a_block_that_is_dropped_is_its_shortcut():
     dropping = tiny(blocks=(2,), widths=(4,), drop_path=1.0)
     shallower = tiny(blocks=(1,), widths=(4,))
     check_dropped_last_block(dropping, shallower, images_of(2, 8), "c2")
-
-
-@pytest.mark.parity
-def test_logits_equal_torchvisions():
-    check_torchvision_logits("convnext_tiny", images_of(2, 64, 75))

@@ -76,7 +76,6 @@ def test_a_dropped_block_is_its_shortcut():
 @pytest.mark.parametrize(
     ("name", "dilated", "width"),
     [
-        ("mobilenet_v3_small", False, 1.0),
         ("mobilenet_v3_small", True, 0.75),
         ("mobilenet_v3_large", False, 1.0),
     ],
