@@ -1,7 +1,7 @@
 """Keypoint R-CNN with ResNet-50 on COCO's persons, with the settings of torchvision's weights.
 
     python train.py --config=configs/coco_keypoint_rcnn.py --workdir=runs/coco_keypoint_rcnn \\
-        --config.data.dir=coco --config.init_from=resnet50.pth
+        --config.data.dir=coco --config.init_from=resnet50:IMAGENET1K_V1
 
 The folder has annotations/person_keypoints_train2017.json and person_keypoints_val2017.json, and
 the images in train2017/ and val2017/. 46 epochs in batches of 16, of the 64,115 images that show

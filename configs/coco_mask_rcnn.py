@@ -1,7 +1,7 @@
 """Mask R-CNN with ResNet-50 and a pyramid on COCO, with the settings of torchvision's weights.
 
     python train.py --config=configs/coco_mask_rcnn.py --workdir=runs/coco_mask_rcnn \\
-        --config.data.dir=coco --config.init_from=resnet50.pth
+        --config.data.dir=coco --config.init_from=resnet50:IMAGENET1K_V1
 
 The folder has annotations/instances_train2017.json and instances_val2017.json, and the images in
 train2017/ and val2017/. 26 epochs in batches of 16; torchvision's weights have an AP of

@@ -1,7 +1,7 @@
 """RetinaNet on COCO, with the settings of torchvision's weights of the first version.
 
     python train.py --config=configs/coco_retinanet.py --workdir=runs/coco_retinanet \\
-        --config.data.dir=coco --config.init_from=resnet50.pth
+        --config.data.dir=coco --config.init_from=resnet50:IMAGENET1K_V1
 
 The folder has annotations/instances_train2017.json and instances_val2017.json, and the images in
 train2017/ and val2017/. 26 epochs in batches of 16; torchvision's weights have an AP of 0.364.

@@ -1,7 +1,7 @@
 """RetinaNet on COCO, with the settings of torchvision's weights of the second version.
 
     python train.py --config=configs/coco_retinanet_v2.py --workdir=runs/coco_retinanet_v2 \\
-        --config.data.dir=coco --config.init_from=resnet50_v2.pth
+        --config.data.dir=coco --config.init_from=resnet50:IMAGENET1K_V2
 
 The folder has annotations/instances_train2017.json and instances_val2017.json, and the images in
 train2017/ and val2017/. 26 epochs in batches of 16, at a shorter side that is drawn for each batch;

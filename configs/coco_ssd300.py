@@ -1,7 +1,7 @@
 """SSD300 with VGG-16 on COCO, with the settings of torchvision's weights.
 
     python train.py --config=configs/coco_ssd300.py --workdir=runs/coco_ssd300 \\
-        --config.data.dir=coco --config.init_from=vgg16_features-amdegroot-88682ab5.pth
+        --config.data.dir=coco --config.init_from=vgg16:IMAGENET1K_FEATURES
 
 The folder has annotations/instances_train2017.json and instances_val2017.json, and the images in
 train2017/ and val2017/. 120 epochs in batches of 32; torchvision's weights have an AP of 0.251, of

@@ -1,7 +1,7 @@
 """DeepLabv3 on ResNet-101 on Pascal VOC 2012's segmentation, with the settings of its paper.
 
     python train.py --config=configs/voc_deeplabv3.py --workdir=runs/voc_deeplabv3 \\
-        --config.data.dir=VOCdevkit/VOC2012 --config.init_from=resnet101.safetensors
+        --config.data.dir=VOCdevkit/VOC2012 --config.init_from=resnet101:IMAGENET1K_V1
 
 The paper's first stage: maps of stride 16 with the rates 6, 12 and 18, crops of 513x513 of images
 that are scaled by 0.5 to 2, 16 images a step, 30,000 steps, and a learning rate that falls from

@@ -1,7 +1,7 @@
 """Faster R-CNN with VGG-16 on Pascal VOC 2007, with the settings of its paper.
 
     python train.py --config=configs/voc_faster_rcnn.py --workdir=runs/voc_faster_rcnn \\
-        --config.data.dir=VOCdevkit --config.init_from=vgg16_features-amdegroot-88682ab5.pth
+        --config.data.dir=VOCdevkit --config.init_from=vgg16:IMAGENET1K_FEATURES
 
 The folder has VOC2007 as it is unpacked. Training is on trainval (5,011 images), testing on test.
 Regions are proposed on the map of stride 16 by anchors of three sizes and three ratios; RoIPool

@@ -1,7 +1,7 @@
 """SSD300 with VGG-16 on Pascal VOC 2007 + 2012, with the settings of its paper.
 
     python train.py --config=configs/voc_ssd300.py --workdir=runs/voc_ssd300 \\
-        --config.data.dir=VOCdevkit --config.init_from=vgg16_features-amdegroot-88682ab5.pth
+        --config.data.dir=VOCdevkit --config.init_from=vgg16:IMAGENET1K_FEATURES
 
 The folder has VOC2007 and VOC2012 as they are unpacked. Training is on both trainval sets (16,551
 images), testing on VOC2007's test set. 120,000 updates of 32 images; the paper reaches 0.743 mAP

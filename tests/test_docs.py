@@ -112,7 +112,7 @@ def test_the_page_on_weights_runs_and_its_network_equals_the_third_partys(tmp_pa
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
     monkeypatch.chdir(tmp_path)
-    _, third_party, ten_lines, proof, write, read, _ = blocks_of("weights.md", "python")
+    _, _, third_party, ten_lines, proof, write, read, _ = blocks_of("weights.md", "python")
     page = {}
     exec(third_party + ten_lines + proof, page)
     from_torch = page.pop("variables")
@@ -142,7 +142,7 @@ def test_the_page_on_weights_reads_torchvisions_files(tmp_path, monkeypatch):
     written = random_variables(create_model("resnet18", num_classes=10), images)
     interop.write_state_dict("resnet18.safetensors", interop.to_state_dict(written))
     page = {"images": images}
-    exec(blocks_of("weights.md", "python")[0], page)
+    exec(blocks_of("weights.md", "python")[1], page)
     jax.tree.map(np.testing.assert_array_equal, page["variables"], written)
     assert page["logits"].shape == (1, 10)
 
@@ -170,6 +170,16 @@ def test_the_page_on_weights_names_configs_keys_and_commands_that_exist():
     for group in {key.partition(".")[0] for key in re.findall(r"config\.(\w+)[. =]", text)}:
         assert any(group in default_config(task) for task in KINDS)
     assert set(re.findall(r"^\$ jaxvision (\S+)", text, re.MULTILINE)) <= COMMANDS.keys()
+
+
+def test_published_weights_that_are_named_exist():
+    pages = [*DOCS.glob("*.md"), DOCS.parent / "README.md", *DOCS.parent.glob("configs/*.py")]
+    text = "\n".join(page.read_text() for page in pages)
+    named = re.findall(r"(?:weights|init_from)=(?!hub)(\w+):(\w+)", text)
+    named += re.findall(r'load_pretrained\("(\w+)", "(\w+)"\)', text)
+    assert len(named) >= 5
+    for model, name in named:
+        interop.find_published(model, name)
 
 
 def test_the_rules_for_dncnn_on_the_page_on_weights_rename_all_keys():

@@ -1,5 +1,6 @@
 """Converts the weights of a network between torch's layout, Darknet's files and checkpoints.
 
+  jaxvision convert --weights=resnet50:IMAGENET1K_V2 resnet50.safetensors         published ones
   jaxvision convert --model=resnet50 --weights=resnet50.safetensors weights       a folder
   jaxvision convert --model=resnet50 --weights=hub:timm/resnet50.tv_in1k weights  from the hub
   jaxvision convert --model=resnet50 --weights=weights resnet50.pth               and back
@@ -10,7 +11,7 @@
 The argument is what to write. A name that ends in .safetensors, .npz, .pth, .pt, .th or .bin is a
 file in torch's layout, with torchvision's keys; one that ends in .weights is a file of Darknet, for
 the network that --cfg describes; any other is a folder, which `jaxvision.load_weights`,
-`config.init_from` and --weights read. Files of torch (.pth and others) need torch.
+`config.init_from` and --weights read. Writing files of torch (.pth and others) needs torch.
 
 With --cfg alone the network is that of the description; with --model too, it is the library's, with
 the same layers in the same order. If the weights are for other classes than those of the

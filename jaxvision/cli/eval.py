@@ -3,15 +3,17 @@
   python eval.py --workdir=runs/digits_lenet5
   python eval.py --workdir=runs/digits_lenet5 --split=validation
   python eval.py --workdir=runs/mine --data=FOLDER          # also for a run made in Python
+  python eval.py --model=resnet50 --weights=DEFAULT --data=imagenet --split=val  # published ones
   python eval.py --model=resnet50 --weights=FILE --data=photos --split=val
   python eval.py --config=imagenet_resnet50 --weights=FILE --config.data.dir=photos
   python eval.py --cfg=yolov4.cfg --weights=yolov4.weights --data=coco --split=val2017
   python eval.py --predictions=results.json --data=coco --split=val2017 --out=report
 
-With --model or --config the weights are a file in torch's layout, a folder of `jaxvision convert`
-or of a run, or hub:OWNER/NAME; nothing is trained. --prefix and --key-map rename the keys of third
-parties, and --config.model.KEY and --config.data.KEY say which fields the model has and how images
-are prepared.
+With --model or --config the weights are published ones by their name (MODEL:NAME, or NAME beside
+--model; `jaxvision models --weights` lists them), a file in torch's layout, a folder of `jaxvision
+convert` or of a run, or hub:OWNER/NAME; nothing is trained. --prefix and --key-map rename the keys
+of third parties, and --config.model.KEY and --config.data.KEY say which fields the model has and
+how images are prepared.
 
 It prints the table of the classes, or what its task has instead, and writes into the folder of the
 run, or that of --out, where SPLIT stands for the split, of a classifier

@@ -1,12 +1,14 @@
 """Extracts features: the maps of a network for images, as arrays in a file.
 
-  jaxvision features --model=resnet50 --weights=FILE --out=features.npz photo.jpg folder '*.png'
+  jaxvision features --weights=resnet50:DEFAULT --out=features.npz photo.jpg folder '*.png'
+  jaxvision features --model=resnet50 --weights=FILE --out=features.npz photo.jpg
   jaxvision features --workdir=runs/mine --split=test --out=test.npz
   jaxvision features --config=digits_resnet20 --weights=FILE --split=train --out=train.npz
 
 The network is one of three: the best checkpoint of a run; a model by name with its weights; or the
-network of a config with its weights. Weights are a file in torch's layout, a folder of `jaxvision
-convert` or of a run, or hub:OWNER/NAME. Those that no chosen map depends on, such as those of the
+network of a config with its weights. Weights are published ones by their name (`jaxvision models
+--weights` lists them), a file in torch's layout, a folder of `jaxvision convert` or of a run, or
+hub:OWNER/NAME. Those that no chosen map depends on, such as those of the
 classifier, may be missing.
 
 --maps chooses the maps. The default is c0, c1, ... and pooled, as far as the network has them. A

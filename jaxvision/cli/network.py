@@ -1,6 +1,8 @@
 """The flags that choose a network with its weights, which several commands share.
 
   --workdir=DIR                   the best checkpoint of a run, prepared and decoded as in the run
+  --weights=MODEL:NAME            published weights, such as resnet50:DEFAULT, which are downloaded;
+                                  `jaxvision models --weights` lists them
   --model=NAME --weights=FILE     third-party weights, with no training
   --config=NAME --weights=FILE    likewise; the config says the task, the model and the data
   --cfg=FILE --weights=FILE       a detector in Darknet's format, with its .weights
@@ -35,10 +37,11 @@ from jaxvision.cli.kinds.darknet import DARKNET, description_of
 from jaxvision.cli.kinds.kind import build_model
 from jaxvision.cli.options import flag_errors, option_paths, read_group
 from jaxvision.cli.pretrained import (
-    Pretrained,
+    Weights,
     check_prefix,
     key_map_of,
     pretrained_variables,
+    published_of,
     read_pretrained,
 )
 from jaxvision.core import InputError, Task, listed, lookup
@@ -46,6 +49,7 @@ from jaxvision.data.sources.source import lines_of
 from jaxvision.engine import log
 from jaxvision.interop import (
     DarknetNetwork,
+    PublishedWeights,
     class_count,
     from_state_dict,
     load_weights,
@@ -115,8 +119,8 @@ def parse(values: flags.FlagValues, argv: list[str], usage: str, *, runs: bool =
         ("cfg", "Darknet's description of a detector, with its --weights; with --model: of these"),
         (
             "weights",
-            "file in torch's layout, folder of `jaxvision convert` or of a run, hub:OWNER/NAME, or "
-            "Darknet's .weights",
+            "MODEL:NAME of published ones, such as resnet50:DEFAULT; or a file in torch's layout, "
+            "folder of `jaxvision convert` or of a run, hub:OWNER/NAME, or Darknet's .weights",
         ),
         ("prefix", "taken off the keys of --weights where they have it, such as module."),
         ("names", "file with the names of the classes, a line each"),
@@ -134,10 +138,15 @@ def parse(values: flags.FlagValues, argv: list[str], usage: str, *, runs: bool =
     if runs:
         arguments.define_resize(values)
     name, rest = arguments.take_config(argv, "")
-    model, cfg = (arguments.value_of(rest, flag) for flag in ("model", "cfg"))
+    model, cfg, weights = (arguments.value_of(rest, x) for x in ("model", "cfg", "weights"))
+    published = published_of(weights, model) if weights else None
+    if published is not None and not name:
+        model = published.model
     if name or model or cfg:
         config = load_config(find_config(name)) if name else None
         config = config or (config_of_model(model) if model else config_of_cfg(cfg))
+        if published is not None and not name:
+            set_published(config, published)
         if model:
             config.model.name = model
             config.init_cfg = cfg or config.init_cfg
@@ -145,6 +154,8 @@ def parse(values: flags.FlagValues, argv: list[str], usage: str, *, runs: bool =
             set_cfg(config, cfg)
         arguments.define_keys(values, config, rest)
     given = arguments.parse_with_rest(values, rest, usage)
+    if published is not None:
+        values.weights = published.full_name
     resize = values.resize if runs else None
     if "config" in values:
         arguments.set_resize(values.config, resize)
@@ -185,6 +196,15 @@ def config_of_model(name: str) -> ConfigDict:
     return config
 
 
+def set_published(config: ConfigDict, published: PublishedWeights) -> None:
+    """Sets a config of a network to how it was published with its weights."""
+    config.model.update(published.fields)
+    options = published.input_options
+    if "size" in options:
+        options["image_size"] = options.pop("size")[0]
+    config.data.update(options)
+
+
 def open_network(
     values: flags.FlagValues,
     *,
@@ -220,13 +240,22 @@ def open_network(
     _check_normalisation(config)
     weights = _read_weights(values)
     splits = None if split is None else setup.Splits(config)
-    names = read_names(values.names) if values.names else ()
+    published = published_of(weights.weights.origin)
+    if published is not None and not published.class_names and not partial:
+        raise InputError(
+            f"{published.full_name} are for features alone, without a layer for classes: use them "
+            "with `jaxvision features`, or as config.init_from"
+        )
+    names = published.class_names if published is not None and not partial else ()
+    if values.names:
+        names = read_names(values.names)
     count = _set_class_names(config, names, weights, splits, split)
     found = config.data.get("class_names", ())
     if names and len(names) != len(found):
+        what = f"--names={values.names} has" if values.names else f"{values.weights} are for"
+        fix = "give a name for each, in their order" if values.names else "give data with the same"
         raise InputError(
-            f"--names={values.names} has {len(names)} names, but there are {len(found)} classes "
-            f"({listed(found)}): give a name for each, in their order"
+            f"{what} {len(names)} classes, but there are {len(found)} ({listed(found)}): {fix}"
         )
     if count and count != len(found) and not partial:
         raise InputError(
@@ -307,7 +336,7 @@ class _Renamed(NamedTuple):
       how: prefix and key_map, as `from_state_dict` takes them.
     """
 
-    weights: Pretrained
+    weights: Weights
     how: Mapping[str, Any]
 
     @property
@@ -360,7 +389,7 @@ def _check(values: flags.FlagValues) -> None:
     """Raises InputError if flags of the group are missing or do not go together."""
     by_weights = "config" in values
     if by_weights == bool("workdir" in values and values.workdir):
-        forms = "--model=NAME or --config=NAME with --weights=FILE"
+        forms = "--model=NAME or --config=NAME with --weights=FILE, or --weights=MODEL:NAME"
         if "workdir" in values:
             forms = f"either --workdir=DIR, or {forms}"
         raise InputError(f"give {forms}")

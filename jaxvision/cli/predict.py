@@ -1,7 +1,8 @@
-"""Predicts for images and videos, with the best checkpoint of a run or with third-party weights.
+"""Predicts for images and videos, with the best checkpoint of a run or with published weights.
 
   jaxvision predict --workdir=runs/mine --out=found photo.jpg folder 'more/**/*.png'
   jaxvision predict --workdir=runs/mine --out=found -r folder film.mp4
+  jaxvision predict --weights=fasterrcnn_resnet50_fpn_v2:DEFAULT --out=found photo.jpg
   jaxvision predict --model=resnet50 --weights=FILE --names=classes.txt --out=found photo.jpg
   jaxvision predict --cfg=yolov3.cfg --weights=yolov3.weights --names=coco.names --out=found *.jpg
 
@@ -30,8 +31,10 @@ A video becomes an MP4 with the pictures of all frames, of the same frame rate a
 grow by one pixel), without sound. predictions.json has the same entry for each frame, with its
 number `frame` and its `time` in seconds. This needs PyAV: pip install 'jaxvision[video]'.
 
---weights of a --model or --config are a file in torch's layout, a folder of `jaxvision convert` or
-of a run, or hub:OWNER/NAME; --prefix and --key-map rename the keys of third parties.
+--weights=MODEL:NAME are published weights, which are downloaded and kept; `jaxvision models
+--weights` lists them. Others are a file in torch's layout, a folder of `jaxvision convert` or of a
+run, or hub:OWNER/NAME, for a --model or --config; --prefix and --key-map rename the keys of third
+parties.
 
 No code that the run names is imported. If its network, detector or decoding is your own code, give
 its file by --trust-code. An image or video that cannot be read is reported, the others are

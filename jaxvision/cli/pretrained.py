@@ -14,9 +14,13 @@ from jaxvision.engine import RUN, restore_weights
 from jaxvision.interop import (
     SUFFIXES,
     KeyRules,
+    PublishedWeights,
     download_weights,
+    find_published,
     is_variables,
+    is_weights_name,
     named_alike,
+    published_state_dict,
     read_state_dict,
     read_weights,
     restore_variables,
@@ -27,7 +31,7 @@ from jaxvision.interop import (
 from jaxvision.interop.transfer import BACKBONE_NAMES
 
 
-class Pretrained(NamedTuple):
+class Weights(NamedTuple):
     """Pretrained weights.
 
     Attributes:
@@ -49,19 +53,23 @@ def read_pretrained(
     *,
     cfg: str | None = None,
     like: Callable[[], dict[str, Any]] | None = None,
-) -> Pretrained:
+) -> Weights:
     """Reads pretrained weights. No code of a run is imported.
 
     Args:
       origin: folder of a run, whose best weights are taken; or of variables, as `jaxvision convert`
-        writes them; or a file of weights in torch's layout; or "hub:OWNER/NAME" for one of the
-        Hugging Face hub; or a file of Darknet, .weights, or .conv.15 with the first 15 layers.
+        writes them; or a file of weights in torch's layout; or "MODEL:NAME" for published ones, see
+        `jaxvision.load_pretrained`; or "hub:OWNER/NAME" for a file of the Hugging Face hub; or a
+        file of Darknet, .weights, or .conv.15 with the first 15 layers.
       cfg: path of the description of a file of Darknet, or its text.
       like: gives the shapes of the variables of the library's network whose names the arrays of a
         file of Darknet get; None: they get those of `jaxvision.interop.DarknetNetwork`.
     Raises:
       InputError: there are no such weights, or they cannot be read.
     """
+    published = published_of(origin)
+    if published is not None:
+        return Weights(published.full_name, published_state_dict(published))
     path = _path(origin)
     first = re.search(r"\.conv\.(\d+)$", path.name)
     if path.suffix == ".weights" or first:
@@ -79,18 +87,39 @@ def read_pretrained(
                     f"the network that the .cfg file of {path} describes has other layers than the "
                     f"model: {error}"
                 ) from error
-        return Pretrained(str(path), to_state_dict(variables), variables)
+        return Weights(str(path), to_state_dict(variables), variables)
     if is_variables(path):
         variables = restore_variables(path)
-        return Pretrained(str(path), to_state_dict(variables), variables)
+        return Weights(str(path), to_state_dict(variables), variables)
     if not (path / RUN).is_file() and (path.suffix in SUFFIXES or path.is_file()):
-        return Pretrained(str(path), read_state_dict(path))
+        return Weights(str(path), read_state_dict(path))
     weights = restore_weights(path)
     variables = jax.device_get(weights.variables)
-    return Pretrained(f"{path}, step {weights.step}", to_state_dict(variables), variables)
+    return Weights(f"{path}, step {weights.step}", to_state_dict(variables), variables)
 
 
-def check_prefix(prefix: str, weights: Pretrained) -> None:
+def published_of(origin: str, model: str | None = None) -> PublishedWeights | None:
+    """The published weights that a text names; None if it names a file, a folder or a run.
+
+    Args:
+      origin: "MODEL:NAME", or with a model NAME alone, as "IMAGENET1K_V2" or "DEFAULT".
+      model: name of the network that they are for; None: any.
+    Raises:
+      InputError: there are no such weights, or they are for another network.
+    """
+    if pathlib.Path(origin).expanduser().exists():
+        return None
+    if is_weights_name(origin):
+        of, _, name = origin.partition(":")
+        if model is not None and model != of:
+            raise InputError(f"--weights={origin} are those of {of}, but --model is {model}")
+        return find_published(of, name)
+    if model is not None and re.fullmatch(r"(\w+_Weights\.)?[A-Z][A-Z0-9_]*", origin):
+        return find_published(model, origin)
+    return None
+
+
+def check_prefix(prefix: str, weights: Weights) -> None:
     """Raises OptionError if no key of the weights begins with a prefix that is given."""
     if prefix and not any(key.startswith(prefix) for key in weights.state_dict):
         raise OptionError(
@@ -100,9 +129,7 @@ def check_prefix(prefix: str, weights: Pretrained) -> None:
         )
 
 
-def key_map_of(
-    rules: Sequence[tuple[str, str]], weights: Pretrained, prefix: str
-) -> KeyRules | None:
+def key_map_of(rules: Sequence[tuple[str, str]], weights: Weights, prefix: str) -> KeyRules | None:
     """Rules that rename the keys of weights; None if there are none.
 
     Args:
@@ -132,7 +159,7 @@ def _path(origin: str) -> pathlib.Path:
 
 
 def _by_name(
-    weights: Pretrained, like: dict[str, Any], prefix: str, key_map: KeyRules | None
+    weights: Weights, like: dict[str, Any], prefix: str, key_map: KeyRules | None
 ) -> tuple[dict[str, Any], Sequence[str]]:
     """The variables of a network like `like`, or of its backbone, and the keys that it lacks."""
     if weights.variables is not None and not prefix and key_map is None:
@@ -155,7 +182,7 @@ def _by_name(
 
 def pretrained_variables(
     task: Task,
-    weights: Pretrained,
+    weights: Weights,
     *,
     variables: Any,
     prefix: str = "",

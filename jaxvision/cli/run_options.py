@@ -16,8 +16,9 @@ class RunOptions:
       batch_size: of the global batch, over all devices and processes.
       accumulate: parts of the batch, one after the other, whose gradients are added before an
         update; with more parts a step takes less memory.
-      init_from: fine-tune: pretrained weights to start from: a run's folder, a folder of `jaxvision
-        convert`, a file in torch's layout, or a .weights file of Darknet.
+      init_from: fine-tune: pretrained weights to start from: the name of published ones, as
+        "resnet50:IMAGENET1K_V2" (see `jaxvision models --weights`), a run's folder, a folder of
+        `jaxvision convert`, a file in torch's layout, or a .weights file of Darknet.
       init_cfg: the .cfg file that describes such a .weights file; not needed if model.cfg does.
       init_prefix: taken off the keys of such a file where they have it, such as "module."
       init_key_map: renames the keys of such a file, as (("encoder.stem", "conv1"), ("head", "")): *

@@ -155,6 +155,8 @@ def _table() -> dict[str, Any]:
 def _entry(row: Mapping[str, Any], table: Mapping[str, Any]) -> PublishedWeights:
     row, model = dict(row), row["model"]
     fields = _FIELDS.get(f"{model}:{row['name']}", _FIELDS.get(model, {}))
+    if model.startswith("vit"):  # which takes images of one size
+        fields = {"image_size": row["preprocessing"]["crop_size"]}
     names = tuple(table["classes"].get(row.pop("classes"), ()))
     if names and names[0] in _BACKGROUND and not model.startswith(_WITH_BACKGROUND):
         names = names[1:]

@@ -275,7 +275,8 @@ def test_a_tfds_data_set_that_is_not_prepared(train, tmp_path):
 
 
 def test_eval_without_a_workdir(command):
-    message = "give either --workdir=DIR, or --model=NAME or --config=NAME with --weights=FILE"
+    message = "give either --workdir=DIR, or --model=NAME or --config=NAME with --weights=FILE, "
+    message += "or --weights=MODEL:NAME"
     assert error_of(command("eval")) == message
 
 

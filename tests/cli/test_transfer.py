@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from jaxvision.cli import setup
 from jaxvision.cli.config import find_config, load_config
 from jaxvision.cli.main import run
-from jaxvision.cli.pretrained import Pretrained, pretrained_variables, read_pretrained
+from jaxvision.cli.pretrained import Weights, pretrained_variables, read_pretrained
 from jaxvision.core import Inputs
 from jaxvision.engine import restore_weights
 from jaxvision.models import create_model
@@ -193,6 +193,6 @@ def test_stages_that_a_detector_freezes_at_random_are_said():
     weights = {**variables, "params": {**variables["params"], "backbone_body": layers}}
     lines = []
     pretrained_variables(
-        task, Pretrained("an old run", {}, weights), variables=variables, log=lines.append
+        task, Weights("an old run", {}, weights), variables=variables, log=lines.append
     )
     assert any(x.startswith(f"frozen, though new and at random: {task.freeze[0]}/") for x in lines)

@@ -1,6 +1,5 @@
 """Published weights by their names: the table, and their files from a server of this machine."""
 
-import copy
 import hashlib
 import json
 import multiprocessing
@@ -12,17 +11,11 @@ import pytest
 
 import jaxvision
 from jaxvision.core import InputError, OptionError
-from jaxvision.interop import find_published, pretrained, published_weights, to_state_dict
-from tests.interop.torch_format import archive, call, state_dict, value
-from tests.interop.weights_server import serving
+from jaxvision.interop import find_published, pretrained, published_weights
+from tests.interop.published import serving_weights
+from tests.interop.torch_format import archive, call, value
 
 MODEL = "resnet20"  # of which torchvision has none
-
-
-def as_published(arrays, stem):
-    """A file of weights, and the name that a publisher gives it."""
-    content = state_dict(arrays)
-    return f"{stem}-{hashlib.sha256(content).hexdigest()[:8]}.pth", content
 
 
 @pytest.fixture(scope="module")
@@ -34,22 +27,8 @@ def network():
 
 @pytest.fixture
 def served(tmp_path, monkeypatch, network):
-    """A server of one file of weights, named in a table of its own: (server, path of the file)."""
-    file, content = as_published(to_state_dict(network[1]), MODEL)
-    table = copy.deepcopy(pretrained._table())
-    row = next(row for row in table["weights"] if row["model"] == "resnet18")
-    row |= {"model": MODEL, "enum": "ResNet20_Weights", "file": file, "classes": "pair"}
-    row["preprocessing"] |= {"resize_size": 36, "crop_size": 32}
-    row["mebibytes"] = round(len(content) / 2**20, 3)
-    table["weights"], table["classes"] = [row], {"pair": ["cat", "dog"]}
-    monkeypatch.setattr(pretrained, "_table", lambda: table)
-    monkeypatch.setenv("JAXVISION_CACHE", str(tmp_path / "cache"))
-    published_weights.cache_clear()
-    with serving() as server:
-        monkeypatch.setenv("JAXVISION_MIRROR", server.address + "/")
-        server.files[f"/{file}"] = content
-        yield server, f"/{file}"
-    published_weights.cache_clear()
+    with serving_weights(monkeypatch, tmp_path / "cache", MODEL, network[1]) as found:
+        yield found
 
 
 def logits_of(found, seed=0):
@@ -60,7 +39,7 @@ def logits_of(found, seed=0):
 def test_a_network_comes_with_its_weights_inputs_and_classes(served, network, tmp_path):
     server, path = served
     found = jaxvision.load_pretrained(MODEL, "IMAGENET1K_V1")
-    assert found.class_names == ("cat", "dog")
+    assert found.class_names == ("sea", "fire")
     assert found.inputs.shape == (32, 32, 3)
     assert found.inputs.shorter_side == 36
     np.testing.assert_array_equal(logits_of(found), logits_of(network))
@@ -78,7 +57,7 @@ def test_a_task_predicts_with_them(served):
     task = jaxvision.tasks.classification(found.model, found.inputs, class_names=found.class_names)
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
     (one,) = jaxvision.predict(task, found.variables, [image])
-    assert one.result["label"] in ("cat", "dog")
+    assert one.result["label"] in ("sea", "fire")
 
 
 def test_a_damaged_file_is_refused_and_asked_for_again(served, tmp_path):
