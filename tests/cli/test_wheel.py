@@ -49,6 +49,7 @@ def test_the_wheel_holds_the_package_and_every_config_and_nothing_else(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = {str(path.relative_to(ROOT)) for path in (ROOT / "jaxvision").rglob("*.py")}
     expected |= {f"jaxvision/configs/{name}.py" for name in shipped_configs()}
+    expected.add("jaxvision/interop/pretrained_weights.json")
     assert {name for name in names if ".dist-info/" not in name} == expected
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
