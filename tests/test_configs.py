@@ -43,6 +43,7 @@ def test_the_configs_are_there():
         "fashion_mnist_resnet20",
         "tfds_mnist",
         "tfds_cifar10",
+        "tfds_cifar10_resnet9",
         "transfer_bccd_resnet20",
         "transfer_cifar10_last_layer",
         "transfer_digits_last_layer",

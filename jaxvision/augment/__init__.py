@@ -50,6 +50,9 @@ from jaxvision.augment.crops import (
     RandomZoomOut,
     ScaleJitter,
 )
+from jaxvision.augment.cutout import (
+    Cutout,
+)
 from jaxvision.augment.degradation import (
     downscale,
     downscale_upscale,
@@ -107,6 +110,7 @@ AUGMENTATIONS = {
     "ColorJitter": ColorJitter,
     "Compose": Compose,
     "CopyPaste": CopyPaste,
+    "Cutout": Cutout,
     "Elastic": Elastic,
     "JitterCrop": JitterCrop,
     "Mixup": Mixup,
@@ -134,6 +138,7 @@ __all__ = [
     "ColorJitter",
     "Compose",
     "CopyPaste",
+    "Cutout",
     "Elastic",
     "Geometric",
     "JitterCrop",

@@ -71,7 +71,7 @@ def inside_extent(image: Array, extent: Array, *, fill: float | tuple[float, ...
     height, width = extent
     rows, columns = jnp.arange(image.shape[0]) < height, jnp.arange(image.shape[1]) < width
     inside = (rows[:, None] & columns[None]).reshape(*image.shape[:2], *(1,) * (image.ndim - 2))
-    return jnp.where(inside, image, _fill_like(image, fill))
+    return jnp.where(inside, image, fill_like(image, fill))
 
 
 def resized_crop_points(points: Array, window: Array, *, size: tuple[int, int]) -> Array:
@@ -247,7 +247,7 @@ def _resized_crop(
     inside_x = (x >= 0) & (x <= extent[1])
     inside = ((y >= 0) & (y <= extent[0]))[:, None] & inside_x[None]
     sampled = sample(image, y, x, (step_y, step_x), extent)
-    return jnp.where(inside[:, :, None], sampled, _fill_like(sampled, fill))
+    return jnp.where(inside[:, :, None], sampled, fill_like(sampled, fill))
 
 
 def _extent(image: Array, extent: Array | None) -> Array:
@@ -257,7 +257,7 @@ def _extent(image: Array, extent: Array | None) -> Array:
     return check_array("extent", extent, (2,), "int")
 
 
-def _fill_like(image: Array, fill: float | tuple[float, ...]) -> Array:
+def fill_like(image: Array, fill: float | tuple[float, ...]) -> Array:
     """Returns the fill in an image's dtype: f[], or f[C] if there is one for each channel."""
     count = np.size(fill)
     if count > 1 and image.shape[-1] != count:

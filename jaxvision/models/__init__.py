@@ -53,7 +53,9 @@ from jaxvision.models.backbones.nin import NINS
 from jaxvision.models.backbones.preact_resnet import PREACT_RESNETS
 from jaxvision.models.backbones.regnet import REGNETS
 from jaxvision.models.backbones.resnet import RESNETS
+from jaxvision.models.backbones.resnet9 import RESNETS_9
 from jaxvision.models.backbones.resnet_cifar import RESNETS_CIFAR
+from jaxvision.models.backbones.senet import SENETS
 from jaxvision.models.backbones.shufflenet_v1 import SHUFFLENETS_V1
 from jaxvision.models.backbones.shufflenet_v2 import SHUFFLENETS_V2
 from jaxvision.models.backbones.squeezenet import SQUEEZENETS
@@ -135,7 +137,9 @@ CLASSIFIERS: dict[str, Callable[..., nn.Module]] = merge(
     PREACT_RESNETS,
     REGNETS,
     RESNETS,
+    RESNETS_9,
     RESNETS_CIFAR,
+    SENETS,
     SHUFFLENETS_V1,
     SHUFFLENETS_V2,
     SQUEEZENETS,

@@ -8,7 +8,7 @@ _CIFAR = (
     *("densenet_cifar_bc_100_12", "densenet_cifar_bc_190_40"),
     *("nin_cifar", "plain20", "plain32", "plain44", "plain56"),
     *("preact_resnet110", "preact_resnet164", "preact_resnet1001"),
-    *("resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "resnet1202"),
+    *("resnet9", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "resnet1202"),
     *("wrn_16_8", "wrn_28_10"),
 )
 _RCNNS = (

@@ -121,6 +121,7 @@ GEOMETRIC = {
     "RandomZoomOut": augment.RandomZoomOut(1, (1.0, 1.5)),
 }
 COLOR = {
+    "Cutout": augment.Cutout(3),
     "RandomPhotometricDistort": augment.RandomPhotometricDistort(),
     "ColorJitter": augment.ColorJitter(0.4, 0.4, 0.4, 0.1),
     "RandomHsv": augment.RandomHsv(),
@@ -525,6 +526,8 @@ def test_the_defaults(name, options):
         ("RandomCrop", {"padding": 2.5}, "padding", "padding is 2.5: give a whole number"),
         ("RandomResizedCrop", {"scale": (0.5, 1.1)}, "scale", r"scale is \(0.5, 1.1\): .* most 1"),
         ("RandomResizedCrop", {"least_visible": 2}, "least_visible", "least_visible is 2"),
+        ("Cutout", {"size": 0}, "size", "size is 0: give"),
+        ("Cutout", {"size": 3, "fill": 256}, "fill", "fill is 256"),
         ("Rotate", {"degrees": float("nan")}, "degrees", "degrees is nan"),
         ("Elastic", {"sigma": -1}, "sigma", "sigma is -1"),
         ("Elastic", {"cells": 0}, "cells", "cells is 0"),

@@ -55,6 +55,8 @@ SAID = {
     "se_resnet152": None,
     "se_resnext50_32x4d": None,
     "se_resnext101_32x4d": None,
+    "senet154": 115_088_984,
+    "resnet9": 6_573_120,
     "mobilenet_v1": 4.23,
     "mobilenet_v1_0_75": 2.6,
     "mobilenet_v1_0_5": 1.3,

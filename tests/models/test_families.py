@@ -35,7 +35,9 @@ from tests.models import (
     test_preact_resnet,
     test_regnet,
     test_resnet,
+    test_resnet9,
     test_resnet_cifar,
+    test_senet,
     test_shufflenet_v1,
     test_shufflenet_v2,
     test_squeezenet,
@@ -373,6 +375,20 @@ NETWORKS = {
         )
         for name, fields in (("resnet_cifar", {}), ("resnet_cifar, plain", {"shortcuts": False}))
     },
+    "resnet9": (
+        test_resnet9.tiny,
+        (17, 22, 3),
+        {},
+        classifier((17, 22, 4), (8, 11, 5), (4, 5, 6), (2, 2, 7), first=0, pooled=7),
+        set(),
+    ),
+    "senet": (
+        test_senet.tiny,
+        (35, 40, 3),
+        DROPOUT,
+        classifier((18, 20, 8), (9, 10, 16), (5, 5, 16), (3, 3, 24), (2, 2, 24), pooled=24),
+        LOGITS,
+    ),
     "shufflenet_v1": (
         test_shufflenet_v1.tiny,
         (17, 22, 3),

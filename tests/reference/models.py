@@ -72,6 +72,28 @@ def resnet_cifar(variables, images, *, blocks, widths, shortcuts=True):
     return {**maps, "pooled": pooled, "logits": logits}
 
 
+def resnet9(variables, images):
+    params, statistics = variables["params"], variables["batch_stats"]
+
+    def layer(x, name):
+        x = conv(x, params[f"{name}_conv"]["kernel"], padding=1)
+        return np.maximum(batch_norm(x, params[f"{name}_bn"], statistics[f"{name}_bn"]), 0)
+
+    x = layer(images, "prep")
+    maps = {"c0": x}
+    for stage in (1, 2, 3):
+        x = layer(x, f"layer{stage}")
+        batch, height, width, channels = x.shape
+        cells = x[:, : height // 2 * 2, : width // 2 * 2]
+        x = cells.reshape(batch, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))
+        if stage != 2:
+            branch = layer(layer(x, f"layer{stage}_residual_res1"), f"layer{stage}_residual_res2")
+            x = x + branch
+        maps[f"c{stage}"] = x
+    pooled = x.max(axis=(1, 2))
+    return {**maps, "pooled": pooled, "logits": 0.125 * (pooled @ params["linear"]["kernel"])}
+
+
 def dncnn(variables, images, *, depth):
     params, statistics = variables["params"], variables["batch_stats"]
 

@@ -72,6 +72,7 @@ class ClassificationAugment:
       hue: largest shift, in turns.
       rand_augment: RandAugment: operations in a row.
       rand_augment_magnitude: of all of them, in 0..30.
+      cutout: side of a square that is hidden in each image, in pixels.
       mixup: probability that two images are blended, and their labels too.
       mixup_alpha: of mixup's beta distribution.
       cutmix: probability, beside mixup's, that a box of another image is pasted.
@@ -89,13 +90,14 @@ class ClassificationAugment:
     hue: float = 0.0
     rand_augment: int = 0
     rand_augment_magnitude: int = 9
+    cutout: int = 0
     mixup: float = 0.0
     mixup_alpha: float = 0.2
     cutmix: float = 0.0
     cutmix_alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("padding", "degrees", "rand_augment"):
+        for name in ("padding", "degrees", "rand_augment", "cutout"):
             check_range(name, getattr(self, name), least=0)
         for name in ("brightness", "contrast", "saturation"):
             check_range(name, getattr(self, name), least=0, less_than=math.inf)
@@ -124,6 +126,7 @@ class ClassificationAugment:
                 self.rand_augment,
                 lambda: aug.RandAugment(num_ops=self.rand_augment, magnitude=magnitude),
             ),
+            (self.cutout, lambda: aug.Cutout(self.cutout)),
             (
                 self.mixup or self.cutmix,
                 lambda: aug.ClassMixup(num_classes=num_classes, **mixing),
